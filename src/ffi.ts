@@ -1,0 +1,224 @@
+/**
+ * libc, behind one door. Nothing else imports `bun:ffi`, and libc is opened at the first call: a command that
+ * only reads a small file never needs it.
+ *
+ * Calls answer as the kernel does: a result from 0 up, or `-errno`. Turning that into an error is the caller's
+ * work, who knows what was asked of what.
+ */
+import { dlopen, FFIType, type Pointer, ptr, read, toArrayBuffer } from "bun:ffi";
+import { DisposedError, KtstrError, SyscallError } from "./errors.ts";
+import { EINTR, errnoName } from "./uapi/errno.ts";
+
+/** Bytes whose address may be stored in a struct that the kernel reads: backed by an ArrayBuffer, so they do not move. */
+export type PinnedBytes = Uint8Array<ArrayBuffer>;
+
+const SYMBOLS = {
+  __errno_location: { args: [], returns: "ptr" },
+  syscall: { args: ["i64", "i64", "ptr", "i64", "i64", "i64", "i64"], returns: FFIType.i64_fast },
+  open: { args: ["ptr", "i32", "i32"], returns: "i32" },
+  close: { args: ["i32"], returns: "i32" },
+  pread: { args: ["i32", "ptr", "u64", "i64"], returns: FFIType.i64_fast },
+  write: { args: ["i32", "ptr", "u64"], returns: FFIType.i64_fast },
+  lseek: { args: ["i32", "i64", "i32"], returns: FFIType.i64_fast },
+  mmap: { args: ["ptr", "u64", "i32", "i32", "i32", "i64"], returns: FFIType.i64_fast },
+  munmap: { args: ["ptr", "u64"], returns: "i32" },
+  madvise: { args: ["ptr", "u64", "i32"], returns: "i32" },
+  mincore: { args: ["ptr", "u64", "ptr"], returns: "i32" },
+  sysconf: { args: ["i32"], returns: FFIType.i64_fast },
+  fcntl: { args: ["i32", "i32", "i64"], returns: "i32" },
+} as const;
+
+type Libc = ReturnType<typeof dlopen<typeof SYMBOLS>>["symbols"];
+
+/** What both C libraries call themselves; the second by the kernel's name of the machine. */
+const MUSL_MACHINE = process.arch === "arm64" ? "aarch64" : "x86_64";
+const LIBC_NAMES = ["libc.so.6", `libc.musl-${MUSL_MACHINE}.so.1`] as const;
+
+let opened: Libc | undefined;
+
+function libc(): Libc {
+  if (opened !== undefined) return opened;
+  const failures: string[] = [];
+  for (const name of LIBC_NAMES) {
+    try {
+      opened = dlopen(name, SYMBOLS).symbols;
+      return opened;
+    } catch (error) {
+      failures.push(error instanceof Error ? error.message : String(error));
+    }
+  }
+  throw new KtstrError(`libc could not be opened (${LIBC_NAMES.join(", ")}): ${failures.join("; ")}`, {
+    hint: "ktstr runs on Linux with glibc or musl, on x86-64 and arm64",
+  });
+}
+
+/** The one place that reads errno: directly after the call, before anything else may call libc. */
+function orErrno(result: number | bigint): number {
+  if (result !== -1 && result !== -1n) return Number(result);
+  return -read.i32(libc().__errno_location() as Pointer, 0);
+}
+
+/** asm/unistd_64.h and asm-generic/unistd.h. */
+const NR_BPF = process.arch === "arm64" ? 280 : 321;
+
+/** `bpf(command, attr, attr.length)`: a file descriptor, 0, or `-errno`. */
+export function bpf(command: number, attr: PinnedBytes): number {
+  return orErrno(libc().syscall(NR_BPF, command, attr, attr.length, 0, 0, 0));
+}
+
+/** The address of bytes, for a pointer inside a struct. The caller keeps a reference for as long as it is used. */
+export function addressOf(bytes: PinnedBytes): number {
+  return ptr(bytes);
+}
+
+export const O_RDONLY = 0;
+export const O_CLOEXEC = 0o2000000;
+
+/** open(2): a descriptor or `-errno`. */
+export function open(path: string, flags: number = O_RDONLY): number {
+  return orErrno(libc().open(Buffer.from(`${path}\0`), flags | O_CLOEXEC, 0));
+}
+
+/** close(2): 0 or `-errno`. */
+export function close(fd: number): number {
+  return orErrno(libc().close(fd));
+}
+
+/** pread(2) into all of `into`: how many bytes there were, or `-errno`. Begins anew after a signal. */
+export function pread(fd: number, into: PinnedBytes, offset: number): number {
+  if (into.length === 0) return 0;
+  let got: number;
+  do got = orErrno(libc().pread(fd, into, into.length, offset));
+  while (got === -EINTR);
+  return got;
+}
+
+/** write(2): how many bytes were taken, or `-errno`. */
+export function write(fd: number, from: Uint8Array): number {
+  if (from.length === 0) return 0;
+  return orErrno(libc().write(fd, from, from.length));
+}
+
+export const SEEK_DATA = 3;
+export const SEEK_HOLE = 4;
+export const SEEK_END = 2;
+
+/** lseek(2): the new offset, or `-errno` (`-ENXIO`: no data behind `offset`). */
+export function lseek(fd: number, offset: number, whence: number): number {
+  return orErrno(libc().lseek(fd, offset, whence));
+}
+
+const SC_PAGESIZE = 30;
+
+/** Bytes of a page of the machine that runs us (not of an image's). */
+export function pageSize(): number {
+  return Number(libc().sysconf(SC_PAGESIZE));
+}
+
+/** An owned file descriptor. Closed once, by `using` or `[Symbol.dispose]()`; its number cannot be had after. */
+export class Fd implements Disposable {
+  #number: number;
+  readonly #what: string;
+
+  /** Takes the descriptor over. `what` names it in errors. */
+  constructor(number: number, what: string) {
+    this.#number = number;
+    this.#what = what;
+  }
+
+  /** Opens a file for reading, or throws `SyscallError`. */
+  static openFile(path: string, hint = ""): Fd {
+    const fd = open(path);
+    if (fd < 0) throw new SyscallError("open", path, -fd, errnoName(-fd), hint);
+    return new Fd(fd, path);
+  }
+
+  get number(): number {
+    if (this.#number < 0) throw new DisposedError(this.#what);
+    return this.#number;
+  }
+
+  get closed(): boolean {
+    return this.#number < 0;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#number < 0) return;
+    const number = this.#number;
+    this.#number = -1;
+    close(number);
+  }
+}
+
+export const PROT_READ = 1;
+export const PROT_WRITE = 2;
+export const MAP_SHARED = 0x01;
+export const MAP_FIXED_NOREPLACE = 0x100000;
+
+export interface MmapOptions {
+  readonly fd: number;
+  /** In the file, a multiple of the page size. */
+  readonly offset: number;
+  readonly length: number;
+  /** `PROT_*`; `PROT_READ` unless told. */
+  readonly protection?: number;
+  /** Exactly here, or `-EEXIST` (`MAP_FIXED_NOREPLACE`). */
+  readonly address?: number;
+}
+
+/**
+ * mmap(2), shared: a mapping or `-errno`. One mapping is at most 4 GiB, the most that an ArrayBuffer holds.
+ */
+export function mmap(options: MmapOptions): Mapping | number {
+  const flags = MAP_SHARED | (options.address === undefined ? 0 : MAP_FIXED_NOREPLACE);
+  const hint = (options.address ?? null) as Pointer | null;
+  const at = orErrno(
+    libc().mmap(hint, options.length, options.protection ?? PROT_READ, flags, options.fd, options.offset),
+  );
+  if (at < 0) return at;
+  if (options.address !== undefined && at !== options.address) {
+    // Kernels before 4.17 take MAP_FIXED_NOREPLACE for a hint.
+    libc().munmap(at as Pointer, options.length);
+    return -17;
+  }
+  return new Mapping(at, options.length);
+}
+
+/**
+ * An owned memory mapping. Its views are detached when it is closed: a view kept for longer is an empty array
+ * and never a read of unmapped memory.
+ */
+export class Mapping implements Disposable {
+  readonly address: number;
+  readonly length: number;
+  #buffer: ArrayBuffer | undefined;
+
+  constructor(address: number, length: number) {
+    this.address = address;
+    this.length = length;
+    this.#buffer = toArrayBuffer(address as Pointer, 0, length);
+  }
+
+  get buffer(): ArrayBuffer {
+    if (this.#buffer === undefined) throw new DisposedError("memory mapping");
+    return this.#buffer;
+  }
+
+  /** madvise(2) over all of it: 0 or `-errno`. */
+  advise(advice: number): number {
+    return orErrno(libc().madvise(this.address as Pointer, this.buffer.byteLength, advice));
+  }
+
+  /** mincore(2): one byte a page, bit 0 set where it is resident; 0 or `-errno`. */
+  mincore(into: PinnedBytes): number {
+    return orErrno(libc().mincore(this.address as Pointer, this.buffer.byteLength, into));
+  }
+
+  [Symbol.dispose](): void {
+    const buffer = this.#buffer;
+    if (buffer === undefined) return;
+    this.#buffer = undefined;
+    buffer.transfer(0); // detaches it, and with it every view
+    libc().munmap(this.address as Pointer, this.length);
+  }
+}
