@@ -65,13 +65,20 @@ export const realSys: Sys = {
 
 const scratch = new Uint8Array(16_384);
 
-/** Files of /proc say that they are empty: read until the end comes. Small ones cost one read. */
+/**
+ * Files of /proc say that they are empty, and those of /sys give a page at a time: what is small is read until
+ * nothing comes, which costs one call more than it must and no look at its size.
+ */
 function readWhole(path: string): Uint8Array | undefined {
   try {
     const fd = openSync(path, "r");
     try {
-      const got = readSync(fd, scratch, 0, scratch.length, null);
-      if (got < scratch.length) return scratch.slice(0, got);
+      let used = 0;
+      while (used < scratch.length) {
+        const got = readSync(fd, scratch, used, scratch.length - used, null);
+        if (got === 0) return scratch.slice(0, used);
+        used += got;
+      }
     } finally {
       closeSync(fd);
     }
