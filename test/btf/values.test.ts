@@ -167,7 +167,7 @@ describe("plain data", () => {
     ["rest", rest, 32],
   ]);
   const proto = writer.struct("proto", 4, [["__proto__", s32, 0]]);
-  const loop = writer.raw(BTF_KIND.STRUCT, "loop", 4, [0, 6, 0], 1);
+  const loop = writer.raw(BTF_KIND.STRUCT, "loop", 4, [0, writer.nextId, 0], 1);
   const huge = writer.array(writer.array(u8, 0xffff_ffff), 0xffff_ffff);
   const oldEnum = writer.raw(BTF_KIND.ENUM, "old", 4, [writer.string("MINUS"), 0xffff_ffff], 1);
   const fwd = writer.raw(BTF_KIND.FWD, "later", 0);
