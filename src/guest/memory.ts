@@ -26,7 +26,7 @@
  */
 import { type FaultReason, faultSentence, GuestFault } from "./fault.ts";
 import { NOT_CANONICAL, type PageTables, TABLE_OUTSIDE } from "./mmu.ts";
-import type { PhysicalMemory } from "./physical.ts";
+import { NO_WINDOW, type PhysicalMemory, type Window } from "./physical.ts";
 import { fromBigInt, type Pointer, toBigInt } from "./pointer.ts";
 
 /** Kernel addresses that lead to physical ones by one subtraction; lies in one window and in one `hi` word. */
@@ -42,6 +42,7 @@ const EMPTY_BYTES = new Uint8Array(0);
 const EMPTY_VIEW = new DataView(EMPTY_BYTES.buffer);
 const TLB_SLOTS = 4096;
 const TWO_32 = 2 ** 32;
+const SIGN = 0x8000_0000 | 0;
 const SPACE_END = 1n << 64n;
 
 /** The longest range that `locate` answers; a longer one is read in parts. */
@@ -68,7 +69,7 @@ export class GuestMemory {
   readonly #tlbHi: Int32Array = new Int32Array(TLB_SLOTS);
   /** The page's low word with bit 0 set; 0: an empty slot. */
   readonly #tlbLo: Int32Array = new Int32Array(TLB_SLOTS);
-  readonly #tlbWindow: Int32Array = new Int32Array(TLB_SLOTS);
+  readonly #tlbWindow: Window[] = new Array<Window>(TLB_SLOTS).fill(NO_WINDOW);
   readonly #tlbAt: Int32Array = new Int32Array(TLB_SLOTS);
 
   // What `#resolve` found: `#pieceLength` bytes at `#pieceAt` of `#pieceBytes`.
@@ -88,7 +89,7 @@ export class GuestMemory {
     this.physical = physical;
     this.tables = tables;
     this.#pageShift = tables.mode.pageShift;
-    this.#pageBytes = 2 ** this.#pageShift;
+    this.#pageBytes = 1 << this.#pageShift;
   }
 
   /**
@@ -132,11 +133,16 @@ export class GuestMemory {
   #locateOther(hi: number, lo: number, offset: number, length: number): number {
     const low = (lo + offset) | 0;
     const inPage = low & (this.#pageBytes - 1);
-    // The sum did not leave the low word: no carry to look after.
-    if (offset >= 0 && offset < TWO_32 && low >>> 0 >= lo >>> 0 && inPage + length <= this.#pageBytes) {
+    // An int32 offset whose sum did not carry out of the low word (an unsigned compare, by flipped sign bits).
+    if (
+      (offset | 0) === offset &&
+      offset >= 0 &&
+      (low ^ SIGN) >= (lo ^ SIGN) &&
+      inPage + length <= this.#pageBytes
+    ) {
       const slot = this.#slot(hi, low);
       if (this.#tlbLo[slot] === ((low & -this.#pageBytes) | 1) && this.#tlbHi[slot] === hi) {
-        const window = this.physical.windows[this.#tlbWindow[slot]!]!;
+        const window = this.#tlbWindow[slot]!;
         this.bytes = window.bytes;
         this.view = window.view;
         return this.#tlbAt[slot]! + inPage;
@@ -155,7 +161,7 @@ export class GuestMemory {
     hi = high | 0;
     lo = sum | 0;
     if (!(length >= 0 && length <= LOCATE_MAX_BYTES)) return this.#fail("too-long", hi, lo, "");
-    if (!(high >= 0 && high * TWO_32 < 2 ** 64) || (hi === -1 && (lo >>> 0) + length > TWO_32))
+    if (!(high >= 0 && high < TWO_32) || (hi === -1 && (lo >>> 0) + length > TWO_32))
       return this.#fail("wraps", hi, lo, "");
     for (const run of this.#runs) {
       const at = (lo - run.lo) | 0;
@@ -226,13 +232,13 @@ export class GuestMemory {
       this.#failTranslation(physical, hi, lo);
       return false;
     }
-    const index = this.physical.indexOf(physical);
-    const window = this.physical.windows[index];
+    const window = this.physical.windows[this.physical.indexOf(physical)];
     if (window === undefined) {
       this.#fail("outside-image", hi, lo, "");
       return false;
     }
-    const at = physical - window.physical;
+    // The engine must see integers: a double in one place here makes the hot loops that call it slow.
+    const at = (physical - window.physical) | 0;
     const inPage = lo & (this.#pageBytes - 1);
     const page = at - inPage;
     this.#pieceBytes = window.bytes;
@@ -243,7 +249,7 @@ export class GuestMemory {
       const slot = this.#slot(hi, lo);
       this.#tlbHi[slot] = hi;
       this.#tlbLo[slot] = (lo & -this.#pageBytes) | 1;
-      this.#tlbWindow[slot] = index;
+      this.#tlbWindow[slot] = window;
       this.#tlbAt[slot] = page;
     }
     return true;

@@ -20,7 +20,8 @@ export function windowOf(physical: number, bytes: Uint8Array): Window {
   return { physical, bytes, view: new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength) };
 }
 
-const EMPTY: Window = windowOf(0, new Uint8Array(0));
+/** Holds nothing. */
+export const NO_WINDOW: Window = windowOf(0, new Uint8Array(0));
 
 /** Windows by physical address. They do not overlap. */
 export class PhysicalMemory {
@@ -28,7 +29,7 @@ export class PhysicalMemory {
   /** One past the last byte, physical. */
   readonly end: number;
   /** What the last `locate` found. */
-  window: Window = EMPTY;
+  window: Window = NO_WINDOW;
 
   /** Throws `RangeError` on windows that overlap or are longer than `WINDOW_BYTES`: whoever made them checks. */
   constructor(windows: readonly Window[]) {
