@@ -119,11 +119,13 @@ export function pageSize(): number {
 export class Fd implements Disposable {
   #number: number;
   readonly #what: string;
+  readonly #close: (fd: number) => unknown;
 
   /** Takes the descriptor over. `what` names it in errors. */
-  constructor(number: number, what: string) {
+  constructor(number: number, what: string, closeWith: (fd: number) => unknown = close) {
     this.#number = number;
     this.#what = what;
+    this.#close = closeWith;
   }
 
   /** Opens a file for reading, or throws `SyscallError`. */
@@ -146,7 +148,7 @@ export class Fd implements Disposable {
     if (this.#number < 0) return;
     const number = this.#number;
     this.#number = -1;
-    close(number);
+    this.#close(number);
   }
 }
 
