@@ -9,7 +9,8 @@ import type { Sys } from "./sys.ts";
 /** `struct bpf_map_info` of a descriptor, and what only its fdinfo tells (memlock, frozen, owner). */
 export function readMapInfo(sys: Sys, fd: Fd, object: string): MapInfo {
   const view = objectInfo(sys, fd, MAP_INFO, object);
-  const u32 = (name: keyof typeof MAP_INFO.fields): number => view.getUint32(MAP_INFO.fields[name].offset, true);
+  const u32 = (name: keyof typeof MAP_INFO.fields): number =>
+    view.getUint32(MAP_INFO.fields[name].offset, true);
   const { offset, size } = MAP_INFO.fields.name;
   const more = readFdInfo(sys, fd);
   return {
@@ -40,7 +41,9 @@ export function readFdInfo(sys: Sys, fd: Fd): ReadonlyMap<string, number> {
   const numbers = new Map<string, number>();
   const bytes = sys.readFile(`/proc/self/fdinfo/${fd.number}`);
   if (bytes === undefined) return numbers;
-  for (const line of Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1").split("\n")) {
+  for (const line of Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
+    .toString("latin1")
+    .split("\n")) {
     const colon = line.indexOf(":");
     if (colon < 0) continue;
     const value = Number(line.slice(colon + 1));
@@ -56,20 +59,21 @@ export interface HeldMap {
 }
 
 /**
- * Every map, by ascending id, and the held descriptors of those that `keep` chooses; the others are closed at once.
+ * Every map, by ascending id. The descriptors of those that `keep` chooses go into `held`; the others are closed at
+ * once.
  */
 export function collectMaps(
   sys: Sys,
   keep: (info: MapInfo) => boolean,
+  held: Map<number, HeldMap>,
   warn: (sentence: string) => void,
-): { infos: MapInfo[]; held: Map<number, HeldMap> } {
+): MapInfo[] {
   const infos: MapInfo[] = [];
-  const held = new Map<number, HeldMap>();
   forEachObject(sys, MAPS, warn, (id, fd) => {
     const info = readMapInfo(sys, fd, `map ${id}`);
     infos.push(info);
-    if (keep(info)) held.set(info.id, { info, fd });
+    if (keep(info) && !held.has(info.id)) held.set(info.id, { info, fd });
     else fd[Symbol.dispose]();
   });
-  return { infos, held };
+  return infos;
 }

@@ -1,7 +1,7 @@
 /** What maps, programs, links and BTF objects share: an id space, and a descriptor by id. */
 import { consola } from "consola";
 import { SyscallError } from "../errors.ts";
-import { Fd } from "../ffi.ts";
+import { Fd, type PinnedBytes } from "../ffi.ts";
 import { type BpfCommand, ID_ATTR, INFO_ATTR } from "../uapi/bpf.ts";
 import { EMFILE, ENFILE, ENOENT } from "../uapi/errno.ts";
 import type { Layout } from "../uapi/layout.ts";
@@ -111,13 +111,19 @@ function visitOrWarn(
 }
 
 /** `BPF_OBJ_GET_INFO_BY_FD` into a buffer of at least the layout's size. Throws `SyscallError`. */
-export function objectInfo(sys: Sys, fd: Fd, layout: Layout, object: string, into = pinned(layout.size)): DataView {
+export function objectInfo(
+  sys: Sys,
+  fd: Fd,
+  layout: Layout,
+  object: string,
+  into: PinnedBytes = pinned(layout.size),
+): DataView {
   const attr = new Attr(INFO_ATTR, { bpf_fd: fd.number, info_len: into.length }).point("info", into);
   bpfOrThrow(sys, "BPF_OBJ_GET_INFO_BY_FD", attr, object);
   return new DataView(into.buffer, into.byteOffset, into.length);
 }
 
 /** Zeroed bytes that do not move; never empty, for an empty array has no address. */
-export function pinned(length: number): Uint8Array<ArrayBuffer> {
+export function pinned(length: number): PinnedBytes {
   return new Uint8Array(new ArrayBuffer(Math.max(8, length)));
 }

@@ -2,21 +2,11 @@
  * The running kernel as this directory sees it. One implementation asks the real one; tests bring their own, to
  * show every errno that a kernel will not show on demand.
  */
-import { closeSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
+import { closeSync, openSync, readdirSync, readFileSync, readSync, statSync } from "node:fs";
 import { SyscallError } from "../errors.ts";
 import * as ffi from "../ffi.ts";
 import { type BpfCommand, COMMANDS } from "../uapi/bpf.ts";
-import {
-  EACCES,
-  EINVAL,
-  EMFILE,
-  ENFILE,
-  ENOENT,
-  ENOMEM,
-  ENOSYS,
-  EPERM,
-  errnoName,
-} from "../uapi/errno.ts";
+import { EACCES, EINVAL, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSYS, EPERM, errnoName } from "../uapi/errno.ts";
 import type { Attr } from "./attr.ts";
 
 export interface Sys {
@@ -29,6 +19,18 @@ export interface Sys {
   readDirectory(path: string): readonly string[];
   mmap(options: ffi.MmapOptions): ffi.Mapping | number;
   pageSize(): number;
+  /** A pidfd of a process, or of one thread (Linux 6.9); undefined where there is none to have. */
+  openPid(pid: number, thread: boolean): ffi.Fd | undefined;
+  /** A directory's descriptor, its inode number and the directories in it; undefined where it cannot be opened. */
+  openDirectory(path: string): OpenDirectory | undefined;
+  /** clock_gettime(2) in nanoseconds. */
+  clockNs(clock: number): bigint;
+}
+
+export interface OpenDirectory {
+  readonly fd: ffi.Fd;
+  readonly inode: bigint;
+  readonly children: readonly string[];
 }
 
 export const realSys: Sys = {
@@ -44,6 +46,21 @@ export const realSys: Sys = {
   },
   mmap: ffi.mmap,
   pageSize: ffi.pageSize,
+  openPid(pid, thread) {
+    const fd = ffi.pidfdOpen(pid, thread);
+    return fd < 0 ? undefined : new ffi.Fd(fd, `pid ${pid}`);
+  },
+  openDirectory(path) {
+    try {
+      const entries = readdirSync(path, { withFileTypes: true });
+      const inode = statSync(path, { bigint: true }).ino;
+      const children = entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
+      return { fd: ffi.Fd.openFile(path), inode, children };
+    } catch {
+      return undefined;
+    }
+  },
+  clockNs: ffi.clockNs,
 };
 
 const scratch = new Uint8Array(16_384);
