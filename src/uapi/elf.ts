@@ -44,24 +44,32 @@ export const EHDR: Layout<
   shstrndx: u16(62),
 });
 
-export const PHDR: Layout<"type" | "offset" | "vaddr" | "paddr" | "filesz" | "memsz"> = layout("Elf64_Phdr", 56, {
-  type: u32(0),
-  offset: u64(8),
-  vaddr: u64(16),
-  paddr: u64(24),
-  filesz: u64(32),
-  memsz: u64(40),
-});
+export const PHDR: Layout<"type" | "offset" | "vaddr" | "paddr" | "filesz" | "memsz"> = layout(
+  "Elf64_Phdr",
+  56,
+  {
+    type: u32(0),
+    offset: u64(8),
+    vaddr: u64(16),
+    paddr: u64(24),
+    filesz: u64(32),
+    memsz: u64(40),
+  },
+);
 
-export const SHDR: Layout<"name" | "type" | "addr" | "offset" | "size" | "link" | "info"> = layout("Elf64_Shdr", 64, {
-  name: u32(0),
-  type: u32(4),
-  addr: u64(16),
-  offset: u64(24),
-  size: u64(32),
-  link: u32(40),
-  info: u32(44),
-});
+export const SHDR: Layout<"name" | "type" | "addr" | "offset" | "size" | "link" | "info"> = layout(
+  "Elf64_Shdr",
+  64,
+  {
+    name: u32(0),
+    type: u32(4),
+    addr: u64(16),
+    offset: u64(24),
+    size: u64(32),
+    link: u32(40),
+    info: u32(44),
+  },
+);
 
 export const SYM: Layout<"name" | "info" | "shndx" | "value" | "size"> = layout("Elf64_Sym", 24, {
   name: u32(0),
