@@ -15,6 +15,7 @@ import {
   PT_NOTE,
   SHDR,
 } from "../uapi/elf.ts";
+import { u53, viewOf } from "./elf.ts";
 import type { ImageFile } from "./file.ts";
 
 /** Memory as a file holds it: `length` bytes at `fileOffset` are the guest's from `physical` up. */
@@ -167,13 +168,4 @@ export function findNote(notes: Uint8Array, name: string, type: number): Uint8Ar
     at = contentAt + Math.ceil(size / 4) * 4;
   }
   return undefined;
-}
-
-function viewOf(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
-
-/** A u64 as a number: exact below 2^53, and from there up large enough to fail every check of a range. */
-function u53(view: DataView, offset: number): number {
-  return view.getUint32(offset + 4, true) * 2 ** 32 + view.getUint32(offset, true);
 }
