@@ -14,6 +14,7 @@ export interface Found {
   readonly machine: Machine;
   readonly physical: PhysicalMemory;
   readonly tables: PageTables;
+  readonly layout: readonly Piece[];
   /** A sentence on what was assumed about the file's layout; "" where nothing was. */
   readonly assumption: string;
 }
@@ -58,6 +59,20 @@ function notFound(image: MemoryImage, refusals: readonly string[], at: number | 
   );
 }
 
+/** The physical address of a place in a lone raw file. */
+function addressOf(layout: readonly Piece[], fileOffset: number): number {
+  const piece = layout.find(
+    (each) => fileOffset >= each.fileOffset && fileOffset < each.fileOffset + each.length,
+  );
+  return piece === undefined ? fileOffset : piece.physical + fileOffset - piece.fileOffset;
+}
+
+/** The reverse. */
+function offsetOf(layout: readonly Piece[], physical: number): number {
+  const piece = layout.find((each) => physical >= each.physical && physical < each.physical + each.length);
+  return piece === undefined ? physical : piece.fileOffset + physical - piece.physical;
+}
+
 class Search {
   found: Found | undefined;
   readonly refusals: string[] = [];
@@ -80,7 +95,8 @@ class Search {
       for (const skip of [0, NOTE_HEADER_BYTES]) {
         const bytes = new Uint8Array(MAX_TEXT_BYTES);
         const size = memory.copyOut(physical + skip, bytes);
-        const candidate = parseVmcoreinfo(bytes.subarray(0, size), physical + skip);
+        const inFile = this.#image.layoutIsKnown ? physical + skip : offsetOf(layout, physical + skip);
+        const candidate = parseVmcoreinfo(bytes.subarray(0, size), inFile);
         if (candidate !== undefined && this.#try(candidate, [layout])) return;
       }
     }
@@ -110,7 +126,9 @@ class Search {
       if (this.found !== undefined) return true;
     }
     if (unconfirmed === undefined) return this.#refuse(candidate, why);
-    this.found = this.#check(candidate, machine, layouts[0]!) as Found;
+    this.#image.arrange(unconfirmed.layout);
+    const assumption = `${unconfirmed.assumption} That could not be read whole: addresses may be wrong.`;
+    this.found = { ...unconfirmed, assumption };
     return true;
   }
 
@@ -122,8 +140,11 @@ class Search {
     if (typeof tables === "string") return tables;
     const assumption = image.layoutIsKnown
       ? ""
-      : `The file does not say where its memory belongs: it was taken for ${describeLayout(layout)}`;
-    return { info, machine, physical, tables, assumption };
+      : `The file does not say where its memory belongs; by the kernel's own list of RAM it is ${describeLayout(layout)}.`;
+    // What was searched by its place in the file has an address now.
+    const textAt =
+      info.physical === undefined || image.layoutIsKnown ? info.physical : addressOf(layout, info.physical);
+    return { info: { ...info, physical: textAt }, machine, physical, tables, layout, assumption };
   }
 
   /** Asks the kernel which RAM it has: the layout that was assumed, or a better one, or undefined for neither. */
@@ -136,10 +157,9 @@ class Search {
       throw error;
     }
     const better = layoutFromRam(layout, ram, this.#image.sizeBytes);
-    if (better === undefined) return undefined;
-    const again = this.#check(found.info, found.machine, better);
-    if (typeof again === "string") return undefined;
-    return { ...again, assumption: `${again.assumption}, as the kernel's own list of RAM says.` };
+    if (better === layout) return found;
+    const again = better === undefined ? "" : this.#check(found.info, found.machine, better);
+    return typeof again === "string" ? undefined : again;
   }
 
   #refuse(candidate: Vmcoreinfo, why: string): false {

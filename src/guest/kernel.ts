@@ -9,6 +9,7 @@ import { Btf } from "../btf/btf.ts";
 import { at, struct, u32 } from "../btf/struct.ts";
 import { KtstrError } from "../errors.ts";
 import type { KernelInfo } from "../state.ts";
+import { bootTimeUnixNs } from "./clock.ts";
 import { type DiscoverOptions, discover, type Found } from "./discover.ts";
 import { MemoryImage, type MemorySource } from "./image.ts";
 import { Kallsyms } from "./kallsyms.ts";
@@ -54,13 +55,13 @@ export function openKernel(options: OpenKernelOptions): GuestKernel {
   const vmlinux = options.vmlinux === undefined ? undefined : requireVmlinux(options.vmlinux);
   const image = new MemoryImage(options.memory);
   try {
-    // A layout that has to be guessed is confirmed by a kernel that was opened under it.
+    // A layout that has to be guessed is confirmed by a kernel that was opened under it: the same one, then.
+    let trial: Kernel | undefined;
     const found = discover(image, options, (candidate) => {
-      const trial = new Kernel(image, candidate, vmlinux);
+      trial = new Kernel(image, candidate, vmlinux);
       return readRamRanges(trial.memory, trial.symbols, trial.btf);
     });
-    if (vmlinux !== undefined) checkBuildId(found, vmlinux);
-    return new Kernel(image, found, vmlinux);
+    return trial?.found === found ? trial : new Kernel(image, found, vmlinux);
   } catch (error) {
     image[Symbol.dispose]();
     throw error;
@@ -73,6 +74,7 @@ function requireVmlinux(path: string): Vmlinux {
   throw new KtstrError(`open vmlinux ${path}: there is no such file`);
 }
 
+/** Throws `KtstrError` where a vmlinux is not that of the kernel in memory. */
 function checkBuildId({ info }: Found, { path, buildId }: Vmlinux): void {
   if (info.buildId === "" || buildId === "" || info.buildId === buildId) return;
   throw new KtstrError(
@@ -91,15 +93,16 @@ class Kernel implements GuestKernel {
   readonly symbols: Symbols;
   readonly warnings: string[];
   readonly #image: MemoryImage;
-  readonly #found: Found;
+  readonly found: Found;
   readonly #vmlinux: Vmlinux | undefined;
   #directBase: bigint | undefined;
   #btf: Btf | undefined;
   #cpus: Cpus | undefined;
 
   constructor(image: MemoryImage, found: Found, vmlinux: Vmlinux | undefined) {
+    if (vmlinux !== undefined) checkBuildId(found, vmlinux);
     this.#image = image;
-    this.#found = found;
+    this.found = found;
     this.#vmlinux = vmlinux;
     this.warnings = [...image.warnings];
     if (found.assumption !== "") this.warnings.push(found.assumption);
@@ -110,7 +113,7 @@ class Kernel implements GuestKernel {
   }
 
   #openSymbols(): Symbols {
-    const { info } = this.#found;
+    const { info } = this.found;
     const vmlinux = this.#vmlinux;
     if (vmlinux !== undefined) {
       if (info.buildId === "" || vmlinux.buildId === "")
@@ -132,14 +135,14 @@ class Kernel implements GuestKernel {
     if (from === undefined || to === undefined) return;
     const start = toBigInt(from.hi, from.lo);
     const length = Number(toBigInt(to.hi, to.lo) - start);
-    const physical = Number(start - this.#found.machine.imageOffset);
+    const physical = Number(start - this.found.machine.imageOffset);
     if (length > 0 && length <= 2 ** 30 && this.memory.physicalOf(from.hi, from.lo, "_text") === physical)
       this.memory.addLinear(from, physical, length);
   }
 
   /** Used only where the page tables agree with it: a kernel's own variable may be what was overwritten. */
   #addDirectMap(): void {
-    const { machine, info, physical, tables } = this.#found;
+    const { machine, info, physical, tables } = this.found;
     const base = machine.directBase ?? this.#x86DirectBase();
     const probe = info.symbol("_stext")! - machine.imageOffset;
     const { hi, lo } = fromBigInt(base + probe);
@@ -155,7 +158,7 @@ class Kernel implements GuestKernel {
   }
 
   #x86DirectBase(): bigint {
-    const { levels } = this.#found.machine.mode;
+    const { levels } = this.found.machine.mode;
     const variable = this.symbols.address("page_offset_base");
     if (variable === undefined) return X86_DIRECT_MAP[levels.length === 5 ? 5 : 4];
     return this.memory.u64(variable.hi, variable.lo, 0, "page_offset_base");
@@ -181,7 +184,7 @@ class Kernel implements GuestKernel {
   }
 
   get info(): KernelInfo {
-    const { info, machine, physical } = this.#found;
+    const { info, machine, physical } = this.found;
     const uts = readUtsName(physical, Number(info.symbol("init_uts_ns")! - machine.imageOffset), info);
     return {
       release: info.release,
@@ -191,6 +194,7 @@ class Kernel implements GuestKernel {
       onlineCpus: this.cpus.onlineCount,
       pageSize: machine.pageBytes,
       statsEnabled: this.#statsEnabled(),
+      bootTimeUnixNs: bootTimeUnixNs(this.memory, this.symbols, this.btf),
     };
   }
 
@@ -204,7 +208,7 @@ class Kernel implements GuestKernel {
   }
 
   explain(): readonly Finding[] {
-    const { info, machine } = this.#found;
+    const { info, machine } = this.found;
     const findings: Finding[] = [];
     const add = (what: string, text: string): void => {
       findings.push({ what, text });
