@@ -1,5 +1,5 @@
 /** QEMU as a child that cannot outlive us: its command line, its end on every path, and where it put the guest's RAM. */
-import { mkdir, rm } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Subprocess } from "bun";
 import type { Kernel } from "./kernels.ts";
@@ -14,8 +14,10 @@ export interface MachineOptions {
   readonly memoryMiB: number;
   /** x86-64 only: 5-level page tables (LA57), as `-cpu max` has them. */
   readonly fiveLevel: boolean;
-  /** A folder of the machine's own: memory file, sockets, console. */
+  /** A folder of the machine's own: memory file, console, what QEMU complains about. */
   readonly dir: string;
+  /** A folder for its sockets: a socket's path has room for 107 bytes only. */
+  readonly sockets: string;
   /** The console on our own terminal, for people. */
   readonly interactive: boolean;
 }
@@ -52,8 +54,8 @@ export function qemuArguments(options: MachineOptions): string[] {
     ...(options.interactive
       ? ["-serial", "mon:stdio"]
       : ["-chardev", `file,id=console,path=${join(dir, "con.txt")}`, "-serial", "chardev:console"]),
-    ...["-chardev", `socket,id=agent,path=${join(dir, "agent")},server=on,wait=off`, ...agent],
-    ...["-qmp", `unix:${join(dir, "qmp")},server=on,wait=off`],
+    ...["-chardev", `socket,id=agent,path=${join(options.sockets, "agent")},server=on,wait=off`, ...agent],
+    ...["-qmp", `unix:${join(options.sockets, "qmp")},server=on,wait=off`],
   ];
 }
 
@@ -79,7 +81,6 @@ export interface Machine extends AsyncDisposable {
 export async function startQemu(options: MachineOptions): Promise<Machine> {
   const qemu = tool(qemuFor[options.kernel.arch]);
   await mkdir(options.dir, { recursive: true });
-  await rm(join(options.dir, "qmp"), { force: true });
   const stdio = options.interactive ? "inherit" : "ignore";
   const child = Bun.spawn([tool("setpriv"), "--pdeathsig", "KILL", qemu, ...qemuArguments(options)], {
     stdin: stdio,
@@ -93,7 +94,7 @@ export async function startQemu(options: MachineOptions): Promise<Machine> {
     running.delete(child);
   };
   try {
-    const qmp = await reachQmp(child, options.dir);
+    const qmp = await reachQmp(child, options);
     return {
       child,
       qmp,
@@ -108,8 +109,8 @@ export async function startQemu(options: MachineOptions): Promise<Machine> {
   }
 }
 
-async function reachQmp(child: Subprocess, dir: string): Promise<Qmp> {
-  const socket = join(dir, "qmp");
+async function reachQmp(child: Subprocess, { dir, sockets }: MachineOptions): Promise<Qmp> {
+  const socket = join(sockets, "qmp");
   for (let tries = 0; tries < 200; tries++) {
     if (child.exitCode !== null) {
       const said = await Bun.file(join(dir, "qemu.txt"))
