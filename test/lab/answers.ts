@@ -44,7 +44,7 @@ grep -o '"id":[0-9]*,"type"' $d/map-show.json | grep -o '[0-9]*' | D=$d xargs -P
 bpftool -j prog show > $d/prog-show.json 2>$d/prog-show.err
 cat /proc/uptime > $d/uptime-last
 find $d -name '*.err' -size 0 -exec rm {} +
-tar -c -C $d .
+tar -c -C $d . | gzip -1
 `;
 
 /** bpftool's JSON as it printed it. Numbers past 2^53 lose bits in `JSON.parse`: `text` keeps the bytes. */
@@ -72,7 +72,7 @@ export async function collectAnswers(guest: Pick<Guest, "exec">, dir: string): P
   const { status, stdout, stderr } = await guest.exec(collectScript);
   if (status !== 0) throw new LabError(`lab: the guest's answers: status ${status}: ${stderr}`);
   await mkdir(dir, { recursive: true });
-  await run(["tar", "-x", "--no-same-owner", "-C", dir], { input: stdout });
+  await run(["tar", "-xz", "--no-same-owner", "-C", dir], { input: stdout });
   return openAnswers(dir);
 }
 

@@ -155,7 +155,7 @@ async function matrix(args: string[]): Promise<number> {
     out: { type: "string" },
   } as const;
   const { values } = parseArgs({ args, options, strict: true });
-  const chosen: RowName[] = values.row?.map((name) => oneOf("--row", name, rowNames)) ?? rowNames;
+  const chosen: readonly RowName[] = values.row?.map((name) => oneOf("--row", name, rowNames)) ?? rowNames;
   const times = positive("--times", values.times, 1000);
   const results: RowResult[] = [];
   for (const name of chosen.filter((each) => !values.ci || rows[each].ci))
