@@ -31,11 +31,10 @@ function must<T>(value: T | undefined, what: string): T {
 async function checkBanner(image: FrozenImage): Promise<void> {
   const symbols = await image.answers.kallsyms();
   const iomem = must(await image.answers.text("iomem"), "no /proc/iomem");
-  // setup_arch: x86 puts "Kernel code" at _text, arm64 at _stext.
-  const first = image.kernel.arch === "amd64" ? "_text" : "_stext";
+  // "Kernel code" starts at _text (x86 arch/x86/kernel/setup.c, arm64 arch/arm64/kernel/setup.c: code_resource).
   const start = must(iomemStart(iomem, "Kernel code"), "/proc/iomem has no kernel code");
   const distance =
-    must(symbols.get("linux_banner"), "no linux_banner") - must(symbols.get(first), `no ${first}`);
+    must(symbols.get("linux_banner"), "no linux_banner") - must(symbols.get("_text"), "no _text");
   const offset = must(offsetOf(image.pieces, start + Number(distance)), "the banner lies outside the RAM");
   const version = must(await image.answers.text("version"), "no /proc/version").trim();
   const found = (await readAt(image.memoryPath, offset, version.length)).toString("latin1");
