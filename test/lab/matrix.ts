@@ -3,7 +3,14 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { labDir } from "./cache.ts";
 import { checkImage } from "./check.ts";
-import { type BootOptions, bootGuest, openImage, writeMeta } from "./frozen.ts";
+import {
+  type BootOptions,
+  bootGuest,
+  type FrozenImage,
+  frozenImage,
+  openImage,
+  writeMeta,
+} from "./frozen.ts";
 import { GuestDied } from "./vigil.ts";
 
 export interface Row extends Omit<BootOptions, "dir" | "overlays" | "onProgress"> {
@@ -50,8 +57,12 @@ export const rows: { readonly [name in RowName]: Row } = {
 
 export const rowNames: readonly RowName[] = Object.keys(rows) as RowName[];
 
-/** What QEMU is told for a row: its description left out. */
-export function bootOptionsOf(name: RowName): Omit<BootOptions, "dir" | "overlays"> {
+/** A row's frozen image, booted once for all tests that ask for it. Do not write into its folder. */
+export function frozenRow(name: RowName): Promise<FrozenImage> {
+  return frozenImage(name, bootOptionsOf(name));
+}
+
+function bootOptionsOf(name: RowName): Omit<BootOptions, "dir" | "overlays"> {
   const { about: _about, ci: _ci, ...options } = rows[name];
   return options;
 }

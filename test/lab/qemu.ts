@@ -1,4 +1,5 @@
 /** QEMU as a child that cannot outlive us: its command line, its end on every path, and where it put the guest's RAM. */
+import { rmSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Subprocess } from "bun";
@@ -59,10 +60,13 @@ export function qemuArguments(options: MachineOptions): string[] {
   ];
 }
 
-const running = new Set<Subprocess>();
+const running = new Map<Subprocess, MachineOptions>();
 
 const killAll = (): void => {
-  for (const child of running) child.kill("SIGKILL");
+  for (const [child, { sockets }] of running) {
+    child.kill("SIGKILL");
+    rmSync(sockets, { recursive: true, force: true });
+  }
 };
 process.on("exit", killAll);
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
@@ -87,7 +91,7 @@ export async function startQemu(options: MachineOptions): Promise<Machine> {
     stdout: stdio,
     stderr: options.interactive ? "inherit" : Bun.file(join(options.dir, "qemu.txt")),
   });
-  running.add(child);
+  running.set(child, options);
   const end = async (): Promise<void> => {
     child.kill("SIGKILL");
     await child.exited;
