@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { stat } from "node:fs/promises";
 import { checkImage } from "./check.ts";
 import type { FrozenImage } from "./frozen.ts";
-import { bootOptionsOf, type RowName, rowNames, rows } from "./matrix.ts";
+import { frozenRow, type RowName, rowNames, rows } from "./matrix.ts";
 import { whyNoLab } from "./promise.ts";
 
 const bootMs = 600_000;
