@@ -1,13 +1,12 @@
 #!/usr/bin/env bun
 /** The command table, the error boundary and the exit status; nothing else. */
-import { consola, LogLevels } from "consola";
 import pkg from "../package.json" with { type: "json" };
 import { type Command, type CommandTable, command } from "./commands/command.ts";
 import { helpText } from "./commands/help.ts";
 import { parseCommandLine, wantsDebug } from "./commands/parse.ts";
 import { KtstrError, UsageError } from "./errors.ts";
+import { log, logEverything } from "./log.ts";
 import { ClosedPipeError, Output } from "./report/output.ts";
-import { escapeText } from "./text.ts";
 
 const COMMANDS: CommandTable = {
   inspect: async () => (await import("./commands/inspect.ts")).default,
@@ -33,13 +32,8 @@ const root: Command = command({
 /** Runs one command line; answers with its exit status: 0, 1 on a failure, 2 on wrong usage. */
 async function main(argv: readonly string[]): Promise<number> {
   const out = new Output();
-  // consola would print information to stdout, fold what repeats, and spread one sentence over three lines.
-  consola.options.throttle = 0;
-  consola.setReporters([
-    { log: ({ type, args }) => void process.stderr.write(`ktstr: ${type}: ${args.join(" ")}\n`) },
-  ]);
-  consola.level = wantsDebug(argv) ? LogLevels.debug : LogLevels.info;
-  const warn = (sentence: string): void => consola.warn(escapeText(sentence));
+  if (wantsDebug(argv)) logEverything();
+  const warn = (sentence: string): void => log.warn(sentence);
   try {
     const {
       command: chosen,
@@ -70,11 +64,11 @@ function report(error: unknown, out: Output, debug: boolean): number {
   }
   if (!(error instanceof KtstrError)) {
     const detail = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    consola.error(`internal error, please report it: ${escapeText(detail).replaceAll("\\x0a", "\n")}`);
+    process.stderr.write(`ktstr: internal error, please report it: ${detail}\n`);
     return 1;
   }
   // One line: what, then what to do.
-  consola.error(escapeText(error.hint === "" ? error.message : `${error.message}. ${capital(error.hint)}`));
+  log.error(error.hint === "" ? error.message : `${error.message}. ${capital(error.hint)}`);
   if (debug) process.stderr.write(`${error.stack ?? ""}\n`);
   return error instanceof UsageError ? 2 : 1;
 }

@@ -3,12 +3,16 @@ import type { Fd } from "../ffi.ts";
 import type { MapInfo } from "../state.ts";
 import { MAP_INFO } from "../uapi/bpf.ts";
 import { cutAtNul } from "../uapi/layout.ts";
-import { forEachObject, MAPS, objectInfo } from "./objects.ts";
+import { readFdInfo } from "./fdinfo.ts";
+import { forEachObject, MAPS, objectInfo, pinned } from "./objects.ts";
 import type { Sys } from "./sys.ts";
+
+const scratch = pinned(MAP_INFO.size);
 
 /** `struct bpf_map_info` of a descriptor, and what only its fdinfo tells (memlock, frozen, owner). */
 export function readMapInfo(sys: Sys, fd: Fd, object: string): MapInfo {
-  const view = objectInfo(sys, fd, MAP_INFO, object);
+  scratch.fill(0);
+  const view = objectInfo(sys, fd, MAP_INFO, object, scratch);
   const u32 = (name: keyof typeof MAP_INFO.fields): number =>
     view.getUint32(MAP_INFO.fields[name].offset, true);
   const { offset, size } = MAP_INFO.fields.name;
@@ -20,7 +24,7 @@ export function readMapInfo(sys: Sys, fd: Fd, object: string): MapInfo {
     valueSize: u32("value_size"),
     maxEntries: u32("max_entries"),
     flags: u32("map_flags"),
-    name: cutAtNul(new Uint8Array(view.buffer, view.byteOffset + offset, size)),
+    name: cutAtNul(scratch.slice(offset, offset + size)),
     ifindex: u32("ifindex"),
     btfId: u32("btf_id"),
     btfKeyTypeId: u32("btf_key_type_id"),
@@ -34,22 +38,6 @@ export function readMapInfo(sys: Sys, fd: Fd, object: string): MapInfo {
     ownerJited: more.has("owner_jited") ? more.get("owner_jited") === 1 : undefined,
     location: undefined,
   };
-}
-
-/** The numbers of `/proc/self/fdinfo/N` (kernel/bpf/syscall.c, `bpf_map_show_fdinfo`) by their keys. */
-export function readFdInfo(sys: Sys, fd: Fd): ReadonlyMap<string, number> {
-  const numbers = new Map<string, number>();
-  const bytes = sys.readFile(`/proc/self/fdinfo/${fd.number}`);
-  if (bytes === undefined) return numbers;
-  for (const line of Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
-    .toString("latin1")
-    .split("\n")) {
-    const colon = line.indexOf(":");
-    if (colon < 0) continue;
-    const value = Number(line.slice(colon + 1));
-    if (Number.isFinite(value)) numbers.set(line.slice(0, colon), value);
-  }
-  return numbers;
 }
 
 /** A map whose descriptor is held, so that it cannot go away while it is read. */

@@ -3,7 +3,7 @@ import { KtstrError } from "../errors.ts";
 import { Fd } from "../ffi.ts";
 import { OBJ_ATTR } from "../uapi/bpf.ts";
 import { Attr } from "./attr.ts";
-import { readFdInfo } from "./maps.ts";
+import { readFdInfo } from "./fdinfo.ts";
 import { pinned } from "./objects.ts";
 import { bpfOrThrow, realSys, type Sys } from "./sys.ts";
 

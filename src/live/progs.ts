@@ -6,7 +6,7 @@ import { found, type ProgInfo } from "../state.ts";
 import { PROG_INFO } from "../uapi/bpf.ts";
 import { cutAtNul } from "../uapi/layout.ts";
 import { Attr } from "./attr.ts";
-import { readFdInfo } from "./maps.ts";
+import { readFdInfo } from "./fdinfo.ts";
 import { forEachObject, objectInfo, PROGS, pinned } from "./objects.ts";
 import type { Sys } from "./sys.ts";
 

@@ -19,7 +19,8 @@ export function stringify(value: Json, indent = ""): string {
 function write(value: Json, indent: string, newline: string): string {
   if (value === null || value === undefined) return "null";
   if (typeof value === "bigint") return value.toString();
-  if (typeof value !== "object") return quote(value);
+  if (typeof value === "string") return quote(value);
+  if (typeof value !== "object") return String(value);
   const inner = newline + indent;
   const colon = indent === "" ? ":" : ": ";
   const parts: string[] = [];
@@ -27,16 +28,33 @@ function write(value: Json, indent: string, newline: string): string {
     for (const item of value as readonly Json[]) parts.push(inner + write(item, indent, inner));
     return parts.length === 0 ? "[]" : `[${parts.join(",")}${newline}]`;
   }
-  for (const [key, item] of Object.entries(value as { [key: string]: Json })) {
-    if (item !== undefined) parts.push(inner + quote(key) + colon + write(item, indent, inner));
+  const object = value as { readonly [key: string]: Json };
+  for (const key in object) {
+    const item = object[key];
+    if (item !== undefined) parts.push(inner + quoteKey(key) + colon + write(item, indent, inner));
   }
   return parts.length === 0 ? "{}" : `{${parts.join(",")}${newline}}`;
 }
 
-/** A string, number or boolean. Control characters that JSON lets through (DEL, C1, separators) are escaped too. */
-function quote(value: string | number | boolean): string {
+/** Beside what JSON escapes itself: DEL, C1, bidirectional overrides and separators, which a terminal may obey. */
+const UNSAFE = /[\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
+const PLAIN = /^[\w .:/-]*$/;
+
+function quote(value: string): string {
+  if (PLAIN.test(value)) return `"${value}"`;
   return JSON.stringify(value).replace(
-    /[\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g,
+    UNSAFE,
     (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
   );
+}
+
+const keys = new Map<string, string>();
+
+/** Keys are few and come again and again; those of types that a machine brings along are not kept for ever. */
+function quoteKey(key: string): string {
+  const known = keys.get(key);
+  if (known !== undefined) return known;
+  const quoted = quote(key);
+  if (keys.size < 1024) keys.set(key, quoted);
+  return quoted;
 }
