@@ -20,7 +20,7 @@ import {
   type Read,
   unreadable,
 } from "../state.ts";
-import { isHashMap, isPerCpuHashMap, MapType } from "../uapi/names.ts";
+import { isHashMap, isPerCpuHashMap, isPerCpuMap, MapType } from "../uapi/names.ts";
 import { readArena } from "./arena.ts";
 import { BtfCache, collectBtfs } from "./btfs.ts";
 import { readContents } from "./contents.ts";
@@ -126,7 +126,8 @@ export class LiveState implements BpfState {
     if (map.type !== MapType.array && map.type !== MapType.struct_ops) {
       return unreadable("wrong-type", "only arrays and struct_ops maps have one value");
     }
-    if (offset < 0 || length < 0 || offset + length > map.valueSize) {
+    const whole = Number.isInteger(offset) && Number.isInteger(length);
+    if (!whole || offset < 0 || length < 0 || offset + length > map.valueSize) {
       return unreadable("out-of-range", `bytes ${offset}..${offset + length} of a value of ${map.valueSize}`);
     }
     const value = this.#lookupBytes(map, u32Key(0));
@@ -185,7 +186,7 @@ export class LiveState implements BpfState {
       return unreadable("out-of-range", `a key of ${key.length} bytes; this map's keys have ${map.keySize}`);
     }
     const bytes = this.#lookupBytes(map, key);
-    if (!bytes.ok || bytes.value.length === map.valueSize) return bytes;
+    if (!bytes.ok || !isPerCpuMap(map.type)) return bytes;
     return found(sliceCpus(bytes.value, map, this.#possible()));
   }
 

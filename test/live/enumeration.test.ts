@@ -1,7 +1,7 @@
 import { describe, expect, spyOn, test } from "bun:test";
-import { consola } from "consola";
 import { DisposedError, SyscallError } from "../../src/errors.ts";
 import { openLive } from "../../src/live/live.ts";
+import { log } from "../../src/log.ts";
 import type { BpfCommand } from "../../src/uapi/bpf.ts";
 import { EACCES, EFAULT, EINVAL, EMFILE, ENFILE, ENOENT, ENOMEM, EPERM } from "../../src/uapi/errno.ts";
 import { MapType } from "../../src/uapi/names.ts";
@@ -55,7 +55,7 @@ for (const { noun, prefix, list } of KINDS) {
 
     test("goes on behind an object that went away before it was opened", () => {
       const kernel = kernelWithAll();
-      const debug = spyOn(consola, "debug");
+      const debug = spyOn(log, "debug");
       kernel.fail(fdById, ENOENT, { when: (attr) => attr.get("start_id") === 4 });
       using live = openLive({ sys: kernel });
       expect(live[list]().map(({ id }) => id)).toEqual([3, 9]);

@@ -36,7 +36,7 @@ export class FakeMap {
     this.keySize = options.keySize ?? 4;
     this.valueSize = options.valueSize ?? 8;
     this.maxEntries = options.maxEntries ?? 1024;
-    this.fdInfo = options.fdInfo ?? "memlock:\t4096\nfrozen:\t0\n";
+    this.fdInfo = options.fdInfo ?? "pos:\t0\nmemlock:\t4096\nfrozen:\t0\n";
     this.bucketSize = options.bucketSize ?? 1;
     const name = options.name ?? `map_${options.id}`;
     this.info = {

@@ -158,13 +158,13 @@ export class FakeKernel implements Sys {
   };
 
   readFile(path: string): Uint8Array | undefined {
-    const fdInfo = /^\/proc\/self\/fdinfo\/(\d+)$/.exec(path);
-    if (fdInfo !== null) {
-      const object = this.#fds.get(Number(fdInfo[1]))?.object;
-      return object instanceof FakeMap ? new TextEncoder().encode(object.fdInfo) : undefined;
-    }
     const file = this.files.get(path);
     return typeof file === "string" ? new TextEncoder().encode(file) : file;
+  }
+
+  readFdInfo(fd: number): Uint8Array | undefined {
+    const object = this.#fds.get(fd)?.object;
+    return object instanceof FakeMap ? new TextEncoder().encode(object.fdInfo) : undefined;
   }
 
   readDirectory(): readonly string[] {

@@ -18,7 +18,7 @@ import { whyNoLive } from "../btf/support/live.ts";
 import { kernelConstant, kernelEnum, kernelField } from "./support.ts";
 
 const kernelDescribe = describe.skipIf(whyNoLive() !== "");
-const STRUCT = "struct bpf_link_info";
+const STRUCT = "bpf_link_info";
 
 /** bpftool's keys whose C member is called otherwise. */
 const C_NAMES: Readonly<Record<string, string>> = {

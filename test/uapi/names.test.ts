@@ -54,7 +54,7 @@ describe.skipIf(whyNoLive() !== "")("names as this kernel has them", () => {
         expect([name, theirs]).toEqual([name, value]);
     }
     expect(kernelEnum("bpf_stats_type").get("BPF_STATS_RUN_TIME")).toBe(BPF_STATS_RUN_TIME);
-    expect(kernelField("struct bpf_map_info", "name")?.size).toBe(BPF_OBJ_NAME_LEN);
+    expect(kernelField("bpf_map_info", "name")?.size).toBe(BPF_OBJ_NAME_LEN);
   });
 });
 
