@@ -17,6 +17,8 @@ export interface FakeObject {
   readonly info: Readonly<Record<string, number | Uint8Array>>;
   /** What stands in the memory behind a pointer field of the info, by the field's name. */
   readonly pointees?: Readonly<Record<string, Uint8Array>>;
+  /** A u32 that no layout names: the arms of a link. */
+  readonly extra?: { readonly offset: number; readonly value: number };
 }
 
 type Kind = "MAP" | "PROG" | "LINK" | "BTF";
@@ -209,6 +211,9 @@ function writeInfo(into: Uint8Array, layout: Layout, object: FakeMap | FakeObjec
       into.set(value.subarray(0, field.size), field.offset);
     } else if (field.size === 8) view.setBigUint64(field.offset, BigInt(value), true);
     else view.setUint32(field.offset, value, true);
+  }
+  if (!(object instanceof FakeMap) && object.extra !== undefined) {
+    view.setUint32(object.extra.offset, object.extra.value, true);
   }
 }
 
