@@ -8,8 +8,9 @@ import { declaration } from "./declare.ts";
 
 /** Anonymous structs in each other. */
 const MAX_DEPTH = 32;
-/** Members that are written in all: those of an anonymous struct are written wherever it is used. */
-const MAX_MEMBERS = 4_000_000;
+/** Members that are written for each type: those of an anonymous struct are written wherever it is used. */
+const MEMBERS_PER_TYPE = 64;
+const MEMBERS_BASE = 100_000;
 /** Padding that is written; a larger gap is no struct that a compiler made. */
 const MAX_PADDING_BYTES = 1 << 20;
 
@@ -17,13 +18,14 @@ export class CBodies {
   readonly #btf: Btf;
   readonly #names: CNames;
   readonly #alignments: Alignments;
-  #members = 0;
+  #membersLeft: number;
   #depth = 0;
 
   constructor(btf: Btf) {
     this.#btf = btf;
     this.#names = new CNames(btf);
     this.#alignments = new Alignments(btf);
+    this.#membersLeft = MEMBERS_BASE + MEMBERS_PER_TYPE * btf.typeCount;
   }
 
   /** "struct name". */
@@ -159,7 +161,7 @@ export class CBodies {
   }
 
   #memberLine({ name, typeId, bitSize }: Member, indent: string): string {
-    if (++this.#members > MAX_MEMBERS)
+    if (--this.#membersLeft < 0)
       throw new FormatError("BTF", 0, "its anonymous structs have too many members to write");
     const text = this.declare(typeId, identifier(name), `${indent}\t`);
     return bitSize === 0 ? text : `${text}: ${bitSize}`;
