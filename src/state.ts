@@ -180,6 +180,8 @@ export interface ProgInfo {
   readonly type: number;
   /** At most 16 bytes, cut at the first NUL. */
   readonly name: Uint8Array;
+  /** The function's name by the program's BTF, where the kernel's 15 bytes may have cut it; else `name`. */
+  readonly fullName: Uint8Array;
   /** 8 bytes. */
   readonly tag: Uint8Array;
   readonly gplCompatible: boolean;
@@ -276,6 +278,8 @@ export interface KernelInfo {
   readonly pageSize: number;
   /** Whether `kernel.bpf_stats_enabled` is on; undefined where not known. */
   readonly statsEnabled: boolean | undefined;
+  /** Unix time of boot (`CLOCK_REALTIME - CLOCK_BOOTTIME`) in nanoseconds; undefined where not known. */
+  readonly bootTimeUnixNs: bigint | undefined;
 }
 
 /** A data path: everything that a report asks. */

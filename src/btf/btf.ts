@@ -1,5 +1,353 @@
-/** The types of a kernel or of a BPF object, as `/sys/kernel/btf/*` and `BPF_OBJ_GET_INFO_BY_FD` hold them. */
-export interface Btf {
-  /** How many types, with the base's and with void (id 0). */
+/**
+ * BTF: the types of a kernel or of a BPF object, as `/sys/kernel/btf/*`, `BPF_OBJ_GET_INFO_BY_FD` and a kernel's
+ * memory hold them. Parsing walks the types once and keeps one number for each; everything else is read when asked.
+ */
+import { FormatError } from "../errors.ts";
+import {
+  BTF_KIND,
+  BTF_KIND_NAMES,
+  BTF_MAX_RESOLVE_DEPTH,
+  btfKind,
+  btfKindFlag,
+  btfMemberBitfieldSize,
+  btfMemberBitOffset,
+  btfVlen,
+} from "../uapi/btf.ts";
+import { exactInteger } from "./integer.ts";
+import { findMember, type MemberPlace } from "./member.ts";
+import { buildNameIndex, hashName, type NameIndex, nameEquals } from "./names.ts";
+import { parseSections } from "./parse.ts";
+
+export interface BtfOptions {
+  /** What a split BTF (a kernel module's) continues: its ids and its string offsets count on from there. */
+  readonly base?: Btf | undefined;
+  /** "vmlinux", a module's or a map's name: for messages. */
+  readonly name?: string;
+}
+
+/** `struct btf_member`. Offsets and sizes in bits; `bitSize` is 0 where it is not a bit-field. */
+export interface Member {
+  /** "" for an anonymous struct or union. */
+  readonly name: string;
+  readonly typeId: number;
+  readonly bitOffset: number;
+  readonly bitSize: number;
+}
+
+/** `struct btf_enum` or `struct btf_enum64`: a bigint only where 53 bits do not hold it. */
+export interface EnumValue {
+  readonly name: string;
+  readonly value: number | bigint;
+}
+
+/** `struct btf_param`; a last one with type 0 and no name is the `...` of a variadic function. */
+export interface Param {
+  readonly name: string;
+  readonly typeId: number;
+}
+
+/** `struct btf_var_secinfo`: a variable (a VAR, in kernel modules also a FUNC) in its section. Bytes. */
+export interface SectionVar {
+  readonly typeId: number;
+  readonly offset: number;
+  readonly size: number;
+}
+
+/** `struct btf_array`. */
+export interface ArrayShape {
+  readonly elementTypeId: number;
+  readonly indexTypeId: number;
+  readonly count: number;
+}
+
+/** All kernels that are read are 64-bit. */
+const POINTER_SIZE = 8;
+/** A longer string is not a name. The kernel takes identifiers of at most 511 bytes; tags may be longer. */
+const MAX_STRING = 65_536;
+
+/**
+ * Every method that takes an id throws `FormatError` where the id, or what its record refers to, does not exist.
+ * Ids of the base are answered by the base. Id 0 is void, of kind UNKN.
+ */
+export class Btf {
+  readonly base: Btf | undefined;
+  readonly name: string;
+  /** How many types, with the base's and with void (id 0): one more than the highest id. */
   readonly typeCount: number;
+  /** The first id that is not the base's; 1 where there is no base. */
+  readonly firstId: number;
+  readonly #typeOffset: number;
+  readonly #words: Int32Array;
+  readonly #index: Int32Array;
+  readonly #strings: Buffer;
+  readonly #firstString: number;
+  #names: NameIndex | undefined;
+
+  private constructor(bytes: Uint8Array, { base, name = "" }: BtfOptions) {
+    this.base = base;
+    this.name = name;
+    const { typeOffset, words, strings, index } = parseSections(bytes, this.#format, base !== undefined);
+    this.#typeOffset = typeOffset;
+    this.#words = words;
+    this.#index = index;
+    this.#strings = Buffer.from(strings.buffer, strings.byteOffset, strings.length);
+    this.firstId = base?.typeCount ?? 1;
+    this.typeCount = this.firstId + index.length;
+    this.#firstString = base === undefined ? 0 : base.#firstString + base.#strings.length;
+  }
+
+  /**
+   * Reads BTF. `bytes` may lie anywhere in a larger buffer; they are kept, not copied (except for types at an odd
+   * address), and must not change. Throws `FormatError` where they are not BTF; ids and string offsets inside are
+   * checked when they are followed.
+   */
+  static parse(bytes: Uint8Array, options: BtfOptions = {}): Btf {
+    return new Btf(bytes, options);
+  }
+
+  /** `BTF_KIND_*`; a kind that is newer than this reader is still a number. */
+  kind(id: number): number {
+    return id === 0 ? BTF_KIND.UNKN : btfKind(this.#info(id));
+  }
+
+  kindFlag(id: number): boolean {
+    return id !== 0 && btfKindFlag(this.#info(id));
+  }
+
+  /** `vlen`: how many members, values, parameters or variables follow; a FUNC's linkage. */
+  vlen(id: number): number {
+    return id === 0 ? 0 : btfVlen(this.#info(id));
+  }
+
+  /** The type's name, "" where it has none. */
+  typeName(id: number): string {
+    return id === 0 ? "" : this.string(this.#word(id, 0));
+  }
+
+  /** The name's bytes, whatever their encoding. Shares memory with the input. */
+  nameBytes(id: number): Uint8Array {
+    return id === 0 ? new Uint8Array(0) : this.#stringBytes(this.#word(id, 0));
+  }
+
+  /** `btf_type.type`: what a pointer, typedef, modifier, variable, function or tag refers to; a prototype's result. */
+  referenced(id: number): number {
+    return this.#word(id, 2);
+  }
+
+  /** `btf_type.size` in bytes: of an INT, FLOAT, ENUM, ENUM64, STRUCT, UNION or DATASEC. */
+  storedSize(id: number): number {
+    return this.#word(id, 2);
+  }
+
+  /** The u32 that follows an INT (see `btfIntBits`), a VAR (its linkage) or a DECL_TAG (its component, 2^32-1: none). */
+  trailer(id: number): number {
+    return this.#word(id, 3);
+  }
+
+  array(id: number): ArrayShape {
+    this.#expect(id, BTF_KIND.ARRAY);
+    return { elementTypeId: this.#word(id, 3), indexTypeId: this.#word(id, 4), count: this.#word(id, 5) };
+  }
+
+  /** Member `n` of a struct or union. */
+  memberAt(id: number, n: number): Member {
+    this.#expect(id, BTF_KIND.STRUCT, BTF_KIND.UNION);
+    const at = this.#element(id, n, 3);
+    const offset = this.#word(id, at + 2);
+    const flag = this.kindFlag(id);
+    return {
+      name: this.string(this.#word(id, at)),
+      typeId: this.#word(id, at + 1),
+      bitOffset: flag ? btfMemberBitOffset(offset) : offset,
+      bitSize: flag ? btfMemberBitfieldSize(offset) : 0,
+    };
+  }
+
+  *members(id: number): Generator<Member> {
+    this.#expect(id, BTF_KIND.STRUCT, BTF_KIND.UNION);
+    for (let n = 0, count = this.vlen(id); n < count; n++) yield this.memberAt(id, n);
+  }
+
+  /** The values of an ENUM or ENUM64, signed where the kind flag says so. */
+  *enumValues(id: number): Generator<EnumValue> {
+    const wide = this.kind(id) === BTF_KIND.ENUM64;
+    if (!wide) this.#expect(id, BTF_KIND.ENUM, BTF_KIND.ENUM64);
+    const signed = this.kindFlag(id);
+    for (let n = 0, count = this.vlen(id); n < count; n++) {
+      const at = this.#element(id, n, wide ? 3 : 2);
+      const low = this.#word(id, at + 1);
+      const high = wide ? this.#word(id, at + 2) : 0;
+      const value = wide ? exactInteger(low, high, signed) : signed ? low | 0 : low;
+      yield { name: this.string(this.#word(id, at)), value };
+    }
+  }
+
+  *params(id: number): Generator<Param> {
+    this.#expect(id, BTF_KIND.FUNC_PROTO);
+    for (let n = 0, count = this.vlen(id); n < count; n++) {
+      const at = this.#element(id, n, 2);
+      yield { name: this.string(this.#word(id, at)), typeId: this.#word(id, at + 1) };
+    }
+  }
+
+  *sectionVars(id: number): Generator<SectionVar> {
+    this.#expect(id, BTF_KIND.DATASEC);
+    for (let n = 0, count = this.vlen(id); n < count; n++) {
+      const at = this.#element(id, n, 3);
+      yield { typeId: this.#word(id, at), offset: this.#word(id, at + 1), size: this.#word(id, at + 2) };
+    }
+  }
+
+  /** The lowest id with this name (and kind), the base's first; undefined: none. The first call builds an index. */
+  find(name: string, kind?: number): number | undefined {
+    return name === "" ? undefined : this.#findBytes(Buffer.from(name), kind);
+  }
+
+  /** Steps over typedefs, const, volatile, restrict and type tags. Throws `FormatError` where they do not end. */
+  resolve(id: number): number {
+    let current = id;
+    for (let depth = 0; depth <= BTF_MAX_RESOLVE_DEPTH; depth++) {
+      const kind = this.kind(current);
+      if (!isModifier(kind) && kind !== BTF_KIND.TYPEDEF) return current;
+      current = this.referenced(current);
+    }
+    throw this.#error(id, `typedefs and modifiers do not end within ${BTF_MAX_RESOLVE_DEPTH} steps`);
+  }
+
+  /** `sizeof` in bytes, at most 2^53-1; 0 for what has no size: void, functions, forward declarations. */
+  sizeOf(id: number): number {
+    let current = id;
+    let count = 1;
+    for (let depth = 0; depth <= BTF_MAX_RESOLVE_DEPTH; depth++) {
+      current = this.resolve(current);
+      const kind = this.kind(current);
+      if (kind === BTF_KIND.ARRAY) {
+        const shape = this.array(current);
+        count = Math.min(count * shape.count, Number.MAX_SAFE_INTEGER);
+        current = shape.elementTypeId;
+      } else if (kind === BTF_KIND.VAR) {
+        current = this.referenced(current);
+      } else {
+        const size =
+          kind === BTF_KIND.PTR ? POINTER_SIZE : hasStoredSize(kind) ? this.storedSize(current) : 0;
+        return Math.min(count * size, Number.MAX_SAFE_INTEGER);
+      }
+    }
+    throw this.#error(id, `arrays nest deeper than ${BTF_MAX_RESOLVE_DEPTH}`);
+  }
+
+  /**
+   * A member by path: `"map.id"` steps into nested structs, anonymous ones are looked through, `"regs[3].v"` steps into
+   * arrays. Pointers are not followed. undefined: there is no such member, or the index is past the array's end.
+   */
+  member(structId: number, path: string): MemberPlace | undefined {
+    return findMember(this, structId, path);
+  }
+
+  /** The string at an offset as types give it. Bytes that are not UTF-8 become U+FFFD. Throws `FormatError` outside. */
+  string(offset: number): string {
+    return offset === 0 ? "" : this.#stringBytes(offset).toString("utf8");
+  }
+
+  /** "BTF vmlinux", for messages. */
+  get #format(): string {
+    return this.name === "" ? "BTF" : `BTF ${this.name}`;
+  }
+
+  #findBytes(name: Uint8Array, kind: number | undefined): number | undefined {
+    const inBase = this.base === undefined ? undefined : this.base.#findBytes(name, kind);
+    if (inBase !== undefined) return inBase;
+    this.#names ??= buildNameIndex(this.#words, this.#index, this.#strings, this.#firstString, (offset) =>
+      this.#hashAt(offset),
+    );
+    const { heads, next } = this.#names;
+    for (let at = heads[hashName(name, 0) & (heads.length - 1)]!; at !== 0; at = next[at - 1]!) {
+      const word = this.#index[at - 1]!;
+      if (kind !== undefined && btfKind(this.#words[word + 1]!) !== kind) continue;
+      if (this.#isAt(this.#words[word]! >>> 0, name)) return this.firstId + at - 1;
+    }
+    return undefined;
+  }
+
+  #stringBytes(offset: number): Buffer {
+    if (offset < this.#firstString) return this.base!.#stringBytes(offset);
+    const start = offset - this.#firstString;
+    const end = start < this.#strings.length ? this.#strings.indexOf(0, start) : -1;
+    if (end < 0) throw this.#outside(`string ${offset} lies outside the string section`);
+    if (end - start > MAX_STRING) throw this.#outside(`string ${offset} is longer than ${MAX_STRING} bytes`);
+    return this.#strings.subarray(start, end);
+  }
+
+  #hashAt(offset: number): number {
+    if (offset < this.#firstString) return this.base!.#hashAt(offset);
+    return hashName(this.#strings, offset - this.#firstString);
+  }
+
+  #isAt(offset: number, name: Uint8Array): boolean {
+    if (offset < this.#firstString) return this.base!.#isAt(offset, name);
+    return nameEquals(this.#strings, offset - this.#firstString, name);
+  }
+
+  #info(id: number): number {
+    return this.#word(id, 1);
+  }
+
+  /** Word `n` of a type's record. Callers know from the kind that the record has it. */
+  #word(id: number, n: number): number {
+    if (id < this.firstId && this.base !== undefined) return this.base.#word(id, n);
+    const at = this.#index[id - this.firstId];
+    if (at === undefined)
+      throw this.#outside(
+        id === 0 ? "void has no record" : `type ${id} does not exist (${this.typeCount} types)`,
+      );
+    return (this.#words[at + n] ?? 0) >>> 0;
+  }
+
+  #element(id: number, n: number, wordsPerElement: number): number {
+    if (!(n >= 0 && n < this.vlen(id))) throw this.#error(id, `it has no element ${n}`);
+    return 3 + n * wordsPerElement;
+  }
+
+  #expect(id: number, kind: number, otherKind: number = kind): void {
+    const actual = this.kind(id);
+    if (actual === kind || actual === otherKind) return;
+    throw this.#error(id, `it is a ${kindName(actual)}, not a ${kindName(kind)}`);
+  }
+
+  #error(id: number, problem: string): FormatError {
+    const at = this.#index[id - this.firstId];
+    const offset = this.#typeOffset + 4 * (at ?? 0);
+    return new FormatError(this.#format, offset, `type ${id}: ${problem}`);
+  }
+
+  #outside(problem: string): FormatError {
+    return new FormatError(this.#format, this.#typeOffset + 4 * this.#words.length, problem);
+  }
+}
+
+/** CONST, VOLATILE, RESTRICT or TYPE_TAG. */
+export function isModifier(kind: number): boolean {
+  return (
+    kind === BTF_KIND.CONST ||
+    kind === BTF_KIND.VOLATILE ||
+    kind === BTF_KIND.RESTRICT ||
+    kind === BTF_KIND.TYPE_TAG
+  );
+}
+
+/** "STRUCT"; "kind 20" for one that is newer than this reader. */
+export function kindName(kind: number): string {
+  return BTF_KIND_NAMES[kind] ?? `kind ${kind}`;
+}
+
+function hasStoredSize(kind: number): boolean {
+  return (
+    kind === BTF_KIND.INT ||
+    kind === BTF_KIND.STRUCT ||
+    kind === BTF_KIND.UNION ||
+    kind === BTF_KIND.ENUM ||
+    kind === BTF_KIND.ENUM64 ||
+    kind === BTF_KIND.FLOAT ||
+    kind === BTF_KIND.DATASEC
+  );
 }

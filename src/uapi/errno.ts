@@ -51,6 +51,27 @@ export const EOPNOTSUPP = 95;
 /** Inside the kernel only, yet bpf(2) lets it out. */
 export const ENOTSUPP = 524;
 
+/** glibc's words for the errno values that a look-up can answer with, as bpftool prints them. */
+const SENTENCES: Readonly<Record<number, string>> = {
+  1: "Operation not permitted",
+  2: "No such file or directory",
+  4: "Interrupted system call",
+  7: "Argument list too long",
+  9: "Bad file descriptor",
+  12: "Cannot allocate memory",
+  13: "Permission denied",
+  14: "Bad address",
+  16: "Device or resource busy",
+  22: "Invalid argument",
+  28: "No space left on device",
+  95: "Operation not supported",
+  524: "Unknown error 524",
+};
+
+export function strerror(errno: number): string {
+  return SENTENCES[errno] ?? errnoName(errno);
+}
+
 /** "ENOENT" for 2; "errno 999" for a number without a name. */
 export function errnoName(errno: number): string {
   return NAMES[errno] ?? `errno ${errno}`;

@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { Agent } from "./agent.ts";
+import type { Guest } from "./guest.ts";
 import { LabError, run } from "./process.ts";
 
 /** Symbols whose addresses are kept from /proc/kallsyms (the whole table is there too, as a digest and a count). */
@@ -39,13 +39,12 @@ bpftool -j link show > $d/link-show.json 2>$d/link-show.err
 bpftool -j struct_ops show > $d/struct_ops-show.json 2>/dev/null
 bpftool -j struct_ops dump > $d/struct_ops-dump.json 2>/dev/null
 bpftool -j map show > $d/map-show.json 2>$d/map-show.err
-for id in $(grep -o '"id":[0-9]*,"type"' $d/map-show.json | grep -o '[0-9]*'); do
-  bpftool -j map dump id $id > $d/map-dump/$id.json 2> $d/map-dump/$id.err
-done
+grep -o '"id":[0-9]*,"type"' $d/map-show.json | grep -o '[0-9]*' | D=$d xargs -P $(nproc) -I ID \\
+  sh -c 'bpftool -j map dump id ID > $D/map-dump/ID.json 2> $D/map-dump/ID.err'
 bpftool -j prog show > $d/prog-show.json 2>$d/prog-show.err
 cat /proc/uptime > $d/uptime-last
 find $d -name '*.err' -size 0 -exec rm {} +
-tar -c -C $d .
+tar -c -C $d . | gzip -1
 `;
 
 /** bpftool's JSON as it printed it. Numbers past 2^53 lose bits in `JSON.parse`: `text` keeps the bytes. */
@@ -69,11 +68,11 @@ export interface Answers {
   kallsyms(): Promise<ReadonlyMap<string, bigint>>;
 }
 
-export async function collectAnswers(agent: Agent, dir: string): Promise<Answers> {
-  const { status, stdout, stderr } = await agent.exec(collectScript);
+export async function collectAnswers(guest: Pick<Guest, "exec">, dir: string): Promise<Answers> {
+  const { status, stdout, stderr } = await guest.exec(collectScript);
   if (status !== 0) throw new LabError(`lab: the guest's answers: status ${status}: ${stderr}`);
   await mkdir(dir, { recursive: true });
-  await run(["tar", "-x", "--no-same-owner", "-C", dir], { input: stdout });
+  await run(["tar", "-xz", "--no-same-owner", "-C", dir], { input: stdout });
   return openAnswers(dir);
 }
 

@@ -30,7 +30,10 @@ function temporary(path: string): string {
 export async function cached(path: string, make: (temporaryPath: string) => Promise<void>): Promise<string> {
   if (existsSync(path)) return path;
   await mkdir(dirname(path), { recursive: true });
-  await using _lock = await holdLock(`${path}.lock`);
+  const locks = join(labDir(), "locks");
+  await mkdir(locks, { recursive: true });
+  // Lock files stay: one that is removed while others wait for it lets two of them in.
+  await using _lock = await holdLock(join(locks, keyOf(path)));
   if (existsSync(path)) return path;
   const fresh = temporary(path);
   try {
@@ -38,7 +41,6 @@ export async function cached(path: string, make: (temporaryPath: string) => Prom
     await rename(fresh, path);
   } finally {
     await rm(fresh, { recursive: true, force: true });
-    await rm(`${path}.lock`, { force: true });
   }
   return path;
 }

@@ -3,13 +3,11 @@
  * what BPF needs, and the agent that runs the lab's commands. What a test adds is laid behind it as more archives.
  */
 import { existsSync, realpathSync } from "node:fs";
-import { readFile, writeFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { cached, keyOf, labDir } from "./cache.ts";
 import { type CpioEntry, cpio } from "./cpio.ts";
 import { neededBy } from "./elf-needed.ts";
-import type { Arch } from "./packages.ts";
-import { packageTree } from "./packages.ts";
+import { type Arch, packageTree } from "./packages.ts";
 import { LabError } from "./process.ts";
 
 /** Everything that guests run and that their programs are linked with comes from one suite, whatever the kernel. */
@@ -133,32 +131,22 @@ const applets =
   "insmod lsmod rmmod taskset nice chmod touch test true false seq date id env vi less more dd hexdump cmp diff tee nproc " +
   "which timeout mktemp basename dirname readlink realpath mknod sync usleep yes watch nc";
 
-/** The base archive, a file in the cache. */
-export async function baseInitramfs(arch: Arch): Promise<string> {
+/** The base archive. */
+export async function baseInitramfs(arch: Arch): Promise<Uint8Array<ArrayBuffer>> {
   const tree = await userland(arch);
-  const path = join(
-    labDir(),
-    "initramfs",
-    `base-${arch}-${keyOf(basename(tree), init, applets, cpio.toString())}.cpio`,
-  );
-  return cached(path, async (fresh) => {
-    const seen = new Set<string>();
-    const busybox = [`usr/bin/busybox`, `bin/busybox`]
-      .map((name) => join(tree, name))
-      .find((name) => existsSync(name));
-    const bpftool = [`usr/sbin/bpftool`, `usr/bin/bpftool`]
-      .map((name) => join(tree, name))
-      .find((name) => existsSync(name));
-    if (busybox === undefined || bpftool === undefined)
-      throw new LabError(`lab: ${tree} lacks busybox or bpftool`);
-    const entries = [
-      ...fixedEntries(),
-      ...(await withLibraries({ from: busybox, to: "bin/busybox" }, arch, seen)),
-      ...(await withLibraries({ from: bpftool, to: "bin/bpftool" }, arch, seen)),
-      ...applets
-        .split(" ")
-        .map((name): CpioEntry => ({ kind: "symlink", path: `bin/${name}`, target: "busybox" })),
-    ];
-    await writeFile(fresh, cpio(entries));
-  });
+  const first = (...names: string[]): string => {
+    const path = names.map((name) => join(tree, name)).find((name) => existsSync(name));
+    if (path === undefined) throw new LabError(`lab: ${tree} lacks ${names[0]}`);
+    return path;
+  };
+  const busybox = first("usr/bin/busybox", "bin/busybox");
+  const bpftool = first("usr/sbin/bpftool", "usr/bin/bpftool");
+  return cpio([
+    ...fixedEntries(),
+    ...(await withLibraries({ from: busybox, to: "bin/busybox" }, arch)),
+    ...(await withLibraries({ from: bpftool, to: "bin/bpftool" }, arch)),
+    ...applets
+      .split(" ")
+      .map((name): CpioEntry => ({ kind: "symlink", path: `bin/${name}`, target: "busybox" })),
+  ]);
 }

@@ -15,7 +15,7 @@ const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const noNetwork = "the first fetch needs the network and a Debian mirror; later boots run from the cache";
 
 /** One stanza of apt's answers: field -> value. */
-export type Stanza = ReadonlyMap<string, string>;
+type Stanza = ReadonlyMap<string, string>;
 
 /** Stanzas of `apt-cache show`, in deb822: `Field: value`, continuation lines start with a blank. */
 export function parseStanzas(text: string): Stanza[] {
@@ -97,57 +97,64 @@ const aptEnv = (suite: Suite, arch: Arch): { APT_CONFIG: string; LC_ALL: string 
   LC_ALL: "C",
 });
 
-/** Fetches the suite's package lists anew: the only place where versions may move. */
-export async function updateLists(suite: Suite, arch: Arch): Promise<void> {
-  tool("apt-get");
-  await cached(stateDir(suite, arch), (dir) => writeConfig(suite, arch, dir));
-  await cachedListsDone(suite, arch, true);
-}
+/** What the lab asks of a package list: version and dependencies by package name. */
+type Index = { readonly [name: string]: { readonly version: string; readonly depends: string } };
 
-async function cachedListsDone(suite: Suite, arch: Arch, anew: boolean): Promise<void> {
-  const done = join(stateDir(suite, arch), "updated");
-  if (anew) await rm(done, { force: true });
-  await cached(done, async (fresh) => {
+const indexPath = (suite: Suite, arch: Arch): string => join(stateDir(suite, arch), "index.json");
+
+/** apt needs a second to open its lists; what the lab wants of them is kept as a file of its own. */
+async function fetchLists(suite: Suite, arch: Arch): Promise<void> {
+  await cached(stateDir(suite, arch), (dir) => writeConfig(suite, arch, dir));
+  await cached(indexPath(suite, arch), async (fresh) => {
+    const env = aptEnv(suite, arch);
     const quiet = ["-q", "-o", "APT::Update::Error-Mode=any", "update"];
-    await run(["apt-get", ...quiet], { env: aptEnv(suite, arch), hint: noNetwork });
-    await writeWhole(fresh, `${new Date().toISOString()}\n`);
+    await run(["apt-get", ...quiet], { env, hint: noNetwork });
+    const index: { [name: string]: { version: string; depends: string } } = {};
+    for (const stanza of parseStanzas(await runText(["apt-cache", "dumpavail"], { env }))) {
+      const version = stanza.get("Version") ?? "";
+      index[stanza.get("Package") ?? ""] = { version, depends: stanza.get("Depends") ?? "" };
+    }
+    await writeWhole(fresh, JSON.stringify(index));
   });
 }
 
-async function ensureLists(suite: Suite, arch: Arch): Promise<void> {
-  if (!existsSync(join(stateDir(suite, arch), "updated"))) {
-    tool("apt-get");
-    await cached(stateDir(suite, arch), (dir) => writeConfig(suite, arch, dir));
-    await cachedListsDone(suite, arch, false);
-  }
+const indexes = new Map<string, Promise<Index>>();
+
+async function readIndex(suite: Suite, arch: Arch): Promise<Index> {
+  const path = indexPath(suite, arch);
+  if (!existsSync(path)) await fetchLists(suite, arch);
+  return JSON.parse(await readFile(path, "utf8")) as Index;
 }
 
-const known = new Map<string, Promise<Stanza>>();
+/** Fetches the suite's package lists anew: the only place where versions may move. */
+export async function updateLists(suite: Suite, arch: Arch): Promise<void> {
+  await rm(indexPath(suite, arch), { force: true });
+  indexes.delete(`${suite}-${arch}`);
+  await fetchLists(suite, arch);
+}
 
 /** What the suite's list says about a package. */
-export async function describe(suite: Suite, arch: Arch, name: string): Promise<Stanza> {
-  await ensureLists(suite, arch);
-  const key = `${suite}/${arch}/${name}`;
-  const before = known.get(key);
-  if (before !== undefined) return before;
-  const asked = runText(["apt-cache", "show", "--no-all-versions", name], {
-    env: aptEnv(suite, arch),
-    hint: `${suite} (${arch}) has no such package; \`bun run lab fetch --update\` refreshes the lists`,
-  }).then((text) => parseStanzas(text)[0] ?? new Map<string, string>());
-  known.set(key, asked);
-  return asked;
+export async function describe(suite: Suite, arch: Arch, name: string): Promise<Index[string]> {
+  const key = `${suite}-${arch}`;
+  const index = indexes.get(key) ?? readIndex(suite, arch);
+  indexes.set(key, index);
+  // One that failed is asked again: the network may be back.
+  index.catch(() => indexes.delete(key));
+  const found = (await index)[name];
+  if (found !== undefined) return found;
+  throw new LabError(`lab: ${suite} (${arch}) has no package ${name}`, {
+    hint: "`bun run lab fetch --update` refreshes the package lists",
+  });
 }
 
 /** Names in a `Depends` field, the first of each alternative, without version bounds. */
-export function dependsOf(stanza: Stanza): string[] {
-  const names = (stanza.get("Depends") ?? "")
-    .split(",")
-    .map((part) => /^\s*([^\s|(:]+)/.exec(part)?.[1] ?? "");
+export function dependsOf(described: { readonly depends: string }): string[] {
+  const names = described.depends.split(",").map((part) => /^\s*([^\s|(:]+)/.exec(part)?.[1] ?? "");
   return names.filter((name) => name !== "");
 }
 
 async function download(suite: Suite, arch: Arch, name: string): Promise<string> {
-  const version = (await describe(suite, arch, name)).get("Version") ?? "";
+  const version = (await describe(suite, arch, name)).version;
   const path = join(labDir(), "debs", `${suite}-${arch}`, `${name}_${version.replaceAll(":", "%3a")}.deb`);
   return cached(path, async (fresh) => {
     const dir = `${fresh}.d`;
@@ -176,7 +183,7 @@ export async function packageTree(
   options: TreeOptions = {},
 ): Promise<string> {
   const versions: string[] = [];
-  for (const name of names) versions.push(`${name}=${(await describe(suite, arch, name)).get("Version")}`);
+  for (const name of names) versions.push(`${name}=${(await describe(suite, arch, name)).version}`);
   const only = options.only ?? [];
   const key = keyOf(...versions, "only", ...only);
   return cached(join(labDir(), "trees", `${suite}-${arch}-${names[0]}-${key}`), async (fresh) => {

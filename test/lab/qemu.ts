@@ -1,5 +1,6 @@
 /** QEMU as a child that cannot outlive us: its command line, its end on every path, and where it put the guest's RAM. */
-import { mkdir, rm } from "node:fs/promises";
+import { rmSync } from "node:fs";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Subprocess } from "bun";
 import type { Kernel } from "./kernels.ts";
@@ -14,8 +15,10 @@ export interface MachineOptions {
   readonly memoryMiB: number;
   /** x86-64 only: 5-level page tables (LA57), as `-cpu max` has them. */
   readonly fiveLevel: boolean;
-  /** A folder of the machine's own: memory file, sockets, console. */
+  /** A folder of the machine's own: memory file, console, what QEMU complains about. */
   readonly dir: string;
+  /** A folder for its sockets: a socket's path has room for 107 bytes only. */
+  readonly sockets: string;
   /** The console on our own terminal, for people. */
   readonly interactive: boolean;
 }
@@ -52,15 +55,18 @@ export function qemuArguments(options: MachineOptions): string[] {
     ...(options.interactive
       ? ["-serial", "mon:stdio"]
       : ["-chardev", `file,id=console,path=${join(dir, "con.txt")}`, "-serial", "chardev:console"]),
-    ...["-chardev", `socket,id=agent,path=${join(dir, "agent")},server=on,wait=off`, ...agent],
-    ...["-qmp", `unix:${join(dir, "qmp")},server=on,wait=off`],
+    ...["-chardev", `socket,id=agent,path=${join(options.sockets, "agent")},server=on,wait=off`, ...agent],
+    ...["-qmp", `unix:${join(options.sockets, "qmp")},server=on,wait=off`],
   ];
 }
 
-const running = new Set<Subprocess>();
+const running = new Map<Subprocess, MachineOptions>();
 
 const killAll = (): void => {
-  for (const child of running) child.kill("SIGKILL");
+  for (const [child, { sockets }] of running) {
+    child.kill("SIGKILL");
+    rmSync(sockets, { recursive: true, force: true });
+  }
 };
 process.on("exit", killAll);
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
@@ -79,21 +85,20 @@ export interface Machine extends AsyncDisposable {
 export async function startQemu(options: MachineOptions): Promise<Machine> {
   const qemu = tool(qemuFor[options.kernel.arch]);
   await mkdir(options.dir, { recursive: true });
-  await rm(join(options.dir, "qmp"), { force: true });
   const stdio = options.interactive ? "inherit" : "ignore";
   const child = Bun.spawn([tool("setpriv"), "--pdeathsig", "KILL", qemu, ...qemuArguments(options)], {
     stdin: stdio,
     stdout: stdio,
     stderr: options.interactive ? "inherit" : Bun.file(join(options.dir, "qemu.txt")),
   });
-  running.add(child);
+  running.set(child, options);
   const end = async (): Promise<void> => {
     child.kill("SIGKILL");
     await child.exited;
     running.delete(child);
   };
   try {
-    const qmp = await reachQmp(child, options.dir);
+    const qmp = await reachQmp(child, options);
     return {
       child,
       qmp,
@@ -108,8 +113,8 @@ export async function startQemu(options: MachineOptions): Promise<Machine> {
   }
 }
 
-async function reachQmp(child: Subprocess, dir: string): Promise<Qmp> {
-  const socket = join(dir, "qmp");
+async function reachQmp(child: Subprocess, { dir, sockets }: MachineOptions): Promise<Qmp> {
+  const socket = join(sockets, "qmp");
   for (let tries = 0; tries < 200; tries++) {
     if (child.exitCode !== null) {
       const said = await Bun.file(join(dir, "qemu.txt"))

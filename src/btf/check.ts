@@ -1,0 +1,54 @@
+/** The ABI layouts that are written down, against what a kernel's BTF says. */
+import { BTF_KIND } from "../uapi/btf.ts";
+import type { Layout } from "../uapi/layout.ts";
+import type { Btf } from "./btf.ts";
+
+/** Anonymous structs and unions in each other that are looked into. */
+const MAX_DEPTH = 4;
+
+/**
+ * How a layout differs from the struct or union that its name says ("struct bpf_map_info", "union bpf_attr"), one
+ * sentence for each field; empty: it does not. `path`: the member in which the layout starts, where it is an arm with
+ * a name ("info"). Of a union's anonymous arms the one that fits best is meant.
+ */
+export function checkLayout(btf: Btf, layout: Layout, path = ""): readonly string[] {
+  const [, keyword, name] = /^(struct|union) (\w+)/.exec(layout.name) ?? [];
+  if (name === undefined) return [`"${layout.name}" names no struct or union`];
+  const outer = btf.find(name, keyword === "struct" ? BTF_KIND.STRUCT : BTF_KIND.UNION);
+  if (outer === undefined) return [`there is no ${keyword} ${name}`];
+  const start = path === "" ? outer : btf.member(outer, path)?.typeId;
+  if (start === undefined) return [`${keyword} ${name} has no member ${path}`];
+  let best: readonly string[] | undefined;
+  for (const arm of arms(btf, btf.resolve(start), 0)) {
+    const differences = compare(btf, arm, layout);
+    if (best === undefined || differences.length < best.length) best = differences;
+  }
+  return best ?? [`${keyword} ${name}${path === "" ? "" : `.${path}`} is not a struct or union`];
+}
+
+/** A struct, and the anonymous ones in it that start where it starts. */
+function* arms(btf: Btf, id: number, depth: number): Generator<number> {
+  if (btf.kind(id) !== BTF_KIND.STRUCT && btf.kind(id) !== BTF_KIND.UNION) return;
+  yield id;
+  if (depth === MAX_DEPTH) return;
+  for (const member of btf.members(id)) {
+    if (member.name === "" && member.bitOffset === 0) yield* arms(btf, btf.resolve(member.typeId), depth + 1);
+  }
+}
+
+function compare(btf: Btf, id: number, layout: Layout): string[] {
+  const differences: string[] = [];
+  for (const [field, { offset, size }] of Object.entries(layout.fields)) {
+    const place = btf.member(id, field);
+    if (place === undefined) {
+      differences.push(`${field}: there is no such member`);
+      continue;
+    }
+    const actualSize = place.bitSize > 0 ? `${place.bitSize} bits` : `${btf.sizeOf(place.typeId)} bytes`;
+    if (place.byteOffset !== offset) differences.push(`${field}: lies at ${place.byteOffset}, not ${offset}`);
+    if (actualSize !== `${size} bytes`) differences.push(`${field}: has ${actualSize}, not ${size}`);
+  }
+  const actual = btf.sizeOf(id);
+  if (actual < layout.size) differences.push(`it has ${actual} bytes, fewer than ${layout.size}`);
+  return differences;
+}

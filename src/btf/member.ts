@@ -1,0 +1,100 @@
+/** Members by path. */
+import { BTF_KIND, btfIntBits, btfIntOffset } from "../uapi/btf.ts";
+import type { Btf } from "./btf.ts";
+
+/** Where a member lies, counted from the start of the struct that the path began in. */
+export interface MemberPlace {
+  /** Of a bit-field: the byte that holds its first bit. */
+  readonly byteOffset: number;
+  /** The first bit within that byte; 0 where it is not a bit-field. */
+  readonly bitOffset: number;
+  /** Bits of a bit-field, 0 where it is none and its type's size counts. */
+  readonly bitSize: number;
+  /** As declared: typedefs and modifiers are not stripped. */
+  readonly typeId: number;
+}
+
+interface Found {
+  bits: number;
+  bitSize: number;
+  typeId: number;
+}
+
+/** Anonymous structs in each other that are looked through, and members looked at, before a hostile type is given up. */
+const MAX_DEPTH = 16;
+const MAX_VISITS = 100_000;
+
+const STEP = /^(?:\.?([^.[\]]+)|\[(\d+)\])/;
+
+/** See `Btf.member`. */
+export function findMember(btf: Btf, structId: number, path: string): MemberPlace | undefined {
+  const found: Found = { bits: 0, bitSize: 0, typeId: structId };
+  let rest = path;
+  while (rest !== "") {
+    const step = STEP.exec(rest);
+    if (step === null || found.bitSize !== 0) return undefined;
+    rest = rest.slice(step[0].length);
+    const [, name, index] = step;
+    const entered =
+      name === undefined ? enterArray(btf, found, Number(index)) : enterStruct(btf, found, name);
+    if (!entered) return undefined;
+  }
+  return placeOf(btf, found);
+}
+
+function enterArray(btf: Btf, found: Found, index: number): boolean {
+  const id = btf.resolve(found.typeId);
+  if (btf.kind(id) !== BTF_KIND.ARRAY) return false;
+  const { elementTypeId, count } = btf.array(id);
+  if (index >= count) return false;
+  found.bits += index * btf.sizeOf(elementTypeId) * 8;
+  found.typeId = elementTypeId;
+  return true;
+}
+
+function enterStruct(btf: Btf, found: Found, name: string): boolean {
+  const budget = { visits: MAX_VISITS };
+  return search(btf, btf.resolve(found.typeId), found.bits, name, found, budget, 0);
+}
+
+/** Depth first, in declaration order, as C resolves a name through anonymous members. */
+function search(
+  btf: Btf,
+  structId: number,
+  baseBits: number,
+  name: string,
+  found: Found,
+  budget: { visits: number },
+  depth: number,
+): boolean {
+  const kind = btf.kind(structId);
+  if (kind !== BTF_KIND.STRUCT && kind !== BTF_KIND.UNION) return false;
+  for (let n = 0, count = btf.vlen(structId); n < count; n++) {
+    if (budget.visits-- <= 0) return false;
+    const member = btf.memberAt(structId, n);
+    if (member.name === name) {
+      found.bits = baseBits + member.bitOffset;
+      found.bitSize = member.bitSize;
+      found.typeId = member.typeId;
+      return true;
+    }
+    if (member.name !== "" || depth >= MAX_DEPTH) continue;
+    const inner = btf.resolve(member.typeId);
+    if (search(btf, inner, baseBits + member.bitOffset, name, found, budget, depth + 1)) return true;
+  }
+  return false;
+}
+
+function placeOf(btf: Btf, { bits, bitSize, typeId }: Found): MemberPlace {
+  const id = btf.resolve(typeId);
+  if (bitSize === 0 && btf.kind(id) === BTF_KIND.INT) {
+    // Compilers before the kind flag wrote a bit-field as an INT of fewer bits than its storage.
+    const trailer = btf.trailer(id);
+    const intBits = btfIntBits(trailer);
+    if (intBits !== btf.storedSize(id) * 8) {
+      const first = bits + btfIntOffset(trailer);
+      return { byteOffset: Math.floor(first / 8), bitOffset: first % 8, bitSize: intBits, typeId };
+    }
+  }
+  return { byteOffset: Math.floor(bits / 8), bitOffset: bits % 8, bitSize, typeId };
+}

@@ -1,0 +1,55 @@
+import { addressOf, type PinnedBytes } from "../ffi.ts";
+import type { Layout } from "../uapi/layout.ts";
+
+/**
+ * One arm of `union bpf_attr`, encoded. Zero-filled past what is set. Keeps every buffer that it points to alive
+ * for as long as it lives, so that an address inside it is never stale.
+ */
+export class Attr<Names extends string = string> {
+  readonly bytes: PinnedBytes;
+  readonly #layout: Layout<Names>;
+  readonly #view: DataView;
+  #pointees: Map<string, PinnedBytes> | undefined;
+
+  constructor(layout: Layout<Names>, values: Partial<Record<Names, number>> = {}) {
+    this.bytes = new Uint8Array(new ArrayBuffer(layout.size));
+    this.#view = new DataView(this.bytes.buffer);
+    this.#layout = layout;
+    for (const name in values) this.set(name, values[name] ?? 0);
+  }
+
+  /** Sets an integer field; a u64 takes numbers up to 2^53. */
+  set(name: Names, value: number): this {
+    const { offset, size } = this.#layout.fields[name];
+    this.#view.setUint32(offset, value, true);
+    if (size === 8) this.#view.setUint32(offset + 4, Math.floor(value / 2 ** 32), true);
+    return this;
+  }
+
+  /** Copies bytes into an inline array field, cut to its size. */
+  setBytes(name: Names, from: Uint8Array): this {
+    const { offset, size } = this.#layout.fields[name];
+    this.bytes.fill(0, offset, offset + size);
+    this.bytes.set(from.subarray(0, size), offset);
+    return this;
+  }
+
+  /** Points a u64 field at a buffer, which must not be empty; `undefined` is NULL. */
+  point(name: Names, at: PinnedBytes | undefined): this {
+    this.#pointees ??= new Map();
+    if (at !== undefined && this.#pointees.get(name) === at) return this;
+    if (at === undefined) this.#pointees.delete(name);
+    else this.#pointees.set(name, at);
+    return this.set(name, at === undefined ? 0 : addressOf(at));
+  }
+
+  /** What a pointer field points at: how a test's kernel follows it. */
+  pointee(name: string): PinnedBytes | undefined {
+    return this.#pointees?.get(name);
+  }
+
+  /** The low 32 bits of an integer field: what every id, count and descriptor fits. */
+  get(name: Names): number {
+    return this.#view.getUint32(this.#layout.fields[name].offset, true);
+  }
+}
