@@ -1,6 +1,7 @@
 /** The zoo on the machine's own kernel: what its loader says that it stored against what bpftool reads. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
+import { readdir, readFile } from "node:fs/promises";
 import { runText } from "../process.ts";
 import type { ZooAnswers, ZooContent, ZooMap } from "./answers.ts";
 import { buildZoo } from "./build.ts";
@@ -40,6 +41,18 @@ function rawPairs(text: string): string[] {
 /** bpftool's bytes: `["0x01", ...]`. */
 const hex = (bytes: readonly string[]): string =>
   bytes.map((byte) => byte.replaceAll('"', "").slice(2)).join("");
+
+/** Ids behind a process's fds: `map_id`, `prog_id`, `link_id` in its fdinfo. */
+async function heldBy(pid: number): Promise<{ map: number[]; prog: number[]; link: number[] }> {
+  const held = { map: new Set<number>(), prog: new Set<number>(), link: new Set<number>() };
+  for (const fd of await readdir(`/proc/${pid}/fdinfo`)) {
+    const info = await readFile(`/proc/${pid}/fdinfo/${fd}`, "utf8");
+    // A link's fdinfo names its program too: that one need not be held by itself.
+    const [, kind, id] = /^(link|map|prog)_id:\s*(\d+)$/m.exec(info) ?? [];
+    if (kind !== undefined) held[kind as keyof typeof held].add(Number(id));
+  }
+  return { map: [...held.map], prog: [...held.prog], link: [...held.link] };
+}
 
 interface Dumped {
   readonly key: string[];
@@ -158,11 +171,16 @@ describe.skipIf(why !== "")("the zoo on this kernel", () => {
     }
   });
 
-  test("every map that bpftool lists under the zoo's names has an answer", async () => {
-    const shown = await bpftool<{ id: number; name?: string }[]>("map", "show");
-    const told = new Set(answers.maps.map(({ id }) => id));
-    const untold = shown.filter(({ id, name }) => /^z(oo)?_/.test(name ?? "") && !told.has(id));
-    expect(untold.map(({ name }) => name)).toEqual([]);
+  test("every map, program and link that the loader holds has an answer", async () => {
+    const held = await heldBy(zoo.pid);
+    const untold = (kind: keyof typeof held, told: readonly { id: number }[]): number[] =>
+      held[kind].filter((id) => !told.some((answer) => answer.id === id));
+    expect(held.map.length).toBeGreaterThan(100);
+    expect({ maps: untold("map", answers.maps), links: untold("link", answers.links) }).toEqual({
+      maps: [],
+      links: [],
+    });
+    expect(untold("prog", answers.programs)).toEqual([]);
   });
 
   test("two maps share one name", () => {

@@ -292,5 +292,10 @@ void show_rings(void)
 	from_user(o);
 	stacks(o);
 	perf_events();
+	for (int i = 0; i < 2; i++) {
+		int idle = object_prog(o, i ? "z_user_drain" : "z_ring_hold");
+		if (idle >= 0)
+			answer_prog(idle, 0, true); /* a run is counted at its end, which the held one's is not */
+	}
 	answer_sections(o);
 }
