@@ -8,7 +8,8 @@
  *
  * Where bpftool writes what is not JSON, or not the value, this writes the value: floats are numbers (bpftool stops
  * there), integers with several encoding flags are decimal (it stops there), a `"` or `\` in a char is escaped, a `\` in
- * a string stays one (it becomes a line feed), void, an incomplete type and bytes that are not there are null.
+ * a string stays one (it becomes a line feed), void, an incomplete type and bytes that are not there are null. A bool
+ * that is neither 0 nor 1 is true; what bpftool makes of it is its compiler's choice (on arm64, 2 is false).
  */
 import { BTF_INT_BOOL, BTF_INT_CHAR, BTF_INT_SIGNED } from "../uapi/btf.ts";
 import type { Btf } from "./btf.ts";

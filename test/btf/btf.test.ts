@@ -158,6 +158,8 @@ describe("split BTF", () => {
     expect(btf.typeCount).toBe(4);
     expect(btf.typeName(own)).toBe("module_thing");
     expect(btf.typeName(int)).toBe("int");
+    expect(btf.nameBytes(int)).toEqual(Buffer.from("int"));
+    expect(btf.nameBytes(0).length).toBe(0);
     expect(btf.sizeOf(btf.member(own, "number")!.typeId)).toBe(4);
   });
 
