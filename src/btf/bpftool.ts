@@ -3,8 +3,8 @@
  *
  * Its habits are kept: a bit-field and an __int128 are strings of hexadecimal digits, an array of char is a string only
  * where it is printable ASCII that ends with a NUL, an anonymous member has the key "", a DATASEC is an object of one
- * array with an object for each variable, an enum's value is
- * signed, so that an unsigned one-byte enumerator above 127 is not found.
+ * array with an object for each variable, an enum's value is signed, so that an unsigned one-byte enumerator above 127
+ * is not found.
  *
  * Where bpftool writes what is not JSON, or not the value, this writes the value: floats are numbers (bpftool stops
  * there), integers with several encoding flags are decimal (it stops there), a `"` or `\` in a char is escaped, a `\` in
