@@ -7,7 +7,7 @@ import { cDump } from "../../src/btf/c.ts";
 import { FormatError } from "../../src/errors.ts";
 import { BTF_KIND } from "../../src/uapi/btf.ts";
 import { BtfWriter } from "./support/encode.ts";
-import { run, vmlinuxBytes, whyNoLive } from "./support/live.ts";
+import { LONG_MS, run, vmlinuxBytes, whyNoLive } from "./support/live.ts";
 
 const compilerTest = test.skipIf(whyNoLive("cc", "clang-19", "llvm-objcopy-19") !== "");
 let directory = "";
@@ -62,15 +62,21 @@ function compile(btf: Btf, name: string): number {
 }
 
 describe("a C dump compiles, and lays every struct out as BTF says", () => {
-  compilerTest("of the running kernel", () => {
-    expect(compile(Btf.parse(vmlinuxBytes(), { name: "vmlinux" }), "vmlinux")).toBeGreaterThan(50_000);
-  });
+  compilerTest(
+    "of the running kernel",
+    () => {
+      expect(compile(Btf.parse(vmlinuxBytes(), { name: "vmlinux" }), "vmlinux")).toBeGreaterThan(50_000);
+    },
+    LONG_MS,
+  );
 
-  compilerTest("of a program with bit-fields, packed structs and holes", () => {
-    const source = join(directory, "awkward.bpf.c");
-    writeFileSync(
-      source,
-      `typedef unsigned int u32; typedef unsigned long long u64;
+  compilerTest(
+    "of a program with bit-fields, packed structs and holes",
+    () => {
+      const source = join(directory, "awkward.bpf.c");
+      writeFileSync(
+        source,
+        `typedef unsigned int u32; typedef unsigned long long u64;
       struct __attribute__((packed)) tight { char a; u64 b; struct { char c; u32 d; }; };
       struct holes { char a; u64 b __attribute__((aligned(32))); char c; int d : 3; long e : 40; char : 5; char f : 2; } __attribute__((aligned(64)));
       struct tail { u32 count; struct tight rows[]; };
@@ -82,12 +88,14 @@ describe("a C dump compiles, and lays every struct out as BTF says", () => {
       struct uses { compare_t compare[2]; anonymous_t by_value; union wide w; __int128 i; struct tail *tail; _Bool yes; const char *const volatile name; int (*(*returns)(void))[3]; } x;
       struct tail *y; struct tight z[2]; struct mixed { u32 a : 5; u32 b : 30; u64 c : 60; u64 d : 10; short e; } m;
       struct __attribute__((packed)) packed_bits { u32 a : 5; u32 b : 30; char c; u64 d : 33; } p;`,
-    );
-    run("clang-19", "-w", "-g", "-O2", "-target", "bpf", "-c", source, "-o", `${source}.o`);
-    run("llvm-objcopy-19", "--dump-section", `.BTF=${source}.btf`, `${source}.o`);
-    const btf = Btf.parse(readFileSync(`${source}.btf`));
-    expect(compile(btf, "awkward")).toBeGreaterThan(20);
-  });
+      );
+      run("clang-19", "-w", "-g", "-O2", "-target", "bpf", "-c", source, "-o", `${source}.o`);
+      run("llvm-objcopy-19", "--dump-section", `.BTF=${source}.btf`, `${source}.o`);
+      const btf = Btf.parse(readFileSync(`${source}.btf`));
+      expect(compile(btf, "awkward")).toBeGreaterThan(20);
+    },
+    LONG_MS,
+  );
 });
 
 describe("a C dump", () => {

@@ -12,7 +12,7 @@ import { FormatError, KtstrError } from "../../src/errors.ts";
 import { BTF_KIND } from "../../src/uapi/btf.ts";
 import { BtfWriter } from "./support/encode.ts";
 import { exercise, mutate } from "./support/fuzz.ts";
-import { run, whyNoLive } from "./support/live.ts";
+import { LONG_MS, run, whyNoLive } from "./support/live.ts";
 
 const why = whyNoLive("clang-19", "llvm-objcopy-19");
 const compilerTest = test.skipIf(why !== "");
@@ -43,21 +43,25 @@ afterAll(() => {
 });
 
 describe("real BTF that was tampered with", () => {
-  compilerTest("answers or refuses, whatever was changed", () => {
-    const untouched = exercise(real);
-    expect(untouched.parsed).toBe(true);
-    let parsed = 0;
-    let refused = 0;
-    for (let seed = 0; seed < 600; seed++) {
-      const outcome = exercise(mutate(real, seed));
-      parsed += outcome.parsed ? 1 : 0;
-      refused += outcome.refused;
-    }
-    // Both ways are taken, or the mutations show nothing.
-    expect(parsed).toBeGreaterThan(100);
-    expect(parsed).toBeLessThan(500);
-    expect(refused).toBeGreaterThan(600);
-  });
+  compilerTest(
+    "answers or refuses, whatever was changed",
+    () => {
+      const untouched = exercise(real);
+      expect(untouched.parsed).toBe(true);
+      let parsed = 0;
+      let refused = 0;
+      for (let seed = 0; seed < 600; seed++) {
+        const outcome = exercise(mutate(real, seed));
+        parsed += outcome.parsed ? 1 : 0;
+        refused += outcome.refused;
+      }
+      // Both ways are taken, or the mutations show nothing.
+      expect(parsed).toBeGreaterThan(100);
+      expect(parsed).toBeLessThan(500);
+      expect(refused).toBeGreaterThan(600);
+    },
+    LONG_MS,
+  );
 
   compilerTest("is refused where it is cut", () => {
     for (let length = 0; length < real.length; length++)

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { Btf } from "../../src/btf/btf.ts";
 import { rawJson, rawText } from "../../src/btf/raw.ts";
-import { run, vmlinuxBytes, whyNoLive } from "./support/live.ts";
+import { LONG_MS, run, vmlinuxBytes, whyNoLive } from "./support/live.ts";
 import { LoadedObject } from "./support/load.ts";
 
 const why = whyNoLive("bpftool", "clang-19", "llvm-objcopy-19");
@@ -22,12 +22,16 @@ afterAll(() => {
 });
 
 describe("a raw dump is bpftool's, byte for byte", () => {
-  liveTest("of the kernel's types as JSON and as text", () => {
-    const btf = Btf.parse(vmlinuxBytes());
-    const dump = ["btf", "dump", "file", "/sys/kernel/btf/vmlinux"];
-    expect([...rawJson(btf)].join("") === run("bpftool", "-j", ...dump).trimEnd()).toBe(true);
-    expect([...rawText(btf)].join("") === run("bpftool", ...dump)).toBe(true);
-  });
+  liveTest(
+    "of the kernel's types as JSON and as text",
+    () => {
+      const btf = Btf.parse(vmlinuxBytes());
+      const dump = ["btf", "dump", "file", "/sys/kernel/btf/vmlinux"];
+      expect([...rawJson(btf)].join("") === run("bpftool", "-j", ...dump).trimEnd()).toBe(true);
+      expect([...rawText(btf)].join("") === run("bpftool", ...dump)).toBe(true);
+    },
+    LONG_MS,
+  );
 
   liveTest("of a program's types as JSON and as text", () => {
     const dump = ["btf", "dump", "file", loaded.objectFile];
