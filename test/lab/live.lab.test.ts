@@ -13,7 +13,9 @@ async function both(guest: FrozenGuest, words: string): Promise<{ theirs: unknow
   const bpftool = await guest.exec(`bpftool -j ${words}`);
   const ktstr = await guest.exec(`cd /ktstr && bun run ktstr -j ${words}`);
   const printed = decode(bpftool.stdout).trim();
-  if (ktstr.status !== 0) throw new Error(`ktstr -j ${words}: status ${ktstr.status}: ${ktstr.stderr}`);
+  // Status 1 tells a person that a queue was read in part; what was read is compared all the same.
+  if (ktstr.status !== 0 && !ktstr.stderr.includes("incomplete"))
+    throw new Error(`ktstr -j ${words}: status ${ktstr.status}: ${ktstr.stderr}`);
   return { theirs: printed === "" ? undefined : parseExact(printed), ours: parseExact(decode(ktstr.stdout)) };
 }
 
@@ -32,12 +34,22 @@ function settleCounters(theirs: unknown, ours: unknown): string[] {
   return wrong;
 }
 
-/** One static map of every type and shape that the zoo has, and where bpftool has words for it. */
+/** bpftool fills the ids of a BTF object's users from a hash table: their order says nothing. */
+function sortIds(list: unknown): void {
+  for (const object of list as { [key: string]: unknown }[])
+    for (const key of ["prog_ids", "map_ids"]) {
+      const ids = object[key];
+      if (Array.isArray(ids)) ids.sort((a: number, b: number) => a - b);
+    }
+}
+
+/** One static map of every type and shape that the zoo has, and where bpftool has words for it (it prints `[]` for a full queue). */
 async function staticMaps(guest: FrozenGuest): Promise<number[]> {
   const zoo = (await guest.answers.json("loader"))?.value as ZooAnswers;
   const chosen = new Map<string, number>();
   for (const map of zoo.maps) {
-    if (!map.static || (await guest.answers.mapDump(map.id))?.value === undefined) continue;
+    const dump = (await guest.answers.mapDump(map.id))?.value;
+    if (!map.static || !Array.isArray(dump) || (dump.length === 0 && map.entries.length > 0)) continue;
     const shape = `${map.type} ${map.content} ${map.btf_id > 0} ${map.entries.length > 0}`;
     // A megabyte of JSON takes a second to cross the serial port.
     if (map.entries.length <= 200 && !chosen.has(shape)) chosen.set(shape, map.id);
@@ -61,6 +73,7 @@ describe.skipIf(whyNoLab() !== "")("live, inside the guest", () => {
       for (const words of ["map show", "prog show", "link show", "btf show"]) {
         const { theirs, ours } = await both(guest, words);
         if (words === "prog show") wrong.push(...settleCounters(theirs, ours));
+        if (words === "btf show") for (const list of [theirs, ours]) sortIds(list);
         compare(words, ours, theirs);
       }
       const ids = await staticMaps(guest);
