@@ -14,6 +14,7 @@ import { BTF_INT_BOOL, BTF_INT_CHAR, BTF_INT_SIGNED } from "../uapi/btf.ts";
 import type { Btf } from "./btf.ts";
 import { readFloat } from "./float.ts";
 import { bytesOfBits, readBits, readInteger } from "./integer.ts";
+import { quoteJson } from "./json.ts";
 import {
   type ArrayTypeShape,
   type EnumShape,
@@ -159,14 +160,4 @@ function plainText(bytes: Uint8Array, at: number, count: number): string | undef
     text += String.fromCharCode(byte);
   }
   return undefined;
-}
-
-/** Control characters above ASCII's, and what turns a line around: a terminal may obey them. */
-const UNSAFE = /[\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
-
-function quoteJson(name: string): string {
-  const quoted = JSON.stringify(name);
-  UNSAFE.lastIndex = 0;
-  if (!UNSAFE.test(quoted)) return quoted;
-  return quoted.replace(UNSAFE, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
