@@ -47,10 +47,21 @@ find $d -name '*.err' -size 0 -exec rm {} +
 tar -c -C $d . | gzip -1
 `;
 
-/** bpftool's JSON as it printed it. Numbers past 2^53 lose bits in `JSON.parse`: `text` keeps the bytes. */
+/**
+ * bpftool's JSON as it printed it. Numbers past 2^53 lose bits in `JSON.parse`: `text` keeps the bytes. `value` is
+ * undefined where bpftool's words are no JSON (btf_dumper.c prints a float as `(unsupported-kind)`).
+ */
 export interface Printed {
   readonly text: string;
   readonly value: unknown;
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }
 
 export interface Answers {
@@ -85,7 +96,7 @@ export function openAnswers(dir: string): Answers {
   const json = async (name: string): Promise<Printed | undefined> => {
     const printed = await text(`${name}.json`);
     if (printed === undefined || printed.trim() === "") return undefined;
-    return { text: printed, value: JSON.parse(printed) };
+    return { text: printed, value: parsed(printed) };
   };
   return {
     dir,

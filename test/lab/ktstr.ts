@@ -43,7 +43,7 @@ async function folder(from: string, to: string, wanted: (path: string) => boolea
   return entries;
 }
 
-/** An archive for the guest: `cd /ktstr && bun run ktstr inspect` runs there as it does here. */
+/** An archive for the guest: `cd /ktstr && bun run ktstr inspect` runs there as it does here, and `bun test test/live` too. */
 export async function ktstrOverlay(arch: Arch): Promise<Uint8Array> {
   const entries = await withLibraries({ from: await bunFor(arch), to: "bin/bun" }, arch);
   for (const name of ["package.json", "bunfig.toml", "tsconfig.json"])
@@ -52,7 +52,8 @@ export async function ktstrOverlay(arch: Arch): Promise<Uint8Array> {
       path: `ktstr/${name}`,
       data: new Uint8Array(await readFile(join(project, name))),
     });
-  entries.push(...(await folder(join(project, "src"), "ktstr/src", (name) => name.endsWith(".ts"))));
+  for (const name of ["src", "test"])
+    entries.push(...(await folder(join(project, name), `ktstr/${name}`, isOurs)));
   const { dependencies } = JSON.parse(await readFile(join(project, "package.json"), "utf8")) as {
     dependencies: { [name: string]: string };
   };
@@ -62,5 +63,8 @@ export async function ktstrOverlay(arch: Arch): Promise<Uint8Array> {
     );
   return cpio(entries);
 }
+
+/** The lab itself stays outside: guests in guests are nobody's wish. */
+const isOurs = (name: string): boolean => name.endsWith(".ts") && !name.startsWith("lab/");
 
 const isNeeded = (name: string): boolean => /\.(m?js|cjs|json)$/.test(name);

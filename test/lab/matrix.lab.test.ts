@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { stat } from "node:fs/promises";
 import { checkImage } from "./check.ts";
 import type { FrozenImage } from "./frozen.ts";
-import { frozenRow, type RowName, rowNames, rows } from "./matrix.ts";
+import { frozenRow, labRows, type RowName, rows } from "./matrix.ts";
 import { whyNoLab } from "./promise.ts";
 
 const bootMs = 600_000;
@@ -14,9 +14,7 @@ interface LoaderMap {
 }
 
 describe.skipIf(whyNoLab() !== "")("frozen guests", () => {
-  const ci = rowNames.filter((name) => rows[name].ci);
-
-  test.each(ci)(
+  test.each(labRows())(
     "%s: memory holds what /proc says where it says, and bpftool lists what the zoo's loader holds",
     async (row: RowName) => {
       const image = await frozenRow(row);

@@ -57,12 +57,17 @@ export const rows: { readonly [name in RowName]: Row } = {
 
 export const rowNames: readonly RowName[] = Object.keys(rows) as RowName[];
 
+/** The rows that tests run on: CI's, or every one of them under KTSTR_LAB=all. */
+export function labRows(): RowName[] {
+  return rowNames.filter((name) => rows[name].ci || process.env["KTSTR_LAB"] === "all");
+}
+
 /** A row's frozen image, booted once for all tests that ask for it. Do not write into its folder. */
 export function frozenRow(name: RowName): Promise<FrozenImage> {
   return frozenImage(name, bootOptionsOf(name));
 }
 
-function bootOptionsOf(name: RowName): Omit<BootOptions, "dir" | "overlays"> {
+export function bootOptionsOf(name: RowName): Omit<BootOptions, "dir" | "overlays"> {
   const { about: _about, ci: _ci, ...options } = rows[name];
   return options;
 }
