@@ -8,8 +8,9 @@ import { declaration } from "./declare.ts";
 
 /** Anonymous structs in each other. */
 const MAX_DEPTH = 32;
-/** Members that are written in all: those of an anonymous struct are written wherever it is used. */
-const MAX_MEMBERS = 4_000_000;
+/** Members that are written for each type: those of an anonymous struct are written wherever it is used. */
+const MEMBERS_PER_TYPE = 64;
+const MEMBERS_BASE = 100_000;
 /** Padding that is written; a larger gap is no struct that a compiler made. */
 const MAX_PADDING_BYTES = 1 << 20;
 
@@ -17,13 +18,14 @@ export class CBodies {
   readonly #btf: Btf;
   readonly #names: CNames;
   readonly #alignments: Alignments;
-  #members = 0;
+  #membersLeft: number;
   #depth = 0;
 
   constructor(btf: Btf) {
     this.#btf = btf;
     this.#names = new CNames(btf);
     this.#alignments = new Alignments(btf);
+    this.#membersLeft = MEMBERS_BASE + MEMBERS_PER_TYPE * btf.typeCount;
   }
 
   /** "struct name". */
@@ -32,7 +34,7 @@ export class CBodies {
   }
 
   /** `struct name { ... }`, its inner lines indented by `indent` and a tab. */
-  struct(id: number, indent: string): string {
+  struct(id: number, indent: string, name: string = this.#names.ofType(id)): string {
     const btf = this.#btf;
     if (++this.#depth > MAX_DEPTH)
       throw new FormatError("BTF", 0, `type ${id}: structs nest deeper than ${MAX_DEPTH}`);
@@ -40,7 +42,6 @@ export class CBodies {
     const lines =
       btf.kind(id) === BTF_KIND.UNION ? this.#unionLines(id, indent) : this.#structLines(id, packed, indent);
     this.#depth--;
-    const name = this.#names.ofType(id);
     const body =
       lines.length === 0 ? "{}" : `{\n${lines.map((line) => `${indent}\t${line};\n`).join("")}${indent}}`;
     return `${this.#keyword(id)} ${name === "" ? "" : `${name} `}${body}${packed ? " __attribute__((packed))" : ""}`;
@@ -91,6 +92,11 @@ export class CBodies {
       default:
         return named ? btf.typeName(id) : "void";
     }
+  }
+
+  #isStruct(id: number): boolean {
+    const kind = this.#btf.kind(id);
+    return kind === BTF_KIND.STRUCT || kind === BTF_KIND.UNION;
   }
 
   #keyword(id: number): string {
@@ -159,8 +165,11 @@ export class CBodies {
   }
 
   #memberLine({ name, typeId, bitSize }: Member, indent: string): string {
-    if (++this.#members > MAX_MEMBERS)
+    if (--this.#membersLeft < 0)
       throw new FormatError("BTF", 0, "its anonymous structs have too many members to write");
+    // `struct tag;` without a name is a member with -fms-extensions alone, which 7.2 is built with: its members are one in any C.
+    const id = name === "" ? this.#btf.resolve(typeId) : 0;
+    if (id !== 0 && this.#isStruct(id)) return this.struct(id, `${indent}\t`, "");
     const text = this.declare(typeId, identifier(name), `${indent}\t`);
     return bitSize === 0 ? text : `${text}: ${bitSize}`;
   }

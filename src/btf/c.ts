@@ -59,6 +59,8 @@ class CDump {
   /** Written, or being written further up. */
   readonly #done = new Set<number>();
   readonly #inProgress = new Set<number>();
+  /** Pointers and functions that were looked through: what they need is there, or is being written. */
+  readonly #seen = new Set<number>();
   /** Tags that are known to the compiler, as "struct name". */
   readonly #declared = new Set<string>();
   pending = "";
@@ -95,12 +97,13 @@ class CDump {
     const kind = btf.kind(id);
     switch (kind) {
       case BTF_KIND.PTR:
-        this.#need(btf.referenced(id), false, depth + 1);
+        if (this.#firstSight(id)) this.#need(btf.referenced(id), false, depth + 1);
         break;
       case BTF_KIND.ARRAY:
         this.#need(btf.array(id).elementTypeId, true, depth + 1);
         break;
       case BTF_KIND.FUNC_PROTO:
+        if (!this.#firstSight(id)) break;
         this.#need(btf.referenced(id), false, depth + 1);
         for (const { typeId } of btf.params(id)) this.#need(typeId, false, depth + 1);
         break;
@@ -128,6 +131,12 @@ class CDump {
       default:
         if (isModifier(kind)) this.#need(btf.referenced(id), whole, depth + 1);
     }
+  }
+
+  #firstSight(id: number): boolean {
+    if (this.#seen.has(id)) return false;
+    this.#seen.add(id);
+    return true;
   }
 
   /** An anonymous struct is written where it is used; what its members need comes before. */

@@ -23,18 +23,22 @@ export function declaration(btf: Btf, typeId: number, name: string, dialect?: Di
     identifier: (text: string) => text,
     emptyArray: "[]",
   };
-  return declare({ btf, ...(dialect ?? people) }, typeId, name, 0);
+  return declare({ btf, steps: MAX_STEPS, ...(dialect ?? people) }, typeId, name, 0);
 }
 
 interface Context extends Dialect {
   readonly btf: Btf;
+  /** Steps that are left: functions whose parameters are functions may double with each. */
+  steps: number;
 }
+
+const MAX_STEPS = 10_000;
 
 /** C's declarators grow from the name outwards: `inner` is what is written so far. */
 function declare(context: Context, id: number, inner: string, depth: number): string {
   const { btf } = context;
-  if (depth > BTF_MAX_RESOLVE_DEPTH)
-    throw new FormatError("BTF", 0, `type ${id}: pointers, arrays and modifiers nest too deep to write in C`);
+  if (depth > BTF_MAX_RESOLVE_DEPTH || --context.steps < 0)
+    throw new FormatError("BTF", 0, `type ${id}: it nests too deep to write in C`);
   const outwards = (target: number, text: string): string => declare(context, target, text, depth + 1);
   const kind = btf.kind(id);
   switch (kind) {

@@ -126,6 +126,15 @@ describe("a C dump", () => {
     expect(text).toContain("enum f {\n\tA___2 = 2,\n}");
   });
 
+  test("of a member that is a struct with a tag and no name is C without extensions", () => {
+    const writer = new BtfWriter();
+    const tagged = writer.struct("tagged", 4, [["a", writer.int("int", 4, 1), 0]]);
+    const outer = writer.struct("outer", 4, [["", tagged, 0]]);
+    expect(body(writer, [outer])).toBe(
+      "struct tagged {\n\tint a;\n};\nstruct outer {\n\tstruct {\n\t\tint a;\n\t};\n};",
+    );
+  });
+
   test("of names that are no C is C", () => {
     const writer = new BtfWriter();
     writer.struct('x; #include "/etc/passwd"', 4, [["a\nb", writer.int("int", 4, 1), 0]]);
