@@ -24,6 +24,18 @@ export type Expected =
   | readonly Expected[]
   | { readonly [member: string]: Expected };
 
+export type ZooContent =
+  | "entries"
+  | "percpu"
+  | "records"
+  | "bloom"
+  | "map-ids"
+  | "prog-ids"
+  | "owned"
+  | "arena"
+  | "struct-ops"
+  | "keys";
+
 export interface ZooMap {
   readonly name: string;
   readonly id: number;
@@ -50,14 +62,35 @@ export interface ZooMap {
   readonly static: boolean;
   /** Why it does not stand still; only where `static` is false. */
   readonly moving?: string;
+  /** What a moving map is held to. */
+  readonly bounds?: { readonly [name: string]: number | boolean };
+  /** Arenas: where the loader has mapped it; absent where it has not. */
+  readonly user_base?: string;
+  /** Of the map as a whole: struct_ops. */
+  readonly expect?: Expected;
+  /** A full map's errno to one key more. */
+  readonly overflow_errno?: number;
   readonly entries: readonly ZooEntry[];
 }
+
+/** Names are hex: a task may call itself anything. 64-bit numbers are decimal strings. */
+export type ZooOwner =
+  | { readonly kind: "task"; readonly pid: number; readonly tgid: number; readonly comm: string }
+  | { readonly kind: "cgroup"; readonly id: string; readonly path: string }
+  | { readonly kind: "inode"; readonly inode: string; readonly superblock: string; readonly dev: string }
+  | { readonly kind: "socket"; readonly family: number; readonly protocol: number; readonly cookie: string };
 
 export interface ZooEntry {
   readonly key?: string;
   readonly value?: string;
   /** One for each possible CPU, from CPU 0. */
   readonly values?: readonly string[];
+  readonly owner?: ZooOwner;
+  readonly note?: string;
+  /** Arenas: where these bytes lie. What lies between the entries of a page is zero, other pages are absent. */
+  readonly page?: number;
+  readonly offset?: number;
+  readonly address?: string;
   readonly expect?: Expected;
 }
 

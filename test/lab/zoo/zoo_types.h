@@ -163,6 +163,17 @@ struct zoo_key {
 
 typedef __s32 zoo_vector[4];
 
+/* What the storage maps hold for each owner. */
+struct zoo_owned {
+	__u64 number;
+	enum zoo_mood mood;
+	char label[12];
+};
+
+/* Where the fixed arena is mapped: below the 39 bits of the smallest address space, far from a static program's own. */
+#define ZOO_ARENA_ADDRESS (1ULL << 36)
+#define ZOO_ARENA_MAGIC 0xa7e4a00dfeed5eedULL
+
 _Static_assert(sizeof(struct zoo_bits) == 32, "bits");
 _Static_assert(sizeof(struct zoo_nested) == 72, "nested");
 _Static_assert(sizeof(struct zoo_scalars) == 144, "scalars");

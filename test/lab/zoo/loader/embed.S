@@ -12,5 +12,13 @@ zoo_\name\()_end:
 
 object typed
 object globals
+object storage
+object rings
+object cgroup
+object trace
+object net
+object ext
+object tcpcc
+object arena
 
 .section .note.GNU-stack,"",%progbits

@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 struct zoo zoo;
@@ -37,8 +38,9 @@ void die(const char *fmt, ...)
 }
 
 static const char usage[] =
-	"usage: zoo-loader [--print-answers | --answers FILE] [--netns own|keep] [--once]\n"
+	"usage: zoo-loader [--print-answers | --answers FILE] [--netns own|keep] [--busy-record] [--once]\n"
 	"  --netns own  devices and sockets in a network namespace of its own (default: the caller's)\n"
+	"  --busy-record  keep a ring buffer's record between reserve and submit (delays the freeing of programs)\n"
 	"  --once       ends after the answers\n";
 
 /* Whoever waits for the file sees it whole or not at all; whoever reads the pipe sees its end. */
@@ -66,6 +68,8 @@ int main(int argc, char **argv)
 			answers = argv[++i];
 		} else if (!strcmp(argv[i], "--netns") && i + 1 < argc) {
 			zoo.own_netns = !strcmp(argv[++i], "own");
+		} else if (!strcmp(argv[i], "--busy-record")) {
+			zoo.busy_record = true;
 		} else if (!strcmp(argv[i], "--once")) {
 			once = true;
 		} else {
@@ -88,7 +92,11 @@ int main(int argc, char **argv)
 	if (zoo.own_netns && unshare(CLONE_NEWNET))
 		die("unshare(CLONE_NEWNET): %m");
 
+	/* Run-time statistics for as long as this fd is open, which is the loader's life. */
+	if (bpf_enable_stats(BPF_STATS_RUN_TIME) < 0)
+		die("BPF_ENABLE_STATS: %m");
 	answers_begin();
+	move_in();
 	show_hashes();
 	show_lru();
 	show_arrays();
@@ -97,10 +105,20 @@ int main(int argc, char **argv)
 	show_nested();
 	show_typed();
 	show_globals();
+	show_storage();
+	show_rings();
+	show_cgroups();
+	show_trace();
+	show_net();
+	show_net_maps();
+	show_struct_ops();
+	show_arenas();
 
 	publish(answers);
-	int sig;
-	if (!once)
-		sigwait(&end, &sig);
+	const struct timespec tick = { .tv_nsec = 200 * 1000 * 1000 };
+	while (!once && sigtimedwait(&end, NULL, &tick) < 0) {
+		stir_trace();
+		stir_net();
+	}
 	return 0;
 }

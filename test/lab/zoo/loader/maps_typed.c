@@ -199,7 +199,7 @@ static void shapes(void)
 	if (fd >= 0) {
 		union zoo_union key = { .number = 5 }, v = { .letters = "unions!" };
 		PUT(fd, key, v,
-		    "{\"number\":\"9400214757371509\",\"halves\":{\"low\":1869180533,\"high\":2188654},"
+		    "{\"number\":\"9415592384228981\",\"halves\":{\"low\":1869180533,\"high\":2192238},"
 		    "\"letters\":{\"bytes\":\"756e696f6e732100\"}}");
 		map_close();
 	}

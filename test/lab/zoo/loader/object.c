@@ -33,6 +33,9 @@ static int listen_to_libbpf(enum libbpf_print_level level, const char *fmt, va_l
 	/* The verifier's log comes as a warning of its own, after the one that says which call failed. */
 	if (!end || strstr(line, "BEGIN PROG LOAD LOG"))
 		return 0;
+	/* The first warning about a program has the errno's words. */
+	if (culprit.name[0] && !strncmp(culprit.name, at, end - at) && !culprit.name[end - at])
+		return 0;
 	culprit.is_map = !prog;
 	snprintf(culprit.name, sizeof(culprit.name), "%.*s", (int)(end - at), at);
 	snprintf(culprit.why, sizeof(culprit.why), "%.*s", (int)strcspn(line, "\n"), line);
@@ -94,4 +97,18 @@ int object_prog(struct bpf_object *o, const char *name)
 {
 	struct bpf_program *p = o ? bpf_object__find_program_by_name(o, name) : NULL;
 	return p && bpf_program__fd(p) > 0 ? bpf_program__fd(p) : -1;
+}
+
+void answer_sections(struct bpf_object *o)
+{
+	struct bpf_map *m;
+	bpf_object__for_each_map(m, o) {
+		size_t size;
+		const void *bytes = bpf_map__is_internal(m) && bpf_map__fd(m) > 0 ? bpf_map__initial_value(m, &size) : NULL;
+		if (!bytes)
+			continue;
+		map_open(bpf_map__fd(m), "entries", NULL);
+		map_entry(&(__u32){ 0 }, 4, bytes, bpf_map__value_size(m), NULL);
+		map_close();
+	}
 }

@@ -19,6 +19,7 @@ struct zoo {
 	int cpus;	 /* possible CPUs: what a per-CPU value is sized by */
 	int page_size;	 /* bytes */
 	bool own_netns;	 /* devices and sockets live in a network namespace of the loader's */
+	bool busy_record; /* keep a ring buffer's record between reserve and submit */
 	const char *cgroup_root; /* where cgroup2 is mounted, NULL: nowhere */
 };
 extern struct zoo zoo;
@@ -75,6 +76,8 @@ struct bpf_object *object_load(const struct embedded *e, void (*prepare)(struct 
 int object_map(struct bpf_object *o, const char *name);
 /* fd of a program; -1: skipped. */
 int object_prog(struct bpf_object *o, const char *name);
+/* Tells an object's global sections that no subject told by itself: bytes from libbpf's mapping, no expectations. */
+void answer_sections(struct bpf_object *o);
 /* Ends the loader: something that must work does not. */
 void die(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
 
@@ -82,6 +85,27 @@ void die(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
 	extern const char ident##_start[] __asm__("zoo_" #ident "_start");                                             \
 	extern const char ident##_end[] __asm__("zoo_" #ident "_end");                                                 \
 	static const struct embedded ident = { "zoo_" #ident, ident##_start, ident##_end }
+
+/* ---- people.c: owners ---- */
+struct resident {
+	int pid;
+	int pidfd;
+	char comm[16]; /* as the kernel cuts it */
+};
+struct group {
+	int fd;		       /* of its folder */
+	unsigned long long id; /* the folder's inode number */
+	char path[256];	       /* below the root of cgroup2, "/..." */
+};
+enum { RESIDENTS = 4, GROUPS = 3 };
+extern struct resident residents[RESIDENTS];
+/* groups[0] holds the others; `group_count` is 0 where there is no cgroup2. */
+extern struct group groups[GROUPS];
+extern int group_count;
+/* Forks sleepers with known names and makes cgroups; both are gone when the loader is. */
+void move_in(void);
+/* Text as a JSON string of hex, for names that may be no UTF-8. */
+const char *hex_of(const void *bytes, size_t size);
 
 /* ---- one function a subject, called in this order ---- */
 void show_hashes(void);
@@ -92,5 +116,20 @@ void show_queues(void);
 void show_nested(void);
 void show_typed(void);
 void show_globals(void);
+void show_storage(void);
+void show_rings(void);
+void show_cgroups(void);
+void show_trace(void);
+void show_net(void);
+void show_net_maps(void);
+void show_struct_ops(void);
+void show_arenas(void);
+
+/* Network programs, which maps of devices and CPUs hold too; NULL: not loaded. */
+extern struct bpf_object *net_object;
+
+/* ---- what keeps the moving ones moving, several times a second ---- */
+void stir_trace(void);
+void stir_net(void);
 
 #endif
