@@ -230,8 +230,8 @@ class ProgReader {
     const typeId = this.#kernel.memory.u32(info.hi, info.lo, type_id, "bpf_prog.aux->func_info[0].type_id");
     const types = this.#btfAt(btf);
     if (types.kind(typeId) !== BTF_KIND.FUNC) return name;
-    const whole = Buffer.from(types.typeName(typeId));
-    return whole.subarray(0, name.length).equals(name) ? whole : name;
+    const whole = types.nameBytes(typeId);
+    return name.every((byte, index) => whole[index] === byte) ? whole : name;
   }
 }
 
