@@ -4,6 +4,7 @@ import { GuestFault } from "./fault.ts";
 import { idrEntries } from "./idr.ts";
 import type { GuestKernel } from "./kernel.ts";
 import type { Pointer } from "./pointer.ts";
+import { requireSymbol } from "./symbols.ts";
 import { WalkLog } from "./walklog.ts";
 
 export type Warn = (sentence: string) => void;
@@ -22,8 +23,7 @@ export function listObjects<T extends object>(
   read: ReadObject<T>,
   warn: Warn,
 ): T[] {
-  const idr = kernel.symbol(symbol);
-  if (idr === undefined) throw new KtstrError(`list every ${what}: the kernel has no symbol ${symbol}`);
+  const idr = requireSymbol(kernel.symbols, symbol);
   const log = new WalkLog();
   const objects: T[] = [];
   for (const { id, address } of idrEntries(kernel.memory, kernel.btf, idr, symbol, log)) {

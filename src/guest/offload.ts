@@ -21,14 +21,14 @@ export interface Offload {
 export const NOT_OFFLOADED: Offload = { ifindex: 0, netnsDev: 0n, netnsIno: 0n, jitedBytes: undefined };
 
 /** Throws `GuestFault`. A device that went away leaves no name behind (kernel/bpf/offload.c: ENODEV). */
-export function readOffload({ memory, btf, symbol }: GuestKernel, offload: Pointer): Offload {
+export function readOffload({ memory, btf, symbols }: GuestKernel, offload: Pointer): Offload {
   const { netdev, jited_len } = OFFLOAD.resolve(btf);
   const jitedBytes = memory.u32(offload.hi, offload.lo, jited_len, "bpf_prog_offload.jited_len");
   const device = memory.pointer(offload.hi, offload.lo, netdev, "bpf_prog_offload.netdev");
   if (isNull(device)) return { ...NOT_OFFLOADED, jitedBytes };
   const layout = NET_DEVICE.resolve(btf);
   const net = memory.pointer(device.hi, device.lo, layout.net, "net_device.nd_net");
-  const mount = symbol("nsfs_mnt");
+  const mount = symbols.address("nsfs_mnt");
   return {
     ifindex: memory.i32(device.hi, device.lo, layout.ifindex, "net_device.ifindex"),
     netnsDev: mount === undefined ? 0n : BigInt(nsfsDevice({ memory, btf }, mount)),

@@ -144,7 +144,7 @@ class ProgReader {
       translatedBytes: view.getUint32(layout.len, true) * INSN_BYTES,
       jitedBytes,
       jited: jitedBytes > 0,
-      memlockBytes: view.getUint16(layout.pages, true) * (1 << memory.tables.mode.pageShift),
+      memlockBytes: view.getUint16(layout.pages, true) * 2 ** memory.tables.mode.pageShift,
       verifiedInsns:
         auxLayout.verified_insns === undefined
           ? undefined

@@ -69,9 +69,9 @@ export class StatsReader {
   /** Throws `LayoutError` where the kernel has other counters. */
   constructor(kernel: GuestKernel) {
     this.#memory = kernel.memory;
-    this.#cpus = Int32Array.from(kernel.cpus, ({ cpu }) => cpu);
-    this.#offsetHi = Int32Array.from(kernel.cpus, ({ offset }) => offset.hi);
-    this.#offsetLo = Int32Array.from(kernel.cpus, ({ offset }) => offset.lo);
+    this.#cpus = Int32Array.from(kernel.cpus.areas, ({ cpu }) => cpu);
+    this.#offsetHi = Int32Array.from(kernel.cpus.areas, ({ offset }) => offset.hi);
+    this.#offsetLo = Int32Array.from(kernel.cpus.areas, ({ offset }) => offset.lo);
     this.#layout = STATS.resolve(kernel.btf);
     const { count, runTimeNs, misses } = this.#layout;
     this.#bulkAt = Math.min(count, runTimeNs, misses);
