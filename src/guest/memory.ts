@@ -1,0 +1,371 @@
+/**
+ * The guest's virtual memory: what every walker reads through.
+ *
+ * An address is two int32 words and a byte offset: `(hi, lo, offset)` reads at `hi:lo + offset`. The words come
+ * as `DataView.getInt32` gives them (an unsigned word works too, and is slower). The offset is any integer, also
+ * past 4 GiB and negative (`container_of`), so no caller ever carries between words.
+ *
+ * **Hot loops** use `locate`, which allocates nothing and never throws:
+ *
+ * ```ts
+ * // struct hlist_nulls_node { struct hlist_nulls_node *next, **pprev; }
+ * const at = memory.locate(hi, lo, 0, elementBytes);
+ * if (at < 0) return stop(memory.faultSentence("bpf_htab.buckets[7]"));
+ * const nextLo = memory.view.getInt32(at, true);
+ * const nextHi = memory.view.getInt32(at + 4, true);
+ * ```
+ *
+ * `memory.view` and `memory.bytes` are the image itself wherever the range is contiguous there, else a copy
+ * stitched from its pages; both are good until the next read.
+ *
+ * **Everything else** uses `pointer`, `u32`, `copy` and their like, which throw `GuestFault` with the path that
+ * led there. A walker catches it per object, counts it, and goes on.
+ *
+ * How an address is translated, first match wins: the linear run that was hit last, the software TLB, the other
+ * linear runs (the direct map, the kernel's image), the page tables (and then the TLB has it).
+ */
+import { type FaultReason, faultSentence, GuestFault } from "./fault.ts";
+import { NOT_CANONICAL, type PageTables, TABLE_OUTSIDE } from "./mmu.ts";
+import { NO_WINDOW, type PhysicalMemory, type Window } from "./physical.ts";
+import { fromBigInt, type Pointer, toBigInt } from "./pointer.ts";
+
+/** Kernel addresses that lead to physical ones by one subtraction; lies in one window and in one `hi` word. */
+interface LinearRun {
+  readonly hi: number;
+  readonly lo: number;
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  readonly physical: number;
+}
+
+const EMPTY_BYTES = new Uint8Array(0);
+const EMPTY_VIEW = new DataView(EMPTY_BYTES.buffer);
+const TLB_SLOTS = 4096;
+const TWO_32 = 2 ** 32;
+const SIGN = 0x8000_0000 | 0;
+const SPACE_END = 1n << 64n;
+
+/** The longest range that `locate` answers; a longer one is read in parts. */
+export const LOCATE_MAX_BYTES: number = 64 * 2 ** 20;
+
+export class GuestMemory {
+  /** What the last `locate` found; the offset that it returned counts from the start of these. */
+  bytes: Uint8Array = EMPTY_BYTES;
+  view: DataView = EMPTY_VIEW;
+
+  readonly physical: PhysicalMemory;
+  readonly tables: PageTables;
+
+  // The run that was hit last, spread out: one object less on the way in the hot path.
+  #runHi = 0;
+  #runLo = 0;
+  #runLength = 0;
+  #runBytes: Uint8Array = EMPTY_BYTES;
+  #runView: DataView = EMPTY_VIEW;
+  readonly #runs: LinearRun[] = [];
+
+  readonly #pageBytes: number;
+  readonly #pageShift: number;
+  readonly #tlbHi: Int32Array = new Int32Array(TLB_SLOTS);
+  /** The page's low word with bit 0 set; 0: an empty slot. */
+  readonly #tlbLo: Int32Array = new Int32Array(TLB_SLOTS);
+  readonly #tlbWindow: Window[] = new Array<Window>(TLB_SLOTS).fill(NO_WINDOW);
+  readonly #tlbAt: Int32Array = new Int32Array(TLB_SLOTS);
+
+  // What `#resolve` found: `#pieceLength` bytes at `#pieceAt` of `#pieceBytes`.
+  #pieceBytes: Uint8Array = EMPTY_BYTES;
+  #pieceView: DataView = EMPTY_VIEW;
+  #pieceAt = 0;
+  #pieceLength = 0;
+  #scratch: Uint8Array = new Uint8Array(4096);
+  #scratchView: DataView = new DataView(this.#scratch.buffer);
+
+  #faultReason: FaultReason = "not-mapped";
+  #faultHi = 0;
+  #faultLo = 0;
+  #faultLevel = "";
+
+  constructor(physical: PhysicalMemory, tables: PageTables) {
+    this.physical = physical;
+    this.tables = tables;
+    this.#pageShift = tables.mode.pageShift;
+    this.#pageBytes = 1 << this.#pageShift;
+  }
+
+  /**
+   * Tells that `length` bytes of kernel addresses from `base` on map to physical memory from `physical` on (the
+   * direct map, the kernel's image). Where the image has no bytes, the page tables are asked as before.
+   */
+  addLinear(base: Pointer, physical: number, length: number): void {
+    const start = toBigInt(base.hi, base.lo);
+    for (const window of this.physical.windows) {
+      let from = Math.max(window.physical, physical);
+      const end = Math.min(window.physical + window.bytes.length, physical + length);
+      while (from < end) {
+        const address = start + BigInt(from - physical);
+        const { hi, lo } = fromBigInt(address);
+        const size = Math.min(end - from, TWO_32 - (lo >>> 0));
+        if (address + BigInt(size) > SPACE_END) return;
+        const bytes = window.bytes.subarray(from - window.physical, from - window.physical + size);
+        const view = new DataView(bytes.buffer, bytes.byteOffset, size);
+        this.#runs.push({ hi, lo, bytes, view, physical: from });
+        from += size;
+      }
+    }
+  }
+
+  /**
+   * Where the `length` bytes at `hi:lo + offset` lie: their offset in `this.bytes` and `this.view`, or -1 with
+   * the reason kept for `faultSentence` and `fault`. `length` is 0 to `LOCATE_MAX_BYTES`.
+   */
+  locate(hi: number, lo: number, offset: number, length: number): number {
+    // Integer arithmetic throughout: a run lies within one `hi` word, so the words never carry here.
+    const delta = (lo - this.#runLo) | 0;
+    const at = delta + offset;
+    if ((hi | 0) === this.#runHi && delta >= 0 && offset >= 0 && at <= this.#runLength - length) {
+      this.bytes = this.#runBytes;
+      this.view = this.#runView;
+      return at;
+    }
+    return this.#locateOther(hi | 0, lo | 0, offset, length);
+  }
+
+  #locateOther(hi: number, lo: number, offset: number, length: number): number {
+    const low = (lo + offset) | 0;
+    const inPage = low & (this.#pageBytes - 1);
+    // An int32 offset whose sum did not carry out of the low word (an unsigned compare, by flipped sign bits).
+    if (
+      (offset | 0) === offset &&
+      offset >= 0 &&
+      (low ^ SIGN) >= (lo ^ SIGN) &&
+      inPage + length <= this.#pageBytes
+    ) {
+      const slot = this.#slot(hi, low);
+      if (this.#tlbLo[slot] === ((low & -this.#pageBytes) | 1) && this.#tlbHi[slot] === hi) {
+        const window = this.#tlbWindow[slot]!;
+        this.bytes = window.bytes;
+        this.view = window.view;
+        return this.#tlbAt[slot]! + inPage;
+      }
+    }
+    return this.#locateSlow(hi, lo, offset, length);
+  }
+
+  #slot(hi: number, lo: number): number {
+    return ((lo >>> this.#pageShift) ^ hi) & (TLB_SLOTS - 1);
+  }
+
+  #locateSlow(hi: number, lo: number, offset: number, length: number): number {
+    const sum = (lo >>> 0) + offset;
+    const high = (hi >>> 0) + Math.floor(sum / TWO_32);
+    hi = high | 0;
+    lo = sum | 0;
+    if (!(length >= 0 && length <= LOCATE_MAX_BYTES)) return this.#fail("too-long", hi, lo, "");
+    if (!(high >= 0 && high < TWO_32) || (hi === -1 && (lo >>> 0) + length > TWO_32))
+      return this.#fail("wraps", hi, lo, "");
+    for (const run of this.#runs) {
+      const at = (lo - run.lo) | 0;
+      if (hi !== run.hi || at < 0 || at > run.bytes.length - length) continue;
+      this.#runHi = run.hi;
+      this.#runLo = run.lo;
+      this.#runLength = run.bytes.length;
+      this.bytes = this.#runBytes = run.bytes;
+      this.view = this.#runView = run.view;
+      return at;
+    }
+    return this.#gather(hi, lo, length);
+  }
+
+  /** A range that no run holds whole: page by page, and copied only where its pages are not neighbours. */
+  #gather(hi: number, lo: number, length: number): number {
+    if (!this.#resolve(hi, lo)) return -1;
+    const bytes = this.#pieceBytes;
+    const view = this.#pieceView;
+    const at = this.#pieceAt;
+    let done = this.#pieceLength;
+    while (done < length) {
+      if (!this.#resolve(hi + carry(lo, done), (lo + done) | 0)) return -1;
+      if (this.#pieceBytes !== bytes || this.#pieceAt !== at + done) return this.#stitch(hi, lo, length);
+      done += this.#pieceLength;
+    }
+    this.bytes = bytes;
+    this.view = view;
+    return at;
+  }
+
+  #stitch(hi: number, lo: number, length: number): number {
+    if (this.#scratch.length < length) {
+      this.#scratch = new Uint8Array(Math.max(length, 2 * this.#scratch.length));
+      this.#scratchView = new DataView(this.#scratch.buffer);
+    }
+    if (this.#copyPieces(hi, lo, this.#scratch, length) < length) return -1;
+    this.bytes = this.#scratch;
+    this.view = this.#scratchView;
+    return 0;
+  }
+
+  /** How many bytes from an address on it copied before one had no answer. */
+  #copyPieces(hi: number, lo: number, into: Uint8Array, length: number): number {
+    let done = 0;
+    while (done < length) {
+      if (!this.#resolve((hi + carry(lo, done)) | 0, (lo + done) | 0)) return done;
+      const size = Math.min(this.#pieceLength, length - done);
+      into.set(this.#pieceBytes.subarray(this.#pieceAt, this.#pieceAt + size), done);
+      done += size;
+    }
+    return done;
+  }
+
+  /** Finds the bytes at an address and how many of them follow one another. */
+  #resolve(hi: number, lo: number): boolean {
+    for (const run of this.#runs) {
+      const at = (lo - run.lo) | 0;
+      if (hi !== run.hi || at < 0 || at >= run.bytes.length) continue;
+      this.#pieceBytes = run.bytes;
+      this.#pieceView = run.view;
+      this.#pieceAt = at;
+      this.#pieceLength = run.bytes.length - at;
+      return true;
+    }
+    const physical = this.tables.translate(hi, lo);
+    if (physical < 0) {
+      this.#failTranslation(physical, hi, lo);
+      return false;
+    }
+    const window = this.physical.windows[this.physical.indexOf(physical)];
+    if (window === undefined) {
+      this.#fail("outside-image", hi, lo, "");
+      return false;
+    }
+    // The engine must see integers: a double in one place here makes the hot loops that call it slow.
+    const at = (physical - window.physical) | 0;
+    const inPage = lo & (this.#pageBytes - 1);
+    const page = at - inPage;
+    this.#pieceBytes = window.bytes;
+    this.#pieceView = window.view;
+    this.#pieceAt = at;
+    this.#pieceLength = Math.min(this.#pageBytes - inPage, window.bytes.length - at);
+    if (page >= 0 && page + this.#pageBytes <= window.bytes.length) {
+      const slot = this.#slot(hi, lo);
+      this.#tlbHi[slot] = hi;
+      this.#tlbLo[slot] = (lo & -this.#pageBytes) | 1;
+      this.#tlbWindow[slot] = window;
+      this.#tlbAt[slot] = page;
+    }
+    return true;
+  }
+
+  /** `answer`: a negative one of `PageTables.translate`. */
+  #failTranslation(answer: number, hi: number, lo: number): void {
+    const reason: FaultReason =
+      answer === NOT_CANONICAL ? "not-canonical" : answer === TABLE_OUTSIDE ? "table-outside" : "not-mapped";
+    this.#fail(reason, hi, lo, this.tables.level);
+  }
+
+  #fail(reason: FaultReason, hi: number, lo: number, level: string): -1 {
+    this.#faultReason = reason;
+    this.#faultHi = hi;
+    this.#faultLo = lo;
+    this.#faultLevel = level;
+    return -1;
+  }
+
+  /** Why the last `locate` that answered -1 did so. `path`: how the address was come by. */
+  faultSentence(path: string): string {
+    return faultSentence(this.#faultReason, this.#faultHi, this.#faultLo, this.#faultLevel, path);
+  }
+
+  /** The same as an error. */
+  fault(path: string): GuestFault {
+    return new GuestFault(this.#faultReason, this.#faultHi, this.#faultLo, this.#faultLevel, path);
+  }
+
+  /** `locate` that throws `GuestFault`. */
+  expect(hi: number, lo: number, offset: number, length: number, path: string): number {
+    const at = this.locate(hi, lo, offset, length);
+    if (at < 0) throw this.fault(path);
+    return at;
+  }
+
+  u8(hi: number, lo: number, offset: number, path: string): number {
+    const at = this.expect(hi, lo, offset, 1, path);
+    return this.view.getUint8(at);
+  }
+
+  u16(hi: number, lo: number, offset: number, path: string): number {
+    const at = this.expect(hi, lo, offset, 2, path);
+    return this.view.getUint16(at, true);
+  }
+
+  u32(hi: number, lo: number, offset: number, path: string): number {
+    const at = this.expect(hi, lo, offset, 4, path);
+    return this.view.getUint32(at, true);
+  }
+
+  i32(hi: number, lo: number, offset: number, path: string): number {
+    const at = this.expect(hi, lo, offset, 4, path);
+    return this.view.getInt32(at, true);
+  }
+
+  u64(hi: number, lo: number, offset: number, path: string): bigint {
+    const at = this.expect(hi, lo, offset, 8, path);
+    return this.view.getBigUint64(at, true);
+  }
+
+  /** A pointer that lies in memory. */
+  pointer(hi: number, lo: number, offset: number, path: string): Pointer {
+    const at = this.expect(hi, lo, offset, 8, path);
+    return { hi: this.view.getInt32(at + 4, true), lo: this.view.getInt32(at, true) };
+  }
+
+  /** The caller's own copy of `length` bytes (at most `LOCATE_MAX_BYTES`). */
+  copy(hi: number, lo: number, offset: number, length: number, path: string): Uint8Array {
+    const at = this.expect(hi, lo, offset, length, path);
+    return this.bytes.slice(at, at + length);
+  }
+
+  /**
+   * Fills `into` from an address, of any length, and returns how many bytes came before the first that has no
+   * answer (then kept for `fault`); all of them where that is `into.length`.
+   */
+  copyOut(hi: number, lo: number, offset: number, into: Uint8Array): number {
+    const sum = (lo >>> 0) + offset;
+    return this.#copyPieces((hi + Math.floor(sum / TWO_32)) | 0, sum | 0, into, into.length);
+  }
+
+  /** A C string's bytes without its NUL; cut at `maxBytes` where none comes before. A copy. */
+  cstring(hi: number, lo: number, offset: number, maxBytes: number, path: string): Uint8Array {
+    const into = new Uint8Array(maxBytes);
+    let done = 0;
+    while (done < maxBytes) {
+      // Page by page: the string may end just before a page that is not there.
+      const size = Math.min(
+        maxBytes - done,
+        this.#pageBytes - (((lo >>> 0) + offset + done) % this.#pageBytes),
+      );
+      const at = this.expect(hi, lo, offset + done, size, path);
+      const end = this.bytes.subarray(at, at + size).indexOf(0);
+      into.set(this.bytes.subarray(at, at + (end < 0 ? size : end)), done);
+      if (end >= 0) return into.subarray(0, done + end);
+      done += size;
+    }
+    return into;
+  }
+
+  /** The physical address behind a kernel virtual one; the image need not hold it. */
+  physicalOf(hi: number, lo: number, path: string): number {
+    for (const run of this.#runs) {
+      const at = (lo - run.lo) | 0;
+      if ((hi | 0) === run.hi && at >= 0 && at < run.bytes.length) return run.physical + at;
+    }
+    const physical = this.tables.translate(hi | 0, lo | 0);
+    if (physical >= 0) return physical;
+    this.#failTranslation(physical, hi, lo);
+    throw this.fault(path);
+  }
+}
+
+/** What the high word gains by adding `offset` (0 up to 2^32) to the low one. */
+function carry(lo: number, offset: number): number {
+  return (lo >>> 0) + offset >= TWO_32 ? 1 : 0;
+}
