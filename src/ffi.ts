@@ -25,7 +25,7 @@ const SYMBOLS = {
   madvise: { args: ["ptr", "u64", "i32"], returns: "i32" },
   mincore: { args: ["ptr", "u64", "ptr"], returns: "i32" },
   sysconf: { args: ["i32"], returns: FFIType.i64_fast },
-  fcntl: { args: ["i32", "i32", "i64"], returns: "i32" },
+  clock_gettime: { args: ["i32", "ptr"], returns: "i32" },
 } as const;
 
 type Libc = ReturnType<typeof dlopen<typeof SYMBOLS>>["symbols"];
@@ -64,6 +64,25 @@ const NR_BPF = process.arch === "arm64" ? 280 : 321;
 /** `bpf(command, attr, attr.length)`: a file descriptor, 0, or `-errno`. */
 export function bpf(command: number, attr: PinnedBytes): number {
   return orErrno(libc().syscall(NR_BPF, command, attr, attr.length, 0, 0, 0));
+}
+
+const NR_PIDFD_OPEN = 434;
+const PIDFD_THREAD = 0o200;
+
+/** `pidfd_open(pid)`: a descriptor or `-errno`. A thread that leads no process needs `thread`, and Linux 6.9. */
+export function pidfdOpen(pid: number, thread: boolean): number {
+  const flags = thread ? PIDFD_THREAD : 0;
+  return orErrno(libc().syscall(NR_PIDFD_OPEN, pid, flags as Pointer, 0, 0, 0, 0));
+}
+
+export const CLOCK_REALTIME = 0;
+export const CLOCK_BOOTTIME = 7;
+
+/** clock_gettime(2) in nanoseconds. */
+export function clockNs(clock: number): bigint {
+  const time = new BigInt64Array(2);
+  libc().clock_gettime(clock, time);
+  return (time[0] ?? 0n) * 1_000_000_000n + (time[1] ?? 0n);
 }
 
 /** The address of bytes, for a pointer inside a struct. The caller keeps a reference for as long as it is used. */

@@ -21,7 +21,9 @@ export function printable(bytes: Uint8Array): string {
   try {
     return escapeText(decoder.decode(bytes));
   } catch {
-    return [...bytes].map((byte) => (byte < 0x80 ? escapeText(String.fromCharCode(byte)) : hexEscape(byte))).join("");
+    return [...bytes]
+      .map((byte) => (byte < 0x80 ? escapeText(String.fromCharCode(byte)) : hexEscape(byte)))
+      .join("");
   }
 }
 

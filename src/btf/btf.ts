@@ -77,10 +77,9 @@ export class Btf {
   /** The first id that is not the base's; 1 where there is no base. */
   readonly firstId: number;
   readonly #typeOffset: number;
-  readonly #words: Uint32Array;
-  readonly #index: Uint32Array;
-  readonly #strings: Uint8Array;
-  readonly #text: Buffer;
+  readonly #words: Int32Array;
+  readonly #index: Int32Array;
+  readonly #strings: Buffer;
   readonly #firstString: number;
   #names: NameIndex | undefined;
 
@@ -91,8 +90,7 @@ export class Btf {
     this.#typeOffset = typeOffset;
     this.#words = words;
     this.#index = index;
-    this.#strings = strings;
-    this.#text = Buffer.from(strings.buffer, strings.byteOffset, strings.length);
+    this.#strings = Buffer.from(strings.buffer, strings.byteOffset, strings.length);
     this.firstId = base?.typeCount ?? 1;
     this.typeCount = this.firstId + index.length;
     this.#firstString = base === undefined ? 0 : base.#firstString + base.#strings.length;
@@ -124,6 +122,11 @@ export class Btf {
   /** The type's name, "" where it has none. */
   typeName(id: number): string {
     return id === 0 ? "" : this.string(this.#word(id, 0));
+  }
+
+  /** The name's bytes, whatever their encoding. Shares memory with the input. */
+  nameBytes(id: number): Uint8Array {
+    return id === 0 ? new Uint8Array(0) : this.#stringBytes(this.#word(id, 0));
   }
 
   /** `btf_type.type`: what a pointer, typedef, modifier, variable, function or tag refers to; a prototype's result. */
@@ -243,13 +246,7 @@ export class Btf {
 
   /** The string at an offset as types give it. Bytes that are not UTF-8 become U+FFFD. Throws `FormatError` outside. */
   string(offset: number): string {
-    if (offset === 0) return "";
-    if (offset < this.#firstString) return this.base!.string(offset);
-    const start = offset - this.#firstString;
-    const end = start < this.#strings.length ? this.#strings.indexOf(0, start) : -1;
-    if (end < 0) throw this.#outside(`string ${offset} lies outside the string section`);
-    if (end - start > MAX_STRING) throw this.#outside(`string ${offset} is longer than ${MAX_STRING} bytes`);
-    return this.#text.toString("utf8", start, end);
+    return offset === 0 ? "" : this.#stringBytes(offset).toString("utf8");
   }
 
   /** "BTF vmlinux", for messages. */
@@ -267,9 +264,18 @@ export class Btf {
     for (let at = heads[hashName(name, 0) & (heads.length - 1)]!; at !== 0; at = next[at - 1]!) {
       const word = this.#index[at - 1]!;
       if (kind !== undefined && btfKind(this.#words[word + 1]!) !== kind) continue;
-      if (this.#isAt(this.#words[word]!, name)) return this.firstId + at - 1;
+      if (this.#isAt(this.#words[word]! >>> 0, name)) return this.firstId + at - 1;
     }
     return undefined;
+  }
+
+  #stringBytes(offset: number): Buffer {
+    if (offset < this.#firstString) return this.base!.#stringBytes(offset);
+    const start = offset - this.#firstString;
+    const end = start < this.#strings.length ? this.#strings.indexOf(0, start) : -1;
+    if (end < 0) throw this.#outside(`string ${offset} lies outside the string section`);
+    if (end - start > MAX_STRING) throw this.#outside(`string ${offset} is longer than ${MAX_STRING} bytes`);
+    return this.#strings.subarray(start, end);
   }
 
   #hashAt(offset: number): number {
@@ -294,7 +300,7 @@ export class Btf {
       throw this.#outside(
         id === 0 ? "void has no record" : `type ${id} does not exist (${this.typeCount} types)`,
       );
-    return this.#words[at + n] ?? 0;
+    return (this.#words[at + n] ?? 0) >>> 0;
   }
 
   #element(id: number, n: number, wordsPerElement: number): number {

@@ -12,8 +12,8 @@ export interface NameIndex {
 
 /** `index` and `words` as the parser leaves them; `stringStart`: the strings before it belong to the base. */
 export function buildNameIndex(
-  words: Uint32Array,
-  index: Uint32Array,
+  words: Int32Array,
+  index: Int32Array,
   strings: Uint8Array,
   stringStart: number,
   baseStringHash: (offset: number) => number,
@@ -22,7 +22,7 @@ export function buildNameIndex(
   const heads = new Uint32Array(size);
   const next = new Uint32Array(index.length);
   for (let place = index.length - 1; place >= 0; place--) {
-    const nameOffset = words[index[place]!]!;
+    const nameOffset = words[index[place]!]! >>> 0;
     if (nameOffset === 0) continue;
     const hash =
       nameOffset < stringStart ? baseStringHash(nameOffset) : hashName(strings, nameOffset - stringStart);

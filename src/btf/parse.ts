@@ -15,14 +15,12 @@ import {
 /** The sections of one BTF object; offsets in bytes from its start. */
 export interface BtfSections {
   readonly typeOffset: number;
-  /** The type section as u32. It shares the input's memory where that is aligned. */
-  readonly words: Uint32Array;
+  /** The type section; signed, because that is the faster to read. Shares the input's memory where that is aligned. */
+  readonly words: Int32Array;
   readonly strings: Uint8Array;
   /** The first word of each type, in the order of ids. */
-  readonly index: Uint32Array;
+  readonly index: Int32Array;
 }
-
-const UNKNOWN = 0xffff_ffff;
 
 interface Header {
   readonly typeStart: number;
@@ -40,8 +38,8 @@ export function parseSections(bytes: Uint8Array, format: string, split: boolean)
   const strings = bytes.subarray(stringStart, stringStart + stringLength);
   checkStrings(strings, stringStart, format, split);
   const words = asWords(bytes, typeStart, typeLength);
-  const sizes = recordSizes(bytes, header);
-  return { typeOffset: typeStart, words, strings, index: indexTypes(words, sizes, typeStart, format) };
+  const steps = recordSteps(bytes, header);
+  return { typeOffset: typeStart, words, strings, index: indexTypes(words, steps, typeStart, format) };
 }
 
 function readHeader(bytes: Uint8Array, format: string): Header {
@@ -98,56 +96,68 @@ function checkStrings(strings: Uint8Array, start: number, format: string, split:
     throw new FormatError(format, start, "the string section does not start with the empty string");
 }
 
-function asWords(bytes: Uint8Array, start: number, length: number): Uint32Array {
+function asWords(bytes: Uint8Array, start: number, length: number): Int32Array {
   const offset = bytes.byteOffset + start;
-  if (offset % 4 === 0) return new Uint32Array(bytes.buffer, offset, length / 4);
-  return new Uint32Array(bytes.slice(start, start + length).buffer);
+  if (offset % 4 === 0) return new Int32Array(bytes.buffer, offset, length / 4);
+  return new Int32Array(bytes.slice(start, start + length).buffer);
 }
 
 /**
- * Words of a record by kind: `[2 * kind]` the fixed part with `struct btf_type`, `[2 * kind + 1]` for each element.
- * Kinds that this reader does not know come from the object's own layout section, so that they can be stepped over.
+ * What a record's words are, by the upper byte of its `info` (kind flag and kind): the fixed part with `struct
+ * btf_type` in the low 8 bits, each element above; 0: not known. Kinds that this reader does not know come from the
+ * object's own layout section, so that they can be stepped over.
  */
-function recordSizes(bytes: Uint8Array, { layoutStart, layoutLength }: Header): Uint32Array {
-  const sizes = new Uint32Array(2 * 128).fill(UNKNOWN);
+function recordSteps(bytes: Uint8Array, { layoutStart, layoutLength }: Header): Int32Array {
+  const steps = new Int32Array(256);
   const set = (kind: number, fixedBytes: number, elementBytes: number): void => {
-    sizes[2 * kind] = (BTF_TYPE_SIZE + fixedBytes) / 4;
-    sizes[2 * kind + 1] = elementBytes / 4;
+    const step = (BTF_TYPE_SIZE + fixedBytes) / 4 + (elementBytes / 4) * 0x100;
+    steps[kind] = step;
+    steps[kind + 0x80] = step;
   };
   const known = BTF_KIND_FIXED_SIZE.length;
   for (let kind = 1; kind < known; kind++)
     set(kind, BTF_KIND_FIXED_SIZE[kind]!, BTF_KIND_ELEMENT_SIZE[kind]!);
-  const described = Math.min(128, Math.floor(layoutLength / BTF_LAYOUT.size));
+  const described = Math.min(0x80, Math.floor(layoutLength / BTF_LAYOUT.size));
   for (let kind = known; kind < described; kind++) {
     const at = layoutStart + kind * BTF_LAYOUT.size;
     const fixed = bytes[at + BTF_LAYOUT.fields.info_sz.offset]!;
     const element = bytes[at + BTF_LAYOUT.fields.elem_sz.offset]!;
     if (fixed % 4 === 0 && element % 4 === 0) set(kind, fixed, element);
   }
-  return sizes;
+  return steps;
 }
 
-/** The first word of each type. One pass, no object per type: the kernel has more than 125,000. */
-function indexTypes(words: Uint32Array, sizes: Uint32Array, typeStart: number, format: string): Uint32Array {
-  const end = words.length;
-  const index = new Uint32Array(Math.floor(end / (BTF_TYPE_SIZE / 4)));
+/**
+ * The first word of each type. One pass, no object per type, few operations for each: the kernel has more than 125,000,
+ * and a command reads them once, before this loop was compiled.
+ */
+function indexTypes(words: Int32Array, steps: Int32Array, typeStart: number, format: string): Int32Array {
+  const last = words.length - BTF_TYPE_SIZE / 4;
+  let index: Int32Array = new Int32Array(Math.floor(words.length / USUAL_WORDS_PER_TYPE) + 16);
   let count = 0;
   let at = 0;
-  while (at + 2 < end) {
+  while (at <= last) {
     const info = words[at + 1]!;
-    const kind = (info >>> 24) & 0x7f;
-    const fixed = sizes[2 * kind]!;
-    if (fixed === UNKNOWN) throw unknownKind(format, typeStart + 4 * at, kind, count);
+    const step = steps[info >>> 24]!;
+    if (step === 0) throw unknownKind(format, typeStart + 4 * at, (info >>> 24) & 0x7f, count);
+    if (count === index.length) index = grown(index);
     index[count++] = at;
-    at += fixed;
-    const perElement = sizes[2 * kind + 1]!;
-    if (perElement !== 0) at += (info & 0xffffff) * perElement;
+    at += (step & 0xff) + Math.imul(info & 0xffffff, step >>> 8);
   }
-  if (at !== end) {
+  if (at !== words.length) {
     const lastStart = count === 0 ? 0 : index[count - 1]!;
     throw new FormatError(format, typeStart + 4 * lastStart, "the last type runs past the type section");
   }
-  return index.slice(0, count);
+  return index.subarray(0, count);
+}
+
+/** A kernel's types have 6.3 words on average. */
+const USUAL_WORDS_PER_TYPE = 5;
+
+function grown(index: Int32Array): Int32Array {
+  const larger = new Int32Array(index.length * 2);
+  larger.set(index);
+  return larger;
 }
 
 function unknownKind(format: string, offset: number, kind: number, typesBefore: number): FormatError {

@@ -9,15 +9,13 @@ export class Attr<Names extends string = string> {
   readonly bytes: PinnedBytes;
   readonly #layout: Layout<Names>;
   readonly #view: DataView;
-  readonly #pointees = new Map<string, PinnedBytes>();
+  #pointees: Map<string, PinnedBytes> | undefined;
 
   constructor(layout: Layout<Names>, values: Partial<Record<Names, number>> = {}) {
     this.bytes = new Uint8Array(new ArrayBuffer(layout.size));
     this.#view = new DataView(this.bytes.buffer);
     this.#layout = layout;
-    for (const [name, value] of Object.entries<number | undefined>(values)) {
-      if (value !== undefined) this.set(name as Names, value);
-    }
+    for (const name in values) this.set(name, values[name] ?? 0);
   }
 
   /** Sets an integer field; a u64 takes numbers up to 2^53. */
@@ -38,6 +36,8 @@ export class Attr<Names extends string = string> {
 
   /** Points a u64 field at a buffer, which must not be empty; `undefined` is NULL. */
   point(name: Names, at: PinnedBytes | undefined): this {
+    this.#pointees ??= new Map();
+    if (at !== undefined && this.#pointees.get(name) === at) return this;
     if (at === undefined) this.#pointees.delete(name);
     else this.#pointees.set(name, at);
     return this.set(name, at === undefined ? 0 : addressOf(at));
@@ -45,7 +45,7 @@ export class Attr<Names extends string = string> {
 
   /** What a pointer field points at: how a test's kernel follows it. */
   pointee(name: string): PinnedBytes | undefined {
-    return this.#pointees.get(name);
+    return this.#pointees?.get(name);
   }
 
   /** The low 32 bits of an integer field: what every id, count and descriptor fits. */

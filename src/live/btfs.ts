@@ -40,7 +40,8 @@ function readBtfBytes(sys: Sys, id: number): { info: BtfInfo; bytes: Uint8Array 
   using fd = openIdOrThrow(sys, BTFS, id);
   const object = `BTF object ${id}`;
   const info = readBtfInfo(sys, fd, object);
-  if (info.sizeBytes > MAX_BTF_BYTES) throw new KtstrError(`${object}: ${info.sizeBytes} bytes are not believable`);
+  if (info.sizeBytes > MAX_BTF_BYTES)
+    throw new KtstrError(`${object}: ${info.sizeBytes} bytes are not believable`);
   const bytes = pinned(info.sizeBytes);
   const second = new Attr(BTF_INFO, { btf_size: info.sizeBytes }).point("btf", bytes);
   objectInfo(sys, fd, BTF_INFO, object, second.bytes);

@@ -1,5 +1,6 @@
 /** Links of the running kernel: `struct bpf_link_info`, arm by arm as `src/uapi/link.ts` lays them out. */
 import type { Fd, PinnedBytes } from "../ffi.ts";
+import { addressOf } from "../ffi.ts";
 import type { LinkDetails, LinkInfo } from "../state.ts";
 import { LINK_INFO } from "../uapi/bpf.ts";
 import { cutAtNul, readU53 } from "../uapi/layout.ts";
@@ -17,7 +18,6 @@ import {
   UPROBE_MULTI,
 } from "../uapi/link.ts";
 import { ATTACH_TYPES, LinkType, nameOr } from "../uapi/names.ts";
-import { addressOf } from "../ffi.ts";
 import { forEachObject, LINKS, objectInfo, pinned } from "./objects.ts";
 import type { Sys } from "./sys.ts";
 

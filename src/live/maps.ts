@@ -3,13 +3,18 @@ import type { Fd } from "../ffi.ts";
 import type { MapInfo } from "../state.ts";
 import { MAP_INFO } from "../uapi/bpf.ts";
 import { cutAtNul } from "../uapi/layout.ts";
-import { forEachObject, MAPS, objectInfo } from "./objects.ts";
+import { readFdInfo } from "./fdinfo.ts";
+import { forEachObject, MAPS, objectInfo, pinned } from "./objects.ts";
 import type { Sys } from "./sys.ts";
+
+const scratch = pinned(MAP_INFO.size);
 
 /** `struct bpf_map_info` of a descriptor, and what only its fdinfo tells (memlock, frozen, owner). */
 export function readMapInfo(sys: Sys, fd: Fd, object: string): MapInfo {
-  const view = objectInfo(sys, fd, MAP_INFO, object);
-  const u32 = (name: keyof typeof MAP_INFO.fields): number => view.getUint32(MAP_INFO.fields[name].offset, true);
+  scratch.fill(0);
+  const view = objectInfo(sys, fd, MAP_INFO, object, scratch);
+  const u32 = (name: keyof typeof MAP_INFO.fields): number =>
+    view.getUint32(MAP_INFO.fields[name].offset, true);
   const { offset, size } = MAP_INFO.fields.name;
   const more = readFdInfo(sys, fd);
   return {
@@ -19,7 +24,7 @@ export function readMapInfo(sys: Sys, fd: Fd, object: string): MapInfo {
     valueSize: u32("value_size"),
     maxEntries: u32("max_entries"),
     flags: u32("map_flags"),
-    name: cutAtNul(new Uint8Array(view.buffer, view.byteOffset + offset, size)),
+    name: cutAtNul(scratch.slice(offset, offset + size)),
     ifindex: u32("ifindex"),
     btfId: u32("btf_id"),
     btfKeyTypeId: u32("btf_key_type_id"),
@@ -35,20 +40,6 @@ export function readMapInfo(sys: Sys, fd: Fd, object: string): MapInfo {
   };
 }
 
-/** The numbers of `/proc/self/fdinfo/N` (kernel/bpf/syscall.c, `bpf_map_show_fdinfo`) by their keys. */
-export function readFdInfo(sys: Sys, fd: Fd): ReadonlyMap<string, number> {
-  const numbers = new Map<string, number>();
-  const bytes = sys.readFile(`/proc/self/fdinfo/${fd.number}`);
-  if (bytes === undefined) return numbers;
-  for (const line of Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1").split("\n")) {
-    const colon = line.indexOf(":");
-    if (colon < 0) continue;
-    const value = Number(line.slice(colon + 1));
-    if (Number.isFinite(value)) numbers.set(line.slice(0, colon), value);
-  }
-  return numbers;
-}
-
 /** A map whose descriptor is held, so that it cannot go away while it is read. */
 export interface HeldMap {
   readonly info: MapInfo;
@@ -56,20 +47,21 @@ export interface HeldMap {
 }
 
 /**
- * Every map, by ascending id, and the held descriptors of those that `keep` chooses; the others are closed at once.
+ * Every map, by ascending id. The descriptors of those that `keep` chooses go into `held`; the others are closed at
+ * once.
  */
 export function collectMaps(
   sys: Sys,
   keep: (info: MapInfo) => boolean,
+  held: Map<number, HeldMap>,
   warn: (sentence: string) => void,
-): { infos: MapInfo[]; held: Map<number, HeldMap> } {
+): MapInfo[] {
   const infos: MapInfo[] = [];
-  const held = new Map<number, HeldMap>();
   forEachObject(sys, MAPS, warn, (id, fd) => {
     const info = readMapInfo(sys, fd, `map ${id}`);
     infos.push(info);
-    if (keep(info)) held.set(info.id, { info, fd });
+    if (keep(info) && !held.has(info.id)) held.set(info.id, { info, fd });
     else fd[Symbol.dispose]();
   });
-  return { infos, held };
+  return infos;
 }

@@ -1,7 +1,7 @@
 /** What maps, programs, links and BTF objects share: an id space, and a descriptor by id. */
-import { consola } from "consola";
 import { SyscallError } from "../errors.ts";
-import { Fd } from "../ffi.ts";
+import { Fd, type PinnedBytes } from "../ffi.ts";
+import { log } from "../log.ts";
 import { type BpfCommand, ID_ATTR, INFO_ATTR } from "../uapi/bpf.ts";
 import { EMFILE, ENFILE, ENOENT } from "../uapi/errno.ts";
 import type { Layout } from "../uapi/layout.ts";
@@ -56,9 +56,13 @@ export function* ids(sys: Sys, kind: ObjectKind): Generator<number, void, undefi
   }
 }
 
+// One call at a time, so one attribute for all of them: a listing asks for thousands.
+const byId = new Attr(ID_ATTR);
+const getInfo = new Attr(INFO_ATTR);
+
 /** An owned descriptor for an id, or `-errno`. */
 export function openId(sys: Sys, kind: ObjectKind, id: number): Fd | number {
-  const result = sys.bpf(kind.fdById, new Attr(ID_ATTR, { start_id: id }));
+  const result = sys.bpf(kind.fdById, byId.set("start_id", id));
   return result < 0 ? result : new Fd(result, `${kind.noun} ${id}`, sys.close);
 }
 
@@ -85,7 +89,7 @@ export function forEachObject(
     if (typeof fd !== "number") {
       visitOrWarn(id, fd, kind, warn, visit);
     } else if (fd === -ENOENT) {
-      consola.debug(`${kind.noun} ${id} went away before it was opened`);
+      log.debug(`${kind.noun} ${id} went away before it was opened`);
     } else {
       const error = bpfError(kind.fdById, `${kind.noun} ${id}`, fd);
       if (fd === -EMFILE || fd === -ENFILE) throw error;
@@ -111,13 +115,19 @@ function visitOrWarn(
 }
 
 /** `BPF_OBJ_GET_INFO_BY_FD` into a buffer of at least the layout's size. Throws `SyscallError`. */
-export function objectInfo(sys: Sys, fd: Fd, layout: Layout, object: string, into = pinned(layout.size)): DataView {
-  const attr = new Attr(INFO_ATTR, { bpf_fd: fd.number, info_len: into.length }).point("info", into);
-  bpfOrThrow(sys, "BPF_OBJ_GET_INFO_BY_FD", attr, object);
+export function objectInfo(
+  sys: Sys,
+  fd: Fd,
+  layout: Layout,
+  object: string,
+  into: PinnedBytes = pinned(layout.size),
+): DataView {
+  getInfo.set("bpf_fd", fd.number).set("info_len", into.length).point("info", into);
+  bpfOrThrow(sys, "BPF_OBJ_GET_INFO_BY_FD", getInfo, object);
   return new DataView(into.buffer, into.byteOffset, into.length);
 }
 
 /** Zeroed bytes that do not move; never empty, for an empty array has no address. */
-export function pinned(length: number): Uint8Array<ArrayBuffer> {
+export function pinned(length: number): PinnedBytes {
   return new Uint8Array(new ArrayBuffer(Math.max(8, length)));
 }

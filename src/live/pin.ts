@@ -2,9 +2,9 @@
 import { KtstrError } from "../errors.ts";
 import type { Fd } from "../ffi.ts";
 import type { MapInfo } from "../state.ts";
+import { printable } from "../text.ts";
 import { BPF_OBJ_NAME_LEN } from "../uapi/bpf.ts";
 import { ENOENT } from "../uapi/errno.ts";
-import { printable } from "../text.ts";
 import { readMapInfo } from "./maps.ts";
 import { forEachObject, MAPS, openId } from "./objects.ts";
 import { bpfError, realSys, type Sys } from "./sys.ts";

@@ -6,7 +6,7 @@ import { found, type ProgInfo } from "../state.ts";
 import { PROG_INFO } from "../uapi/bpf.ts";
 import { cutAtNul } from "../uapi/layout.ts";
 import { Attr } from "./attr.ts";
-import { readFdInfo } from "./maps.ts";
+import { readFdInfo } from "./fdinfo.ts";
 import { forEachObject, objectInfo, PROGS, pinned } from "./objects.ts";
 import type { Sys } from "./sys.ts";
 
@@ -84,8 +84,8 @@ function fullName(
   try {
     objectInfo(sys, fd, PROG_INFO, object, attr.bytes);
     const typeId = new DataView(record.buffer).getUint32(4, true);
-    const whole = btfOf(u32("btf_id")).nameBytes(typeId);
-    return startsWith(whole, name) ? whole.slice() : name;
+    const whole = Buffer.from(btfOf(u32("btf_id")).typeName(typeId));
+    return startsWith(whole, name) ? whole : name;
   } catch (error) {
     // The BTF went away or does not hold the function: the short name is still true.
     if (error instanceof KtstrError) return name;
@@ -109,4 +109,3 @@ export function collectProgs(
   });
   return progs;
 }
-

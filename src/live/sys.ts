@@ -2,21 +2,11 @@
  * The running kernel as this directory sees it. One implementation asks the real one; tests bring their own, to
  * show every errno that a kernel will not show on demand.
  */
-import { closeSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
+import { closeSync, openSync, readdirSync, readFileSync, readSync, statSync } from "node:fs";
 import { SyscallError } from "../errors.ts";
 import * as ffi from "../ffi.ts";
 import { type BpfCommand, COMMANDS } from "../uapi/bpf.ts";
-import {
-  EACCES,
-  EINVAL,
-  EMFILE,
-  ENFILE,
-  ENOENT,
-  ENOMEM,
-  ENOSYS,
-  EPERM,
-  errnoName,
-} from "../uapi/errno.ts";
+import { EACCES, EINVAL, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSYS, EPERM, errnoName } from "../uapi/errno.ts";
 import type { Attr } from "./attr.ts";
 
 export interface Sys {
@@ -25,16 +15,31 @@ export interface Sys {
   close(fd: number): void;
   /** A file of /proc or /sys as bytes; undefined where it cannot be read. */
   readFile(path: string): Uint8Array | undefined;
+  /** What `/proc/self/fdinfo/N` says of a descriptor; undefined where there is no /proc. */
+  readFdInfo(fd: number): Uint8Array | undefined;
   /** A directory's names; empty where it cannot be read. */
   readDirectory(path: string): readonly string[];
   mmap(options: ffi.MmapOptions): ffi.Mapping | number;
   pageSize(): number;
+  /** A pidfd of a process, or of one thread (Linux 6.9); undefined where there is none to have. */
+  openPid(pid: number, thread: boolean): ffi.Fd | undefined;
+  /** A directory's descriptor, its inode number and the directories in it; undefined where it cannot be opened. */
+  openDirectory(path: string): OpenDirectory | undefined;
+  /** clock_gettime(2) in nanoseconds. */
+  clockNs(clock: number): bigint;
+}
+
+export interface OpenDirectory {
+  readonly fd: ffi.Fd;
+  readonly inode: bigint;
+  readonly children: readonly string[];
 }
 
 export const realSys: Sys = {
   bpf: (command, attr) => ffi.bpf(COMMANDS[command], attr.bytes),
   close: (fd) => void ffi.close(fd),
   readFile: readWhole,
+  readFdInfo,
   readDirectory(path) {
     try {
       return readdirSync(path);
@@ -44,17 +49,39 @@ export const realSys: Sys = {
   },
   mmap: ffi.mmap,
   pageSize: ffi.pageSize,
+  openPid(pid, thread) {
+    const fd = ffi.pidfdOpen(pid, thread);
+    return fd < 0 ? undefined : new ffi.Fd(fd, `pid ${pid}`);
+  },
+  openDirectory(path) {
+    try {
+      const entries = readdirSync(path, { withFileTypes: true });
+      const inode = statSync(path, { bigint: true }).ino;
+      const children = entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
+      return { fd: ffi.Fd.openFile(path), inode, children };
+    } catch {
+      return undefined;
+    }
+  },
+  clockNs: ffi.clockNs,
 };
 
 const scratch = new Uint8Array(16_384);
 
-/** Files of /proc say that they are empty: read until the end comes. Small ones cost one read. */
+/**
+ * Files of /proc say that they are empty, and those of /sys give a page at a time: what is small is read until
+ * nothing comes, which costs one call more than it must and no look at its size.
+ */
 function readWhole(path: string): Uint8Array | undefined {
   try {
     const fd = openSync(path, "r");
     try {
-      const got = readSync(fd, scratch, 0, scratch.length, null);
-      if (got < scratch.length) return scratch.slice(0, got);
+      let used = 0;
+      while (used < scratch.length) {
+        const got = readSync(fd, scratch, used, scratch.length - used, null);
+        if (got === 0) return scratch.slice(0, used);
+        used += got;
+      }
     } finally {
       closeSync(fd);
     }
@@ -63,6 +90,30 @@ function readWhole(path: string): Uint8Array | undefined {
     return undefined;
   }
 }
+
+/** The fdinfo file of the descriptor number that was asked for last. */
+const fdInfo = { of: -1, file: -1 };
+
+/**
+ * The kernel looks a number up anew at each read of its fdinfo file (fs/proc/fd.c, `seq_show`), and objects that are
+ * opened and closed one after the other all get the same number. So the file stays open: a read of it costs a tenth
+ * of opening it again. One descriptor is kept for that, until the process ends.
+ */
+function readFdInfo(fd: number): Uint8Array | undefined {
+  try {
+    if (fdInfo.of !== fd) {
+      if (fdInfo.file >= 0) closeSync(fdInfo.file);
+      fdInfo.of = -1;
+      fdInfo.file = openSync(`/proc/self/fdinfo/${fd}`, "r");
+      fdInfo.of = fd;
+    }
+    return scratch.subarray(0, readSync(fdInfo.file, scratch, 0, FDINFO_BYTES, 0));
+  } catch {
+    return undefined;
+  }
+}
+
+const FDINFO_BYTES = 4096;
 
 /** What each command needs, for the hint behind an EPERM. */
 function privilegeFor(command: string): string {

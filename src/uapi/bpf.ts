@@ -146,7 +146,15 @@ export const PROG_LOAD_ATTR: Layout<
 
 /** The arm of `BPF_PROG_TEST_RUN`: 76 bytes, padded to 80. */
 export const TEST_RUN_ATTR: Layout<
-  "prog_fd" | "retval" | "data_size_in" | "data_size_out" | "data_in" | "data_out" | "repeat" | "ctx_size_in" | "ctx_in"
+  | "prog_fd"
+  | "retval"
+  | "data_size_in"
+  | "data_size_out"
+  | "data_in"
+  | "data_out"
+  | "repeat"
+  | "ctx_size_in"
+  | "ctx_in"
 > = layout("union bpf_attr.test", 80, {
   prog_fd: u32(0),
   retval: u32(4),

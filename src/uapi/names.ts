@@ -202,8 +202,8 @@ export function isPerCpuHashMap(type: number): boolean {
 }
 
 /** `BPF_F_MMAPABLE` and its neighbours, `map_flags` of `struct bpf_map_info`. */
-export const BPF_F_NO_PREALLOC = 1 << 0;
-export const BPF_F_RDONLY = 1 << 3;
-export const BPF_F_WRONLY = 1 << 4;
-export const BPF_F_MMAPABLE = 1 << 10;
-export const BPF_F_SEGV_ON_FAULT = 1 << 17;
+export const BPF_F_NO_PREALLOC = 0x1;
+export const BPF_F_RDONLY = 0x8;
+export const BPF_F_WRONLY = 0x10;
+export const BPF_F_MMAPABLE = 0x400;
+export const BPF_F_SEGV_ON_FAULT = 0x20000;

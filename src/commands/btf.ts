@@ -1,0 +1,40 @@
+import { btfJson } from "../report/bpftool.ts";
+import { btfText } from "../report/text.ts";
+import { type Command, command } from "./command.ts";
+import { printList } from "./print.ts";
+import { choose, parseSelector } from "./select.ts";
+import { openSource, warnAll } from "./source.ts";
+
+const show: Command = command({
+  name: "ktstr btf show",
+  alias: "list",
+  description: "List BTF objects and who uses them, or show one",
+  grammar: "[id N]",
+  examples: ["ktstr btf show", "ktstr -j btf show id 1"],
+  start(context) {
+    const selector = parseSelector(context.words, ["id"], "btf");
+    using source = openSource(context.options, () => false);
+    const { state } = source;
+    const btfs = choose(state.btfs(), selector, "btf");
+    const progs = state.progs();
+    const maps = state.maps();
+    printList(
+      context,
+      btfs,
+      (btf) => btfJson(btf, progs, maps),
+      (btf) => btfText(btf, progs, maps),
+      selector.kind === "all",
+    );
+    warnAll(context, state);
+    return 0;
+  },
+});
+
+const btf: Command = command({
+  name: "ktstr btf",
+  description: "BTF: the types of the kernel and of BPF objects",
+  examples: ["ktstr btf show"],
+  subCommands: { show: async () => show },
+});
+
+export default btf;

@@ -1,0 +1,18 @@
+import { renderUsage } from "citty";
+import type { Command } from "./command.ts";
+import { coloured } from "./terminal.ts";
+
+const ANSI = /\u001b\[\d+m/g;
+
+/** citty's usage of a command, with its grammar and examples. Coloured on a terminal only. */
+export async function helpText(command: Command, parents: readonly Command[]): Promise<string> {
+  const usage = (await renderUsage(command.definition)).replace(/ +$/gm, "");
+  const grammar = command.grammar === "" ? "" : `\nWORDS\n\n  ${command.name} ${command.grammar}\n`;
+  const examples = command.examples.map((line) => `  ${line}`).join("\n");
+  const status =
+    parents.length === 0
+      ? "\nExit status: 0, 1 on a failure or an incomplete answer, 2 on wrong usage.\n"
+      : "";
+  const text = `${usage}\n${grammar}\nEXAMPLES\n\n${examples}\n${status}`.replace(/\n{3,}/g, "\n\n");
+  return coloured() ? text : text.replace(ANSI, "");
+}

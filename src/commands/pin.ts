@@ -1,0 +1,63 @@
+import { spawn } from "node:child_process";
+import { constants } from "node:os";
+import { KtstrError, UsageError } from "../errors.ts";
+import { pinByName } from "../live/pin.ts";
+import { printable } from "../text.ts";
+import { type Command, command } from "./command.ts";
+
+const pin: Command = command({
+  name: "ktstr pin",
+  description: "Hold a map open by its name, so that its owner's exit does not take it away",
+  grammar: "NAME [-- COMMAND ...]",
+  examples: [
+    "ktstr pin scx_simple.bss                       # until Ctrl-C",
+    "ktstr pin scx_simple.bss -- ./swap-scheduler   # while the command runs; its exit status is ours",
+  ],
+  async start(context) {
+    const [name, ...rest] = context.words;
+    if (name === undefined) throw new UsageError("pin: the name of which map?");
+    if (rest.length > 0) {
+      throw new UsageError(`pin ${name}: too much: ${rest.join(" ")}`, {
+        hint: "a command stands behind `--`",
+      });
+    }
+    if (context.options.memory.length > 0)
+      throw new UsageError("pin: nothing goes away from a frozen machine");
+    using held = pinByName(name);
+    const { info, alsoNamed } = held;
+    const others = alsoNamed.length === 0 ? "" : `; also named so: ${alsoNamed.join(", ")}`;
+    context.warn(`holding map ${info.id} (${printable(info.name)})${others}`);
+    const [program, ...args] = context.tail ?? [];
+    return program === undefined ? untilSignal() : run(program, args);
+  },
+});
+
+export default pin;
+
+const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+
+function untilSignal(): Promise<number> {
+  return new Promise((resolve) => {
+    const alive = setInterval(() => {}, 2 ** 30);
+    const stop = (): void => {
+      clearInterval(alive);
+      resolve(0);
+    };
+    for (const signal of SIGNALS) process.once(signal, stop);
+  });
+}
+
+/** Runs the command with our own standard streams. Signals go to it; we end when it does, as a shell would tell it. */
+function run(command: string, args: readonly string[]): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, { stdio: "inherit" });
+    for (const signal of SIGNALS) process.on(signal, () => void child.kill(signal));
+    child.once("error", (error: NodeJS.ErrnoException) => {
+      const cause = error.code === "ENOENT" ? "there is no such command" : error.message;
+      reject(new KtstrError(`${command}: ${cause}`));
+    });
+    child.once("exit", (code, signal) => {
+      resolve(code ?? 128 + (signal === null ? 0 : constants.signals[signal]));
+    });
+  });
+}

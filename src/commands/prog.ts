@@ -1,0 +1,44 @@
+import { pinnedId } from "../live/pinned.ts";
+import { progJson } from "../report/bpftool.ts";
+import { progText } from "../report/text.ts";
+import { type Command, command } from "./command.ts";
+import { printList } from "./print.ts";
+import { choose, parseSelector, type Selector } from "./select.ts";
+import { openSource, warnAll } from "./source.ts";
+import { STATS_ARG, withStats } from "./stats.ts";
+
+const show: Command = command({
+  name: "ktstr prog show",
+  alias: "list",
+  description: "List programs with their costs, or show one",
+  args: STATS_ARG,
+  grammar: "[id N | tag TAG | name NAME | pinned PATH]",
+  examples: ["ktstr prog show", "ktstr prog show --stats 1", "ktstr -j prog show name simple_dispatch"],
+  async start(context) {
+    const parsed = parseSelector(context.words, ["id", "tag", "name", "pinned"], "prog");
+    await withStats(context);
+    using source = openSource(context.options, () => false);
+    const selector: Selector =
+      parsed.kind === "pinned" ? { kind: "id", id: pinnedId(parsed.path, "program") } : parsed;
+    const progs = choose(source.state.progs(), selector, "prog");
+    const kernel = source.state.kernel();
+    printList(
+      context,
+      progs,
+      (prog) => progJson(prog, kernel),
+      (prog) => progText(prog, kernel),
+      selector.kind === "all",
+    );
+    warnAll(context, source.state);
+    return 0;
+  },
+});
+
+const prog: Command = command({
+  name: "ktstr prog",
+  description: "Programs: attributes and run-time costs",
+  examples: ["ktstr prog show"],
+  subCommands: { show: async () => show },
+});
+
+export default prog;

@@ -1,0 +1,155 @@
+/**
+ * Arenas of the running kernel, read without touching them. Mapping one into our process would be the plain way, and
+ * a wrong one: a user fault on an absent page allocates it, or kills us (kernel/bpf/arena.c, `arena_vm_fault`), and
+ * a fresh mapping has no pages that mincore(2) could tell of. So the kernel's own side of the arena is read instead,
+ * where absent is an error and nothing else.
+ */
+import type { Btf } from "../btf/btf.ts";
+import { optional, place, ptr, struct, u32, u64 } from "../btf/struct.ts";
+import { KtstrError } from "../errors.ts";
+import type { Fd } from "../ffi.ts";
+import { type ArenaPage, type ArenaPages, found, type MapInfo, type Read, unreadable } from "../state.ts";
+import { CHUNK_BYTES, CHUNKS, KernelPeek, PeekRefusedError } from "./peek.ts";
+import type { Sys } from "./sys.ts";
+
+const ARENA_SPAN_MAX: number = 2 ** 32;
+const ARENA_PAGES_MAX: number = 16_384;
+
+/** kernel/bpf/arena.c. `rt` tracks the free pages since 6.13, a maple tree did before. */
+const BPF_ARENA = struct("bpf_arena", {
+  user_vm_start: u64,
+  kern_vm: ptr,
+  rt: optional(place, "since 6.13"),
+});
+const VM_STRUCT = struct("vm_struct", { addr: ptr });
+/** kernel/bpf/range_tree.c: the free ranges, in pages, both ends included. */
+const RANGE_NODE = struct("range_node", { rn_rbnode: place, rn_start: u32, rn_last: u32 });
+const RANGE_TREE = struct("range_tree", { it_root: place });
+const RB_NODE = struct("rb_node", { rb_right: ptr, rb_left: ptr });
+
+/** An inclusive range of pages. */
+interface Range {
+  readonly first: number;
+  readonly last: number;
+}
+
+/**
+ * Every page that is allocated, by ascending address. A page is allocated where the range tree does not call it free
+ * and its memory is there; the tree also tells pages from the stand-in page that 7.2 puts where a program faulted.
+ * Needs CAP_BPF and CAP_PERFMON; without them the answer says so.
+ */
+export function readArena(sys: Sys, fd: Fd, map: MapInfo, btf: () => Btf): Read<ArenaPages> {
+  const pageSize = sys.pageSize();
+  const wanted = map.maxEntries * pageSize;
+  const spanBytes = Math.min(wanted, ARENA_SPAN_MAX);
+  const shape = { pageSize, spanBytes, spanCapped: wanted > ARENA_SPAN_MAX };
+  try {
+    using peek = KernelPeek.open(sys, fd);
+    const types = btf();
+    const arena = BPF_ARENA.resolve(types);
+    const userStart = readU64(peek, peek.mapAddress + BigInt(arena.user_vm_start));
+    const area = readU64(peek, peek.mapAddress + BigInt(arena.kern_vm));
+    const base = readU64(peek, area + BigInt(VM_STRUCT.resolve(types).addr)) + guardBytes(pageSize) / 2n;
+    const pageCount = spanBytes / pageSize;
+    const free =
+      arena.rt === undefined ? [] : freeRanges(peek, types, peek.mapAddress + BigInt(arena.rt), pageCount);
+    const { pages, truncated } = readPages(peek, base, userStart, pageSize, complement(free, pageCount));
+    return found({ ...shape, pages, truncated });
+  } catch (error) {
+    if (error instanceof PeekRefusedError && error.log.includes("user address must be set")) {
+      // Nobody has mapped it, so no program could be loaded with it: it has no pages.
+      return found({ ...shape, pages: [], truncated: false });
+    }
+    if (!(error instanceof KtstrError)) throw error;
+    const why =
+      "mapping an arena to read it would allocate its absent pages, and reading the kernel's side failed";
+    return unreadable(
+      "not-permitted",
+      `${why}: ${error.message}${error.hint === "" ? "" : `; ${error.hint}`}`,
+    );
+  }
+}
+
+/** `GUARD_SZ` of kernel/bpf/arena.c: what an s16 offset reaches, rounded to two pages; half of it on each side. */
+function guardBytes(pageSize: number): bigint {
+  return BigInt(Math.ceil(65_536 / (2 * pageSize)) * 2 * pageSize);
+}
+
+function readU64(peek: KernelPeek, address: bigint): bigint {
+  const view = peek.read(address, 8);
+  if (view === undefined)
+    throw new KtstrError(`the kernel's memory at 0x${address.toString(16)} cannot be read`);
+  return view.getBigUint64(0, true);
+}
+
+/** A tree of n ranges has n nodes; an arena has at most this many pages. */
+const MAX_NODES = ARENA_SPAN_MAX / 4096;
+
+/** `struct range_tree` in order. It changes while it is walked: bounded, and what is not there any more is left out. */
+function freeRanges(peek: KernelPeek, btf: Btf, tree: bigint, pageCount: number): Range[] {
+  const node = RANGE_NODE.resolve(btf);
+  const link = RB_NODE.resolve(btf);
+  // struct rb_root_cached begins with struct rb_root, which is the pointer to the topmost node.
+  const pending = [readU64(peek, tree + BigInt(RANGE_TREE.resolve(btf).it_root))];
+  const ranges: Range[] = [];
+  for (let steps = 0; pending.length > 0 && steps < MAX_NODES; steps++) {
+    const at = pending.pop() as bigint;
+    if (at === 0n) continue;
+    const view = peek.read(at - BigInt(node.rn_rbnode), node.sizeof);
+    if (view === undefined) continue;
+    const first = view.getUint32(node.rn_start, true);
+    const last = Math.min(view.getUint32(node.rn_last, true), pageCount - 1);
+    if (first <= last) ranges.push({ first, last });
+    pending.push(view.getBigUint64(node.rn_rbnode + link.rb_left, true));
+    pending.push(view.getBigUint64(node.rn_rbnode + link.rb_right, true));
+  }
+  return ranges.sort((a, b) => a.first - b.first);
+}
+
+function complement(free: readonly Range[], pageCount: number): Range[] {
+  const used: Range[] = [];
+  let next = 0;
+  for (const { first, last } of free) {
+    if (first > next) used.push({ first: next, last: first - 1 });
+    next = Math.max(next, last + 1);
+  }
+  if (next < pageCount) used.push({ first: next, last: pageCount - 1 });
+  return used;
+}
+
+function readPages(
+  peek: KernelPeek,
+  base: bigint,
+  userStart: bigint,
+  pageSize: number,
+  candidates: readonly Range[],
+): { pages: ArenaPage[]; truncated: boolean } {
+  const pages: ArenaPage[] = [];
+  const chunksPerPage = pageSize / CHUNK_BYTES;
+  const pagesPerRun = Math.max(1, Math.floor(CHUNKS / chunksPerPage));
+  for (const { first, last } of candidates) {
+    for (let index = first; index <= last; index += pagesPerRun) {
+      const count = Math.min(pagesPerRun, last - index + 1);
+      const user = userStart + BigInt(index * pageSize);
+      // The kernel's address of a page follows from the low 32 bits of its user address.
+      peek.readChunks(base + (user & 0xffff_ffffn), count * chunksPerPage);
+      for (let n = 0; n < count; n++) {
+        const bytes = assemble(peek, n * chunksPerPage, chunksPerPage);
+        if (bytes === undefined) continue;
+        if (pages.length === ARENA_PAGES_MAX) return { pages, truncated: true };
+        pages.push({ index: index + n, userAddress: user + BigInt(n * pageSize), bytes });
+      }
+    }
+  }
+  return { pages, truncated: false };
+}
+
+function assemble(peek: KernelPeek, firstChunk: number, count: number): Uint8Array | undefined {
+  const bytes = new Uint8Array(count * CHUNK_BYTES);
+  for (let n = 0; n < count; n++) {
+    const chunk = peek.chunk(firstChunk + n);
+    if (chunk === undefined) return undefined;
+    bytes.set(chunk, n * CHUNK_BYTES);
+  }
+  return bytes;
+}

@@ -1,0 +1,286 @@
+/** The running kernel as a `BpfState`: every descriptor that it keeps is closed with it. */
+import { release as osRelease, version as osVersion } from "node:os";
+import type { Btf } from "../btf/btf.ts";
+import { DisposedError, KtstrError } from "../errors.ts";
+import { CLOCK_BOOTTIME, CLOCK_REALTIME, type Fd } from "../ffi.ts";
+import { findActiveScheduler } from "../scheduler.ts";
+import {
+  type ActiveScheduler,
+  type ArenaPages,
+  type BpfState,
+  type BtfInfo,
+  type CpuValue,
+  type EntryCursor,
+  found,
+  type KernelInfo,
+  type LinkInfo,
+  type MapContents,
+  type MapInfo,
+  type ProgInfo,
+  type Read,
+  unreadable,
+} from "../state.ts";
+import { isHashMap, isPerCpuHashMap, MapType } from "../uapi/names.ts";
+import { readArena } from "./arena.ts";
+import { BtfCache, collectBtfs } from "./btfs.ts";
+import { readContents } from "./contents.ts";
+import { onlineCpuCount, possibleCpus } from "./cpus.ts";
+import { collectLinks } from "./links.ts";
+import { lookupElement, sliceCpus } from "./lookup.ts";
+import { collectMaps, type HeldMap, readMapInfo } from "./maps.ts";
+import { MAPS, openIdOrThrow } from "./objects.ts";
+import { collectProgs } from "./progs.ts";
+import { statsSwitchedOn } from "./stats.ts";
+import { realSys, type Sys } from "./sys.ts";
+import { openWalk } from "./walk.ts";
+
+export interface LiveOptions {
+  /**
+   * Which maps to hold open, so that their contents can be read for as long as this lives, whoever else lets go of
+   * them. All of them unless told; the others are listed and closed at once.
+   */
+  readonly keep?: (map: MapInfo) => boolean;
+  /** The kernel to ask; tests bring their own. */
+  readonly sys?: Sys;
+}
+
+/**
+ * Opens the running kernel. Nothing is asked of it before the first question.
+ *
+ *     using live = openLive();
+ *     for (const map of live.maps()) console.log(map.id, map.maxEntries);
+ */
+export function openLive(options: LiveOptions = {}): LiveState {
+  return new LiveState(options);
+}
+
+const u32Key = (key: number): Uint8Array => {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setUint32(0, key, true);
+  return bytes;
+};
+
+export class LiveState implements BpfState {
+  readonly #sys: Sys;
+  readonly #keep: (map: MapInfo) => boolean;
+  readonly #warnings: string[] = [];
+  readonly #btfs: BtfCache;
+  #maps: readonly MapInfo[] | undefined;
+  readonly #heldMaps = new Map<number, HeldMap>();
+  #progs: ProgInfo[] | undefined;
+  #links: LinkInfo[] | undefined;
+  #btfInfos: BtfInfo[] | undefined;
+  #cpus: readonly number[] | undefined;
+  #disposed = false;
+
+  constructor(options: LiveOptions) {
+    this.#sys = options.sys ?? realSys;
+    this.#keep = options.keep ?? (() => true);
+    this.#btfs = new BtfCache(this.#sys);
+  }
+
+  get warnings(): readonly string[] {
+    return this.#warnings;
+  }
+
+  /** Throws `SyscallError` where the ids cannot be walked. Read once; what is listed stays listed. */
+  maps(): readonly MapInfo[] {
+    this.#alive();
+    this.#maps ??= collectMaps(this.#sys, this.#keep, this.#heldMaps, this.#warn);
+    return this.#maps;
+  }
+
+  /** One map by its id, held open without a walk over the others. Throws `SyscallError`. */
+  map(id: number): MapInfo {
+    this.#alive();
+    const known = this.#heldMaps.get(id);
+    return known === undefined ? this.#hold(openIdOrThrow(this.#sys, MAPS, id), `map ${id}`) : known.info;
+  }
+
+  /** Takes a map's descriptor over (a pinned path's, say) and holds it. Throws `SyscallError`. */
+  adopt(fd: Fd, object: string): MapInfo {
+    this.#alive();
+    return this.#hold(fd, object);
+  }
+
+  progs(filter: { readonly type?: number } = {}): readonly ProgInfo[] {
+    this.#alive();
+    this.#progs ??= collectProgs(this.#sys, (id) => this.#btfs.byId(id), this.#warn);
+    return filter.type === undefined ? this.#progs : this.#progs.filter((prog) => prog.type === filter.type);
+  }
+
+  links(): readonly LinkInfo[] {
+    this.#alive();
+    this.#links ??= collectLinks(this.#sys, this.#warn);
+    return this.#links;
+  }
+
+  btfs(): readonly BtfInfo[] {
+    this.#alive();
+    this.#btfInfos ??= collectBtfs(this.#sys, this.#warn);
+    return this.#btfInfos;
+  }
+
+  readValue(map: MapInfo, offset: number, length: number): Read<Uint8Array> {
+    if (map.type !== MapType.array && map.type !== MapType.struct_ops) {
+      return unreadable("wrong-type", "only arrays and struct_ops maps have one value");
+    }
+    if (offset < 0 || length < 0 || offset + length > map.valueSize) {
+      return unreadable("out-of-range", `bytes ${offset}..${offset + length} of a value of ${map.valueSize}`);
+    }
+    const value = this.#lookupBytes(map, u32Key(0));
+    return value.ok ? found(value.value.subarray(offset, offset + length)) : value;
+  }
+
+  readArray(map: MapInfo, key: number): Read<Uint8Array> {
+    if (map.type !== MapType.array) return unreadable("wrong-type", "not an array");
+    const range = checkIndex(map, key);
+    return range ?? this.#lookupBytes(map, u32Key(key));
+  }
+
+  hashEntries(map: MapInfo): Read<EntryCursor> {
+    if (!isHashMap(map.type)) return unreadable("wrong-type", "not a hash");
+    return this.#walk(map);
+  }
+
+  percpuArray(map: MapInfo, key: number): Read<readonly CpuValue[]> {
+    if (map.type !== MapType.percpu_array) return unreadable("wrong-type", "not a per-CPU array");
+    const range = checkIndex(map, key);
+    if (range !== undefined) return range;
+    const all = this.#lookupBytes(map, u32Key(key));
+    return all.ok ? found(sliceCpus(all.value, map, this.#possible())) : all;
+  }
+
+  percpuHashEntries(map: MapInfo): Read<EntryCursor> {
+    if (!isPerCpuHashMap(map.type)) return unreadable("wrong-type", "not a per-CPU hash");
+    return this.#walk(map);
+  }
+
+  arenaPages(map: MapInfo): Read<ArenaPages> {
+    if (map.type !== MapType.arena) return unreadable("wrong-type", "not an arena");
+    const held = this.#held(map);
+    return held.ok ? readArena(this.#sys, held.value, map, () => this.#btfs.vmlinux()) : held;
+  }
+
+  contents(map: MapInfo): MapContents {
+    if (map.type === MapType.arena) {
+      const pages = this.arenaPages(map);
+      return pages.ok ? { kind: "arena", arena: pages.value } : { kind: "unreadable", why: pages.why };
+    }
+    const held = this.#held(map);
+    if (!held.ok) return { kind: "unreadable", why: held.why };
+    return readContents(this.#sys, held.value, map, () => this.#possible().length);
+  }
+
+  lookup(map: MapInfo, key: Uint8Array): Read<Uint8Array | readonly CpuValue[]> {
+    if (key.length !== map.keySize) {
+      return unreadable("out-of-range", `a key of ${key.length} bytes; this map's keys have ${map.keySize}`);
+    }
+    const bytes = this.#lookupBytes(map, key);
+    if (!bytes.ok || bytes.value.length === map.valueSize) return bytes;
+    return found(sliceCpus(bytes.value, map, this.#possible()));
+  }
+
+  programBtf(map: MapInfo): Read<Btf> {
+    if (map.btfId === 0) return unreadable("not-present", "the map was made without BTF");
+    return this.btf(map.btfId);
+  }
+
+  btf(id: number): Read<Btf> {
+    this.#alive();
+    return asRead(() => this.#btfs.byId(id));
+  }
+
+  kernelBtf(): Read<Btf> {
+    this.#alive();
+    return asRead(() => this.#btfs.vmlinux());
+  }
+
+  activeScheduler(): ActiveScheduler | undefined {
+    const read = (name: string): string => {
+      const bytes = this.#sys.readFile(`/sys/kernel/sched_ext/${name}`);
+      return bytes === undefined ? "" : new TextDecoder().decode(bytes).trim();
+    };
+    return findActiveScheduler(this, { state: read("state"), opsName: read("root/ops") });
+  }
+
+  kernel(): KernelInfo {
+    this.#alive();
+    return {
+      release: osRelease(),
+      version: osVersion(),
+      machine: process.arch === "arm64" ? "aarch64" : "x86_64",
+      possibleCpus: this.#possible().length,
+      onlineCpus: onlineCpuCount(this.#sys),
+      pageSize: this.#sys.pageSize(),
+      statsEnabled: statsSwitchedOn(this.#sys),
+      bootTimeUnixNs: this.#sys.clockNs(CLOCK_REALTIME) - this.#sys.clockNs(CLOCK_BOOTTIME),
+    };
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    for (const { fd } of this.#heldMaps.values()) fd[Symbol.dispose]();
+  }
+
+  readonly #warn = (sentence: string): void => {
+    this.#warnings.push(sentence);
+  };
+
+  #alive(): void {
+    if (this.#disposed) throw new DisposedError("live BPF state");
+  }
+
+  #possible(): readonly number[] {
+    this.#cpus ??= possibleCpus(this.#sys);
+    return this.#cpus;
+  }
+
+  #hold(fd: Fd, object: string): MapInfo {
+    try {
+      const info = readMapInfo(this.#sys, fd, object);
+      if (this.#heldMaps.has(info.id)) fd[Symbol.dispose]();
+      else this.#heldMaps.set(info.id, { info, fd });
+      return info;
+    } catch (error) {
+      fd[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  #held(map: MapInfo): Read<Fd> {
+    this.#alive();
+    const held = this.#heldMaps.get(map.id);
+    return held === undefined
+      ? unreadable("unsupported", `map ${map.id} is not held open (see the option \`keep\`)`)
+      : found(held.fd);
+  }
+
+  #lookupBytes(map: MapInfo, key: Uint8Array): Read<Uint8Array> {
+    const held = this.#held(map);
+    if (!held.ok) return held;
+    return lookupElement(this.#sys, held.value, map, key, () => this.#possible().length);
+  }
+
+  #walk(map: MapInfo): Read<EntryCursor> {
+    const held = this.#held(map);
+    if (!held.ok) return held;
+    const cpuCount = isPerCpuHashMap(map.type) ? this.#possible().length : 0;
+    return found(openWalk(this.#sys, held.value, map, cpuCount));
+  }
+}
+
+function checkIndex(map: MapInfo, key: number): Read<never> | undefined {
+  if (Number.isInteger(key) && key >= 0 && key < map.maxEntries) return undefined;
+  return unreadable("out-of-range", `key ${key} of an array of ${map.maxEntries}`);
+}
+
+function asRead(read: () => Btf): Read<Btf> {
+  try {
+    return found(read());
+  } catch (error) {
+    if (error instanceof KtstrError) return unreadable("not-present", error.message);
+    throw error;
+  }
+}

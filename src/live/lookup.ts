@@ -1,0 +1,51 @@
+/** One element by its key: `BPF_MAP_LOOKUP_ELEM`. */
+import type { Fd } from "../ffi.ts";
+import { type CpuValue, found, type MapInfo, type Read, unreadable } from "../state.ts";
+import { ELEMENT_ATTR } from "../uapi/bpf.ts";
+import { ENOENT, ENOTSUPP, EOPNOTSUPP, EPERM, errnoName, strerror } from "../uapi/errno.ts";
+import { isPerCpuMap } from "../uapi/names.ts";
+import { Attr } from "./attr.ts";
+import { pinned } from "./objects.ts";
+import type { Sys } from "./sys.ts";
+import { valueShape } from "./walk.ts";
+
+/**
+ * The value's bytes: `value_size` of them, and for per-CPU types every possible CPU's at the rounded stride.
+ * `key` undefined is NULL, with which queues and stacks show the element that would come next.
+ */
+export function lookupElement(
+  sys: Sys,
+  fd: Fd,
+  map: MapInfo,
+  key: Uint8Array | undefined,
+  cpuCount: () => number,
+): Read<Uint8Array> {
+  const shape = valueShape(map, isPerCpuMap(map.type) ? cpuCount() : 0);
+  const value = pinned(shape.total);
+  const attr = new Attr(ELEMENT_ATTR, { map_fd: fd.number }).point("value", value);
+  if (key !== undefined) {
+    const keyBytes = pinned(key.length);
+    keyBytes.set(key);
+    attr.point("key", keyBytes);
+  }
+  const result = sys.bpf("BPF_MAP_LOOKUP_ELEM", attr);
+  if (result < 0) return failed(-result);
+  return found(value.subarray(0, shape.cpuCount > 0 ? shape.total : map.valueSize));
+}
+
+function failed(errno: number): Read<never> {
+  const detail = `BPF_MAP_LOOKUP_ELEM: ${errnoName(errno)}: ${strerror(errno)}`;
+  if (errno === ENOENT) return unreadable("not-present", detail);
+  if (errno === EPERM) return unreadable("not-permitted", detail);
+  if (errno === ENOTSUPP || errno === EOPNOTSUPP) return unreadable("unsupported", detail);
+  return unreadable("lost-race", detail);
+}
+
+/** A per-CPU look-up's bytes, cut into each CPU's `value_size` at the rounded stride. */
+export function sliceCpus(bytes: Uint8Array, map: MapInfo, cpus: readonly number[]): CpuValue[] {
+  const { stride } = valueShape(map, cpus.length);
+  return cpus.map((cpu, slot) => ({
+    cpu,
+    value: bytes.subarray(slot * stride, slot * stride + map.valueSize),
+  }));
+}

@@ -1,0 +1,115 @@
+/**
+ * Objects as plain data under bpftool's keys, in bpftool's order (tools/bpf/bpftool/{map,prog,link,btf}.c), with ours
+ * behind them. A superset: a script that reads bpftool's JSON reads this.
+ */
+import type { BtfInfo, KernelInfo, LinkInfo, MapInfo, ProgInfo } from "../state.ts";
+import { LINK_TYPES, LinkType, MAP_TYPES, MapType, nameOr, PROG_TYPES } from "../uapi/names.ts";
+import type { Json } from "./json.ts";
+
+type JsonObject = { [key: string]: Json };
+
+/** bpftool prints `map_flags` as a signed int. */
+export function mapJson(map: MapInfo): JsonObject {
+  return {
+    ...mapHeaderJson(map),
+    bytes_key: map.keySize,
+    bytes_value: map.valueSize,
+    max_entries: map.maxEntries,
+    bytes_memlock: map.memlockBytes,
+    ...ownerJson(map),
+    frozen: map.frozen ? 1 : 0,
+    btf_id: map.btfId === 0 ? undefined : map.btfId,
+    // Ours:
+    btf_key_type_id: map.btfKeyTypeId === 0 ? undefined : map.btfKeyTypeId,
+    btf_value_type_id: map.btfValueTypeId === 0 ? undefined : map.btfValueTypeId,
+    btf_vmlinux_value_type_id: map.btfVmlinuxValueTypeId === 0 ? undefined : map.btfVmlinuxValueTypeId,
+    btf_vmlinux_id: map.btfVmlinuxId === 0 ? undefined : map.btfVmlinuxId,
+    map_extra: map.mapExtra === 0n ? undefined : map.mapExtra,
+  };
+}
+
+/** What `map dump` of several maps puts before `elements`. */
+export function mapHeaderJson(map: MapInfo): JsonObject {
+  return {
+    id: map.id,
+    type: nameOr(MAP_TYPES, map.type),
+    name: map.name.length === 0 ? undefined : nameText(map.name),
+    flags: map.flags | 0,
+    ifindex: map.ifindex === 0 ? undefined : map.ifindex,
+  };
+}
+
+function ownerJson(map: MapInfo): JsonObject {
+  if (map.type !== MapType.prog_array) return {};
+  return {
+    owner_prog_type: map.ownerProgType === undefined ? undefined : nameOr(PROG_TYPES, map.ownerProgType),
+    owner_jited: map.ownerJited,
+  };
+}
+
+export function progJson(prog: ProgInfo, kernel: KernelInfo): JsonObject {
+  const stats = prog.stats.ok ? prog.stats.value : undefined;
+  const ran = stats !== undefined && stats.runTimeNs > 0n;
+  return {
+    id: prog.id,
+    type: nameOr(PROG_TYPES, prog.type),
+    name: prog.fullName.length === 0 ? undefined : nameText(prog.fullName),
+    tag: Buffer.from(prog.tag).toString("hex"),
+    gpl_compatible: prog.gplCompatible,
+    run_time_ns: ran ? stats.runTimeNs : undefined,
+    run_cnt: ran ? stats.count : undefined,
+    recursion_misses: stats !== undefined && stats.misses > 0n ? stats.misses : undefined,
+    loaded_at: prog.loadTimeNs === 0n ? undefined : loadedAt(prog, kernel),
+    uid: prog.loadTimeNs === 0n ? undefined : prog.createdByUid,
+    bytes_xlated: prog.translatedBytes,
+    jited: prog.jited,
+    bytes_jited: prog.jited ? prog.jitedBytes : undefined,
+    bytes_memlock: prog.memlockBytes,
+    map_ids: prog.mapIds.length === 0 ? undefined : prog.mapIds,
+    btf_id: prog.btfId === 0 ? undefined : prog.btfId,
+    // Ours:
+    verified_insns: prog.verifiedInsns,
+    attach_btf_obj_id: prog.attachBtfObjId === 0 ? undefined : prog.attachBtfObjId,
+    attach_btf_id: prog.attachBtfId === 0 ? undefined : prog.attachBtfId,
+    load_time_ns: prog.loadTimeNs === 0n ? undefined : prog.loadTimeNs,
+    stats_unreadable: prog.stats.ok ? undefined : prog.stats.why.detail,
+  };
+}
+
+/** Unix seconds; undefined where the time of boot is not known. */
+export function loadedAt(prog: ProgInfo, kernel: KernelInfo): bigint | undefined {
+  if (kernel.bootTimeUnixNs === undefined) return undefined;
+  return (kernel.bootTimeUnixNs + prog.loadTimeNs) / 1_000_000_000n;
+}
+
+/** bpftool asks a tracing link's program for its type and prints it first. */
+export function linkJson(link: LinkInfo, progType: (id: number) => number | undefined): JsonObject {
+  const type = link.type === LinkType.tracing ? progType(link.progId) : undefined;
+  return {
+    id: link.id,
+    type: nameOr(LINK_TYPES, link.type),
+    prog_id: link.progId,
+    prog_type: type === undefined ? undefined : nameOr(PROG_TYPES, type),
+    ...link.details,
+  };
+}
+
+/** Which programs and maps use a BTF object; bpftool looks them up by the ids that each names. */
+export function btfJson(btf: BtfInfo, progs: readonly ProgInfo[], maps: readonly MapInfo[]): JsonObject {
+  return {
+    id: btf.id,
+    size: btf.sizeBytes,
+    prog_ids: progs.filter((prog) => prog.btfId === btf.id).map((prog) => prog.id),
+    map_ids: maps.filter((map) => map.btfId === btf.id).map((map) => map.id),
+    kernel: btf.kernel,
+    name: btf.name.length === 0 ? undefined : nameText(btf.name),
+  };
+}
+
+/**
+ * A name for JSON: valid UTF-8 is itself (the printer escapes what a terminal would obey); a byte that is not
+ * becomes U+FFFD, as JSON has no way to say it.
+ */
+export function nameText(name: Uint8Array): string {
+  return Buffer.from(name.buffer, name.byteOffset, name.length).toString("utf8");
+}

@@ -1,0 +1,255 @@
+/** What a map holds, streamed: nothing here keeps more than one element. */
+import type { ContentRecord, EntryCursor, MapContents, MapInfo, StorageOwner, WalkEnd } from "../state.ts";
+import { printable } from "../text.ts";
+import { MapType } from "../uapi/names.ts";
+import { type Json, stringify } from "./json.ts";
+import type { Output } from "./output.ts";
+
+/**
+ * Writes one element's `formatted` member: where types come in. `key` and `values` are only good for the call.
+ */
+export interface EntryFormatter {
+  /** JSON text of the pair, or "" where it has no type. */
+  json(cursor: EntryCursor): string;
+}
+
+export interface DumpResult {
+  readonly count: number;
+  /** "" where everything that was there is in the output. */
+  readonly incomplete: string;
+}
+
+/**
+ * bpftool's `[{"key":[...],"value":[...]}]`, streamed. Kinds without keys have elements of their own shape. `gap`
+ * stands before each element: a line break for people.
+ */
+export function dumpJson(
+  out: Output,
+  map: MapInfo,
+  contents: MapContents,
+  gap = "",
+  formatter?: EntryFormatter,
+): DumpResult {
+  switch (contents.kind) {
+    case "entries":
+      return dumpEntriesJson(out, map, contents.cursor, gap, formatter);
+    case "records": {
+      out.text("[");
+      contents.records.forEach((record, index) => {
+        out.text(index > 0 ? `,${gap}` : gap);
+        writeRecordJson(out, record);
+      });
+      out.text("]");
+      return { count: contents.records.length, incomplete: whyIncomplete(contents.end) };
+    }
+    case "arena": {
+      const { arena } = contents;
+      out.text("[");
+      arena.pages.forEach((page, index) => {
+        out.text(
+          `${index > 0 ? "," : ""}{"page":${page.index},"address":"${hexAddress(page.userAddress)}","value":`,
+        );
+        out.jsonHex(page.bytes, 0, page.bytes.length).text("}");
+      });
+      out.text("]");
+      return { count: arena.pages.length, incomplete: arenaIncomplete(contents) };
+    }
+    case "unreadable":
+      out.text("[]");
+      return { count: 0, incomplete: contents.why.detail };
+  }
+}
+
+function arenaIncomplete({ arena }: Extract<MapContents, { kind: "arena" }>): string {
+  if (arena.truncated) return `only the first ${arena.pages.length} pages were read`;
+  return arena.spanCapped ? "only the first 4 GiB of the arena were looked at" : "";
+}
+
+export function whyIncomplete(end: WalkEnd): string {
+  if (end.stopped !== "") return end.stopped;
+  if (end.complete) return "";
+  return [...end.skipped].map(([reason, count]) => `${count} skipped (${reason})`).join(", ");
+}
+
+export function hexAddress(address: bigint): string {
+  return `0x${address.toString(16)}`;
+}
+
+function dumpEntriesJson(
+  out: Output,
+  map: MapInfo,
+  cursor: EntryCursor,
+  gap: string,
+  formatter: EntryFormatter | undefined,
+): DumpResult {
+  using walk = cursor;
+  const first = `${gap}{"key":`;
+  const other = `,${first}`;
+  const writeValue = walk.cpuCount > 0 ? writeValuesJson : writeValueJson;
+  let count = 0;
+  out.text("[");
+  while (walk.next()) {
+    out.text(count++ === 0 ? first : other);
+    out.jsonHex(walk.keyBytes, walk.keyOffset, walk.keySize);
+    if (walk.valueMissing !== "") out.text(`,"value":{"error":${stringify(walk.valueMissing)}}`);
+    else {
+      writeValue(out, walk);
+      writeMeaning(out, map, walk);
+      const formatted = formatter?.json(walk) ?? "";
+      if (formatted !== "") out.text(',"formatted":').text(formatted);
+    }
+    out.text("}");
+  }
+  out.text("]");
+  return { count, incomplete: whyIncomplete(walk.end) };
+}
+
+function writeValueJson(out: Output, walk: EntryCursor): void {
+  out.text(',"value":');
+  out.jsonHex(walk.valueBytes, walk.valueOffset, walk.valueSize);
+}
+
+function writeValuesJson(out: Output, walk: EntryCursor): void {
+  out.text(',"values":[');
+  for (let cpu = 0; cpu < walk.cpuCount; cpu++) {
+    out.text(cpu === 0 ? `{"cpu":0,"value":` : `,{"cpu":${cpu},"value":`);
+    out.jsonHex(walk.valueBytes, walk.valueOffset + cpu * walk.valueStride, walk.valueSize);
+    out.text("}");
+  }
+  out.text("]");
+}
+
+/** Values that are ids, in words: which map or program an element stands for. */
+function idMeaning(map: MapInfo): "inner_map_id" | "prog_id" | undefined {
+  if (map.type === MapType.array_of_maps || map.type === MapType.hash_of_maps) return "inner_map_id";
+  return map.type === MapType.prog_array ? "prog_id" : undefined;
+}
+
+function writeMeaning(out: Output, map: MapInfo, walk: EntryCursor): void {
+  const meaning = idMeaning(map);
+  if (meaning !== undefined) out.text(`,"${meaning}":${readU32(walk.valueBytes, walk.valueOffset)}`);
+}
+
+function readU32(bytes: Uint8Array, at: number): number {
+  return new DataView(bytes.buffer, bytes.byteOffset + at, 4).getUint32(0, true);
+}
+
+function writeRecordJson(out: Output, record: ContentRecord): void {
+  out.text('{"value":').jsonHex(record.value, 0, record.value.length);
+  if (record.owner !== undefined) out.text(`,"owner":${stringify(ownerJson(record.owner))}`);
+  if (record.note !== undefined) out.text(`,"note":${stringify(record.note)}`);
+  out.text("}");
+}
+
+export function ownerJson(owner: StorageOwner): Json {
+  switch (owner.kind) {
+    case "task":
+      return { kind: owner.kind, pid: owner.pid, tgid: owner.tgid, comm: printable(owner.comm) };
+    case "cgroup":
+      return { kind: owner.kind, id: owner.id, path: printable(owner.path) };
+    case "inode":
+      return { kind: owner.kind, inode: owner.inode, superblock: printable(owner.superblock) };
+    case "socket":
+      return {
+        kind: owner.kind,
+        address: hexAddress(owner.address),
+        family: owner.family,
+        protocol: owner.protocol,
+      };
+    case "unknown":
+      return { kind: owner.kind, why: owner.why };
+  }
+}
+
+export function ownerText(owner: StorageOwner): string {
+  switch (owner.kind) {
+    case "task":
+      return `task ${owner.pid} (${printable(owner.comm)})`;
+    case "cgroup":
+      return `cgroup ${owner.id} ${printable(owner.path)}`;
+    case "inode":
+      return `inode ${owner.inode} on ${printable(owner.superblock)}`;
+    case "socket":
+      return `socket ${hexAddress(owner.address)}`;
+    case "unknown":
+      return `owner unknown: ${owner.why}`;
+  }
+}
+
+/** bpftool's plain form: `key: .. value: ..`, on one line where both are short. */
+export function dumpText(
+  out: Output,
+  map: MapInfo,
+  contents: MapContents,
+  limit: number = Number.POSITIVE_INFINITY,
+): DumpResult {
+  switch (contents.kind) {
+    case "entries":
+      return dumpEntriesText(out, map, contents.cursor, limit);
+    case "records":
+      contents.records.slice(0, limit).forEach((record) => {
+        const words = [record.owner === undefined ? "" : ownerText(record.owner), record.note ?? ""];
+        const head = words.filter((word) => word !== "").join(", ");
+        out
+          .text(head === "" ? "value: " : `${head}: `)
+          .hex(record.value, 0, record.value.length)
+          .line();
+      });
+      return { count: contents.records.length, incomplete: whyIncomplete(contents.end) };
+    case "arena":
+      contents.arena.pages.slice(0, limit).forEach((page) => {
+        out.line(`page ${page.index} at ${hexAddress(page.userAddress)}:`);
+        writePage(out, page.bytes);
+      });
+      return { count: contents.arena.pages.length, incomplete: arenaIncomplete(contents) };
+    case "unreadable":
+      return { count: 0, incomplete: contents.why.detail };
+  }
+}
+
+const LONG_FIELD = 16;
+const ONE_LINE = 24;
+
+function dumpEntriesText(out: Output, map: MapInfo, cursor: EntryCursor, limit: number): DumpResult {
+  using walk = cursor;
+  const broken = map.keySize > LONG_FIELD || map.valueSize > LONG_FIELD;
+  const oneLine = map.keySize + map.valueSize <= ONE_LINE && !broken && walk.cpuCount === 0;
+  const gap = broken ? "\n" : " ";
+  const meaning = idMeaning(map);
+  let count = 0;
+  while (walk.next()) {
+    if (count++ >= limit) continue;
+    out
+      .text(`key:${gap}`)
+      .hex(walk.keyBytes, walk.keyOffset, walk.keySize)
+      .text(oneLine ? "  " : "\n");
+    if (walk.valueMissing !== "") {
+      out.line(`value:${gap}<${walk.valueMissing}>`);
+      continue;
+    }
+    if (walk.cpuCount === 0) {
+      out.text(`value:${gap}`).hex(walk.valueBytes, walk.valueOffset, walk.valueSize);
+      out.line(meaning === undefined ? "" : `  ${meaning} ${readU32(walk.valueBytes, walk.valueOffset)}`);
+    }
+    for (let cpu = 0; cpu < walk.cpuCount; cpu++) {
+      const number = String(cpu).padStart(2, "0");
+      out.text(`value (CPU ${number}):${map.valueSize > LONG_FIELD ? "\n" : " "}`);
+      out.hex(walk.valueBytes, walk.valueOffset + cpu * walk.valueStride, walk.valueSize).line();
+    }
+  }
+  return { count, incomplete: whyIncomplete(walk.end) };
+}
+
+const BYTES_PER_LINE = 32;
+
+/** A page without its lines of zeros: an arena's pages are mostly empty. */
+function writePage(out: Output, bytes: Uint8Array): void {
+  for (let at = 0; at < bytes.length; at += BYTES_PER_LINE) {
+    const line = bytes.subarray(at, at + BYTES_PER_LINE);
+    if (line.every((byte) => byte === 0)) continue;
+    out
+      .text(`  +0x${at.toString(16).padStart(3, "0")}  `)
+      .hex(line, 0, line.length)
+      .line();
+  }
+}

@@ -1,0 +1,49 @@
+/** Global variables of a BPF object: the variables of a `DATASEC` over the bytes of its one-element array. */
+import type { Btf } from "../btf/btf.ts";
+import { KtstrError } from "../errors.ts";
+import type { BpfState, MapInfo } from "../state.ts";
+import { BTF_KIND } from "../uapi/btf.ts";
+import { MapType } from "../uapi/names.ts";
+
+export interface Variable {
+  readonly name: string;
+  readonly typeId: number;
+  /** In the section, in bytes. */
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+}
+
+/** Whether a map holds global variables: libbpf makes them arrays of one element, described by a `DATASEC`. */
+export function isSection(map: MapInfo): boolean {
+  return (
+    map.type === MapType.array && map.maxEntries === 1 && map.btfKeyTypeId === 0 && map.btfValueTypeId !== 0
+  );
+}
+
+/** The variables with their bytes, in the section's order; undefined where types or bytes cannot be read. */
+export function variablesOf(state: BpfState, map: MapInfo): readonly Variable[] | undefined {
+  const btf = state.programBtf(map);
+  const value = state.readValue(map, 0, map.valueSize);
+  if (!btf.ok || !value.ok) return undefined;
+  try {
+    return sectionVariables(btf.value, map.btfValueTypeId, value.value);
+  } catch (error) {
+    if (error instanceof KtstrError) return undefined;
+    throw error;
+  }
+}
+
+function sectionVariables(btf: Btf, sectionId: number, bytes: Uint8Array): Variable[] | undefined {
+  if (btf.kind(sectionId) !== BTF_KIND.DATASEC) return undefined;
+  const variables: Variable[] = [];
+  for (const { typeId, offset, size } of btf.sectionVars(sectionId)) {
+    if (btf.kind(typeId) !== BTF_KIND.VAR || offset + size > bytes.length) continue;
+    variables.push({
+      name: btf.typeName(typeId),
+      typeId: btf.referenced(typeId),
+      offset,
+      bytes: bytes.subarray(offset, offset + size),
+    });
+  }
+  return variables;
+}

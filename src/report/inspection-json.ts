@@ -1,0 +1,67 @@
+/** `inspect --json`: a schema of its own, versioned. Objects are under bpftool's keys. */
+import type { ContentRecord } from "../state.ts";
+import { linkJson, mapJson, progJson } from "./bpftool.ts";
+import { ownerJson } from "./dump.ts";
+import type { InspectedMap, Inspection } from "./inspection.ts";
+import type { Json } from "./json.ts";
+
+/** Raised when a member goes or changes its meaning; new members come without. */
+const SCHEMA_VERSION = 1;
+
+export function inspectionJson(inspection: Inspection): Json {
+  const { kernel, scheduler, progs, maps, links, limit, warnings } = inspection;
+  const types = new Map(progs.map((prog) => [prog.id, prog.type]));
+  return {
+    schema: "ktstr-inspect",
+    schema_version: SCHEMA_VERSION,
+    kernel: {
+      release: kernel.release,
+      version: kernel.version,
+      machine: kernel.machine,
+      possible_cpus: kernel.possibleCpus,
+      online_cpus: kernel.onlineCpus,
+      page_size: kernel.pageSize,
+      bpf_stats_enabled: kernel.statsEnabled,
+    },
+    scheduler:
+      scheduler === undefined
+        ? null
+        : {
+            ops: scheduler.opsName,
+            object: scheduler.objectPrefix,
+            state: scheduler.state,
+            map_ids: scheduler.mapIds,
+            prog_ids: scheduler.progIds,
+          },
+    programs: progs.map((prog) => progJson(prog, kernel)),
+    links: links.map((link) => linkJson(link, (id) => types.get(id))),
+    content_limit: limit,
+    maps: maps.map(inspectedMapJson),
+    warnings,
+  };
+}
+
+function inspectedMapJson({ info, sample, variables }: InspectedMap): Json {
+  return {
+    ...mapJson(info),
+    variables: variables?.map(({ name, offset, bytes }) => ({ name, offset, value: hexText(bytes) })),
+    entries: sample.entries.map(({ key, values, missing }) => ({
+      key: hexText(key),
+      value: values.length === 1 ? hexText(values[0]) : undefined,
+      values: values.length > 1 ? values.map(hexText) : undefined,
+      missing: missing === "" ? undefined : missing,
+    })),
+    records: sample.records.length === 0 ? undefined : sample.records.map(recordJson),
+    more: sample.more,
+    problem: sample.problem === "" ? undefined : sample.problem,
+  };
+}
+
+function recordJson({ value, owner, note }: ContentRecord): Json {
+  return { value: hexText(value), owner: owner === undefined ? undefined : ownerJson(owner), note };
+}
+
+/** "0102ff": bytes in memory order. */
+function hexText(bytes: Uint8Array = new Uint8Array()): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("hex");
+}

@@ -1,0 +1,131 @@
+/** `inspect` for people: what is wrong first, then what costs, then what is held. */
+import { nsPerCall } from "../derive.ts";
+import type { ActiveScheduler, KernelInfo, MapInfo, ProgInfo } from "../state.ts";
+import { escapeText, printable } from "../text.ts";
+import { MAP_TYPES, PROG_TYPES } from "../uapi/names.ts";
+import { ownerText } from "./dump.ts";
+import type { Variable } from "./globals.ts";
+import type { InspectedMap, Inspection, Sample } from "./inspection.ts";
+import type { Output } from "./output.ts";
+import { typeText } from "./text.ts";
+import { countText, sizeText, timeText } from "./units.ts";
+
+export interface Style {
+  readonly heading: (text: string) => string;
+  readonly dim: (text: string) => string;
+  readonly alarm: (text: string) => string;
+}
+
+export function writeInspection(out: Output, inspection: Inspection, style: Style): void {
+  const { kernel, scheduler, progs, maps, links, limit, warnings } = inspection;
+  writeKernel(out, kernel, style);
+  writeScheduler(out, scheduler, maps, style);
+  for (const warning of warnings) out.line(`${style.alarm("warning")} ${escapeText(warning)}`);
+  writePrograms(out, progs, kernel, style);
+  out.line();
+  out.line(style.heading(`Links (${links.length})`));
+  const memory = maps.reduce((sum, { info }) => sum + (info.memlockBytes ?? 0), 0);
+  out.line();
+  out.line(`${style.heading(`Maps (${maps.length})`)}  ${sizeText(memory)}, up to ${limit} entries of each`);
+  for (const map of maps) writeMap(out, map, style);
+}
+
+function writeKernel(out: Output, kernel: KernelInfo, style: Style): void {
+  const cpus = `${kernel.onlineCpus} of ${kernel.possibleCpus} CPUs online`;
+  const version = kernel.version === "" ? "" : `  ${escapeText(kernel.version)}`;
+  out.line(
+    `${style.heading("Kernel")}  ${escapeText(kernel.release)} ${kernel.machine}  ${cpus}${style.dim(version)}`,
+  );
+}
+
+function writeScheduler(
+  out: Output,
+  scheduler: ActiveScheduler | undefined,
+  maps: readonly InspectedMap[],
+  style: Style,
+): void {
+  if (scheduler === undefined) {
+    out.line(`${style.heading("Scheduler")}  no sched_ext scheduler is attached`);
+    return;
+  }
+  const state = scheduler.state === "" ? "" : `  ${escapeText(scheduler.state)}`;
+  const counts = `${scheduler.progIds.length} programs, ${scheduler.mapIds.length} maps`;
+  out.line(`${style.heading("Scheduler")}  ${escapeText(scheduler.opsName)}${state}  ${counts}`);
+  for (const { info, variables } of maps) {
+    if (!scheduler.mapIds.includes(info.id) || variables === undefined) continue;
+    out.line(`  ${printable(info.name)}`);
+    writeVariables(out, variables, "    ");
+  }
+}
+
+const BAR_WIDTH = 20;
+
+function writePrograms(out: Output, progs: readonly ProgInfo[], kernel: KernelInfo, style: Style): void {
+  out.line();
+  const off =
+    kernel.statsEnabled === false ? "  (statistics are off: --stats SECONDS counts for a while)" : "";
+  out.line(`${style.heading(`Programs (${progs.length})`)}${style.dim(off)}`);
+  const cost = (prog: ProgInfo): number => (prog.stats.ok ? Number(prog.stats.value.runTimeNs) : 0);
+  const total = progs.reduce((sum, prog) => sum + cost(prog), 0);
+  const rows = [...progs].sort((a, b) => cost(b) - cost(a) || a.id - b.id);
+  const names = rows.map((prog) => printable(prog.fullName));
+  const width = Math.min(Math.max(0, ...names.map((name) => name.length)), 32);
+  rows.forEach((prog, index) => {
+    const head = `${String(prog.id).padStart(6)}  ${(names[index] ?? "").padEnd(width)}  ${typeText(PROG_TYPES, prog.type).padEnd(16)}`;
+    out.line(`${head}${progCost(prog, cost(prog), total)}`.trimEnd());
+  });
+}
+
+function progCost(prog: ProgInfo, cost: number, total: number): string {
+  if (!prog.stats.ok) return `  stats: ${prog.stats.why.detail}`;
+  const { value } = prog.stats;
+  if (value.count === 0n && value.misses === 0n) return "";
+  const share = total === 0 ? 0 : cost / total;
+  const bar = "#".repeat(Math.round(share * BAR_WIDTH)).padEnd(BAR_WIDTH);
+  const misses = value.misses === 0n ? "" : `  ${countText(value.misses)} misses`;
+  return `  ${bar} ${(share * 100).toFixed(1).padStart(5)}%  ${countText(value.count)} calls, ${timeText(nsPerCall(value))} each${misses}`;
+}
+
+function writeMap(out: Output, { info, sample, variables }: InspectedMap, style: Style): void {
+  const name = info.name.length === 0 ? style.dim("(no name)") : printable(info.name);
+  const memory = info.memlockBytes === undefined ? "" : `  ${sizeText(info.memlockBytes)}`;
+  out.line(
+    `${String(info.id).padStart(6)}  ${name}  ${typeText(MAP_TYPES, info.type)}  ${shapeText(info)}${memory}${info.frozen ? "  frozen" : ""}`,
+  );
+  if (variables !== undefined) writeVariables(out, variables, "          ");
+  else writeSample(out, sample);
+  if (sample.problem !== "") out.line(`          ${style.alarm("not all")}: ${escapeText(sample.problem)}`);
+  if (sample.more && variables === undefined) out.line(style.dim("          ..."));
+}
+
+function shapeText(info: MapInfo): string {
+  return `${info.keySize} B -> ${info.valueSize} B, at most ${countText(info.maxEntries)}`;
+}
+
+function writeVariables(out: Output, variables: readonly Variable[], indent: string): void {
+  for (const { name, bytes } of variables) {
+    out.line(`${indent}${escapeText(name)} = ${shortHex(bytes)}`);
+  }
+}
+
+function writeSample(out: Output, sample: Sample): void {
+  for (const { key, values, missing } of sample.entries) {
+    const shown = missing !== "" ? `<${missing}>` : values.map(shortHex).join(" | ");
+    out.line(`          ${shortHex(key)}: ${shown}`);
+  }
+  for (const { value, owner, note } of sample.records) {
+    const head = [owner === undefined ? "" : ownerText(owner), note ?? ""]
+      .filter((text) => text !== "")
+      .join(", ");
+    out.line(`          ${head === "" ? "" : `${head}: `}${shortHex(value)}`);
+  }
+}
+
+const SHOWN_BYTES = 32;
+
+function shortHex(bytes: Uint8Array): string {
+  const shown = [...bytes.subarray(0, SHOWN_BYTES)]
+    .map((byte) => byte.toString(16).padStart(2, "0"))
+    .join(" ");
+  return bytes.length > SHOWN_BYTES ? `${shown} ... (${sizeText(bytes.length)})` : shown;
+}

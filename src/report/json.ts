@@ -1,0 +1,60 @@
+/** JSON with exact integers: a bigint prints as its digits, which `JSON.stringify` refuses to do. */
+
+/** What a printer is given: plain data. `undefined` members are left out. */
+export type Json =
+  | string
+  | number
+  | bigint
+  | boolean
+  | null
+  | undefined
+  | readonly Json[]
+  | { readonly [key: string]: Json };
+
+/** `indent` "" prints one line, else it is repeated once a level. */
+export function stringify(value: Json, indent = ""): string {
+  return write(value, indent, indent === "" ? "" : "\n");
+}
+
+function write(value: Json, indent: string, newline: string): string {
+  if (value === null || value === undefined) return "null";
+  if (typeof value === "bigint") return value.toString();
+  if (typeof value === "string") return quote(value);
+  if (typeof value !== "object") return String(value);
+  const inner = newline + indent;
+  const colon = indent === "" ? ":" : ": ";
+  const parts: string[] = [];
+  if (Array.isArray(value)) {
+    for (const item of value as readonly Json[]) parts.push(inner + write(item, indent, inner));
+    return parts.length === 0 ? "[]" : `[${parts.join(",")}${newline}]`;
+  }
+  const object = value as { readonly [key: string]: Json };
+  for (const key in object) {
+    const item = object[key];
+    if (item !== undefined) parts.push(inner + quoteKey(key) + colon + write(item, indent, inner));
+  }
+  return parts.length === 0 ? "{}" : `{${parts.join(",")}${newline}}`;
+}
+
+/** Beside what JSON escapes itself: DEL, C1, bidirectional overrides and separators, which a terminal may obey. */
+const UNSAFE = /[\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
+const PLAIN = /^[\w .:/-]*$/;
+
+function quote(value: string): string {
+  if (PLAIN.test(value)) return `"${value}"`;
+  return JSON.stringify(value).replace(
+    UNSAFE,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
+
+const keys = new Map<string, string>();
+
+/** Keys are few and come again and again; those of types that a machine brings along are not kept for ever. */
+function quoteKey(key: string): string {
+  const known = keys.get(key);
+  if (known !== undefined) return known;
+  const quoted = quote(key);
+  if (keys.size < 1024) keys.set(key, quoted);
+  return quoted;
+}

@@ -1,0 +1,117 @@
+/** Standard output, or a file: buffered bytes that are written whole, whatever the other end does. */
+import { writeSync } from "node:fs";
+import { KtstrError } from "../errors.ts";
+
+/** The reader went away (`| head -1`): nothing is wrong, and nothing more is wanted. */
+export class ClosedPipeError extends KtstrError {
+  constructor() {
+    super("the output was closed by its reader");
+  }
+}
+
+const CAPACITY = 256 * 1024;
+/** A value is written in pieces of at most this many bytes, so a piece always fits an emptied buffer. */
+const PIECE = 8192;
+
+const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
+
+/**
+ * `"0x00",` for each byte as the eight bytes of a double: one store a byte instead of seven. The eighth is a
+ * blank that the next store overwrites; as the double's highest byte it also keeps it from being a NaN.
+ */
+const JSON_HEX = new Float64Array(
+  Buffer.from(HEX.map((hex) => `"0x${hex}", `).join(""), "latin1").buffer.slice(0),
+);
+
+export class Output {
+  readonly #fd: number;
+  readonly #bytes = new Uint8Array(new ArrayBuffer(CAPACITY + 16));
+  readonly #view = new DataView(this.#bytes.buffer);
+  readonly #buffer = Buffer.from(this.#bytes.buffer);
+  #used = 0;
+
+  constructor(fd = 1) {
+    this.#fd = fd;
+  }
+
+  /** Throws `ClosedPipeError`, or `KtstrError` where the output cannot be written (a full disk). */
+  text(text: string): this {
+    // A UTF-16 unit takes at most three bytes of UTF-8.
+    if (text.length * 3 <= CAPACITY) {
+      this.#reserve(text.length * 3);
+      this.#used += this.#buffer.write(text, this.#used, "utf8");
+      return this;
+    }
+    this.flush();
+    this.#writeAll(Buffer.from(text, "utf8"));
+    return this;
+  }
+
+  line(text = ""): this {
+    return this.text(`${text}\n`);
+  }
+
+  /** `["0x01","0x02"]`: bytes as bpftool's JSON has them. */
+  jsonHex(from: Uint8Array, offset: number, length: number): this {
+    if (length === 0) return this.text("[]");
+    this.#reserve(1);
+    this.#bytes[this.#used++] = 0x5b;
+    for (let done = 0; done < length; done += PIECE) {
+      const end = offset + Math.min(done + PIECE, length);
+      this.#reserve(PIECE * 7);
+      let at = this.#used;
+      for (let index = offset + done; index < end; index++) {
+        this.#view.setFloat64(at, JSON_HEX[from[index] as number] as number, true);
+        at += 7;
+      }
+      this.#used = at;
+    }
+    this.#bytes[this.#used - 1] = 0x5d; // over the last comma
+    return this;
+  }
+
+  /** `01 02 03`: bytes for people. */
+  hex(from: Uint8Array, offset: number, length: number): this {
+    for (let done = 0; done < length; done += PIECE) {
+      const end = offset + Math.min(done + PIECE, length);
+      let text = "";
+      for (let index = offset + done; index < end; index++) {
+        text += index === offset ? HEX[from[index] as number] : ` ${HEX[from[index] as number]}`;
+      }
+      this.text(text);
+    }
+    return this;
+  }
+
+  flush(): void {
+    if (this.#used === 0) return;
+    const used = this.#used;
+    this.#used = 0;
+    this.#writeAll(this.#bytes.subarray(0, used));
+  }
+
+  #reserve(size: number): void {
+    if (this.#used + size > CAPACITY) this.flush();
+  }
+
+  #writeAll(bytes: Uint8Array): void {
+    let done = 0;
+    while (done < bytes.length) {
+      try {
+        done += writeSync(this.#fd, bytes, done, bytes.length - done);
+      } catch (error) {
+        const code = (error as NodeJS.ErrnoException).code;
+        if (code === "EAGAIN") waitABit();
+        else if (code === "EPIPE") throw new ClosedPipeError();
+        else if (code !== "EINTR") throw new KtstrError(`write: ${code ?? String(error)}`, { cause: error });
+      }
+    }
+  }
+}
+
+const sleeper = new Int32Array(new SharedArrayBuffer(4));
+
+/** A pipe whose other end is slow and that somebody made non-blocking: there is nothing to wait on but time. */
+function waitABit(): void {
+  Atomics.wait(sleeper, 0, 0, 1);
+}

@@ -1,0 +1,93 @@
+/** Objects as lines for people: bpftool's plain form, with units. */
+import { statsLine } from "../derive.ts";
+import type { BtfInfo, KernelInfo, LinkDetails, LinkInfo, MapInfo, ProgInfo } from "../state.ts";
+import { escapeText, printable } from "../text.ts";
+import { LINK_TYPES, LinkType, MAP_TYPES, MapType, nameOr, PROG_TYPES } from "../uapi/names.ts";
+import { loadedAt } from "./bpftool.ts";
+import { sizeText } from "./units.ts";
+
+/** `12: hash  name events  flags 0x1`. */
+export function mapTitle(map: MapInfo): string {
+  const name = map.name.length === 0 ? "" : `name ${printable(map.name)}  `;
+  return `${map.id}: ${typeText(MAP_TYPES, map.type)}  ${name}flags 0x${map.flags.toString(16)}`;
+}
+
+export function mapText(map: MapInfo): string {
+  const lines = [mapTitle(map)];
+  const memlock = map.memlockBytes === undefined ? "" : `  memlock ${sizeText(map.memlockBytes)}`;
+  lines.push(`key ${map.keySize}B  value ${map.valueSize}B  max_entries ${map.maxEntries}${memlock}`);
+  if (map.type === MapType.prog_array && map.ownerProgType !== undefined) {
+    const jited = map.ownerJited === true ? "owner jited" : "owner not jited";
+    lines.push(`owner_prog_type ${typeText(PROG_TYPES, map.ownerProgType)}  ${jited}`);
+  }
+  const rest: string[] = [];
+  if (map.btfId !== 0) rest.push(`btf_id ${map.btfId}`);
+  if (map.mapExtra !== 0n) rest.push(`map_extra 0x${map.mapExtra.toString(16)}`);
+  if (map.frozen) rest.push("frozen");
+  if (rest.length > 0) lines.push(rest.join("  "));
+  return lines.join("\n\t");
+}
+
+export function progText(prog: ProgInfo, kernel: KernelInfo): string {
+  const name = prog.fullName.length === 0 ? "" : `name ${printable(prog.fullName)}  `;
+  const gpl = prog.gplCompatible ? "  gpl" : "";
+  const tag = Buffer.from(prog.tag).toString("hex");
+  const lines = [`${prog.id}: ${typeText(PROG_TYPES, prog.type)}  ${name}tag ${tag}${gpl}`];
+  const loaded = loadedAt(prog, kernel);
+  if (prog.loadTimeNs !== 0n) {
+    const when = loaded === undefined ? "" : `loaded_at ${dateText(loaded)}  `;
+    lines.push(`${when}uid ${prog.createdByUid}`);
+  }
+  const jited = prog.jited ? `jited ${sizeText(prog.jitedBytes)}` : "not jited";
+  const memlock = prog.memlockBytes === undefined ? "" : `  memlock ${sizeText(prog.memlockBytes)}`;
+  const maps = prog.mapIds.length === 0 ? "" : `  map_ids ${prog.mapIds.join(",")}`;
+  lines.push(`xlated ${sizeText(prog.translatedBytes)}  ${jited}${memlock}${maps}`);
+  const rest: string[] = [];
+  if (prog.btfId !== 0) rest.push(`btf_id ${prog.btfId}`);
+  if (prog.verifiedInsns !== undefined) rest.push(`verified_insns ${prog.verifiedInsns}`);
+  if (rest.length > 0) lines.push(rest.join("  "));
+  if (!prog.stats.ok) lines.push(`stats: ${prog.stats.why.detail}`);
+  else if (prog.stats.value.count > 0n || prog.stats.value.misses > 0n) {
+    lines.push(statsLine("stats", prog.stats.value));
+  }
+  return lines.join("\n\t");
+}
+
+export function linkText(link: LinkInfo, progType: (id: number) => number | undefined): string {
+  const lines = [`${link.id}: ${typeText(LINK_TYPES, link.type)}  prog ${link.progId}`];
+  const details = Object.entries(link.details).map(([key, value]) => `${key} ${detailText(value)}`);
+  const type = link.type === LinkType.tracing ? progType(link.progId) : undefined;
+  if (type !== undefined) details.unshift(`prog_type ${typeText(PROG_TYPES, type)}`);
+  if (details.length > 0) lines.push(details.join("  "));
+  return lines.join("\n\t");
+}
+
+export function btfText(btf: BtfInfo, progs: readonly ProgInfo[], maps: readonly MapInfo[]): string {
+  const name = btf.name.length === 0 ? "<anon>" : printable(btf.name);
+  const ids = (label: string, users: readonly { id: number; btfId: number }[]): string => {
+    const list = users.filter((user) => user.btfId === btf.id).map((user) => user.id);
+    return list.length === 0 ? "" : `  ${label} ${list.join(",")}`;
+  };
+  const shown = btf.kernel ? `[${name}]` : name;
+  return `${btf.id}: name ${shown}  size ${sizeText(btf.sizeBytes)}${ids("prog_ids", progs)}${ids("map_ids", maps)}`;
+}
+
+export function typeText(names: readonly string[], type: number): string {
+  const name = nameOr(names, type);
+  return typeof name === "string" ? name : `type ${name}`;
+}
+
+/** bpftool's `%FT%T%z`, in UTC: the machine that is shown may be in another zone than ours. */
+export function dateText(unixSeconds: bigint): string {
+  const date = new Date(Number(unixSeconds) * 1000);
+  return Number.isNaN(date.getTime()) ? `${unixSeconds} s` : date.toISOString().replace(".000Z", "Z");
+}
+
+function detailText(value: LinkDetails[string]): string {
+  if (typeof value === "string") return `'${escapeText(value)}'`;
+  if (Array.isArray(value)) return `[${value.map(detailText).join(", ")}]`;
+  if (typeof value !== "object") return String(value);
+  return `{${Object.entries(value)
+    .map(([key, item]) => `${key} ${detailText(item)}`)
+    .join(" ")}}`;
+}

@@ -1,0 +1,34 @@
+/** Sizes and times for people. JSON has them raw. */
+
+const SIZES = ["B", "KiB", "MiB", "GiB", "TiB"] as const;
+
+/** "4096 B" stays exact below 10 KiB, above it is "1.2 MiB". */
+export function sizeText(bytes: number): string {
+  if (bytes < 10_240) return `${bytes} B`;
+  let value = bytes;
+  let unit = 0;
+  while (value >= 1024 && unit < SIZES.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  return `${value.toFixed(1)} ${SIZES[unit]}`;
+}
+
+const TIMES: readonly (readonly [number, string])[] = [
+  [1e9, "s"],
+  [1e6, "ms"],
+  [1e3, "us"],
+  [1, "ns"],
+];
+
+/** "1.234 ms": nanoseconds with four digits. */
+export function timeText(ns: number): string {
+  const [scale, unit] = TIMES.find(([from]) => ns >= from) ?? [1, "ns"];
+  const value = ns / scale;
+  return `${Number.isInteger(value) ? value : value.toPrecision(4)} ${unit}`;
+}
+
+/** "12,345": a count with its thousands apart. */
+export function countText(count: number | bigint): string {
+  return count.toLocaleString("en-US");
+}
