@@ -1,6 +1,10 @@
 /** What the walks over maps have in common: how they are bounded, and how they account for what they could not read. */
-import type { EntryCursor, MapInfo, WalkEnd } from "../../state.ts";
+import { LayoutError } from "../../btf/struct.ts";
+import { KtstrError } from "../../errors.ts";
+import { type EntryCursor, type MapInfo, type Read, unreadable, type WalkEnd } from "../../state.ts";
+import { GuestFault } from "../fault.ts";
 import type { GuestKernel } from "../kernel.ts";
+import { LOCATE_MAX_BYTES } from "../memory.ts";
 import type { Pointer } from "../pointer.ts";
 
 /** A map of the guest: its attributes, and where its `struct bpf_map` lies. */
@@ -12,16 +16,16 @@ export interface GuestMap {
 /** What was seen and could not be read, by reason, and why the walk stopped early. */
 export class Account {
   readonly skipped: Map<string, number> = new Map();
+  /** "" while the walk goes on, or ended at its end. */
   stopped = "";
   #inARow = 0;
 
-  /** Counts an element. True where so many in a row were missing that the rest is not looked at. */
-  skip(reason: string): boolean {
+  /** Counts an element that could not be read. So many in a row stop the walk: they are not there at all. */
+  skip(reason: string): "skipped" {
     this.skipped.set(reason, (this.skipped.get(reason) ?? 0) + 1);
-    if (++this.#inARow < MAX_SKIPS_IN_A_ROW) return false;
-    if (this.stopped === "")
+    if (++this.#inARow >= MAX_SKIPS_IN_A_ROW && this.stopped === "")
       this.stopped = `stopped after ${MAX_SKIPS_IN_A_ROW} elements in a row that could not be read (${reason})`;
-    return true;
+    return "skipped";
   }
 
   /** An element was read. */
@@ -30,34 +34,49 @@ export class Account {
   }
 
   get end(): WalkEnd {
-    return {
-      complete: this.stopped === "",
-      stopped: this.stopped,
-      skipped: this.skipped,
-    };
+    return { complete: this.stopped === "", stopped: this.stopped, skipped: this.skipped };
   }
 }
 
-/** A page that is not there takes at most 4,096 elements with it; this many mean that the map is not there at all. */
+/** A page that is not there takes at most 4,096 elements (of 16K pages) with it. */
 const MAX_SKIPS_IN_A_ROW = 16_384;
 
-/**
- * `count` objects of at least `bytesEach` bytes, as far as the image can hold them: no kernel has more than its memory
- * holds, and what says so was overwritten.
- */
-export function boundedCount(
-  kernel: GuestKernel,
-  count: number,
-  bytesEach: number,
-  account: Account,
-  what: string,
-): number {
+/** How many objects of at least `bytesEach` bytes the image can hold at most; no kernel has more than its memory holds. */
+export function mostObjects({ memory }: GuestKernel, bytesEach: number): number {
   let bytes = 0;
-  for (const window of kernel.memory.physical.windows) bytes += window.bytes.length;
-  const most = Math.floor(bytes / Math.max(bytesEach, 1));
-  if (count <= most) return count;
-  account.stopped = `stopped after ${most} of ${count} ${what}: the image cannot hold more`;
-  return most;
+  for (const window of memory.physical.windows) bytes += window.bytes.length;
+  return Math.floor(bytes / Math.max(bytesEach, 1));
+}
+
+/** A copy of `length` bytes, of any length that the image can hold. Throws `GuestFault`. */
+export function copyBytes(
+  kernel: GuestKernel,
+  { hi, lo }: Pointer,
+  offset: number,
+  length: number,
+  path: string,
+): Uint8Array {
+  const { memory } = kernel;
+  if (length <= LOCATE_MAX_BYTES || length > mostObjects(kernel, 1))
+    return memory.copy(hi, lo, offset, length, path);
+  const bytes = new Uint8Array(length);
+  if (memory.copyOut(hi, lo, offset, bytes) < length) throw memory.fault(path);
+  return bytes;
+}
+
+/** A map whose members contradict themselves, or one another. */
+export class CorruptMap extends KtstrError {}
+
+/** A read whose faults are its answer. */
+export function attempt<T>(read: () => Read<T>): Read<T> {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof GuestFault) return unreadable("not-present", error.message);
+    if (error instanceof CorruptMap) return unreadable("corrupt", error.message);
+    if (error instanceof LayoutError) return unreadable("unsupported", error.message);
+    throw error;
+  }
 }
 
 export const roundUp8 = (size: number): number => Math.ceil(size / 8) * 8;
@@ -125,7 +144,7 @@ export abstract class BaseCursor implements EntryCursor {
 
 const EMPTY = new Uint8Array(0);
 
-/** How `IndexCursor`'s reader found an element. */
+/** How a walk's reader found an element: with a value (or why it has none), silently absent, or counted as skipped. */
 export type Found = "value" | "hole" | "skipped";
 
 /** A walk over keys 0 to `count` - 1 of a map whose keys are u32 indices. */
@@ -135,12 +154,19 @@ export class IndexCursor extends BaseCursor {
   readonly #load: (index: number, cursor: IndexCursor) => Found;
   #index = -1;
 
-  /** `load` sets the value of one index, or `valueMissing`; it counts in `account` what it answers "skipped" to. */
-  constructor(shape: Shape, count: number, load: (index: number, cursor: IndexCursor) => Found) {
+  /** `bytesEach`: what an index costs the kernel at least. `load` sets the value of one index, or `valueMissing`. */
+  constructor(
+    kernel: GuestKernel,
+    shape: Shape,
+    { count, bytesEach }: { readonly count: number; readonly bytesEach: number },
+    load: (index: number, cursor: IndexCursor) => Found,
+  ) {
     super(shape);
     this.keyBytes = new Uint8Array(4);
     this.#keyView = new DataView(this.keyBytes.buffer);
-    this.#count = count;
+    const most = mostObjects(kernel, bytesEach);
+    this.#count = Math.min(count, most);
+    if (count > most) this.account.stopped = `stopped after ${most} of ${count}: the image cannot hold more`;
     this.#load = load;
   }
 
@@ -148,11 +174,12 @@ export class IndexCursor extends BaseCursor {
     while (++this.#index < this.#count) {
       this.valueMissing = "";
       const found = this.#load(this.#index, this);
+      if (found === "value") {
+        this.account.seen();
+        this.#keyView.setUint32(0, this.#index, true);
+        return true;
+      }
       if (found === "skipped" && this.account.stopped !== "") return false;
-      if (found !== "value") continue;
-      this.account.seen();
-      this.#keyView.setUint32(0, this.#index, true);
-      return true;
     }
     return false;
   }
