@@ -2,7 +2,6 @@
 /** The command table, the error boundary and the exit status; nothing else. */
 import pkg from "../package.json" with { type: "json" };
 import { type Command, type CommandTable, command } from "./commands/command.ts";
-import { helpText } from "./commands/help.ts";
 import { parseCommandLine, wantsDebug } from "./commands/parse.ts";
 import { KtstrError, UsageError } from "./errors.ts";
 import { log, logEverything } from "./log.ts";
@@ -46,7 +45,7 @@ async function main(argv: readonly string[]): Promise<number> {
     } = await parseCommandLine(root, argv);
     let status = 0;
     if (version) out.line(pkg.version);
-    else if (help) out.text(await helpText(chosen, parents));
+    else if (help) out.text(await (await import("./commands/help.ts")).helpText(chosen, parents));
     else status = (await chosen.start?.({ words, tail, options, out, warn })) ?? 0;
     out.flush();
     return status;

@@ -1,4 +1,4 @@
-/** Exact 64-bit integers as JavaScript values. */
+/** Exact integers out of little-endian bytes, without BigInt wherever 53 bits are enough. */
 
 /**
  * A u64 or i64 from its two u32 halves: a number where 53 bits hold it, else a bigint. Both print the same digits, and
@@ -9,4 +9,64 @@ export function exactInteger(low: number, high: number, signed: boolean): number
   const value = top * 0x1_0000_0000 + low;
   if (Number.isSafeInteger(value)) return value;
   return (BigInt(top) << 32n) | BigInt(low);
+}
+
+/** An integer of 1 to 16 bytes. The caller has made sure that they are there. */
+export function readInteger(bytes: Uint8Array, at: number, size: number, signed: boolean): number | bigint {
+  switch (size) {
+    case 1:
+      return signed ? (bytes[at]! << 24) >> 24 : bytes[at]!;
+    case 2: {
+      const value = bytes[at]! | (bytes[at + 1]! << 8);
+      return signed ? (value << 16) >> 16 : value;
+    }
+    case 4:
+      return signed ? readU32(bytes, at) | 0 : readU32(bytes, at);
+    case 8:
+      return exactInteger(readU32(bytes, at), readU32(bytes, at + 4), signed);
+    default:
+      return readBits(bytes, at, 0, size * 8, signed);
+  }
+}
+
+export function readU32(bytes: Uint8Array, at: number): number {
+  return (bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)) >>> 0;
+}
+
+/** `bitCount` (at most 255) bits, the first of them bit `bitOffset` of byte `at`. */
+export function readBits(
+  bytes: Uint8Array,
+  at: number,
+  bitOffset: number,
+  bitCount: number,
+  signed: boolean,
+): number | bigint {
+  const first = at + (bitOffset >>> 3);
+  const shift = bitOffset & 7;
+  if (shift + bitCount > 32) return readWideBits(bytes, first, shift, bitCount, signed);
+  if (bitCount === 0) return 0;
+  let word = 0;
+  for (let n = 0; n * 8 < shift + bitCount; n++) word |= bytes[first + n]! << (8 * n);
+  const aligned = word << (32 - shift - bitCount);
+  return signed ? aligned >> (32 - bitCount) : aligned >>> (32 - bitCount);
+}
+
+function readWideBits(
+  bytes: Uint8Array,
+  first: number,
+  shift: number,
+  bitCount: number,
+  signed: boolean,
+): number | bigint {
+  let value = 0n;
+  for (let n = 0; n * 8 < shift + bitCount; n++) value |= BigInt(bytes[first + n]!) << BigInt(8 * n);
+  value >>= BigInt(shift);
+  const exact = signed ? BigInt.asIntN(bitCount, value) : BigInt.asUintN(bitCount, value);
+  const number = Number(exact);
+  return Number.isSafeInteger(number) ? number : exact;
+}
+
+/** Bytes that `bitCount` bits from bit `bitOffset` reach into. */
+export function bytesOfBits(bitOffset: number, bitCount: number): number {
+  return Math.ceil((bitOffset + bitCount) / 8);
 }

@@ -1,5 +1,5 @@
 /** What a command is here: citty's definition, and what our strict option parser hands it. */
-import { type ArgsDef, type CommandDef, defineCommand } from "citty";
+import type { ArgsDef } from "citty";
 import type { Output } from "../report/output.ts";
 
 export interface Options {
@@ -27,16 +27,19 @@ export interface Context {
 /** 0, or 1 where data was printed and is not all there is. */
 export type ExitStatus = 0 | 1 | number;
 
-/** A command as citty knows it, and what citty has no place for. */
+/** A command: what citty prints as its usage (`help.ts` hands it over), and what citty has no place for. */
 export interface Command {
-  readonly definition: CommandDef<ArgsDef>;
-  readonly args: ArgsDef;
+  /** With its parents' names: "ktstr map show". */
   readonly name: string;
+  readonly description: string;
   readonly alias: string;
-  /** Lines of `--help` behind the options. */
-  readonly examples: readonly string[];
+  readonly version: string;
+  /** Its own options and the global ones. */
+  readonly args: ArgsDef;
   /** The bpftool-like grammar of its words, for the usage line. */
   readonly grammar: string;
+  /** Lines of `--help` behind the options. */
+  readonly examples: readonly string[];
   readonly subCommands: CommandTable;
   readonly start: ((context: Context) => ExitStatus | Promise<ExitStatus>) | undefined;
 }
@@ -44,37 +47,18 @@ export interface Command {
 /** Commands by name, loaded when used. */
 export type CommandTable = Readonly<Record<string, () => Promise<Command>>>;
 
-export function command(def: {
-  /** With its parents' names: "ktstr map show". */
-  readonly name: string;
-  readonly description: string;
-  readonly alias?: string;
-  readonly version?: string;
-  /** Its own options; the global ones are added. */
-  readonly args?: ArgsDef;
-  readonly grammar?: string;
-  readonly examples: readonly string[];
-  readonly subCommands?: CommandTable;
-  readonly start?: (context: Context) => ExitStatus | Promise<ExitStatus>;
-}): Command {
-  const { name, description, alias = "", grammar = "", examples, subCommands = {}, start } = def;
-  const args = { ...def.args, ...GLOBAL_ARGS };
-  const meta = {
-    name,
-    description,
-    ...(alias === "" ? {} : { alias }),
-    ...(def.version === undefined ? {} : { version: def.version }),
+type Definition = Pick<Command, "name" | "description" | "examples"> & Partial<Command>;
+
+export function command(definition: Definition): Command {
+  return {
+    alias: "",
+    version: "",
+    grammar: "",
+    subCommands: {},
+    start: undefined,
+    ...definition,
+    args: { ...definition.args, ...GLOBAL_ARGS },
   };
-  const children = Object.entries(subCommands).map(([child, load]) => [
-    child,
-    async () => (await load()).definition,
-  ]);
-  const definition: CommandDef<ArgsDef> = defineCommand<ArgsDef>({
-    meta,
-    args,
-    ...(children.length === 0 ? {} : { subCommands: Object.fromEntries(children) }),
-  });
-  return { definition, args, name, alias, examples, grammar, subCommands, start };
 }
 
 /** The options that every command takes, as citty shows them. */

@@ -1,4 +1,4 @@
-import { renderUsage } from "citty";
+import { type ArgsDef, type CommandDef, defineCommand, renderUsage } from "citty";
 import type { Command } from "./command.ts";
 import { coloured } from "./terminal.ts";
 
@@ -6,7 +6,7 @@ const ANSI = /\u001b\[\d+m/g;
 
 /** citty's usage of a command, with its grammar and examples. Coloured on a terminal only. */
 export async function helpText(command: Command, parents: readonly Command[]): Promise<string> {
-  const usage = (await renderUsage(command.definition)).replace(/ +$/gm, "");
+  const usage = (await renderUsage(cittyCommand(command))).replace(/ +$/gm, "");
   const grammar = command.grammar === "" ? "" : `\nWORDS\n\n  ${command.name} ${command.grammar}\n`;
   const examples = command.examples.map((line) => `  ${line}`).join("\n");
   const status =
@@ -15,4 +15,18 @@ export async function helpText(command: Command, parents: readonly Command[]): P
       : "";
   const text = `${usage}\n${grammar}\nEXAMPLES\n\n${examples}\n${status}`.replace(/\n{3,}/g, "\n\n");
   return coloured() ? text : text.replace(ANSI, "");
+}
+
+function cittyCommand(command: Command): CommandDef<ArgsDef> {
+  const { name, description, alias, version, args, subCommands } = command;
+  const meta = { name, description, ...(alias && { alias }), ...(version && { version }) };
+  const children = Object.entries(subCommands).map(([word, load]) => [
+    word,
+    async () => cittyCommand(await load()),
+  ]);
+  return defineCommand<ArgsDef>({
+    meta,
+    args,
+    ...(children.length > 0 && { subCommands: Object.fromEntries(children) }),
+  });
 }

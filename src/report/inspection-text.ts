@@ -3,11 +3,12 @@ import { nsPerCall } from "../derive.ts";
 import type { ActiveScheduler, KernelInfo, MapInfo, ProgInfo } from "../state.ts";
 import { escapeText, printable } from "../text.ts";
 import { MAP_TYPES, PROG_TYPES } from "../uapi/names.ts";
-import { ownerText } from "./dump.ts";
+import { bytesText, recordText } from "./dump-text.ts";
 import type { Variable } from "./globals.ts";
 import type { InspectedMap, Inspection, Sample } from "./inspection.ts";
 import type { Output } from "./output.ts";
 import { typeText } from "./text.ts";
+import { type MapTypes, text } from "./typed.ts";
 import { countText, sizeText, timeText } from "./units.ts";
 
 export interface Style {
@@ -86,14 +87,14 @@ function progCost(prog: ProgInfo, cost: number, total: number): string {
   return `  ${bar} ${(share * 100).toFixed(1).padStart(5)}%  ${countText(value.count)} calls, ${timeText(nsPerCall(value))} each${misses}`;
 }
 
-function writeMap(out: Output, { info, sample, variables }: InspectedMap, style: Style): void {
+function writeMap(out: Output, { info, sample, types, variables }: InspectedMap, style: Style): void {
   const name = info.name.length === 0 ? style.dim("(no name)") : printable(info.name);
   const memory = info.memlockBytes === undefined ? "" : `  ${sizeText(info.memlockBytes)}`;
   out.line(
     `${String(info.id).padStart(6)}  ${name}  ${typeText(MAP_TYPES, info.type)}  ${shapeText(info)}${memory}${info.frozen ? "  frozen" : ""}`,
   );
   if (variables !== undefined) writeVariables(out, variables, "          ");
-  else writeSample(out, sample);
+  else writeSample(out, sample, types);
   if (sample.problem !== "") out.line(`          ${style.alarm("not all")}: ${escapeText(sample.problem)}`);
   if (sample.more && variables === undefined) out.line(style.dim("          ..."));
 }
@@ -103,29 +104,36 @@ function shapeText(info: MapInfo): string {
 }
 
 function writeVariables(out: Output, variables: readonly Variable[], indent: string): void {
-  for (const { name, bytes } of variables) {
-    out.line(`${indent}${escapeText(name)} = ${shortHex(bytes)}`);
+  for (const { name, type, bytes } of variables) {
+    out.line(`${indent}${indented(`${escapeText(name)} = ${text(type, bytes, SHORT)}`, indent)}`);
   }
 }
 
-function writeSample(out: Output, sample: Sample): void {
+const SAMPLE_INDENT = "          ";
+const SHORT = { limit: 16, width: 90 };
+
+function writeSample(out: Output, sample: Sample, types: MapTypes | undefined): void {
   for (const { key, values, missing } of sample.entries) {
-    const shown = missing !== "" ? `<${missing}>` : values.map(shortHex).join(" | ");
-    out.line(`          ${shortHex(key)}: ${shown}`);
+    const shown =
+      missing !== "" ? `<${missing}>` : values.map((value) => shortText(value, types?.value)).join(" | ");
+    out.line(`${SAMPLE_INDENT}${indented(`${shortText(key, types?.key)}: ${shown}`, SAMPLE_INDENT)}`);
   }
-  for (const { value, owner, note } of sample.records) {
-    const head = [owner === undefined ? "" : ownerText(owner), note ?? ""]
-      .filter((text) => text !== "")
-      .join(", ");
-    out.line(`          ${head === "" ? "" : `${head}: `}${shortHex(value)}`);
+  for (const record of sample.records) {
+    const isLong = types === undefined && record.value.length > SHOWN_BYTES;
+    const shown = isLong ? { ...record, value: record.value.subarray(0, SHOWN_BYTES) } : record;
+    const rest = isLong ? ` ... (${sizeText(record.value.length)})` : "";
+    out.line(`${SAMPLE_INDENT}${indented(recordText(shown, types), SAMPLE_INDENT)}${rest}`);
   }
 }
 
 const SHOWN_BYTES = 32;
 
-function shortHex(bytes: Uint8Array): string {
-  const shown = [...bytes.subarray(0, SHOWN_BYTES)]
-    .map((byte) => byte.toString(16).padStart(2, "0"))
-    .join(" ");
+function shortText(bytes: Uint8Array, type: MapTypes["value"] | undefined): string {
+  if (type !== undefined) return text(type, bytes, SHORT);
+  const shown = bytesText(undefined, bytes.subarray(0, SHOWN_BYTES));
   return bytes.length > SHOWN_BYTES ? `${shown} ... (${sizeText(bytes.length)})` : shown;
+}
+
+function indented(lines: string, indent: string): string {
+  return lines.replaceAll("\n", `\n${indent}`);
 }

@@ -11,6 +11,7 @@ import type {
 } from "../state.ts";
 import { whyIncomplete } from "./dump.ts";
 import { isSection, type Variable, variablesOf } from "./globals.ts";
+import { type MapTypes, typesOf } from "./typed.ts";
 
 export interface Inspection {
   readonly kernel: KernelInfo;
@@ -26,6 +27,7 @@ export interface Inspection {
 export interface InspectedMap {
   readonly info: MapInfo;
   readonly sample: Sample;
+  readonly types: MapTypes | undefined;
   /** The global variables of a `.bss`, `.data` or `.rodata` with BTF; undefined for other maps. */
   readonly variables: readonly Variable[] | undefined;
 }
@@ -66,6 +68,7 @@ function inspectMap(state: BpfState, info: MapInfo, limit: number): InspectedMap
   return {
     info,
     sample: takeSample(state.contents(info), limit),
+    types: typesOf(state, info),
     variables: isSection(info) ? variablesOf(state, info) : undefined,
   };
 }

@@ -16,6 +16,11 @@ export class BtfWriter {
     if (base.stringStart > 0) this.#strings = "";
   }
 
+  /** The id of the next type: for types that refer to themselves. */
+  get nextId(): number {
+    return this.#firstId + this.#count;
+  }
+
   /** The offset of a string, for fields that this writer has no method for. */
   string(text: string): number {
     if (text === "") return 0;

@@ -1,0 +1,172 @@
+/**
+ * Values as bpftool writes them: the JSON under `formatted` of `bpftool -j map dump` (tools/bpf/bpftool/btf_dumper.c).
+ *
+ * Its habits are kept: a bit-field and an __int128 are strings of hexadecimal digits, an array of char is a string only
+ * where it is printable ASCII that ends with a NUL, an anonymous member has the key "", a DATASEC is an object of one
+ * array with an object for each variable, an enum's value is
+ * signed, so that an unsigned one-byte enumerator above 127 is not found.
+ *
+ * Where bpftool writes what is not JSON, or not the value, this writes the value: floats are numbers (bpftool stops
+ * there), integers with several encoding flags are decimal (it stops there), a `"` or `\` in a char is escaped, a `\` in
+ * a string stays one (it becomes a line feed), void, an incomplete type and bytes that are not there are null.
+ */
+import { BTF_INT_BOOL, BTF_INT_CHAR, BTF_INT_SIGNED } from "../uapi/btf.ts";
+import type { Btf } from "./btf.ts";
+import { readFloat } from "./float.ts";
+import { bytesOfBits, readBits, readInteger } from "./integer.ts";
+import {
+  type ArrayTypeShape,
+  type EnumShape,
+  type IntShape,
+  type Shape,
+  type StructShape,
+  shapeOf,
+} from "./shape.ts";
+import { Walk } from "./walk.ts";
+
+/** A value as JSON text. `bytes` begin with it. Throws `FormatError` where the type is hostile. */
+export function bpftoolJson(btf: Btf, typeId: number, bytes: Uint8Array): string {
+  return valueJson(new Walk(btf, bytes), shapeOf(btf, typeId), 0, 0);
+}
+
+function valueJson(walk: Walk, shape: Shape, at: number, bitOffset: number): string {
+  walk.part();
+  switch (shape.kind) {
+    case "int":
+      return intJson(walk, shape, at, bitOffset);
+    case "struct":
+      return structJson(walk, shape, at);
+    case "array":
+      return arrayJson(walk, shape, at);
+    case "none":
+      return "null";
+    case "variable":
+      return `{${quoteJson(shape.name)}:${nested(walk, shape.shape, at)}}`;
+    case "section": {
+      const variables = shape.variables.map(
+        (variable) => `{${quoteJson(variable.name)}:${nested(walk, variable.shape, at + variable.offset)}}`,
+      );
+      return `{${quoteJson(shape.name)}:[${variables.join(",")}]}`;
+    }
+    default:
+      if (!walk.has(at, shape.size)) return "null";
+  }
+  switch (shape.kind) {
+    case "enum":
+      return enumJson(walk, shape, at);
+    case "pointer":
+      return String(readInteger(walk.bytes, at, 8, false));
+    case "float": {
+      const value = readFloat(walk.bytes, at, shape.size);
+      if (value === undefined) return hexJson(readInteger(walk.bytes, at, shape.size, false));
+      return Number.isFinite(value) ? String(value) : `"${value}"`;
+    }
+  }
+}
+
+/** bpftool sign-extends what it reads, whatever the enum's sign, and compares that with the i32 that BTF holds. */
+function enumJson(walk: Walk, shape: EnumShape, at: number): string {
+  const value = readInteger(walk.bytes, at, shape.size, true);
+  const name = shape.size < 4 ? storedName(walk.btf, shape.id, value) : nameOf(walk, shape, at);
+  return name === undefined ? String(value) : quoteJson(name);
+}
+
+function nameOf(walk: Walk, shape: EnumShape, at: number): string | undefined {
+  return shape.names.get(readInteger(walk.bytes, at, shape.size, shape.signed));
+}
+
+function storedName(btf: Btf, id: number, value: number | bigint): string | undefined {
+  for (const stored of btf.enumValues(id)) {
+    if ((Number(stored.value) | 0) === value) return stored.name;
+  }
+  return undefined;
+}
+
+function nested(walk: Walk, shape: Shape, at: number): string {
+  walk.enter();
+  const json = valueJson(walk, shape, at, 0);
+  walk.leave();
+  return json;
+}
+
+function intJson(walk: Walk, shape: IntShape, at: number, memberBitOffset: number): string {
+  const { bits, encoding } = shape;
+  const bitOffset = memberBitOffset + shape.bitOffset;
+  const wholeBytes = bits === 8 || bits === 16 || bits === 32 || bits === 64;
+  if (bitOffset !== 0 || (bits & 7) !== 0 || bits === 128) return bitsJson(walk, at, bitOffset, bits);
+  if (!walk.has(at, Math.max(shape.size, bits / 8))) return "null";
+  if (encoding === BTF_INT_BOOL) return walk.bytes[at] === 0 ? "false" : "true";
+  if (encoding === BTF_INT_CHAR) return charJson(walk.bytes[at]!);
+  if (!wholeBytes) return bitsJson(walk, at, 0, bits);
+  return String(readInteger(walk.bytes, at, bits / 8, (encoding & BTF_INT_SIGNED) !== 0));
+}
+
+function bitsJson(walk: Walk, at: number, bitOffset: number, bits: number): string {
+  if (!walk.has(at, bytesOfBits(bitOffset, bits))) return "null";
+  return hexJson(readBits(walk.bytes, at, bitOffset, bits, false));
+}
+
+function hexJson(value: number | bigint): string {
+  return `"0x${value.toString(16)}"`;
+}
+
+/** bpftool writes what is not printable as `\u00NN`. */
+function charJson(byte: number): string {
+  if (byte >= 0x20 && byte <= 0x7e) return JSON.stringify(String.fromCharCode(byte));
+  return `"\\u00${byte.toString(16).padStart(2, "0")}"`;
+}
+
+function structJson(walk: Walk, shape: StructShape, at: number): string {
+  walk.enter();
+  let json = "{";
+  for (const member of shape.members) {
+    if (json !== "{") json += ",";
+    const byteAt = at + (member.bitOffset >>> 3);
+    const bit = member.bitOffset & 7;
+    json += quoteJson(member.name);
+    json += ":";
+    json +=
+      member.bitSize > 0
+        ? bitsJson(walk, byteAt, bit, member.bitSize)
+        : valueJson(walk, member.shape, byteAt, bit);
+  }
+  walk.leave();
+  return `${json}}`;
+}
+
+function arrayJson(walk: Walk, shape: ArrayTypeShape, at: number): string {
+  const text = shape.text ? plainText(walk.bytes, at, shape.count) : undefined;
+  if (text !== undefined) return JSON.stringify(text);
+  const { element } = shape;
+  walk.enter();
+  let json = "[";
+  for (let n = 0; n < shape.count; n++) {
+    if (n > 0) json += ",";
+    json += valueJson(walk, element, at + n * element.size, 0);
+  }
+  walk.leave();
+  return `${json}]`;
+}
+
+/** Printable ASCII up to a NUL that lies inside the array; undefined: it is something else. */
+function plainText(bytes: Uint8Array, at: number, count: number): string | undefined {
+  let text = "";
+  const end = Math.min(at + count, bytes.length);
+  for (let n = at; n < end; n++) {
+    const byte = bytes[n]!;
+    if (byte === 0) return text;
+    if (byte <= 0x1f || byte >= 0x7f) return undefined;
+    text += String.fromCharCode(byte);
+  }
+  return undefined;
+}
+
+/** Control characters above ASCII's, and what turns a line around: a terminal may obey them. */
+const UNSAFE = /[\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
+
+function quoteJson(name: string): string {
+  const quoted = JSON.stringify(name);
+  UNSAFE.lastIndex = 0;
+  if (!UNSAFE.test(quoted)) return quoted;
+  return quoted.replace(UNSAFE, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
+}

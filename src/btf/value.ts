@@ -1,0 +1,158 @@
+/**
+ * Values as plain data, for assertions and for JSON:
+ *
+ * - integers, addresses too, are numbers where 53 bits hold them exactly, else bigints; bit-fields like any integer
+ * - bool is a boolean, an enumerator its name, an enum's value without a name the integer, floats are numbers
+ * - `char[]` is a string up to its NUL (or to its end); where that is not UTF-8, the array of its bytes
+ * - structs and unions are objects by member name; anonymous members' members belong to the object around them, as in C
+ * - a flexible array at a struct's end has the elements that the bytes have room for
+ * - a DATASEC is an object by variable name
+ * - void, incomplete types and bytes that are not there are null
+ */
+import type { Btf } from "./btf.ts";
+import { readFloat } from "./float.ts";
+import { bytesOfBits, readBits, readInteger } from "./integer.ts";
+import { type ArrayTypeShape, type IntShape, type Shape, type StructShape, shapeOf } from "./shape.ts";
+import { Walk } from "./walk.ts";
+
+export type PlainValue =
+  | null
+  | boolean
+  | number
+  | bigint
+  | string
+  | PlainValue[]
+  | { [name: string]: PlainValue };
+
+/** A value as plain data. `bytes` begin with it. Throws `FormatError` where the type is hostile. */
+export function plainValue(btf: Btf, typeId: number, bytes: Uint8Array): PlainValue {
+  return renderValue(new Walk(btf, bytes), shapeOf(btf, typeId), 0, 0, true);
+}
+
+/** `last`: nothing follows it in the bytes, so that a flexible array may take the rest. */
+function renderValue(walk: Walk, shape: Shape, at: number, bitOffset: number, last: boolean): PlainValue {
+  walk.part();
+  switch (shape.kind) {
+    case "int":
+      return intValue(walk, shape, at, bitOffset);
+    case "struct": {
+      const into: { [name: string]: PlainValue } = {};
+      addMembers(walk, shape, at, into, last);
+      return into;
+    }
+    case "array":
+      return arrayValue(walk, shape, at, last);
+    case "none":
+      return null;
+    case "variable":
+      return nested(walk, shape.shape, at);
+    case "section": {
+      const into: { [name: string]: PlainValue } = {};
+      for (const { name, offset, shape: variable } of shape.variables)
+        define(into, name, nested(walk, variable, at + offset));
+      return into;
+    }
+    default:
+      return walk.has(at, shape.size) ? scalarValue(walk, shape, at) : null;
+  }
+}
+
+function scalarValue(
+  walk: Walk,
+  shape: Shape & { kind: "enum" | "pointer" | "float" },
+  at: number,
+): PlainValue {
+  if (shape.kind === "float") {
+    const value = readFloat(walk.bytes, at, shape.size);
+    return value ?? Array.from(walk.bytes.subarray(at, at + shape.size));
+  }
+  if (shape.kind === "pointer") return readInteger(walk.bytes, at, shape.size, false);
+  const value = readInteger(walk.bytes, at, shape.size, shape.signed);
+  return shape.names.get(value) ?? value;
+}
+
+function nested(walk: Walk, shape: Shape, at: number): PlainValue {
+  walk.enter();
+  const value = renderValue(walk, shape, at, 0, false);
+  walk.leave();
+  return value;
+}
+
+function intValue(walk: Walk, shape: IntShape, at: number, memberBitOffset: number): PlainValue {
+  const bitOffset = memberBitOffset + shape.bitOffset;
+  const whole = bitOffset === 0 && shape.bits === shape.size * 8;
+  if (!walk.has(at, whole ? shape.size : bytesOfBits(bitOffset, shape.bits))) return null;
+  const value = whole
+    ? readInteger(walk.bytes, at, shape.size, shape.signed)
+    : readBits(walk.bytes, at, bitOffset, shape.bits, shape.signed);
+  return shape.bool ? value !== 0 : value;
+}
+
+function addMembers(
+  walk: Walk,
+  shape: StructShape,
+  at: number,
+  into: { [name: string]: PlainValue },
+  last: boolean,
+): void {
+  walk.enter();
+  for (const [n, member] of shape.members.entries()) {
+    const byteAt = at + (member.bitOffset >>> 3);
+    const bit = member.bitOffset & 7;
+    if (member.bitSize > 0) {
+      define(into, member.name, bitFieldValue(walk, member.shape, byteAt, bit, member.bitSize));
+      continue;
+    }
+    const isLast = last && (shape.union || n === shape.members.length - 1);
+    if (member.name === "" && member.shape.kind === "struct") {
+      walk.part();
+      addMembers(walk, member.shape, byteAt, into, isLast);
+    } else {
+      define(into, member.name, renderValue(walk, member.shape, byteAt, bit, isLast));
+    }
+  }
+  walk.leave();
+}
+
+function bitFieldValue(walk: Walk, shape: Shape, at: number, bit: number, bitSize: number): PlainValue {
+  walk.part();
+  if (!walk.has(at, bytesOfBits(bit, bitSize))) return null;
+  const signed = (shape.kind === "int" || shape.kind === "enum") && shape.signed;
+  const value = readBits(walk.bytes, at, bit, bitSize, signed);
+  if (shape.kind === "int" && shape.bool) return value !== 0;
+  return shape.kind === "enum" ? (shape.names.get(value) ?? value) : value;
+}
+
+function arrayValue(walk: Walk, shape: ArrayTypeShape, at: number, last: boolean): PlainValue {
+  const { element } = shape;
+  const room = Math.max(0, walk.bytes.length - at);
+  const flexible = last && shape.count === 0 && element.size > 0;
+  const count = flexible ? Math.floor(room / element.size) : shape.count;
+  if (shape.text && count <= room) {
+    const text = utf8(walk.bytes.subarray(at, at + count));
+    if (text !== undefined) return text;
+  }
+  const values: PlainValue[] = [];
+  walk.enter();
+  for (let n = 0; n < count; n++) values.push(renderValue(walk, element, at + n * element.size, 0, false));
+  walk.leave();
+  return values;
+}
+
+const decoder: TextDecoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+function utf8(bytes: Uint8Array): string | undefined {
+  const end = bytes.indexOf(0);
+  try {
+    return decoder.decode(end < 0 ? bytes : bytes.subarray(0, end));
+  } catch {
+    return undefined;
+  }
+}
+
+/** A member's name comes from the machine that is looked at: "__proto__" is a name like any other. */
+function define(into: { [name: string]: PlainValue }, name: string, value: PlainValue): void {
+  if (name === "__proto__")
+    Object.defineProperty(into, name, { value, enumerable: true, configurable: true, writable: true });
+  else into[name] = value;
+}

@@ -1,0 +1,115 @@
+/** Loads types.bpf.c into the running kernel for the length of a test file. */
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Btf } from "../../../src/btf/btf.ts";
+import { openLive } from "../../../src/live/live.ts";
+import { run } from "./live.ts";
+
+/** One element of a map, as `bpftool -j map dump` gives its bytes. */
+interface Entry {
+  readonly key: Uint8Array;
+  readonly value: Uint8Array;
+  /** Of a per-CPU map; else empty. */
+  readonly values: readonly Uint8Array[];
+}
+
+interface LoadedMap {
+  readonly keyTypeId: number;
+  readonly valueTypeId: number;
+  readonly btf: Btf;
+  /** What `bpftool -j map dump` prints, without its line end. */
+  readonly dump: string;
+  readonly entries: readonly Entry[];
+}
+
+interface DumpedEntry {
+  readonly key: readonly string[];
+  readonly value?: readonly string[];
+  readonly values?: readonly { readonly value: readonly string[] }[];
+}
+
+export class LoadedObject implements Disposable {
+  readonly #directory: string;
+
+  private constructor(directory: string) {
+    this.#directory = directory;
+  }
+
+  static load(): LoadedObject {
+    const directory = mkdtempSync(join(tmpdir(), "ktstr-types-"));
+    const loaded = new LoadedObject(directory);
+    try {
+      const object = join(directory, "types.o");
+      run(
+        "clang-19",
+        "-O2",
+        "-g",
+        "-target",
+        "bpf",
+        "-mcpu=v3",
+        "-c",
+        join(import.meta.dir, "types.bpf.c"),
+        "-o",
+        object,
+      );
+      mkdirSync(join(directory, "bpf"));
+      run("mount", "-t", "bpf", "none", join(directory, "bpf"));
+      run("bpftool", "prog", "loadall", object, `${directory}/bpf/progs`, "pinmaps", `${directory}/bpf/maps`);
+    } catch (error) {
+      loaded[Symbol.dispose]();
+      throw error;
+    }
+    return loaded;
+  }
+
+  get objectFile(): string {
+    return join(this.#directory, "types.o");
+  }
+
+  /** A map by the name of its pin: the whole name of a `.maps` variable, `.data` and so on of a section. */
+  map(pin: string): LoadedMap {
+    const pinned = ["pinned", this.#pin(pin)];
+    const shown = JSON.parse(run("bpftool", "-j", "map", "show", ...pinned)) as { id: number };
+    using live = openLive({ keep: () => false });
+    const { btfId, btfKeyTypeId, btfValueTypeId } = live.map(shown.id);
+    const btf = live.btf(btfId);
+    if (!btf.ok) throw new Error(btf.why.detail);
+    const dump = run("bpftool", "-j", "map", "dump", ...pinned).trimEnd();
+    return {
+      keyTypeId: btfKeyTypeId,
+      valueTypeId: btfValueTypeId,
+      btf: btf.value,
+      dump,
+      entries: entriesOf(dump),
+    };
+  }
+
+  #pin(pin: string): string {
+    return `${this.#directory}/bpf/maps/${pin}`;
+  }
+
+  update(pin: string, key: Uint8Array, value: Uint8Array): void {
+    const hex = (bytes: Uint8Array): string[] => ["hex", ...[...bytes].map((byte) => byte.toString(16))];
+    run("bpftool", "map", "update", "pinned", this.#pin(pin), "key", ...hex(key), "value", ...hex(value));
+  }
+
+  [Symbol.dispose](): void {
+    Bun.spawnSync(["umount", join(this.#directory, "bpf")]);
+    rmSync(this.#directory, { recursive: true });
+  }
+}
+
+/** Of a dump's text only the bytes: what bpftool formatted may not be JSON. */
+function entriesOf(dump: string): Entry[] {
+  const bytes = (hex: readonly string[] = []): Uint8Array => Uint8Array.from(hex, Number);
+  const parts = dump.matchAll(/"key":(\[[^\]]*\]),"(value|values)":(\[[^\]{]*\]|\[\{.*?\}\]),"formatted"/g);
+  return Array.from(parts, ([, key, name, value]) => {
+    const entry = JSON.parse(`{"key":${key},"${name}":${value}}`) as DumpedEntry;
+    return {
+      key: bytes(entry.key),
+      value: bytes(entry.value),
+      values: (entry.values ?? []).map((one) => bytes(one.value)),
+    };
+  });
+}
