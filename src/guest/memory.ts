@@ -130,6 +130,20 @@ export class GuestMemory {
     return this.#locateOther(hi | 0, lo | 0, offset, length);
   }
 
+  /** The same at `hi:lo + otherHi:otherLo + offset`: a per-CPU pointer and a CPU's offset. */
+  locateSum(
+    hi: number,
+    lo: number,
+    otherHi: number,
+    otherLo: number,
+    offset: number,
+    length: number,
+  ): number {
+    const low = (lo + otherLo) | 0;
+    const carried = (low ^ SIGN) < (lo ^ SIGN) ? 1 : 0;
+    return this.locate((hi + otherHi + carried) | 0, low, offset, length);
+  }
+
   #locateOther(hi: number, lo: number, offset: number, length: number): number {
     const low = (lo + offset) | 0;
     const inPage = low & (this.#pageBytes - 1);
@@ -244,7 +258,8 @@ export class GuestMemory {
     this.#pieceBytes = window.bytes;
     this.#pieceView = window.view;
     this.#pieceAt = at;
-    this.#pieceLength = Math.min(this.#pageBytes - inPage, window.bytes.length - at);
+    const leafBytes = 1 << Math.min(this.tables.leafShift, 30);
+    this.#pieceLength = Math.min(leafBytes - (lo & (leafBytes - 1)), window.bytes.length - at);
     if (page >= 0 && page + this.#pageBytes <= window.bytes.length) {
       const slot = this.#slot(hi, lo);
       this.#tlbHi[slot] = hi;

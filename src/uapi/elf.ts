@@ -1,0 +1,87 @@
+/** ELF64, little-endian: the few structures that memory dumps and vmlinux files are read by (uapi/linux/elf.h). */
+import { type Layout, layout, u8, u16, u32, u64 } from "./layout.ts";
+
+/** "\x7fELF", read as a little-endian u32. */
+export const ELF_MAGIC = 0x464c_457f;
+export const ELFCLASS64 = 2;
+export const ELFDATA2LSB = 1;
+export const ET_CORE = 4;
+export const EM_X86_64 = 62;
+export const EM_AARCH64 = 183;
+export const PT_LOAD = 1;
+export const PT_NOTE = 4;
+/** `e_phnum` says: the real count is `sh_info` of section 0. */
+export const PN_XNUM = 0xffff;
+export const SHT_SYMTAB = 2;
+export const SHT_NOBITS = 8;
+export const NT_GNU_BUILD_ID = 3;
+
+export const EHDR: Layout<
+  | "magic"
+  | "class"
+  | "data"
+  | "type"
+  | "machine"
+  | "phoff"
+  | "shoff"
+  | "phentsize"
+  | "phnum"
+  | "shentsize"
+  | "shnum"
+  | "shstrndx"
+> = layout("Elf64_Ehdr", 64, {
+  magic: u32(0),
+  class: u8(4),
+  data: u8(5),
+  type: u16(16),
+  machine: u16(18),
+  phoff: u64(32),
+  shoff: u64(40),
+  phentsize: u16(54),
+  phnum: u16(56),
+  shentsize: u16(58),
+  shnum: u16(60),
+  shstrndx: u16(62),
+});
+
+export const PHDR: Layout<"type" | "offset" | "vaddr" | "paddr" | "filesz" | "memsz"> = layout(
+  "Elf64_Phdr",
+  56,
+  {
+    type: u32(0),
+    offset: u64(8),
+    vaddr: u64(16),
+    paddr: u64(24),
+    filesz: u64(32),
+    memsz: u64(40),
+  },
+);
+
+export const SHDR: Layout<"name" | "type" | "addr" | "offset" | "size" | "link" | "info"> = layout(
+  "Elf64_Shdr",
+  64,
+  {
+    name: u32(0),
+    type: u32(4),
+    addr: u64(16),
+    offset: u64(24),
+    size: u64(32),
+    link: u32(40),
+    info: u32(44),
+  },
+);
+
+export const SYM: Layout<"name" | "info" | "shndx" | "value" | "size"> = layout("Elf64_Sym", 24, {
+  name: u32(0),
+  info: u8(4),
+  shndx: u16(6),
+  value: u64(8),
+  size: u64(16),
+});
+
+/** The three words before a note's name and content, each of which is padded to four bytes. */
+export const NHDR: Layout<"namesz" | "descsz" | "type"> = layout("Elf64_Nhdr", 12, {
+  namesz: u32(0),
+  descsz: u32(4),
+  type: u32(8),
+});
