@@ -5,17 +5,19 @@ import { BPF_OBJ_NAME_LEN } from "../uapi/bpf.ts";
 import { cutAtNul } from "../uapi/layout.ts";
 import { MapType } from "../uapi/names.ts";
 import { GuestFault } from "./fault.ts";
+import { idrEntries } from "./idr.ts";
 import type { GuestKernel } from "./kernel.ts";
-import { idrEntries } from "./maps/idr-stand-in.ts";
 import { memlockBytes } from "./maps/memlock.ts";
-import { STRUCT_OPS_MAP } from "./maps/struct-ops.ts";
+import { structOpsBtf } from "./maps/struct-ops.ts";
 import { valueAddress } from "./maps/value-address.ts";
 import type { GuestMap } from "./maps/walk.ts";
 import { hex, isNull, type Pointer, toBigInt } from "./pointer.ts";
+import { requireSymbol } from "./symbols.ts";
+import type { WalkLog } from "./walklog.ts";
 
 export type { GuestMap } from "./maps/walk.ts";
 
-export const BPF_MAP = struct("bpf_map", {
+const BPF_MAP = struct("bpf_map", {
   ops: ptr,
   map_type: u32,
   key_size: u32,
@@ -40,31 +42,25 @@ const BTF_OBJECT = struct("btf", { id: u32 });
 const OFFLOADED_MAP = struct("bpf_offloaded_map", { netdev: ptr });
 const NET_DEVICE = struct("net_device", { ifindex: u32 });
 
-/** Every map, by ascending id; what could not be read is told in `warnings`, a sentence each. */
-export function listMaps(kernel: GuestKernel): {
-  readonly maps: readonly GuestMap[];
-  readonly warnings: readonly string[];
-} {
+/** Every map, by ascending id; what could not be read is counted in `log`. */
+export function listMaps(kernel: GuestKernel, log: WalkLog): readonly GuestMap[] {
   const maps: GuestMap[] = [];
-  const warnings: string[] = [];
-  const entries = idrEntries(kernel, "map_idr");
-  for (let step = entries.next(); ; step = entries.next()) {
-    if (step.done === true) {
-      const { stopped, skipped } = step.value;
-      if (stopped !== "") warnings.push(`map_idr: ${stopped}`);
-      for (const [reason, count] of skipped) warnings.push(`map_idr: ${count} entries skipped: ${reason}`);
-      return { maps, warnings };
-    }
-    const { id, hi, lo } = step.value;
+  const idr = requireSymbol(kernel.symbols, "map_idr");
+  for (const { id, address } of idrEntries(kernel.memory, kernel.btf, idr, "map_idr", log)) {
     try {
-      const info = readMapInfo(kernel, { hi, lo }, `map ${id}`);
-      if (info.id === id) maps.push({ info, at: { hi, lo } });
-      else warnings.push(`map ${id}: skipped: what lies at ${hex(hi, lo)} is not that map (any more)`);
+      const info = readMapInfo(kernel, address, `map ${id}`);
+      if (info.id === id) maps.push({ info, at: address });
+      else
+        log.skip(
+          "recycled",
+          `map ${id}: what lies at ${hex(address.hi, address.lo)} is not that map any more`,
+        );
     } catch (error) {
       if (!(error instanceof GuestFault)) throw error;
-      warnings.push(`map ${id}: skipped: ${error.message}`);
+      log.skip(`memory ${error.reason}`, `map ${id}: ${error.message}`);
     }
   }
+  return maps;
 }
 
 /** Reads one `struct bpf_map`. Throws `GuestFault` where it is not in the image. */
@@ -123,10 +119,7 @@ function readBtfId(kernel: GuestKernel, btf: Pointer, path: string): number {
 
 /** kernel/bpf/bpf_struct_ops.c, `bpf_map_struct_ops_info_fill`. */
 function readStructOpsBtfId(kernel: GuestKernel, map: Pointer, path: string): number {
-  const offset = STRUCT_OPS_MAP.resolve(kernel.btf).btf;
-  if (offset === undefined) return 0;
-  const btf = kernel.memory.pointer(map.hi, map.lo, offset, path);
-  return readBtfId(kernel, btf, `${path}.btf`);
+  return readBtfId(kernel, structOpsBtf(kernel, map, path), `${path}.btf`);
 }
 
 /** Whose programs a prog array takes; the kernel shows it only where a type is set (`bpf_map_show_fdinfo`). */
@@ -150,7 +143,7 @@ function readOwner(
 
 /** Of a map that lives in a network card: kernel/bpf/offload.c, `bpf_map_offload_info_fill`. */
 function readIfindex(kernel: GuestKernel, map: Pointer, ops: Pointer, path: string): number {
-  const offloaded = kernel.symbol("bpf_map_offload_ops");
+  const offloaded = kernel.symbols.address("bpf_map_offload_ops");
   if (offloaded === undefined || offloaded.hi !== ops.hi || offloaded.lo !== ops.lo) return 0;
   const { netdev } = OFFLOADED_MAP.resolve(kernel.btf);
   const device = kernel.memory.pointer(map.hi, map.lo, netdev, path);

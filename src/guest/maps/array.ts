@@ -15,11 +15,16 @@ import {
 import { MapType } from "../../uapi/names.ts";
 import type { GuestKernel } from "../kernel.ts";
 import { LOCATE_MAX_BYTES } from "../memory.ts";
+import { add, type Pointer } from "../pointer.ts";
 import { PerCpuValue, perCpuShape } from "./percpu-value.ts";
 import { clearFields, readSpecialFields, type SpecialField } from "./special-fields.ts";
 import { attempt, copyBytes, type GuestMap, IndexCursor, roundUp8, shapeOf } from "./walk.ts";
 
-export const BPF_ARRAY = struct("bpf_array", { value: place, ptrs: place, pptrs: place });
+const BPF_ARRAY = struct("bpf_array", { value: place, pptrs: place });
+
+/** Where the values of an array begin. */
+export const arrayValues = ({ btf }: GuestKernel, { at }: GuestMap): Pointer =>
+  add(at, BPF_ARRAY.resolve(btf).value);
 
 /** Every element by its index. Throws `GuestFault`. */
 export function arrayEntries(kernel: GuestKernel, map: GuestMap): EntryCursor {
@@ -49,10 +54,7 @@ export function arrayEntries(kernel: GuestKernel, map: GuestMap): EntryCursor {
 /** One element of an array, as a look-up gives it. */
 export function readArray(kernel: GuestKernel, map: GuestMap, key: number): Read<Uint8Array> {
   if (map.info.type !== MapType.array) return unreadable("wrong-type", "not an array");
-  return (
-    checkIndex(map, key) ??
-    attempt(() => readElement(kernel, map, readSpecialFields(kernel, map), key))
-  );
+  return checkIndex(map, key) ?? attempt(() => readElement(kernel, map, readSpecialFields(kernel, map), key));
 }
 
 /** `length` bytes at `offset` of an array's first value. The bounds were checked. */
@@ -105,11 +107,7 @@ export function percpuArrayEntries(kernel: GuestKernel, map: GuestMap): EntryCur
 }
 
 /** One element of a per-CPU array, every CPU's copy. */
-export function readPercpuArray(
-  kernel: GuestKernel,
-  map: GuestMap,
-  key: number,
-): Read<readonly CpuValue[]> {
+export function readPercpuArray(kernel: GuestKernel, map: GuestMap, key: number): Read<readonly CpuValue[]> {
   if (map.info.type !== MapType.percpu_array) return unreadable("wrong-type", "not a per-CPU array");
   return (
     checkIndex(map, key) ??

@@ -77,7 +77,7 @@ class HashCursor implements EntryCursor {
     this.#memory = memory;
     this.keySize = keySize;
     this.valueSize = valueSize;
-    this.cpuCount = isPerCpuMap(type) ? kernel.cpus.length : 0;
+    this.cpuCount = isPerCpuMap(type) ? kernel.cpus.areas.length : 0;
     this.valueStride = this.cpuCount === 0 ? 0 : roundUp8(valueSize);
     this.#bucketsHi = buckets.hi;
     this.#bucketsLo = buckets.lo;
@@ -93,7 +93,7 @@ class HashCursor implements EntryCursor {
     this.#key = new Uint8Array(this.#reader === undefined ? 0 : keySize);
     this.#span = this.#valueAt + (this.#reader?.inlineBytes ?? valueSize);
     // Beside max_entries elements, each CPU may have one more in its hands (`extra_elems`).
-    this.#left = maxEntries + kernel.cpus.length;
+    this.#left = maxEntries + kernel.cpus.areas.length;
   }
 
   get end(): WalkEnd {

@@ -27,10 +27,10 @@ export class PerCpuValue {
     this.stride = roundUp8(map.info.valueSize);
     if (this.stride > MAX_PERCPU_BYTES)
       throw new CorruptMap(`map ${map.info.id}: its per-CPU values would have ${map.info.valueSize} bytes`);
-    this.bytes = new Uint8Array(this.stride * kernel.cpus.length);
+    this.bytes = new Uint8Array(this.stride * kernel.cpus.areas.length);
     this.#view = new DataView(this.bytes.buffer);
-    this.#offsetHi = Int32Array.from(kernel.cpus, ({ offset }) => offset.hi);
-    this.#offsetLo = Int32Array.from(kernel.cpus, ({ offset }) => offset.lo);
+    this.#offsetHi = Int32Array.from(kernel.cpus.areas, ({ offset }) => offset.hi);
+    this.#offsetLo = Int32Array.from(kernel.cpus.areas, ({ offset }) => offset.lo);
   }
 
   /** False where a CPU's copy is not in the image; `memory.fault` then tells which address. */
@@ -57,7 +57,7 @@ export class PerCpuValue {
 
   /** What was read last, a copy for each CPU. */
   values(valueSize: number): readonly CpuValue[] {
-    return this.#kernel.cpus.map(({ cpu }, slot) => ({
+    return this.#kernel.cpus.areas.map(({ cpu }, slot) => ({
       cpu,
       value: this.bytes.slice(slot * this.stride, slot * this.stride + valueSize),
     }));
@@ -67,5 +67,5 @@ export class PerCpuValue {
 export const perCpuShape = (kernel: GuestKernel, { info }: GuestMap): Shape => ({
   keySize: info.keySize,
   valueSize: info.valueSize,
-  cpuCount: kernel.cpus.length,
+  cpuCount: kernel.cpus.areas.length,
 });

@@ -2,13 +2,13 @@
 import { at, optional, place, ptr, struct, u32, u64 } from "../../btf/struct.ts";
 import { type EntryCursor, found, type Read } from "../../state.ts";
 import type { GuestKernel } from "../kernel.ts";
-import { type GuestMap, attempt, copyBytes, IndexCursor, shapeOf } from "./walk.ts";
+import { add, NULL, type Pointer } from "../pointer.ts";
+import { attempt, CorruptMap, copyBytes, type GuestMap, IndexCursor, shapeOf } from "./walk.ts";
 
-export const STRUCT_OPS_MAP = struct("bpf_struct_ops_map", {
+const STRUCT_OPS_MAP = struct("bpf_struct_ops_map", {
   uvalue: ptr,
   kvalue: place,
   btf: optional(ptr, "since 6.9"),
-  funcs_cnt: optional(u32, "since 6.12"),
 });
 
 const VALUE = struct("bpf_struct_ops_value", {
@@ -36,6 +36,8 @@ export function readStructOps(kernel: GuestKernel, map: GuestMap): Read<Uint8Arr
     const offsets = STRUCT_OPS_MAP.resolve(btf);
     const value = VALUE.resolve(btf);
     const counts = MAP_COUNTS.resolve(btf);
+    if (valueSize < Math.max(value.state, value.refcnt) + 4)
+      throw new CorruptMap(`map ${id}: its value of ${valueSize} bytes has no room for its state`);
     const state = memory.u32(hi, lo, offsets.kvalue + value.state, `map ${id}.kvalue.state`);
     if (state === STATE_INIT) return found(new Uint8Array(valueSize));
     const uvalue = memory.pointer(hi, lo, offsets.uvalue, `map ${id}.uvalue`);
@@ -48,6 +50,16 @@ export function readStructOps(kernel: GuestKernel, map: GuestMap): Read<Uint8Arr
     view.setInt32(value.refcnt, Number(BigInt.asIntN(32, held > 0n ? held : 0n)), true);
     return found(bytes);
   });
+}
+
+/** `kvalue`: what the kernel itself uses. */
+export const structOpsValue = ({ btf }: GuestKernel, { at }: GuestMap): Pointer =>
+  add(at, STRUCT_OPS_MAP.resolve(btf).kvalue);
+
+/** The `struct btf` that describes the value; NULL where the kernel does not keep it. Throws `GuestFault`. */
+export function structOpsBtf({ btf, memory }: GuestKernel, map: Pointer, path: string): Pointer {
+  const offset = STRUCT_OPS_MAP.resolve(btf).btf;
+  return offset === undefined ? NULL : memory.pointer(map.hi, map.lo, offset, `${path}.btf`);
 }
 
 /** Its one entry. */

@@ -5,8 +5,8 @@ import { GuestFault } from "../fault.ts";
 import type { GuestKernel } from "../kernel.ts";
 import { add, type Pointer, toBigInt } from "../pointer.ts";
 import { arenaStart } from "./arena.ts";
-import { BPF_ARRAY } from "./array.ts";
-import { STRUCT_OPS_MAP } from "./struct-ops.ts";
+import { arrayValues } from "./array.ts";
+import { structOpsValue } from "./struct-ops.ts";
 import type { GuestMap } from "./walk.ts";
 
 const QUEUE_STACK = struct("bpf_queue_stack", { elements: place });
@@ -28,9 +28,9 @@ function region(kernel: GuestKernel, map: GuestMap): Pointer | undefined {
   const { btf, memory } = kernel;
   switch (map.info.type) {
     case MapType.array:
-      return add(map.at, BPF_ARRAY.resolve(btf).value);
+      return arrayValues(kernel, map);
     case MapType.struct_ops:
-      return add(map.at, STRUCT_OPS_MAP.resolve(btf).kvalue);
+      return structOpsValue(kernel, map);
     case MapType.queue:
     case MapType.stack:
       return add(map.at, QUEUE_STACK.resolve(btf).elements);

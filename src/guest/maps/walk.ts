@@ -34,7 +34,11 @@ export class Account {
   }
 
   get end(): WalkEnd {
-    return { complete: this.stopped === "", stopped: this.stopped, skipped: this.skipped };
+    return {
+      complete: this.stopped === "" && this.skipped.size === 0,
+      stopped: this.stopped,
+      skipped: this.skipped,
+    };
   }
 }
 
