@@ -5,10 +5,9 @@
  *
  * libbpf's figure contains its reading of the file, and ours stands beside it in a column of its own.
  */
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { readFileSync } from "node:fs";
 import { Btf } from "../src/btf/btf.ts";
+import { compileReference, median, output, scratchFolder } from "./harness.ts";
 
 const FILE = "/sys/kernel/btf/vmlinux";
 const PROCESSES = 9;
@@ -18,10 +17,6 @@ interface Run {
   readonly read: number;
   readonly times: readonly number[];
   readonly types: number;
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!;
 }
 
 /** In a process of its own: prints a `Run`. */
@@ -39,30 +34,19 @@ function child(): void {
   console.log(JSON.stringify({ read, times, types }));
 }
 
-function output(...command: string[]): string {
-  const done = Bun.spawnSync(command, { stderr: "inherit" });
-  if (!done.success) throw new Error(`${command.join(" ")}: exit ${done.exitCode}`);
-  return done.stdout.toString();
-}
-
 function parent(): void {
-  const directory = mkdtempSync(join(tmpdir(), "ktstr-bench-"));
-  try {
-    const reference = join(directory, "btf_parse");
-    output("cc", "-O2", "-o", reference, join(import.meta.dir, "reference/btf_parse.c"), "-lbpf");
-    const theirs: Run[] = [];
-    const ours: Run[] = [];
-    for (let n = 0; n < PROCESSES; n++) {
-      const lines = output(reference, FILE, String(REPEATS)).trim().split("\n");
-      const pairs = lines.map((line) => line.split(" ").map(Number) as [number, number]);
-      theirs.push({ read: 0, times: pairs.map(([time]) => time), types: pairs[0]![1] });
-      ours.push(JSON.parse(output(process.execPath, import.meta.path, "child")) as Run);
-    }
-    if (ours[0]!.types !== theirs[0]!.types) throw new Error("the two do not count the same types");
-    report(theirs, ours);
-  } finally {
-    rmSync(directory, { recursive: true });
+  using folder = scratchFolder();
+  const reference = compileReference("btf_parse", folder.path, "-lbpf");
+  const theirs: Run[] = [];
+  const ours: Run[] = [];
+  for (let n = 0; n < PROCESSES; n++) {
+    const lines = output(reference, FILE, String(REPEATS)).trim().split("\n");
+    const pairs = lines.map((line) => line.split(" ").map(Number) as [number, number]);
+    theirs.push({ read: 0, times: pairs.map(([time]) => time), types: pairs[0]![1] });
+    ours.push(JSON.parse(output(process.execPath, import.meta.path, "child")) as Run);
   }
+  if (ours[0]!.types !== theirs[0]!.types) throw new Error("the two do not count the same types");
+  report(theirs, ours);
 }
 
 function report(theirs: readonly Run[], ours: readonly Run[]): void {

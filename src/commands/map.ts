@@ -1,9 +1,11 @@
 import { UsageError } from "../errors.ts";
 import { openPinned } from "../live/pinned.ts";
 import { mapHeaderJson, mapJson } from "../report/bpftool.ts";
-import { type DumpResult, dumpJson, dumpText } from "../report/dump.ts";
+import { type DumpResult, dumpJson } from "../report/dump.ts";
+import { dumpText } from "../report/dump-text.ts";
 import { stringify } from "../report/json.ts";
 import { mapText, mapTitle } from "../report/text.ts";
+import { typesOf } from "../report/typed.ts";
 import type { MapInfo } from "../state.ts";
 import { printable } from "../text.ts";
 import { type Command, type Context, command, type ExitStatus } from "./command.ts";
@@ -76,7 +78,9 @@ function dumpAllJson(context: Context, source: Source, maps: readonly MapInfo[])
   maps.forEach((map, index) => {
     if (index > 0) out.text(",");
     if (maps.length > 1) out.text(`${stringify(mapHeaderJson(map)).slice(0, -1)},"elements":`);
-    status = tell(context, map, dumpJson(out, map, source.state.contents(map), gap)) || status;
+    status =
+      tell(context, map, dumpJson(out, map, source.state.contents(map), gap, typesOf(source.state, map))) ||
+      status;
     if (maps.length > 1) out.text("}");
   });
   if (maps.length > 1) out.text("]");
@@ -89,7 +93,7 @@ function dumpAllText(context: Context, source: Source, maps: readonly MapInfo[])
   let status: ExitStatus = 0;
   maps.forEach((map, index) => {
     if (maps.length > 1) out.line(`${index > 0 ? "\n" : ""}${mapTitle(map)}`);
-    const result = dumpText(out, map, source.state.contents(map));
+    const result = dumpText(out, map, source.state.contents(map), typesOf(source.state, map));
     out.line(`Found ${result.count} element${result.count === 1 ? "" : "s"}`);
     status = tell(context, map, result) || status;
   });

@@ -147,6 +147,7 @@ class BatchCursor implements EntryCursor {
     for (;;) {
       const [from, to] = this.#positions;
       this.#attr
+        .set("map_fd", this.#fd.number) // throws once it is closed: the number may be another map's by then
         .point("in_batch", this.#visited === 0 && this.#count === 0 ? undefined : from)
         .point("out_batch", to)
         .set("count", this.#capacity);
@@ -223,6 +224,7 @@ class KeyCursor implements EntryCursor {
   valueMissing = "";
 
   readonly #sys: Sys;
+  readonly #fd: Fd;
   readonly #map: MapInfo;
   /** Two keys and the calls for both directions, set up once: a step allocates nothing. */
   readonly #steps: readonly [Step, Step];
@@ -234,6 +236,7 @@ class KeyCursor implements EntryCursor {
 
   constructor(sys: Sys, fd: Fd, map: MapInfo, shape: ValueShape) {
     this.#sys = sys;
+    this.#fd = fd;
     this.#map = map;
     this.keySize = map.keySize;
     this.valueSize = map.valueSize;
@@ -268,6 +271,8 @@ class KeyCursor implements EntryCursor {
         );
       }
       const step = this.#steps[this.#turn];
+      // Throws once it is closed: the number may be another map's by then, with longer values.
+      step.next.set("map_fd", this.#fd.number);
       const result = this.#sys.bpf("BPF_MAP_GET_NEXT_KEY", step.next);
       if (result === -ENOENT) return this.#stop("");
       if (result < 0) return this.#stop(`BPF_MAP_GET_NEXT_KEY: ${errnoName(-result)}: ${strerror(-result)}`);

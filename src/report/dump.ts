@@ -4,14 +4,7 @@ import { printable } from "../text.ts";
 import { MapType } from "../uapi/names.ts";
 import { type Json, stringify } from "./json.ts";
 import type { Output } from "./output.ts";
-
-/**
- * Writes one element's `formatted` member: where types come in. `key` and `values` are only good for the call.
- */
-export interface EntryFormatter {
-  /** JSON text of the pair, or "" where it has no type. */
-  json(cursor: EntryCursor): string;
-}
+import { formattedJson, json, type MapTypes } from "./typed.ts";
 
 export interface DumpResult {
   readonly count: number;
@@ -28,16 +21,16 @@ export function dumpJson(
   map: MapInfo,
   contents: MapContents,
   gap = "",
-  formatter?: EntryFormatter,
+  types?: MapTypes,
 ): DumpResult {
   switch (contents.kind) {
     case "entries":
-      return dumpEntriesJson(out, map, contents.cursor, gap, formatter);
+      return dumpEntriesJson(out, map, contents.cursor, gap, types);
     case "records": {
       out.text("[");
       contents.records.forEach((record, index) => {
         out.text(index > 0 ? `,${gap}` : gap);
-        writeRecordJson(out, record);
+        writeRecordJson(out, record, types);
       });
       out.text("]");
       return { count: contents.records.length, incomplete: whyIncomplete(contents.end) };
@@ -60,7 +53,7 @@ export function dumpJson(
   }
 }
 
-function arenaIncomplete({ arena }: Extract<MapContents, { kind: "arena" }>): string {
+export function arenaIncomplete({ arena }: Extract<MapContents, { kind: "arena" }>): string {
   if (arena.truncated) return `only the first ${arena.pages.length} pages were read`;
   return arena.spanCapped ? "only the first 4 GiB of the arena were looked at" : "";
 }
@@ -80,7 +73,7 @@ function dumpEntriesJson(
   map: MapInfo,
   cursor: EntryCursor,
   gap: string,
-  formatter: EntryFormatter | undefined,
+  types: MapTypes | undefined,
 ): DumpResult {
   using walk = cursor;
   const first = `${gap}{"key":`;
@@ -95,8 +88,7 @@ function dumpEntriesJson(
     else {
       writeValue(out, walk);
       writeMeaning(out, map, walk);
-      const formatted = formatter?.json(walk) ?? "";
-      if (formatted !== "") out.text(',"formatted":').text(formatted);
+      if (types !== undefined) out.text(',"formatted":').text(formattedJson(types, walk));
     }
     out.text("}");
   }
@@ -120,7 +112,7 @@ function writeValuesJson(out: Output, walk: EntryCursor): void {
 }
 
 /** Values that are ids, in words: which map or program an element stands for. */
-function idMeaning(map: MapInfo): "inner_map_id" | "prog_id" | undefined {
+export function idMeaning(map: MapInfo): "inner_map_id" | "prog_id" | undefined {
   if (map.type === MapType.array_of_maps || map.type === MapType.hash_of_maps) return "inner_map_id";
   return map.type === MapType.prog_array ? "prog_id" : undefined;
 }
@@ -130,12 +122,13 @@ function writeMeaning(out: Output, map: MapInfo, walk: EntryCursor): void {
   if (meaning !== undefined) out.text(`,"${meaning}":${readU32(walk.valueBytes, walk.valueOffset)}`);
 }
 
-function readU32(bytes: Uint8Array, at: number): number {
+export function readU32(bytes: Uint8Array, at: number): number {
   return new DataView(bytes.buffer, bytes.byteOffset + at, 4).getUint32(0, true);
 }
 
-function writeRecordJson(out: Output, record: ContentRecord): void {
+function writeRecordJson(out: Output, record: ContentRecord, types: MapTypes | undefined): void {
   out.text('{"value":').jsonHex(record.value, 0, record.value.length);
+  if (types !== undefined) out.text(`,"formatted":{"value":${json(types.value, record.value)}}`);
   if (record.owner !== undefined) out.text(`,"owner":${stringify(ownerJson(record.owner))}`);
   if (record.note !== undefined) out.text(`,"note":${stringify(record.note)}`);
   out.text("}");
@@ -158,98 +151,5 @@ export function ownerJson(owner: StorageOwner): Json {
       };
     case "unknown":
       return { kind: owner.kind, why: owner.why };
-  }
-}
-
-export function ownerText(owner: StorageOwner): string {
-  switch (owner.kind) {
-    case "task":
-      return `task ${owner.pid} (${printable(owner.comm)})`;
-    case "cgroup":
-      return `cgroup ${owner.id} ${printable(owner.path)}`;
-    case "inode":
-      return `inode ${owner.inode} on ${printable(owner.superblock)}`;
-    case "socket":
-      return `socket ${hexAddress(owner.address)}`;
-    case "unknown":
-      return `owner unknown: ${owner.why}`;
-  }
-}
-
-/** bpftool's plain form: `key: .. value: ..`, on one line where both are short. */
-export function dumpText(
-  out: Output,
-  map: MapInfo,
-  contents: MapContents,
-  limit: number = Number.POSITIVE_INFINITY,
-): DumpResult {
-  switch (contents.kind) {
-    case "entries":
-      return dumpEntriesText(out, map, contents.cursor, limit);
-    case "records":
-      contents.records.slice(0, limit).forEach((record) => {
-        const words = [record.owner === undefined ? "" : ownerText(record.owner), record.note ?? ""];
-        const head = words.filter((word) => word !== "").join(", ");
-        out
-          .text(head === "" ? "value: " : `${head}: `)
-          .hex(record.value, 0, record.value.length)
-          .line();
-      });
-      return { count: contents.records.length, incomplete: whyIncomplete(contents.end) };
-    case "arena":
-      contents.arena.pages.slice(0, limit).forEach((page) => {
-        out.line(`page ${page.index} at ${hexAddress(page.userAddress)}:`);
-        writePage(out, page.bytes);
-      });
-      return { count: contents.arena.pages.length, incomplete: arenaIncomplete(contents) };
-    case "unreadable":
-      return { count: 0, incomplete: contents.why.detail };
-  }
-}
-
-const LONG_FIELD = 16;
-const ONE_LINE = 24;
-
-function dumpEntriesText(out: Output, map: MapInfo, cursor: EntryCursor, limit: number): DumpResult {
-  using walk = cursor;
-  const broken = map.keySize > LONG_FIELD || map.valueSize > LONG_FIELD;
-  const oneLine = map.keySize + map.valueSize <= ONE_LINE && !broken && walk.cpuCount === 0;
-  const gap = broken ? "\n" : " ";
-  const meaning = idMeaning(map);
-  let count = 0;
-  while (walk.next()) {
-    if (count++ >= limit) continue;
-    out
-      .text(`key:${gap}`)
-      .hex(walk.keyBytes, walk.keyOffset, walk.keySize)
-      .text(oneLine ? "  " : "\n");
-    if (walk.valueMissing !== "") {
-      out.line(`value:${gap}<${walk.valueMissing}>`);
-      continue;
-    }
-    if (walk.cpuCount === 0) {
-      out.text(`value:${gap}`).hex(walk.valueBytes, walk.valueOffset, walk.valueSize);
-      out.line(meaning === undefined ? "" : `  ${meaning} ${readU32(walk.valueBytes, walk.valueOffset)}`);
-    }
-    for (let cpu = 0; cpu < walk.cpuCount; cpu++) {
-      const number = String(cpu).padStart(2, "0");
-      out.text(`value (CPU ${number}):${map.valueSize > LONG_FIELD ? "\n" : " "}`);
-      out.hex(walk.valueBytes, walk.valueOffset + cpu * walk.valueStride, walk.valueSize).line();
-    }
-  }
-  return { count, incomplete: whyIncomplete(walk.end) };
-}
-
-const BYTES_PER_LINE = 32;
-
-/** A page without its lines of zeros: an arena's pages are mostly empty. */
-function writePage(out: Output, bytes: Uint8Array): void {
-  for (let at = 0; at < bytes.length; at += BYTES_PER_LINE) {
-    const line = bytes.subarray(at, at + BYTES_PER_LINE);
-    if (line.every((byte) => byte === 0)) continue;
-    out
-      .text(`  +0x${at.toString(16).padStart(3, "0")}  `)
-      .hex(line, 0, line.length)
-      .line();
   }
 }

@@ -4,10 +4,11 @@ import { KtstrError } from "../errors.ts";
 import type { BpfState, MapInfo } from "../state.ts";
 import { BTF_KIND } from "../uapi/btf.ts";
 import { MapType } from "../uapi/names.ts";
+import type { TypeRef } from "./typed.ts";
 
 export interface Variable {
   readonly name: string;
-  readonly typeId: number;
+  readonly type: TypeRef;
   /** In the section, in bytes. */
   readonly offset: number;
   readonly bytes: Uint8Array;
@@ -40,7 +41,7 @@ function sectionVariables(btf: Btf, sectionId: number, bytes: Uint8Array): Varia
     if (btf.kind(typeId) !== BTF_KIND.VAR || offset + size > bytes.length) continue;
     variables.push({
       name: btf.typeName(typeId),
-      typeId: btf.referenced(typeId),
+      type: { btf, id: btf.referenced(typeId) },
       offset,
       bytes: bytes.subarray(offset, offset + size),
     });

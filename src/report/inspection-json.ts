@@ -1,9 +1,12 @@
 /** `inspect --json`: a schema of its own, versioned. Objects are under bpftool's keys. */
+
+import { declaration } from "../btf/declare.ts";
 import type { ContentRecord } from "../state.ts";
 import { linkJson, mapJson, progJson } from "./bpftool.ts";
 import { ownerJson } from "./dump.ts";
 import type { InspectedMap, Inspection } from "./inspection.ts";
 import type { Json } from "./json.ts";
+import { type MapTypes, plain } from "./typed.ts";
 
 /** Raised when a member goes or changes its meaning; new members come without. */
 const SCHEMA_VERSION = 1;
@@ -41,18 +44,32 @@ export function inspectionJson(inspection: Inspection): Json {
   };
 }
 
-function inspectedMapJson({ info, sample, variables }: InspectedMap): Json {
+function inspectedMapJson({ info, sample, types, variables }: InspectedMap): Json {
+  const typed = (type: MapTypes["key"], bytes: Uint8Array | undefined): Json =>
+    type === undefined || bytes === undefined ? undefined : plain(type, bytes);
   return {
     ...mapJson(info),
-    variables: variables?.map(({ name, offset, bytes }) => ({ name, offset, value: hexText(bytes) })),
+    variables: variables?.map(({ name, type, offset, bytes }) => ({
+      name,
+      type: declaration(type.btf, type.id, ""),
+      offset,
+      value: plain(type, bytes),
+    })),
     entries: sample.entries.map(({ key, values, missing }) => ({
       key: hexText(key),
       value: values.length === 1 ? hexText(values[0]) : undefined,
       values: values.length > 1 ? values.map(hexText) : undefined,
+      typed_key: typed(types?.key, key),
+      typed_value: values.length === 1 ? typed(types?.value, values[0]) : undefined,
+      typed_values:
+        values.length > 1 && types !== undefined
+          ? values.map((value) => plain(types.value, value))
+          : undefined,
       missing: missing === "" ? undefined : missing,
     })),
     records: sample.records.length === 0 ? undefined : sample.records.map(recordJson),
-    more: sample.more,
+    count: sample.count,
+    count_is_whole: sample.countIsWhole,
     problem: sample.problem === "" ? undefined : sample.problem,
   };
 }

@@ -40,6 +40,7 @@ export const MAP_TYPES = [
   "cgrp_storage",
   "arena",
   "insn_array",
+  "rhash",
 ] as const;
 
 export type MapTypeName = (typeof MAP_TYPES)[number];

@@ -45,7 +45,12 @@ export class SyntheticKernel {
     const mode: PagingMode = isX86 ? x86Paging(5) : arm64Paging(12, 48);
     const physicalBase = options.physicalBase ?? 0;
     const directBase = isX86 ? 0xff22_3344_8000_0000n : 0xffff_0000_0000_0000n;
-    const machine = new Synthetic({ mode, physicalBase, directBase, sizeBytes: options.sizeBytes ?? 8 << 20 });
+    const machine = new Synthetic({
+      mode,
+      physicalBase,
+      directBase,
+      sizeBytes: options.sizeBytes ?? 8 << 20,
+    });
     this.machine = machine;
     this.textPhysical = machine.allocate(KERNEL_BYTES, 0x20_0000);
     this.text = isX86 ? X86_IMAGE + 0x2a40_0000n : 0xffff_8000_1000_0000n;
@@ -78,7 +83,7 @@ export class SyntheticKernel {
     const { machine } = this;
     this.symbols.set("_text", { type: "T", address: this.text });
     this.symbols.set("_stext", { type: "T", address: this.text });
-    machine.writeU64(this.place("page_offset_base", 8), machine.directBase);
+    machine.writeU64(this.place("page_offset_base", 8), machine.direct(0));
     const uts = this.place("init_uts_ns", 512);
     ["Linux", "synthetic", this.release, "#1 SMP", this.#arch, "(none)"].forEach((field, index) => {
       machine.write(uts + 16 + 65 * index, new TextEncoder().encode(field));
@@ -91,11 +96,16 @@ export class SyntheticKernel {
     });
     for (const name of ["__cpu_possible_mask", "__cpu_online_mask"])
       machine.writeU64(this.place(name, CPUMASK_BYTES), (1n << BigInt(offsets.length)) - 1n);
-    this.#writeResources(options.ram ?? [[machine.physicalBase, machine.physicalBase + machine.bytes.length]]);
+    this.#writeResources(
+      options.ram ?? [[machine.physicalBase, machine.physicalBase + machine.bytes.length]],
+    );
     const types = kernelTypesBytes();
     const btf = this.place("__start_BTF", types.length);
     machine.write(btf, types);
-    this.symbols.set("__stop_BTF", { type: "D", address: this.addressOf("__start_BTF") + BigInt(types.length) });
+    this.symbols.set("__stop_BTF", {
+      type: "D",
+      address: this.addressOf("__start_BTF") + BigInt(types.length),
+    });
   }
 
   #writeResources(ram: readonly (readonly [number, number])[]): void {
@@ -127,7 +137,9 @@ export class SyntheticKernel {
     const offsets = this.place("kallsyms_offsets", 4 * count);
     const base = this.#form === "self-relative" ? 0 : this.place("kallsyms_relative_base", 8);
     this.symbols.set("_end", { type: "B", address: this.text + BigInt(KERNEL_BYTES) });
-    const sorted = [...this.symbols].sort(([, a], [, b]) => (a.address < b.address ? -1 : a.address > b.address ? 1 : 0));
+    const sorted = [...this.symbols].sort(([, a], [, b]) =>
+      a.address < b.address ? -1 : a.address > b.address ? 1 : 0,
+    );
     machine.writeU32(this.physicalOf("kallsyms_num_syms"), sorted.length);
     if (base !== 0) machine.writeU64(base, this.text);
     // Token `i` is the character `i`; "ker" and "bpf_" have tokens of their own, so that names are really compressed.
@@ -141,10 +153,16 @@ export class SyntheticKernel {
     }
     let nameAt = 0;
     for (const [position, [name, { type, address }]] of sorted.entries()) {
-      const text = `${type}${name}`.replace("_idr", "\u0003").replace("bpf_", "\u0002").replace("ker", "\u0001");
+      const text = `${type}${name}`
+        .replace("_idr", "\u0003")
+        .replace("bpf_", "\u0002")
+        .replace("ker", "\u0001");
       // Every third name in the form of two length bytes, which the kernel uses from 128 on.
       const isLong = position % 3 === 0;
-      machine.write(names + nameAt, isLong ? new Uint8Array([text.length | 0x80, 0]) : new Uint8Array([text.length]));
+      machine.write(
+        names + nameAt,
+        isLong ? new Uint8Array([text.length | 0x80, 0]) : new Uint8Array([text.length]),
+      );
       nameAt += isLong ? 2 : 1;
       machine.write(names + nameAt, Buffer.from(text, "latin1"));
       nameAt += text.length;
@@ -155,7 +173,8 @@ export class SyntheticKernel {
 
   #offsetOf(address: bigint, position: number): number {
     const low = (value: bigint): number => Number(BigInt.asUintN(32, value));
-    if (this.#form === "self-relative") return low(address - this.addressOf("kallsyms_offsets") - BigInt(4 * position));
+    if (this.#form === "self-relative")
+      return low(address - this.addressOf("kallsyms_offsets") - BigInt(4 * position));
     if (this.#form === "base-relative") return low(address - this.text);
     return address < 2n ** 31n ? low(address) : low(this.text - address - 1n);
   }
@@ -177,7 +196,11 @@ export class SyntheticKernel {
     } else {
       symbol("swapper_pg_dir", top);
       const unsigned = (value: bigint): string => `0x${BigInt.asUintN(64, value).toString(16)}`;
-      lines.push("NUMBER(VA_BITS)=48", "NUMBER(TCR_EL1_T1SZ)=0x10", `NUMBER(kimage_voffset)=${unsigned(offset)}`);
+      lines.push(
+        "NUMBER(VA_BITS)=48",
+        "NUMBER(TCR_EL1_T1SZ)=0x10",
+        `NUMBER(kimage_voffset)=${unsigned(offset)}`,
+      );
       lines.push(`NUMBER(PHYS_OFFSET)=${unsigned(BigInt(this.machine.physicalBase))}`);
     }
     lines.push("KERNELOFFSET=2a400000", "");

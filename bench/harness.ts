@@ -1,0 +1,80 @@
+/** What the benchmarks share: references in C, runs of whole commands, and tables of ratios. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+export function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
+}
+
+/** A command's standard output. Throws where it fails. */
+export function output(...command: readonly string[]): string {
+  const done = Bun.spawnSync([...command], { stderr: "inherit" });
+  if (!done.success) throw new Error(`${command.join(" ")}: exit ${done.exitCode}`);
+  return done.stdout.toString();
+}
+
+/** A folder that goes away with the benchmark. */
+export function scratchFolder(parent: string = tmpdir()): { readonly path: string } & Disposable {
+  const path = mkdtempSync(join(parent, "ktstr-bench-"));
+  return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true }) };
+}
+
+/** Compiles `bench/reference/NAME.c` with `cc -O2`; the path of the program. */
+export function compileReference(name: string, folder: string, ...libraries: readonly string[]): string {
+  const program = join(folder, name);
+  output("cc", "-O2", "-o", program, join(import.meta.dir, `reference/${name}.c`), ...libraries);
+  return program;
+}
+
+/** One run of a whole command, its output into a file. */
+export interface CommandRun {
+  readonly wallMs: number;
+  /** User and system time of the process. */
+  readonly cpuMs: number;
+  readonly peakBytes: number;
+}
+
+export async function runCommand(command: readonly string[], into: string): Promise<CommandRun> {
+  const start = performance.now();
+  const child = Bun.spawn([...command], { stdout: Bun.file(into), stderr: "inherit" });
+  const code = await child.exited;
+  const wallMs = performance.now() - start;
+  if (code !== 0) throw new Error(`${command.join(" ")}: exit ${code}`);
+  const usage = child.resourceUsage();
+  if (usage === undefined) throw new Error(`${command.join(" ")}: no resource usage`);
+  return { wallMs, cpuMs: Number(usage.cpuTime.total) / 1000, peakBytes: usage.maxRSS };
+}
+
+export interface Contender {
+  readonly name: string;
+  readonly command: readonly string[];
+  readonly into: string;
+}
+
+/** Runs all in turn, `rounds` times, and prints medians and each one's ratio to the first. */
+export async function compareCommands(contenders: readonly Contender[], rounds: number): Promise<void> {
+  const runs = contenders.map((): CommandRun[] => []);
+  for (let round = 0; round < rounds; round++) {
+    for (const [index, { command, into }] of contenders.entries()) {
+      runs[index]?.push(await runCommand(command, into));
+    }
+  }
+  const of = (index: number, figure: (run: CommandRun) => number): number =>
+    median((runs[index] ?? []).map(figure));
+  const [wall, cpu] = [of(0, (run) => run.wallMs), of(0, (run) => run.cpuMs)];
+  console.log(`${"".padEnd(28)}   wall ms  ratio    cpu ms  ratio  peak MiB`);
+  for (const [index, { name }] of contenders.entries()) {
+    const ms = of(index, (run) => run.wallMs);
+    const cpuMs = of(index, (run) => run.cpuMs);
+    const peak = of(index, (run) => run.peakBytes) / 2 ** 20;
+    const cells = [
+      ms.toFixed(1),
+      (ms / wall).toFixed(3),
+      cpuMs.toFixed(1),
+      (cpuMs / cpu).toFixed(3),
+      peak.toFixed(0),
+    ];
+    console.log(name.padEnd(28) + cells.map((cell, at) => cell.padStart(at % 2 === 0 ? 10 : 7)).join(""));
+  }
+}
