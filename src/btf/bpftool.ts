@@ -3,17 +3,19 @@
  *
  * Its habits are kept: a bit-field and an __int128 are strings of hexadecimal digits, an array of char is a string only
  * where it is printable ASCII that ends with a NUL, an anonymous member has the key "", a DATASEC is an object of one
- * array with an object for each variable, an enum's value is
- * signed, so that an unsigned one-byte enumerator above 127 is not found.
+ * array with an object for each variable, an enum's value is signed, so that an unsigned one-byte enumerator above 127
+ * is not found.
  *
  * Where bpftool writes what is not JSON, or not the value, this writes the value: floats are numbers (bpftool stops
  * there), integers with several encoding flags are decimal (it stops there), a `"` or `\` in a char is escaped, a `\` in
- * a string stays one (it becomes a line feed), void, an incomplete type and bytes that are not there are null.
+ * a string stays one (it becomes a line feed), void, an incomplete type and bytes that are not there are null. A bool
+ * that is neither 0 nor 1 is true; what bpftool makes of it is its compiler's choice (on arm64, 2 is false).
  */
 import { BTF_INT_BOOL, BTF_INT_CHAR, BTF_INT_SIGNED } from "../uapi/btf.ts";
 import type { Btf } from "./btf.ts";
 import { readFloat } from "./float.ts";
 import { bytesOfBits, readBits, readInteger } from "./integer.ts";
+import { quoteJson } from "./json.ts";
 import {
   type ArrayTypeShape,
   type EnumShape,
@@ -159,14 +161,4 @@ function plainText(bytes: Uint8Array, at: number, count: number): string | undef
     text += String.fromCharCode(byte);
   }
   return undefined;
-}
-
-/** Control characters above ASCII's, and what turns a line around: a terminal may obey them. */
-const UNSAFE = /[\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
-
-function quoteJson(name: string): string {
-  const quoted = JSON.stringify(name);
-  UNSAFE.lastIndex = 0;
-  if (!UNSAFE.test(quoted)) return quoted;
-  return quoted.replace(UNSAFE, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }

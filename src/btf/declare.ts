@@ -3,29 +3,42 @@ import { FormatError } from "../errors.ts";
 import { BTF_KIND, BTF_MAX_RESOLVE_DEPTH } from "../uapi/btf.ts";
 import { type Btf, isModifier } from "./btf.ts";
 
-/**
- * A declaration of `name` ("" for the type alone): `int (*handlers[4])(struct sk_buff *skb)`. Structs, unions and enums
- * are their keyword and name; `anonymous` writes the ones that have none, "struct { ... }" unless told.
- */
-export function declaration(
-  btf: Btf,
-  typeId: number,
-  name: string,
-  anonymous: (id: number, keyword: string) => string = (_, keyword) => `${keyword} { ... }`,
-): string {
-  return declare({ btf, anonymous }, typeId, name, 0);
+/** How a writer of declarations differs from the one for people. */
+export interface Dialect {
+  /** The type specifier of a type without pointers, arrays, functions and modifiers around it. */
+  readonly base: (id: number) => string;
+  /** Parameter names. */
+  readonly identifier: (name: string) => string;
+  /** The dimension of a flexible array. */
+  readonly emptyArray: string;
 }
 
-interface Context {
-  readonly btf: Btf;
-  readonly anonymous: (id: number, keyword: string) => string;
+/**
+ * A declaration of `name` ("" for the type alone): `int (*handlers[4])(struct sk_buff *skb)`. Structs, unions and enums
+ * are their keyword and name, "struct { ... }" where they have none. Throws `FormatError` where the type does not end.
+ */
+export function declaration(btf: Btf, typeId: number, name: string, dialect?: Dialect): string {
+  const people = {
+    base: (id: number) => baseName(btf, id),
+    identifier: (text: string) => text,
+    emptyArray: "[]",
+  };
+  return declare({ btf, steps: MAX_STEPS, ...(dialect ?? people) }, typeId, name, 0);
 }
+
+interface Context extends Dialect {
+  readonly btf: Btf;
+  /** Steps that are left: functions whose parameters are functions may double with each. */
+  steps: number;
+}
+
+const MAX_STEPS = 10_000;
 
 /** C's declarators grow from the name outwards: `inner` is what is written so far. */
 function declare(context: Context, id: number, inner: string, depth: number): string {
   const { btf } = context;
-  if (depth > BTF_MAX_RESOLVE_DEPTH)
-    throw new FormatError("BTF", 0, `type ${id}: pointers, arrays and modifiers nest too deep to write in C`);
+  if (depth > BTF_MAX_RESOLVE_DEPTH || --context.steps < 0)
+    throw new FormatError("BTF", 0, `type ${id}: it nests too deep to write in C`);
   const outwards = (target: number, text: string): string => declare(context, target, text, depth + 1);
   const kind = btf.kind(id);
   switch (kind) {
@@ -35,7 +48,7 @@ function declare(context: Context, id: number, inner: string, depth: number): st
     }
     case BTF_KIND.ARRAY: {
       const { elementTypeId, count } = btf.array(id);
-      return outwards(elementTypeId, `${inner}[${count === 0 ? "" : count}]`);
+      return outwards(elementTypeId, `${inner}${count === 0 ? context.emptyArray : `[${count}]`}`);
     }
     case BTF_KIND.FUNC_PROTO:
       return outwards(btf.referenced(id), `${inner}(${parameters(context, id, depth)})`);
@@ -46,7 +59,7 @@ function declare(context: Context, id: number, inner: string, depth: number): st
     case BTF_KIND.TYPE_TAG:
       return outwards(btf.referenced(id), inner);
     default: {
-      const base = baseName(context, id, kind);
+      const base = context.base(id);
       return inner === "" ? base : `${base} ${inner}`;
     }
   }
@@ -80,19 +93,21 @@ function qualified(context: Context, id: number, inner: string, depth: number): 
 function parameters(context: Context, id: number, depth: number): string {
   const params: string[] = [];
   for (const { name, typeId } of context.btf.params(id))
-    params.push(typeId === 0 && name === "" ? "..." : declare(context, typeId, name, depth + 1));
+    params.push(
+      typeId === 0 && name === "" ? "..." : declare(context, typeId, context.identifier(name), depth + 1),
+    );
   return params.length === 0 ? "void" : params.join(", ");
 }
 
-function baseName({ btf, anonymous }: Context, id: number, kind: number): string {
-  const keyword = keywordOf(btf, id, kind);
+function baseName(btf: Btf, id: number): string {
+  const keyword = keywordOf(btf, id);
   const name = btf.typeName(id);
   if (keyword === "") return name === "" ? "void" : name;
-  return name === "" ? anonymous(id, keyword) : `${keyword} ${name}`;
+  return name === "" ? `${keyword} { ... }` : `${keyword} ${name}`;
 }
 
-function keywordOf(btf: Btf, id: number, kind: number): string {
-  switch (kind) {
+function keywordOf(btf: Btf, id: number): string {
+  switch (btf.kind(id)) {
     case BTF_KIND.STRUCT:
       return "struct";
     case BTF_KIND.UNION:

@@ -45,10 +45,14 @@ export function hashName(strings: Uint8Array, offset: number): number {
   return hash ^ (hash >>> 15);
 }
 
-/** Whether the NUL-terminated string at `offset` is `name`. */
+/**
+ * Whether the NUL-terminated string at `offset` is `name`. Its end is looked at first: where many names are tails of one
+ * long string, all but one differ there.
+ */
 export function nameEquals(strings: Uint8Array, offset: number, name: Uint8Array): boolean {
+  if (strings[offset + name.length] !== 0) return false;
   for (let at = 0; at < name.length; at++) {
     if (strings[offset + at] !== name[at]) return false;
   }
-  return strings[offset + name.length] === 0;
+  return true;
 }

@@ -5,7 +5,7 @@ import type { Btf } from "./btf.ts";
 /** Structs and arrays in each other; the kernel accepts 32 (kernel/bpf/btf.c, MAX_RESOLVE_DEPTH). */
 const MAX_DEPTH = 64;
 /** Parts that a value of no bytes may still have, and how many more each of its bytes allows: unions repeat them. */
-const PARTS_BASE = 100_000;
+const PARTS_BASE = 10_000;
 const PARTS_PER_BYTE = 64;
 
 /** One rendering. A type that was made to be hostile ends it with a `FormatError`. */

@@ -31,7 +31,7 @@ const inspect: Command = command({
     const inspection = buildInspection(source.state, limit);
     const { out, options } = context;
     if (options.json) out.line(stringify(inspectionJson(inspection), indentOf(context)));
-    else writeInspection(out, inspection, coloured() ? COLOURED : PLAIN);
+    else writeInspection(out, inspection, coloured() ? COLOURED : PLAIN, process.stdout.columns ?? 120);
     return 0;
   },
 });

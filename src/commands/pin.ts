@@ -28,7 +28,8 @@ const pin: Command = command({
     const others = alsoNamed.length === 0 ? "" : `; also named so: ${alsoNamed.join(", ")}`;
     context.warn(`holding map ${info.id} (${printable(info.name)})${others}`);
     const [program, ...args] = context.tail ?? [];
-    return program === undefined ? untilSignal() : run(program, args);
+    // Awaited here: `using` lets the map go as soon as this function returns.
+    return await (program === undefined ? untilSignal() : run(program, args));
   },
 });
 

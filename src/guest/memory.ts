@@ -27,23 +27,14 @@
 import { type FaultReason, faultSentence, GuestFault } from "./fault.ts";
 import { NOT_CANONICAL, type PageTables, TABLE_OUTSIDE } from "./mmu.ts";
 import { NO_WINDOW, type PhysicalMemory, type Window } from "./physical.ts";
-import { fromBigInt, type Pointer, toBigInt } from "./pointer.ts";
-
-/** Kernel addresses that lead to physical ones by one subtraction; lies in one window and in one `hi` word. */
-interface LinearRun {
-  readonly hi: number;
-  readonly lo: number;
-  readonly bytes: Uint8Array;
-  readonly view: DataView;
-  readonly physical: number;
-}
+import type { Pointer } from "./pointer.ts";
+import { LinearRuns } from "./runs.ts";
 
 const EMPTY_BYTES = new Uint8Array(0);
 const EMPTY_VIEW = new DataView(EMPTY_BYTES.buffer);
 const TLB_SLOTS = 4096;
 const TWO_32 = 2 ** 32;
 const SIGN = 0x8000_0000 | 0;
-const SPACE_END = 1n << 64n;
 
 /** The longest range that `locate` answers; a longer one is read in parts. */
 export const LOCATE_MAX_BYTES: number = 64 * 2 ** 20;
@@ -62,7 +53,7 @@ export class GuestMemory {
   #runLength = 0;
   #runBytes: Uint8Array = EMPTY_BYTES;
   #runView: DataView = EMPTY_VIEW;
-  readonly #runs: LinearRun[] = [];
+  readonly #runs: LinearRuns = new LinearRuns();
 
   readonly #pageBytes: number;
   readonly #pageShift: number;
@@ -97,21 +88,7 @@ export class GuestMemory {
    * direct map, the kernel's image). Where the image has no bytes, the page tables are asked as before.
    */
   addLinear(base: Pointer, physical: number, length: number): void {
-    const start = toBigInt(base.hi, base.lo);
-    for (const window of this.physical.windows) {
-      let from = Math.max(window.physical, physical);
-      const end = Math.min(window.physical + window.bytes.length, physical + length);
-      while (from < end) {
-        const address = start + BigInt(from - physical);
-        const { hi, lo } = fromBigInt(address);
-        const size = Math.min(end - from, TWO_32 - (lo >>> 0));
-        if (address + BigInt(size) > SPACE_END) return;
-        const bytes = window.bytes.subarray(from - window.physical, from - window.physical + size);
-        const view = new DataView(bytes.buffer, bytes.byteOffset, size);
-        this.#runs.push({ hi, lo, bytes, view, physical: from });
-        from += size;
-      }
-    }
+    this.#runs.add(this.physical, base, physical, length);
   }
 
   /**
@@ -177,15 +154,14 @@ export class GuestMemory {
     if (!(length >= 0 && length <= LOCATE_MAX_BYTES)) return this.#fail("too-long", hi, lo, "");
     if (!(high >= 0 && high < TWO_32) || (hi === -1 && (lo >>> 0) + length > TWO_32))
       return this.#fail("wraps", hi, lo, "");
-    for (const run of this.#runs) {
-      const at = (lo - run.lo) | 0;
-      if (hi !== run.hi || at < 0 || at > run.bytes.length - length) continue;
+    const run = this.#runs.at(hi, lo);
+    if (run !== undefined && ((lo - run.lo) | 0) <= run.bytes.length - length) {
       this.#runHi = run.hi;
       this.#runLo = run.lo;
       this.#runLength = run.bytes.length;
       this.bytes = this.#runBytes = run.bytes;
       this.view = this.#runView = run.view;
-      return at;
+      return (lo - run.lo) | 0;
     }
     return this.#gather(hi, lo, length);
   }
@@ -232,13 +208,12 @@ export class GuestMemory {
 
   /** Finds the bytes at an address and how many of them follow one another. */
   #resolve(hi: number, lo: number): boolean {
-    for (const run of this.#runs) {
-      const at = (lo - run.lo) | 0;
-      if (hi !== run.hi || at < 0 || at >= run.bytes.length) continue;
+    const run = this.#runs.at(hi, lo);
+    if (run !== undefined) {
       this.#pieceBytes = run.bytes;
       this.#pieceView = run.view;
-      this.#pieceAt = at;
-      this.#pieceLength = run.bytes.length - at;
+      this.#pieceAt = (lo - run.lo) | 0;
+      this.#pieceLength = run.bytes.length - this.#pieceAt;
       return true;
     }
     const physical = this.tables.translate(hi, lo);
@@ -369,10 +344,8 @@ export class GuestMemory {
 
   /** The physical address behind a kernel virtual one; the image need not hold it. */
   physicalOf(hi: number, lo: number, path: string): number {
-    for (const run of this.#runs) {
-      const at = (lo - run.lo) | 0;
-      if ((hi | 0) === run.hi && at >= 0 && at < run.bytes.length) return run.physical + at;
-    }
+    const run = this.#runs.at(hi | 0, lo | 0);
+    if (run !== undefined) return run.physical + ((lo - run.lo) | 0);
     const physical = this.tables.translate(hi | 0, lo | 0);
     if (physical >= 0) return physical;
     this.#failTranslation(physical, hi, lo);

@@ -40,6 +40,7 @@ export class SymbolTable {
 
   /** The link address; of several with one name the lowest. */
   address(name: string): Pointer | undefined {
+    if (name === "") return undefined;
     const bytes = Buffer.from(name, "latin1");
     const hash = hashBytes(bytes, 0, bytes.length);
     let lowest: Pointer | undefined;

@@ -47,7 +47,7 @@ function cannot(why: string): MapContents {
 
 /** Queues and stacks show the element that a pop would take (kernel/bpf/queue_stack_maps.c, peek); no more. */
 function peek(sys: Sys, fd: Fd, map: MapInfo): MapContents {
-  const next = lookupElement(sys, fd, map, undefined, () => 0);
+  const next = lookupElement(sys, fd, map, new Uint8Array(), () => 0);
   if (!next.ok) {
     if (next.why.reason === "not-present") return { kind: "records", records: [], end: WHOLE };
     return { kind: "unreadable", why: next.why };

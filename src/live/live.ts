@@ -20,7 +20,7 @@ import {
   type Read,
   unreadable,
 } from "../state.ts";
-import { isHashMap, isPerCpuHashMap, MapType } from "../uapi/names.ts";
+import { isHashMap, isPerCpuHashMap, isPerCpuMap, MapType } from "../uapi/names.ts";
 import { readArena } from "./arena.ts";
 import { BtfCache, collectBtfs } from "./btfs.ts";
 import { readContents } from "./contents.ts";
@@ -122,10 +122,12 @@ export class LiveState implements BpfState {
   }
 
   readValue(map: MapInfo, offset: number, length: number): Read<Uint8Array> {
+    this.#alive();
     if (map.type !== MapType.array && map.type !== MapType.struct_ops) {
       return unreadable("wrong-type", "only arrays and struct_ops maps have one value");
     }
-    if (offset < 0 || length < 0 || offset + length > map.valueSize) {
+    const whole = Number.isInteger(offset) && Number.isInteger(length);
+    if (!whole || offset < 0 || length < 0 || offset + length > map.valueSize) {
       return unreadable("out-of-range", `bytes ${offset}..${offset + length} of a value of ${map.valueSize}`);
     }
     const value = this.#lookupBytes(map, u32Key(0));
@@ -133,17 +135,20 @@ export class LiveState implements BpfState {
   }
 
   readArray(map: MapInfo, key: number): Read<Uint8Array> {
+    this.#alive();
     if (map.type !== MapType.array) return unreadable("wrong-type", "not an array");
     const range = checkIndex(map, key);
     return range ?? this.#lookupBytes(map, u32Key(key));
   }
 
   hashEntries(map: MapInfo): Read<EntryCursor> {
+    this.#alive();
     if (!isHashMap(map.type)) return unreadable("wrong-type", "not a hash");
     return this.#walk(map);
   }
 
   percpuArray(map: MapInfo, key: number): Read<readonly CpuValue[]> {
+    this.#alive();
     if (map.type !== MapType.percpu_array) return unreadable("wrong-type", "not a per-CPU array");
     const range = checkIndex(map, key);
     if (range !== undefined) return range;
@@ -152,17 +157,20 @@ export class LiveState implements BpfState {
   }
 
   percpuHashEntries(map: MapInfo): Read<EntryCursor> {
+    this.#alive();
     if (!isPerCpuHashMap(map.type)) return unreadable("wrong-type", "not a per-CPU hash");
     return this.#walk(map);
   }
 
   arenaPages(map: MapInfo): Read<ArenaPages> {
+    this.#alive();
     if (map.type !== MapType.arena) return unreadable("wrong-type", "not an arena");
     const held = this.#held(map);
     return held.ok ? readArena(this.#sys, held.value, map, () => this.#btfs.vmlinux()) : held;
   }
 
   contents(map: MapInfo): MapContents {
+    this.#alive();
     if (map.type === MapType.arena) {
       const pages = this.arenaPages(map);
       return pages.ok ? { kind: "arena", arena: pages.value } : { kind: "unreadable", why: pages.why };
@@ -173,15 +181,17 @@ export class LiveState implements BpfState {
   }
 
   lookup(map: MapInfo, key: Uint8Array): Read<Uint8Array | readonly CpuValue[]> {
+    this.#alive();
     if (key.length !== map.keySize) {
       return unreadable("out-of-range", `a key of ${key.length} bytes; this map's keys have ${map.keySize}`);
     }
     const bytes = this.#lookupBytes(map, key);
-    if (!bytes.ok || bytes.value.length === map.valueSize) return bytes;
+    if (!bytes.ok || !isPerCpuMap(map.type)) return bytes;
     return found(sliceCpus(bytes.value, map, this.#possible()));
   }
 
   programBtf(map: MapInfo): Read<Btf> {
+    this.#alive();
     if (map.btfId === 0) return unreadable("not-present", "the map was made without BTF");
     return this.btf(map.btfId);
   }
@@ -197,6 +207,7 @@ export class LiveState implements BpfState {
   }
 
   activeScheduler(): ActiveScheduler | undefined {
+    this.#alive();
     const read = (name: string): string => {
       const bytes = this.#sys.readFile(`/sys/kernel/sched_ext/${name}`);
       return bytes === undefined ? "" : new TextDecoder().decode(bytes).trim();
@@ -250,7 +261,6 @@ export class LiveState implements BpfState {
   }
 
   #held(map: MapInfo): Read<Fd> {
-    this.#alive();
     const held = this.#heldMaps.get(map.id);
     return held === undefined
       ? unreadable("unsupported", `map ${map.id} is not held open (see the option \`keep\`)`)

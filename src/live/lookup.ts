@@ -2,7 +2,7 @@
 import type { Fd } from "../ffi.ts";
 import { type CpuValue, found, type MapInfo, type Read, unreadable } from "../state.ts";
 import { ELEMENT_ATTR } from "../uapi/bpf.ts";
-import { ENOENT, ENOTSUPP, EOPNOTSUPP, EPERM, errnoName, strerror } from "../uapi/errno.ts";
+import { EACCES, ENOENT, EPERM, errnoName, strerror } from "../uapi/errno.ts";
 import { isPerCpuMap } from "../uapi/names.ts";
 import { Attr } from "./attr.ts";
 import { pinned } from "./objects.ts";
@@ -11,19 +11,19 @@ import { valueShape } from "./walk.ts";
 
 /**
  * The value's bytes: `value_size` of them, and for per-CPU types every possible CPU's at the rounded stride.
- * `key` undefined is NULL, with which queues and stacks show the element that would come next.
+ * A key without bytes is NULL, with which queues and stacks show the element that would come next.
  */
 export function lookupElement(
   sys: Sys,
   fd: Fd,
   map: MapInfo,
-  key: Uint8Array | undefined,
+  key: Uint8Array,
   cpuCount: () => number,
 ): Read<Uint8Array> {
   const shape = valueShape(map, isPerCpuMap(map.type) ? cpuCount() : 0);
   const value = pinned(shape.total);
   const attr = new Attr(ELEMENT_ATTR, { map_fd: fd.number }).point("value", value);
-  if (key !== undefined) {
+  if (key.length > 0) {
     const keyBytes = pinned(key.length);
     keyBytes.set(key);
     attr.point("key", keyBytes);
@@ -36,9 +36,8 @@ export function lookupElement(
 function failed(errno: number): Read<never> {
   const detail = `BPF_MAP_LOOKUP_ELEM: ${errnoName(errno)}: ${strerror(errno)}`;
   if (errno === ENOENT) return unreadable("not-present", detail);
-  if (errno === EPERM) return unreadable("not-permitted", detail);
-  if (errno === ENOTSUPP || errno === EOPNOTSUPP) return unreadable("unsupported", detail);
-  return unreadable("lost-race", detail);
+  if (errno === EPERM || errno === EACCES) return unreadable("not-permitted", detail);
+  return unreadable("unsupported", detail);
 }
 
 /** A per-CPU look-up's bytes, cut into each CPU's `value_size` at the rounded stride. */

@@ -20,19 +20,18 @@ export interface PinnedMap extends Disposable {
 export class NoSuchMapError extends KtstrError {
   readonly seen: readonly MapInfo[];
 
-  constructor(name: string, seen: readonly MapInfo[]) {
+  constructor(name: string, seen: readonly MapInfo[], unseen: readonly string[]) {
     const names = [...new Set(seen.map((map) => printable(map.name)))].filter((text) => text !== "");
     const listed = names.length === 0 ? "" : `: ${names.join(", ")}`;
+    const count = `${seen.length} map${seen.length === 1 ? " was" : "s were"} seen`;
+    const others = unseen.length === 0 ? "" : `; not seen: ${unseen.join("; ")}`;
     const usable = BPF_OBJ_NAME_LEN - 1;
-    super(
-      `no map is named ${JSON.stringify(name)}; ${seen.length} map${seen.length === 1 ? " was" : "s were"} seen${listed}`,
-      {
-        hint:
-          "the usual causes: its program is not loaded yet; " +
-          `the name is longer than the ${usable} usable characters of BPF_OBJ_NAME_LEN, where libbpf cuts the ` +
-          "object's prefix short; or it was freed already",
-      },
-    );
+    super(`no map is named ${JSON.stringify(name)}; ${count}${listed}${others}`, {
+      hint:
+        "the usual causes: its program is not loaded yet; " +
+        `the name is longer than the ${usable} usable characters of BPF_OBJ_NAME_LEN, where libbpf cuts the ` +
+        "object's prefix short; or it was freed already",
+    });
     this.seen = seen;
   }
 }
@@ -53,24 +52,34 @@ export class MapFreedError extends KtstrError {
 export function pinByName(name: string, sys: Sys = realSys): PinnedMap {
   const wanted = Buffer.from(name);
   const seen: MapInfo[] = [];
-  forEachObject(
-    sys,
-    MAPS,
-    () => {},
-    (id, fd) => {
-      using owned = fd;
-      seen.push(readMapInfo(sys, owned, `map ${id}`));
-    },
-  );
-  const [first, ...others] = seen.filter((map) => wanted.equals(map.name));
-  if (first === undefined) throw new NoSuchMapError(name, seen);
+  const unseen: string[] = [];
+  const warn = (sentence: string): void => void unseen.push(sentence);
+  forEachObject(sys, MAPS, warn, (id, fd) => {
+    using owned = fd;
+    seen.push(readMapInfo(sys, owned, `map ${id}`));
+  });
+  // Maps without a name are many, and none of them is meant by "".
+  const [first, ...others] = seen.filter((map) => wanted.length > 0 && wanted.equals(map.name));
+  if (first === undefined) throw new NoSuchMapError(name, seen, unseen);
   const fd = openId(sys, MAPS, first.id);
   if (fd === -ENOENT) throw new MapFreedError(name, first.id);
   if (typeof fd === "number") throw bpfError(MAPS.fdById, `map ${first.id}`, fd);
   return {
-    info: first,
+    info: checkName(sys, fd, name, first.id),
     fd,
     alsoNamed: others.map((map) => map.id),
     [Symbol.dispose]: () => fd[Symbol.dispose](),
   };
+}
+
+/** Ids come again once they have all been used: what is held must still be the map that was found. */
+function checkName(sys: Sys, fd: Fd, name: string, id: number): MapInfo {
+  try {
+    const info = readMapInfo(sys, fd, `map ${id}`);
+    if (Buffer.from(name).equals(info.name)) return info;
+    throw new MapFreedError(name, id);
+  } catch (error) {
+    fd[Symbol.dispose]();
+    throw error;
+  }
 }

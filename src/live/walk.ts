@@ -147,6 +147,7 @@ class BatchCursor implements EntryCursor {
     for (;;) {
       const [from, to] = this.#positions;
       this.#attr
+        .set("map_fd", this.#fd.number) // throws once it is closed: the number may be another map's by then
         .point("in_batch", this.#visited === 0 && this.#count === 0 ? undefined : from)
         .point("out_batch", to)
         .set("count", this.#capacity);
@@ -199,10 +200,17 @@ class BatchCursor implements EntryCursor {
   }
 }
 
-/** Types whose every key exists, with or without something in it: a failed look-up is news, not a race. */
-function keysAreFixed(type: number): boolean {
-  return !isHashMap(type) && !isPerCpuHashMap(type) && type !== MapType.lpm_trie;
-}
+/** Types whose keys come and go: one that is not found was deleted just now. Elsewhere every key exists. */
+const HAVE_NO_FIXED_KEYS: readonly number[] = [
+  MapType.hash,
+  MapType.lru_hash,
+  MapType.percpu_hash,
+  MapType.lru_percpu_hash,
+  MapType.lpm_trie,
+  MapType.devmap_hash,
+  MapType.sockhash,
+  MapType.rhash,
+];
 
 /** Types whose holes are not shown: nobody wants 10,000 lines of "no such program". */
 function holesAreSilent(type: number): boolean {
@@ -223,6 +231,7 @@ class KeyCursor implements EntryCursor {
   valueMissing = "";
 
   readonly #sys: Sys;
+  readonly #fd: Fd;
   readonly #map: MapInfo;
   /** Two keys and the calls for both directions, set up once: a step allocates nothing. */
   readonly #steps: readonly [Step, Step];
@@ -234,6 +243,7 @@ class KeyCursor implements EntryCursor {
 
   constructor(sys: Sys, fd: Fd, map: MapInfo, shape: ValueShape) {
     this.#sys = sys;
+    this.#fd = fd;
     this.#map = map;
     this.keySize = map.keySize;
     this.valueSize = map.valueSize;
@@ -268,6 +278,8 @@ class KeyCursor implements EntryCursor {
         );
       }
       const step = this.#steps[this.#turn];
+      // Throws once it is closed: the number may be another map's by then, with longer values.
+      step.next.set("map_fd", this.#fd.number);
       const result = this.#sys.bpf("BPF_MAP_GET_NEXT_KEY", step.next);
       if (result === -ENOENT) return this.#stop("");
       if (result < 0) return this.#stop(`BPF_MAP_GET_NEXT_KEY: ${errnoName(-result)}: ${strerror(-result)}`);
@@ -290,7 +302,7 @@ class KeyCursor implements EntryCursor {
     if (result >= 0) return true;
     if (result === -ENOENT) {
       if (holesAreSilent(this.#map.type)) return false;
-      if (!keysAreFixed(this.#map.type)) {
+      if (HAVE_NO_FIXED_KEYS.includes(this.#map.type)) {
         this.#skipped.set("lost-race", (this.#skipped.get("lost-race") ?? 0) + 1);
         return false;
       }

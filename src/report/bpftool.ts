@@ -61,6 +61,8 @@ export function progJson(prog: ProgInfo, kernel: KernelInfo): JsonObject {
     recursion_misses: stats !== undefined && stats.misses > 0n ? stats.misses : undefined,
     loaded_at: prog.loadTimeNs === 0n ? undefined : loadedAt(prog, kernel),
     uid: prog.loadTimeNs === 0n ? undefined : prog.createdByUid,
+    // A program whose offload device is gone: its attributes cannot be read, so that it is not listed here.
+    orphaned: false,
     bytes_xlated: prog.translatedBytes,
     jited: prog.jited,
     bytes_jited: prog.jited ? prog.jitedBytes : undefined,

@@ -68,7 +68,8 @@ function inspectedMapJson({ info, sample, types, variables }: InspectedMap): Jso
       missing: missing === "" ? undefined : missing,
     })),
     records: sample.records.length === 0 ? undefined : sample.records.map(recordJson),
-    more: sample.more,
+    count: sample.count,
+    count_is_whole: sample.countIsWhole,
     problem: sample.problem === "" ? undefined : sample.problem,
   };
 }

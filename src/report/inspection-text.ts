@@ -1,11 +1,11 @@
 /** `inspect` for people: what is wrong first, then what costs, then what is held. */
 import { nsPerCall } from "../derive.ts";
-import type { ActiveScheduler, KernelInfo, MapInfo, ProgInfo } from "../state.ts";
+import type { ActiveScheduler, KernelInfo, LinkInfo, MapInfo, ProgInfo } from "../state.ts";
 import { escapeText, printable } from "../text.ts";
-import { MAP_TYPES, PROG_TYPES } from "../uapi/names.ts";
+import { LINK_TYPES, MAP_TYPES, PROG_TYPES } from "../uapi/names.ts";
 import { bytesText, recordText } from "./dump-text.ts";
 import type { Variable } from "./globals.ts";
-import type { InspectedMap, Inspection, Sample } from "./inspection.ts";
+import { hasFill, type InspectedMap, type Inspection, type Sample } from "./inspection.ts";
 import type { Output } from "./output.ts";
 import { typeText } from "./text.ts";
 import { type MapTypes, text } from "./typed.ts";
@@ -17,25 +17,42 @@ export interface Style {
   readonly alarm: (text: string) => string;
 }
 
-export function writeInspection(out: Output, inspection: Inspection, style: Style): void {
+/** `width`: columns of the terminal; bars are drawn where there is room. */
+export function writeInspection(out: Output, inspection: Inspection, style: Style, width: number): void {
   const { kernel, scheduler, progs, maps, links, limit, warnings } = inspection;
   writeKernel(out, kernel, style);
   writeScheduler(out, scheduler, maps, style);
-  for (const warning of warnings) out.line(`${style.alarm("warning")} ${escapeText(warning)}`);
-  writePrograms(out, progs, kernel, style);
-  out.line();
-  out.line(style.heading(`Links (${links.length})`));
-  const memory = maps.reduce((sum, { info }) => sum + (info.memlockBytes ?? 0), 0);
-  out.line();
-  out.line(`${style.heading(`Maps (${maps.length})`)}  ${sizeText(memory)}, up to ${limit} entries of each`);
-  for (const map of maps) writeMap(out, map, style);
+  for (const warning of warnings) out.line(`${style.alarm("warning")}  ${escapeText(warning)}`);
+  writePrograms(out, progs, kernel, style, width);
+  writeLinks(out, links, progs, style);
+  writeMaps(out, maps, limit, style);
+}
+
+function writeLinks(out: Output, links: readonly LinkInfo[], progs: readonly ProgInfo[], style: Style): void {
+  if (links.length === 0) return;
+  out.line(`\n${style.heading(`Links (${links.length})`)}`);
+  const names = new Map(progs.map((prog) => [prog.id, printable(prog.fullName)]));
+  for (const link of links) {
+    const prog = link.progId === 0 ? "" : `  prog ${link.progId} ${names.get(link.progId) ?? ""}`;
+    const map = typeof link.details["map_id"] === "number" ? `  map ${link.details["map_id"]}` : "";
+    out.line(`${String(link.id).padStart(6)}  ${typeText(LINK_TYPES, link.type)}${prog}${map}`);
+  }
+}
+
+function writeMaps(out: Output, maps: readonly InspectedMap[], limit: number, style: Style): void {
+  const cost = ({ info }: InspectedMap): number => info.memlockBytes ?? 0;
+  const total = maps.reduce((sum, map) => sum + cost(map), 0);
+  const sorted = [...maps].sort((a, b) => cost(b) - cost(a) || a.info.id - b.info.id);
+  const about = `${sizeText(total)}, the largest first, up to ${limit} entries of each`;
+  out.line(`\n${style.heading(`Maps (${maps.length})`)}  ${style.dim(about)}`);
+  for (const map of sorted) writeMap(out, map, style);
 }
 
 function writeKernel(out: Output, kernel: KernelInfo, style: Style): void {
   const cpus = `${kernel.onlineCpus} of ${kernel.possibleCpus} CPUs online`;
   const version = kernel.version === "" ? "" : `  ${escapeText(kernel.version)}`;
   out.line(
-    `${style.heading("Kernel")}  ${escapeText(kernel.release)} ${kernel.machine}  ${cpus}${style.dim(version)}`,
+    `${style.heading("Kernel")}     ${escapeText(kernel.release)} ${kernel.machine}, ${cpus}${style.dim(version)}`,
   );
 }
 
@@ -60,8 +77,16 @@ function writeScheduler(
 }
 
 const BAR_WIDTH = 20;
+/** Columns below which there is no bar. */
+const WIDE = 110;
 
-function writePrograms(out: Output, progs: readonly ProgInfo[], kernel: KernelInfo, style: Style): void {
+function writePrograms(
+  out: Output,
+  progs: readonly ProgInfo[],
+  kernel: KernelInfo,
+  style: Style,
+  width: number,
+): void {
   out.line();
   const off =
     kernel.statsEnabled === false ? "  (statistics are off: --stats SECONDS counts for a while)" : "";
@@ -70,37 +95,52 @@ function writePrograms(out: Output, progs: readonly ProgInfo[], kernel: KernelIn
   const total = progs.reduce((sum, prog) => sum + cost(prog), 0);
   const rows = [...progs].sort((a, b) => cost(b) - cost(a) || a.id - b.id);
   const names = rows.map((prog) => printable(prog.fullName));
-  const width = Math.min(Math.max(0, ...names.map((name) => name.length)), 32);
+  const nameWidth = Math.min(Math.max(0, ...names.map((name) => name.length)), 32);
   rows.forEach((prog, index) => {
-    const head = `${String(prog.id).padStart(6)}  ${(names[index] ?? "").padEnd(width)}  ${typeText(PROG_TYPES, prog.type).padEnd(16)}`;
-    out.line(`${head}${progCost(prog, cost(prog), total)}`.trimEnd());
+    const head = `${String(prog.id).padStart(6)}  ${(names[index] ?? "").padEnd(nameWidth)}  ${typeText(PROG_TYPES, prog.type).padEnd(16)}`;
+    out.line(`${head}${progCost(prog, cost(prog), total, width >= WIDE)}`.trimEnd());
   });
 }
 
-function progCost(prog: ProgInfo, cost: number, total: number): string {
+function progCost(prog: ProgInfo, cost: number, total: number, withBar: boolean): string {
   if (!prog.stats.ok) return `  stats: ${prog.stats.why.detail}`;
   const { value } = prog.stats;
   if (value.count === 0n && value.misses === 0n) return "";
   const share = total === 0 ? 0 : cost / total;
-  const bar = "#".repeat(Math.round(share * BAR_WIDTH)).padEnd(BAR_WIDTH);
+  const bar = withBar ? ` ${"#".repeat(Math.round(share * BAR_WIDTH)).padEnd(BAR_WIDTH)}` : "";
   const misses = value.misses === 0n ? "" : `  ${countText(value.misses)} misses`;
-  return `  ${bar} ${(share * 100).toFixed(1).padStart(5)}%  ${countText(value.count)} calls, ${timeText(nsPerCall(value))} each${misses}`;
+  return ` ${bar} ${(share * 100).toFixed(1).padStart(5)}%  ${countText(value.count)} calls, ${timeText(nsPerCall(value))} each${misses}`;
 }
 
 function writeMap(out: Output, { info, sample, types, variables }: InspectedMap, style: Style): void {
   const name = info.name.length === 0 ? style.dim("(no name)") : printable(info.name);
   const memory = info.memlockBytes === undefined ? "" : `  ${sizeText(info.memlockBytes)}`;
   out.line(
-    `${String(info.id).padStart(6)}  ${name}  ${typeText(MAP_TYPES, info.type)}  ${shapeText(info)}${memory}${info.frozen ? "  frozen" : ""}`,
+    `${String(info.id).padStart(6)}  ${name}  ${typeText(MAP_TYPES, info.type)}  ${shapeText(info)}${fillText(info, sample)}${memory}${info.frozen ? "  frozen" : ""}`,
   );
   if (variables !== undefined) writeVariables(out, variables, "          ");
   else writeSample(out, sample, types);
   if (sample.problem !== "") out.line(`          ${style.alarm("not all")}: ${escapeText(sample.problem)}`);
-  if (sample.more && variables === undefined) out.line(style.dim("          ..."));
+  const shown = sample.entries.length + sample.records.length;
+  if (sample.count > shown && variables === undefined) {
+    out.line(
+      style.dim(
+        `${SAMPLE_INDENT}... ${sample.countIsWhole ? "" : "at least "}${countText(sample.count)} in all`,
+      ),
+    );
+  }
+}
+
+/** "  37 / 1,024 (3.6%)": how full a map is that can be. */
+function fillText(info: MapInfo, sample: Sample): string {
+  if (!hasFill(info) || sample.problem !== "") return "";
+  const share = sample.countIsWhole ? ` (${((100 * sample.count) / info.maxEntries).toFixed(1)}%)` : "";
+  return `  ${sample.countIsWhole ? "" : "over "}${countText(sample.count)} / ${countText(info.maxEntries)}${share}`;
 }
 
 function shapeText(info: MapInfo): string {
-  return `${info.keySize} B -> ${info.valueSize} B, at most ${countText(info.maxEntries)}`;
+  const entries = hasFill(info) ? "" : ` x ${countText(info.maxEntries)}`;
+  return `${info.keySize} B -> ${info.valueSize} B${entries}`;
 }
 
 function writeVariables(out: Output, variables: readonly Variable[], indent: string): void {

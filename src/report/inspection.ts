@@ -3,13 +3,16 @@ import type {
   ActiveScheduler,
   BpfState,
   ContentRecord,
+  EntryCursor,
   KernelInfo,
   LinkInfo,
   MapContents,
   MapInfo,
   ProgInfo,
 } from "../state.ts";
-import { whyIncomplete } from "./dump.ts";
+import { printable } from "../text.ts";
+import { isHashMap, isPerCpuHashMap, MapType } from "../uapi/names.ts";
+import { arenaIncomplete, hexAddress, whyIncomplete } from "./dump.ts";
 import { isSection, type Variable, variablesOf } from "./globals.ts";
 import { type MapTypes, typesOf } from "./typed.ts";
 
@@ -36,8 +39,9 @@ export interface InspectedMap {
 export interface Sample {
   readonly entries: readonly SampleEntry[];
   readonly records: readonly ContentRecord[];
-  /** There is more than is shown. */
-  readonly more: boolean;
+  /** How many there are: all of them, or as far as was counted. */
+  readonly count: number;
+  readonly countIsWhole: boolean;
   /** Why it is not all, other than the limit; "" where nothing is wrong. */
   readonly problem: string;
 }
@@ -50,19 +54,60 @@ export interface SampleEntry {
   readonly missing: string;
 }
 
+/** Elements are counted up to here: a page for people is not worth a walk over millions. */
+const COUNT_LIMIT = 100_000;
+
 export function buildInspection(state: BpfState, limit: number): Inspection {
+  const kernel = state.kernel();
+  const scheduler = state.activeScheduler();
   const progs = state.progs();
-  const maps = state.maps();
-  return {
-    kernel: state.kernel(),
-    scheduler: state.activeScheduler(),
-    progs,
-    links: state.links(),
-    maps: maps.map((info) => inspectMap(state, info, limit)),
-    limit,
-    warnings: [...state.warnings],
-  };
+  const links = state.links();
+  const maps = state.maps().map((info) => inspectMap(state, info, limit));
+  const warnings = [...state.warnings, ...findings(kernel, scheduler, progs, maps)];
+  return { kernel, scheduler, progs, links, maps, limit, warnings };
 }
+
+/** What a person should look at first. */
+function findings(
+  kernel: KernelInfo,
+  scheduler: ActiveScheduler | undefined,
+  progs: readonly ProgInfo[],
+  maps: readonly InspectedMap[],
+): string[] {
+  const found: string[] = [];
+  const own = progs.filter((prog) => scheduler?.progIds.includes(prog.id) === true);
+  const ran = own.filter((prog) => prog.stats.ok && prog.stats.value.count > 0n);
+  if (scheduler !== undefined && kernel.statsEnabled === true && own.length > 0 && ran.length === 0) {
+    found.push(
+      `scheduler ${scheduler.opsName}: none of its ${own.length} programs has run since statistics are on`,
+    );
+  }
+  if (scheduler !== undefined && scheduler.state !== "" && scheduler.state !== "enabled") {
+    found.push(`scheduler ${scheduler.opsName}: sched_ext is ${scheduler.state}`);
+  }
+  for (const { info, sample } of maps) {
+    const isFull = sample.countIsWhole && sample.count >= info.maxEntries && info.maxEntries > 1;
+    if (isFull && hasFill(info)) {
+      found.push(
+        `map ${info.id} (${printable(info.name)}) is full: ${info.maxEntries} of ${info.maxEntries} entries`,
+      );
+    }
+  }
+  return found;
+}
+
+/** Types whose number of entries says something: arrays always have all of theirs. */
+export function hasFill(info: MapInfo): boolean {
+  return isHashMap(info.type) || isPerCpuHashMap(info.type) || FILLED.includes(info.type);
+}
+
+const FILLED: readonly number[] = [
+  MapType.lpm_trie,
+  MapType.hash_of_maps,
+  MapType.devmap_hash,
+  MapType.sockhash,
+  MapType.stack_trace,
+];
 
 function inspectMap(state: BpfState, info: MapInfo, limit: number): InspectedMap {
   return {
@@ -74,46 +119,47 @@ function inspectMap(state: BpfState, info: MapInfo, limit: number): InspectedMap
 }
 
 function takeSample(contents: MapContents, limit: number): Sample {
-  const nothing = { entries: [], records: [], more: false, problem: "" };
+  const nothing = { entries: [], records: [], count: 0, countIsWhole: true, problem: "" };
   switch (contents.kind) {
     case "unreadable":
-      return { ...nothing, problem: contents.why.detail };
+      return { ...nothing, countIsWhole: false, problem: contents.why.detail };
     case "records": {
       const { records, end } = contents;
-      return {
-        ...nothing,
-        records: records.slice(0, limit),
-        more: records.length > limit,
-        problem: whyIncomplete(end),
-      };
+      const count = records.length;
+      const problem = whyIncomplete(end);
+      return { ...nothing, records: records.slice(0, limit), count, countIsWhole: problem === "", problem };
     }
     case "arena": {
       const { pages } = contents.arena;
       const records = pages.slice(0, limit).map((page) => ({
         value: page.bytes,
-        note: `page ${page.index} at 0x${page.userAddress.toString(16)}`,
+        note: `page ${page.index} at ${hexAddress(page.userAddress)}`,
       }));
-      return { ...nothing, records, more: pages.length > limit };
+      return { ...nothing, records, count: pages.length, problem: arenaIncomplete(contents) };
     }
     case "entries": {
       using walk = contents.cursor;
       const entries: SampleEntry[] = [];
-      let more = false;
-      while (!more && walk.next()) {
-        if (entries.length === limit) {
-          more = true;
-          break;
-        }
-        const key = walk.keyBytes.slice(walk.keyOffset, walk.keyOffset + walk.keySize);
-        const values: Uint8Array[] = [];
-        const copies = walk.valueMissing !== "" ? 0 : Math.max(walk.cpuCount, 1);
-        for (let copy = 0; copy < copies; copy++) {
-          const at = walk.valueOffset + copy * walk.valueStride;
-          values.push(walk.valueBytes.slice(at, at + walk.valueSize));
-        }
-        entries.push({ key, values, missing: walk.valueMissing });
+      let count = 0;
+      let ended = false;
+      while (count < COUNT_LIMIT) {
+        ended = !walk.next();
+        if (ended) break;
+        if (count++ < limit) entries.push(copyEntry(walk));
       }
-      return { ...nothing, entries, more, problem: more ? "" : whyIncomplete(walk.end) };
+      const problem = ended ? whyIncomplete(walk.end) : "";
+      return { ...nothing, entries, count, countIsWhole: ended && problem === "", problem };
     }
   }
+}
+
+function copyEntry(walk: EntryCursor): SampleEntry {
+  const values: Uint8Array[] = [];
+  const copies = walk.valueMissing !== "" ? 0 : Math.max(walk.cpuCount, 1);
+  for (let copy = 0; copy < copies; copy++) {
+    const at = walk.valueOffset + copy * walk.valueStride;
+    values.push(walk.valueBytes.slice(at, at + walk.valueSize));
+  }
+  const key = walk.keyBytes.slice(walk.keyOffset, walk.keyOffset + walk.keySize);
+  return { key, values, missing: walk.valueMissing };
 }

@@ -3,7 +3,7 @@ import { Btf } from "../../src/btf/btf.ts";
 import { FormatError } from "../../src/errors.ts";
 import { BTF_KIND, BTF_KIND_NAMES } from "../../src/uapi/btf.ts";
 import { BtfWriter } from "./support/encode.ts";
-import { run, vmlinuxBytes, whyNoLive } from "./support/live.ts";
+import { LONG_MS, run, vmlinuxBytes, whyNoLive } from "./support/live.ts";
 
 /** One type of `bpftool -j btf dump`. */
 interface Dumped {
@@ -27,58 +27,66 @@ interface Dumped {
 const kernelTest = test.skipIf(whyNoLive("bpftool") !== "");
 
 describe("the kernel's own types", () => {
-  kernelTest("are what bpftool reads, every one of them", () => {
-    const btf = Btf.parse(vmlinuxBytes(), { name: "vmlinux" });
-    const json = run("bpftool", "-j", "btf", "dump", "file", "/sys/kernel/btf/vmlinux");
-    const { types } = JSON.parse(json.replace(/"val":(-?\d+)/g, '"val":"$1"')) as { types: Dumped[] };
-    expect(btf.typeCount).toBe(types.length + 1);
-    const anonymous = (name: string): string => (name === "" ? "(anon)" : name);
-    for (const { id, kind, name, size, type_id, nr_elems, members, values, params } of types) {
-      expect(BTF_KIND_NAMES[btf.kind(id)]).toBe(kind);
-      expect(anonymous(btf.typeName(id))).toBe(name);
-      if (size !== undefined) expect(btf.sizeOf(id)).toBe(size);
-      if (nr_elems !== undefined)
-        expect(btf.array(id)).toMatchObject({ elementTypeId: type_id, count: nr_elems });
-      else if (type_id !== undefined) expect(btf.referenced(id)).toBe(type_id);
-      if (members !== undefined) {
-        const seen = [...btf.members(id)].map((member) => ({
-          name: anonymous(member.name),
-          type_id: member.typeId,
-          bits_offset: member.bitOffset,
-          ...(member.bitSize > 0 ? { bitfield_size: member.bitSize } : {}),
-        }));
-        expect(seen).toEqual(members as typeof seen);
+  kernelTest(
+    "are what bpftool reads, every one of them",
+    () => {
+      const btf = Btf.parse(vmlinuxBytes(), { name: "vmlinux" });
+      const json = run("bpftool", "-j", "btf", "dump", "file", "/sys/kernel/btf/vmlinux");
+      const { types } = JSON.parse(json.replace(/"val":(-?\d+)/g, '"val":"$1"')) as { types: Dumped[] };
+      expect(btf.typeCount).toBe(types.length + 1);
+      const anonymous = (name: string): string => (name === "" ? "(anon)" : name);
+      for (const { id, kind, name, size, type_id, nr_elems, members, values, params } of types) {
+        expect(BTF_KIND_NAMES[btf.kind(id)]).toBe(kind);
+        expect(anonymous(btf.typeName(id))).toBe(name);
+        if (size !== undefined) expect(btf.sizeOf(id)).toBe(size);
+        if (nr_elems !== undefined)
+          expect(btf.array(id)).toMatchObject({ elementTypeId: type_id, count: nr_elems });
+        else if (type_id !== undefined) expect(btf.referenced(id)).toBe(type_id);
+        if (members !== undefined) {
+          const seen = [...btf.members(id)].map((member) => ({
+            name: anonymous(member.name),
+            type_id: member.typeId,
+            bits_offset: member.bitOffset,
+            ...(member.bitSize > 0 ? { bitfield_size: member.bitSize } : {}),
+          }));
+          expect(seen).toEqual(members as typeof seen);
+        }
+        // bpftool prints an ENUM's unsigned values sign-extended to 64 bits; their low 32 bits are the value.
+        const wide = kind === "ENUM64";
+        if (values !== undefined)
+          expect([...btf.enumValues(id)].map(({ name, value }) => [anonymous(name), BigInt(value)])).toEqual(
+            values.map(({ name, val }) => [
+              name,
+              wide || btf.kindFlag(id) ? BigInt(val) : BigInt.asUintN(32, BigInt(val)),
+            ]),
+          );
+        if (params !== undefined)
+          expect([...btf.params(id)].map(({ name, typeId }) => [anonymous(name), typeId])).toEqual(
+            params.map(({ name, type_id }) => [name, type_id]),
+          );
       }
-      // bpftool prints an ENUM's unsigned values sign-extended to 64 bits; their low 32 bits are the value.
-      const wide = kind === "ENUM64";
-      if (values !== undefined)
-        expect([...btf.enumValues(id)].map(({ name, value }) => [anonymous(name), BigInt(value)])).toEqual(
-          values.map(({ name, val }) => [
-            name,
-            wide || btf.kindFlag(id) ? BigInt(val) : BigInt.asUintN(32, BigInt(val)),
-          ]),
-        );
-      if (params !== undefined)
-        expect([...btf.params(id)].map(({ name, typeId }) => [anonymous(name), typeId])).toEqual(
-          params.map(({ name, type_id }) => [name, type_id]),
-        );
-    }
-  });
+    },
+    LONG_MS,
+  );
 
-  kernelTest("are found by name and kind, the lowest id first", () => {
-    const btf = Btf.parse(vmlinuxBytes());
-    const first = new Map<string, number>();
-    for (let id = 1; id < btf.typeCount; id++) {
-      const key = `${btf.kind(id)} ${btf.typeName(id)}`;
-      if (!first.has(key)) first.set(key, id);
-    }
-    for (const [key, id] of first) {
-      const name = key.slice(key.indexOf(" ") + 1);
-      if (name !== "") expect(btf.find(name, btf.kind(id))).toBe(id);
-    }
-    expect(btf.find("no_such_type_anywhere")).toBeUndefined();
-    expect(btf.find("task_struct", BTF_KIND.UNION)).toBeUndefined();
-  });
+  kernelTest(
+    "are found by name and kind, the lowest id first",
+    () => {
+      const btf = Btf.parse(vmlinuxBytes());
+      const first = new Map<string, number>();
+      for (let id = 1; id < btf.typeCount; id++) {
+        const key = `${btf.kind(id)} ${btf.typeName(id)}`;
+        if (!first.has(key)) first.set(key, id);
+      }
+      for (const [key, id] of first) {
+        const name = key.slice(key.indexOf(" ") + 1);
+        if (name !== "") expect(btf.find(name, btf.kind(id))).toBe(id);
+      }
+      expect(btf.find("no_such_type_anywhere")).toBeUndefined();
+      expect(btf.find("task_struct", BTF_KIND.UNION)).toBeUndefined();
+    },
+    LONG_MS,
+  );
 
   kernelTest("read the same at an odd address, where no word is aligned", () => {
     const bytes = vmlinuxBytes();
@@ -158,6 +166,8 @@ describe("split BTF", () => {
     expect(btf.typeCount).toBe(4);
     expect(btf.typeName(own)).toBe("module_thing");
     expect(btf.typeName(int)).toBe("int");
+    expect(btf.nameBytes(int)).toEqual(Buffer.from("int"));
+    expect(btf.nameBytes(0).length).toBe(0);
     expect(btf.sizeOf(btf.member(own, "number")!.typeId)).toBe(4);
   });
 

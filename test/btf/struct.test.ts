@@ -19,50 +19,54 @@ import {
   u64,
 } from "../../src/btf/struct.ts";
 import { BtfWriter } from "./support/encode.ts";
-import { run, vmlinuxBytes, whyNoLive } from "./support/live.ts";
+import { LONG_MS, run, vmlinuxBytes, whyNoLive } from "./support/live.ts";
 
 const compilerTest = test.skipIf(whyNoLive("bpftool", "cc") !== "");
 
-compilerTest("a table's offsets are the ones that a C compiler gives the kernel's structs", () => {
-  const btf = Btf.parse(vmlinuxBytes(), { name: "vmlinux" });
-  const tables = {
-    bpf_map: struct("bpf_map", {
-      id: u32,
-      name: bytes(16),
-      max_entries: u32,
-      map_extra: u64,
-      btf: ptr,
-      frozen: u8,
-    }),
-    bpf_array: struct("bpf_array", { "map.id": u32, elem_size: u32, value: place, pptrs: place }),
-    bpf_prog: struct("bpf_prog", { pages: u16, type: u32, aux: ptr, stats: ptr, tag: bytes(8) }),
-    bpf_prog_aux: struct("bpf_prog_aux", { id: u32, used_maps: ptr, name: bytes(16), load_time: u64 }),
-    xa_node: struct("xa_node", { shift: u8, offset: u8, slots: bytes(512), "slots[3]": ptr }),
-    task_struct: struct("task_struct", { pid: i32, comm: bytes(16), "se.vruntime": u64 }),
-  };
-  const expressions: string[] = [];
-  const ours: number[] = [];
-  for (const [name, table] of Object.entries(tables)) {
-    for (const [member, offset] of Object.entries<number | undefined>(table.resolve(btf))) {
-      const c = `struct ${name}`;
-      expressions.push(member === "sizeof" ? `sizeof(${c})` : `__builtin_offsetof(${c}, ${member})`);
-      ours.push(offset!);
+compilerTest(
+  "a table's offsets are the ones that a C compiler gives the kernel's structs",
+  () => {
+    const btf = Btf.parse(vmlinuxBytes(), { name: "vmlinux" });
+    const tables = {
+      bpf_map: struct("bpf_map", {
+        id: u32,
+        name: bytes(16),
+        max_entries: u32,
+        map_extra: u64,
+        btf: ptr,
+        frozen: u8,
+      }),
+      bpf_array: struct("bpf_array", { "map.id": u32, elem_size: u32, value: place, pptrs: place }),
+      bpf_prog: struct("bpf_prog", { pages: u16, type: u32, aux: ptr, stats: ptr, tag: bytes(8) }),
+      bpf_prog_aux: struct("bpf_prog_aux", { id: u32, used_maps: ptr, name: bytes(16), load_time: u64 }),
+      xa_node: struct("xa_node", { shift: u8, offset: u8, slots: bytes(512), "slots[3]": ptr }),
+      task_struct: struct("task_struct", { pid: i32, comm: bytes(16), "se.vruntime": u64 }),
+    };
+    const expressions: string[] = [];
+    const ours: number[] = [];
+    for (const [name, table] of Object.entries(tables)) {
+      for (const [member, offset] of Object.entries<number | undefined>(table.resolve(btf))) {
+        const c = `struct ${name}`;
+        expressions.push(member === "sizeof" ? `sizeof(${c})` : `__builtin_offsetof(${c}, ${member})`);
+        ours.push(offset!);
+      }
     }
-  }
-  const directory = mkdtempSync(join(tmpdir(), "ktstr-struct-"));
-  try {
-    const vmlinux = run("bpftool", "btf", "dump", "file", "/sys/kernel/btf/vmlinux", "format", "c");
-    const body = expressions.map((expression) => `p("%d\\n", (int)${expression});`).join("\n");
-    writeFileSync(
-      join(directory, "a.c"),
-      `${vmlinux}\nextern int p(const char *, ...) __asm__("printf");\nint main(void) {\n${body}\nreturn 0;\n}\n`,
-    );
-    run("cc", "-w", "-fno-builtin", "-o", join(directory, "a"), join(directory, "a.c"));
-    expect(ours).toEqual(run(join(directory, "a")).trim().split("\n").map(Number));
-  } finally {
-    rmSync(directory, { recursive: true });
-  }
-});
+    const directory = mkdtempSync(join(tmpdir(), "ktstr-struct-"));
+    try {
+      const vmlinux = run("bpftool", "btf", "dump", "file", "/sys/kernel/btf/vmlinux", "format", "c");
+      const body = expressions.map((expression) => `p("%d\\n", (int)${expression});`).join("\n");
+      writeFileSync(
+        join(directory, "a.c"),
+        `${vmlinux}\nextern int p(const char *, ...) __asm__("printf");\nint main(void) {\n${body}\nreturn 0;\n}\n`,
+      );
+      run("cc", "-w", "-fno-builtin", "-o", join(directory, "a"), join(directory, "a.c"));
+      expect(ours).toEqual(run(join(directory, "a")).trim().split("\n").map(Number));
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  },
+  LONG_MS,
+);
 
 describe("a table", () => {
   const writer = new BtfWriter();

@@ -197,6 +197,52 @@ describe("plain data", () => {
     expect(bpftoolJson(btf, oldEnum, bytes)).toBe('"MINUS"');
   });
 
+  test("of bit-fields is exact wherever they begin and however wide they are", () => {
+    const fields = new BtfWriter();
+    const u64 = fields.int("unsigned long", 8);
+    const s64 = fields.int("long", 8, 1);
+    const old = fields.int("old_bits", 4, 1, 5, 2);
+    const id = fields.struct("fields", 32, [
+      ["low", u64, 0, 7],
+      ["wide", u64, 7, 64],
+      ["negative", s64, 71, 61],
+      ["one", u64, 132, 1],
+    ]);
+    const before = fields.struct("before", 4, [["old", old, 3]]);
+    const types = Btf.parse(fields.bytes());
+    const all = 0x55n | (0xfedc_ba98_7654_3211n << 7n) | (BigInt.asUintN(61, -3n) << 71n) | (1n << 132n);
+    const bytes = Uint8Array.from({ length: 32 }, (_, n) => Number((all >> BigInt(8 * n)) & 0xffn));
+    expect(plainValue(types, id, bytes)).toEqual({
+      low: 0x55,
+      wide: 0xfedc_ba98_7654_3211n,
+      negative: -3,
+      one: 1,
+    });
+    expect(bpftoolJson(types, id, bytes)).toBe(
+      '{"low":"0x55","wide":"0xfedcba9876543211","negative":"0x1ffffffffffffffd","one":"0x1"}',
+    );
+    const five = Uint8Array.of(0b1101_1111, 0b10, 0, 0);
+    expect(plainValue(types, before, five)).toEqual({ old: -10 });
+    expect(bpftoolJson(types, before, five)).toBe('{"old":"0x16"}');
+  });
+
+  test("of floats has the digits that they were written with", () => {
+    const floats = new BtfWriter();
+    const ids = [2, 4, 8, 16].map((size) => floats.raw(BTF_KIND.FLOAT, `f${size}`, size));
+    const types = Btf.parse(floats.bytes());
+    const bytes = new Uint8Array(16);
+    const view = new DataView(bytes.buffer);
+    view.setFloat16(0, 0.1, true);
+    expect(plainValue(types, ids[0]!, bytes)).toBe(0.1);
+    view.setFloat32(0, 16777217.5, true);
+    expect(plainValue(types, ids[1]!, bytes)).toBe(16777218);
+    view.setFloat64(0, 0.1 + 0.2, true);
+    expect(plainValue(types, ids[2]!, bytes)).toBe(0.30000000000000004);
+    view.setFloat64(0, Number.NaN, true);
+    expect(bpftoolJson(types, ids[2]!, bytes)).toBe('"NaN"');
+    expect(plainValue(types, ids[3]!, bytes)).toEqual([...bytes]);
+  });
+
   test("of a type that holds itself, or 2^64 elements, is a FormatError", () => {
     for (const id of [loop, huge]) {
       expect(() => plainValue(btf, id, new Uint8Array(64))).toThrow(FormatError);

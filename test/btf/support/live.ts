@@ -13,6 +13,9 @@ export function whyNoLive(...tools: string[]): string {
   return why;
 }
 
+/** Milliseconds for a test that goes through all of the kernel's types, or compiles them, on a machine that is busy. */
+export const LONG_MS = 120_000;
+
 export const vmlinuxBytes = (): Uint8Array => readFileSync(VMLINUX);
 
 /** Runs a program to its end and gives its standard output; throws where it fails. */

@@ -15,6 +15,7 @@ interface Entry {
 }
 
 interface LoadedMap {
+  readonly btfId: number;
   readonly keyTypeId: number;
   readonly valueTypeId: number;
   readonly btf: Btf;
@@ -77,6 +78,7 @@ export class LoadedObject implements Disposable {
     if (!btf.ok) throw new Error(btf.why.detail);
     const dump = run("bpftool", "-j", "map", "dump", ...pinned).trimEnd();
     return {
+      btfId,
       keyTypeId: btfKeyTypeId,
       valueTypeId: btfValueTypeId,
       btf: btf.value,

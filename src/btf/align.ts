@@ -1,0 +1,69 @@
+/** Alignment as a C compiler chooses it, which BTF does not store. */
+import { FormatError } from "../errors.ts";
+import { BTF_KIND } from "../uapi/btf.ts";
+import type { Btf } from "./btf.ts";
+
+/** Structs in each other; the kernel accepts 32. */
+const MAX_DEPTH = 64;
+
+/** What C needs to know of types to lay a struct out; each type is looked at once. */
+export class Alignments {
+  readonly #btf: Btf;
+  readonly #known = new Map<number, number>();
+  readonly #packed = new Set<number>();
+
+  constructor(btf: Btf) {
+    this.#btf = btf;
+  }
+
+  /** In bytes; 1 for what has none. Throws `FormatError` where a type holds itself. */
+  of(typeId: number, depth = 0): number {
+    const btf = this.#btf;
+    const id = btf.resolve(typeId);
+    const known = this.#known.get(id);
+    if (known !== undefined) return known;
+    if (depth > MAX_DEPTH)
+      throw new FormatError("BTF", 0, `type ${typeId}: structs nest deeper than ${MAX_DEPTH}`);
+    const kind = btf.kind(id);
+    let alignment = 1;
+    if (kind === BTF_KIND.ARRAY) alignment = this.of(btf.array(id).elementTypeId, depth + 1);
+    else if (kind === BTF_KIND.STRUCT || kind === BTF_KIND.UNION) alignment = this.#ofStruct(id, depth);
+    else alignment = Math.min(16, largestPowerOfTwo(btf.sizeOf(id)));
+    this.#known.set(id, alignment);
+    return alignment;
+  }
+
+  /** Whether the struct's layout needs `__attribute__((packed))`. */
+  isPacked(id: number): boolean {
+    this.of(id);
+    return this.#packed.has(id);
+  }
+
+  #ofStruct(id: number, depth: number): number {
+    const btf = this.#btf;
+    let alignment = 1;
+    let misplaced = false;
+    for (const { typeId, bitOffset, bitSize } of btf.members(id)) {
+      const own = this.of(typeId, depth + 1);
+      alignment = Math.max(alignment, own);
+      if (bitSize === 0) misplaced ||= bitOffset % (own * 8) !== 0;
+      else misplaced ||= straddles(bitOffset, bitSize, btf.sizeOf(typeId) * 8);
+    }
+    if (!misplaced && btf.storedSize(id) % alignment === 0) return alignment;
+    this.#packed.add(id);
+    return 1;
+  }
+}
+
+/** A bit-field that is not packed lies inside one storage unit of its type. */
+function straddles(bitOffset: number, bitSize: number, unitBits: number): boolean {
+  return (
+    unitBits > 0 && Math.floor(bitOffset / unitBits) !== Math.floor((bitOffset + bitSize - 1) / unitBits)
+  );
+}
+
+function largestPowerOfTwo(size: number): number {
+  let power = 1;
+  while (power * 2 <= size && size % (power * 2) === 0) power *= 2;
+  return power;
+}

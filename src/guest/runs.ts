@@ -1,0 +1,59 @@
+/** Kernel addresses that lead to physical ones by one subtraction: the direct map, the kernel's image. */
+import type { PhysicalMemory } from "./physical.ts";
+import { fromBigInt, type Pointer, toBigInt } from "./pointer.ts";
+
+/** A range of them that lies in one window, and whose addresses all have one high word. */
+export interface LinearRun {
+  readonly hi: number;
+  readonly lo: number;
+  readonly bytes: Uint8Array;
+  /** The same bytes. */
+  readonly view: DataView;
+  /** The physical address of its first byte. */
+  readonly physical: number;
+}
+
+const SPACE_END = 1n << 64n;
+const TWO_32 = 2 ** 32;
+/** Flipped, int32 words compare as the unsigned ones that they stand for. */
+const SIGN = 0x8000_0000 | 0;
+
+/** Runs by address. They do not overlap. */
+export class LinearRuns {
+  readonly #runs: LinearRun[] = [];
+
+  /** `length` bytes of addresses from `base` on map to physical memory from `physical` on, as far as windows hold it. */
+  add(memory: PhysicalMemory, base: Pointer, physical: number, length: number): void {
+    const start = toBigInt(base.hi, base.lo);
+    for (const window of memory.windows) {
+      let from = Math.max(window.physical, physical);
+      const end = Math.min(window.physical + window.bytes.length, physical + length);
+      while (from < end) {
+        const address = start + BigInt(from - physical);
+        const { hi, lo } = fromBigInt(address);
+        const size = Math.min(end - from, TWO_32 - (lo >>> 0));
+        if (address + BigInt(size) > SPACE_END) break;
+        const bytes = window.bytes.subarray(from - window.physical, from - window.physical + size);
+        const view = new DataView(bytes.buffer, bytes.byteOffset, size);
+        this.#runs.push({ hi, lo, bytes, view, physical: from });
+        from += size;
+      }
+    }
+    this.#runs.sort((a, b) => (a.hi >>> 0) - (b.hi >>> 0) || (a.lo >>> 0) - (b.lo >>> 0));
+  }
+
+  /** The run that holds an address; by bisection, for a filtered dump has one for each of its thousands of segments. */
+  at(hi: number, lo: number): LinearRun | undefined {
+    let low = 0;
+    let high = this.#runs.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      const run = this.#runs[middle]!;
+      const isBelow = hi === run.hi ? (lo ^ SIGN) < (run.lo ^ SIGN) : (hi ^ SIGN) < (run.hi ^ SIGN);
+      if (isBelow) high = middle;
+      else low = middle + 1;
+    }
+    const run = this.#runs[low - 1];
+    return run !== undefined && run.hi === hi && (lo - run.lo) >>> 0 < run.bytes.length ? run : undefined;
+  }
+}

@@ -1,0 +1,218 @@
+/**
+ * A whole synthetic kernel: page tables, VMCOREINFO, kallsyms in the form of each release, BTF, per-CPU areas and the
+ * resource tree, as a memory file. Enough for everything that finds a kernel; no map or program lives in it.
+ */
+import type { PagingMode } from "../../src/guest/mmu.ts";
+import { arm64Paging, x86Paging } from "../../src/guest/mmu.ts";
+import { Synthetic } from "./synthetic.ts";
+import { CPUMASK_BYTES, IDR_BYTES, kernelTypesBytes, RESOURCE } from "./types.ts";
+
+export type KallsymsForm = "self-relative" | "base-relative" | "absolute-percpu";
+
+export interface KernelOptions {
+  readonly arch?: "x86_64" | "aarch64";
+  readonly form?: KallsymsForm;
+  readonly sizeBytes?: number;
+  /** Ends of RAM ranges in the resource tree, [start, end) pairs. */
+  readonly ram?: readonly (readonly [number, number])[];
+  readonly physicalBase?: number;
+  readonly release?: string;
+  /** `__per_cpu_offset`, by CPU; all of them are possible. */
+  readonly perCpuOffsets?: readonly bigint[];
+}
+
+const KERNEL_BYTES = 0x20_0000;
+const X86_IMAGE = 0xffff_ffff_8000_0000n;
+
+export class SyntheticKernel {
+  readonly machine: Synthetic;
+  readonly release: string;
+  /** Virtual address of the kernel's first byte, `_text`; KASLR moved it. */
+  readonly text: bigint;
+  readonly textPhysical: number;
+  /** Where the VMCOREINFO text lies, physical. */
+  infoPhysical = 0;
+  readonly symbols: Map<string, { readonly type: string; readonly address: bigint }> = new Map();
+  readonly #arch: "x86_64" | "aarch64";
+  readonly #form: KallsymsForm;
+  #cursor = 0x1000;
+
+  constructor(options: KernelOptions = {}) {
+    this.#arch = options.arch ?? "x86_64";
+    this.#form = options.form ?? "self-relative";
+    this.release = options.release ?? "7.2.0-synthetic";
+    const isX86 = this.#arch === "x86_64";
+    const mode: PagingMode = isX86 ? x86Paging(5) : arm64Paging(12, 48);
+    const physicalBase = options.physicalBase ?? 0;
+    const directBase = isX86 ? 0xff22_3344_8000_0000n : 0xffff_0000_0000_0000n;
+    const machine = new Synthetic({
+      mode,
+      physicalBase,
+      directBase,
+      sizeBytes: options.sizeBytes ?? 8 << 20,
+    });
+    this.machine = machine;
+    this.textPhysical = machine.allocate(KERNEL_BYTES, 0x20_0000);
+    this.text = isX86 ? X86_IMAGE + 0x2a40_0000n : 0xffff_8000_1000_0000n;
+    // The image by a huge page, the direct map by more of them.
+    machine.map(this.text, this.textPhysical, "PMD");
+    for (let at = physicalBase; at < physicalBase + machine.bytes.length; at += 0x20_0000)
+      machine.map(machine.direct(at), at, "PMD");
+    this.#writeVariables(options);
+    this.#writeSymbolsAndInfo();
+  }
+
+  /** Physical memory of the kernel image for a symbol. */
+  place(name: string, size: number, type = "D"): number {
+    const at = this.#cursor;
+    this.#cursor += Math.ceil(size / 64) * 64;
+    if (this.#cursor > KERNEL_BYTES) throw new Error("the synthetic kernel is full");
+    this.symbols.set(name, { type, address: this.text + BigInt(at) });
+    return this.textPhysical + at;
+  }
+
+  addressOf(name: string): bigint {
+    return this.symbols.get(name)!.address;
+  }
+
+  physicalOf(name: string): number {
+    return this.textPhysical + Number(this.addressOf(name) - this.text);
+  }
+
+  #writeVariables(options: KernelOptions): void {
+    const { machine } = this;
+    this.symbols.set("_text", { type: "T", address: this.text });
+    this.symbols.set("_stext", { type: "T", address: this.text });
+    machine.writeU64(this.place("page_offset_base", 8), machine.direct(0));
+    const uts = this.place("init_uts_ns", 512);
+    ["Linux", "synthetic", this.release, "#1 SMP", this.#arch, "(none)"].forEach((field, index) => {
+      machine.write(uts + 16 + 65 * index, new TextEncoder().encode(field));
+    });
+    for (const name of ["map_idr", "prog_idr", "link_idr", "btf_idr"]) this.place(name, IDR_BYTES);
+    const offsets = options.perCpuOffsets ?? [0x1000n, 0x2000n];
+    const table = this.place("__per_cpu_offset", 8 * CPUMASK_BYTES * 8);
+    offsets.forEach((offset, cpu) => {
+      machine.writeU64(table + 8 * cpu, offset);
+    });
+    for (const name of ["__cpu_possible_mask", "__cpu_online_mask"])
+      machine.writeU64(this.place(name, CPUMASK_BYTES), (1n << BigInt(offsets.length)) - 1n);
+    this.#writeResources(
+      options.ram ?? [[machine.physicalBase, machine.physicalBase + machine.bytes.length]],
+    );
+    const types = kernelTypesBytes();
+    const btf = this.place("__start_BTF", types.length);
+    machine.write(btf, types);
+    this.symbols.set("__stop_BTF", {
+      type: "D",
+      address: this.addressOf("__start_BTF") + BigInt(types.length),
+    });
+  }
+
+  #writeResources(ram: readonly (readonly [number, number])[]): void {
+    const { machine } = this;
+    const name = machine.allocate(16);
+    machine.write(name, new TextEncoder().encode("System RAM"));
+    let link = this.place("iomem_resource", RESOURCE.size) + RESOURCE.child;
+    for (const [start, end] of ram) {
+      const node = machine.allocate(RESOURCE.size);
+      machine.writeU64(link, machine.direct(node));
+      machine.writeU64(node + RESOURCE.start, BigInt(start));
+      machine.writeU64(node + RESOURCE.end, BigInt(end - 1));
+      machine.writeU64(node + RESOURCE.name, machine.direct(name));
+      link = node + RESOURCE.sibling;
+    }
+  }
+
+  #writeSymbolsAndInfo(): void {
+    const { machine } = this;
+    const perCpu = this.#form === "absolute-percpu" ? [["cpu_number", 0x1c0n] as const] : [];
+    for (const [name, address] of perCpu) this.symbols.set(name, { type: "A", address });
+    this.place("kallsyms_num_syms", 4);
+    // Room by what the tables will need; their own symbols are in them.
+    const count = this.symbols.size + 7;
+    const namesBytes = [...this.symbols.keys()].reduce((sum, name) => sum + name.length + 2, 0) + 400;
+    const names = this.place("kallsyms_names", namesBytes);
+    const tokens = this.place("kallsyms_token_table", 512);
+    const index = this.place("kallsyms_token_index", 512);
+    const offsets = this.place("kallsyms_offsets", 4 * count);
+    const base = this.#form === "self-relative" ? 0 : this.place("kallsyms_relative_base", 8);
+    this.symbols.set("_end", { type: "B", address: this.text + BigInt(KERNEL_BYTES) });
+    const sorted = [...this.symbols].sort(([, a], [, b]) =>
+      a.address < b.address ? -1 : a.address > b.address ? 1 : 0,
+    );
+    machine.writeU32(this.physicalOf("kallsyms_num_syms"), sorted.length);
+    if (base !== 0) machine.writeU64(base, this.text);
+    // Token `i` is the character `i`; "ker" and "bpf_" have tokens of their own, so that names are really compressed.
+    const special: Readonly<Record<number, string>> = { 1: "ker", 2: "bpf_", 3: "_idr" };
+    let tokenAt = 0;
+    for (let token = 0; token < 256; token++) {
+      const text = special[token] ?? (token >= 32 && token < 127 ? String.fromCharCode(token) : "");
+      machine.write(tokens + tokenAt, new TextEncoder().encode(text));
+      machine.view.setUint16(index - machine.physicalBase + 2 * token, tokenAt, true);
+      tokenAt += text.length + 1;
+    }
+    let nameAt = 0;
+    for (const [position, [name, { type, address }]] of sorted.entries()) {
+      const text = `${type}${name}`
+        .replace("_idr", "\u0003")
+        .replace("bpf_", "\u0002")
+        .replace("ker", "\u0001");
+      // Every third name in the form of two length bytes, which the kernel uses from 128 on.
+      const isLong = position % 3 === 0;
+      machine.write(
+        names + nameAt,
+        isLong ? new Uint8Array([text.length | 0x80, 0]) : new Uint8Array([text.length]),
+      );
+      nameAt += isLong ? 2 : 1;
+      machine.write(names + nameAt, Buffer.from(text, "latin1"));
+      nameAt += text.length;
+      machine.writeU32(offsets + 4 * position, this.#offsetOf(address, position));
+    }
+    this.#writeInfo();
+  }
+
+  #offsetOf(address: bigint, position: number): number {
+    const low = (value: bigint): number => Number(BigInt.asUintN(32, value));
+    if (this.#form === "self-relative")
+      return low(address - this.addressOf("kallsyms_offsets") - BigInt(4 * position));
+    if (this.#form === "base-relative") return low(address - this.text);
+    return address < 2n ** 31n ? low(address) : low(this.text - address - 1n);
+  }
+
+  /** The text, for a kernel that lies `moved` further on than this one does. */
+  infoText(moved = 0n): string {
+    const lines = [`OSRELEASE=${this.release}`, "BUILD-ID=0123abcd", "PAGESIZE=4096"];
+    const symbol = (name: string, address: bigint): void => {
+      lines.push(`SYMBOL(${name})=${(address + moved).toString(16)}`);
+    };
+    for (const name of ["init_uts_ns", "_stext"]) symbol(name, this.addressOf(name));
+    for (const [name, { address }] of this.symbols) if (name.startsWith("kallsyms_")) symbol(name, address);
+    lines.push("OFFSET(uts_namespace.name)=16");
+    const offset = this.text - BigInt(this.textPhysical);
+    const top = BigInt(this.machine.root) + offset;
+    if (this.#arch === "x86_64") {
+      symbol("init_top_pgt", top);
+      lines.push(`NUMBER(phys_base)=${X86_IMAGE - offset}`, "NUMBER(pgtable_l5_enabled)=1");
+    } else {
+      symbol("swapper_pg_dir", top);
+      const unsigned = (value: bigint): string => `0x${BigInt.asUintN(64, value).toString(16)}`;
+      lines.push(
+        "NUMBER(VA_BITS)=48",
+        "NUMBER(TCR_EL1_T1SZ)=0x10",
+        `NUMBER(kimage_voffset)=${unsigned(offset)}`,
+      );
+      lines.push(`NUMBER(PHYS_OFFSET)=${unsigned(BigInt(this.machine.physicalBase))}`);
+    }
+    lines.push("KERNELOFFSET=2a400000", "");
+    return lines.join("\n");
+  }
+
+  #writeInfo(): void {
+    this.infoPhysical = this.machine.allocate(4096, 4096);
+    this.writeText(this.infoPhysical, this.infoText());
+  }
+
+  writeText(physical: number, text: string): void {
+    this.machine.write(physical, new TextEncoder().encode(text));
+  }
+}

@@ -1,0 +1,191 @@
+/** Frozen machines of the lab against what they said themselves: /proc/kallsyms, /proc/iomem, bpftool, sysfs. */
+import { describe, expect, test } from "bun:test";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { gunzipSync } from "node:zlib";
+import { struct, u32 } from "../../src/btf/struct.ts";
+import { idrEntries } from "../../src/guest/idr.ts";
+import { Kallsyms } from "../../src/guest/kallsyms.ts";
+import { type GuestKernel, openKernel } from "../../src/guest/kernel.ts";
+import { readRamRanges } from "../../src/guest/layout.ts";
+import { perCpuAddress } from "../../src/guest/percpu.ts";
+import { hex } from "../../src/guest/pointer.ts";
+import { requireSymbol } from "../../src/guest/symbols.ts";
+import { WalkLog } from "../../src/guest/walklog.ts";
+import { type LabImage, labFolder, labImages } from "./images.ts";
+
+const images = labImages();
+/** What a machine takes to read a dump of some GiB from a disk. */
+const DISK_MS = 120_000;
+const RQ = struct("rq", { cpu: u32 });
+
+const open = (image: LabImage): GuestKernel => openKernel({ memory: [{ path: image.memory }] });
+
+const idsOf = (kernel: GuestKernel, name: string): { ids: number[]; log: WalkLog } => {
+  const log = new WalkLog();
+  const at = requireSymbol(kernel.symbols, name);
+  return { ids: [...idrEntries(kernel.memory, kernel.btf, at, name, log)].map(({ id }) => id), log };
+};
+
+const idsOfBpftool = (image: LabImage, file: string): number[] | undefined => {
+  const text = image.answer(file);
+  return text === undefined ? undefined : (JSON.parse(text) as { id: number }[]).map(({ id }) => id);
+};
+
+describe.each(images.map((image) => [image.name, image] as const))("%s", (_, image) => {
+  test("nothing but the file: the layout, the release and the machine are the guest's", () => {
+    using kernel = open(image);
+    expect(kernel.info.release).toBe(image.answer("release")!.trim());
+    expect(kernel.info.machine).toBe(image.answer("machine")!.trim());
+    expect(image.answer("version")).toContain(kernel.info.version);
+    const bootSeconds = /^btime ([0-9]+)$/m.exec(image.answer("stat")!)![1];
+    expect(String(kernel.info.bootTimeUnixNs! / 1_000_000_000n)).toBe(bootSeconds!);
+    const layout = image.pieces.map(({ gpa, fileOffset, size }) => ({
+      physical: gpa,
+      fileOffset,
+      length: size,
+    }));
+    expect(kernel.memory.physical.end).toBe(
+      Math.max(...layout.map((piece) => piece.physical + piece.length)),
+    );
+    expect(kernel.memory.physical.windows[0]!.physical).toBe(layout[0]!.physical);
+    expect(kernel.warnings).toHaveLength(1);
+    expect(kernel.warnings[0]).toStartWith("The file does not say where its memory belongs");
+  });
+
+  test("every symbol has the name, the type letter and the address of /proc/kallsyms", () => {
+    const gzip = image.answerBytes("kallsyms-full.gz");
+    if (gzip === undefined) return console.warn(`skipped: ${image.name} kept no whole /proc/kallsyms`);
+    // Modules have tables of their own, BPF programs' symbols are not in any.
+    const want = new TextDecoder()
+      .decode(gunzipSync(gzip))
+      .split("\n")
+      .filter((line) => line !== "" && !line.includes("\t["));
+    using kernel = open(image);
+    const symbols = kernel.symbols;
+    if (!(symbols instanceof Kallsyms)) throw new Error("symbols come from elsewhere");
+    expect(symbols.count).toBe(want.length);
+    let index = 0;
+    for (const { name, type, address } of symbols.all()) {
+      const line = `${hex(address.hi, address.lo).slice(2)} ${type} ${name}`;
+      if (line !== want[index]) expect(line).toBe(want[index]!);
+      index++;
+    }
+    expect(index).toBe(want.length);
+  });
+
+  test("a look-up by name finds the first of that name", () => {
+    const want = new Map<string, string>();
+    for (const line of image.answer("kallsyms")!.split("\n")) {
+      const [address, , name] = line.split(" ");
+      if (name !== undefined && !want.has(name)) want.set(name, `0x${address}`);
+    }
+    expect(want.size).toBeGreaterThan(20);
+    using kernel = open(image);
+    for (const [name, address] of want) {
+      const { hi, lo } = requireSymbol(kernel.symbols, name);
+      expect(`${name} ${hex(hi, lo)}`).toBe(`${name} ${address}`);
+    }
+    expect(kernel.symbols.address("no_such_symbol")).toBeUndefined();
+  });
+
+  test("the kernel's list of RAM is /proc/iomem's", () => {
+    using kernel = open(image);
+    const want = [...image.answer("iomem")!.matchAll(/^([0-9a-f]+)-([0-9a-f]+) : System RAM$/gm)].map(
+      ([, start, end]) => ({ start: Number(`0x${start}`), end: Number(`0x${end}`) + 1 }),
+    );
+    expect(readRamRanges(kernel.memory, kernel.symbols, kernel.btf)).toEqual(want);
+  });
+
+  test("the BTF is the one of /sys/kernel/btf/vmlinux", () => {
+    using kernel = open(image);
+    const start = requireSymbol(kernel.symbols, "__start_BTF");
+    const stop = requireSymbol(kernel.symbols, "__stop_BTF");
+    const bytes = kernel.memory.copy(start.hi, start.lo, 0, (stop.lo - start.lo) >>> 0, "BTF");
+    const sum = new Bun.CryptoHasher("sha256").update(bytes).digest("hex");
+    expect(image.answer("btf-vmlinux.sha256")).toContain(sum);
+  });
+
+  test.each([
+    ["map_idr", "map-show.json"],
+    ["prog_idr", "prog-show.json"],
+    ["link_idr", "link-show.json"],
+    ["btf_idr", "btf-show.json"],
+  ])("%s holds the ids that bpftool saw", (name, file) => {
+    const want = idsOfBpftool(image, file);
+    if (want === undefined) return console.warn(`skipped: ${image.name} kept no ${file}`);
+    using kernel = open(image);
+    const { ids, log } = idsOf(kernel, name);
+    expect(log.details).toEqual([]);
+    expect(ids).toEqual(want);
+  });
+
+  test("the CPUs are those of sysfs, and each one's own number lies in its per-CPU area", () => {
+    using kernel = open(image);
+    const { possible, onlineCount, areas, missing } = kernel.cpus;
+    const count = possible.length;
+    expect(image.answer("cpu-possible")!.trim()).toBe(count === 1 ? "0" : `0-${count - 1}`);
+    expect(image.answer("cpu-online")!.trim()).toBe(onlineCount === 1 ? "0" : `0-${onlineCount - 1}`);
+    expect(missing).toEqual([]);
+    const runqueues = requireSymbol(kernel.symbols, "runqueues");
+    const { cpu } = RQ.resolve(kernel.btf);
+    const numbers = areas.map((area) => {
+      const { hi, lo } = perCpuAddress(runqueues, area);
+      const { offset } = area;
+      const at = kernel.memory.locateSum(runqueues.hi, runqueues.lo, offset.hi, offset.lo, cpu, 4);
+      expect(kernel.memory.view.getUint32(at, true)).toBe(area.cpu);
+      return kernel.memory.u32(hi, lo, cpu, "runqueues.cpu");
+    });
+    expect(numbers).toEqual([...possible]);
+  });
+
+  test(
+    "the ELF core of the same freeze says the same, with no layout to guess",
+    () => {
+      if (image.vmcore === undefined) return console.warn(`skipped: ${image.name} kept no ELF core`);
+      using raw = open(image);
+      using core = openKernel({ memory: [{ path: image.vmcore }] });
+      expect(core.warnings).toEqual([]);
+      expect(core.info).toEqual(raw.info);
+      for (const name of ["map_idr", "prog_idr", "link_idr", "btf_idr"])
+        expect(idsOf(core, name)).toEqual(idsOf(raw, name));
+    },
+    DISK_MS,
+  );
+
+  test("with the vmlinux of its debug package, symbols and types come from there and are the same", () => {
+    const path = join(labFolder(), "debug", `vmlinux-${image.answer("release")!.trim()}`);
+    if (!existsSync(path)) return console.warn(`skipped: ${path} is not there`);
+    using bare = open(image);
+    using kernel = openKernel({ memory: [{ path: image.memory }], vmlinux: path });
+    expect(kernel.symbols.source).toBe(path);
+    expect(kernel.symbols.count).toBeGreaterThan(bare.symbols.count);
+    for (const [, name] of image.answer("kallsyms")!.matchAll(/^[0-9a-f]+ [^aA] ([^ \n]+)$/gm))
+      expect([name, kernel.symbols.address(name!)]).toEqual([name, bare.symbols.address(name!)]);
+    expect(kernel.btf.typeCount).toBe(bare.btf.typeCount);
+    expect(idsOf(kernel, "map_idr").ids).toEqual(idsOf(bare, "map_idr").ids);
+  });
+
+  test("a told layout, and a told place of VMCOREINFO, need no search and no guess", () => {
+    const note = Number(image.answer("vmcoreinfo")!.split(" ")[0]);
+    using kernel = openKernel({
+      memory: [{ path: image.memory }],
+      vmcoreinfo: note,
+      onProgress: () => {
+        throw new Error("it searched");
+      },
+    });
+    expect(kernel.info.release).toBe(image.answer("release")!.trim());
+    if (image.pieces.length !== 1) return;
+    using told = openKernel({ memory: [{ path: image.memory, physical: image.pieces[0]!.gpa }] });
+    expect(told.warnings).toEqual([]);
+    expect(told.info).toEqual(kernel.info);
+  });
+
+  test("a wrong layout is refused, and the refusal says what was tried", () => {
+    const physical = image.pieces[0]!.gpa + 0x1000_0000;
+    expect(() => openKernel({ memory: [{ path: image.memory, physical }] })).toThrow(
+      /VMCOREINFO was found [0-9]+ times, and none is this memory's/,
+    );
+  });
+});

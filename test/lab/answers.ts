@@ -1,0 +1,127 @@
+/** What the guest's own kernel and tools say, collected inside it right before the freeze. */
+import { existsSync } from "node:fs";
+import { mkdir, readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { Guest } from "./guest.ts";
+import { LabError, run } from "./process.ts";
+
+/** Symbols whose addresses are kept from /proc/kallsyms (the whole table is there too, as a digest and a count). */
+const symbols =
+  "_stext _text _etext _end swapper_pg_dir init_top_pgt init_uts_ns linux_banner map_idr prog_idr btf_idr link_idr " +
+  "__per_cpu_offset __per_cpu_start pcpu_base_addr nr_cpu_ids __cpu_possible_mask __cpu_online_mask page_offset_base " +
+  "vmalloc_base vmemmap_base phys_base kimage_voffset memstart_addr __start_BTF __stop_BTF init_task init_pid_ns scx_root " +
+  "scx_enable_state_var scx_ops kallsyms_num_syms kallsyms_offsets kallsyms_names kallsyms_token_table " +
+  "kallsyms_token_index kallsyms_markers kallsyms_relative_base bpf_stats_enabled_key vmcoreinfo_data vmcoreinfo_note " +
+  "sysctl_unprivileged_bpf_disabled bpf_map_types cgrp_dfl_root physvirt_offset vabits_actual";
+
+/** Collects into /tmp/answers and prints it as a tar archive. */
+const collectScript = `
+d=/tmp/answers; rm -rf $d; mkdir -p $d/map-dump $d/sched_ext
+cat /proc/kallsyms > /tmp/.kallsyms
+sha256sum < /tmp/.kallsyms | cut -d' ' -f1 > $d/kallsyms.sha256
+awk -v names="${symbols}" -v d=$d 'BEGIN { n = split(names, a, " "); for (i = 1; i <= n; i++) want[a[i]] = 1 }
+  NF == 3 && ($3 in want) { print > (d "/kallsyms") }
+  NR % 1000 == 1 { print > (d "/kallsyms.sample") }
+  END { print NR > (d "/kallsyms.count") }' /tmp/.kallsyms
+rm /tmp/.kallsyms
+sha256sum < /sys/kernel/btf/vmlinux | cut -d' ' -f1 > $d/btf-vmlinux.sha256
+for f in iomem version cmdline modules cgroups uptime stat; do cat /proc/$f > $d/$f; done
+for f in possible online present; do cat /sys/devices/system/cpu/$f > $d/cpu-$f; done
+cat /sys/kernel/vmcoreinfo > $d/vmcoreinfo 2>/dev/null
+cat /proc/sys/kernel/bpf_stats_enabled > $d/bpf_stats_enabled
+uname -r > $d/release; uname -m > $d/machine
+cp -r /sys/kernel/sched_ext/. $d/sched_ext/ 2>/dev/null
+for p in /proc/[0-9]*; do echo "$(basename $p) $(cat $p/comm)"; done > $d/tasks 2>/dev/null
+find /sys/fs/cgroup -type d -exec stat -c '%i %n' {} + > $d/cgroup-ids
+cat /tmp/loader.json > $d/loader.json 2>/dev/null || rm -f $d/loader.json
+bpftool -j btf show > $d/btf-show.json 2>/dev/null
+bpftool -j link show > $d/link-show.json 2>$d/link-show.err
+bpftool -j struct_ops show > $d/struct_ops-show.json 2>/dev/null
+bpftool -j struct_ops dump > $d/struct_ops-dump.json 2>/dev/null
+bpftool -j map show > $d/map-show.json 2>$d/map-show.err
+grep -o '"id":[0-9]*,"type"' $d/map-show.json | grep -o '[0-9]*' | D=$d xargs -P $(nproc) -I ID \\
+  sh -c 'bpftool -j map dump id ID > $D/map-dump/ID.json 2> $D/map-dump/ID.err'
+bpftool -j prog show > $d/prog-show.json 2>$d/prog-show.err
+cat /proc/uptime > $d/uptime-last
+find $d -name '*.err' -size 0 -exec rm {} +
+tar -c -C $d . | gzip -1
+`;
+
+/**
+ * bpftool's JSON as it printed it. Numbers past 2^53 lose bits in `JSON.parse`: `text` keeps the bytes. `value` is
+ * undefined where bpftool's words are no JSON (btf_dumper.c prints a float as `(unsupported-kind)`).
+ */
+export interface Printed {
+  readonly text: string;
+  readonly value: unknown;
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+export interface Answers {
+  /** The folder that holds them, one file each. */
+  readonly dir: string;
+  /** One answer by its file's name; undefined: the guest had none. */
+  text(name: string): Promise<string | undefined>;
+  /** A JSON answer by its file's name without ".json": "map-show", "prog-show", "link-show", "btf-show", "loader". */
+  json(name: string): Promise<Printed | undefined>;
+  /** `bpftool -j map dump id N`; undefined where bpftool printed nothing (storage, ring buffers, arenas). */
+  mapDump(id: number): Promise<Printed | undefined>;
+  /** Ids of the maps that `bpftool map show` listed. */
+  mapIds(): Promise<number[]>;
+  /** Addresses of the kernel's symbols that the lab keeps, by name. */
+  kallsyms(): Promise<ReadonlyMap<string, bigint>>;
+}
+
+export async function collectAnswers(guest: Pick<Guest, "exec">, dir: string): Promise<Answers> {
+  const { status, stdout, stderr } = await guest.exec(collectScript);
+  if (status !== 0) throw new LabError(`lab: the guest's answers: status ${status}: ${stderr}`);
+  await mkdir(dir, { recursive: true });
+  await run(["tar", "-xz", "--no-same-owner", "-C", dir], { input: stdout });
+  return openAnswers(dir);
+}
+
+/** Answers that an earlier run left in a folder. */
+export function openAnswers(dir: string): Answers {
+  const text = async (name: string): Promise<string | undefined> => {
+    const path = join(dir, name);
+    return existsSync(path) ? readFile(path, "utf8") : undefined;
+  };
+  const json = async (name: string): Promise<Printed | undefined> => {
+    const printed = await text(`${name}.json`);
+    if (printed === undefined || printed.trim() === "") return undefined;
+    return { text: printed, value: parsed(printed) };
+  };
+  return {
+    dir,
+    text,
+    json,
+    mapDump: (id) => json(`map-dump/${id}`),
+    async mapIds(): Promise<number[]> {
+      const names = await readdir(join(dir, "map-dump"));
+      return names
+        .filter((name) => name.endsWith(".json"))
+        .map((name) => Number.parseInt(name, 10))
+        .sort((a, b) => a - b);
+    },
+    async kallsyms(): Promise<ReadonlyMap<string, bigint>> {
+      return parseKallsyms((await text("kallsyms")) ?? "");
+    },
+  };
+}
+
+/** "ffffffffa1e00000 T _stext" lines: name -> address; the first of several same names. */
+export function parseKallsyms(text: string): Map<string, bigint> {
+  const byName = new Map<string, bigint>();
+  for (const line of text.split("\n")) {
+    const [address = "", , name = ""] = line.split(/\s+/);
+    if (name !== "" && !byName.has(name)) byName.set(name, BigInt(`0x${address}`));
+  }
+  return byName;
+}

@@ -1,0 +1,216 @@
+/** `bun run lab`: the lab for people. */
+import { existsSync } from "node:fs";
+import { readdir, rm } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { type ParseArgsOptionsConfig, parseArgs } from "node:util";
+import { KtstrError, UsageError } from "../../src/errors.ts";
+import { labDir } from "./cache.ts";
+import { type BootOptions, bootGuest, openImage, writeMeta } from "./frozen.ts";
+import { fetchKernel, type KernelName, kernelBtf, kernelNames, kernelSources } from "./kernels.ts";
+import { ktstrOverlay } from "./ktstr.ts";
+import { loadOverlay } from "./load.ts";
+import { type RowName, type RowResult, rowNames, rows, runRow, tableOf } from "./matrix.ts";
+import { updateLists } from "./packages.ts";
+import { type SchedulerName, schedulerNames } from "./schedulers.ts";
+import { shell } from "./shell.ts";
+
+const help = `Real kernels under QEMU, for ktstr's tests and for people.
+
+  bun run lab boot   [machine] [load] [--out DIR]   boot, load, ask, freeze: memory, answers and console stay in DIR
+  bun run lab shell  [machine] [--ktstr]            a guest's shell on this terminal (Ctrl-A X ends it)
+  bun run lab fetch  [--kernel K]... [--update]     kernels, userland, schedulers and zoo into the cache
+  bun run lab matrix [--row R]... [--ci] [--times N] [--out DIR]   every row's boot, and a table
+  bun run lab clean                                 what died and half-made runs leave; the cache stays
+
+machine: --kernel ${kernelNames.join("|")} (default sid), --cpus N, --memory 3G|512M, --no-5level (x86-64: 4-level paging)
+load:    --scheduler ${schedulerNames.join("|")}, --zoo, --ktstr (Bun and this project in /ktstr), --panic, --vmcore
+rows:    ${rowNames.join(", ")}
+
+  bun run lab boot --kernel sid --cpus 4 --memory 3G --scheduler scx_flatcg
+  bun run lab shell --kernel arm64-16k --ktstr
+  bun run lab matrix --row 6.1 --row panicked --times 10
+
+The cache is ${labDir()} (KTSTR_LAB_DIR names another).
+`;
+
+const machineOptions = {
+  kernel: { type: "string", default: "sid" },
+  cpus: { type: "string" },
+  memory: { type: "string" },
+  "no-5level": { type: "boolean", default: false },
+  ktstr: { type: "boolean", default: false },
+} as const satisfies ParseArgsOptionsConfig;
+
+const bootFlags = {
+  ...machineOptions,
+  scheduler: { type: "string" },
+  zoo: { type: "boolean", default: false },
+  panic: { type: "boolean", default: false },
+  vmcore: { type: "boolean", default: false },
+  out: { type: "string" },
+} as const satisfies ParseArgsOptionsConfig;
+
+function oneOf<T extends string>(what: string, value: string, among: readonly T[]): T {
+  const found = among.find((each) => each === value);
+  if (found === undefined) throw new UsageError(`${what} ${value}: none of ${among.join(", ")}`);
+  return found;
+}
+
+/** "3G", "512M" in MiB. */
+export function memoryMiB(text: string): number {
+  const [, digits = "", unit = ""] = /^(\d+)([GM])$/i.exec(text) ?? [];
+  const size = Number(digits) * (unit.toUpperCase() === "G" ? 1024 : 1);
+  if (size >= 128 && size <= 64 * 1024) return size;
+  throw new UsageError(`--memory ${text}: give it as 512M or 3G, 128M at least`);
+}
+
+function positive(flag: string, text: string, most: number): number {
+  const value = /^\d+$/.test(text) ? Number(text) : 0;
+  if (value >= 1 && value <= most) return value;
+  throw new UsageError(`${flag} ${text}: give a number from 1 to ${most}`);
+}
+
+interface MachineValues {
+  readonly kernel: string;
+  readonly cpus?: string | undefined;
+  readonly memory?: string | undefined;
+  readonly "no-5level": boolean;
+  readonly ktstr: boolean;
+}
+
+function machineOf(values: MachineValues): BootOptions {
+  return {
+    kernel: oneOf("--kernel", values.kernel, kernelNames),
+    fiveLevel: !values["no-5level"],
+    withKtstr: values.ktstr,
+    ...(values.cpus === undefined ? {} : { cpus: positive("--cpus", values.cpus, 64) }),
+    ...(values.memory === undefined ? {} : { memoryMiB: memoryMiB(values.memory) }),
+  };
+}
+
+const started = Date.now();
+
+/** Progress is for people: on a terminal, and never among the data. */
+function progress(prefix: string): (line: string) => void {
+  return (line) => {
+    if (!process.stderr.isTTY && process.env["CI"] === undefined) return;
+    console.error(`${((Date.now() - started) / 1000).toFixed(1).padStart(6)} s  ${prefix}${line}`);
+  };
+}
+
+async function boot(args: string[]): Promise<number> {
+  const { values } = parseArgs({ args, options: bootFlags, strict: true });
+  const scheduler: SchedulerName | undefined =
+    values.scheduler === undefined ? undefined : oneOf("--scheduler", values.scheduler, schedulerNames);
+  const dir = resolve(values.out ?? `frozen-${values.kernel}`);
+  if (existsSync(dir) && !existsSync(join(dir, "meta.json")) && (await readdir(dir)).length > 0)
+    throw new UsageError(`--out ${dir}: there, and not a frozen guest's folder`);
+  const { zoo, panic, vmcore } = values;
+  const onProgress = progress("");
+  const options = { ...machineOf(values), zoo, panic, vmcore, dir, onProgress };
+  await using guest = await bootGuest(scheduler === undefined ? options : { ...options, scheduler });
+  await writeMeta(guest);
+  const image = await openImage(dir);
+  const pieces = image.pieces.map(({ gpa, size }) => `  0x${gpa.toString(16)} + ${size / 1048576} MiB`);
+  console.log(`${image.kernel.release}\nmemory   ${image.memoryPath}\n${pieces.join("\n")}`);
+  if (image.vmcorePath !== undefined) console.log(`vmcore   ${image.vmcorePath}`);
+  console.log(`answers  ${image.answers.dir}\nconsole  ${image.consolePath}`);
+  return 0;
+}
+
+async function fetchAll(args: string[]): Promise<number> {
+  const kernel = { type: "string", multiple: true } as const;
+  const options = { kernel, update: { type: "boolean", default: false } } as const;
+  const { values } = parseArgs({ args, options, strict: true });
+  const names = (values.kernel ?? kernelNames).map((name) => oneOf("--kernel", name, kernelNames));
+  const updated = new Set<string>();
+  for (const name of names) {
+    const { suite, arch } = kernelSources[name];
+    const say = progress(`${name}: `);
+    if (values.update && !updated.has(`${suite}-${arch}`)) await updateLists(suite, arch);
+    updated.add(`${suite}-${arch}`);
+    const release = await fetchOne(name, say);
+    console.log(`${name}  ${release}`);
+  }
+  return 0;
+}
+
+async function fetchOne(name: KernelName, say: (line: string) => void): Promise<string> {
+  const { suite, arch } = kernelSources[name];
+  say("kernel");
+  const kernel = await fetchKernel(name);
+  await kernelBtf(kernel);
+  say("load");
+  await loadOverlay({ schedulers: suite === "sid" ? schedulerNames : [], zoo: true }, arch);
+  say("ktstr");
+  await ktstrOverlay(arch);
+  return kernel.release;
+}
+
+async function matrix(args: string[]): Promise<number> {
+  const options = {
+    row: { type: "string", multiple: true },
+    ci: { type: "boolean", default: false },
+    times: { type: "string", default: "1" },
+    out: { type: "string" },
+  } as const;
+  const { values } = parseArgs({ args, options, strict: true });
+  const chosen: readonly RowName[] = values.row?.map((name) => oneOf("--row", name, rowNames)) ?? rowNames;
+  const times = positive("--times", values.times, 1000);
+  const results: RowResult[] = [];
+  for (const name of chosen.filter((each) => !values.ci || rows[each].ci))
+    for (let count = 1; count <= times; count++) {
+      const say = progress(`${name}${times > 1 ? ` ${count}/${times}` : ""}: `);
+      const result = await runRow(name, say, values.out === undefined ? undefined : resolve(values.out));
+      say(`${result.outcome} ${result.detail}`);
+      results.push(result);
+    }
+  console.log(tableOf(results));
+  return results.every(({ outcome }) => outcome !== "failed") ? 0 : 1;
+}
+
+async function shellCommand(args: string[]): Promise<number> {
+  const { values } = parseArgs({ args, options: machineOptions, strict: true });
+  return shell(machineOf(values));
+}
+
+async function clean(args: string[]): Promise<number> {
+  parseArgs({ args, options: {}, strict: true });
+  for (const name of ["runs", "died", "frozen"])
+    await rm(join(labDir(), name), { recursive: true, force: true });
+  return 0;
+}
+
+const commands: { readonly [name: string]: (args: string[]) => Promise<number> } = {
+  boot,
+  fetch: fetchAll,
+  matrix,
+  shell: shellCommand,
+  clean,
+};
+
+async function main(argv: readonly string[]): Promise<number> {
+  const [name = "--help", ...args] = argv;
+  if (argv.length === 0 || argv.includes("--help") || argv.includes("-h")) {
+    console.log(help.trimEnd());
+    return argv.length === 0 ? 2 : 0;
+  }
+  const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
+  if (command === undefined) throw new UsageError(`lab ${name}: no such command; see bun run lab --help`);
+  return command(args);
+}
+
+/** parseArgs's own errors are wrong usage, too. */
+const isUsage = (error: unknown): boolean =>
+  error instanceof UsageError ||
+  (error instanceof TypeError && String((error as { code?: unknown }).code).startsWith("ERR_PARSE_ARGS"));
+
+if (import.meta.main) {
+  try {
+    process.exitCode = await main(process.argv.slice(2));
+  } catch (error) {
+    console.error(error instanceof Error ? error.message : String(error));
+    if (error instanceof KtstrError && error.hint !== "") console.error(error.hint);
+    process.exitCode = isUsage(error) ? 2 : 1;
+  }
+}

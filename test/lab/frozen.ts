@@ -1,0 +1,177 @@
+/**
+ * Frozen guests: booted with a load, asked, stopped. `bootGuest` gives one that can be thawed; `frozenImage` gives the
+ * folder that such a guest leaves, made once for all who ask for the same row.
+ */
+import { existsSync } from "node:fs";
+import { mkdir, readdir, readFile, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { type Answers, collectAnswers, openAnswers } from "./answers.ts";
+import { cached, keyOf, labDir, writeWhole } from "./cache.ts";
+import { type Guest, type StartOptions, startGuest } from "./guest.ts";
+import { fetchKernel, type Kernel, kernelSources } from "./kernels.ts";
+import { ktstrOverlay } from "./ktstr.ts";
+import { loadOverlay, startScheduler, startWorkload, startZoo } from "./load.ts";
+import { LabError } from "./process.ts";
+import type { MemoryPiece } from "./qemu.ts";
+import type { SchedulerName } from "./schedulers.ts";
+import { GuestDied } from "./vigil.ts";
+
+export interface BootOptions extends StartOptions {
+  /** A sched_ext scheduler to attach; only kernels from sid have sched_ext. */
+  readonly scheduler?: SchedulerName;
+  /** Whether to load the BPF zoo. */
+  readonly zoo?: boolean;
+  /** Whether to start the workload; by default it is started with a scheduler or the zoo. */
+  readonly workload?: boolean;
+  /** Whether Bun and the project lie in the guest, in /ktstr. Takes 1 GiB of guest memory. */
+  readonly withKtstr?: boolean;
+  /** Whether the guest panics (sysrq) after its answers, before the freeze. */
+  readonly panic?: boolean;
+  /** Whether QEMU's ELF core is written too. */
+  readonly vmcore?: boolean;
+  /** How many guests may die before one succeeds. */
+  readonly attempts?: number;
+}
+
+export interface FrozenGuest extends Guest {
+  readonly answers: Answers;
+  /** Guests that died before this one. */
+  readonly deaths: readonly GuestDied[];
+  /** QEMU's ELF core, where it was asked for. */
+  readonly vmcorePath: string | undefined;
+}
+
+/** Boots a guest with its load, collects its answers, and freezes it. Guests that die are tried again, a bounded number of times. */
+export async function bootGuest(options: BootOptions): Promise<FrozenGuest> {
+  const { arch, suite } = kernelSources[options.kernel];
+  if (options.scheduler !== undefined && suite !== "sid")
+    throw new LabError(`lab: ${options.scheduler} on ${options.kernel}: that kernel has no sched_ext`, {
+      hint: "sched_ext schedulers run on sid, arm64 and arm64-16k",
+    });
+  const progress = options.onProgress ?? (() => {});
+  progress("load");
+  const schedulers = options.scheduler === undefined ? [] : [options.scheduler];
+  const overlays = [
+    ...(options.overlays ?? []),
+    await loadOverlay({ schedulers, zoo: options.zoo === true }, arch),
+  ];
+  if (options.withKtstr === true) overlays.push(await ktstrOverlay(arch));
+  const deaths: GuestDied[] = [];
+  for (;;) {
+    try {
+      return await bootOnce({ ...options, overlays }, deaths);
+    } catch (error) {
+      if (!(error instanceof GuestDied) || deaths.length + 1 >= (options.attempts ?? 3)) throw error;
+      deaths.push(error);
+      progress(`${error.message}; again (${error.consolePath})`);
+    }
+  }
+}
+
+async function bootOnce(options: BootOptions, deaths: readonly GuestDied[]): Promise<FrozenGuest> {
+  const progress = options.onProgress ?? (() => {});
+  const memoryMiB = options.memoryMiB ?? (options.withKtstr === true ? 1536 : 768);
+  const guest = await startGuest({ ...options, memoryMiB });
+  try {
+    if (options.zoo === true) {
+      progress("zoo");
+      await startZoo(guest);
+    }
+    if (options.scheduler !== undefined) {
+      progress(options.scheduler);
+      await startScheduler(guest, options.scheduler);
+    }
+    if (options.workload ?? (options.zoo === true || options.scheduler !== undefined))
+      await startWorkload(guest);
+    progress("answers");
+    const answers = await collectAnswers(guest, join(guest.dir, "answers"));
+    if (options.panic === true) await guest.panic();
+    await guest.freeze();
+    progress("frozen");
+    const vmcorePath = options.vmcore === true ? await guest.dumpVmcore() : undefined;
+    return { ...guest, answers, deaths, vmcorePath };
+  } catch (error) {
+    await guest[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/** What a frozen guest leaves in its folder. */
+export interface FrozenImage {
+  readonly dir: string;
+  readonly memoryPath: string;
+  readonly pieces: readonly MemoryPiece[];
+  readonly vmcorePath: string | undefined;
+  readonly consolePath: string;
+  readonly kernel: Kernel;
+  readonly answers: Answers;
+}
+
+interface Meta {
+  readonly kernel: Kernel;
+  readonly pieces: readonly MemoryPiece[];
+  readonly deaths: readonly string[];
+}
+
+/** Keeps a frozen guest's folder readable by `openImage` once the guest is gone. */
+export async function writeMeta(guest: FrozenGuest): Promise<void> {
+  const deaths = guest.deaths.map((death) => `${death.message} (${death.consolePath})`);
+  const meta: Meta = { kernel: guest.kernel, pieces: guest.pieces, deaths };
+  await writeWhole(join(guest.dir, "meta.json"), `${JSON.stringify(meta, null, 2)}\n`);
+}
+
+/** A folder that `bun run lab boot` or `frozenImage` left. */
+export async function openImage(dir: string): Promise<FrozenImage> {
+  const meta = JSON.parse(await readFile(join(dir, "meta.json"), "utf8")) as Meta;
+  const vmcore = join(dir, "vmcore");
+  return {
+    dir,
+    memoryPath: join(dir, "mem"),
+    pieces: meta.pieces,
+    vmcorePath: existsSync(vmcore) ? vmcore : undefined,
+    consolePath: join(dir, "con.txt"),
+    kernel: meta.kernel,
+    answers: openAnswers(join(dir, "answers")),
+  };
+}
+
+/** Changes with the lab's and the zoo's own files: an image of older ones is not what a test asks for. */
+async function sourcesKey(): Promise<string> {
+  const names = (await readdir(import.meta.dir, { recursive: true })).filter(
+    (name) => /\.(ts|c|h|S)$/.test(name) && !/\.test\.ts$/.test(name),
+  );
+  const texts = names
+    .sort()
+    .map(async (name) => `${name}\0${await readFile(join(import.meta.dir, name), "utf8")}`);
+  return keyOf(...(await Promise.all(texts)));
+}
+
+/** The frozen image of a boot, from the cache where the same boot was made before. Do not write into its folder. */
+export async function frozenImage(
+  name: string,
+  options: Omit<BootOptions, "dir" | "overlays">,
+): Promise<FrozenImage> {
+  const kernel = await fetchKernel(options.kernel);
+  const { onProgress, ...rest } = options;
+  const key = keyOf(kernel.release, JSON.stringify(rest), await sourcesKey());
+  const frozen = join(labDir(), "frozen");
+  const path = await cached(join(frozen, `${name}-${key}`), async (fresh) => {
+    await dropOlder(frozen, name, key);
+    await mkdir(fresh, { recursive: true });
+    await using guest = await bootGuest({ ...options, dir: fresh });
+    await writeMeta(guest);
+  });
+  return openImage(path);
+}
+
+/** Images of the same row by older sources: a gigabyte each, and nobody asks for them again. */
+async function dropOlder(frozen: string, name: string, key: string): Promise<void> {
+  for (const entry of await readdir(frozen)) {
+    const [, row, rowKey] = /^(.*)-([0-9a-f]{16})$/.exec(entry) ?? [];
+    if (row !== name || rowKey === key) continue;
+    // Renamed first: who has it open keeps its files, and who looks for it finds nothing half removed.
+    const doomed = join(frozen, `.old-${entry}-${process.pid}`);
+    await rename(join(frozen, entry), doomed).catch(() => {});
+    await rm(doomed, { recursive: true, force: true });
+  }
+}

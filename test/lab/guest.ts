@@ -1,0 +1,147 @@
+/** A running guest: booted, told what to do through its agent, frozen, and gone when disposed. */
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Agent, connectAgent, type ExecResult } from "./agent.ts";
+import { labDir } from "./cache.ts";
+import { baseInitramfs } from "./initramfs.ts";
+import { fetchKernel, type Kernel, type KernelName } from "./kernels.ts";
+import { LabError } from "./process.ts";
+import { type Machine, type MemoryPiece, piecesIn, startQemu } from "./qemu.ts";
+import { Vigil } from "./vigil.ts";
+
+export interface StartOptions {
+  readonly kernel: KernelName;
+  readonly cpus?: number;
+  readonly memoryMiB?: number;
+  readonly fiveLevel?: boolean;
+  /** Archives (cpio, uncompressed) laid over the base userland. */
+  readonly overlays?: readonly Uint8Array[];
+  /** Where memory, console and answers go; by default a fresh folder under the cache, removed on disposal. */
+  readonly dir?: string;
+  /** From QEMU's start until init answers. Emulation on a busy machine is slow: this ends hangs, it measures nothing. */
+  readonly bootTimeoutMs?: number;
+  readonly onProgress?: (line: string) => void;
+}
+
+export interface Guest extends AsyncDisposable {
+  readonly kernel: Kernel;
+  readonly dir: string;
+  /** The guest's physical memory as a file; it stands still between `freeze` and `thaw`. */
+  readonly memoryPath: string;
+  readonly pieces: readonly MemoryPiece[];
+  /** Runs a shell script in the guest; `GuestDied` when the guest panics, ends or is silent for too long. */
+  exec(script: string, timeoutMs?: number): Promise<ExecResult>;
+  console(): Promise<string>;
+  qmp(command: string, args?: { readonly [key: string]: unknown }): Promise<unknown>;
+  freeze(): Promise<void>;
+  thaw(): Promise<void>;
+  /** QEMU's ELF core of the guest (`dump-guest-memory`, physical addresses); gives its path. */
+  dumpVmcore(): Promise<string>;
+  /** Makes the kernel panic (sysrq c) and waits until the console shows it. */
+  panic(): Promise<void>;
+}
+
+let serial = 0;
+
+async function writeInitrd(kernel: Kernel, path: string, overlays: readonly Uint8Array[]): Promise<void> {
+  await writeFile(path, await baseInitramfs(kernel.arch));
+  for (const overlay of overlays) await writeFile(path, overlay, { flag: "a" });
+}
+
+/** Boots a guest to its agent. */
+export async function startGuest(options: StartOptions): Promise<Guest> {
+  const progress = options.onProgress ?? (() => {});
+  progress(`kernel ${options.kernel}`);
+  const kernel = await fetchKernel(options.kernel);
+  const dir = options.dir ?? join(labDir(), "runs", `${options.kernel}-${process.pid}-${++serial}`);
+  await rm(join(dir, "mem"), { force: true });
+  await mkdir(dir, { recursive: true });
+  const initrd = join(dir, "initrd");
+  await writeInitrd(kernel, initrd, options.overlays ?? []);
+  const sockets = await mkdtemp(join(tmpdir(), "ktstr-lab-"));
+  const { cpus = 2, fiveLevel = true, memoryMiB = 512 } = options;
+  const temporary = options.dir === undefined ? [dir, sockets] : [initrd, sockets];
+  try {
+    const machine = await startQemu({
+      kernel,
+      initrd,
+      dir,
+      sockets,
+      memoryMiB,
+      cpus,
+      fiveLevel,
+      interactive: false,
+    });
+    progress(`boot ${kernel.release}`);
+    return await attach(
+      machine,
+      { kernel, dir, sockets, memoryMiB, temporary },
+      options.bootTimeoutMs ?? 180_000,
+    );
+  } catch (error) {
+    await removeAll(temporary);
+    throw error;
+  }
+}
+
+const removeAll = async (paths: readonly string[]): Promise<void> => {
+  for (const path of paths) await rm(path, { recursive: true, force: true });
+};
+
+interface Placement {
+  readonly kernel: Kernel;
+  readonly dir: string;
+  readonly sockets: string;
+  readonly memoryMiB: number;
+  /** What goes away with the guest. */
+  readonly temporary: readonly string[];
+}
+
+/** The guest behind a machine that was started, once its agent answers. Ends the machine on any failure. */
+async function attach(machine: Machine, placement: Placement, bootTimeoutMs: number): Promise<Guest> {
+  const { kernel, dir, sockets, memoryMiB, temporary } = placement;
+  const vigil = new Vigil(kernel.name, join(dir, "con.txt"), machine.child.exited);
+  const agent = connectAgent(join(sockets, "agent"));
+  const end = async (): Promise<void> => {
+    vigil.stop();
+    agent[Symbol.dispose]();
+    await machine[Symbol.asyncDispose]();
+    await removeAll(temporary);
+  };
+  try {
+    const flatView = await machine.qmp.command("human-monitor-command", { "command-line": "info mtree -f" });
+    const pieces = piecesIn(String(flatView), memoryMiB * 1024 * 1024);
+    await vigil.guard(agent.ready, "boot", bootTimeoutMs);
+    return { ...behind(machine, vigil, agent, dir), kernel, dir, pieces, [Symbol.asyncDispose]: end };
+  } catch (error) {
+    await end();
+    throw error;
+  }
+}
+
+type Controls = Omit<Guest, "kernel" | "dir" | "pieces" | typeof Symbol.asyncDispose>;
+
+function behind(machine: Machine, vigil: Vigil, agent: Agent, dir: string): Controls {
+  return {
+    memoryPath: join(dir, "mem"),
+    console: () => vigil.console(),
+    exec: (script, timeoutMs = 300_000) =>
+      vigil.guard(agent.exec(script), "a command in the guest", timeoutMs),
+    qmp: (command, args) => machine.qmp.command(command, args),
+    freeze: async () => void (await machine.qmp.command("stop")),
+    thaw: async () => void (await machine.qmp.command("cont")),
+    async dumpVmcore(): Promise<string> {
+      const path = join(dir, "vmcore");
+      await machine.qmp.command("dump-guest-memory", { paging: false, protocol: `file:${path}` });
+      return path;
+    },
+    async panic(): Promise<void> {
+      // Never answered: the guest is gone while the command runs.
+      agent.exec("echo c > /proc/sysrq-trigger").catch(() => {});
+      const late = Bun.sleep(60_000).then(() => undefined);
+      if ((await Promise.race([vigil.death, late])) !== undefined) return;
+      throw new LabError("lab: sysrq c brought no panic onto the console in 60 s");
+    },
+  };
+}

@@ -1,0 +1,134 @@
+/** Debian's kernels by the lab's names: which package they come from, their boot image, and their BTF carved out of it. */
+import { existsSync } from "node:fs";
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { cached, keyOf, labDir } from "./cache.ts";
+import { type Arch, dependsOf, describe, packageTree, type Suite } from "./packages.ts";
+import { LabError, run } from "./process.ts";
+
+export type KernelName = "sid" | "6.12" | "6.1" | "arm64" | "arm64-16k";
+
+interface KernelSource {
+  readonly suite: Suite;
+  readonly arch: Arch;
+  /** The metapackage that follows the suite's newest kernel. */
+  readonly meta: string;
+}
+
+export const kernelSources: { readonly [name in KernelName]: KernelSource } = {
+  sid: { suite: "sid", arch: "amd64", meta: "linux-image-amd64" },
+  "6.12": { suite: "trixie", arch: "amd64", meta: "linux-image-amd64" },
+  "6.1": { suite: "bookworm", arch: "amd64", meta: "linux-image-amd64" },
+  arm64: { suite: "sid", arch: "arm64", meta: "linux-image-arm64" },
+  "arm64-16k": { suite: "sid", arch: "arm64", meta: "linux-image-arm64-16k" },
+};
+
+export const kernelNames = Object.keys(kernelSources) as KernelName[];
+
+export interface Kernel {
+  readonly name: KernelName;
+  readonly arch: Arch;
+  readonly suite: Suite;
+  /** `uname -r`. */
+  readonly release: string;
+  /** The boot image as QEMU's `-kernel` takes it. */
+  readonly image: string;
+}
+
+/** The release that a metapackage's `Depends` names: "linux-image-7.2.13+deb14-amd64" -> "7.2.13+deb14-amd64". */
+export function releaseIn(depends: readonly string[]): string | undefined {
+  for (const name of depends) {
+    const release = /^linux-image-(\d.*)$/.exec(name)?.[1];
+    if (release !== undefined) return release;
+  }
+  return undefined;
+}
+
+/** Fetches a kernel (nothing, once it is in the cache). */
+export async function fetchKernel(name: KernelName): Promise<Kernel> {
+  const { suite, arch, meta } = kernelSources[name];
+  const release = releaseIn(dependsOf(await describe(suite, arch, meta)));
+  if (release === undefined)
+    throw new LabError(`lab: ${meta} of ${suite} (${arch}) depends on no kernel image`);
+  // Since 7.x the image's package is empty and depends on linux-binary-V; before, it holds everything.
+  const parts = dependsOf(await describe(suite, arch, `linux-image-${release}`));
+  const binary = parts.includes(`linux-binary-${release}`)
+    ? `linux-binary-${release}`
+    : `linux-image-${release}`;
+  const tree = await packageTree(suite, arch, [binary], {
+    only: ["./boot/vmlinuz-*", `./usr/lib/modules/${release}/vmlinuz`],
+  });
+  const places = [
+    join(tree, "boot", `vmlinuz-${release}`),
+    join(tree, "usr/lib/modules", release, "vmlinuz"),
+  ];
+  const image = places.find((path) => existsSync(path));
+  if (image === undefined) throw new LabError(`lab: ${binary} holds no vmlinuz`);
+  return { name, arch, suite, release, image };
+}
+
+/** The folder of some of a kernel's modules, xz-compressed or not: file names -> paths under the tree. */
+export async function fetchModules(kernel: Kernel, names: readonly string[]): Promise<string[]> {
+  const parts = dependsOf(await describe(kernel.suite, kernel.arch, `linux-image-${kernel.release}`));
+  const split = `linux-modules-${kernel.release}`;
+  const from = parts.includes(split) ? split : `linux-image-${kernel.release}`;
+  const tree = await packageTree(kernel.suite, kernel.arch, [from], {
+    only: names.map((name) => `*/${name}.ko*`),
+  });
+  const inside = await readdir(tree, { recursive: true });
+  return names.map((name) => {
+    const path = inside.find((entry) => new RegExp(`/${name}\\.ko(\\.xz)?$`).test(entry));
+    if (path === undefined) throw new LabError(`lab: ${from} holds no module ${name}`);
+    return join(tree, path);
+  });
+}
+
+/** The kernel's own BTF as a raw file, found inside its boot image. */
+export async function kernelBtf(kernel: Kernel): Promise<string> {
+  const path = join(labDir(), "btf", `${kernel.release}-${keyOf(kernel.image)}.btf`);
+  return cached(path, async (fresh) => {
+    const btf = carveBtf(await decompressImage(new Uint8Array(await readFile(kernel.image))));
+    if (btf === undefined) throw new LabError(`lab: no BTF inside ${kernel.image}`);
+    await mkdir(join(labDir(), "btf"), { recursive: true });
+    await writeFile(fresh, btf);
+  });
+}
+
+/**
+ * What a boot image unpacks to: the payload of a bzImage (Documentation/arch/x86/boot.rst: `payload_offset` 0x248 and
+ * `payload_length` 0x24c count from the protected-mode code, which follows `setup_sects` 0x1f1 + 1 sectors), or the
+ * bytes as they are (arm64's Image).
+ */
+async function decompressImage(image: Uint8Array<ArrayBuffer>): Promise<Uint8Array> {
+  const view = new DataView(image.buffer, image.byteOffset, image.byteLength);
+  if (view.getUint32(0x202, true) !== 0x53726448) return image;
+  const start = ((image[0x1f1] || 4) + 1) * 512 + view.getUint32(0x248, true);
+  // The last four bytes are the size of the unpacked kernel, not part of the stream.
+  const payload = image.slice(start, start + view.getUint32(0x24c, true) - 4);
+  const magic = new DataView(payload.buffer).getUint32(0, false);
+  if (magic === 0xfd377a58) return run(["xz", "-dc", "--single-stream"], { input: payload });
+  if (magic === 0x28b52ffd) return run(["zstd", "-dc"], { input: payload });
+  if (magic >>> 16 === 0x1f8b) return Bun.gunzipSync(payload);
+  throw new LabError(
+    `lab: the kernel's payload starts with ${magic.toString(16)}: no compression that the lab knows`,
+  );
+}
+
+/** The largest blob that starts as BTF does (`struct btf_header`) and whose sections lie inside the bytes. */
+export function carveBtf(bytes: Uint8Array): Uint8Array<ArrayBuffer> | undefined {
+  const haystack = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const magic = Buffer.from([0x9f, 0xeb, 0x01, 0x00]);
+  let best: Uint8Array<ArrayBuffer> | undefined;
+  for (let at = haystack.indexOf(magic); at >= 0; at = haystack.indexOf(magic, at + 4)) {
+    if (at + 24 > haystack.length) break;
+    const headerSize = haystack.readUInt32LE(at + 4);
+    const typesEnd = haystack.readUInt32LE(at + 8) + haystack.readUInt32LE(at + 12);
+    const stringsOffset = haystack.readUInt32LE(at + 16);
+    const end = at + headerSize + stringsOffset + haystack.readUInt32LE(at + 20);
+    const plausible =
+      headerSize >= 24 && headerSize < 256 && typesEnd <= stringsOffset && end <= haystack.length;
+    if (!plausible || haystack[at + headerSize + stringsOffset] !== 0) continue;
+    if (best === undefined || end - at > best.length) best = bytes.slice(at, end) as Uint8Array<ArrayBuffer>;
+  }
+  return best;
+}

@@ -1,0 +1,102 @@
+import { describe, expect, test } from "bun:test";
+import { missing, parseExact } from "../live/bpftool.ts";
+import { bootGuest, type FrozenGuest } from "./frozen.ts";
+import { bootOptionsOf, labRows } from "./matrix.ts";
+import { whyNoLab } from "./promise.ts";
+import type { ZooAnswers } from "./zoo/answers.ts";
+
+const liveMs = 900_000;
+const decode = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
+
+/** What bpftool and ktstr print for the same words in the guest. bpftool's empty output is undefined. */
+async function both(guest: FrozenGuest, words: string): Promise<{ theirs: unknown; ours: unknown }> {
+  const bpftool = await guest.exec(`bpftool -j ${words}`);
+  const ktstr = await guest.exec(`cd /ktstr && bun run ktstr -j ${words}`);
+  const printed = decode(bpftool.stdout).trim();
+  // Status 1 tells a person that a queue was read in part; what was read is compared all the same.
+  if (ktstr.status !== 0 && !ktstr.stderr.includes("incomplete"))
+    throw new Error(`ktstr -j ${words}: status ${ktstr.status}: ${ktstr.stderr}`);
+  return { theirs: printed === "" ? undefined : parseExact(printed), ours: parseExact(decode(ktstr.stdout)) };
+}
+
+/** Run-time counters go on between the two readings: ours, taken later, is not below bpftool's. */
+function settleCounters(theirs: unknown, ours: unknown): string[] {
+  const wrong: string[] = [];
+  const mine = ours as { [key: string]: number }[];
+  for (const [index, prog] of (theirs as { [key: string]: number }[]).entries())
+    for (const key of ["run_time_ns", "run_cnt", "recursion_misses"]) {
+      const [before, after] = [prog[key], mine[index]?.[key]];
+      if (before === undefined) continue;
+      if (after === undefined || after < before)
+        wrong.push(`$[${index}].${key}: ${after}, bpftool had ${before}`);
+      delete prog[key];
+    }
+  return wrong;
+}
+
+/** bpftool fills the ids of a BTF object's users from a hash table: their order says nothing. */
+function sortIds(list: unknown): void {
+  for (const object of list as { [key: string]: unknown }[])
+    for (const key of ["prog_ids", "map_ids"]) {
+      const ids = object[key];
+      if (Array.isArray(ids)) ids.sort((a: number, b: number) => a - b);
+    }
+}
+
+/** One static map of every type and shape that the zoo has, and where bpftool has words for it (it prints `[]` for a full queue). */
+async function staticMaps(guest: FrozenGuest): Promise<number[]> {
+  const zoo = (await guest.answers.json("loader"))?.value as ZooAnswers;
+  const chosen = new Map<string, number>();
+  for (const map of zoo.maps) {
+    const dump = (await guest.answers.mapDump(map.id))?.value;
+    if (!map.static || !Array.isArray(dump) || (dump.length === 0 && map.entries.length > 0)) continue;
+    const shape = `${map.type} ${map.content} ${map.btf_id > 0} ${map.entries.length > 0}`;
+    // A megabyte of JSON takes a second to cross the serial port.
+    if (map.entries.length <= 200 && !chosen.has(shape)) chosen.set(shape, map.id);
+  }
+  return [...chosen.values()];
+}
+
+describe.skipIf(whyNoLab() !== "")("live, inside the guest", () => {
+  test.each(labRows().filter((row) => row !== "panicked"))(
+    "%s: ktstr's listings and dumps are a superset of bpftool's",
+    async (row) => {
+      const options = bootOptionsOf(row);
+      const memoryMiB = Math.max(options.memoryMiB ?? 0, 1536);
+      await using guest = await bootGuest({ ...options, withKtstr: true, memoryMiB, vmcore: false });
+      await guest.thaw();
+      const wrong: string[] = [];
+      const compare = (words: string, ours: unknown, theirs: unknown): void => {
+        const tolerance = { off: { loaded_at: 1 } };
+        wrong.push(...missing(ours, theirs, tolerance).map((sentence) => `${words}: ${sentence}`));
+      };
+      for (const words of ["map show", "prog show", "link show", "btf show"]) {
+        const { theirs, ours } = await both(guest, words);
+        if (words === "prog show") wrong.push(...settleCounters(theirs, ours));
+        if (words === "btf show") for (const list of [theirs, ours]) sortIds(list);
+        compare(words, ours, theirs);
+      }
+      const ids = await staticMaps(guest);
+      expect(ids.length).toBeGreaterThan(8);
+      for (const id of ids) {
+        const { theirs, ours } = await both(guest, `map dump id ${id}`);
+        if (theirs !== undefined) compare(`map dump id ${id}`, ours, theirs);
+      }
+      expect(wrong).toEqual([]);
+      await inspects(guest);
+    },
+    liveMs,
+  );
+});
+
+/** `bun run ktstr inspect` works there, for people and for programs. */
+async function inspects(guest: FrozenGuest): Promise<void> {
+  const text = await guest.exec("cd /ktstr && bun run ktstr inspect");
+  expect(text.status).toBe(0);
+  expect(decode(text.stdout)).toContain(guest.kernel.release);
+  const json = await guest.exec("cd /ktstr && bun run ktstr inspect --json");
+  expect(json.status).toBe(0);
+  const ops = await guest.answers.text("sched_ext/root/ops");
+  const { scheduler } = JSON.parse(decode(json.stdout)) as { scheduler?: { ops: string } | null };
+  expect(scheduler?.ops).toBe(ops?.trim());
+}

@@ -1,0 +1,98 @@
+/** What a guest is given to do: the zoo, a scheduler, and work that makes counters move. */
+import { readFile } from "node:fs/promises";
+import { type CpioEntry, cpio } from "./cpio.ts";
+import type { Guest } from "./guest.ts";
+import type { Arch } from "./packages.ts";
+import { LabError } from "./process.ts";
+import { buildScheduler, type SchedulerName } from "./schedulers.ts";
+import { buildZoo } from "./zoo/build.ts";
+
+export interface Load {
+  readonly schedulers: readonly SchedulerName[];
+  readonly zoo: boolean;
+}
+
+/** The load's programs as an archive for the guest: `/bin/scx_...`, `/zoo-loader`. */
+export async function loadOverlay(load: Load, arch: Arch): Promise<Uint8Array> {
+  const entries: CpioEntry[] = [];
+  const program = async (from: string, path: string): Promise<void> => {
+    entries.push({ kind: "file", path, data: new Uint8Array(await readFile(from)), executable: true });
+  };
+  for (const name of load.schedulers) await program(await buildScheduler(name, arch), `bin/${name}`);
+  if (load.zoo) await program((await buildZoo({ arch })).loader, "zoo-loader");
+  return cpio(entries);
+}
+
+async function must(guest: Guest, what: string, script: string, timeoutMs: number): Promise<void> {
+  const { status, stderr } = await guest.exec(script, timeoutMs);
+  if (status !== 0) throw new LabError(`lab: ${what} in the guest: status ${status}: ${stderr.trim()}`);
+}
+
+/** Two busy loops and two sleepers, in three cgroups of different weights; all of them sleep now and then. */
+export async function startWorkload(guest: Guest): Promise<void> {
+  const script = `
+echo +cpu > /sys/fs/cgroup/cgroup.subtree_control
+mkdir -p /sys/fs/cgroup/lab/left /sys/fs/cgroup/lab/right
+echo +cpu > /sys/fs/cgroup/lab/cgroup.subtree_control
+echo 300 > /sys/fs/cgroup/lab/left/cpu.weight
+cat > /tmp/busy <<'END'
+while :; do i=0; while [ $i -lt 300 ]; do i=$((i+1)); done; usleep 30000; done
+END
+for group in left right; do
+  sh -c "echo \\$\\$ > /sys/fs/cgroup/lab/$group/cgroup.procs; exec sh /tmp/busy" > /dev/null 2>&1 &
+  sh -c "echo \\$\\$ > /sys/fs/cgroup/lab/$group/cgroup.procs; while :; do usleep 200000; done" > /dev/null 2>&1 &
+done
+`;
+  await must(guest, "the workload", script, 60_000);
+}
+
+/** Starts a scheduler and waits until the kernel says that it runs. */
+export async function startScheduler(guest: Guest, name: SchedulerName): Promise<void> {
+  const script = `
+n=$(cat /sys/kernel/sched_ext/enable_seq)
+${name} > /tmp/${name}.log 2>&1 &
+pid=$!; echo $pid > /tmp/${name}.pid
+i=0
+while [ $i -lt 300 ]; do
+  if [ "$(cat /sys/kernel/sched_ext/state)" = enabled ] && [ "$(cat /sys/kernel/sched_ext/enable_seq)" != "$n" ]; then exit 0; fi
+  if ! kill -0 $pid 2>/dev/null; then cat /tmp/${name}.log >&2; exit 1; fi
+  usleep 100000; i=$((i+1))
+done
+echo "not enabled after 30 s; state $(cat /sys/kernel/sched_ext/state)" >&2
+cat /tmp/${name}.log >&2
+exit 1
+`;
+  await must(guest, name, script, 120_000);
+}
+
+/** Ends a scheduler and waits until the kernel is back to its own. */
+export async function stopScheduler(guest: Guest, name: SchedulerName): Promise<void> {
+  const script = `
+kill -INT $(cat /tmp/${name}.pid)
+i=0
+while [ $i -lt 300 ]; do
+  kill -0 $(cat /tmp/${name}.pid) 2>/dev/null || exit 0
+  usleep 100000; i=$((i+1))
+done
+exit 1
+`;
+  await must(guest, `the end of ${name}`, script, 120_000);
+}
+
+/** Starts the zoo's loader and waits until it stored everything; its JSON is `/tmp/loader.json` then. */
+export async function startZoo(guest: Guest): Promise<void> {
+  const script = `
+/zoo-loader --answers /tmp/loader.json > /tmp/zoo.log 2>&1 &
+pid=$!; echo $pid > /tmp/zoo.pid
+i=0
+while [ $i -lt 1800 ]; do
+  if [ -s /tmp/loader.json ]; then exit 0; fi
+  if ! kill -0 $pid 2>/dev/null; then cat /tmp/zoo.log >&2; exit 1; fi
+  usleep 100000; i=$((i+1))
+done
+echo "nothing stored after 180 s" >&2
+tail -20 /tmp/zoo.log >&2
+exit 1
+`;
+  await must(guest, "the zoo", script, 240_000);
+}

@@ -1,0 +1,134 @@
+/** The guests that ktstr must be right on, by name, and a run over them that tells a dead guest from a failure of ours. */
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { labDir } from "./cache.ts";
+import { checkImage } from "./check.ts";
+import {
+  type BootOptions,
+  bootGuest,
+  type FrozenImage,
+  frozenImage,
+  openImage,
+  writeMeta,
+} from "./frozen.ts";
+import { GuestDied } from "./vigil.ts";
+
+export interface Row extends Omit<BootOptions, "dir" | "overlays" | "onProgress"> {
+  readonly about: string;
+  /** Whether CI runs it. */
+  readonly ci: boolean;
+}
+
+export type RowName = "sid-5level" | "sid-4level" | "6.12" | "6.1" | "arm64" | "arm64-16k" | "panicked";
+
+export const rows: { readonly [name in RowName]: Row } = {
+  "sid-5level": { about: "5-level paging", ci: true, kernel: "sid", zoo: true, scheduler: "scx_sdt" },
+  "sid-4level": {
+    about: "4-level paging, 4 CPUs, RAM behind the hole below 4 GiB; ELF core",
+    ci: true,
+    kernel: "sid",
+    zoo: true,
+    scheduler: "scx_flatcg",
+    vmcore: true,
+    fiveLevel: false,
+    cpus: 4,
+    memoryMiB: 3072,
+  },
+  "6.12": { about: "no sched_ext", ci: true, kernel: "6.12", zoo: true },
+  "6.1": { about: "older layouts, no arena", ci: true, kernel: "6.1", zoo: true },
+  arm64: {
+    about: "4K pages; ELF core",
+    ci: false,
+    kernel: "arm64",
+    zoo: true,
+    scheduler: "scx_sdt",
+    vmcore: true,
+  },
+  "arm64-16k": { about: "16K pages", ci: false, kernel: "arm64-16k", zoo: true, scheduler: "scx_flatcg" },
+  panicked: {
+    about: "panicked by sysrq with everything loaded",
+    ci: false,
+    kernel: "sid",
+    zoo: true,
+    scheduler: "scx_sdt",
+    panic: true,
+  },
+};
+
+export const rowNames: readonly RowName[] = Object.keys(rows) as RowName[];
+
+/** The rows that tests run on: CI's, or every one of them under KTSTR_LAB=all. */
+export function labRows(): RowName[] {
+  return rowNames.filter((name) => rows[name].ci || process.env["KTSTR_LAB"] === "all");
+}
+
+/** A row's frozen image, booted once for all tests that ask for it. Do not write into its folder. */
+export function frozenRow(name: RowName): Promise<FrozenImage> {
+  return frozenImage(name, bootOptionsOf(name));
+}
+
+export function bootOptionsOf(name: RowName): Omit<BootOptions, "dir" | "overlays"> {
+  const { about: _about, ci: _ci, ...options } = rows[name];
+  return options;
+}
+
+export interface RowResult {
+  readonly row: RowName;
+  readonly outcome: "ok" | "guest died" | "failed";
+  readonly seconds: number;
+  readonly release: string;
+  readonly maps: number;
+  readonly progs: number;
+  /** Guests that died before one succeeded. */
+  readonly deaths: number;
+  readonly detail: string;
+}
+
+/** Boots a row to its frozen image, checks that against its own answers, and removes it unless `keepIn` names a folder. */
+export async function runRow(
+  name: RowName,
+  onProgress: (line: string) => void,
+  keepIn?: string,
+): Promise<RowResult> {
+  const dir = keepIn === undefined ? join(labDir(), "runs", `${name}-${process.pid}`) : join(keepIn, name);
+  const started = Date.now();
+  const seconds = (): number => Math.round((Date.now() - started) / 100) / 10;
+  const nothing = { release: "", maps: 0, progs: 0, deaths: 0 };
+  try {
+    let deaths = 0;
+    {
+      await using guest = await bootGuest({ ...bootOptionsOf(name), dir, onProgress });
+      deaths = guest.deaths.length;
+      await writeMeta(guest);
+    }
+    const image = await openImage(dir);
+    const { maps, progs } = await checkImage(image);
+    const { release } = image.kernel;
+    return { row: name, outcome: "ok", seconds: seconds(), release, maps, progs, deaths, detail: "" };
+  } catch (error) {
+    const detail = error instanceof Error ? error.message : String(error);
+    const outcome = error instanceof GuestDied ? "guest died" : "failed";
+    const where = error instanceof GuestDied ? ` (console: ${error.consolePath})` : "";
+    return { row: name, outcome, seconds: seconds(), ...nothing, detail: detail + where };
+  } finally {
+    if (keepIn === undefined) await rm(dir, { recursive: true, force: true });
+  }
+}
+
+/** A table for people. */
+export function tableOf(results: readonly RowResult[]): string {
+  const head = ["row", "kernel", "outcome", "seconds", "maps", "progs", "died before", ""];
+  const lines = results.map((result) => [
+    ...[result.row, result.release, result.outcome, result.seconds.toFixed(1)],
+    ...[String(result.maps), String(result.progs), String(result.deaths), result.detail],
+  ]);
+  const widths = head.map((title, column) =>
+    Math.max(title.length, ...lines.map((line) => (column === 7 ? 0 : (line[column] ?? "").length))),
+  );
+  const print = (cells: readonly string[]): string =>
+    cells
+      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+      .join("  ")
+      .trimEnd();
+  return [head, ...lines].map(print).join("\n");
+}

@@ -1,0 +1,154 @@
+/** QEMU as a child that cannot outlive us: its command line, its end on every path, and where it put the guest's RAM. */
+import { rmSync } from "node:fs";
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import type { Subprocess } from "bun";
+import type { Kernel } from "./kernels.ts";
+import type { Arch } from "./packages.ts";
+import { LabError, tool } from "./process.ts";
+import { connectQmp, type Qmp } from "./qmp.ts";
+
+export interface MachineOptions {
+  readonly kernel: Kernel;
+  readonly initrd: string;
+  readonly cpus: number;
+  readonly memoryMiB: number;
+  /** x86-64 only: 5-level page tables (LA57), as `-cpu max` has them. */
+  readonly fiveLevel: boolean;
+  /** A folder of the machine's own: memory file, console, what QEMU complains about. */
+  readonly dir: string;
+  /** A folder for its sockets: a socket's path has room for 107 bytes only. */
+  readonly sockets: string;
+  /** The console on our own terminal, for people. */
+  readonly interactive: boolean;
+}
+
+/** A run of the guest's RAM: where it lies in the memory file, and in guest-physical memory. Bytes. */
+export interface MemoryPiece {
+  readonly fileOffset: number;
+  readonly gpa: number;
+  readonly size: number;
+}
+
+const agentPort: { readonly [arch in Arch]: string } = { amd64: "ttyS1", arm64: "ttyS0" };
+
+export const qemuFor: { readonly [arch in Arch]: string } = {
+  amd64: "qemu-system-x86_64",
+  arm64: "qemu-system-aarch64",
+};
+
+/** QEMU's arguments. The agent's port is the second ISA UART on q35, a PCI one on virt (which has one PL011 only). */
+export function qemuArguments(options: MachineOptions): string[] {
+  const { kernel, dir, memoryMiB } = options;
+  const x86 = kernel.arch === "amd64";
+  const console = x86 ? "console=ttyS0" : "console=ttyAMA0";
+  const mode = options.interactive ? "lab.shell" : `lab.port=${agentPort[kernel.arch]} quiet`;
+  const cpu = x86 ? (options.fiveLevel ? "max" : "max,la57=off") : "max,pauth-impdef=on";
+  const agent = x86 ? ["-serial", "chardev:agent"] : ["-device", "pci-serial,chardev=agent"];
+  return [
+    ...["-accel", "tcg,thread=multi", "-cpu", cpu, "-smp", String(options.cpus), "-m", `${memoryMiB}M`],
+    ...["-machine", `${x86 ? "q35" : "virt"},memory-backend=m`],
+    ...["-object", `memory-backend-file,id=m,size=${memoryMiB}M,mem-path=${join(dir, "mem")},share=on`],
+    ...["-display", "none", "-nodefaults", "-no-user-config", "-no-reboot"],
+    ...["-kernel", kernel.image, "-initrd", options.initrd],
+    ...["-append", `${console} panic=0 ${mode}`],
+    ...(options.interactive
+      ? ["-serial", "mon:stdio"]
+      : ["-chardev", `file,id=console,path=${join(dir, "con.txt")}`, "-serial", "chardev:console"]),
+    ...["-chardev", `socket,id=agent,path=${join(options.sockets, "agent")},server=on,wait=off`, ...agent],
+    ...["-qmp", `unix:${join(options.sockets, "qmp")},server=on,wait=off`],
+  ];
+}
+
+const running = new Map<Subprocess, MachineOptions>();
+
+const killAll = (): void => {
+  for (const [child, { sockets }] of running) {
+    child.kill("SIGKILL");
+    rmSync(sockets, { recursive: true, force: true });
+  }
+};
+process.on("exit", killAll);
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+  process.on(signal, () => {
+    killAll();
+    process.exit(signal === "SIGINT" ? 130 : 143);
+  });
+}
+
+export interface Machine extends AsyncDisposable {
+  readonly child: Subprocess;
+  readonly qmp: Qmp;
+}
+
+/** Starts QEMU. `setpriv --pdeathsig` ends it even when our own process is killed outright. */
+export async function startQemu(options: MachineOptions): Promise<Machine> {
+  const qemu = tool(qemuFor[options.kernel.arch]);
+  await mkdir(options.dir, { recursive: true });
+  const stdio = options.interactive ? "inherit" : "ignore";
+  const child = Bun.spawn([tool("setpriv"), "--pdeathsig", "KILL", qemu, ...qemuArguments(options)], {
+    stdin: stdio,
+    stdout: stdio,
+    stderr: options.interactive ? "inherit" : Bun.file(join(options.dir, "qemu.txt")),
+  });
+  running.set(child, options);
+  const end = async (): Promise<void> => {
+    child.kill("SIGKILL");
+    await child.exited;
+    running.delete(child);
+  };
+  try {
+    const qmp = await reachQmp(child, options);
+    return {
+      child,
+      qmp,
+      async [Symbol.asyncDispose](): Promise<void> {
+        qmp[Symbol.dispose]();
+        await end();
+      },
+    };
+  } catch (error) {
+    await end();
+    throw error;
+  }
+}
+
+async function reachQmp(child: Subprocess, { dir, sockets }: MachineOptions): Promise<Qmp> {
+  const socket = join(sockets, "qmp");
+  for (let tries = 0; tries < 200; tries++) {
+    if (child.exitCode !== null) {
+      const said = await Bun.file(join(dir, "qemu.txt"))
+        .text()
+        .catch(() => "");
+      throw new LabError(`lab: QEMU ended at once with status ${child.exitCode}: ${said.trim()}`);
+    }
+    const qmp = await connectQmp(socket).catch(() => undefined);
+    if (qmp !== undefined) return qmp;
+    await Bun.sleep(50);
+  }
+  throw new LabError("lab: QEMU opened no QMP socket in 10 s");
+}
+
+/**
+ * The pieces of the memory file as QEMU maps them, from the flat view of system memory (`info mtree -f`): lines such as
+ * `0000000100000000-000000013fffffff (prio 0, ram): m @0000000080000000`. Holes that devices shadow split a run; runs
+ * whose file offsets and addresses go on together are joined over them.
+ */
+export function piecesIn(flatView: string, memoryBytes: number): MemoryPiece[] {
+  const view = flatView.split(/^FlatView/m).find((part) => /Root memory region: system/.test(part)) ?? "";
+  const lines = view.matchAll(
+    /^\s*([0-9a-f]{16})-([0-9a-f]{16}) \(prio -?\d+, ram\): m(?: @([0-9a-f]{16}))?\s*$/gm,
+  );
+  const pieces: MemoryPiece[] = [];
+  for (const [, first = "0", last = "0", at = "0"] of lines) {
+    const gpa = Number.parseInt(first, 16);
+    const next = { gpa, fileOffset: Number.parseInt(at, 16), size: Number.parseInt(last, 16) + 1 - gpa };
+    const before = pieces.at(-1);
+    if (before !== undefined && before.gpa - before.fileOffset === next.gpa - next.fileOffset)
+      pieces[pieces.length - 1] = { ...before, size: next.gpa + next.size - before.gpa };
+    else pieces.push(next);
+  }
+  const mapped = pieces.reduce((sum, { size }) => sum + size, 0);
+  if (mapped === memoryBytes) return pieces;
+  throw new LabError(`lab: QEMU maps ${mapped} of the guest's ${memoryBytes} bytes of RAM`);
+}

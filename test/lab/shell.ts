@@ -1,0 +1,33 @@
+/** A guest whose console is this terminal, for people. */
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { BootOptions } from "./frozen.ts";
+import { baseInitramfs } from "./initramfs.ts";
+import { fetchKernel } from "./kernels.ts";
+import { ktstrOverlay } from "./ktstr.ts";
+import { loadOverlay } from "./load.ts";
+import { startQemu } from "./qemu.ts";
+import { schedulerNames } from "./schedulers.ts";
+
+/** Boots to a shell and waits for its end; gives QEMU's exit status. Every scheduler and the zoo's loader lie ready in it. */
+export async function shell(options: BootOptions): Promise<number> {
+  const kernel = await fetchKernel(options.kernel);
+  const dir = await mkdtemp(join(tmpdir(), "ktstr-lab-"));
+  try {
+    const schedulers = kernel.suite === "sid" ? schedulerNames : [];
+    const archives = [
+      await baseInitramfs(kernel.arch),
+      await loadOverlay({ schedulers, zoo: true }, kernel.arch),
+    ];
+    if (options.withKtstr === true) archives.push(await ktstrOverlay(kernel.arch));
+    const initrd = join(dir, "initrd");
+    for (const archive of archives) await writeFile(initrd, archive, { flag: "a" });
+    const { cpus = 2, memoryMiB = 1536, fiveLevel = true } = options;
+    const where = { kernel, initrd, dir, sockets: dir };
+    await using machine = await startQemu({ ...where, cpus, memoryMiB, fiveLevel, interactive: true });
+    return await machine.child.exited;
+  } finally {
+    await rm(dir, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,58 @@
+/** Compiling C for guests: clang for both architectures, Debian stable's static libraries, sid's bpftool. */
+import { realpathSync } from "node:fs";
+import { join } from "node:path";
+import { triplet, userland } from "./initramfs.ts";
+import { type Arch, packageTree } from "./packages.ts";
+import { run, tool } from "./process.ts";
+
+/** What a static program is linked with: of Debian stable, so that it does not move. */
+const sysrootPackages = [
+  "libbpf-dev",
+  "libelf-dev",
+  "zlib1g-dev",
+  "libzstd-dev",
+  "libc6-dev",
+  "libc6",
+  "linux-libc-dev",
+  "libgcc-14-dev",
+];
+
+const hostArch = (): Arch => (process.arch === "arm64" ? "arm64" : "amd64");
+
+export async function sysroot(arch: Arch): Promise<string> {
+  return packageTree("trixie", arch, sysrootPackages);
+}
+
+/** LLVM's linker knows every architecture; the machine's own, or the one of the release that clang-19 came from. */
+async function linker(): Promise<string> {
+  const own = Bun.which("ld.lld-19");
+  if (own !== null) return own;
+  const tree = await packageTree("bookworm", hostArch(), ["lld-19"]);
+  return join(tree, "usr/lib/llvm-19/bin/ld.lld");
+}
+
+/** Compiles and links a static program against the sysroot's libbpf. `options`: include paths, defines, sources. */
+export async function compileStatic(arch: Arch, out: string, options: readonly string[]): Promise<void> {
+  const root = await sysroot(arch);
+  const target = triplet[arch];
+  await run([
+    tool("clang-19"),
+    `--target=${target}`,
+    `--sysroot=${root}`,
+    `--gcc-install-dir=${join(root, "usr/lib/gcc", target, "14")}`,
+    `--ld-path=${await linker()}`,
+    ...["-static", "-O2", "-g", join(import.meta.dir, "libelf-gap.c"), ...options],
+    ...["-o", out, "-lbpf", "-lelf", "-lz", "-lzstd", "-lpthread"],
+  ]);
+}
+
+/** sid's bpftool run here, whatever the machine's own is: through its own loader and libraries. */
+export async function runBpftool(args: readonly string[]): Promise<Uint8Array<ArrayBuffer>> {
+  const arch = hostArch();
+  const tree = await userland(arch);
+  const libraries = join(tree, "usr/lib", triplet[arch]);
+  const loader = realpathSync(
+    join(libraries, arch === "amd64" ? "ld-linux-x86-64.so.2" : "ld-linux-aarch64.so.1"),
+  );
+  return run([loader, "--library-path", libraries, join(tree, "usr/sbin/bpftool"), ...args]);
+}

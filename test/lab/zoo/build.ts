@@ -1,0 +1,113 @@
+/**
+ * Builds the zoo: BPF objects (one set for every kernel and architecture) inside a loader that is linked statically,
+ * so that one file is all that a guest needs. clang is the compiler of both, and the cross compiler.
+ */
+import { mkdir, readdir } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { cached, keyOf, labDir } from "../cache.ts";
+import { type Arch, packageTree } from "../packages.ts";
+import { run, tool } from "../process.ts";
+
+export interface ZooOptions {
+  readonly arch: Arch;
+  /** Where to build; without it the build is an entry of the lab's cache, made again when a source changes. */
+  readonly outDir?: string;
+}
+
+export interface Zoo {
+  /** The static program to put into a guest. */
+  readonly loader: string;
+  /** The folder with the objects that are inside the loader, one file a subject. */
+  readonly objects: string;
+}
+
+const folder = import.meta.dir;
+const triplet: { readonly [arch in Arch]: string } = {
+  amd64: "x86_64-linux-gnu",
+  arm64: "aarch64-linux-gnu",
+};
+
+/** What a static program needs to be linked with; Debian stable, so that it does not move. */
+const sysrootPackages = [
+  "libbpf-dev",
+  "libelf-dev",
+  "zlib1g-dev",
+  "libzstd-dev",
+  "libc6-dev",
+  "libc6",
+  "linux-libc-dev",
+  "libgcc-14-dev",
+];
+
+const warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers"];
+
+async function sources(): Promise<{ bpf: string[]; loader: string[]; headers: string[] }> {
+  const inDir = async (dir: string, suffix: RegExp): Promise<string[]> =>
+    (await readdir(join(folder, dir)))
+      .filter((name) => suffix.test(name))
+      .sort()
+      .map((name) => join(folder, dir, name));
+  return {
+    bpf: await inDir("bpf", /\.bpf\.c$/),
+    loader: await inDir("loader", /\.[cS]$/),
+    headers: [
+      ...(await inDir(".", /\.h$/)),
+      ...(await inDir("bpf", /\.h$/)),
+      ...(await inDir("loader", /\.h$/)),
+    ],
+  };
+}
+
+/** LLVM's linker knows every architecture; the machine's own, or the one of the release that clang-19 came from. */
+async function linker(): Promise<string> {
+  const own = Bun.which("ld.lld-19");
+  if (own !== null) return own;
+  const tree = await packageTree("bookworm", process.arch === "arm64" ? "arm64" : "amd64", ["lld-19"]);
+  return join(tree, "usr/lib/llvm-19/bin/ld.lld");
+}
+
+async function compileObject(source: string, sysroot: string, arch: Arch, out: string): Promise<void> {
+  const include = join(sysroot, "usr/include");
+  // Arenas need addr_space_cast, whose kernels (6.9) know the fourth instruction set too; the rest loads on 6.1.
+  const cpu = basename(source).startsWith("arena") ? "v4" : "v3";
+  const options = ["-target", "bpf", `-mcpu=${cpu}`, "-O2", "-g", ...warnings, "-Wno-unused-parameter"];
+  const paths = ["-isystem", include, "-isystem", join(include, triplet[arch])];
+  const object = join(out, basename(source).replace(/\.c$/, ".o"));
+  await run([tool("clang-19"), ...options, ...paths, "-c", source, "-o", object]);
+}
+
+async function build(arch: Arch, out: string): Promise<void> {
+  await mkdir(out, { recursive: true });
+  const { bpf, loader } = await sources();
+  const sysroot = await packageTree("trixie", arch, sysrootPackages);
+  for (const source of bpf) await compileObject(source, sysroot, arch, out);
+  const target = triplet[arch];
+  await run([
+    tool("clang-19"),
+    `--target=${target}`,
+    `--sysroot=${sysroot}`,
+    `--gcc-install-dir=${join(sysroot, "usr/lib/gcc", target, "14")}`,
+    `--ld-path=${await linker()}`,
+    ...["-static", "-std=gnu2x", "-D_GNU_SOURCE", "-O2", "-g", ...warnings],
+    `-Wa,-I${out}`,
+    ...loader,
+    ...["-o", join(out, "zoo-loader"), "-lbpf", "-lelf", "-lz", "-lzstd"],
+  ]);
+}
+
+/** Builds the zoo for an architecture. Throws a `LabError` that names the missing tool, or shows the compiler's words. */
+export async function buildZoo(options: ZooOptions): Promise<Zoo> {
+  const { arch, outDir } = options;
+  if (outDir !== undefined) {
+    await build(arch, outDir);
+    return { loader: join(outDir, "zoo-loader"), objects: outDir };
+  }
+  const all = [...Object.values(await sources()).flat(), import.meta.path];
+  const texts = await Promise.all(
+    all.map(async (path) => `${basename(path)}\0${await Bun.file(path).text()}`),
+  );
+  const dir = await cached(join(labDir(), "zoo", `${arch}-${keyOf(...texts)}`), (fresh) =>
+    build(arch, fresh),
+  );
+  return { loader: join(dir, "zoo-loader"), objects: dir };
+}

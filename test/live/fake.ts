@@ -1,0 +1,233 @@
+/**
+ * A kernel made of plain data, for the answers that a real one does not give on demand. It keeps to the real one's
+ * rules where memory is at stake: what it would write is checked against the buffer that it was handed.
+ */
+import { closeSync, openSync, writeSync } from "node:fs";
+import { Fd, type Mapping, type MmapOptions } from "../../src/ffi.ts";
+import type { Attr } from "../../src/live/attr.ts";
+import type { OpenDirectory, Sys } from "../../src/live/sys.ts";
+import { type BpfCommand, BTF_INFO, LINK_INFO, MAP_INFO, PROG_INFO } from "../../src/uapi/bpf.ts";
+import { ENOENT } from "../../src/uapi/errno.ts";
+import type { Layout } from "../../src/uapi/layout.ts";
+import { FakeMap, type FakeMapOptions } from "./fake-map.ts";
+
+/** An object of the id spaces other than the maps': its info struct's fields, by the layout's names. */
+export interface FakeObject {
+  readonly id: number;
+  readonly info: Readonly<Record<string, number | Uint8Array>>;
+  /** What stands in the memory behind a pointer field of the info, by the field's name. */
+  readonly pointees?: Readonly<Record<string, Uint8Array>>;
+  /** A u32 that no layout names: the arms of a link. */
+  readonly extra?: { readonly offset: number; readonly value: number };
+}
+
+type Kind = "MAP" | "PROG" | "LINK" | "BTF";
+
+interface Failure {
+  readonly command: BpfCommand;
+  readonly errno: number;
+  readonly when: (attr: Attr) => boolean;
+  left: number;
+}
+
+export class FakeKernel implements Sys {
+  readonly maps: Map<number, FakeMap> = new Map();
+  readonly progs: Map<number, FakeObject> = new Map();
+  readonly links: Map<number, FakeObject> = new Map();
+  readonly btfs: Map<number, FakeObject> = new Map();
+  /** Files of /proc and /sys. */
+  readonly files: Map<string, string | Uint8Array> = new Map<string, string | Uint8Array>([
+    ["/sys/devices/system/cpu/possible", "0-3\n"],
+    ["/sys/devices/system/cpu/online", "0-1\n"],
+  ]);
+  /** Every command, in order. */
+  readonly calls: BpfCommand[] = [];
+  /** Every write past a buffer's end that a real kernel would have made. */
+  readonly overflows: string[] = [];
+  /** How many CPUs each per-CPU look-up writes: the kernel's own number, whatever user space believes. */
+  possibleCpus = 4;
+  /** Runs before each command: where a test changes the kernel under the reader's feet. */
+  before: (command: BpfCommand, attr: Attr) => void = () => {};
+  /** Answers instead of the kernel; undefined: the kernel does. */
+  instead: (command: BpfCommand, attr: Attr) => number | undefined = () => undefined;
+  /** Runs after each command that did not fail. */
+  after: (command: BpfCommand, attr: Attr) => void = () => {};
+
+  readonly #fds = new Map<number, { kind: Kind; object: FakeMap | FakeObject }>();
+  #nextFd = 100_000;
+  #failures: Failure[] = [];
+
+  addMap(options: FakeMapOptions): FakeMap {
+    const map = new FakeMap(options);
+    this.maps.set(map.id, map);
+    return map;
+  }
+
+  /** The next `times` calls of a command (that `when` chooses) fail. */
+  fail(
+    command: BpfCommand,
+    errno: number,
+    { times = Number.POSITIVE_INFINITY, when = () => true }: { times?: number; when?: Failure["when"] } = {},
+  ): void {
+    this.#failures.push({ command, errno, when, left: times });
+  }
+
+  /** How many descriptors are open. */
+  get openCount(): number {
+    return this.#fds.size;
+  }
+
+  countOf(command: BpfCommand): number {
+    return this.calls.filter((call) => call === command).length;
+  }
+
+  bpf(command: BpfCommand, attr: Attr): number {
+    this.calls.push(command);
+    this.before(command, attr);
+    const failure = this.#failures.find(
+      (candidate) => candidate.command === command && candidate.left > 0 && candidate.when(attr),
+    );
+    if (failure !== undefined) {
+      failure.left--;
+      return -failure.errno;
+    }
+    const result = this.instead(command, attr) ?? this.#answer(command, attr);
+    if (result >= 0) this.after(command, attr);
+    return result;
+  }
+
+  #answer(command: BpfCommand, attr: Attr): number {
+    const byId = /^BPF_(MAP|PROG|LINK|BTF)_GET_(NEXT_ID|FD_BY_ID)$/.exec(command);
+    if (byId !== null) {
+      const kind = byId[1] as Kind;
+      return byId[2] === "NEXT_ID" ? this.#nextId(kind, attr) : this.#open(kind, attr.get("start_id"));
+    }
+    switch (command) {
+      case "BPF_OBJ_GET_INFO_BY_FD":
+        return this.#info(attr);
+      case "BPF_MAP_LOOKUP_ELEM":
+        return this.#map(attr).lookup(attr, this);
+      case "BPF_MAP_GET_NEXT_KEY":
+        return this.#map(attr).nextKey(attr, this);
+      case "BPF_MAP_LOOKUP_BATCH":
+        return this.#map(attr).batch(attr, this);
+      default:
+        throw new Error(`the fake kernel has no ${command}`);
+    }
+  }
+
+  #objects(kind: Kind): Map<number, FakeMap | FakeObject> {
+    return { MAP: this.maps, PROG: this.progs, LINK: this.links, BTF: this.btfs }[kind];
+  }
+
+  #nextId(kind: Kind, attr: Attr): number {
+    const start = attr.get("start_id");
+    const next = [...this.#objects(kind).keys()].filter((id) => id > start).sort((a, b) => a - b)[0];
+    if (next === undefined) return -ENOENT;
+    attr.set("next_id", next);
+    return 0;
+  }
+
+  #open(kind: Kind, id: number): number {
+    const object = this.#objects(kind).get(id);
+    if (object === undefined) return -ENOENT;
+    const fd = this.#nextFd++;
+    this.#fds.set(fd, { kind, object });
+    return fd;
+  }
+
+  #map(attr: Attr): FakeMap {
+    const open = this.#fds.get(attr.get("map_fd"));
+    if (!(open?.object instanceof FakeMap)) throw new Error(`${attr.get("map_fd")}: no open map`);
+    return open.object;
+  }
+
+  #info(attr: Attr): number {
+    const open = this.#fds.get(attr.get("bpf_fd"));
+    if (open === undefined) throw new Error(`${attr.get("bpf_fd")}: not open`);
+    const into = attr.pointee("info");
+    if (into === undefined) throw new Error("info points nowhere");
+    const { object } = open;
+    if (attr.get("info_len") > into.length) this.overflows.push(`info of ${open.kind} ${object.id}`);
+    const layout = { MAP: MAP_INFO, PROG: PROG_INFO, LINK: LINK_INFO, BTF: BTF_INFO }[open.kind];
+    writeInfo(into, layout, object);
+    return 0;
+  }
+
+  /** A property: `Fd` keeps it as a function of its own. */
+  readonly close = (fd: number): void => {
+    if (!this.#fds.delete(fd)) throw new Error(`close(${fd}): not open`);
+  };
+
+  readFile(path: string): Uint8Array | undefined {
+    const file = this.files.get(path);
+    return typeof file === "string" ? new TextEncoder().encode(file) : file;
+  }
+
+  readFdInfo(fd: number): Uint8Array | undefined {
+    const object = this.#fds.get(fd)?.object;
+    return object instanceof FakeMap ? new TextEncoder().encode(object.fdInfo) : undefined;
+  }
+
+  readDirectory(): readonly string[] {
+    return [];
+  }
+
+  mmap(_options: MmapOptions): Mapping | number {
+    return -ENOENT;
+  }
+
+  pageSize(): number {
+    return 4096;
+  }
+
+  openPid(): Fd | undefined {
+    return undefined;
+  }
+
+  openDirectory(): OpenDirectory | undefined {
+    return undefined;
+  }
+
+  clockNs(): bigint {
+    return 0n;
+  }
+}
+
+/** Fills an info struct; the memory that its pointers lead to is written as the kernel would, at the address. */
+function writeInfo(into: Uint8Array, layout: Layout, object: FakeMap | FakeObject): void {
+  const view = new DataView(into.buffer, into.byteOffset, into.length);
+  const pointees = object instanceof FakeMap ? {} : (object.pointees ?? {});
+  for (const [name, bytes] of Object.entries(pointees)) {
+    const address = view.getBigUint64(layout.fields[name]?.offset ?? 0, true);
+    if (address !== 0n) writeMemory(address, bytes);
+  }
+  const info: FakeObject["info"] = { id: object.id, ...object.info };
+  for (const [name, value] of Object.entries(info)) {
+    const field = layout.fields[name];
+    if (field === undefined) throw new Error(`${layout.name} has no ${name}`);
+    if (typeof value !== "number") {
+      into.fill(0, field.offset, field.offset + field.size);
+      into.set(value.subarray(0, field.size), field.offset);
+    } else if (field.size === 8) view.setBigUint64(field.offset, BigInt(value), true);
+    else view.setUint32(field.offset, value, true);
+  }
+  if (!(object instanceof FakeMap) && object.extra !== undefined) {
+    view.setUint32(object.extra.offset, object.extra.value, true);
+  }
+}
+
+/** copy_to_user, by the address alone. */
+function writeMemory(address: bigint, bytes: Uint8Array): void {
+  const memory = openSync("/proc/self/mem", "r+");
+  try {
+    writeSync(memory, bytes, 0, bytes.length, Number(address));
+  } finally {
+    closeSync(memory);
+  }
+}
+
+/** A descriptor of nothing, for functions that only pass it on. */
+export function looseFd(number = 7): Fd {
+  return new Fd(number, "a test's descriptor", () => {});
+}

@@ -1,0 +1,182 @@
+/** Real kernel objects of the tests' own, made through our FFI layer and gone with the kit that made them. */
+import { mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { bpf, close, type PinnedBytes } from "../../src/ffi.ts";
+import { Attr } from "../../src/live/attr.ts";
+import { pinned } from "../../src/live/objects.ts";
+import { type BpfCommand, COMMANDS, ELEMENT_ATTR, MAP_CREATE_ATTR, OBJ_ATTR } from "../../src/uapi/bpf.ts";
+import { errnoName } from "../../src/uapi/errno.ts";
+import { MapType, type MapTypeName } from "../../src/uapi/names.ts";
+import { run } from "../btf/support/live.ts";
+
+/** A kernel object that is held by a descriptor. */
+export interface Held {
+  readonly id: number;
+  readonly fd: number;
+}
+
+export interface HeldMap extends Held {
+  readonly keySize: number;
+  readonly valueSize: number;
+}
+
+export interface MapOptions {
+  readonly type: MapTypeName;
+  readonly keySize?: number;
+  readonly valueSize?: number;
+  readonly maxEntries?: number;
+  readonly flags?: number;
+  readonly name?: string;
+  readonly innerFd?: number;
+  readonly btfFd?: number;
+  readonly btfKeyTypeId?: number;
+  readonly btfValueTypeId?: number;
+  readonly btfVmlinuxValueTypeId?: number;
+}
+
+/** A command that must succeed: the errno is in the error's message. */
+export function must(command: BpfCommand, attr: Attr, what = ""): number {
+  const result = bpf(COMMANDS[command], attr.bytes);
+  if (result < 0) throw new Error(`${command} ${what}: ${errnoName(-result)}`);
+  return result;
+}
+
+/** The number behind a key of a descriptor's fdinfo: told by the kernel, not by the code under test. */
+export function fdInfo(fd: number, key: string): number {
+  const match = new RegExp(`^${key}:\\s*(\\d+)`, "m").exec(readFileSync(`/proc/self/fdinfo/${fd}`, "latin1"));
+  return Number(match?.[1] ?? Number.NaN);
+}
+
+/** How many descriptors this process has open. */
+export function fdCount(): number {
+  return readdirSync("/proc/self/fd").length;
+}
+
+/** Bytes that stand still, from numbers: `u32` little-endian. */
+export function u32(...values: number[]): PinnedBytes {
+  const bytes = pinned(values.length * 4).subarray(0, values.length * 4);
+  const view = new DataView(bytes.buffer);
+  for (const [index, value] of values.entries()) view.setUint32(index * 4, value, true);
+  return bytes;
+}
+
+export function u64(...values: (number | bigint)[]): PinnedBytes {
+  const bytes = pinned(values.length * 8);
+  const view = new DataView(bytes.buffer);
+  for (const [index, value] of values.entries()) view.setBigUint64(index * 8, BigInt(value), true);
+  return bytes;
+}
+
+/** A C string. */
+export function text(value: string): PinnedBytes {
+  return still(Buffer.from(`${value}\0`));
+}
+
+export function still(from: Uint8Array): PinnedBytes {
+  const bytes = pinned(from.length);
+  bytes.set(from);
+  return bytes.subarray(0, from.length);
+}
+
+/** Owns what it makes: descriptors, a bpffs, files. Disposal takes all of it away, the youngest first. */
+export class Kit implements Disposable {
+  readonly #undo: (() => void)[] = [];
+  #directory: string | undefined;
+  #bpffs: string | undefined;
+
+  defer(undo: () => void): void {
+    this.#undo.push(undo);
+  }
+
+  /** Takes a descriptor over. */
+  own(fd: number, idKey: "map_id" | "prog_id" | "link_id" | "btf_id"): Held {
+    let open = true;
+    this.defer(() => {
+      if (open) close(fd);
+      open = false;
+    });
+    return { fd, id: fdInfo(fd, idKey) };
+  }
+
+  map(options: MapOptions): HeldMap {
+    const { type, keySize = 4, valueSize = 4, maxEntries = 4, name = "" } = options;
+    const attr = new Attr(MAP_CREATE_ATTR, {
+      map_type: MapType[type],
+      key_size: keySize,
+      value_size: valueSize,
+      max_entries: maxEntries,
+      map_flags: options.flags ?? 0,
+      inner_map_fd: options.innerFd ?? 0,
+      btf_fd: options.btfFd ?? 0,
+      btf_key_type_id: options.btfKeyTypeId ?? 0,
+      btf_value_type_id: options.btfValueTypeId ?? 0,
+      btf_vmlinux_value_type_id: options.btfVmlinuxValueTypeId ?? 0,
+    }).setBytes("map_name", Buffer.from(name));
+    const held = this.own(must("BPF_MAP_CREATE", attr, type), "map_id");
+    return { ...held, keySize, valueSize };
+  }
+
+  /** `value` as the kernel wants it: of a per-CPU map every possible CPU's, each rounded up to 8 bytes. */
+  update(map: HeldMap, key: Uint8Array, value: Uint8Array, flags = 0): void {
+    const attr = new Attr(ELEMENT_ATTR, { map_fd: map.fd, flags }).point("value", still(value));
+    if (key.length > 0) attr.point("key", still(key));
+    must("BPF_MAP_UPDATE_ELEM", attr, `map ${map.id}`);
+  }
+
+  remove(map: HeldMap, key: Uint8Array): void {
+    must("BPF_MAP_DELETE_ELEM", new Attr(ELEMENT_ATTR, { map_fd: map.fd }).point("key", still(key)));
+  }
+
+  /** `count` elements under u32 keys, with values that repeat the key's bytes. */
+  fill(map: HeldMap, count: number): void {
+    const key = pinned(map.keySize);
+    const value = pinned(map.valueSize);
+    const keyView = new DataView(key.buffer);
+    const attr = new Attr(ELEMENT_ATTR, { map_fd: map.fd }).point("key", key).point("value", value);
+    for (let n = 0; n < count; n++) {
+      keyView.setUint32(0, n, true);
+      value.fill(n & 0xff);
+      must("BPF_MAP_UPDATE_ELEM", attr, `map ${map.id}`);
+    }
+  }
+
+  freeze(map: Held): void {
+    must("BPF_MAP_FREEZE", new Attr(ELEMENT_ATTR, { map_fd: map.fd }));
+  }
+
+  /** A directory of the kit's own. */
+  get directory(): string {
+    if (this.#directory === undefined) {
+      const path = mkdtempSync(join(tmpdir(), "ktstr-test-"));
+      this.#directory = path;
+      this.defer(() => rmSync(path, { recursive: true, force: true }));
+    }
+    return this.#directory;
+  }
+
+  /** A bpffs of the kit's own, mounted on a directory of its own. */
+  get bpffs(): string {
+    if (this.#bpffs === undefined) {
+      const path = mkdtempSync(join(tmpdir(), "ktstr-bpffs-"));
+      run("mount", "-t", "bpf", "bpf", path);
+      this.#bpffs = path;
+      this.defer(() => {
+        run("umount", path);
+        rmdirSync(path);
+      });
+    }
+    return this.#bpffs;
+  }
+
+  /** Pins an object under a name in the kit's bpffs; answers with the path. */
+  pin(object: Held, name: string): string {
+    const path = join(this.bpffs, name);
+    must("BPF_OBJ_PIN", new Attr(OBJ_ATTR, { bpf_fd: object.fd }).point("pathname", text(path)), path);
+    return path;
+  }
+
+  [Symbol.dispose](): void {
+    for (let undo = this.#undo.pop(); undo !== undefined; undo = this.#undo.pop()) undo();
+  }
+}
