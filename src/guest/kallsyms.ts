@@ -11,8 +11,8 @@ import { add, fromBigInt, type Pointer, toBigInt } from "./pointer.ts";
 import { HASH_BASE, hashBytes, type Symbols } from "./symbols.ts";
 import type { Vmcoreinfo } from "./vmcoreinfo.ts";
 
-/** A kernel has some 200,000; the table's u24 sequence numbers allow no more than this. */
-const MAX_SYMBOLS = 2 ** 24;
+/** A kernel has some 200,000. */
+const MAX_SYMBOLS = 2 ** 22;
 const MAX_NAME_TABLE_BYTES = 64 * 2 ** 20;
 /** KSYM_NAME_LEN. */
 const MAX_NAME_BYTES = 512;
