@@ -125,6 +125,8 @@ export interface ArenaPages {
   /** More than 16,384 pages were there: the rest was not read. */
   readonly truncated: boolean;
   readonly pages: readonly ArenaPage[];
+  /** Pages that are allocated and whose bytes a memory image does not hold; absent: none. */
+  readonly missingPages?: number;
 }
 
 /** An owner of a local-storage element. */

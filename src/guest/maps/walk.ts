@@ -1,7 +1,14 @@
 /** What the walks over maps have in common: how they are bounded, and how they account for what they could not read. */
 import { LayoutError } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
-import { type EntryCursor, type MapInfo, type Read, unreadable, type WalkEnd } from "../../state.ts";
+import {
+  type ContentRecord,
+  type EntryCursor,
+  type MapInfo,
+  type Read,
+  unreadable,
+  type WalkEnd,
+} from "../../state.ts";
 import { GuestFault } from "../fault.ts";
 import type { GuestKernel } from "../kernel.ts";
 import { LOCATE_MAX_BYTES } from "../memory.ts";
@@ -147,6 +154,12 @@ export abstract class BaseCursor implements EntryCursor {
 }
 
 const EMPTY = new Uint8Array(0);
+
+/** Values that have no key. */
+export interface Records {
+  readonly records: readonly ContentRecord[];
+  readonly end: WalkEnd;
+}
 
 /** How a walk's reader found an element: with a value (or why it has none), silently absent, or counted as skipped. */
 export type Found = "value" | "hole" | "skipped";
