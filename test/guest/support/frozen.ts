@@ -5,7 +5,6 @@ import { type GuestKernel, openKernel } from "../../../src/guest/kernel.ts";
 import { listMaps } from "../../../src/guest/map-info.ts";
 import { readContents } from "../../../src/guest/maps/contents.ts";
 import type { GuestMap } from "../../../src/guest/maps/walk.ts";
-import { WalkLog } from "../../../src/guest/walklog.ts";
 import type { ArenaPage, ContentRecord, EntryCursor, MapContents, MapInfo } from "../../../src/state.ts";
 import { MAP_TYPES } from "../../../src/uapi/names.ts";
 
@@ -99,9 +98,7 @@ export class Comparison {
   constructor(dir: string, kernel: GuestKernel) {
     this.#dir = dir;
     this.#kernel = kernel;
-    const log = new WalkLog();
-    const maps = listMaps(kernel, log);
-    this.differences.push(...log.details);
+    const maps = listMaps(kernel, (sentence) => this.differences.push(sentence));
     this.#attributes(maps);
     for (const map of maps) {
       const path = join("map-dump", `${map.info.id}.json`);
