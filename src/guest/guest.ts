@@ -22,7 +22,6 @@ import { GuestBtfs } from "./btfs.ts";
 import type { MemorySource } from "./image.ts";
 import { type Finding, type GuestKernel, openKernel } from "./kernel.ts";
 import { listLinks } from "./links.ts";
-import { tell } from "./listing.ts";
 import { type GuestMap, listMaps } from "./map-info.ts";
 import {
   arenaPages,
@@ -36,7 +35,6 @@ import {
 } from "./maps/contents.ts";
 import { listProgs } from "./progs.ts";
 import { readSchedExtState } from "./sched-ext.ts";
-import { WalkLog } from "./walklog.ts";
 
 export interface GuestOptions {
   /** The machine's memory: raw files or ELF cores, told by content. A bare string is a path. */
@@ -191,9 +189,7 @@ export class GuestState implements BpfState {
     const kernel = this.#alive();
     if (this.#maps === undefined) {
       kernel.check();
-      const log = new WalkLog();
-      const maps = listMaps(kernel, log);
-      tell(log, "map_idr", this.#warn);
+      const maps = listMaps(kernel, this.#warn);
       this.#mapInfos = maps.map(({ info }) => info);
       this.#maps = new Map(maps.map((map) => [map.info.id, map]));
     }

@@ -55,7 +55,7 @@ function skipError(log: WalkLog, object: string, error: unknown): void {
 }
 
 /** Tells in one sentence what a listing of `name` could not read; nothing where it read all. */
-export function tell(log: WalkLog, name: string, warn: Warn): void {
+function tell(log: WalkLog, name: string, warn: Warn): void {
   if (log.complete) return;
   const counts = [...log.skipped].map(([reason, count]) => `${count} × ${reason}`);
   const all = log.stopped === "" ? counts : [`the walk stopped (${log.stopped})`, ...counts];

@@ -118,12 +118,17 @@ describe.each(labImages().map((image) => [image.name, image] as const))("%s", (_
     const active = guest.activeScheduler();
     if (name === "") return expect(active).toBeUndefined();
     expect(active).toMatchObject({ opsName: name, state });
-    const progs = answers(image, "prog-show.json") ?? [];
-    const theirs = progs.filter(
-      (prog) => prog["type"] === "struct_ops" && String(prog["name"]).startsWith(name.slice(0, 3)),
+    // bpftool prints a map's attributes, then its value, with a callback as "name/prog_id:7".
+    const dump = JSON.parse(image.answer("struct_ops-dump.json")!) as Printed[];
+    const at = dump.findIndex((one) => JSON.stringify(one).includes(`"name":"${name}"`));
+    const [info, value] = [dump[at - 1] as { bpf_map_info: { id: number } }, dump[at]];
+    const ids = [...JSON.stringify(value).matchAll(/prog_id:(\d+)/g)].map(([, id]) => Number(id));
+    expect(active?.progIds).toEqual(ids.sort((a, b) => a - b));
+    const progs = (answers(image, "prog-show.json") ?? []).filter((prog) =>
+      ids.includes(prog["id"] as number),
     );
-    expect(theirs.map((prog) => prog["id"])).toEqual([...(active?.progIds ?? [])]);
-    const used = new Set(theirs.flatMap((prog) => (prog["map_ids"] as number[] | undefined) ?? []));
-    for (const id of used) expect(active?.mapIds).toContain(id);
+    const used = progs.flatMap((prog) => (prog["map_ids"] as number[] | undefined) ?? []);
+    const all = new Set([...used, info.bpf_map_info.id]);
+    expect(active?.mapIds).toEqual([...all].sort((a, b) => a - b));
   });
 });
