@@ -106,7 +106,7 @@ export function arm64Paging(pageShift: 12 | 14 | 16, addressBits: number): Pagin
 }
 
 /** What `translate` answers where there is no physical address. */
-export const NOT_MAPPED = -1;
+const NOT_MAPPED = -1;
 /** A table lies outside the image: the walk cannot go on, and nothing is known about the address. */
 export const TABLE_OUTSIDE = -2;
 export const NOT_CANONICAL = -3;

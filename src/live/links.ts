@@ -111,8 +111,13 @@ function showField(
       return;
     }
     case "string":
-      details[key] = new TextDecoder("latin1").decode(cutAtNul(texts.get(field) ?? new Uint8Array()));
+      details[key] = utf8(texts.get(field) ?? new Uint8Array());
   }
+}
+
+/** A C string. A path may have any bytes: what is not UTF-8 becomes U+FFFD. */
+function utf8(bytes: Uint8Array): string {
+  return new TextDecoder().decode(cutAtNul(bytes));
 }
 
 /** The network device with this index, in our own network namespace. */
@@ -183,7 +188,7 @@ function showUprobeMulti(sys: Sys, fd: Fd, object: string, view: DataView, detai
   const cookies = new DataView(u64Array(wanted, UPROBE_MULTI.cookies, count).buffer);
   wanted.setUint32(UPROBE_MULTI.count, count, true);
   objectInfo(sys, fd, LINK_INFO, object, into);
-  details["path"] = new TextDecoder("latin1").decode(cutAtNul(path));
+  details["path"] = utf8(path);
   details["func_cnt"] = count;
   details["pid"] = view.getUint32(UPROBE_MULTI.pid, true);
   const funcs: LinkDetails[] = [];

@@ -200,10 +200,17 @@ class BatchCursor implements EntryCursor {
   }
 }
 
-/** Types whose every key exists, with or without something in it: a failed look-up is news, not a race. */
-function keysAreFixed(type: number): boolean {
-  return !isHashMap(type) && !isPerCpuHashMap(type) && type !== MapType.lpm_trie;
-}
+/** Types whose keys come and go: one that is not found was deleted just now. Elsewhere every key exists. */
+const HAVE_NO_FIXED_KEYS: readonly number[] = [
+  MapType.hash,
+  MapType.lru_hash,
+  MapType.percpu_hash,
+  MapType.lru_percpu_hash,
+  MapType.lpm_trie,
+  MapType.devmap_hash,
+  MapType.sockhash,
+  MapType.rhash,
+];
 
 /** Types whose holes are not shown: nobody wants 10,000 lines of "no such program". */
 function holesAreSilent(type: number): boolean {
@@ -295,7 +302,7 @@ class KeyCursor implements EntryCursor {
     if (result >= 0) return true;
     if (result === -ENOENT) {
       if (holesAreSilent(this.#map.type)) return false;
-      if (!keysAreFixed(this.#map.type)) {
+      if (HAVE_NO_FIXED_KEYS.includes(this.#map.type)) {
         this.#skipped.set("lost-race", (this.#skipped.get("lost-race") ?? 0) + 1);
         return false;
       }

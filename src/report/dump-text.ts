@@ -66,7 +66,9 @@ function dumpEntries(
   using walk = cursor;
   const isLong = map.keySize > LONG_FIELD || map.valueSize > LONG_FIELD;
   const oneLine = map.keySize + map.valueSize <= ONE_LINE && !isLong && walk.cpuCount === 0;
-  const gap = isLong && types === undefined ? "\n" : " ";
+  const breaks = isLong || walk.cpuCount > 0;
+  const gap = breaks && types === undefined ? "\n" : " ";
+  const cpuGap = map.valueSize > LONG_FIELD && types === undefined ? "\n" : " ";
   const meaning = idMeaning(map);
   let count = 0;
   while (walk.next()) {
@@ -84,7 +86,7 @@ function dumpEntries(
       out.line(meaning === undefined ? "" : `  ${meaning} ${readU32(walk.valueBytes, walk.valueOffset)}`);
     }
     for (let cpu = 0; cpu < walk.cpuCount; cpu++) {
-      out.text(`value (CPU ${String(cpu).padStart(2, "0")}):${gap}`);
+      out.text(`value (CPU ${String(cpu).padStart(2, "0")}):${cpuGap}`);
       writeBytes(
         out,
         types?.value,
@@ -105,8 +107,18 @@ function writeBytes(
   offset: number,
   length: number,
 ): void {
-  if (type === undefined) out.hex(from, offset, length);
+  if (type === undefined) writeHex(out, from, offset, length);
   else out.text(text(type, from.subarray(offset, offset + length)));
+}
+
+const BYTES_PER_GROUP = 8;
+
+/** As bpftool breaks them (tools/bpf/bpftool/main.c, fprint_hex): two groups of eight a line. */
+function writeHex(out: Output, from: Uint8Array, offset: number, length: number): void {
+  for (let at = 0; at < length; at += BYTES_PER_GROUP) {
+    if (at > 0) out.text(at % (2 * BYTES_PER_GROUP) === 0 ? "\n" : "  ");
+    out.hex(from, offset + at, Math.min(BYTES_PER_GROUP, length - at));
+  }
 }
 
 const BYTES_PER_LINE = 32;

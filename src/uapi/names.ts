@@ -40,6 +40,7 @@ export const MAP_TYPES = [
   "cgrp_storage",
   "arena",
   "insn_array",
+  "rhash",
 ] as const;
 
 export type MapTypeName = (typeof MAP_TYPES)[number];
@@ -47,7 +48,7 @@ export type MapTypeName = (typeof MAP_TYPES)[number];
 /** `enum bpf_map_type` by name: `MapType.percpu_hash` is `BPF_MAP_TYPE_PERCPU_HASH`. */
 export const MapType: Readonly<Record<MapTypeName, number>> = byName(MAP_TYPES);
 
-/** `enum bpf_prog_type`. */
+/** `enum bpf_prog_type`, up to Linux 7.2. */
 export const PROG_TYPES = [
   "unspec",
   "socket_filter",
@@ -88,7 +89,7 @@ export type ProgTypeName = (typeof PROG_TYPES)[number];
 
 export const ProgType: Readonly<Record<ProgTypeName, number>> = byName(PROG_TYPES);
 
-/** `enum bpf_link_type`. */
+/** `enum bpf_link_type`, up to Linux 7.2. */
 export const LINK_TYPES = [
   "unspec",
   "raw_tracepoint",
@@ -105,13 +106,14 @@ export const LINK_TYPES = [
   "uprobe_multi",
   "netkit",
   "sockmap",
+  "tracing_multi",
 ] as const;
 
 export type LinkTypeName = (typeof LINK_TYPES)[number];
 
 export const LinkType: Readonly<Record<LinkTypeName, number>> = byName(LINK_TYPES);
 
-/** `enum bpf_attach_type`. */
+/** `enum bpf_attach_type`, up to Linux 7.2. */
 export const ATTACH_TYPES = [
   "cgroup_inet_ingress",
   "cgroup_inet_egress",
@@ -171,6 +173,10 @@ export const ATTACH_TYPES = [
   "netkit_peer",
   "trace_kprobe_session",
   "trace_uprobe_session",
+  "trace_fsession",
+  "trace_fentry_multi",
+  "trace_fexit_multi",
+  "trace_fsession_multi",
 ] as const;
 
 /** A name, or the number itself where the table has none: as bpftool prints it. */

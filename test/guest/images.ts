@@ -17,13 +17,16 @@ export interface LabImage {
   answerBytes(name: string): Uint8Array | undefined;
 }
 
+/** The lab's cache folder. */
+export function labFolder(): string {
+  const cache = process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache");
+  return process.env["KTSTR_LAB_DIR"] ?? join(cache, "ktstr-lab");
+}
+
 function folders(): string[] {
   const named = process.env["KTSTR_LAB_IMAGES"];
   if (named !== undefined && named !== "") return [named];
-  const lab =
-    process.env["KTSTR_LAB_DIR"] ??
-    join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "ktstr-lab");
-  return [join(lab, "images"), join(lab, "early")];
+  return [join(labFolder(), "images"), join(labFolder(), "early")];
 }
 
 /** Every image that is there, by name. None: prints why, and throws where the lab was promised. */

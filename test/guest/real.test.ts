@@ -1,5 +1,7 @@
 /** Frozen machines of the lab against what they said themselves: /proc/kallsyms, /proc/iomem, bpftool, sysfs. */
 import { describe, expect, test } from "bun:test";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { struct, u32 } from "../../src/btf/struct.ts";
 import { idrEntries } from "../../src/guest/idr.ts";
@@ -10,7 +12,7 @@ import { perCpuAddress } from "../../src/guest/percpu.ts";
 import { hex } from "../../src/guest/pointer.ts";
 import { requireSymbol } from "../../src/guest/symbols.ts";
 import { WalkLog } from "../../src/guest/walklog.ts";
-import { type LabImage, labImages } from "./images.ts";
+import { type LabImage, labFolder, labImages } from "./images.ts";
 
 const images = labImages();
 /** What a machine takes to read a dump of some GiB from a disk. */
@@ -150,6 +152,19 @@ describe.each(images.map((image) => [image.name, image] as const))("%s", (_, ima
     },
     DISK_MS,
   );
+
+  test("with the vmlinux of its debug package, symbols and types come from there and are the same", () => {
+    const path = join(labFolder(), "debug", `vmlinux-${image.answer("release")!.trim()}`);
+    if (!existsSync(path)) return console.warn(`skipped: ${path} is not there`);
+    using bare = open(image);
+    using kernel = openKernel({ memory: [{ path: image.memory }], vmlinux: path });
+    expect(kernel.symbols.source).toBe(path);
+    expect(kernel.symbols.count).toBeGreaterThan(bare.symbols.count);
+    for (const [, name] of image.answer("kallsyms")!.matchAll(/^[0-9a-f]+ [^aA] ([^ \n]+)$/gm))
+      expect([name, kernel.symbols.address(name!)]).toEqual([name, bare.symbols.address(name!)]);
+    expect(kernel.btf.typeCount).toBe(bare.btf.typeCount);
+    expect(idsOf(kernel, "map_idr").ids).toEqual(idsOf(bare, "map_idr").ids);
+  });
 
   test("a told layout, and a told place of VMCOREINFO, need no search and no guess", () => {
     const note = Number(image.answer("vmcoreinfo")!.split(" ")[0]);

@@ -1,0 +1,76 @@
+/** Damage to a memory file: seeded, undone after each round, so that one copy serves thousands. */
+import { closeSync, fstatSync, openSync, readSync, writeSync } from "node:fs";
+
+/** Bytes of the file that something reads: a table, a struct, a page of page tables. */
+export interface Place {
+  readonly name: string;
+  readonly offset: number;
+  readonly length: number;
+}
+
+const WORDS = [0, 1, 2, 0xffff_ffff, 0x7fff_ffff, 0x8000_0000, 65_536] as const;
+
+export class Mutator implements Disposable {
+  readonly #fd: number;
+  readonly #sizeBytes: number;
+  readonly #places: readonly Place[];
+  #state: number;
+  #undo: (readonly [number, Buffer])[] = [];
+
+  /** `seed`: another one, another damage; never 0. */
+  constructor(path: string, places: readonly Place[], seed: number) {
+    this.#fd = openSync(path, "r+");
+    this.#sizeBytes = fstatSync(this.#fd).size;
+    this.#places = places.filter(({ offset, length }) => offset >= 0 && offset + length <= this.#sizeBytes);
+    this.#state = seed | 0;
+  }
+
+  /** An integer from 0 to `below`-1 (xorshift32). */
+  random(below: number): number {
+    this.#state ^= this.#state << 13;
+    this.#state ^= this.#state >>> 17;
+    this.#state ^= this.#state << 5;
+    return (this.#state >>> 0) % below;
+  }
+
+  /** Damages one to four places; says what it did. */
+  damage(): string {
+    const told: string[] = [];
+    for (let count = 1 + this.random(4); count > 0; count--) {
+      const place = this.#places[this.random(this.#places.length)]!;
+      const bytes = this.#bytes();
+      const within = this.random(place.length);
+      const offset = place.offset + (bytes.length === 8 ? within - (within % 8) : within);
+      if (offset + bytes.length > this.#sizeBytes) continue;
+      const before = Buffer.alloc(bytes.length);
+      readSync(this.#fd, before, 0, before.length, offset);
+      this.#undo.push([offset, before]);
+      writeSync(this.#fd, bytes, 0, bytes.length, offset);
+      told.push(`${place.name}+${offset - place.offset}=${bytes.toString("hex")}`);
+    }
+    return told.join(" ");
+  }
+
+  /** A byte, a word that sits on an edge, a pointer from elsewhere or to anywhere, or a stretch of noise. */
+  #bytes(): Buffer {
+    const kind = this.random(6);
+    if (kind === 0) return Buffer.from([this.random(256)]);
+    if (kind === 1) return Buffer.from(new Uint32Array([WORDS[this.random(WORDS.length)]!]).buffer);
+    if (kind === 2) return Buffer.alloc(8, this.random(2) === 0 ? 0 : 0xff);
+    if (kind === 3) return Buffer.from(Uint8Array.from({ length: 64 }, () => this.random(256)));
+    const bytes = Buffer.from(Uint8Array.from({ length: 8 }, () => this.random(256)));
+    const { offset, length } = this.#places[this.random(this.#places.length)]!;
+    if (kind === 4) readSync(this.#fd, bytes, 0, 8, offset + (this.random(length) & ~7));
+    return bytes;
+  }
+
+  /** Takes the damage back. */
+  undo(): void {
+    for (const [offset, bytes] of this.#undo.reverse()) writeSync(this.#fd, bytes, 0, bytes.length, offset);
+    this.#undo = [];
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.#fd);
+  }
+}
