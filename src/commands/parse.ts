@@ -166,6 +166,8 @@ function optionsOf(values: Record<string, string | boolean | (string | boolean)[
     debug: values["debug"] === true,
     memory: [values["memory"] ?? []].flat().map(String),
     vmlinux: typeof values["vmlinux"] === "string" ? values["vmlinux"] : undefined,
+    vmcoreinfo: typeof values["vmcoreinfo"] === "string" ? values["vmcoreinfo"] : undefined,
+    explain: values["explain"] === true,
     own,
   };
 }
