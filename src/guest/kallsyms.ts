@@ -10,8 +10,8 @@ import { FormatError } from "../errors.ts";
 import { viewOf } from "./elf.ts";
 import { type NameOrder, nameOrders } from "./kallsyms-order.ts";
 import type { GuestMemory } from "./memory.ts";
-import { add, fromBigInt, type Pointer, toBigInt } from "./pointer.ts";
-import { HASH_BASE, hashBytes, type Symbols } from "./symbols.ts";
+import { add, distance, fromBigInt, isBelow, type Pointer, toBigInt } from "./pointer.ts";
+import { HASH_BASE, hashBytes, type NearSymbol, type Symbols } from "./symbols.ts";
 import type { Vmcoreinfo } from "./vmcoreinfo.ts";
 
 /** A kernel has some 200,000. */
@@ -73,6 +73,22 @@ export class Kallsyms implements Symbols {
   address(name: string): Pointer | undefined {
     const index = this.#indexOf(name);
     return index < 0 ? undefined : this.#addressAt(index, this.#rule);
+  }
+
+  /** kernel/kallsyms.c, `get_symbol_pos`: symbols lie in the order of their addresses. */
+  nearest(at: Pointer): NearSymbol | undefined {
+    let low = 0;
+    let high = this.count;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (isBelow(at, this.#addressAt(middle, this.#rule))) high = middle;
+      else low = middle + 1;
+    }
+    if (low === 0) return undefined;
+    const address = this.#addressAt(low - 1, this.#rule);
+    let first = low - 1;
+    while (first > 0 && !isBelow(this.#addressAt(first - 1, this.#rule), address)) first--;
+    return { name: this.#nameAt(first), offset: distance(address, at) };
   }
 
   /** All symbols in the order of their addresses, with the type letter of `/proc/kallsyms`. */
