@@ -49,16 +49,7 @@ export interface ZooMap {
   /** 0: the map has no BTF. */
   readonly btf_id: number;
   /** The shape of `entries`. */
-  readonly content:
-    | "entries"
-    | "percpu"
-    | "records"
-    | "bloom"
-    | "map-ids"
-    | "prog-ids"
-    | "owned"
-    | "arena"
-    | "keys";
+  readonly content: ZooContent;
   readonly static: boolean;
   /** Why it does not stand still; only where `static` is false. */
   readonly moving?: string;
