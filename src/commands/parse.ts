@@ -43,6 +43,9 @@ export async function parseCommandLine(root: Command, argv: readonly string[]): 
   const askedWord = words[0] === "help" && command.start === undefined;
   const help = values["help"] === true || askedWord || (command === root && words.length === 0 && !version);
   if (!help && !version && command.start === undefined) refuse(command, words);
+  if (tail !== undefined && !command.grammar.includes("-- ")) {
+    throw new UsageError(`${command.name}: nothing stands behind \`--\` here`);
+  }
   return { command, parents, options: optionsOf(values), words, tail, help, version };
 }
 

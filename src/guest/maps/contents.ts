@@ -18,13 +18,14 @@ import { devmapHashEntries, rhashEntries, sockhashEntries } from "./chained.ts";
 import { openHash } from "./hash.ts";
 import { insnArrayEntries } from "./insn-array.ts";
 import { lookupPrefix, lpmEntries } from "./lpm.ts";
-import { pointerArrayEntries, unreadableEntries } from "./pointer-array.ts";
+import { pointerArrayEntries } from "./pointer-array.ts";
 import { queueRecords } from "./queue.ts";
 import { ringbufRecords } from "./ringbuf.ts";
 import { stackTraceEntries } from "./stack-trace.ts";
 import { storageRecords } from "./storage.ts";
 import { readStructOps, structOpsEntries } from "./struct-ops.ts";
 import { attempt, type GuestMap, keyIndex, type Records } from "./walk.ts";
+import { withheldEntries } from "./withheld.ts";
 
 export { arenaPages } from "./arena.ts";
 export { readArray, readPercpuArray as percpuArray } from "./array.ts";
@@ -36,11 +37,11 @@ const ENTRIES: ReadonlyMap<number, Opener<EntryCursor>> = new Map<number, Opener
   [MapType.hash, openHash],
   [MapType.array, arrayEntries],
   [MapType.prog_array, pointerArrayEntries],
-  [MapType.perf_event_array, unreadableEntries],
+  [MapType.perf_event_array, withheldEntries],
   [MapType.percpu_hash, openHash],
   [MapType.percpu_array, percpuArrayEntries],
   [MapType.stack_trace, stackTraceEntries],
-  [MapType.cgroup_array, unreadableEntries],
+  [MapType.cgroup_array, withheldEntries],
   [MapType.lru_hash, openHash],
   [MapType.lru_percpu_hash, openHash],
   [MapType.lpm_trie, lpmEntries],
@@ -49,7 +50,7 @@ const ENTRIES: ReadonlyMap<number, Opener<EntryCursor>> = new Map<number, Opener
   [MapType.devmap, pointerArrayEntries],
   [MapType.sockmap, pointerArrayEntries],
   [MapType.cpumap, pointerArrayEntries],
-  [MapType.xskmap, unreadableEntries],
+  [MapType.xskmap, withheldEntries],
   [MapType.sockhash, sockhashEntries],
   [MapType.cgroup_storage, cgroupStorageEntries],
   [MapType.reuseport_sockarray, pointerArrayEntries],
