@@ -4,6 +4,7 @@ import { listMaps } from "../../../src/guest/map-info.ts";
 import { readContents } from "../../../src/guest/maps/contents.ts";
 import type { GuestMap } from "../../../src/guest/maps/walk.ts";
 import type { ArenaPage, ContentRecord, EntryCursor, MapContents, MapInfo } from "../../../src/state.ts";
+import { printable } from "../../../src/text.ts";
 import { MAP_TYPES, MapType } from "../../../src/uapi/names.ts";
 import type { LabImage } from "../images.ts";
 
@@ -213,7 +214,7 @@ function ownerText(owner: Json): string {
   if (owner === undefined) return "";
   const { kind } = owner;
   if (kind === "task") return ` task ${owner.pid} ${owner.tgid} ${owner.comm}`;
-  if (kind === "cgroup") return ` cgroup ${owner.id} ${Buffer.from(owner.path, "hex")}`;
+  if (kind === "cgroup") return ` cgroup ${owner.id} ${printable(Buffer.from(owner.path, "hex"))}`;
   if (kind === "inode") return ` inode ${owner.inode} ${owner.superblock}`;
   return ` socket ${owner.family} ${owner.protocol}`;
 }
@@ -226,7 +227,7 @@ function recordLine({ value, owner, note }: ContentRecord): string {
     case "task":
       return `${text} task ${owner.pid} ${owner.tgid} ${hex(owner.comm)}${end}`;
     case "cgroup":
-      return `${text} cgroup ${owner.id} ${Buffer.from(owner.path)}${end}`;
+      return `${text} cgroup ${owner.id} ${printable(owner.path)}${end}`;
     case "inode":
       return `${text} inode ${owner.inode} ${Buffer.from(owner.superblock)}${end}`;
     case "socket":
