@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { constants } from "node:os";
 import { KtstrError, UsageError } from "../errors.ts";
 import { pinByName } from "../live/pin.ts";
@@ -52,13 +52,15 @@ function untilSignal(): Promise<number> {
 /** Runs the command with our own standard streams. Signals go to it; we end when it does, as a shell would tell it. */
 function run(command: string, args: readonly string[]): Promise<number> {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { stdio: "inherit" });
-    for (const signal of SIGNALS) process.on(signal, () => void child.kill(signal));
-    child.once("error", (error: NodeJS.ErrnoException) => {
+    // Before the command runs: a signal that comes as soon as it does must not end us alone.
+    const child: { process?: ChildProcess } = {};
+    for (const signal of SIGNALS) process.on(signal, () => void child.process?.kill(signal));
+    child.process = spawn(command, args, { stdio: "inherit" });
+    child.process.once("error", (error: NodeJS.ErrnoException) => {
       const cause = error.code === "ENOENT" ? "there is no such command" : error.message;
       reject(new KtstrError(`${command}: ${cause}`));
     });
-    child.once("exit", (code, signal) => {
+    child.process.once("exit", (code, signal) => {
       resolve(code ?? 128 + (signal === null ? 0 : constants.signals[signal]));
     });
   });
