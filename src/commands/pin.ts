@@ -27,10 +27,11 @@ const pin: Command = command({
     using held = pinByName(name);
     const { info, alsoNamed } = held;
     const others = alsoNamed.length === 0 ? "" : `; also named so: ${alsoNamed.join(", ")}`;
-    log.info(`holding map ${info.id} (${printable(info.name)})${others}`);
     const [program, ...args] = context.tail ?? [];
+    const signalled = program === undefined ? untilSignal() : undefined;
+    log.info(`holding map ${info.id} (${printable(info.name)})${others}`);
     // Awaited here: `using` lets the map go as soon as this function returns.
-    return await (program === undefined ? untilSignal() : run(program, args));
+    return await (signalled ?? run(program ?? "", args));
   },
 });
 
@@ -52,15 +53,15 @@ function untilSignal(): Promise<number> {
 /** Runs the command with our own standard streams. Signals go to it; we end when it does, as a shell would tell it. */
 function run(command: string, args: readonly string[]): Promise<number> {
   return new Promise((resolve, reject) => {
-    // Before the command runs: a signal that comes as soon as it does must not end us alone.
-    const child: { process?: ChildProcess } = {};
-    for (const signal of SIGNALS) process.on(signal, () => void child.process?.kill(signal));
-    child.process = spawn(command, args, { stdio: "inherit" });
-    child.process.once("error", (error: NodeJS.ErrnoException) => {
+    let child: ChildProcess | undefined;
+    // Before it is there: a signal between its start and ours would end us alone, and let the map go.
+    for (const signal of SIGNALS) process.on(signal, () => void child?.kill(signal));
+    child = spawn(command, args, { stdio: "inherit" });
+    child.once("error", (error: NodeJS.ErrnoException) => {
       const cause = error.code === "ENOENT" ? "there is no such command" : error.message;
       reject(new KtstrError(`${command}: ${cause}`));
     });
-    child.process.once("exit", (code, signal) => {
+    child.once("exit", (code, signal) => {
       resolve(code ?? 128 + (signal === null ? 0 : constants.signals[signal]));
     });
   });

@@ -43,7 +43,7 @@ describe.skipIf(whyNoKernel() !== "")("ktstr inspect", () => {
 
   test("--json has a schema, the kernel, and every object under bpftool's keys", () => {
     const prog = loadProg(kit, { type: "raw_tracepoint", code: usesMaps(map) });
-    const link = openRawTracepoint(kit, prog, "sched_process_exit");
+    const link = openRawTracepoint(kit, prog, "xdp_exception");
     const report = inspect();
     expect(report).toMatchObject({
       schema: "ktstr-inspect",
