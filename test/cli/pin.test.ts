@@ -26,23 +26,22 @@ async function untilGone(id: number): Promise<boolean> {
 
 class Pin {
   readonly process: Bun.Subprocess<"pipe", "pipe", "pipe">;
-  #err = "";
-  readonly #reader: { read(): Promise<{ done: boolean; value?: Uint8Array | undefined }> };
+  /** What it said up to and with its first line. */
+  readonly firstLine: () => Promise<string>;
 
   constructor(...words: string[]) {
     const command = [process.execPath, CLI, "pin", ...words];
     this.process = Bun.spawn(command, { stdin: "pipe", stdout: "pipe", stderr: "pipe" });
-    this.#reader = this.process.stderr.getReader();
-  }
-
-  /** What it said up to and with its first line. */
-  async firstLine(): Promise<string> {
-    while (!this.#err.includes("\n")) {
-      const { value, done } = await this.#reader.read();
-      if (done || value === undefined) break;
-      this.#err += Buffer.from(value).toString();
-    }
-    return this.#err;
+    const reader = this.process.stderr.getReader();
+    this.firstLine = async () => {
+      let said = "";
+      while (!said.includes("\n")) {
+        const { value, done } = await reader.read();
+        if (done) break;
+        said += Buffer.from(value).toString();
+      }
+      return said;
+    };
   }
 }
 
