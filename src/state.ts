@@ -97,6 +97,8 @@ export interface EntryCursor extends Disposable {
   readonly valueOffset: number;
   /** "" where the value was read, else why this key's value was not (it is then not to be looked at). */
   readonly valueMissing: string;
+  /** Words about this entry that its bytes do not hold ("cgroup 64 /batch"); absent or "": none. */
+  readonly note?: string;
   next(): boolean;
   /** Valid after `next()` returned false. */
   readonly end: WalkEnd;
@@ -228,7 +230,7 @@ export interface LinkInfo {
 
 /** Plain data by bpftool's key names. */
 export type LinkDetails = {
-  readonly [key: string]: string | number | bigint | boolean | LinkDetails | readonly LinkDetails[];
+  readonly [key: string]: string | number | bigint | boolean | null | LinkDetails | readonly LinkDetails[];
 };
 
 /** A BTF object: `struct bpf_btf_info` or the same read from `struct btf`. */

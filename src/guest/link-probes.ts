@@ -9,6 +9,7 @@ import { namelessEnum } from "./enums.ts";
 import type { GuestKernel } from "./kernel.ts";
 import type { LinkReader } from "./link-targets.ts";
 import { pathOf } from "./paths.ts";
+import { fromBigInt } from "./pointer.ts";
 import { progType } from "./progs.ts";
 import { exact, type StructAt } from "./struct-at.ts";
 
@@ -174,9 +175,14 @@ export const readKprobeMulti: LinkReader = ({ kernel, link }) => {
   };
 };
 
-/** The function that begins at an address, where a symbol says so. */
-function functionAt(_kernel: GuestKernel, _address: bigint): LinkDetails {
-  return {};
+/** x86-64 with CONFIG_X86_KERNEL_IBT: a function begins with `endbr64`, and its probe may lie behind that. */
+const ENDBR_BYTES = 4;
+
+/** The kernel's function at an address, as bpftool looks it up; nothing where a module's or a program's lies there. */
+function functionAt({ symbols }: GuestKernel, address: bigint): LinkDetails {
+  const symbol = symbols.nearest(fromBigInt(address));
+  if (symbol === undefined || (symbol.offset !== 0 && symbol.offset !== ENDBR_BYTES)) return {};
+  return { func: symbol.name, module: null };
 }
 
 const UPROBE_MULTI = struct("bpf_uprobe_multi_link", {

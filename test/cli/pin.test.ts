@@ -27,7 +27,7 @@ async function untilGone(id: number): Promise<boolean> {
 class Pin {
   readonly process: Bun.Subprocess<"pipe", "pipe", "pipe">;
   #err = "";
-  readonly #reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
+  readonly #reader: { read(): Promise<{ done: boolean; value?: Uint8Array | undefined }> };
 
   constructor(...words: string[]) {
     const command = [process.execPath, CLI, "pin", ...words];
@@ -39,7 +39,7 @@ class Pin {
   async firstLine(): Promise<string> {
     while (!this.#err.includes("\n")) {
       const { value, done } = await this.#reader.read();
-      if (done) break;
+      if (done || value === undefined) break;
       this.#err += Buffer.from(value).toString();
     }
     return this.#err;

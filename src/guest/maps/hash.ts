@@ -19,7 +19,7 @@ const BUCKET = struct("bucket", { first: at(ptr, "head.first") });
 const HTAB_ELEM = struct("htab_elem", { node: at(place, "hash_node"), hash: u32, key: place });
 
 /** Every pair, in the order of buckets and then of their chains. Throws `GuestFault` and `CorruptMap`. */
-export function hashEntries(kernel: GuestKernel, map: GuestMap): EntryCursor {
+export function openHash(kernel: GuestKernel, map: GuestMap): EntryCursor {
   const { memory, btf } = kernel;
   const { id, type, keySize } = map.info;
   const htab = HTAB.resolve(btf);

@@ -1,7 +1,7 @@
 /** Arrays of pointers to something that user space sees by another value: programs, maps, devices, CPUs, sockets. */
 import { place, ptr, struct } from "../../btf/struct.ts";
 import type { EntryCursor } from "../../state.ts";
-import { ENOENT, ENOSPC, ENOTSUPP, EOPNOTSUPP, strerror } from "../../uapi/errno.ts";
+import { ENOENT, ENOSPC, strerror } from "../../uapi/errno.ts";
 import { MapType } from "../../uapi/names.ts";
 import type { GuestKernel } from "../kernel.ts";
 import { add, type Pointer } from "../pointer.ts";
@@ -88,17 +88,4 @@ function behindPointer({ memory }: GuestKernel, { info }: GuestMap, offset: numb
 function sockets(kernel: GuestKernel, { info }: GuestMap): Pick<PointerTable, "reader" | "empty"> {
   const reader = socketReader(kernel, info.valueSize);
   return { reader, empty: info.valueSize === 8 ? strerror(ENOENT) : strerror(ENOSPC) };
-}
-
-/**
- * Kinds whose values the kernel gives to nobody: each key answers with the same error, whatever it holds. Perf events
- * and cgroups have no `map_fd_sys_lookup_elem` (kernel/bpf/arraymap.c), AF_XDP sockets refuse (net/xdp/xskmap.c).
- */
-export function unreadableEntries(kernel: GuestKernel, map: GuestMap): EntryCursor {
-  const why = strerror(map.info.type === MapType.xskmap ? EOPNOTSUPP : ENOTSUPP);
-  const bounds = { count: map.info.maxEntries, bytesEach: 8 };
-  return new IndexCursor(kernel, shapeOf(map), bounds, (_index, cursor) => {
-    cursor.valueMissing = why;
-    return "value";
-  });
 }

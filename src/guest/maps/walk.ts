@@ -122,6 +122,7 @@ export abstract class BaseCursor implements EntryCursor {
   valueBytes: Uint8Array;
   valueOffset = 0;
   valueMissing = "";
+  note = "";
   readonly account: Account = new Account();
   #ended = false;
 
@@ -190,6 +191,7 @@ export class IndexCursor extends BaseCursor {
   protected advance(): boolean {
     while (++this.#index < this.#count) {
       this.valueMissing = "";
+      this.note = "";
       const found = this.#load(this.#index, this);
       if (found === "value") {
         this.account.seen();

@@ -1,43 +1,30 @@
 /** Frozen guests with the answers that bpftool gave in them, and what our reading of one differs in. */
-import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
-import { type GuestKernel, openKernel } from "../../../src/guest/kernel.ts";
+import type { GuestKernel } from "../../../src/guest/kernel.ts";
 import { listMaps } from "../../../src/guest/map-info.ts";
 import { readContents } from "../../../src/guest/maps/contents.ts";
 import type { GuestMap } from "../../../src/guest/maps/walk.ts";
-import { WalkLog } from "../../../src/guest/walklog.ts";
 import type { ArenaPage, ContentRecord, EntryCursor, MapContents, MapInfo } from "../../../src/state.ts";
-import { MAP_TYPES } from "../../../src/uapi/names.ts";
-
-/** Folders of frozen guests; none where the machine has none. */
-export function frozenGuests(): string[] {
-  const base = process.env["KTSTR_FROZEN_DIR"];
-  if (base === undefined || !existsSync(base)) return [];
-  return readdirSync(base)
-    .filter((name) => existsSync(join(base, name, "answers", "map-show.json")))
-    .map((name) => join(base, name));
-}
-
-export function openFrozen(dir: string): GuestKernel {
-  return openKernel({ memory: [{ path: join(dir, "mem") }] });
-}
+import { MAP_TYPES, MapType } from "../../../src/uapi/names.ts";
+import type { LabImage } from "../images.ts";
 
 // bpftool's JSON as it is.
 // biome-ignore lint/suspicious/noExplicitAny: a foreign format
 type Json = any;
 
-function answerText(dir: string, path: string): string {
-  return readFileSync(join(dir, "answers", path), "utf8");
-}
-
-function answer(dir: string, path: string): Json {
-  return JSON.parse(answerText(dir, path));
-}
-
 /** bpftool writes `(unsupported-kind)` bare where it has no words; undefined: it printed nothing at all. */
-function parse(text: string): Json {
-  return text.trim() === "" ? undefined : JSON.parse(text.replaceAll("(unsupported-kind)", "null"));
+function parse(text: string | undefined): Json {
+  if (text === undefined || text.trim() === "") return undefined;
+  return JSON.parse(text.replaceAll("(unsupported-kind)", "null"));
 }
+
+/** Maps of a scheduler that runs until the freeze, and those that the loader calls moving. */
+function isMoving({ info }: GuestMap, theirs: Json): boolean {
+  if (theirs !== undefined) return theirs.static === false;
+  return MOVING.test(Buffer.from(info.name).toString("latin1"));
+}
+
+/** Maps that the schedulers' programs write to all the time, by scx_*'s own names. */
+const MOVING = /^(stats|cpu_ctx|scx_.*\.(bss|data)|\.data\.(cpu_.*))$/;
 
 /** What `bpftool -j map show` prints of a map, from our attributes. */
 export function asBpftool(info: MapInfo): Record<string, unknown> {
@@ -93,27 +80,23 @@ export interface Tally {
 export class Comparison {
   readonly differences: string[] = [];
   readonly tallies: Map<string, Tally> = new Map();
-  readonly #dir: string;
+  /** Maps whose contents no answer taken before the freeze can tell. */
+  readonly moving: GuestMap[] = [];
   readonly #kernel: GuestKernel;
 
-  constructor(dir: string, kernel: GuestKernel) {
-    this.#dir = dir;
+  constructor(image: LabImage, kernel: GuestKernel) {
     this.#kernel = kernel;
-    const log = new WalkLog();
-    const maps = listMaps(kernel, log);
-    this.differences.push(...log.details);
-    this.#attributes(maps);
+    const maps = listMaps(kernel, (sentence) => this.differences.push(sentence));
+    this.#attributes(maps, parse(image.answer("map-show.json")));
+    const loaded: Json[] = parse(image.answer("loader.json"))?.maps ?? [];
     for (const map of maps) {
-      const path = join("map-dump", `${map.info.id}.json`);
-      if (existsSync(join(dir, "answers", path))) this.#bpftool(map, answerText(dir, path));
+      const theirs = loaded.find(({ id }) => id === map.info.id);
+      if (isMoving(map, theirs)) this.moving.push(map);
+      else this.#bpftool(map, parse(image.answer(`map-dump/${map.info.id}.json`)));
+      if (theirs?.static) this.#loader(map, theirs);
     }
-    if (existsSync(join(dir, "answers", "loader.json"))) {
-      for (const theirs of answer(dir, "loader.json").maps) {
-        const map = maps.find(({ info }) => info.id === theirs.id);
-        if (map === undefined) this.differences.push(`map ${theirs.id} ${theirs.name} was not found`);
-        else this.#loader(map, theirs);
-      }
-    }
+    for (const { id, name } of loaded)
+      if (!maps.some(({ info }) => info.id === id)) this.differences.push(`map ${id} ${name} was not found`);
   }
 
   #tally(prefix: string, { info }: GuestMap): Tally {
@@ -123,8 +106,7 @@ export class Comparison {
     return tally;
   }
 
-  #attributes(maps: readonly GuestMap[]): void {
-    const shown: Json[] = answer(this.#dir, "map-show.json");
+  #attributes(maps: readonly GuestMap[], shown: Json[]): void {
     const ids = maps.map(({ info }) => info.id).join();
     const theirs = shown.map(({ id }) => id).join();
     if (ids !== theirs) this.differences.push(`ids ${ids}, bpftool has ${theirs}`);
@@ -136,8 +118,7 @@ export class Comparison {
     }
   }
 
-  #bpftool(map: GuestMap, text: string): void {
-    const expected = parse(text);
+  #bpftool(map: GuestMap, expected: Json): void {
     if (!Array.isArray(expected)) return;
     const contents = readContents(this.#kernel, map);
     if (contents.kind !== "entries") return;
@@ -149,7 +130,7 @@ export class Comparison {
   #loader(map: GuestMap, theirs: Json): void {
     const contents = readContents(this.#kernel, map);
     const tally = this.#tally("loader", map);
-    if (theirs.content === "bloom" || theirs.static === false) return;
+    if (theirs.content === "bloom" || theirs.content === "struct-ops") return;
     if (theirs.content === "arena") {
       if (contents.kind !== "arena") this.differences.push(`map ${map.info.id}: ${describe(contents)}`);
       else
@@ -163,7 +144,9 @@ export class Comparison {
     }
     const ours =
       contents.kind === "entries"
-        ? hexEntries(contents.cursor)
+        ? WITHHELD.includes(map.info.type)
+          ? takenKeys(contents.cursor)
+          : hexEntries(contents.cursor)
         : contents.kind === "records"
           ? contents.records.map((record) => recordLine(record))
           : [describe(contents)];
@@ -207,16 +190,30 @@ function hexEntries(cursor: EntryCursor): string[] {
   return lines;
 }
 
-function entryLine({ key = "", value, values, owner, note }: Json): string {
+/** Kinds whose values the kernel gives to nobody. */
+const WITHHELD = [MapType.perf_event_array, MapType.cgroup_array, MapType.xskmap];
+
+/** Keys that hold something whose value nobody gets. */
+function takenKeys(cursor: EntryCursor): string[] {
+  const lines: string[] = [];
+  while (cursor.next()) {
+    if ((cursor.note ?? "") === "") continue;
+    const key = hex(cursor.keyBytes.subarray(cursor.keyOffset, cursor.keyOffset + cursor.keySize));
+    lines.push(`${key} ${cursor.note?.startsWith("cgroup ") ? cursor.note : ""}`.trim());
+  }
+  return lines;
+}
+
+function entryLine({ key = "", value = "", values, owner, note }: Json): string {
   const text = values === undefined ? value : values.join();
-  return `${key} ${text}${ownerText(owner)}${note === undefined ? "" : ` ${note}`}`.trim();
+  return `${key} ${text}${ownerText(owner)}${note === undefined ? "" : ` ${note}`}`.trim().replace("  ", " ");
 }
 
 function ownerText(owner: Json): string {
   if (owner === undefined) return "";
   const { kind } = owner;
   if (kind === "task") return ` task ${owner.pid} ${owner.tgid} ${owner.comm}`;
-  if (kind === "cgroup") return ` cgroup ${owner.id} ${owner.path}`;
+  if (kind === "cgroup") return ` cgroup ${owner.id} ${Buffer.from(owner.path, "hex")}`;
   if (kind === "inode") return ` inode ${owner.inode} ${owner.superblock}`;
   return ` socket ${owner.family} ${owner.protocol}`;
 }
@@ -229,9 +226,9 @@ function recordLine({ value, owner, note }: ContentRecord): string {
     case "task":
       return `${text} task ${owner.pid} ${owner.tgid} ${hex(owner.comm)}${end}`;
     case "cgroup":
-      return `${text} cgroup ${owner.id} ${hex(owner.path)}${end}`;
+      return `${text} cgroup ${owner.id} ${Buffer.from(owner.path)}${end}`;
     case "inode":
-      return `${text} inode ${owner.inode} ${hex(owner.superblock)}${end}`;
+      return `${text} inode ${owner.inode} ${Buffer.from(owner.superblock)}${end}`;
     case "socket":
       return `${text} socket ${owner.family} ${owner.protocol}${end}`;
     default:
