@@ -14,13 +14,14 @@ const COMMANDS: CommandTable = {
   link: async () => (await import("./commands/link.ts")).default,
   btf: async () => (await import("./commands/btf.ts")).default,
   pin: async () => (await import("./commands/pin.ts")).default,
+  vmlinux: async () => (await import("./commands/vmlinux.ts")).default,
 };
 
 const root: Command = command({
   name: "ktstr",
   version: pkg.version,
   description: "The BPF state of a Linux kernel, live or from a frozen machine's memory",
-  args: { version: { type: "boolean", alias: "V", description: "print the version" } },
+  options: ["version"],
   examples: [
     "ktstr inspect                    # everything, for people",
     "ktstr -j map dump name foo.bss   # bpftool's words, bpftool's JSON",

@@ -230,7 +230,7 @@ export interface LinkInfo {
 
 /** Plain data by bpftool's key names. */
 export type LinkDetails = {
-  readonly [key: string]: string | number | bigint | boolean | LinkDetails | readonly LinkDetails[];
+  readonly [key: string]: string | number | bigint | boolean | null | LinkDetails | readonly LinkDetails[];
 };
 
 /** A BTF object: `struct bpf_btf_info` or the same read from `struct btf`. */

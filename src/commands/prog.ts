@@ -1,25 +1,26 @@
-import { pinnedId } from "../live/pinned.ts";
 import { progJson } from "../report/bpftool.ts";
 import { progText } from "../report/text.ts";
 import { type Command, command } from "./command.ts";
 import { printList } from "./print.ts";
 import { choose, parseSelector, type Selector } from "./select.ts";
-import { openSource, warnAll } from "./source.ts";
-import { STATS_ARG, withStats } from "./stats.ts";
+import { openSource, pinnedIdOf, warnAll } from "./source.ts";
+import { withStats } from "./stats.ts";
 
 const show: Command = command({
   name: "ktstr prog show",
   alias: "list",
   description: "List programs with their costs, or show one",
-  args: STATS_ARG,
+  options: ["stats"],
   grammar: "[id N | tag TAG | name NAME | pinned PATH]",
   examples: ["ktstr prog show", "ktstr prog show --stats 1", "ktstr -j prog show name simple_dispatch"],
   async start(context) {
     const parsed = parseSelector(context.words, ["id", "tag", "name", "pinned"], "prog");
     await withStats(context);
-    using source = openSource(context.options, () => false);
+    using source = await openSource(context.options, () => false);
     const selector: Selector =
-      parsed.kind === "pinned" ? { kind: "id", id: pinnedId(parsed.path, "program") } : parsed;
+      parsed.kind === "pinned"
+        ? { kind: "id", id: await pinnedIdOf(source, parsed.path, "program") }
+        : parsed;
     const progs = choose(source.state.progs(), selector, "prog");
     const kernel = source.state.kernel();
     printList(

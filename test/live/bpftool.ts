@@ -1,7 +1,10 @@
 /** Our answers and bpftool's, side by side. */
-import { expect } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { ATTACH_TYPES, LINK_TYPES, MAP_TYPES, PROG_TYPES } from "../../src/uapi/names.ts";
 import { whyNoLive } from "../btf/support/live.ts";
+
+/** Kernels and machines of all speeds: what hangs still ends. Counts for every file that imports this one. */
+setDefaultTimeout(60_000);
 
 export const CLI: string = new URL("../../src/cli.ts", import.meta.url).pathname;
 
