@@ -100,7 +100,6 @@ describe.skipIf(whyNoKernel() !== "")("ktstr pin", () => {
       const pin = new Pin(name);
       await pin.firstLine();
       kit[Symbol.dispose]();
-      await Bun.sleep(50);
       expect(isThere(map.id)).toBe(true);
       pin.process.kill(signal);
       expect(await pin.process.exited).toBe(0);
@@ -112,7 +111,7 @@ describe.skipIf(whyNoKernel() !== "")("ktstr pin", () => {
     using kit = new Kit();
     const name = freshName();
     kit.map({ type: "array", name });
-    const script = 'trap "echo told; exit 5" TERM; echo ready; while :; do sleep 0.05; done';
+    const script = 'trap "echo told; exit 5" TERM; echo ready; for n in $(seq 200); do sleep 0.05; done';
     const pin = new Pin(name, "--", "sh", "-c", script);
     const reader = pin.process.stdout.getReader();
     expect(Buffer.from((await reader.read()).value ?? []).toString()).toBe("ready\n");

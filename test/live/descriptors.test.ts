@@ -40,7 +40,7 @@ describe.skipIf(whyNoKernel() !== "")("no descriptor is left open", () => {
       btfFd: btf.fd,
       funcTypeId: functionId,
     });
-    openRawTracepoint(kit, prog, "sched_process_exit");
+    openRawTracepoint(kit, prog, "xdp_exception");
     createLink(kit, maps.get("struct_ops") ?? prog, { attach: "struct_ops" });
     using live = openLive({ keep: () => false });
     live.maps(); // the first look keeps a file of /proc open
