@@ -59,7 +59,7 @@ function untold(btf: Btf, link: Printed): string[] {
   ).map(([, key]) => key);
 }
 
-describe.each(labImages().map((image) => [image.name, image] as const))("%s", (_, image) => {
+describe.each((await labImages()).map((image) => [image.name, image] as const))("%s", (_, image) => {
   test("every attribute of every program is bpftool's, and counters only grew", () => {
     const theirs = answers(image, "prog-show.json");
     if (theirs === undefined) return;
