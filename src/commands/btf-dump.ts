@@ -7,11 +7,11 @@ import { KtstrError, UsageError } from "../errors.ts";
 import { ElfFile } from "../guest/elf.ts";
 import { ImageFile } from "../guest/file.ts";
 import { pinnedId } from "../live/pinned.ts";
+import { nearMisses } from "../near.ts";
 import { stringify } from "../report/json.ts";
 import type { BpfState, Read } from "../state.ts";
 import { ELF_MAGIC } from "../uapi/elf.ts";
 import { type Command, type Context, command } from "./command.ts";
-import { nearMisses } from "./near.ts";
 import { choose, parseSelector, type Selector, type SelectorKind } from "./select.ts";
 import { openSource, warnAll } from "./source.ts";
 
