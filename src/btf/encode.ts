@@ -110,7 +110,11 @@ function writeArray(
 
 function numberFor(shape: Shape, value: Jsonable, bits: number, path: string): bigint {
   const number =
-    shape.kind === "enum" && typeof value === "string" ? enumerator(shape, value, path) : integerOf(value);
+    shape.kind === "enum" && typeof value === "string"
+      ? enumerator(shape, value, path)
+      : shape.kind === "int" && shape.bool && (value === "true" || value === "false")
+        ? BigInt(value === "true")
+        : integerOf(value);
   if (number === undefined) throw wrong({ shape, bitSize: 0 }, value, path);
   const signed = (shape.kind === "int" || shape.kind === "enum") && shape.signed;
   const [low, high] = signed

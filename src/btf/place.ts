@@ -65,7 +65,7 @@ export function findPlace(btf: Btf, typeId: number, path: string): Place {
 }
 
 /** The longest name that the path begins with: statics of functions have a dot in theirs. */
-function findVariable<T extends { readonly name: string }>(variables: readonly T[], path: string): T {
+export function findVariable<T extends { readonly name: string }>(variables: readonly T[], path: string): T {
   const starts = variables.filter(
     ({ name }) => path === name || path.startsWith(`${name}.`) || path.startsWith(`${name}[`),
   );

@@ -12,6 +12,7 @@
 import type { Btf } from "./btf.ts";
 import { readFloat } from "./float.ts";
 import { bytesOfBits, readBits, readInteger } from "./integer.ts";
+import type { Place } from "./place.ts";
 import { type ArrayTypeShape, type IntShape, type Shape, type StructShape, shapeOf } from "./shape.ts";
 import { Walk } from "./walk.ts";
 
@@ -27,6 +28,14 @@ export type PlainValue =
 /** A value as plain data. `bytes` begin with it. Throws `FormatError` where the type is hostile. */
 export function plainValue(btf: Btf, typeId: number, bytes: Uint8Array): PlainValue {
   return renderValue(new Walk(btf, bytes), shapeOf(btf, typeId), 0, 0, true);
+}
+
+/** A part of a value as plain data. `bytes` begin with the value. Throws `FormatError` where the type is hostile. */
+export function plainPart(btf: Btf, place: Place, bytes: Uint8Array): PlainValue {
+  const { shape, byteOffset, bitOffset, bitSize } = place;
+  const walk = new Walk(btf, bytes);
+  if (bitSize > 0) return bitFieldValue(walk, shape, byteOffset, bitOffset, bitSize);
+  return renderValue(walk, shape, byteOffset, bitOffset, true);
 }
 
 /** `last`: nothing follows it in the bytes, so that a flexible array may take the rest. */

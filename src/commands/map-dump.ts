@@ -1,4 +1,4 @@
-import { UsageError } from "../errors.ts";
+import { KtstrError, UsageError } from "../errors.ts";
 import { mapHeaderJson } from "../report/bpftool.ts";
 import { type DumpResult, dumpJson } from "../report/dump.ts";
 import { dumpText } from "../report/dump-text.ts";
@@ -61,6 +61,11 @@ function contentsOf(context: Context, { state }: Source, map: MapInfo, { key, qu
   const keyBytes = key === undefined ? undefined : keyFromText(key, map, types);
   const contents =
     keyBytes === undefined ? state.contents(map) : singleElement(map, keyBytes, state.lookup(map, keyBytes));
+  if (key !== undefined && contents.kind === "unreadable") {
+    const { reason, detail } = contents.why;
+    const cause = reason === "not-present" ? "there is no such key" : detail;
+    throw new KtstrError(`map dump ${map.id} --key ${key}: ${cause}`);
+  }
   return applyQuery(contents, query, { map, types }, context.warn);
 }
 

@@ -15,6 +15,8 @@ export interface ArenaObject {
   readonly offset: number;
   /** The variable that it is, or the variables that point to it; none for what is further away. */
   readonly names: readonly string[];
+  /** Whether it is a variable of the arena itself. */
+  readonly isVariable: boolean;
   readonly typeText: string;
   readonly type: TypeRef;
   readonly bytes: Uint8Array;
@@ -78,7 +80,8 @@ export class ArenaObjects {
       this.#known.set(identity, names);
       const page = Math.floor(offset / this.#space.pageSize);
       const objects = this.#byPage.get(page) ?? [];
-      objects.push({ offset: offset % this.#space.pageSize, names, typeText: text, type, bytes });
+      const isVariable = name !== "" && !name.startsWith("*");
+      objects.push({ offset: offset % this.#space.pageSize, names, isVariable, typeText: text, type, bytes });
       this.#byPage.set(page, objects);
     }
     if (name !== "" && !names.includes(name)) names.push(name);

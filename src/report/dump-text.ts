@@ -1,5 +1,6 @@
 /** A dump for people: typed where the map has types, else bytes. Streamed, like the JSON. */
 
+import { declaration } from "../btf/declare.ts";
 import { readU32 } from "../btf/integer.ts";
 import type { TextOptions } from "../btf/text.ts";
 import type { ContentRecord, EntryCursor, MapContents, MapInfo, StorageOwner } from "../state.ts";
@@ -15,7 +16,7 @@ import {
   whyIncomplete,
 } from "./dump.ts";
 import type { Output } from "./output.ts";
-import { type MapTypes, type TypeRef, text } from "./typed.ts";
+import { type MapTypes, soundly, type TypeRef, text } from "./typed.ts";
 
 /** `key: .. value: ..`, on one line where both are short; values of per-CPU maps CPU by CPU. */
 export function dumpText(
@@ -84,7 +85,12 @@ const LONG_FIELD = 16;
 const ONE_LINE = 24;
 
 /** What the pointers of one element's values lead to, an object a line: a list reads as one. */
-function writeFollowed(out: Output, style: DumpStyle, type: TypeRef, values: readonly Uint8Array[]): void {
+export function writeFollowed(
+  out: Output,
+  style: DumpStyle,
+  type: TypeRef,
+  values: readonly Uint8Array[],
+): void {
   if (style.follower === undefined) return;
   for (const value of values) {
     const { targets, cut } = style.follower.follow(type, value);
@@ -98,14 +104,17 @@ function writeFollowed(out: Output, style: DumpStyle, type: TypeRef, values: rea
   }
 }
 
-function writeArenaObject(
-  out: Output,
-  { offset, names, typeText, type, bytes }: ArenaObject,
-  style: DumpStyle,
-): void {
+function writeArenaObject(out: Output, object: ArenaObject, style: DumpStyle): void {
+  const { offset, names, isVariable, typeText, type, bytes } = object;
   const shown = text(type, bytes, style.text).replaceAll("\n", "\n  ");
-  const name = names.length === 0 ? "" : `${escapeText(names.join(", "))} = `;
-  out.line(`  +0x${offset.toString(16).padStart(3, "0")}  ${name}${escapeText(typeText)} ${shown}`);
+  const name = names.join(", ");
+  const head = isVariable
+    ? `${soundly(name, () => declaration(type.btf, type.id, name))} =`
+    : names.length === 0
+      ? typeText
+      : `${name} = ${typeText}`;
+  out.line(`  +0x${offset.toString(16).padStart(3, "0")}  ${escapeText(head)} ${shown}`);
+  if (isVariable) writeFollowed(out, style, type, [bytes]);
 }
 
 function dumpEntries(out: Output, map: MapInfo, cursor: EntryCursor, style: DumpStyle): DumpResult {

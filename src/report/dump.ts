@@ -63,7 +63,8 @@ export function dumpJson(
         );
         out.jsonHex(page.bytes, 0, page.bytes.length);
         const typed = style.arena?.on(page.index) ?? [];
-        if (typed.length > 0) out.text(`,"typed":${stringify(typed.map(arenaObjectJson))}`);
+        if (typed.length > 0)
+          out.text(`,"typed":${stringify(typed.map((object) => arenaObjectJson(object, style)))}`);
         out.text("}");
       });
       out.text("]");
@@ -187,8 +188,11 @@ function targetJson(target: Target): Json {
   };
 }
 
-function arenaObjectJson({ offset, names, typeText, type, bytes }: ArenaObject): Json {
-  return { offset, names, type: typeText, value: plain(type, bytes) };
+function arenaObjectJson(object: ArenaObject, { follower }: DumpStyle): Json {
+  const { offset, names, typeText, type, bytes, isVariable } = object;
+  const targets = isVariable ? (follower?.follow(type, bytes).targets ?? []) : [];
+  const followed = targets.length === 0 ? undefined : targets.map(targetJson);
+  return { offset, names, type: typeText, value: plain(type, bytes), followed };
 }
 
 /** The values of the cursor's element, valid until it moves. */

@@ -39,7 +39,8 @@ function arenaStyle(state: BpfState, map: MapInfo, follow: number): DumpStyle {
   const space = arenasFor(state, map).find((one) => one.map.id === map.id);
   if (space === undefined) return {};
   const arena = soundly(undefined, () => new ArenaObjects(state, space, Math.max(1, follow)));
-  return { text: pointerText(state, [space]), arena };
+  const follower = follow > 0 ? new Follower(state, [space], { depth: follow }) : undefined;
+  return { text: pointerText(state, [space]), arena, follower };
 }
 
 /** Addresses by name: of the arena that the map's programs use, and of the kernel's symbols. */
