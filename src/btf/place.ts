@@ -46,7 +46,7 @@ export function findPlace(btf: Btf, typeId: number, path: string): Place {
   };
   let at = 0;
   if (place.shape.kind === "section") {
-    const variable = findVariable(place.shape.variables, path);
+    const variable = variableOf(place.shape.variables, path);
     at = variable.name.length;
     place = { ...place, shape: variable.shape, typeId: variable.typeId, byteOffset: variable.offset };
   }
@@ -64,17 +64,27 @@ export function findPlace(btf: Btf, typeId: number, path: string): Place {
   return place;
 }
 
-/** The longest name that the path begins with: statics of functions have a dot in theirs. */
-export function findVariable<T extends { readonly name: string }>(variables: readonly T[], path: string): T {
-  const starts = variables.filter(
-    ({ name }) => path === name || path.startsWith(`${name}.`) || path.startsWith(`${name}[`),
-  );
-  const [longest] = starts.sort((a, b) => b.name.length - a.name.length);
-  if (longest !== undefined) return longest;
-  const wanted = /^[^.[]*/.exec(path)?.[0] ?? path;
+function variableOf<T extends { readonly name: string }>(variables: readonly T[], path: string): T {
+  const variable = findVariable(variables, path);
+  if (variable !== undefined) return variable;
+  const wanted = firstName(path);
   const names = variables.map(({ name }) => name);
   throw new PathError(0, `there is no variable ${JSON.stringify(wanted)}`, hintOf(wanted, names));
 }
+
+/** The variable that a path begins with, by the longest name that fits: statics of functions have a dot in theirs. */
+export function findVariable<T extends { readonly name: string }>(
+  variables: readonly T[],
+  path: string,
+): T | undefined {
+  const fitting = variables.filter(
+    ({ name }) => path === name || path.startsWith(`${name}.`) || path.startsWith(`${name}[`),
+  );
+  return fitting.sort((a, b) => b.name.length - a.name.length)[0];
+}
+
+/** What stands before a path's first step. */
+export const firstName = (path: string): string => /^[^.[]*/.exec(path)?.[0] ?? path;
 
 function memberPlace(btf: Btf, from: Place, name: string, before: string, at: number): Place {
   if (from.shape.kind !== "struct")

@@ -1,6 +1,6 @@
 /** Expressions over a map's elements, compiled against its types: nothing is looked up for an element. */
 
-import { findPlace, hintOf, memberNames, PathError, type Place, what } from "../btf/place.ts";
+import { findPlace, firstName, hintOf, memberNames, PathError, type Place, what } from "../btf/place.ts";
 import { endOf, rawPlace, type Scalar, type ScalarReader, scalarReader } from "../btf/scalar.ts";
 import { type EnumShape, shapeOf } from "../btf/shape.ts";
 import type { MapInfo } from "../state.ts";
@@ -50,7 +50,7 @@ export function compileMember({ map, types }: Scope, path: string): Member {
       map,
     );
   }
-  const first = /^[^.[]*/.exec(path)?.[0] ?? path;
+  const first = firstName(path);
   const inKey = hasMember(types?.key, first);
   const inValue = hasMember(types?.value, first);
   if (inKey && inValue)
@@ -198,7 +198,7 @@ function comparing(operator: Comparison, a: ElementReader, b: ElementReader): Pr
 }
 
 function isMember({ types }: Context, path: string): boolean {
-  const first = /^[^.[]*/.exec(path)?.[0] ?? path;
+  const first = firstName(path);
   return (
     first === "key" || first === "value" || hasMember(types?.key, first) || hasMember(types?.value, first)
   );

@@ -1,5 +1,5 @@
 /** One global variable, or a part of one, by its name. */
-import { findPlace, findVariable, hintOf, type Place } from "../btf/place.ts";
+import { findPlace, findVariable, firstName, hintOf, type Place } from "../btf/place.ts";
 import { type PlainValue, plainPart } from "../btf/value.ts";
 import { KtstrError } from "../errors.ts";
 import type { BpfState, MapInfo } from "../state.ts";
@@ -14,11 +14,21 @@ export interface Global {
 }
 
 /**
- * A variable by its path in one section: `nr_enqueued`, `stats.runs[3]`. Throws `PathError` where it does not exist,
- * `KtstrError` where the section cannot be read.
+ * A variable by its path in one section: `nr_enqueued`, `stats.runs[3]`. Throws `KtstrError` where there is no such
+ * variable or it cannot be read, `PathError` where it has no such part.
  */
 export function findGlobal(state: BpfState, map: MapInfo, path: string): Global {
-  const variable = findVariable(variablesOrThrow(state, map), path);
+  const variables = variablesOrThrow(state, map);
+  const variable = findVariable(variables, path);
+  if (variable === undefined) {
+    const wanted = firstName(path);
+    throw new KtstrError(`map ${map.id} (${printable(map.name)}) has no variable ${JSON.stringify(wanted)}`, {
+      hint: hintOf(
+        wanted,
+        variables.map(({ name }) => name),
+      ),
+    });
+  }
   const rest = path.slice(variable.name.length).replace(/^\./, "");
   return { map, variable, place: findPlace(variable.type.btf, variable.type.id, rest) };
 }
@@ -46,7 +56,7 @@ function variablesOrThrow(state: BpfState, map: MapInfo): readonly Variable[] {
  */
 export function findGlobalAnywhere(state: BpfState, path: string): Global {
   const sections = sectionsToSearch(state);
-  const having = sections.filter(({ variables }) => variables.some(({ name }) => begins(path, name)));
+  const having = sections.filter(({ variables }) => findVariable(variables, path) !== undefined);
   const [first] = having;
   if (first !== undefined && having.length === 1) return findGlobal(state, first.map, path);
   if (first !== undefined) {
@@ -56,7 +66,7 @@ export function findGlobalAnywhere(state: BpfState, path: string): Global {
     });
   }
   const all = sections.flatMap(({ variables }) => variables.map(({ name }) => name));
-  const hint = hintOf(/^[^.[]*/.exec(path)?.[0] ?? path, [...new Set(all)]);
+  const hint = hintOf(firstName(path), [...new Set(all)]);
   throw new KtstrError(
     `no variable is named ${JSON.stringify(path)} (${all.length} in ${sections.length} sections seen)`,
     {
@@ -64,9 +74,6 @@ export function findGlobalAnywhere(state: BpfState, path: string): Global {
     },
   );
 }
-
-const begins = (path: string, name: string): boolean =>
-  path === name || path.startsWith(`${name}.`) || path.startsWith(`${name}[`);
 
 function sectionsToSearch(state: BpfState): { map: MapInfo; variables: readonly Variable[] }[] {
   const sections = state.maps().filter(isSection);
