@@ -32,12 +32,12 @@ const get: Command = command({
     "ktstr get scx_simple.bss stats.runs[3]",
     "ktstr -j get id 12 config",
   ],
-  start(context) {
+  async start(context) {
     const words = [...context.words];
     if (words.length === 0) throw new UsageError("get: which variable?");
     if (words.length > 3 || (words.length === 3 && words[0] !== "id"))
       throw new UsageError(`get: too much: ${words.slice(words[0] === "id" ? 3 : 2).join(" ")}`);
-    using source = openSource(context.options, (map) => isSection(map) || map.type === MapType.arena);
+    using source = await openSource(context.options, (map) => isSection(map) || map.type === MapType.arena);
     print(context, source.state, find(source.state, words));
     warnAll(context, source.state);
     return 0;

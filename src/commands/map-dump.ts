@@ -27,7 +27,7 @@ const dump: Command = command({
     "ktstr map dump name stats --cpu sum",
     "ktstr map dump name tasks --key '{\"pid\": 42}' --follow 3",
   ],
-  start(context) {
+  async start(context) {
     const words = [...context.words];
     const selector = takeMapSelector(words, "map dump");
     if (words.length > 0) throw new UsageError(`map dump: too much: ${words.join(" ")}`);
@@ -37,8 +37,8 @@ const dump: Command = command({
       follow: countOption(context.options, "follow") ?? 0,
       declarations: context.options.own["types"] === true,
     };
-    using source = openSource(context.options, neededFor(selector));
-    const maps = selectMaps(source, selector);
+    using source = await openSource(context.options, neededFor(selector));
+    const maps = await selectMaps(source, selector);
     const status = context.options.json
       ? dumpAllJson(context, source, maps, wanted)
       : dumpAllText(context, source, maps, wanted);

@@ -37,13 +37,13 @@ export const getNext: Command = command({
 
 type Work = (context: Context, source: Source, map: MapInfo, key: Uint8Array | undefined) => ExitStatus;
 
-function withMap(context: Context, what: string, work: Work): ExitStatus {
+async function withMap(context: Context, what: string, work: Work): Promise<ExitStatus> {
   const words = [...context.words];
   const selector = takeMapSelector(words, what);
   const [word, ...data] = words;
   if (word !== undefined && word !== "key") throw new UsageError(`${what}: expected key, got: ${word}`);
-  using source = openSource(context.options, neededFor(selector));
-  const map = selectOneMap(source, selector);
+  using source = await openSource(context.options, neededFor(selector));
+  const map = await selectOneMap(source, selector);
   const text = textOption(context.options, "key");
   if (text !== undefined && word !== undefined) throw new UsageError(`${what}: two keys were given`);
   const key =

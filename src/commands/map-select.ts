@@ -1,6 +1,5 @@
 /** Which maps a command means. */
 import { KtstrError, UsageError } from "../errors.ts";
-import { openPinned } from "../live/pinned.ts";
 import { isSection } from "../report/globals.ts";
 import type { MapInfo } from "../state.ts";
 import { MapType } from "../uapi/names.ts";
@@ -22,14 +21,15 @@ export function neededFor(selector: Selector): (map: MapInfo) => boolean {
 }
 
 /** At least one. Throws `KtstrError`, `UsageError`. */
-export function selectMaps(source: Source, selector: Selector): readonly MapInfo[] {
+export async function selectMaps(source: Source, selector: Selector): Promise<readonly MapInfo[]> {
   if (selector.kind !== "pinned") return choose(source.state.maps(), selector, "map");
   if (source.live === undefined) throw new UsageError("pinned paths exist only on a running kernel");
+  const { openPinned } = await import("../live/pinned.ts");
   return [source.live.adopt(openPinned(selector.path, "map"), selector.path)];
 }
 
-export function selectOneMap(source: Source, selector: Selector): MapInfo {
-  const maps = selectMaps(source, selector);
+export async function selectOneMap(source: Source, selector: Selector): Promise<MapInfo> {
+  const maps = await selectMaps(source, selector);
   const [first] = maps;
   if (first !== undefined && maps.length === 1) return first;
   throw new KtstrError(`several maps match: ids ${maps.map(({ id }) => id).join(", ")}`, {

@@ -16,11 +16,11 @@ const show: Command = command({
     "ktstr -j map show name scx_simple.bss",
     "ktstr map show pinned /sys/fs/bpf/stats",
   ],
-  start(context) {
+  async start(context) {
     const selector = parseSelector(context.words, MAP_KINDS, "map");
     // Attributes are all that is shown, so no descriptor is kept.
-    using source = openSource(context.options, () => false);
-    const maps = selectMaps(source, selector);
+    using source = await openSource(context.options, () => false);
+    const maps = await selectMaps(source, selector);
     printList(context, maps, mapJson, mapText, selector.kind === "all");
     warnAll(context, source.state);
     return 0;

@@ -128,7 +128,6 @@ function dumpEntries(out: Output, map: MapInfo, cursor: EntryCursor, style: Dump
   const meaning = idMeaning(map);
   let count = 0;
   while (walk.next()) {
-    count++;
     out.text(`key:${gap}`);
     writeBytes(out, types?.key, walk.keyBytes, walk.keyOffset, walk.keySize, style.text);
     out.text(oneLine ? "  " : "\n");
@@ -136,6 +135,7 @@ function dumpEntries(out: Output, map: MapInfo, cursor: EntryCursor, style: Dump
       out.line(`value:${gap}<${walk.valueMissing}>`);
       continue;
     }
+    count++;
     if (walk.cpuCount === 0) {
       out.text(`value:${gap}`);
       writeBytes(out, types?.value, walk.valueBytes, walk.valueOffset, walk.valueSize, style.text);
