@@ -18,7 +18,6 @@ const SYMBOLS = {
   open: { args: ["ptr", "i32", "i32"], returns: "i32" },
   close: { args: ["i32"], returns: "i32" },
   pread: { args: ["i32", "ptr", "u64", "i64"], returns: FFIType.i64_fast },
-  write: { args: ["i32", "ptr", "u64"], returns: FFIType.i64_fast },
   lseek: { args: ["i32", "i64", "i32"], returns: FFIType.i64_fast },
   mmap: { args: ["ptr", "u64", "i32", "i32", "i32", "i64"], returns: FFIType.i64_fast },
   munmap: { args: ["ptr", "u64"], returns: "i32" },
@@ -112,12 +111,6 @@ export function pread(fd: number, into: PinnedBytes, offset: number): number {
   return got;
 }
 
-/** write(2): how many bytes were taken, or `-errno`. */
-export function write(fd: number, from: Uint8Array): number {
-  if (from.length === 0) return 0;
-  return orErrno(libc().write(fd, from, from.length));
-}
-
 export const SEEK_DATA = 3;
 export const SEEK_HOLE = 4;
 export const SEEK_END = 2;
@@ -172,7 +165,6 @@ export class Fd implements Disposable {
 }
 
 export const PROT_READ = 1;
-export const PROT_WRITE = 2;
 export const MAP_SHARED = 0x01;
 export const MAP_FIXED_NOREPLACE = 0x100000;
 

@@ -1,15 +1,19 @@
 /**
  * ktstr as a library:
  *
- *     import { openLive, view } from "ktstr";
- *     using live = view(openLive());
- *     live.map("scx_simple.bss").global("nr_enqueued"); // 42
+ *     import { openGuest, view } from "ktstr";
+ *     using guest = view(openGuest({ memory: "mem" }));
+ *     guest.map("scx_simple.bss").global("nr_enqueued"); // 42
  *
- * `openLive` gives the state of the running kernel; `view` shows any state as typed plain data.
+ * `openLive` and `openGuest` give the state of a kernel, and `view` shows either as typed plain data.
  */
 
 export type { PlainValue } from "./btf/value.ts";
 export * from "./errors.ts";
+export { type GuestOptions, type GuestState, openGuest } from "./guest/guest.ts";
+export type { MemorySource } from "./guest/image.ts";
+export type { Finding } from "./guest/kernel.ts";
+export { findVmlinux } from "./guest/vmlinux.ts";
 export { type LiveOptions, type LiveState, openLive } from "./live/live.ts";
 export { MapFreedError, NoSuchMapError, type PinnedMap, pinByName } from "./live/pin.ts";
 export { enableStats } from "./live/stats.ts";

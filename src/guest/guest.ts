@@ -33,6 +33,8 @@ import {
   readContents,
   readValue,
 } from "./maps/contents.ts";
+import { AddressNames } from "./names-at.ts";
+import { fromBigInt } from "./pointer.ts";
 import { listProgs } from "./progs.ts";
 import { readSchedExtState } from "./sched-ext.ts";
 
@@ -63,6 +65,7 @@ export class GuestState implements BpfState {
   readonly #kernel: GuestKernel;
   readonly #warnings: string[];
   readonly #btfs: GuestBtfs;
+  readonly #names: AddressNames;
   #maps: ReadonlyMap<number, GuestMap> | undefined;
   #mapInfos: readonly MapInfo[] | undefined;
   #progs: readonly ProgInfo[] | undefined;
@@ -74,6 +77,7 @@ export class GuestState implements BpfState {
     this.#kernel = kernel;
     this.#warnings = [...kernel.warnings];
     this.#btfs = new GuestBtfs(kernel, this.#warn);
+    this.#names = new AddressNames(kernel);
   }
 
   get warnings(): readonly string[] {
@@ -162,6 +166,24 @@ export class GuestState implements BpfState {
     this.#checked();
     const contents = this.#ofMap(map, (kernel, at) => found(readContents(kernel, at)));
     return contents.ok ? contents.value : { kind: "unreadable", why: contents.why };
+  }
+
+  /** `length` bytes of the kernel's memory at a kernel address. */
+  readKernel(address: bigint, length: number): Read<Uint8Array> {
+    const { memory } = this.#alive();
+    const { hi, lo } = fromBigInt(address);
+    const at = memory.locate(hi, lo, 0, length);
+    if (at < 0) return unreadable("not-present", memory.faultSentence(""));
+    return found(memory.bytes.slice(at, at + length));
+  }
+
+  /** "schedule+0x10", "dummy_xmit [dummy]", "bpf_prog_0123456789abcdef_enqueue [bpf]"; undefined: no symbol lies there. */
+  symbolAt(address: bigint): string | undefined {
+    this.#alive();
+    const found = this.#names.find(fromBigInt(address));
+    if (found === undefined) return undefined;
+    const offset = found.offset === 0 ? "" : `+0x${found.offset.toString(16)}`;
+    return `${found.name}${offset}${found.module === "" ? "" : ` [${found.module}]`}`;
   }
 
   [Symbol.dispose](): void {

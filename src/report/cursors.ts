@@ -41,6 +41,9 @@ class InnerCursor implements EntryCursor {
   get valueMissing(): string {
     return this.inner.valueMissing;
   }
+  get note(): string {
+    return this.inner.note ?? "";
+  }
   get end(): WalkEnd {
     return this.inner.end;
   }

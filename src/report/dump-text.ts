@@ -153,6 +153,7 @@ function dumpEntries(out: Output, map: MapInfo, cursor: EntryCursor, style: Dump
       );
       out.line();
     }
+    if (walk.note) out.line(`  (${escapeText(walk.note)})`);
     if (types !== undefined) writeFollowed(out, style, types.value, valuesOf(walk));
   }
   return { count, incomplete: whyIncomplete(walk.end) };

@@ -77,6 +77,7 @@ export function dumpJson(
 }
 
 export function arenaIncomplete({ arena }: Extract<MapContents, { kind: "arena" }>): string {
+  if (arena.missingPages) return `${arena.missingPages} more pages are allocated, and not in the image`;
   if (arena.truncated) return `only the first ${arena.pages.length} pages were read`;
   return arena.spanCapped ? "only the first 4 GiB of the arena were looked at" : "";
 }
@@ -125,6 +126,7 @@ export function writeEntryJson(out: Output, map: MapInfo, walk: EntryCursor, sty
       writeFollowedJson(out, style, types.value, walk);
     }
   }
+  if (walk.note) out.text(`,"note":${stringify(walk.note)}`);
   out.text("}");
 }
 

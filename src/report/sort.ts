@@ -24,6 +24,7 @@ export class SortCursor implements EntryCursor {
   valueBytes: Uint8Array = new Uint8Array();
   keyOffset = 0;
   valueOffset = 0;
+  note = "";
 
   readonly #inner: EntryCursor;
   readonly #read: ElementReader;
@@ -35,6 +36,8 @@ export class SortCursor implements EntryCursor {
   readonly #keys: Scalar[] = [];
   /** Which element of the map each slot holds. */
   readonly #numbers: number[] = [];
+  /** Notes by slot, where an element has one. */
+  readonly #notes = new Map<number, string>();
   /** Slots; a heap with the last one in order on top once the capacity is reached. */
   #slots: number[] = [];
   #bytes: Uint8Array = new Uint8Array();
@@ -68,6 +71,7 @@ export class SortCursor implements EntryCursor {
     this.valueBytes = this.#bytes;
     this.keyOffset = slot * this.#elementBytes;
     this.valueOffset = this.keyOffset + this.keySize;
+    this.note = this.#notes.get(slot) ?? "";
     return true;
   }
 
@@ -113,6 +117,8 @@ export class SortCursor implements EntryCursor {
     this.#grow(at + this.#elementBytes);
     this.#keys[slot] = key;
     this.#numbers[slot] = number;
+    this.#notes.delete(slot);
+    if (inner.note) this.#notes.set(slot, inner.note);
     this.#bytes.set(inner.keyBytes.subarray(inner.keyOffset, inner.keyOffset + this.keySize), at);
     for (let copy = 0; copy < Math.max(1, this.cpuCount); copy++) {
       const from = inner.valueOffset + copy * inner.valueStride;

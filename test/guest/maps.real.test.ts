@@ -4,7 +4,7 @@ import { openKernel } from "../../src/guest/kernel.ts";
 import { labImages } from "./images.ts";
 import { Comparison } from "./support/frozen.ts";
 
-const images = labImages().filter((image) => image.answer("map-show.json") !== undefined);
+const images = (await labImages()).filter((image) => image.answer("map-show.json") !== undefined);
 
 describe.each(images.map((image) => [image.name, image] as const))("%s", (_, image) => {
   test("every attribute of every map, and every element that stands still, is bpftool's and the loader's", () => {

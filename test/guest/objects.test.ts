@@ -59,7 +59,7 @@ function untold(btf: Btf, link: Printed): string[] {
   ).map(([, key]) => key);
 }
 
-describe.each(labImages().map((image) => [image.name, image] as const))("%s", (_, image) => {
+describe.each((await labImages()).map((image) => [image.name, image] as const))("%s", (_, image) => {
   test("every attribute of every program is bpftool's, and counters only grew", () => {
     const theirs = answers(image, "prog-show.json");
     if (theirs === undefined) return;
@@ -130,5 +130,24 @@ describe.each(labImages().map((image) => [image.name, image] as const))("%s", (_
     const used = progs.flatMap((prog) => (prog["map_ids"] as number[] | undefined) ?? []);
     const all = new Set([...used, info.bpf_map_info.id]);
     expect(active?.mapIds).toEqual([...all].sort((a, b) => a - b));
+  });
+
+  test("modules' and programs' symbols have the names of /proc/kallsyms", () => {
+    const text = image.answer("kallsyms-loaded");
+    if (text === undefined) return console.warn(`skipped: ${image.name} kept no symbols of modules`);
+    using guest = open(image);
+    const names = new Map<bigint, string[]>();
+    for (const [, address, name, module] of text.matchAll(/^([0-9a-f]+) \w (\S+)\s+\[(\w+)\]$/gm)) {
+      // Trampolines, dispatchers and probes' slots have symbols, and are neither.
+      if (module!.startsWith("__builtin__") || (module === "bpf" && !name!.startsWith("bpf_prog_"))) continue;
+      const at = BigInt(`0x${address}`);
+      names.set(at, [...(names.get(at) ?? []), `${name} [${module}]`]);
+    }
+    expect(names.size).toBeGreaterThan(10);
+    for (const [at, aliases] of names) expect(aliases).toContain(guest.symbolAt(at) ?? "no symbol");
+    expect(guest.symbolAt(0n)).toBeUndefined();
+    const [at] = names.keys();
+    expect(guest.readKernel(at!, 16)).toMatchObject({ ok: true, value: { length: 16 } });
+    expect(guest.readKernel(0x1000n, 16)).toMatchObject({ ok: false, why: { reason: "not-present" } });
   });
 });
