@@ -57,8 +57,13 @@ function renderValue(walk: Walk, shape: Shape, at: number, bitOffset: number, la
       return nested(walk, shape.shape, at);
     case "section": {
       const into: { [name: string]: PlainValue } = {};
-      for (const { name, offset, shape: variable } of shape.variables)
-        define(into, name, nested(walk, variable, at + offset));
+      for (const { name, offset, size, shape: variable } of shape.variables) {
+        const { end } = walk;
+        const larger = size > variable.size;
+        if (larger) walk.end = Math.min(end, at + offset + size);
+        define(into, name, nested(walk, variable, at + offset, larger));
+        walk.end = end;
+      }
       return into;
     }
     default:
@@ -80,9 +85,9 @@ function scalarValue(
   return shape.names.get(value) ?? value;
 }
 
-function nested(walk: Walk, shape: Shape, at: number): PlainValue {
+function nested(walk: Walk, shape: Shape, at: number, last = false): PlainValue {
   walk.enter();
-  const value = renderValue(walk, shape, at, 0, false);
+  const value = renderValue(walk, shape, at, 0, last);
   walk.leave();
   return value;
 }
@@ -134,7 +139,7 @@ function bitFieldValue(walk: Walk, shape: Shape, at: number, bit: number, bitSiz
 
 function arrayValue(walk: Walk, shape: ArrayTypeShape, at: number, last: boolean): PlainValue {
   const { element } = shape;
-  const room = Math.max(0, walk.bytes.length - at);
+  const room = Math.max(0, walk.end - at);
   const flexible = last && shape.count === 0 && element.size > 0;
   const count = flexible ? Math.floor(room / element.size) : shape.count;
   if (shape.text && count <= room) {

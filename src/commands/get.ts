@@ -69,7 +69,10 @@ function print(context: Context, state: BpfState, global: Global): void {
     out.line(stringify(value, indentOf(context)));
     return;
   }
-  const style = styleFor(state, map, { follow: countOption(options, "follow") ?? 0, declarations: false });
+  const style = styleFor(state, map, {
+    follow: countOption(options, "follow", "steps") ?? 0,
+    declarations: false,
+  });
   const type = { btf: variable.type.btf, id: place.typeId };
   const bytes = variable.bytes.subarray(place.byteOffset);
   if (place.shape.kind === "pointer") out.line(`0x${BigInt(readInteger(bytes, 0, 8, false)).toString(16)}`);

@@ -34,7 +34,7 @@ const dump: Command = command({
     const wanted: Wanted = {
       key: textOption(context.options, "key"),
       query: queryOf(context.options),
-      follow: countOption(context.options, "follow") ?? 0,
+      follow: countOption(context.options, "follow", "steps") ?? 0,
       declarations: context.options.own["types"] === true,
     };
     using source = await openSource(context.options, neededFor(selector));

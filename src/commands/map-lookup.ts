@@ -70,7 +70,10 @@ function lookUp(context: Context, { state }: Source, map: MapInfo, key: Uint8Arr
   }
   const contents = singleElement(map, keyBytes, answer);
   if (contents.kind === "unreadable") throw new KtstrError(`map lookup ${map.id}: ${contents.why.detail}`);
-  const style = styleFor(state, map, { follow: countOption(options, "follow") ?? 0, declarations: false });
+  const style = styleFor(state, map, {
+    follow: countOption(options, "follow", "steps") ?? 0,
+    declarations: false,
+  });
   if (!options.json || contents.kind !== "entries") dumpText(out, map, contents, style);
   else {
     // The element alone, as bpftool has it: without the array around it.

@@ -18,12 +18,12 @@ export function queryOf(options: Options): Query {
 }
 
 /** A count that was given; undefined: it was not. Throws `UsageError`. */
-export function countOption(options: Options, name: OwnOption): number | undefined {
+export function countOption(options: Options, name: OwnOption, of = "entries"): number | undefined {
   const text = textOption(options, name);
   if (text === undefined) return undefined;
   const count = Number(text);
   if (!/^\d+$/.test(text) || !Number.isSafeInteger(count))
-    throw new UsageError(`--${name} ${JSON.stringify(text)}: not a number from 0 up`);
+    throw new UsageError(`--${name} ${JSON.stringify(text)}: not a number of ${of}`);
   return count;
 }
 

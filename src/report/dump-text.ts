@@ -128,6 +128,13 @@ function dumpEntries(out: Output, map: MapInfo, cursor: EntryCursor, style: Dump
   const meaning = idMeaning(map);
   let count = 0;
   while (walk.next()) {
+    if (types !== undefined && oneLine && walk.valueMissing === "") {
+      out.line(typedLine(walk, types, style.text));
+      count++;
+      if (walk.note) out.line(`  (${escapeText(walk.note)})`);
+      writeFollowed(out, style, types.value, valuesOf(walk));
+      continue;
+    }
     out.text(`key:${gap}`);
     writeBytes(out, types?.key, walk.keyBytes, walk.keyOffset, walk.keySize, style.text);
     out.text(oneLine ? "  " : "\n");
@@ -157,6 +164,18 @@ function dumpEntries(out: Output, map: MapInfo, cursor: EntryCursor, style: Dump
     if (types !== undefined) writeFollowed(out, style, types.value, valuesOf(walk));
   }
   return { count, incomplete: whyIncomplete(walk.end) };
+}
+
+const WIDE = 100;
+
+/** Key and value on one line, or on two where that would be too wide. */
+function typedLine(walk: EntryCursor, types: MapTypes, options: TextOptions | undefined): string {
+  const { keyBytes, keyOffset, keySize, valueBytes, valueOffset, valueSize } = walk;
+  const keyText = bytesText(types.key, keyBytes.subarray(keyOffset, keyOffset + keySize), options);
+  const value = valueBytes.subarray(valueOffset, valueOffset + valueSize);
+  const valueText = bytesText(types.value, value, options);
+  const line = `key: ${keyText}  value: ${valueText}`;
+  return line.length <= WIDE && !line.includes("\n") ? line : `key: ${keyText}\nvalue: ${valueText}`;
 }
 
 function writeBytes(
