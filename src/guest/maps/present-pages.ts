@@ -1,0 +1,29 @@
+/** Which pages of a range are mapped. */
+import type { GuestMemory } from "../memory.ts";
+import { add, type Pointer } from "../pointer.ts";
+
+/**
+ * Visits the pages of `count` that the page tables map, from the one at `start` on, until `visit` answers false.
+ * Where an entry of a higher level is absent, all that it would cover is stepped over.
+ */
+export function forEachPresentPage(
+  { tables }: GuestMemory,
+  start: Pointer,
+  count: number,
+  visit: (index: number, physical: number) => boolean,
+): void {
+  const { pageShift, levels } = tables.mode;
+  const shifts = new Map(levels.map(({ name, shift }) => [name, shift]));
+  for (let index = 0; index < count; ) {
+    const at = add(start, index * 2 ** pageShift);
+    const physical = tables.translate(at.hi, at.lo);
+    if (physical >= 0) {
+      if (!visit(index, physical)) return;
+      index++;
+      continue;
+    }
+    const covered = 2 ** Math.min((shifts.get(tables.level) ?? pageShift) - pageShift, 31);
+    const inside = ((at.lo >>> pageShift) | (at.hi << (32 - pageShift))) & (covered - 1);
+    index += covered - inside;
+  }
+}
