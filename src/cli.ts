@@ -20,7 +20,7 @@ const root: Command = command({
   name: "ktstr",
   version: pkg.version,
   description: "The BPF state of a Linux kernel, live or from a frozen machine's memory",
-  args: { version: { type: "boolean", alias: "V", description: "print the version" } },
+  options: ["version"],
   examples: [
     "ktstr inspect                    # everything, for people",
     "ktstr -j map dump name foo.bss   # bpftool's words, bpftool's JSON",

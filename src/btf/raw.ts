@@ -23,7 +23,7 @@ import type { Btf } from "./btf.ts";
 import { jsonText } from "./json.ts";
 
 /** One type under bpftool's keys, in its order: `id`, `kind`, `name`, and what the kind has. */
-interface RawType {
+export interface RawType {
   readonly id: number;
   readonly kind: string;
   readonly name: string;
@@ -64,7 +64,7 @@ export function* rawText(btf: Btf, ids: Iterable<number> = ownIds(btf)): Generat
 }
 
 /** One type. Throws `FormatError` where it does not exist or names a string that does not. */
-function rawType(btf: Btf, id: number): RawType {
+export function rawType(btf: Btf, id: number): RawType {
   const kind = btf.kind(id);
   const common = { id, kind: BTF_KIND_NAMES[kind] ?? "UNKNOWN", name: named(btf.typeName(id)) };
   const vlen = btf.vlen(id);

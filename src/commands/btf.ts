@@ -33,8 +33,8 @@ const show: Command = command({
 const btf: Command = command({
   name: "ktstr btf",
   description: "BTF: the types of the kernel and of BPF objects",
-  examples: ["ktstr btf show"],
-  subCommands: { show: async () => show },
+  examples: ["ktstr btf show", "ktstr btf dump vmlinux format c"],
+  subCommands: { show: async () => show, dump: async () => (await import("./btf-dump.ts")).default },
 });
 
 export default btf;

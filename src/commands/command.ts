@@ -1,6 +1,7 @@
 /** What a command is here: citty's definition, and what our strict option parser hands it. */
 import type { ArgsDef } from "citty";
 import type { Output } from "../report/output.ts";
+import { argsOf, type OwnOption } from "./options.ts";
 
 export interface Options {
   readonly json: boolean;
@@ -47,9 +48,13 @@ export interface Command {
 /** Commands by name, loaded when used. */
 export type CommandTable = Readonly<Record<string, () => Promise<Command>>>;
 
-type Definition = Pick<Command, "name" | "description" | "examples"> & Partial<Command>;
+type Definition = Pick<Command, "name" | "description" | "examples"> &
+  Partial<Omit<Command, "args">> & {
+    /** Those of its own; the global ones come with every command. */
+    readonly options?: readonly OwnOption[];
+  };
 
-export function command(definition: Definition): Command {
+export function command({ options = [], ...definition }: Definition): Command {
   return {
     alias: "",
     version: "",
@@ -57,20 +62,6 @@ export function command(definition: Definition): Command {
     subCommands: {},
     start: undefined,
     ...definition,
-    args: { ...definition.args, ...GLOBAL_ARGS },
+    args: argsOf(options),
   };
 }
-
-/** The options that every command takes, as citty shows them. */
-const GLOBAL_ARGS: ArgsDef = {
-  json: { type: "boolean", alias: "j", description: "print JSON (bpftool's keys, and more)" },
-  pretty: { type: "boolean", alias: "p", description: "print JSON in many lines" },
-  memory: {
-    type: "string",
-    valueHint: "FILE[@GPA]",
-    description: "read a frozen machine's memory instead of the running kernel; may be repeated",
-  },
-  vmlinux: { type: "string", valueHint: "FILE", description: "take symbols and types from this vmlinux" },
-  debug: { type: "boolean", description: "say more on stderr, and show stack traces" },
-  help: { type: "boolean", alias: "h", description: "print this" },
-};

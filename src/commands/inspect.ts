@@ -6,7 +6,7 @@ import { stringify } from "../report/json.ts";
 import { type Command, command } from "./command.ts";
 import { indentOf } from "./print.ts";
 import { openSource } from "./source.ts";
-import { STATS_ARG, withStats } from "./stats.ts";
+import { withStats } from "./stats.ts";
 import { coloured } from "./terminal.ts";
 
 const DEFAULT_LIMIT = 8;
@@ -14,10 +14,7 @@ const DEFAULT_LIMIT = 8;
 const inspect: Command = command({
   name: "ktstr inspect",
   description: "Show everything: kernel, scheduler, programs, maps with contents",
-  args: {
-    limit: { type: "string", valueHint: "N", description: `entries shown of each map (${DEFAULT_LIMIT})` },
-    ...STATS_ARG,
-  },
+  options: ["limit", "stats"],
   examples: [
     "ktstr inspect",
     "ktstr inspect --stats 1   # with one second's run-time costs",

@@ -7,6 +7,7 @@ import type { ArgDef, ArgsDef } from "citty";
 import { UsageError } from "../errors.ts";
 import type { Command, Options } from "./command.ts";
 import { nearMisses } from "./near.ts";
+import { isGlobal, takesValue } from "./options.ts";
 
 export interface CommandLine {
   readonly command: Command;
@@ -28,35 +29,42 @@ export function wantsDebug(argv: readonly string[]): boolean {
 export async function parseCommandLine(root: Command, argv: readonly string[]): Promise<CommandLine> {
   const dashes = argv.indexOf("--");
   const tail = dashes < 0 ? undefined : argv.slice(dashes + 1);
-  const own = dashes < 0 ? argv : argv.slice(0, dashes);
-  const tokens = tokenize(own);
-  const named = await findCommand(root, tokens.words);
+  const own = joinValues(dashes < 0 ? argv : argv.slice(0, dashes));
+  const allWords = own.filter(isWord);
+  const named = await findCommand(root, allWords);
   const { parents, used } = named;
   const wantsHelp = own.some((arg) => arg === "-h" || arg === "--help");
-  const isWhole = used === tokens.words.length && !wantsHelp;
+  const isWhole = used === allWords.length && !wantsHelp;
   const command =
     (isWhole ? await named.command.subCommands[DEFAULT_SUB_COMMAND]?.() : undefined) ?? named.command;
   const values = strict(own, command.args);
   const version = values["version"] === true;
-  const words = tokens.words.slice(used);
+  const words = allWords.slice(used);
   const askedWord = words[0] === "help" && command.start === undefined;
   const help = values["help"] === true || askedWord || (command === root && words.length === 0 && !version);
   if (!help && !version && command.start === undefined) refuse(command, words);
   return { command, parents, options: optionsOf(values), words, tail, help, version };
 }
 
-/** Options that take a value: their value is not a word. Every command's are known by name before it is. */
-const VALUE_OPTIONS = new Set(["--memory", "--vmlinux", "--stats", "--limit"]);
-
-function tokenize(argv: readonly string[]): { words: string[] } {
-  const words: string[] = [];
+/**
+ * `--limit 3` as `--limit=3`: what follows an option that takes a value is no word, and may begin with a dash
+ * (`--sort -runs`); it is no option only because of where it stands.
+ */
+function joinValues(argv: readonly string[]): string[] {
+  const joined: string[] = [];
   for (let index = 0; index < argv.length; index++) {
     const arg = argv[index] as string;
-    if (VALUE_OPTIONS.has(arg)) index++;
-    else if (!arg.startsWith("-") || arg === "-") words.push(arg);
+    const value = argv[index + 1];
+    if (!takesValue(arg) || value === undefined || value.startsWith("--")) joined.push(arg);
+    else {
+      joined.push(`${arg}=${value}`);
+      index++;
+    }
   }
-  return { words };
+  return joined;
 }
+
+const isWord = (arg: string): boolean => !arg.startsWith("-") || arg === "-";
 
 /** As far as the words name commands; the rest are the command's own. */
 async function findCommand(
@@ -142,16 +150,14 @@ function optionOf(
 
 function whatIsWrong(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);
-  if (message.includes("argument missing")) return "it needs a value";
+  if (message.includes("argument missing") || message.includes("ambiguous")) return "it needs a value";
   return message.includes("does not take an argument") ? "it takes no value" : message;
 }
-
-const GENERAL = new Set(["json", "pretty", "debug", "memory", "vmlinux", "help", "version"]);
 
 function optionsOf(values: Record<string, string | boolean | (string | boolean)[] | undefined>): Options {
   const own: Record<string, string | boolean> = {};
   for (const [name, value] of Object.entries(values)) {
-    if (!GENERAL.has(name) && (typeof value === "string" || typeof value === "boolean")) own[name] = value;
+    if (!isGlobal(name) && (typeof value === "string" || typeof value === "boolean")) own[name] = value;
   }
   const pretty = values["pretty"] === true;
   return {

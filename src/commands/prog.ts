@@ -5,13 +5,13 @@ import { type Command, command } from "./command.ts";
 import { printList } from "./print.ts";
 import { choose, parseSelector, type Selector } from "./select.ts";
 import { openSource, warnAll } from "./source.ts";
-import { STATS_ARG, withStats } from "./stats.ts";
+import { withStats } from "./stats.ts";
 
 const show: Command = command({
   name: "ktstr prog show",
   alias: "list",
   description: "List programs with their costs, or show one",
-  args: STATS_ARG,
+  options: ["stats"],
   grammar: "[id N | tag TAG | name NAME | pinned PATH]",
   examples: ["ktstr prog show", "ktstr prog show --stats 1", "ktstr -j prog show name simple_dispatch"],
   async start(context) {

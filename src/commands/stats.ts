@@ -1,15 +1,6 @@
-import type { ArgsDef } from "citty";
 import { UsageError } from "../errors.ts";
 import { enableStats } from "../live/stats.ts";
 import type { Context } from "./command.ts";
-
-export const STATS_ARG: ArgsDef = {
-  stats: {
-    type: "string",
-    valueHint: "SECONDS",
-    description: "switch run-time statistics on for so long before reading, and off again after",
-  },
-};
 
 const MAX_SECONDS = 86_400;
 

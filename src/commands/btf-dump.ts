@@ -1,0 +1,212 @@
+/** `btf dump` in bpftool's grammar (tools/bpf/bpftool/btf.c, do_dump). */
+import { readFileSync } from "node:fs";
+import { Btf } from "../btf/btf.ts";
+import { cDump } from "../btf/c.ts";
+import { rawJson, rawText, rawType } from "../btf/raw.ts";
+import { KtstrError, UsageError } from "../errors.ts";
+import { ElfFile } from "../guest/elf.ts";
+import { ImageFile } from "../guest/file.ts";
+import { pinnedId } from "../live/pinned.ts";
+import { stringify } from "../report/json.ts";
+import type { BpfState, Read } from "../state.ts";
+import { ELF_MAGIC } from "../uapi/elf.ts";
+import { type Command, type Context, command } from "./command.ts";
+import { nearMisses } from "./near.ts";
+import { choose, parseSelector, type Selector, type SelectorKind } from "./select.ts";
+import { openSource, warnAll } from "./source.ts";
+
+const dump: Command = command({
+  name: "ktstr btf dump",
+  description: "Print types as C, or as they are stored",
+  grammar: "id N | vmlinux | file FILE | prog PROG | map MAP [key|value|kv|all] [format raw|c] [root_id N]",
+  examples: [
+    "ktstr btf dump vmlinux format c > vmlinux.h",
+    "ktstr btf dump map name scx_simple.bss format c",
+    "ktstr -j btf dump file scheduler.bpf.o",
+  ],
+  start(context) {
+    const words = [...context.words];
+    const source = takeSource(words);
+    const { inC, roots } = takeRest(words, context.options.json);
+    if (source.kind === "file") {
+      write(context, readBtfFile(source.path), inC, roots);
+      return 0;
+    }
+    using opened = openSource(context.options, () => false);
+    const chosen = chooseBtf(opened.state, source);
+    const ids = source.kind === "map" && roots.length > 0 ? [...chosen.roots, ...roots] : chosen.roots;
+    write(context, chosen.btf, inC, ids.length > 0 ? ids : roots);
+    warnAll(context, opened.state);
+    return 0;
+  },
+});
+
+export default dump;
+
+const SOURCES = ["id", "vmlinux", "file", "prog", "map"] as const;
+const PARTS = ["key", "value", "kv", "all"] as const;
+
+type BtfSource =
+  | { readonly kind: "vmlinux" }
+  | { readonly kind: "id"; readonly id: number }
+  | { readonly kind: "file"; readonly path: string }
+  | { readonly kind: "prog"; readonly selector: Selector }
+  | { readonly kind: "map"; readonly selector: Selector; readonly part: (typeof PARTS)[number] };
+
+/** Takes the words of BTF_SRC off the front. */
+function takeSource(words: string[]): BtfSource {
+  const word = words.shift();
+  if (word === undefined) throw new UsageError(`btf dump: of what? ${SOURCES.join(", ")}`);
+  const kind = SOURCES.find((name) => name === word) ?? SOURCES.find((name) => name.startsWith(word));
+  switch (kind) {
+    case "vmlinux":
+      return { kind };
+    case "id": {
+      const id = words.shift();
+      if (id === undefined) throw new UsageError("btf dump id: which id?");
+      return { kind, id: numberOf("btf dump id", id) };
+    }
+    case "file": {
+      const path = words.shift();
+      if (path === undefined) throw new UsageError("btf dump file: which file?");
+      return { kind, path };
+    }
+    case "prog":
+      return { kind, selector: takeSelector(words, ["id", "tag", "name", "pinned"], "prog") };
+    case "map": {
+      const selector = takeSelector(words, ["id", "name", "pinned"], "map");
+      const next = words[0];
+      const part = next === undefined ? undefined : PARTS.find((name) => name === next);
+      if (part !== undefined) words.shift();
+      return { kind, selector, part: part ?? "all" };
+    }
+    case undefined: {
+      const near = nearMisses(word, SOURCES);
+      throw new UsageError(`btf dump: ${JSON.stringify(word)} is none of ${SOURCES.join(", ")}`, {
+        hint: near.length > 0 ? `did you mean ${near.join(" or ")}?` : "",
+      });
+    }
+  }
+}
+
+function takeSelector(words: string[], kinds: readonly SelectorKind[], noun: string): Selector {
+  const selector = parseSelector(words.splice(0, 2), kinds, noun);
+  if (selector.kind === "all") throw new UsageError(`btf dump ${noun}: which ${noun}? ${kinds.join(", ")}`);
+  return selector;
+}
+
+function takeRest(words: readonly string[], json: boolean): { inC: boolean; roots: number[] } {
+  let inC = false;
+  const roots: number[] = [];
+  for (let at = 0; at < words.length; at += 2) {
+    const [word, value] = [words[at] ?? "", words[at + 1]];
+    if (word === "format" || word === "root_id") {
+      if (value === undefined) throw new UsageError(`btf dump: ${word}: its value is missing`);
+      if (word === "root_id") roots.push(numberOf("btf dump root_id", value));
+      else if (value === "c" || value === "raw") inC = value === "c";
+      else throw new UsageError(`btf dump: format ${JSON.stringify(value)} is neither c nor raw`);
+    } else throw new UsageError(`btf dump: too much: ${words.slice(at).join(" ")}`);
+  }
+  if (inC && json) throw new UsageError("btf dump format c: C is no JSON", { hint: "leave out -j" });
+  return { inC, roots };
+}
+
+function numberOf(what: string, text: string): number {
+  const value = Number(text);
+  if (!/^(\d+|0x[0-9a-f]+)$/i.test(text) || value > 0xffff_ffff)
+    throw new UsageError(`${what} ${JSON.stringify(text)}: not a 32-bit number`);
+  return value;
+}
+
+interface Chosen {
+  readonly btf: Btf;
+  /** The types that are meant; none: all. */
+  readonly roots: readonly number[];
+}
+
+function chooseBtf(state: BpfState, source: Exclude<BtfSource, { kind: "file" }>): Chosen {
+  switch (source.kind) {
+    case "vmlinux":
+      return { btf: expectBtf(state.kernelBtf(), "the kernel's BTF"), roots: [] };
+    case "id":
+      return { btf: expectBtf(state.btf(source.id), "btf dump"), roots: [] };
+    case "prog": {
+      const selector = byId(source.selector, "program");
+      const prog = onlyOne(choose(state.progs(), selector, "prog"), "prog");
+      if (prog.btfId === 0) throw new KtstrError(`prog ${prog.id}: it was loaded without BTF`);
+      return { btf: expectBtf(state.btf(prog.btfId), `prog ${prog.id}`), roots: [] };
+    }
+    case "map": {
+      const map = onlyOne(choose(state.maps(), byId(source.selector, "map"), "map"), "map");
+      const { part } = source;
+      const btf = expectBtf(state.programBtf(map), `map ${map.id}`);
+      if (part === "all") return { btf, roots: [] };
+      const key = part === "value" ? [] : [map.btfKeyTypeId];
+      const value = part === "key" ? [] : [map.btfValueTypeId];
+      return { btf, roots: [...key, ...value] };
+    }
+  }
+}
+
+function byId(selector: Selector, noun: "program" | "map"): Selector {
+  return selector.kind === "pinned" ? { kind: "id", id: pinnedId(selector.path, noun) } : selector;
+}
+
+function onlyOne<T extends { readonly id: number }>(chosen: readonly T[], noun: string): T {
+  const [first] = chosen;
+  if (first !== undefined && chosen.length === 1) return first;
+  const ids = chosen.map(({ id }) => id).join(", ");
+  throw new KtstrError(`several ${noun}s match: ids ${ids}`, { hint: `choose one by \`${noun} id N\`` });
+}
+
+function expectBtf(read: Read<Btf>, what: string): Btf {
+  if (read.ok) return read.value;
+  throw new KtstrError(`${what}: ${read.why.detail}`);
+}
+
+const MODULES = "/sys/kernel/btf/";
+
+/** A file of BTF alone, as under /sys/kernel/btf, or an ELF file's `.BTF`. Throws `FormatError`, `KtstrError`. */
+function readBtfFile(path: string): Btf {
+  let bytes: Uint8Array;
+  try {
+    bytes = readFileSync(path);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? String(error);
+    throw new KtstrError(`btf dump file ${path}: ${code === "ENOENT" ? "there is no such file" : code}`);
+  }
+  const isModule = path.startsWith(MODULES) && path !== `${MODULES}vmlinux`;
+  if (isModule) return Btf.parse(bytes, { base: readBtfFile(`${MODULES}vmlinux`), name: path });
+  const isElf =
+    bytes.length >= 4 && new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true) === ELF_MAGIC;
+  if (!isElf) return Btf.parse(bytes, { name: path });
+  using file = new ImageFile(path);
+  const elf = new ElfFile(file, path);
+  const section = elf.section(".BTF");
+  if (section === undefined) throw new KtstrError(`btf dump file ${path}: it has no section .BTF`);
+  return Btf.parse(elf.contents(section), { name: path });
+}
+
+function write(context: Context, btf: Btf, inC: boolean, roots: readonly number[]): void {
+  const { out, options } = context;
+  const ids = roots.length > 0 ? roots : undefined;
+  if (!options.json) {
+    for (const piece of inC ? cDump(btf, ids) : rawText(btf, ids)) out.text(piece);
+  } else if (!options.pretty) {
+    for (const piece of rawJson(btf, ids)) out.text(piece);
+    out.line();
+  } else writePretty(context, btf, ids);
+}
+
+function writePretty({ out }: Context, btf: Btf, ids: readonly number[] | undefined): void {
+  let separator = "";
+  const writeOne = (id: number): void => {
+    const lines = stringify(rawType(btf, id), "  ").replaceAll("\n", "\n    ");
+    out.text(`${separator}\n    ${lines}`);
+    separator = ",";
+  };
+  out.text('{\n  "types": [');
+  if (ids !== undefined) for (const id of ids) writeOne(id);
+  else for (let id = btf.firstId; id < btf.typeCount; id++) writeOne(id);
+  out.line(`${separator === "" ? "" : "\n  "}]\n}`);
+}

@@ -1,0 +1,83 @@
+/**
+ * Every option of every command, once: the parser must know which take a value before it knows the command, and one
+ * name means one thing everywhere.
+ */
+import type { ArgDef, ArgsDef } from "citty";
+
+/** Options that a command takes by naming them. */
+export type OwnOption =
+  | "version"
+  | "stats"
+  | "limit"
+  | "key"
+  | "cpu"
+  | "filter"
+  | "sort"
+  | "follow"
+  | "types";
+
+const GLOBAL: ArgsDef = {
+  json: { type: "boolean", alias: "j", description: "print JSON (bpftool's keys, and more)" },
+  pretty: { type: "boolean", alias: "p", description: "print JSON in many lines" },
+  memory: {
+    type: "string",
+    valueHint: "FILE[@GPA]",
+    description: "read a frozen machine's memory instead of the running kernel; may be repeated",
+  },
+  vmlinux: { type: "string", valueHint: "FILE", description: "take symbols and types from this vmlinux" },
+  debug: { type: "boolean", description: "say more on stderr, and show stack traces" },
+  help: { type: "boolean", alias: "h", description: "print this" },
+};
+
+const OWN: Readonly<Record<OwnOption, ArgDef>> = {
+  version: { type: "boolean", alias: "V", description: "print the version" },
+  stats: {
+    type: "string",
+    valueHint: "SECONDS",
+    description: "switch run-time statistics on for so long before reading, and off again after",
+  },
+  limit: { type: "string", valueHint: "N", description: "show at most so many entries of each map" },
+  key: {
+    type: "string",
+    valueHint: "KEY",
+    description: "only this key: a number, bytes (`hex 01 02`, `0x01 0x02`), a name, or JSON",
+  },
+  cpu: {
+    type: "string",
+    valueHint: "N|all|sum",
+    description: "per-CPU values: one CPU's, all (the default), or their sum",
+  },
+  filter: {
+    type: "string",
+    valueHint: "EXPRESSION",
+    description: "only entries for which it holds, such as 'pid == 42 && in[0].tag > 3'",
+  },
+  sort: { type: "string", valueHint: "[-]MEMBER", description: "smallest first; with - the largest first" },
+  follow: {
+    type: "string",
+    valueHint: "N",
+    description: "show what pointers lead to, up to N steps away: in arenas, and in a frozen kernel's memory",
+  },
+  types: { type: "boolean", description: "show the C types of global variables" },
+};
+
+/** The options that a command takes, the global ones last. */
+export function argsOf(own: readonly OwnOption[]): ArgsDef {
+  return { ...Object.fromEntries(own.map((name) => [name, OWN[name]])), ...GLOBAL };
+}
+
+/** Whether an option, as it is written (`--limit`), is followed by its value. */
+export function takesValue(flag: string): boolean {
+  if (!flag.startsWith("--")) return false;
+  const name = flag.slice(2);
+  const def = Object.hasOwn(GLOBAL, name)
+    ? GLOBAL[name]
+    : Object.hasOwn(OWN, name)
+      ? OWN[name as OwnOption]
+      : undefined;
+  return def?.type === "string";
+}
+
+export function isGlobal(name: string): boolean {
+  return Object.hasOwn(GLOBAL, name);
+}
