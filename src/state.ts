@@ -97,6 +97,8 @@ export interface EntryCursor extends Disposable {
   readonly valueOffset: number;
   /** "" where the value was read, else why this key's value was not (it is then not to be looked at). */
   readonly valueMissing: string;
+  /** Words about this entry that its bytes do not hold ("cgroup 64 /batch"); absent or "": none. */
+  readonly note?: string;
   next(): boolean;
   /** Valid after `next()` returned false. */
   readonly end: WalkEnd;
@@ -125,6 +127,8 @@ export interface ArenaPages {
   /** More than 16,384 pages were there: the rest was not read. */
   readonly truncated: boolean;
   readonly pages: readonly ArenaPage[];
+  /** Pages that are allocated and whose bytes a memory image does not hold; absent: none. */
+  readonly missingPages?: number;
 }
 
 /** An owner of a local-storage element. */
@@ -226,7 +230,7 @@ export interface LinkInfo {
 
 /** Plain data by bpftool's key names. */
 export type LinkDetails = {
-  readonly [key: string]: string | number | bigint | boolean | LinkDetails | readonly LinkDetails[];
+  readonly [key: string]: string | number | bigint | boolean | null | LinkDetails | readonly LinkDetails[];
 };
 
 /** A BTF object: `struct bpf_btf_info` or the same read from `struct btf`. */

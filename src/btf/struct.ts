@@ -139,7 +139,7 @@ function resolveMembers(
       if (!member.optional) problems.push(`no member ${paths.join(" or ")} (${member.type})`);
       continue;
     }
-    const problem = misfit(btf, member, found.place);
+    const problem = misfit(btf, member, found.place) || outside(btf, found.place, offsets["sizeof"] ?? 0);
     if (problem === "") offsets[key] = offsetOf(member, found.place);
     else problems.push(`${found.path}${member.note === "" ? "" : ` (${member.note})`} ${problem}`);
   }
@@ -172,6 +172,13 @@ function misfit(btf: Btf, member: MemberSpec, { bitSize, typeId }: MemberPlace):
   if (member.exact ? actual === member.bits : actual >= member.bits) return "";
   const unit = isBits ? `${actual} bits` : `${actual / 8} bytes`;
   return `has ${unit}, and is read as ${member.type}`;
+}
+
+/** A walker locates `sizeof` bytes and reads members within: one that lies past them is of no struct that exists. */
+function outside(btf: Btf, { byteOffset, bitOffset, bitSize, typeId }: MemberPlace, size: number): string {
+  const end =
+    bitSize > 0 ? byteOffset + Math.ceil((bitOffset + bitSize) / 8) : byteOffset + btf.sizeOf(typeId);
+  return end <= size ? "" : `ends at byte ${end} of ${size}`;
 }
 
 function offsetOf(member: MemberSpec, { byteOffset, bitOffset }: MemberPlace): number {

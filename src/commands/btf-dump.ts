@@ -6,14 +6,13 @@ import { rawJson, rawText, rawType } from "../btf/raw.ts";
 import { KtstrError, UsageError } from "../errors.ts";
 import { ElfFile } from "../guest/elf.ts";
 import { ImageFile } from "../guest/file.ts";
-import { pinnedId } from "../live/pinned.ts";
 import { stringify } from "../report/json.ts";
-import type { BpfState, Read } from "../state.ts";
+import type { Read } from "../state.ts";
 import { ELF_MAGIC } from "../uapi/elf.ts";
 import { type Command, type Context, command } from "./command.ts";
 import { nearMisses } from "./near.ts";
 import { choose, parseSelector, type Selector, type SelectorKind } from "./select.ts";
-import { openSource, warnAll } from "./source.ts";
+import { openSource, pinnedIdOf, type Source, warnAll } from "./source.ts";
 
 const dump: Command = command({
   name: "ktstr btf dump",
@@ -24,7 +23,7 @@ const dump: Command = command({
     "ktstr btf dump map name scx_simple.bss format c",
     "ktstr -j btf dump file scheduler.bpf.o",
   ],
-  start(context) {
+  async start(context) {
     const words = [...context.words];
     const source = takeSource(words);
     const { inC, roots } = takeRest(words, context.options.json);
@@ -32,8 +31,8 @@ const dump: Command = command({
       write(context, readBtfFile(source.path), inC, roots);
       return 0;
     }
-    using opened = openSource(context.options, () => false);
-    const chosen = chooseBtf(opened.state, source);
+    using opened = await openSource(context.options, () => false);
+    const chosen = await chooseBtf(opened, source);
     const ids = source.kind === "map" && roots.length > 0 ? [...chosen.roots, ...roots] : chosen.roots;
     write(context, chosen.btf, inC, ids.length > 0 ? ids : roots);
     warnAll(context, opened.state);
@@ -124,20 +123,21 @@ interface Chosen {
   readonly roots: readonly number[];
 }
 
-function chooseBtf(state: BpfState, source: Exclude<BtfSource, { kind: "file" }>): Chosen {
+async function chooseBtf(opened: Source, source: Exclude<BtfSource, { kind: "file" }>): Promise<Chosen> {
+  const { state } = opened;
   switch (source.kind) {
     case "vmlinux":
       return { btf: expectBtf(state.kernelBtf(), "the kernel's BTF"), roots: [] };
     case "id":
       return { btf: expectBtf(state.btf(source.id), "btf dump"), roots: [] };
     case "prog": {
-      const selector = byId(source.selector, "program");
+      const selector = await byId(opened, source.selector, "program");
       const prog = onlyOne(choose(state.progs(), selector, "prog"), "prog");
       if (prog.btfId === 0) throw new KtstrError(`prog ${prog.id}: it was loaded without BTF`);
       return { btf: expectBtf(state.btf(prog.btfId), `prog ${prog.id}`), roots: [] };
     }
     case "map": {
-      const map = onlyOne(choose(state.maps(), byId(source.selector, "map"), "map"), "map");
+      const map = onlyOne(choose(state.maps(), await byId(opened, source.selector, "map"), "map"), "map");
       const { part } = source;
       const btf = expectBtf(state.programBtf(map), `map ${map.id}`);
       if (part === "all") return { btf, roots: [] };
@@ -148,8 +148,9 @@ function chooseBtf(state: BpfState, source: Exclude<BtfSource, { kind: "file" }>
   }
 }
 
-function byId(selector: Selector, noun: "program" | "map"): Selector {
-  return selector.kind === "pinned" ? { kind: "id", id: pinnedId(selector.path, noun) } : selector;
+async function byId(opened: Source, selector: Selector, noun: "program" | "map"): Promise<Selector> {
+  if (selector.kind !== "pinned") return selector;
+  return { kind: "id", id: await pinnedIdOf(opened, selector.path, noun) };
 }
 
 function onlyOne<T extends { readonly id: number }>(chosen: readonly T[], noun: string): T {

@@ -11,9 +11,9 @@ const show: Command = command({
   description: "List BTF objects and who uses them, or show one",
   grammar: "[id N]",
   examples: ["ktstr btf show", "ktstr -j btf show id 1"],
-  start(context) {
+  async start(context) {
     const selector = parseSelector(context.words, ["id"], "btf");
-    using source = openSource(context.options, () => false);
+    using source = await openSource(context.options, () => false);
     const { state } = source;
     const btfs = choose(state.btfs(), selector, "btf");
     const progs = state.progs();

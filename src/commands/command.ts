@@ -9,6 +9,8 @@ export interface Options {
   readonly debug: boolean;
   readonly memory: readonly string[];
   readonly vmlinux: string | undefined;
+  readonly vmcoreinfo: string | undefined;
+  readonly explain: boolean;
   /** Options that only some commands take, by name. */
   readonly own: Readonly<Record<string, string | boolean>>;
 }

@@ -24,7 +24,7 @@ const inspect: Command = command({
     if (context.words.length > 0) throw new UsageError(`inspect: too much: ${context.words.join(" ")}`);
     const limit = limitOf(context.options.own["limit"]);
     await withStats(context);
-    using source = openSource(context.options, () => true);
+    using source = await openSource(context.options, () => true);
     const inspection = buildInspection(source.state, limit);
     const { out, options } = context;
     if (options.json) out.line(stringify(inspectionJson(inspection), indentOf(context)));

@@ -1,11 +1,10 @@
-import { pinnedId } from "../live/pinned.ts";
 import { linkJson } from "../report/bpftool.ts";
 import { linkText } from "../report/text.ts";
 import { LinkType } from "../uapi/names.ts";
 import { type Command, command } from "./command.ts";
 import { printList } from "./print.ts";
 import { choose, parseSelector, type Selector } from "./select.ts";
-import { openSource, warnAll } from "./source.ts";
+import { openSource, pinnedIdOf, warnAll } from "./source.ts";
 
 const show: Command = command({
   name: "ktstr link show",
@@ -13,11 +12,11 @@ const show: Command = command({
   description: "List links, or show one",
   grammar: "[id N | pinned PATH]",
   examples: ["ktstr link show", "ktstr -j link show id 3"],
-  start(context) {
+  async start(context) {
     const parsed = parseSelector(context.words, ["id", "pinned"], "link");
-    using source = openSource(context.options, () => false);
+    using source = await openSource(context.options, () => false);
     const selector: Selector =
-      parsed.kind === "pinned" ? { kind: "id", id: pinnedId(parsed.path, "link") } : parsed;
+      parsed.kind === "pinned" ? { kind: "id", id: await pinnedIdOf(source, parsed.path, "link") } : parsed;
     const links = choose(source.state.links(), selector, "link");
     const needsProgs = links.some((link) => link.type === LinkType.tracing);
     const types = new Map((needsProgs ? source.state.progs() : []).map((prog) => [prog.id, prog.type]));

@@ -1,5 +1,4 @@
 import { UsageError } from "../errors.ts";
-import { openPinned } from "../live/pinned.ts";
 import { mapHeaderJson, mapJson } from "../report/bpftool.ts";
 import { type DumpResult, dumpJson } from "../report/dump.ts";
 import { dumpText } from "../report/dump-text.ts";
@@ -25,11 +24,11 @@ const show: Command = command({
     "ktstr -j map show name scx_simple.bss",
     "ktstr map show pinned /sys/fs/bpf/stats",
   ],
-  start(context) {
+  async start(context) {
     const selector = parseSelector(context.words, KINDS, "map");
     // Attributes are all that is shown, so no descriptor is kept.
-    using source = openSource(context.options, () => false);
-    const maps = selectMaps(source, selector);
+    using source = await openSource(context.options, () => false);
+    const maps = await selectMaps(source, selector);
     printList(context, maps, mapJson, mapText, selector.kind === "all");
     warnAll(context, source.state);
     return 0;
@@ -41,11 +40,11 @@ const dump: Command = command({
   description: "Print what a map holds",
   grammar: "id N | name NAME | pinned PATH",
   examples: ["ktstr map dump id 12", "ktstr -j map dump name scx_simple.bss | jq '.[0].value'"],
-  start(context) {
+  async start(context) {
     const selector = parseSelector(context.words, KINDS, "map");
     if (selector.kind === "all") throw new UsageError("map dump: which map? id N, name NAME or pinned PATH");
-    using source = openSource(context.options, (map) => matches(selector, map));
-    const maps = selectMaps(source, selector);
+    using source = await openSource(context.options, (map) => matches(selector, map));
+    const maps = await selectMaps(source, selector);
     const status = context.options.json
       ? dumpAllJson(context, source, maps)
       : dumpAllText(context, source, maps);
@@ -63,9 +62,10 @@ const map: Command = command({
 
 export default map;
 
-function selectMaps(source: Source, selector: Selector): readonly MapInfo[] {
+async function selectMaps(source: Source, selector: Selector): Promise<readonly MapInfo[]> {
   if (selector.kind !== "pinned") return choose(source.state.maps(), selector, "map");
   if (source.live === undefined) throw new UsageError("pinned paths exist only on a running kernel");
+  const { openPinned } = await import("../live/pinned.ts");
   return [source.live.adopt(openPinned(selector.path, "map"), selector.path)];
 }
 

@@ -25,6 +25,12 @@ const GLOBAL: ArgsDef = {
     description: "read a frozen machine's memory instead of the running kernel; may be repeated",
   },
   vmlinux: { type: "string", valueHint: "FILE", description: "take symbols and types from this vmlinux" },
+  vmcoreinfo: {
+    type: "string",
+    valueHint: "ADDRESS",
+    description: "physical address of the memory's VMCOREINFO, which is then not searched",
+  },
+  explain: { type: "boolean", description: "say on stderr how the kernel was found in the memory" },
   debug: { type: "boolean", description: "say more on stderr, and show stack traces" },
   help: { type: "boolean", alias: "h", description: "print this" },
 };

@@ -43,6 +43,9 @@ export async function parseCommandLine(root: Command, argv: readonly string[]): 
   const askedWord = words[0] === "help" && command.start === undefined;
   const help = values["help"] === true || askedWord || (command === root && words.length === 0 && !version);
   if (!help && !version && command.start === undefined) refuse(command, words);
+  if (tail !== undefined && !command.grammar.includes("-- ")) {
+    throw new UsageError(`${command.name}: nothing stands behind \`--\` here`);
+  }
   return { command, parents, options: optionsOf(values), words, tail, help, version };
 }
 
@@ -166,6 +169,8 @@ function optionsOf(values: Record<string, string | boolean | (string | boolean)[
     debug: values["debug"] === true,
     memory: [values["memory"] ?? []].flat().map(String),
     vmlinux: typeof values["vmlinux"] === "string" ? values["vmlinux"] : undefined,
+    vmcoreinfo: typeof values["vmcoreinfo"] === "string" ? values["vmcoreinfo"] : undefined,
+    explain: values["explain"] === true,
     own,
   };
 }

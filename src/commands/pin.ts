@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { constants } from "node:os";
 import { KtstrError, UsageError } from "../errors.ts";
 import { pinByName } from "../live/pin.ts";
+import { log } from "../log.ts";
 import { printable } from "../text.ts";
 import { type Command, command } from "./command.ts";
 
@@ -26,7 +27,7 @@ const pin: Command = command({
     using held = pinByName(name);
     const { info, alsoNamed } = held;
     const others = alsoNamed.length === 0 ? "" : `; also named so: ${alsoNamed.join(", ")}`;
-    context.warn(`holding map ${info.id} (${printable(info.name)})${others}`);
+    log.info(`holding map ${info.id} (${printable(info.name)})${others}`);
     const [program, ...args] = context.tail ?? [];
     // Awaited here: `using` lets the map go as soon as this function returns.
     return await (program === undefined ? untilSignal() : run(program, args));

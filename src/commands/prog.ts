@@ -1,10 +1,9 @@
-import { pinnedId } from "../live/pinned.ts";
 import { progJson } from "../report/bpftool.ts";
 import { progText } from "../report/text.ts";
 import { type Command, command } from "./command.ts";
 import { printList } from "./print.ts";
 import { choose, parseSelector, type Selector } from "./select.ts";
-import { openSource, warnAll } from "./source.ts";
+import { openSource, pinnedIdOf, warnAll } from "./source.ts";
 import { withStats } from "./stats.ts";
 
 const show: Command = command({
@@ -17,9 +16,11 @@ const show: Command = command({
   async start(context) {
     const parsed = parseSelector(context.words, ["id", "tag", "name", "pinned"], "prog");
     await withStats(context);
-    using source = openSource(context.options, () => false);
+    using source = await openSource(context.options, () => false);
     const selector: Selector =
-      parsed.kind === "pinned" ? { kind: "id", id: pinnedId(parsed.path, "program") } : parsed;
+      parsed.kind === "pinned"
+        ? { kind: "id", id: await pinnedIdOf(source, parsed.path, "program") }
+        : parsed;
     const progs = choose(source.state.progs(), selector, "prog");
     const kernel = source.state.kernel();
     printList(

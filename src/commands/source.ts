@@ -1,7 +1,11 @@
-/** Opens what a command reads: the running kernel, or a memory file. */
+/** Opens what a command reads: the running kernel, or a memory file. Only the code of the one that is read is loaded. */
+import { existsSync } from "node:fs";
 import { UsageError } from "../errors.ts";
-import { type LiveState, openLive } from "../live/live.ts";
+import type { GuestOptions } from "../guest/guest.ts";
+import type { MemorySource } from "../guest/image.ts";
+import type { LiveState } from "../live/live.ts";
 import type { BpfState, MapInfo } from "../state.ts";
+import { escapeText } from "../text.ts";
 import type { Context, Options } from "./command.ts";
 
 export interface Source extends Disposable {
@@ -11,14 +15,82 @@ export interface Source extends Disposable {
 }
 
 /** `keep` chooses the maps whose contents will be read. */
-export function openSource(options: Options, keep: (map: MapInfo) => boolean): Source {
-  if (options.memory.length > 0) throw new UsageError("--memory: reading a memory file is not there yet");
-  if (options.vmlinux !== undefined) throw new UsageError("--vmlinux goes with --memory");
+export async function openSource(options: Options, keep: (map: MapInfo) => boolean): Promise<Source> {
+  if (options.memory.length > 0) return openMemory(options);
+  for (const name of ["vmlinux", "vmcoreinfo", "explain"] as const)
+    if (options[name] !== undefined && options[name] !== false)
+      throw new UsageError(`--${name} goes with --memory`);
+  const { openLive } = await import("../live/live.ts");
   const live = openLive({ keep });
   return { state: live, live, [Symbol.dispose]: () => live[Symbol.dispose]() };
+}
+
+async function openMemory(options: Options): Promise<Source> {
+  const memory = options.memory.map(memorySource);
+  const { vmlinux, explain } = options;
+  const vmcoreinfo =
+    options.vmcoreinfo === undefined ? undefined : addressOf("vmcoreinfo", options.vmcoreinfo);
+  const { openGuest } = await import("../guest/guest.ts");
+  using progress = new Progress();
+  const state = openGuest({ memory, vmlinux, vmcoreinfo, onProgress: progress.show });
+  if (explain) for (const { what, text } of state.explain()) note(`${what}: ${text}`);
+  return { state, live: undefined, [Symbol.dispose]: () => state[Symbol.dispose]() };
+}
+
+/** "FILE" or "FILE@ADDRESS"; a file whose own name ends so is itself. */
+export function memorySource(given: string): MemorySource {
+  const [, path = "", address = ""] = /^(.+)@([0-9][0-9a-fx]*)$/i.exec(given) ?? [];
+  if (path === "" || existsSync(given)) return { path: given };
+  return { path, physical: addressOf("memory", address) };
+}
+
+/** A physical address: decimal, or hexadecimal behind "0x". */
+function addressOf(option: string, text: string): number {
+  const address = /^(0x[0-9a-f]+|[0-9]+)$/i.test(text) ? Number(text) : Number.NaN;
+  if (Number.isSafeInteger(address)) return address;
+  throw new UsageError(`--${option}: ${JSON.stringify(text)} is not a physical address`, {
+    hint: "for example 0x40000000",
+  });
+}
+
+/** The id of what is pinned at a path. Throws `UsageError` where a frozen machine is read. */
+export async function pinnedIdOf(
+  { live }: Source,
+  path: string,
+  noun: "map" | "program" | "link",
+): Promise<number> {
+  if (live === undefined) throw new UsageError("pinned paths exist only on a running kernel");
+  const { pinnedId } = await import("../live/pinned.ts");
+  return pinnedId(path, noun);
 }
 
 /** Hands everything that the listing could not read to stderr. */
 export function warnAll(context: Context, state: BpfState): void {
   for (const sentence of state.warnings) context.warn(sentence);
+}
+
+function note(sentence: string): void {
+  process.stderr.write(`${escapeText(sentence)}\n`);
+}
+
+/** A search that takes no longer than this is not talked about. */
+const SILENT_MS = 500;
+const GIB = 2 ** 30;
+
+/** One line on the terminal while an image is searched; gone afterwards. */
+class Progress implements Disposable {
+  readonly #started = performance.now();
+  #percent = -1;
+
+  readonly show: NonNullable<GuestOptions["onProgress"]> = (done, total) => {
+    const percent = Math.floor((100 * done) / Math.max(total, 1));
+    if (!process.stderr.isTTY || percent === this.#percent) return;
+    if (performance.now() - this.#started < SILENT_MS) return;
+    this.#percent = percent;
+    process.stderr.write(`\r\x1b[Ksearching for the kernel: ${percent} % of ${(total / GIB).toFixed(1)} GiB`);
+  };
+
+  [Symbol.dispose](): void {
+    if (this.#percent >= 0) process.stderr.write("\r\x1b[K");
+  }
 }

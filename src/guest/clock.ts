@@ -2,6 +2,7 @@
 import type { Btf } from "../btf/btf.ts";
 import { i64, place, struct } from "../btf/struct.ts";
 import type { GuestMemory } from "./memory.ts";
+import type { Pointer } from "./pointer.ts";
 import type { Symbols } from "./symbols.ts";
 
 const TIMEKEEPER = struct("timekeeper", { offs_real: i64, offs_boot: i64 });
@@ -23,10 +24,14 @@ export function bootTimeUnixNs(memory: GuestMemory, symbols: Symbols, btf: Btf):
   const offsets = TIMEKEEPER.resolveIfPresent(btf);
   if (named === undefined || offsets === undefined) return undefined;
   const start = TK_DATA.resolveIfPresent(btf)?.timekeeper ?? UNNAMED_TIMEKEEPER;
-  const at = memory.locate(named.hi, named.lo, start, offsets.sizeof);
-  if (at < 0) return undefined;
-  const { view } = memory;
-  const boot =
-    view.getBigInt64(at + offsets.offs_real, true) - view.getBigInt64(at + offsets.offs_boot, true);
+  const real = signed(memory, named, start + offsets.offs_real);
+  const sinceBoot = signed(memory, named, start + offsets.offs_boot);
+  if (real === undefined || sinceBoot === undefined) return undefined;
+  const boot = real - sinceBoot;
   return boot >= 0n && boot < MAX_BOOT_NS ? boot : undefined;
+}
+
+function signed(memory: GuestMemory, { hi, lo }: Pointer, offset: number): bigint | undefined {
+  const at = memory.locate(hi, lo, offset, 8);
+  return at < 0 ? undefined : memory.view.getBigInt64(at, true);
 }

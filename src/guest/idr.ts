@@ -1,8 +1,8 @@
 /** `struct idr` and the xarray in it (include/linux/idr.h, include/linux/xarray.h, lib/xarray.c). */
 import type { Btf } from "../btf/btf.ts";
-import { at, bytes, type Offsets, ptr, struct, u8, u32 } from "../btf/struct.ts";
+import { at, bytes, LayoutError, type Offsets, ptr, struct, u8, u32 } from "../btf/struct.ts";
 import type { GuestMemory } from "./memory.ts";
-import { hex, type Pointer } from "./pointer.ts";
+import { hex, NULL, type Pointer } from "./pointer.ts";
 import type { WalkLog } from "./walklog.ts";
 
 const IDR = struct("idr", { head: at(ptr, "idr_rt.xa_head"), idr_base: u32 });
@@ -40,15 +40,12 @@ export function* idrEntries(
   name: string,
   log: WalkLog,
 ): Generator<IdrEntry> {
-  const offsets = IDR.resolve(btf);
-  const atIdr = memory.locate(idr.hi, idr.lo, 0, offsets.sizeof);
-  if (atIdr < 0) {
-    log.stop(memory.faultSentence(name));
-    return;
-  }
-  const head = pointerAt(memory.view, atIdr + offsets.head);
-  const base = memory.view.getUint32(atIdr + offsets.idr_base, true);
-  yield* new XarrayWalk(memory, NODE.resolve(btf), name, log).entries(head, base);
+  const { head, idr_base } = IDR.resolve(btf);
+  const atHead = memory.locate(idr.hi, idr.lo, head, 8);
+  const entry = atHead < 0 ? NULL : pointerAt(memory.view, atHead);
+  const atBase = atHead < 0 ? -1 : memory.locate(idr.hi, idr.lo, idr_base, 4);
+  if (atBase < 0) log.stop(memory.faultSentence(name));
+  else yield* new XarrayWalk(memory, btf, name, log).entries(entry, memory.view.getUint32(atBase, true));
 }
 
 function pointerAt(view: DataView, at: number): Pointer {
@@ -63,15 +60,12 @@ class XarrayWalk {
   readonly #log: WalkLog;
   readonly #visited: Set<string> = new Set();
 
-  constructor(
-    memory: GuestMemory,
-    node: Offsets<"shift" | "slots" | "marksStart">,
-    name: string,
-    log: WalkLog,
-  ) {
+  constructor(memory: GuestMemory, btf: Btf, name: string, log: WalkLog) {
     this.#memory = memory;
-    this.#node = node;
-    this.#slotCount = (node.marksStart - node.slots) / 8;
+    this.#node = NODE.resolve(btf);
+    this.#slotCount = (this.#node.marksStart - this.#node.slots) / 8;
+    if (this.#slotCount !== 64 && this.#slotCount !== 16)
+      throw new LayoutError(`resolve struct xa_node: it would have ${this.#slotCount} slots, not 64 or 16`);
     this.#name = name;
     this.#log = log;
   }
@@ -104,7 +98,10 @@ class XarrayWalk {
   *#walk(node: Pointer, parentShift: number, index: number, base: number, path: string): Generator<IdrEntry> {
     const shift = this.#enter(node, parentShift, path);
     if (shift < 0) return;
-    const slots = this.#memory.copy(node.hi, node.lo, this.#node.slots, this.#slotCount * 8, path);
+    const at = this.#memory.locate(node.hi, node.lo, this.#node.slots, this.#slotCount * 8);
+    if (at < 0) return this.#log.skip("a node that cannot be read", this.#memory.faultSentence(path));
+    // A copy: the consumer of an entry reads memory before the next slot is looked at.
+    const slots = this.#memory.bytes.slice(at, at + this.#slotCount * 8);
     const view = new DataView(slots.buffer, slots.byteOffset, slots.byteLength);
     for (let slot = 0; slot < this.#slotCount; slot++) {
       const entry = pointerAt(view, slot * 8);
@@ -136,11 +133,12 @@ class XarrayWalk {
       return -1;
     }
     this.#visited.add(where);
-    if (this.#memory.locate(node.hi, node.lo, 0, this.#node.sizeof) < 0) {
+    const at = this.#memory.locate(node.hi, node.lo, this.#node.shift, 1);
+    if (at < 0) {
       this.#log.skip("a node that cannot be read", this.#memory.faultSentence(path));
       return -1;
     }
-    const shift = this.#memory.u8(node.hi, node.lo, this.#node.shift, path);
+    const shift = this.#memory.view.getUint8(at);
     const step = Math.log2(this.#slotCount);
     const fits = parentShift < 0 ? shift % step === 0 && shift <= MAX_SHIFT : shift === parentShift - step;
     if (fits) return shift;

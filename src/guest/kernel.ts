@@ -226,7 +226,9 @@ class Kernel implements GuestKernel {
       "direct map",
       this.#directBase === undefined ? "not used" : this.#mapping(this.#directBase, this.#directBase),
     );
-    add("symbols", `${this.symbols.count} from ${this.symbols.source}`);
+    const names = fromBigInt(info.symbol("kallsyms_names") ?? 0n);
+    const namesAt = this.symbols instanceof Kallsyms ? ` at ${hex(names.hi, names.lo)}` : "";
+    add("symbols", `${this.symbols.count} from ${this.symbols.source}${namesAt}`);
     const start = this.symbols.address("__start_BTF");
     const where = start === undefined ? "" : ` at ${hex(start.hi, start.lo)}`;
     add(

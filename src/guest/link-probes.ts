@@ -8,7 +8,9 @@ import { perfEventConfig, perfEventType } from "../uapi/perf.ts";
 import { namelessEnum } from "./enums.ts";
 import type { GuestKernel } from "./kernel.ts";
 import type { LinkReader } from "./link-targets.ts";
+import { AddressNames } from "./names-at.ts";
 import { pathOf } from "./paths.ts";
+import { fromBigInt } from "./pointer.ts";
 import { progType } from "./progs.ts";
 import { exact, type StructAt } from "./struct-at.ts";
 
@@ -160,11 +162,12 @@ export const readKprobeMulti: LinkReader = ({ kernel, link }) => {
   const cookies = outer.follow(members.cookies, "cookies").isNull
     ? undefined
     : u64Array(outer, members.cookies, "bpf_kprobe_multi_link.cookies", count);
+  const names = new AddressNames(kernel);
   const funcs: LinkDetails[] = [];
   for (let index = 0; index < count; index++) {
     const address = addresses.getBigUint64(index * 8, true);
     const cookie = cookies?.getBigUint64(index * 8, true) ?? 0n;
-    funcs.push({ addr: exact(address), ...functionAt(kernel, address), cookie: exact(cookie) });
+    funcs.push({ addr: exact(address), ...functionAt(names, address), cookie: exact(cookie) });
   }
   return {
     retprobe: isReturn,
@@ -174,9 +177,14 @@ export const readKprobeMulti: LinkReader = ({ kernel, link }) => {
   };
 };
 
-/** The function that begins at an address, where a symbol says so. */
-function functionAt(_kernel: GuestKernel, _address: bigint): LinkDetails {
-  return {};
+/** x86-64 with CONFIG_X86_KERNEL_IBT: a function begins with `endbr64`, and its probe may lie behind that. */
+const ENDBR_BYTES = 4;
+
+/** The function at an address, as bpftool looks it up: null is the kernel itself. */
+function functionAt(names: AddressNames, address: bigint): LinkDetails {
+  const found = names.find(fromBigInt(address));
+  if (found === undefined || (found.offset !== 0 && found.offset !== ENDBR_BYTES)) return {};
+  return { func: found.name, module: found.module === "" ? null : found.module };
 }
 
 const UPROBE_MULTI = struct("bpf_uprobe_multi_link", {

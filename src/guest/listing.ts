@@ -54,6 +54,7 @@ function skipError(log: WalkLog, object: string, error: unknown): void {
   log.skip(error instanceof GuestFault ? `memory ${error.reason}` : "corrupt", `${object}: ${error.message}`);
 }
 
+/** Tells in one sentence what a listing of `name` could not read; nothing where it read all. */
 function tell(log: WalkLog, name: string, warn: Warn): void {
   if (log.complete) return;
   const counts = [...log.skipped].map(([reason, count]) => `${count} × ${reason}`);

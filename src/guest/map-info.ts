@@ -4,16 +4,13 @@ import type { MapInfo } from "../state.ts";
 import { BPF_OBJ_NAME_LEN } from "../uapi/bpf.ts";
 import { cutAtNul } from "../uapi/layout.ts";
 import { MapType } from "../uapi/names.ts";
-import { GuestFault } from "./fault.ts";
-import { idrEntries } from "./idr.ts";
 import type { GuestKernel } from "./kernel.ts";
+import { listObjects, type Warn } from "./listing.ts";
 import { memlockBytes } from "./maps/memlock.ts";
 import { structOpsBtf } from "./maps/struct-ops.ts";
 import { valueAddress } from "./maps/value-address.ts";
 import type { GuestMap } from "./maps/walk.ts";
-import { hex, isNull, type Pointer, toBigInt } from "./pointer.ts";
-import { requireSymbol } from "./symbols.ts";
-import type { WalkLog } from "./walklog.ts";
+import { isNull, type Pointer, toBigInt } from "./pointer.ts";
 
 export type { GuestMap } from "./maps/walk.ts";
 
@@ -42,29 +39,17 @@ const BTF_OBJECT = struct("btf", { id: u32 });
 const OFFLOADED_MAP = struct("bpf_offloaded_map", { netdev: ptr });
 const NET_DEVICE = struct("net_device", { ifindex: u32 });
 
-/** Every map, by ascending id; what could not be read is counted in `log`. */
-export function listMaps(kernel: GuestKernel, log: WalkLog): readonly GuestMap[] {
-  const maps: GuestMap[] = [];
-  const idr = requireSymbol(kernel.symbols, "map_idr");
-  for (const { id, address } of idrEntries(kernel.memory, kernel.btf, idr, "map_idr", log)) {
-    try {
-      const info = readMapInfo(kernel, address, `map ${id}`);
-      if (info.id === id) maps.push({ info, at: address });
-      else
-        log.skip(
-          "recycled",
-          `map ${id}: what lies at ${hex(address.hi, address.lo)} is not that map any more`,
-        );
-    } catch (error) {
-      if (!(error instanceof GuestFault)) throw error;
-      log.skip(`memory ${error.reason}`, `map ${id}: ${error.message}`);
-    }
-  }
-  return maps;
+/** Every map, by ascending id; what could not be read is counted, and told in one sentence. Throws `KtstrError`. */
+export function listMaps(kernel: GuestKernel, warn: Warn): readonly GuestMap[] {
+  const read = (at: Pointer, id: number): GuestMap | string => {
+    const info = readMapInfo(kernel, at, `map ${id}`);
+    return info.id === id ? { info, at } : "recycled memory";
+  };
+  return listObjects(kernel, "map_idr", "map", read, warn);
 }
 
 /** Reads one `struct bpf_map`. Throws `GuestFault` where it is not in the image. */
-export function readMapInfo(kernel: GuestKernel, map: Pointer, path: string): MapInfo {
+function readMapInfo(kernel: GuestKernel, map: Pointer, path: string): MapInfo {
   const { memory } = kernel;
   const offsets = BPF_MAP.resolve(kernel.btf);
   const start = memory.expect(map.hi, map.lo, 0, offsets.sizeof, path);

@@ -308,6 +308,13 @@ export class GuestMemory {
     return { hi: this.view.getInt32(at + 4, true), lo: this.view.getInt32(at, true) };
   }
 
+  /** `length` bytes as they lie in the image, good until it is closed; a copy where they lie there in parts. */
+  share(hi: number, lo: number, offset: number, length: number, path: string): Uint8Array {
+    const at = this.expect(hi, lo, offset, length, path);
+    const part = this.bytes.subarray(at, at + length);
+    return this.bytes === this.#scratch ? part.slice() : part;
+  }
+
   /** The caller's own copy of `length` bytes (at most `LOCATE_MAX_BYTES`). */
   copy(hi: number, lo: number, offset: number, length: number, path: string): Uint8Array {
     const at = this.expect(hi, lo, offset, length, path);

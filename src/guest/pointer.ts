@@ -25,6 +25,16 @@ export function add(at: Pointer, offset: number): Pointer {
   return { hi: (at.hi + Math.floor(sum / 2 ** 32)) | 0, lo: sum | 0 };
 }
 
+/** `to - from` in bytes, where that fits 53 bits. */
+export function distance(from: Pointer, to: Pointer): number {
+  return ((to.hi >>> 0) - (from.hi >>> 0)) * 2 ** 32 + ((to.lo >>> 0) - (from.lo >>> 0));
+}
+
+/** Whether `a` lies before `b`, both unsigned. */
+export function isBelow(a: Pointer, b: Pointer): boolean {
+  return a.hi === b.hi ? a.lo >>> 0 < b.lo >>> 0 : a.hi >>> 0 < b.hi >>> 0;
+}
+
 /** 0 to 2^64-1. */
 export function toBigInt(hi: number, lo: number): bigint {
   return (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);

@@ -7,6 +7,7 @@
  * no bigint is made before somebody asks for a sum.
  */
 import { at, type Offsets, struct, u64 } from "../btf/struct.ts";
+import { saturatingAdd } from "../derive.ts";
 import { found, type ProgStats, type Read, unreadable } from "../state.ts";
 import type { GuestKernel } from "./kernel.ts";
 import type { GuestMemory } from "./memory.ts";
@@ -21,7 +22,6 @@ const [COUNT, RUN_TIME, MISSES] = [0, 1, 2];
 const NO_DOUBLES: Float64Array = new Float64Array(0);
 /** 2^53 as bits of a double: from here on bits are no longer proportional to what they stand for. */
 const LINEAR_END = 2 ** -1021;
-const U64_MAX = 2n ** 64n - 1n;
 
 /**
  * The sums of the three counters: `bits` as `#addBulk` makes them, and those that were read as words, low and high
@@ -47,8 +47,8 @@ export class StatsSum {
   value(): ProgStats {
     const bits = new BigUint64Array(this.bits.buffer);
     const total = (counter: number): bigint => {
-      const sum = bits[counter]! + (BigInt(this.hi[counter]!) << 32n) + BigInt(this.lo[counter]!);
-      return sum > U64_MAX ? U64_MAX : sum;
+      const words = (BigInt(this.hi[counter]!) << 32n) + BigInt(this.lo[counter]!);
+      return saturatingAdd(bits[counter]!, words);
     };
     return { count: total(COUNT), runTimeNs: total(RUN_TIME), misses: total(MISSES) };
   }

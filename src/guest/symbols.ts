@@ -8,6 +8,14 @@ export interface Symbols {
   readonly count: number;
   /** Where it lies in the running kernel (KASLR applied); of several with one name the one at the lowest address. */
   address(name: string): Pointer | undefined;
+  /** The symbol at or before an address of the kernel image, the first of several at one place; undefined: none. */
+  nearest(at: Pointer): NearSymbol | undefined;
+}
+
+/** A symbol, and how far behind it an address lies, in bytes. */
+export interface NearSymbol {
+  readonly name: string;
+  readonly offset: number;
 }
 
 /** A symbol that the kernel must have. Throws `KtstrError` where it has not. */

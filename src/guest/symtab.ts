@@ -2,8 +2,8 @@
 import { FormatError } from "../errors.ts";
 import { SYM } from "../uapi/elf.ts";
 import { type ElfFile, type Section, viewOf } from "./elf.ts";
-import { type Pointer, pointer } from "./pointer.ts";
-import { HASH_BASE, hashBytes } from "./symbols.ts";
+import { distance, isBelow, type Pointer, pointer } from "./pointer.ts";
+import { HASH_BASE, hashBytes, type NearSymbol } from "./symbols.ts";
 
 const SHN_UNDEF = 0;
 const STT_SECTION = 3;
@@ -46,11 +46,37 @@ export class SymbolTable {
     let lowest: Pointer | undefined;
     for (let index = this.#hashes.indexOf(hash); index >= 0; index = this.#hashes.indexOf(hash, index + 1)) {
       if (!this.#isNamed(index, bytes)) continue;
-      const at = index * SYM.size + SYM.fields.value.offset;
-      const found = pointer(this.#symbols.getInt32(at + 4, true), this.#symbols.getInt32(at, true));
+      const found = this.#addressAt(index);
       if (lowest === undefined || isBelow(found, lowest)) lowest = found;
     }
     return lowest;
+  }
+
+  /** The symbol at or before a link address; the first of the table of several at one place. */
+  nearest(at: Pointer): NearSymbol | undefined {
+    let best = -1;
+    let bestAt: Pointer | undefined;
+    for (let index = 0; index < this.count; index++) {
+      if (this.#hashes[index] === 0) continue;
+      const address = this.#addressAt(index);
+      // Absolute symbols lie below the kernel's half of the address space.
+      if (address.hi >= 0 || isBelow(at, address)) continue;
+      if (bestAt !== undefined && !isBelow(bestAt, address)) continue;
+      best = index;
+      bestAt = address;
+    }
+    return bestAt === undefined ? undefined : { name: this.#nameAt(best), offset: distance(bestAt, at) };
+  }
+
+  #addressAt(index: number): Pointer {
+    const at = index * SYM.size + SYM.fields.value.offset;
+    return pointer(this.#symbols.getInt32(at + 4, true), this.#symbols.getInt32(at, true));
+  }
+
+  #nameAt(index: number): string {
+    const at = this.#symbols.getUint32(index * SYM.size, true);
+    const end = this.#strings.indexOf(0, at);
+    return this.#strings.toString("latin1", at, Math.min(end, at + MAX_NAME_BYTES));
   }
 
   #hashOf(index: number): number {
@@ -71,8 +97,4 @@ export class SymbolTable {
     const at = this.#symbols.getUint32(index * SYM.size, true);
     return this.#strings[at + name.length] === 0 && name.equals(this.#strings.subarray(at, at + name.length));
   }
-}
-
-function isBelow(a: Pointer, b: Pointer): boolean {
-  return a.hi === b.hi ? a.lo >>> 0 < b.lo >>> 0 : a.hi >>> 0 < b.hi >>> 0;
 }

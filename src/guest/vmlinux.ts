@@ -53,7 +53,12 @@ export class Vmlinux {
     const moved = (at: Pointer | undefined): Pointer | undefined =>
       // Absolute symbols and per-CPU offsets (x86-64 up to 6.14) are no addresses of the image and do not move.
       at === undefined || at.hi >= 0 ? at : add(at, kaslrOffset);
-    return { source: path, count: symtab.count, address: (name) => moved(symtab.address(name)) };
+    return {
+      source: path,
+      count: symtab.count,
+      address: (name) => moved(symtab.address(name)),
+      nearest: (at) => symtab.nearest(add(at, -kaslrOffset)),
+    };
   }
 }
 

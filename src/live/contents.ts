@@ -8,7 +8,7 @@ import {
   unreadable,
   type WalkEnd,
 } from "../state.ts";
-import { EACCES, EPERM, errnoName } from "../uapi/errno.ts";
+import { EACCES, EINVAL, ENOENT, ENOTDIR, EPERM, ESRCH, errnoName } from "../uapi/errno.ts";
 import { isPerCpuMap, MapType } from "../uapi/names.ts";
 import { lookupElement } from "./lookup.ts";
 import type { Sys } from "./sys.ts";
@@ -108,44 +108,101 @@ function readRingBuffer(sys: Sys, fd: Fd, map: MapInfo): MapContents {
 /** Task storage is asked process by process: its key is a pidfd (kernel/bpf/bpf_task_storage.c). */
 function readTaskStorage(sys: Sys, fd: Fd, map: MapInfo): MapContents {
   const records: ContentRecord[] = [];
+  const skipped = new Map<string, number>();
   for (const name of sys.readDirectory("/proc")) {
     const tgid = Number(name);
     if (!Number.isInteger(tgid)) continue;
     for (const thread of sys.readDirectory(`/proc/${name}/task`)) {
       const pid = Number(thread);
-      using task = sys.openPid(pid, pid !== tgid);
-      if (task === undefined) continue;
-      const value = lookupElement(sys, fd, map, keyOfFd(task), () => 0);
-      if (!value.ok) continue;
+      const opened = sys.openPid(pid, pid !== tgid);
+      if (typeof opened === "number") {
+        if (opened !== -ESRCH) skip(skipped, threadsWhy(-opened, pid !== tgid));
+        continue;
+      }
+      using task = opened;
+      const value = lookupOwner(sys, fd, map, task, skipped);
+      if (value === undefined) continue;
       const comm = sys.readFile(`/proc/${name}/task/${thread}/comm`) ?? new Uint8Array();
-      const owner: StorageOwner = { kind: "task", pid, tgid, comm: trimNewline(comm) };
-      records.push({ value: value.value, owner });
+      records.push({ value, owner: { kind: "task", pid, tgid, comm: trimNewline(comm) } });
     }
   }
-  return { kind: "records", records, end: WHOLE };
+  return { kind: "records", records, end: { complete: skipped.size === 0, stopped: "", skipped } };
 }
 
-const CGROUP_ROOT = "/sys/fs/cgroup";
+/** A pidfd of a thread that leads no process is EINVAL before 6.9 (kernel/pid.c, pidfd_open: PIDFD_THREAD). */
+function threadsWhy(errno: number, isThread: boolean): string {
+  if (isThread && errno === EINVAL) return "threads cannot be asked before Linux 6.9";
+  return `pidfd_open: ${errnoName(errno)}`;
+}
+
 const MAX_CGROUPS = 65_536;
 
 /** Cgroup storage is asked cgroup by cgroup: its key is the descriptor of a cgroup2 directory. */
 function readCgroupStorage(sys: Sys, fd: Fd, map: MapInfo): MapContents {
+  const root = cgroup2Root(sys);
+  if (root === undefined) return cannot("cgroup2 is not mounted, and cgroups are asked by their directories");
   const records: ContentRecord[] = [];
-  const pending = [""];
-  let seen = 0;
-  for (let path = pending.pop(); path !== undefined && seen < MAX_CGROUPS; path = pending.pop()) {
-    seen++;
-    const directory = sys.openDirectory(CGROUP_ROOT + path);
-    if (directory === undefined) continue;
+  const skipped = new Map<string, number>();
+  const slash = Buffer.from("/");
+  const pending: Uint8Array[] = [new Uint8Array()];
+  for (let seen = 0; pending.length > 0 && seen < MAX_CGROUPS; seen++) {
+    const path = pending.pop() ?? slash;
+    const directory = sys.openDirectory(Buffer.concat([Buffer.from(root), path]));
+    if (typeof directory === "number") {
+      // Gone by now, or a file under a name that does not tell.
+      if (directory !== -ENOENT && directory !== -ENOTDIR) skip(skipped, `open: ${errnoName(-directory)}`);
+      continue;
+    }
     using cgroup = directory.fd;
-    for (const name of directory.children) pending.push(`${path}/${name}`);
-    const value = lookupElement(sys, fd, map, keyOfFd(cgroup), () => 0);
-    if (!value.ok) continue;
-    const owner: StorageOwner = { kind: "cgroup", id: directory.inode, path: Buffer.from(path || "/") };
-    records.push({ value: value.value, owner });
+    for (const name of directory.children) pending.push(Buffer.concat([path, slash, name]));
+    const value = lookupOwner(sys, fd, map, cgroup, skipped);
+    if (value === undefined) continue;
+    const owner: StorageOwner = {
+      kind: "cgroup",
+      id: directory.inode,
+      path: path.length === 0 ? slash : path,
+    };
+    records.push({ value, owner });
   }
-  const stopped = seen < MAX_CGROUPS ? "" : `stopped after ${MAX_CGROUPS} cgroups`;
-  return { kind: "records", records, end: { complete: stopped === "", stopped, skipped: new Map() } };
+  const stopped = pending.length === 0 ? "" : `stopped after ${MAX_CGROUPS} cgroups`;
+  return {
+    kind: "records",
+    records,
+    end: { complete: stopped === "" && skipped.size === 0, stopped, skipped },
+  };
+}
+
+/** Where cgroup2 is mounted: alone at /sys/fs/cgroup, or beside version 1 below it. */
+function cgroup2Root(sys: Sys): string | undefined {
+  const mounts = sys.readFile("/proc/self/mounts");
+  if (mounts === undefined) return undefined;
+  for (const line of new TextDecoder().decode(mounts).split("\n")) {
+    const [, path = "", type] = line.split(" ");
+    // Blanks and backslashes are written in octal (fs/proc_namespace.c, mangle).
+    const unescaped = path.replace(/\\(\d{3})/g, (_, octal) =>
+      String.fromCharCode(Number.parseInt(octal, 8)),
+    );
+    if (type === "cgroup2") return unescaped;
+  }
+  return undefined;
+}
+
+/** The value that an owner has in a storage map; undefined: none, or one that is counted as skipped. */
+function lookupOwner(
+  sys: Sys,
+  fd: Fd,
+  map: MapInfo,
+  owner: Fd,
+  skipped: Map<string, number>,
+): Uint8Array | undefined {
+  const value = lookupElement(sys, fd, map, keyOfFd(owner), () => 0);
+  if (value.ok) return value.value;
+  if (value.why.reason !== "not-present") skip(skipped, value.why.detail);
+  return undefined;
+}
+
+function skip(skipped: Map<string, number>, reason: string): void {
+  skipped.set(reason, (skipped.get(reason) ?? 0) + 1);
 }
 
 function keyOfFd(fd: Fd): Uint8Array {

@@ -12,12 +12,14 @@ import {
   type LinkField,
   MULTI_RETURN,
   PERF_EVENT_ARMS,
+  PERF_EVENT_EVENT,
   PERF_EVENT_PROBE_TYPES,
   PERF_EVENT_RETURN_TYPES,
   PERF_EVENT_TYPE_OFFSET,
   UPROBE_MULTI,
 } from "../uapi/link.ts";
 import { ATTACH_TYPES, LinkType, nameOr } from "../uapi/names.ts";
+import { perfEventConfig, perfEventType } from "../uapi/perf.ts";
 import { forEachObject, LINKS, objectInfo, pinned } from "./objects.ts";
 import type { Sys } from "./sys.ts";
 
@@ -105,8 +107,8 @@ function showField(
       return;
     case "ifindex": {
       const index = view.getUint32(offset, true);
-      const device = index === 0 ? undefined : deviceName(sys, index);
-      if (device !== undefined) details["devname"] = device;
+      // bpftool's words, for a device that was taken away or lies in another network namespace.
+      details["devname"] = index === 0 ? "(detached)" : (deviceName(sys, index) ?? "(unknown)");
       details[key] = index;
       return;
     }
@@ -129,9 +131,14 @@ function deviceName(sys: Sys, index: number): string | undefined {
   return undefined;
 }
 
+/** What stands before a perf_event link's arm: whether it is a return probe, or which event it is. */
 function openPerfEvent(view: DataView, details: Details): void {
-  const type = view.getUint32(PERF_EVENT_TYPE_OFFSET, true);
-  if (PERF_EVENT_PROBE_TYPES.includes(type)) details["retprobe"] = PERF_EVENT_RETURN_TYPES.includes(type);
+  const kind = view.getUint32(PERF_EVENT_TYPE_OFFSET, true);
+  if (PERF_EVENT_PROBE_TYPES.includes(kind)) details["retprobe"] = PERF_EVENT_RETURN_TYPES.includes(kind);
+  if (kind !== PERF_EVENT_EVENT.kind) return;
+  const type = view.getUint32(PERF_EVENT_EVENT.type, true);
+  details["event_type"] = perfEventType(type);
+  details["event_config"] = perfEventConfig(type, u64(view, PERF_EVENT_EVENT.config));
 }
 
 /** Which arm of `iter` applies follows from the target (kernel/bpf/{map,task,cgroup}_iter.c, `fill_link_info`). */

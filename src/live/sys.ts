@@ -2,11 +2,22 @@
  * The running kernel as this directory sees it. One implementation asks the real one; tests bring their own, to
  * show every errno that a kernel will not show on demand.
  */
-import { closeSync, openSync, readdirSync, readFileSync, readSync, statSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
 import { SyscallError } from "../errors.ts";
 import * as ffi from "../ffi.ts";
 import { type BpfCommand, COMMANDS } from "../uapi/bpf.ts";
-import { EACCES, EINVAL, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSYS, EPERM, errnoName } from "../uapi/errno.ts";
+import {
+  EACCES,
+  EINVAL,
+  EIO,
+  EMFILE,
+  ENFILE,
+  ENOENT,
+  ENOMEM,
+  ENOSYS,
+  EPERM,
+  errnoName,
+} from "../uapi/errno.ts";
 import type { Attr } from "./attr.ts";
 
 export interface Sys {
@@ -21,10 +32,10 @@ export interface Sys {
   readDirectory(path: string): readonly string[];
   mmap(options: ffi.MmapOptions): ffi.Mapping | number;
   pageSize(): number;
-  /** A pidfd of a process, or of one thread (Linux 6.9); undefined where there is none to have. */
-  openPid(pid: number, thread: boolean): ffi.Fd | undefined;
-  /** A directory's descriptor, its inode number and the directories in it; undefined where it cannot be opened. */
-  openDirectory(path: string): OpenDirectory | undefined;
+  /** A pidfd of a process, or of one thread (Linux 6.9), or `-errno`. */
+  openPid(pid: number, thread: boolean): ffi.Fd | number;
+  /** A directory's descriptor, its inode number and the directories in it, or `-errno`. */
+  openDirectory(path: Uint8Array): OpenDirectory | number;
   /** clock_gettime(2) in nanoseconds. */
   clockNs(clock: number): bigint;
 }
@@ -32,7 +43,8 @@ export interface Sys {
 export interface OpenDirectory {
   readonly fd: ffi.Fd;
   readonly inode: bigint;
-  readonly children: readonly string[];
+  /** Names in whatever bytes they have. */
+  readonly children: readonly Uint8Array[];
 }
 
 export const realSys: Sys = {
@@ -51,20 +63,38 @@ export const realSys: Sys = {
   pageSize: ffi.pageSize,
   openPid(pid, thread) {
     const fd = ffi.pidfdOpen(pid, thread);
-    return fd < 0 ? undefined : new ffi.Fd(fd, `pid ${pid}`);
+    return fd < 0 ? fd : new ffi.Fd(fd, `pid ${pid}`);
   },
-  openDirectory(path) {
-    try {
-      const entries = readdirSync(path, { withFileTypes: true });
-      const inode = statSync(path, { bigint: true }).ino;
-      const children = entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
-      return { fd: ffi.Fd.openFile(path), inode, children };
-    } catch {
-      return undefined;
-    }
-  },
+  openDirectory,
   clockNs: ffi.clockNs,
 };
+
+function openDirectory(path: Uint8Array): OpenDirectory | number {
+  const where = Buffer.from(path);
+  let fd: ffi.Fd | undefined;
+  try {
+    fd = new ffi.Fd(openSync(where, constants.O_RDONLY | constants.O_DIRECTORY), "a directory");
+    const { ino: inode } = fstatSync(fd.number, { bigint: true });
+    return { fd, inode, children: childDirectories(where) };
+  } catch (error) {
+    fd?.[Symbol.dispose]();
+    return (error as NodeJS.ErrnoException).errno ?? -EIO;
+  }
+}
+
+/** Entries tell their kind only where their names are text; a name that is not UTF-8 has to be opened for it. */
+function childDirectories(path: Buffer): Uint8Array[] {
+  const names = readdirSync(path, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .map((entry) => entry.name);
+  const isText = (name: string): boolean => !name.includes("\ufffd");
+  const children: Uint8Array[] = names.filter(isText).map((name) => Buffer.from(name));
+  if (names.every(isText)) return children;
+  for (const name of readdirSync(path, { encoding: "buffer" })) {
+    if (!isText(name.toString())) children.push(name);
+  }
+  return children;
+}
 
 const scratch = new Uint8Array(16_384);
 

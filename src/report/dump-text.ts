@@ -72,7 +72,6 @@ function dumpEntries(
   const meaning = idMeaning(map);
   let count = 0;
   while (walk.next()) {
-    count++;
     out.text(`key:${gap}`);
     writeBytes(out, types?.key, walk.keyBytes, walk.keyOffset, walk.keySize);
     out.text(oneLine ? "  " : "\n");
@@ -80,6 +79,7 @@ function dumpEntries(
       out.line(`value:${gap}<${walk.valueMissing}>`);
       continue;
     }
+    count++;
     if (walk.cpuCount === 0) {
       out.text(`value:${gap}`);
       writeBytes(out, types?.value, walk.valueBytes, walk.valueOffset, walk.valueSize);

@@ -45,7 +45,7 @@ function writeMaps(out: Output, maps: readonly InspectedMap[], limit: number, st
   const sorted = [...maps].sort((a, b) => cost(b) - cost(a) || a.info.id - b.info.id);
   const about = `${sizeText(total)}, the largest first, up to ${limit} entries of each`;
   out.line(`\n${style.heading(`Maps (${maps.length})`)}  ${style.dim(about)}`);
-  for (const map of sorted) writeMap(out, map, style);
+  for (const map of sorted) writeMap(out, map, limit, style);
 }
 
 function writeKernel(out: Output, kernel: KernelInfo, style: Style): void {
@@ -69,12 +69,17 @@ function writeScheduler(
   const state = scheduler.state === "" ? "" : `  ${escapeText(scheduler.state)}`;
   const counts = `${scheduler.progIds.length} programs, ${scheduler.mapIds.length} maps`;
   out.line(`${style.heading("Scheduler")}  ${escapeText(scheduler.opsName)}${state}  ${counts}`);
-  for (const { info, variables } of maps) {
-    if (!scheduler.mapIds.includes(info.id) || variables === undefined) continue;
+  const own = maps.filter(
+    ({ info, variables }) => scheduler.mapIds.includes(info.id) && variables !== undefined,
+  );
+  // What changes first; constants, of which vmlinux.h alone brings dozens, last and not all of them.
+  for (const { info, variables = [] } of own.sort((a, b) => Number(a.info.frozen) - Number(b.info.frozen))) {
     out.line(`  ${printable(info.name)}`);
-    writeVariables(out, variables, "    ");
+    writeVariables(out, variables, "    ", info.frozen ? SHOWN_CONSTANTS : Number.POSITIVE_INFINITY, style);
   }
 }
+
+const SHOWN_CONSTANTS = 12;
 
 const BAR_WIDTH = 20;
 /** Columns below which there is no bar. */
@@ -112,13 +117,18 @@ function progCost(prog: ProgInfo, cost: number, total: number, withBar: boolean)
   return ` ${bar} ${(share * 100).toFixed(1).padStart(5)}%  ${countText(value.count)} calls, ${timeText(nsPerCall(value))} each${misses}`;
 }
 
-function writeMap(out: Output, { info, sample, types, variables }: InspectedMap, style: Style): void {
+function writeMap(
+  out: Output,
+  { info, sample, types, variables }: InspectedMap,
+  limit: number,
+  style: Style,
+): void {
   const name = info.name.length === 0 ? style.dim("(no name)") : printable(info.name);
   const memory = info.memlockBytes === undefined ? "" : `  ${sizeText(info.memlockBytes)}`;
   out.line(
     `${String(info.id).padStart(6)}  ${name}  ${typeText(MAP_TYPES, info.type)}  ${shapeText(info)}${fillText(info, sample)}${memory}${info.frozen ? "  frozen" : ""}`,
   );
-  if (variables !== undefined) writeVariables(out, variables, "          ");
+  if (variables !== undefined) writeVariables(out, variables, SAMPLE_INDENT, limit, style);
   else writeSample(out, sample, types);
   if (sample.problem !== "") out.line(`          ${style.alarm("not all")}: ${escapeText(sample.problem)}`);
   const shown = sample.entries.length + sample.records.length;
@@ -143,10 +153,17 @@ function shapeText(info: MapInfo): string {
   return `${info.keySize} B -> ${info.valueSize} B${entries}`;
 }
 
-function writeVariables(out: Output, variables: readonly Variable[], indent: string): void {
-  for (const { name, type, bytes } of variables) {
+function writeVariables(
+  out: Output,
+  variables: readonly Variable[],
+  indent: string,
+  limit: number,
+  style: Style,
+): void {
+  for (const { name, type, bytes } of variables.slice(0, limit)) {
     out.line(`${indent}${indented(`${escapeText(name)} = ${text(type, bytes, SHORT)}`, indent)}`);
   }
+  if (variables.length > limit) out.line(style.dim(`${indent}... ${variables.length} in all`));
 }
 
 const SAMPLE_INDENT = "          ";

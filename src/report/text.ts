@@ -86,7 +86,7 @@ export function dateText(unixSeconds: bigint): string {
 function detailText(value: LinkDetails[string]): string {
   if (typeof value === "string") return `'${escapeText(value)}'`;
   if (Array.isArray(value)) return `[${value.map(detailText).join(", ")}]`;
-  if (typeof value !== "object") return String(value);
+  if (value === null || typeof value !== "object") return String(value);
   return `{${Object.entries(value)
     .map(([key, item]) => `${key} ${detailText(item)}`)
     .join(" ")}}`;

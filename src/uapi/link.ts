@@ -53,10 +53,17 @@ export const LINK_ARMS: Readonly<Record<number, readonly LinkField[]>> = {
   [LinkType.sockmap]: [field("map_id", "u32", 16), field("attach_type", "attach_type", 20)],
 };
 
+const UPROBE_ARM: readonly LinkField[] = [
+  text("file", 24, 32),
+  field("offset", "u32", 36),
+  field("cookie", "u64", 40),
+  field("ref_ctr_offset", "u64", 48),
+];
+
 /** `enum bpf_perf_event_type`: the discriminator of a perf_event link, a u32 at byte 16. */
 export const PERF_EVENT_ARMS: Readonly<Record<number, readonly LinkField[]>> = {
-  1: [text("file", 24, 32), field("offset", "u32", 36), field("cookie", "u64", 40)],
-  2: [text("file", 24, 32), field("offset", "u32", 36), field("cookie", "u64", 40)],
+  1: UPROBE_ARM,
+  2: UPROBE_ARM,
   3: [
     field("addr", "u64", 40),
     text("func", 24, 32),
@@ -72,10 +79,12 @@ export const PERF_EVENT_ARMS: Readonly<Record<number, readonly LinkField[]>> = {
     field("cookie", "u64", 56),
   ],
   5: [text("tracepoint", 24, 32), field("cookie", "u64", 40)],
-  6: [field("event_config", "u64", 24), field("event_type", "u32", 32), field("cookie", "u64", 40)],
+  6: [field("cookie", "u64", 40)],
 };
 
 export const PERF_EVENT_TYPE_OFFSET = 16;
+/** `BPF_PERF_EVENT_EVENT`, whose type and config are shown by name. */
+export const PERF_EVENT_EVENT = { kind: 6, config: 24, type: 32 } as const;
 /** `BPF_PERF_EVENT_URETPROBE` and `BPF_PERF_EVENT_KRETPROBE`. */
 export const PERF_EVENT_RETURN_TYPES: readonly number[] = [2, 4];
 /** From here on the arms have the `retprobe` key. */

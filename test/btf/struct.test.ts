@@ -140,3 +140,15 @@ describe("a table", () => {
     expect(() => table.resolve(btf)).toThrow("resolve struct absent: the BTF of a kernel has no such struct");
   });
 });
+
+test("a member that ends past its struct's size is refused: a walker locates no more than that", () => {
+  const writer = new BtfWriter();
+  const int = writer.int("unsigned int", 4);
+  writer.struct("cut", 8, [
+    ["id", int, 0],
+    ["late", int, 48],
+  ]);
+  const btf = Btf.parse(writer.bytes());
+  expect(struct("cut", { id: u32 }).resolve(btf)).toEqual({ id: 0, sizeof: 8 });
+  expect(() => struct("cut", { id: u32, late: u32 }).resolve(btf)).toThrow("late ends at byte 10 of 8");
+});

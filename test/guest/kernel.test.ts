@@ -16,7 +16,7 @@ import { Kallsyms } from "../../src/guest/kallsyms.ts";
 import { type GuestKernel, openKernel } from "../../src/guest/kernel.ts";
 import { perCpuAddress } from "../../src/guest/percpu.ts";
 import { fromBigInt, toBigInt } from "../../src/guest/pointer.ts";
-import { type KernelOptions, SyntheticKernel } from "./machine.ts";
+import { type KallsymsForm, type KernelOptions, SyntheticKernel } from "./machine.ts";
 
 let folder = "";
 beforeAll(() => {
@@ -54,12 +54,18 @@ const FORMS: readonly KernelOptions[] = [
   { arch: "x86_64", form: "absolute-percpu", release: "6.1.0-synthetic" },
   { arch: "aarch64", form: "self-relative" },
   { arch: "aarch64", form: "base-relative", release: "6.12.0-synthetic" },
+  { arch: "x86_64", form: "self-relative", ordered: false },
+  { arch: "x86_64", form: "absolute-percpu", release: "6.0.0-synthetic", ordered: false },
 ];
 
 test.each(FORMS)("every symbol of %p is found by name and listed with its type", (options) => {
   const machine = new SyntheticKernel(options);
   using kernel = open(save(machine), 0);
-  for (const [name, { address }] of machine.symbols) expect(pointerOf(kernel, name)).toBe(address);
+  for (const [name, { address }] of machine.symbols) {
+    expect([name, pointerOf(kernel, name)]).toEqual([name, address]);
+    expect(pointerOf(kernel, `${name}_`)).toBeUndefined();
+  }
+  for (const name of ["", "!", "~"]) expect(kernel.symbols.address(name)).toBeUndefined();
   expect(kernel.symbols.count).toBe(machine.symbols.size);
   if (!(kernel.symbols instanceof Kallsyms)) throw new Error("symbols come from elsewhere");
   const listed = [...kernel.symbols.all()].map(({ name, type, address }) => ({ name, type, address }));
@@ -67,6 +73,33 @@ test.each(FORMS)("every symbol of %p is found by name and listed with its type",
     expect(machine.symbols.get(name)).toEqual({ type, address: toBigInt(address.hi, address.lo) });
   expect(kernel.info.machine).toBe(options.arch!);
   expect(kernel.info.release).toBe(machine.release);
+});
+
+describe("the kernel's list of names in order", () => {
+  /** Overwrites the entry of a name by another symbol's number. */
+  const damaged = (form: KallsymsForm, name: string): SyntheticKernel => {
+    const machine = new SyntheticKernel({ form });
+    const names = [...machine.symbols.keys()].sort((a, b) => (a < b ? -1 : 1));
+    machine.machine.write(machine.orderPhysical + 3 * names.indexOf(name), new Uint8Array([0, 0, 9]));
+    return machine;
+  };
+
+  test.each(["self-relative", "base-relative", "absolute-percpu"] as const)(
+    "%s tables are bisected by it",
+    (form) => {
+      const machine = damaged(form, "map_idr");
+      using kernel = open(save(machine), 0);
+      expect(pointerOf(kernel, "map_idr")).toBeUndefined();
+      expect(pointerOf(kernel, "prog_idr")).toBe(machine.addressOf("prog_idr"));
+    },
+  );
+
+  test("one by which _stext is not found is not believed", () => {
+    const machine = damaged("self-relative", "_stext");
+    using kernel = open(save(machine), 0);
+    for (const [name, { address }] of machine.symbols)
+      expect([name, pointerOf(kernel, name)]).toEqual([name, address]);
+  });
 });
 
 describe("copies of VMCOREINFO that are not this memory's", () => {

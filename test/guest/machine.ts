@@ -17,6 +17,8 @@ export interface KernelOptions {
   readonly ram?: readonly (readonly [number, number])[];
   readonly physicalBase?: number;
   readonly release?: string;
+  /** Whether kallsyms has the list of names in order by which look-ups bisect; kernels before 6.2 have none. */
+  readonly ordered?: boolean;
   /** `__per_cpu_offset`, by CPU; all of them are possible. */
   readonly perCpuOffsets?: readonly bigint[];
   /** A real kernel's types instead of the few of our own. */
@@ -36,9 +38,12 @@ export class SyntheticKernel {
   readonly textPhysical: number;
   /** Where the VMCOREINFO text lies, physical. */
   infoPhysical = 0;
+  /** Where the list of names in order lies, physical. */
+  orderPhysical = 0;
   readonly symbols: Map<string, { readonly type: string; readonly address: bigint }> = new Map();
   readonly #arch: "x86_64" | "aarch64";
   readonly #form: KallsymsForm;
+  readonly #ordered: boolean;
   readonly #types: KernelTypes;
   /** Room for the kernel's image. */
   readonly #imageBytes: number;
@@ -47,6 +52,7 @@ export class SyntheticKernel {
   constructor(options: KernelOptions = {}) {
     this.#arch = options.arch ?? "x86_64";
     this.#form = options.form ?? "self-relative";
+    this.#ordered = options.ordered ?? true;
     this.release = options.release ?? "7.2.0-synthetic";
     this.#types = options.types ?? ownTypes();
     this.#imageBytes = Math.ceil((this.#types.bytes.length + (1 << 20)) / HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES;
@@ -146,8 +152,8 @@ export class SyntheticKernel {
     const names = this.place("kallsyms_names", namesBytes);
     const tokens = this.place("kallsyms_token_table", 512);
     const index = this.place("kallsyms_token_index", 512);
-    const offsets = this.place("kallsyms_offsets", 4 * count);
-    const base = this.#form === "self-relative" ? 0 : this.place("kallsyms_relative_base", 8);
+    const offsets = this.place("kallsyms_offsets", 7 * count);
+    const base = this.#form === "self-relative" ? 0 : this.place("kallsyms_relative_base", 8 + 3 * count);
     this.symbols.set("_end", { type: "B", address: this.text + BigInt(this.#imageBytes) });
     const sorted = [...this.symbols].sort(([, a], [, b]) =>
       a.address < b.address ? -1 : a.address > b.address ? 1 : 0,
@@ -180,7 +186,23 @@ export class SyntheticKernel {
       nameAt += text.length;
       machine.writeU32(offsets + 4 * position, this.#offsetOf(address, position));
     }
+    if (this.#ordered) this.#writeOrder(sorted.map(([name]) => name));
     this.#writeInfo();
+  }
+
+  /** `kallsyms_seqs_of_names`, where each form has it. The one marker, 0, lies before the tokens or before this. */
+  #writeOrder(names: readonly string[]): void {
+    const at =
+      this.#form === "self-relative"
+        ? this.physicalOf("kallsyms_offsets") + 4 * names.length
+        : this.#form === "base-relative"
+          ? this.physicalOf("kallsyms_relative_base") + 8
+          : this.physicalOf("kallsyms_token_table") - 8 * Math.ceil((3 * names.length) / 8);
+    this.orderPhysical = at;
+    const order = names.map((name, index) => ({ name, index })).sort((a, b) => (a.name < b.name ? -1 : 1));
+    order.forEach(({ index }, place) => {
+      this.machine.write(at + 3 * place, new Uint8Array([index >>> 16, index >>> 8, index]));
+    });
   }
 
   #offsetOf(address: bigint, position: number): number {

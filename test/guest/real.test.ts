@@ -65,6 +65,15 @@ describe.each(images.map((image) => [image.name, image] as const))("%s", (_, ima
     const symbols = kernel.symbols;
     if (!(symbols instanceof Kallsyms)) throw new Error("symbols come from elsewhere");
     expect(symbols.count).toBe(want.length);
+    const first = new Map<string, string>();
+    for (const line of want) {
+      const [address, , name] = line.split(" ");
+      if (!first.has(name!)) first.set(name!, `0x${address}`);
+    }
+    for (const [name, address] of [...first].filter((_entry, place) => place % 20 === 0)) {
+      const { hi, lo } = requireSymbol(symbols, name);
+      expect(`${name} ${hex(hi, lo)}`).toBe(`${name} ${address}`);
+    }
     let index = 0;
     for (const { name, type, address } of symbols.all()) {
       const line = `${hex(address.hi, address.lo).slice(2)} ${type} ${name}`;

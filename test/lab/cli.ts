@@ -141,7 +141,7 @@ async function fetchOne(name: KernelName, say: (line: string) => void): Promise<
   const kernel = await fetchKernel(name);
   await kernelBtf(kernel);
   say("load");
-  await loadOverlay({ schedulers: suite === "sid" ? schedulerNames : [], zoo: true }, arch);
+  await loadOverlay({ schedulers: suite === "sid" ? schedulerNames : [], zoo: true }, kernel);
   say("ktstr");
   await ktstrOverlay(arch);
   return kernel.release;

@@ -10,7 +10,7 @@ import { cached, keyOf, labDir, writeWhole } from "./cache.ts";
 import { type Guest, type StartOptions, startGuest } from "./guest.ts";
 import { fetchKernel, type Kernel, kernelSources } from "./kernels.ts";
 import { ktstrOverlay } from "./ktstr.ts";
-import { loadOverlay, startScheduler, startWorkload, startZoo } from "./load.ts";
+import { insertModules, loadOverlay, startScheduler, startWorkload, startZoo } from "./load.ts";
 import { LabError } from "./process.ts";
 import type { MemoryPiece } from "./qemu.ts";
 import type { SchedulerName } from "./schedulers.ts";
@@ -21,6 +21,8 @@ export interface BootOptions extends StartOptions {
   readonly scheduler?: SchedulerName;
   /** Whether to load the BPF zoo. */
   readonly zoo?: boolean;
+  /** Modules of the kernel to insert first, by name; ones that depend on no other. */
+  readonly modules?: readonly string[];
   /** Whether to start the workload; by default it is started with a scheduler or the zoo. */
   readonly workload?: boolean;
   /** Whether Bun and the project lie in the guest, in /ktstr. Takes 1 GiB of guest memory. */
@@ -43,7 +45,7 @@ export interface FrozenGuest extends Guest {
 
 /** Boots a guest with its load, collects its answers, and freezes it. Guests that die are tried again, a bounded number of times. */
 export async function bootGuest(options: BootOptions): Promise<FrozenGuest> {
-  const { arch, suite } = kernelSources[options.kernel];
+  const { suite } = kernelSources[options.kernel];
   if (options.scheduler !== undefined && suite !== "sid")
     throw new LabError(`lab: ${options.scheduler} on ${options.kernel}: that kernel has no sched_ext`, {
       hint: "sched_ext schedulers run on sid, arm64 and arm64-16k",
@@ -51,11 +53,10 @@ export async function bootGuest(options: BootOptions): Promise<FrozenGuest> {
   const progress = options.onProgress ?? (() => {});
   progress("load");
   const schedulers = options.scheduler === undefined ? [] : [options.scheduler];
-  const overlays = [
-    ...(options.overlays ?? []),
-    await loadOverlay({ schedulers, zoo: options.zoo === true }, arch),
-  ];
-  if (options.withKtstr === true) overlays.push(await ktstrOverlay(arch));
+  const load = { schedulers, zoo: options.zoo === true, modules: options.modules ?? [] };
+  const kernel = await fetchKernel(options.kernel);
+  const overlays = [...(options.overlays ?? []), await loadOverlay(load, kernel)];
+  if (options.withKtstr === true) overlays.push(await ktstrOverlay(kernel.arch));
   const deaths: GuestDied[] = [];
   for (;;) {
     try {
@@ -73,6 +74,7 @@ async function bootOnce(options: BootOptions, deaths: readonly GuestDied[]): Pro
   const memoryMiB = options.memoryMiB ?? (options.withKtstr === true ? 1536 : 768);
   const guest = await startGuest({ ...options, memoryMiB });
   try {
+    await insertModules(guest, options.modules ?? []);
     if (options.zoo === true) {
       progress("zoo");
       await startZoo(guest);

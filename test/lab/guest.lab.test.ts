@@ -19,7 +19,7 @@ async function processesWith(text: string): Promise<string[]> {
   return found;
 }
 
-describe.skipIf(whyNoLab() !== "")("a guest", () => {
+describe.skipIf((await whyNoLab()) !== "")("a guest", () => {
   test(
     "runs scripts with their status and both outputs, stands still while frozen, and leaves nothing behind",
     async () => {

@@ -57,7 +57,7 @@ async function staticMaps(guest: FrozenGuest): Promise<number[]> {
   return [...chosen.values()];
 }
 
-describe.skipIf(whyNoLab() !== "")("live, inside the guest", () => {
+describe.skipIf((await whyNoLab()) !== "")("live, inside the guest", () => {
   test.each(labRows().filter((row) => row !== "panicked"))(
     "%s: ktstr's listings and dumps are a superset of bpftool's",
     async (row) => {

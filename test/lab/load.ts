@@ -2,30 +2,42 @@
 import { readFile } from "node:fs/promises";
 import { type CpioEntry, cpio } from "./cpio.ts";
 import type { Guest } from "./guest.ts";
-import type { Arch } from "./packages.ts";
-import { LabError } from "./process.ts";
+import { fetchModules, type Kernel } from "./kernels.ts";
+import { LabError, run } from "./process.ts";
 import { buildScheduler, type SchedulerName } from "./schedulers.ts";
 import { buildZoo } from "./zoo/build.ts";
 
 export interface Load {
   readonly schedulers: readonly SchedulerName[];
   readonly zoo: boolean;
+  /** Modules of the guest's own kernel, by name, without dependencies. */
+  readonly modules?: readonly string[];
 }
 
-/** The load's programs as an archive for the guest: `/bin/scx_...`, `/zoo-loader`. */
-export async function loadOverlay(load: Load, arch: Arch): Promise<Uint8Array> {
+/** The load's programs as an archive for the guest: `/bin/scx_...`, `/zoo-loader`, modules. */
+export async function loadOverlay(load: Load, kernel: Kernel): Promise<Uint8Array> {
+  const { arch } = kernel;
   const entries: CpioEntry[] = [];
   const program = async (from: string, path: string): Promise<void> => {
     entries.push({ kind: "file", path, data: new Uint8Array(await readFile(from)), executable: true });
   };
   for (const name of load.schedulers) await program(await buildScheduler(name, arch), `bin/${name}`);
   if (load.zoo) await program((await buildZoo({ arch })).loader, "zoo-loader");
+  for (const [index, path] of (await fetchModules(kernel, load.modules ?? [])).entries()) {
+    const data = path.endsWith(".xz") ? await run(["xz", "-dc", path]) : new Uint8Array(await readFile(path));
+    entries.push({ kind: "file", path: `lib/modules/${load.modules?.[index]}.ko`, data });
+  }
   return cpio(entries);
 }
 
 async function must(guest: Guest, what: string, script: string, timeoutMs: number): Promise<void> {
   const { status, stderr } = await guest.exec(script, timeoutMs);
   if (status !== 0) throw new LabError(`lab: ${what} in the guest: status ${status}: ${stderr.trim()}`);
+}
+
+/** Puts the load's modules into the kernel: their BTF is split BTF over the kernel's. */
+export async function insertModules(guest: Guest, names: readonly string[]): Promise<void> {
+  for (const name of names) await must(guest, `module ${name}`, `insmod /lib/modules/${name}.ko`, 60_000);
 }
 
 /** Two busy loops and two sleepers, in three cgroups of different weights; all of them sleep now and then. */

@@ -13,7 +13,7 @@ interface LoaderMap {
   readonly name: string;
 }
 
-describe.skipIf(whyNoLab() !== "")("frozen guests", () => {
+describe.skipIf((await whyNoLab()) !== "")("frozen guests", () => {
   test.each(labRows())(
     "%s: memory holds what /proc says where it says, and bpftool lists what the zoo's loader holds",
     async (row: RowName) => {

@@ -34,8 +34,14 @@ export const rows: { readonly [name in RowName]: Row } = {
     cpus: 4,
     memoryMiB: 3072,
   },
-  "6.12": { about: "no sched_ext", ci: true, kernel: "6.12", zoo: true },
-  "6.1": { about: "older layouts, no arena", ci: true, kernel: "6.1", zoo: true },
+  "6.12": { about: "no sched_ext; a module's BTF", ci: true, kernel: "6.12", zoo: true, modules: ["dummy"] },
+  "6.1": {
+    about: "older layouts, no arena; a module's BTF",
+    ci: true,
+    kernel: "6.1",
+    zoo: true,
+    modules: ["dummy"],
+  },
   arm64: {
     about: "4K pages; ELF core",
     ci: false,

@@ -1,35 +1,50 @@
 /** Whether this machine has the lab: tests that need it skip with the reason, or fail where it was promised. */
+import { fetchKernel } from "./kernels.ts";
+import { LabError } from "./process.ts";
 import { qemuFor } from "./qemu.ts";
 
 const required = process.env["KTSTR_REQUIRE_LAB"] === "1";
 
-/**
- * Why guests cannot be booted here; "" where they can. Booting takes minutes, so that it is asked for (KTSTR_LAB=1 or all, or
- * KTSTR_REQUIRE_LAB=1, under which a missing tool is a failure). A missing network shows when a package is fetched.
- */
-export function whyNoLab(): string {
-  const asked = process.env["KTSTR_LAB"];
-  if (!required && asked !== "1" && asked !== "all")
-    return skipped("guests boot under KTSTR_LAB=1 (CI's rows) or all");
-  const tools = [
-    qemuFor.amd64,
-    "clang-19",
-    "apt-get",
-    "apt-cache",
-    "dpkg-deb",
-    "flock",
-    "setpriv",
-    "xz",
-    "tar",
-  ];
-  const missing = tools.filter((name) => Bun.which(name) === null);
-  if (missing.length === 0) return "";
-  const why = `not installed: ${missing.join(", ")}`;
-  if (required) throw new Error(`KTSTR_REQUIRE_LAB=1, but ${why}`);
-  return skipped(why);
+const tools = [
+  qemuFor.amd64,
+  "clang-19",
+  "apt-get",
+  "apt-cache",
+  "dpkg-deb",
+  "flock",
+  "setpriv",
+  "xz",
+  "tar",
+];
+
+async function missing(): Promise<string> {
+  const absent = tools.filter((name) => Bun.which(name) === null);
+  if (absent.length > 0) return `not installed: ${absent.join(", ")}`;
+  try {
+    await fetchKernel("sid");
+    return "";
+  } catch (error) {
+    if (!(error instanceof LabError)) throw error;
+    return `${error.message}; ${error.hint}`;
+  }
 }
 
-function skipped(why: string): string {
-  console.warn(`skipped: ${why}`);
+async function answer(): Promise<string> {
+  const asked = process.env["KTSTR_LAB"];
+  const wanted = required || asked === "1" || asked === "all";
+  const why = wanted ? await missing() : "guests boot under KTSTR_LAB=1 (CI's rows) or KTSTR_LAB=all";
+  if (why !== "" && required) throw new Error(`KTSTR_REQUIRE_LAB=1, but ${why}`);
+  if (why !== "") console.warn(`skipped: ${why}`);
   return why;
+}
+
+let asked: Promise<string> | undefined;
+
+/**
+ * Why guests cannot be booted here; "" where they can. Booting takes minutes, so that it is asked for: KTSTR_LAB=1 or
+ * all, or KTSTR_REQUIRE_LAB=1, under which a missing tool or network is a failure.
+ */
+export function whyNoLab(): Promise<string> {
+  asked ??= answer();
+  return asked;
 }

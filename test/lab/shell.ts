@@ -16,10 +16,7 @@ export async function shell(options: BootOptions): Promise<number> {
   const dir = await mkdtemp(join(tmpdir(), "ktstr-lab-"));
   try {
     const schedulers = kernel.suite === "sid" ? schedulerNames : [];
-    const archives = [
-      await baseInitramfs(kernel.arch),
-      await loadOverlay({ schedulers, zoo: true }, kernel.arch),
-    ];
+    const archives = [await baseInitramfs(kernel.arch), await loadOverlay({ schedulers, zoo: true }, kernel)];
     if (options.withKtstr === true) archives.push(await ktstrOverlay(kernel.arch));
     const initrd = join(dir, "initrd");
     for (const archive of archives) await writeFile(initrd, archive, { flag: "a" });

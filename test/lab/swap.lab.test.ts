@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { collectAnswers } from "./answers.ts";
 import { type Guest, startGuest } from "./guest.ts";
+import { fetchKernel } from "./kernels.ts";
 import { ktstrOverlay } from "./ktstr.ts";
 import { loadOverlay, startScheduler, stopScheduler } from "./load.ts";
 import { whyNoLab } from "./promise.ts";
@@ -24,10 +25,10 @@ async function bssIds(guest: Guest): Promise<number[]> {
   return maps.filter(({ name }) => name === bss).map(({ id }) => id);
 }
 
-describe.skipIf(whyNoLab() !== "")("the scheduler swap", () => {
+describe.skipIf((await whyNoLab()) !== "")("the scheduler swap", () => {
   test("a pin keeps the outgoing .bss beside the new one, and the active scheduler is the new one", async () => {
     const overlays = [
-      await loadOverlay({ schedulers: ["scx_simple"], zoo: false }, "amd64"),
+      await loadOverlay({ schedulers: ["scx_simple"], zoo: false }, await fetchKernel("sid")),
       await ktstrOverlay("amd64"),
     ];
     await using guest = await startGuest({ kernel: "sid", memoryMiB: 1536, overlays });

@@ -40,6 +40,8 @@ export class FakeKernel implements Sys {
     ["/sys/devices/system/cpu/possible", "0-3\n"],
     ["/sys/devices/system/cpu/online", "0-1\n"],
   ]);
+  /** Directories of /proc and of cgroup2, with the names in them. */
+  readonly directories: Map<string, readonly string[]> = new Map();
   /** Every command, in order. */
   readonly calls: BpfCommand[] = [];
   /** Every write past a buffer's end that a real kernel would have made. */
@@ -169,8 +171,8 @@ export class FakeKernel implements Sys {
     return object instanceof FakeMap ? new TextEncoder().encode(object.fdInfo) : undefined;
   }
 
-  readDirectory(): readonly string[] {
-    return [];
+  readDirectory(path: string): readonly string[] {
+    return this.directories.get(path) ?? [];
   }
 
   mmap(_options: MmapOptions): Mapping | number {
@@ -181,12 +183,21 @@ export class FakeKernel implements Sys {
     return 4096;
   }
 
-  openPid(): Fd | undefined {
-    return undefined;
+  /** pidfds are the descriptors 200,000 + pid; `pidErrno` says otherwise. */
+  openPid(pid: number, thread: boolean): Fd | number {
+    const errno = this.pidErrno(pid, thread);
+    return errno === 0 ? new Fd(200_000 + pid, `pid ${pid}`, () => {}) : -errno;
   }
 
-  openDirectory(): OpenDirectory | undefined {
-    return undefined;
+  pidErrno: (pid: number, thread: boolean) => number = () => 0;
+
+  openDirectory(path: Uint8Array): OpenDirectory | number {
+    const name = Buffer.from(path).toString();
+    const children = this.directories.get(name);
+    if (children === undefined) return -ENOENT;
+    const inode = [...this.directories.keys()].indexOf(name) + 1;
+    const fd = new Fd(300_000 + inode, name, () => {});
+    return { fd, inode: BigInt(inode), children: children.map((child) => Buffer.from(child)) };
   }
 
   clockNs(): bigint {

@@ -69,10 +69,10 @@ export function cgroup2Root(): string | undefined {
 }
 
 /** A cgroup of the tests' own under the root; answers with its path. */
-export function addCgroup(kit: Kit, name = `ktstr-test-${process.pid}`): string {
+export function addCgroup(kit: Kit, name: string | Uint8Array = `ktstr-test-${process.pid}`): Buffer {
   const root = cgroup2Root();
   if (root === undefined) throw new Error("cgroup2 is not mounted");
-  const path = `${root}/${name}`;
+  const path = Buffer.concat([Buffer.from(`${root}/`), Buffer.from(name)]);
   mkdirSync(path);
   kit.defer(() => rmdirSync(path));
   return path;

@@ -160,7 +160,7 @@ export function kernelType(name: string, kind: number): number {
 export const kernelFunction = (name: string): number => kernelType(name, BTF_KIND.FUNC);
 
 /** A descriptor of a path, closed with the kit. */
-export function openPath(kit: Kit, path: string): number {
+export function openPath(kit: Kit, path: string | Buffer): number {
   const fd = openSync(path, "r");
   kit.defer(() => closeSync(fd));
   return fd;

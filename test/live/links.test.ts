@@ -204,7 +204,12 @@ describe.skipIf(noPerl)("links on perf events", () => {
   test("a software event", () => {
     const prog = loadProg(kit, { type: "perf_event" });
     const path = linkPerfEvent(kit, prog, { type: PERF_TYPE_SOFTWARE, config: 3, period: 1_000_000 }, 5);
-    expect(showPinned(path)).toMatchObject({ type: "perf_event", event_type: 1, event_config: 3, cookie: 5 });
+    expect(showPinned(path)).toMatchObject({
+      type: "perf_event",
+      event_type: "software",
+      event_config: "context-switches",
+      cookie: 5,
+    });
   });
 
   test("a tracepoint", () => {

@@ -60,12 +60,11 @@ export function arenaPages(kernel: GuestKernel, map: GuestMap): Read<ArenaPages>
     const spanBytes = Math.min(wanted, SPAN_MAX_BYTES);
     const pageCount = spanBytes / pageSize;
     const start = arenaStart(kernel, map);
-    const isFree = freePages(kernel, map, pageCount);
+    const free = freePages(kernel, map, pageCount);
     const pages: ArenaPage[] = [];
     let truncated = false;
     let missing = 0;
-    forEachPresentPage(memory, start.kernel, pageCount, (index, physical) => {
-      if (isFree?.[index] === 1) return true;
+    const visit = (index: number, physical: number): boolean => {
       if (pages.length === PAGES_MAX) {
         truncated = true;
         return false;
@@ -74,7 +73,14 @@ export function arenaPages(kernel: GuestKernel, map: GuestMap): Read<ArenaPages>
       if (memory.physical.copyOut(physical, bytes) < pageSize) missing++;
       else pages.push({ index, userAddress: start.user + BigInt(index * pageSize), bytes });
       return true;
-    });
+    };
+    for (let first = 0; first < pageCount && !truncated; ) {
+      const next = free.indexOf(1, first);
+      const end = next < 0 ? pageCount : next;
+      forEachPresentPage(memory, start.kernel, first, end, visit);
+      const used = free.indexOf(0, end);
+      first = used < 0 ? pageCount : used;
+    }
     const shape = { pageSize, spanBytes, spanCapped: wanted > SPAN_MAX_BYTES, truncated, pages };
     return found(missing === 0 ? shape : { ...shape, missingPages: missing });
   });
@@ -85,18 +91,18 @@ const MAX_NODES = SPAN_MAX_BYTES / 4096;
 
 /**
  * Marks the pages that `struct range_tree` calls free. Where a program touches one of these, 7.2 puts a stand-in page
- * ("scratch page") into the page table: it is present and yet no page of the arena. undefined: this kernel has no
- * such tree, and no such stand-in.
+ * ("scratch page") into the page table: it is present and yet no page of the arena. A kernel without such a tree has
+ * no such stand-in: none is marked, and the page table alone tells.
  */
-function freePages({ memory, btf }: GuestKernel, map: GuestMap, pageCount: number): Uint8Array | undefined {
+function freePages({ memory, btf }: GuestKernel, map: GuestMap, pageCount: number): Uint8Array {
   const { rt } = BPF_ARENA.resolve(btf);
-  if (rt === undefined) return undefined;
+  const free = new Uint8Array(pageCount);
+  if (rt === undefined) return free;
   const node = RANGE_NODE.resolve(btf);
   const link = RB_NODE.resolve(btf);
   // struct rb_root_cached begins with struct rb_root, which is the pointer to the topmost node.
   const root = rt + RANGE_TREE.resolve(btf).it_root;
   const pending = [memory.pointer(map.at.hi, map.at.lo, root, `map ${map.info.id}.rt`)];
-  const free = new Uint8Array(pageCount);
   for (let steps = 0; steps < MAX_NODES; steps++) {
     const top = pending.pop();
     if (top === undefined) break;

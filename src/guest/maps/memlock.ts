@@ -8,6 +8,7 @@ import { BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, isPerCpuMap, MapType } from "../../u
 import { GuestFault } from "../fault.ts";
 import type { GuestKernel } from "../kernel.ts";
 import { perCpuAddress } from "../percpu.ts";
+import { isNull } from "../pointer.ts";
 import { type GuestMap, roundUp8 } from "./walk.ts";
 
 /** In bytes; undefined where this kind's cost is not known, or what it depends on is not in the image. */
@@ -72,6 +73,7 @@ const HTAB = struct("bpf_htab", {
   n_buckets: u32,
   elem_size: u32,
   use_percpu_counter: u8,
+  extra_elems: ptr,
   count: at(u32, "count.counter"),
   pcount: at(i64, "pcount.count"),
   pcounters: at(ptr, "pcount.counters"),
@@ -86,15 +88,17 @@ const htabUsage: Usage = (kernel, map) => {
   const cpus = kernel.cpus.possible.length;
   const isPerCpu = isPerCpuMap(type);
   const isLru = type === MapType.lru_hash || type === MapType.lru_percpu_hash;
+  const { hi, lo } = map.at;
   const elementBytes = member(kernel, map, htab.elem_size);
   const valueBytes = roundUp8(valueSize) * cpus;
   let usage = htab.sizeof + BUCKET.resolve(kernel.btf).sizeof * member(kernel, map, htab.n_buckets);
   // A lock count of four bytes a CPU for each of HASHTAB_MAP_LOCK_COUNT pointers, which end the struct.
   if (htab.map_locked !== undefined) usage += 4 * cpus * HASHTAB_MAP_LOCK_COUNT;
   if ((flags & BPF_F_NO_PREALLOC) === 0) {
-    const hasExtra = !isPerCpu && !isLru;
-    const count = maxEntries + (hasExtra ? cpus : 0);
-    return usage + count * (elementBytes + (isPerCpu ? valueBytes : 0)) + (hasExtra ? 8 * cpus : 0);
+    // htab_has_extra_elems: neither per-CPU nor LRU tables, and since 7.0 none of maps.
+    const extra = kernel.memory.pointer(hi, lo, htab.extra_elems, `map ${map.info.id}.extra_elems`);
+    const count = maxEntries + (isNull(extra) ? 0 : cpus);
+    return usage + count * (elementBytes + (isPerCpu ? valueBytes : 0)) + (isPerCpu || isLru ? 0 : 8 * cpus);
   }
   const each = elementBytes + 8 + (isPerCpu ? 16 + valueBytes : 0);
   return usage + each * liveElements(kernel, map);

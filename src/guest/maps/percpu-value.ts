@@ -37,10 +37,7 @@ export class PerCpuValue {
   read(hi: number, lo: number): boolean {
     const { stride } = this;
     for (let slot = 0; slot < this.#offsetLo.length; slot++) {
-      const offsetLo = this.#offsetLo[slot]!;
-      const low = (lo + offsetLo) | 0;
-      const carry = low >>> 0 < lo >>> 0 ? 1 : 0;
-      const at = this.#memory.locate((hi + this.#offsetHi[slot]! + carry) | 0, low, 0, stride);
+      const at = this.#memory.locateSum(hi, lo, this.#offsetHi[slot]!, this.#offsetLo[slot]!, 0, stride);
       if (at < 0) return false;
       this.#copy(at, slot * stride);
       clearFields(this.#fields, this.bytes, slot * stride);

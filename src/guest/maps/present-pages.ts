@@ -3,18 +3,19 @@ import type { GuestMemory } from "../memory.ts";
 import { add, type Pointer } from "../pointer.ts";
 
 /**
- * Visits the pages of `count` that the page tables map, from the one at `start` on, until `visit` answers false.
+ * Visits the pages from `first` up to `end` that the page tables map, counted from `start`, until `visit` answers false.
  * Where an entry of a higher level is absent, all that it would cover is stepped over.
  */
 export function forEachPresentPage(
   { tables }: GuestMemory,
   start: Pointer,
-  count: number,
+  first: number,
+  end: number,
   visit: (index: number, physical: number) => boolean,
 ): void {
   const { pageShift, levels } = tables.mode;
   const shifts = new Map(levels.map(({ name, shift }) => [name, shift]));
-  for (let index = 0; index < count; ) {
+  for (let index = first; index < end; ) {
     const at = add(start, index * 2 ** pageShift);
     const physical = tables.translate(at.hi, at.lo);
     if (physical >= 0) {

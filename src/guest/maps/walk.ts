@@ -1,7 +1,14 @@
 /** What the walks over maps have in common: how they are bounded, and how they account for what they could not read. */
 import { LayoutError } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
-import { type EntryCursor, type MapInfo, type Read, unreadable, type WalkEnd } from "../../state.ts";
+import {
+  type ContentRecord,
+  type EntryCursor,
+  type MapInfo,
+  type Read,
+  unreadable,
+  type WalkEnd,
+} from "../../state.ts";
 import { GuestFault } from "../fault.ts";
 import type { GuestKernel } from "../kernel.ts";
 import { LOCATE_MAX_BYTES } from "../memory.ts";
@@ -115,6 +122,7 @@ export abstract class BaseCursor implements EntryCursor {
   valueBytes: Uint8Array;
   valueOffset = 0;
   valueMissing = "";
+  note = "";
   readonly account: Account = new Account();
   #ended = false;
 
@@ -148,6 +156,12 @@ export abstract class BaseCursor implements EntryCursor {
 
 const EMPTY = new Uint8Array(0);
 
+/** Values that have no key. */
+export interface Records {
+  readonly records: readonly ContentRecord[];
+  readonly end: WalkEnd;
+}
+
 /** How a walk's reader found an element: with a value (or why it has none), silently absent, or counted as skipped. */
 export type Found = "value" | "hole" | "skipped";
 
@@ -177,6 +191,7 @@ export class IndexCursor extends BaseCursor {
   protected advance(): boolean {
     while (++this.#index < this.#count) {
       this.valueMissing = "";
+      this.note = "";
       const found = this.#load(this.#index, this);
       if (found === "value") {
         this.account.seen();

@@ -1,33 +1,31 @@
 /** Frozen guests with the answers that bpftool gave in them, and what our reading of one differs in. */
-import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
-import { type GuestKernel, openKernel } from "../../../src/guest/kernel.ts";
+import type { GuestKernel } from "../../../src/guest/kernel.ts";
 import { listMaps } from "../../../src/guest/map-info.ts";
 import { readContents } from "../../../src/guest/maps/contents.ts";
-import { WalkLog } from "../../../src/guest/walklog.ts";
-import type { EntryCursor, MapInfo } from "../../../src/state.ts";
-import { MAP_TYPES } from "../../../src/uapi/names.ts";
-
-/** Folders of frozen guests; none where the machine has none. */
-export function frozenGuests(): string[] {
-  const base = process.env["KTSTR_FROZEN_DIR"];
-  if (base === undefined || !existsSync(base)) return [];
-  return readdirSync(base)
-    .filter((name) => existsSync(join(base, name, "answers", "map-show.json")))
-    .map((name) => join(base, name));
-}
-
-export function openFrozen(dir: string): GuestKernel {
-  return openKernel({ memory: [{ path: join(dir, "mem") }] });
-}
+import type { GuestMap } from "../../../src/guest/maps/walk.ts";
+import type { ArenaPage, ContentRecord, EntryCursor, MapContents, MapInfo } from "../../../src/state.ts";
+import { printable } from "../../../src/text.ts";
+import { MAP_TYPES, MapType } from "../../../src/uapi/names.ts";
+import type { LabImage } from "../images.ts";
 
 // bpftool's JSON as it is.
 // biome-ignore lint/suspicious/noExplicitAny: a foreign format
 type Json = any;
 
-export function answer(dir: string, ...path: string[]): Json {
-  return JSON.parse(readFileSync(join(dir, "answers", ...path), "utf8"));
+/** bpftool writes `(unsupported-kind)` bare where it has no words; undefined: it printed nothing at all. */
+function parse(text: string | undefined): Json {
+  if (text === undefined || text.trim() === "") return undefined;
+  return JSON.parse(text.replaceAll("(unsupported-kind)", "null"));
 }
+
+/** Maps of a scheduler that runs until the freeze, and those that the loader calls moving. */
+function isMoving({ info }: GuestMap, theirs: Json): boolean {
+  if (theirs !== undefined) return theirs.static === false;
+  return MOVING.test(Buffer.from(info.name).toString("latin1"));
+}
+
+/** Maps that the schedulers' programs write to all the time, by scx_*'s own names. */
+const MOVING = /^(stats|cpu_ctx|scx_.*\.(bss|data)|\.data\.(cpu_.*))$/;
 
 /** What `bpftool -j map show` prints of a map, from our attributes. */
 export function asBpftool(info: MapInfo): Record<string, unknown> {
@@ -72,60 +70,188 @@ const plain = (entries: Json[]): string[] =>
     .map(({ key, value, values }) => JSON.stringify(values === undefined ? { key, value } : { key, values }))
     .sort();
 
-/** Attributes and contents that differ from bpftool's, a sentence each; `counts` gets how many maps were compared by type. */
-export function differences(
-  dir: string,
-  counts: Map<string, { maps: number; entries: number; wrong: number }>,
-): string[] {
-  using kernel = openFrozen(dir);
-  const log = new WalkLog();
-  const maps = listMaps(kernel, log);
-  const wrong: string[] = [...log.details];
-  const shown: Json[] = answer(dir, "map-show.json");
-  const ids = maps.map(({ info }) => info.id).join();
-  const theirIds = shown.map(({ id }) => id).join();
-  if (ids !== theirIds) wrong.push(`ids ${ids}, bpftool has ${theirIds}`);
-  for (const map of maps) {
-    const { info } = map;
-    const type = MAP_TYPES[info.type] ?? "?";
-    const count = counts.get(type) ?? { maps: 0, entries: 0, wrong: 0 };
-    counts.set(type, count);
-    count.maps++;
-    const theirs = shown.find(({ id }) => id === info.id);
-    if (theirs === undefined) continue;
-    const ours = asBpftool(info);
-    for (const [key, value] of Object.entries(ours))
-      if (theirs[key] !== value)
-        wrong.push(`map ${info.id} ${type} ${key}: ${value}, bpftool has ${theirs[key]}`);
-    const contents = readContents(kernel, map);
-    const path = join(dir, "answers", "map-dump", `${info.id}.json`);
-    if (!existsSync(path) || readFileSync(path).length === 0) continue;
-    const expected: Json = answer(dir, "map-dump", `${info.id}.json`);
-    if (contents.kind !== "entries") {
-      const had = Array.isArray(expected) ? `${expected.length} entries` : JSON.stringify(expected);
-      if (contents.kind === "unreadable")
-        wrong.push(`map ${info.id} ${type}: ${contents.why.detail} (bpftool: ${had})`);
-      continue;
+/** How many maps and elements of a type were compared, and how many elements were not the same. */
+export interface Tally {
+  maps: number;
+  elements: number;
+  wrong: number;
+}
+
+/** All that differs between our reading of a frozen guest and the answers taken in it. */
+export class Comparison {
+  readonly differences: string[] = [];
+  readonly tallies: Map<string, Tally> = new Map();
+  /** Maps whose contents no answer taken before the freeze can tell. */
+  readonly moving: GuestMap[] = [];
+  readonly #kernel: GuestKernel;
+
+  constructor(image: LabImage, kernel: GuestKernel) {
+    this.#kernel = kernel;
+    const maps = listMaps(kernel, (sentence) => this.differences.push(sentence));
+    this.#attributes(maps, parse(image.answer("map-show.json")));
+    const loaded: Json[] = parse(image.answer("loader.json"))?.maps ?? [];
+    for (const map of maps) {
+      const theirs = loaded.find(({ id }) => id === map.info.id);
+      if (isMoving(map, theirs)) this.moving.push(map);
+      else this.#bpftool(map, parse(image.answer(`map-dump/${map.info.id}.json`)));
+      if (theirs?.static) this.#loader(map, theirs);
     }
-    const entries = dump(contents.cursor);
-    if (!Array.isArray(expected)) {
-      wrong.push(`map ${info.id} ${type}: bpftool ${JSON.stringify(expected)}; ours ${entries.length}`);
-      continue;
-    }
-    count.entries += entries.length;
-    const a = plain(entries);
-    const b = plain(expected);
-    const { end } = contents.cursor;
-    if (!end.complete)
-      wrong.push(`map ${info.id} ${type}: ${end.stopped} ${JSON.stringify([...end.skipped])}`);
-    const off = a.filter((entry, n) => entry !== b[n]).length + Math.abs(a.length - b.length);
-    if (off > 0) {
-      count.wrong += off;
-      const n = a.findIndex((entry, n) => entry !== b[n]);
-      wrong.push(
-        `map ${info.id} ${type} "${ours["name"]}": ${a.length} entries, bpftool has ${b.length}; ${off} differ; first ${a[n]?.slice(0, 300)} / ${b[n]?.slice(0, 300)}`,
-      );
+    for (const { id, name } of loaded)
+      if (!maps.some(({ info }) => info.id === id)) this.differences.push(`map ${id} ${name} was not found`);
+  }
+
+  #tally(prefix: string, { info }: GuestMap): Tally {
+    const key = `${prefix} ${MAP_TYPES[info.type] ?? info.type}`;
+    const tally = this.tallies.get(key) ?? { maps: 0, elements: 0, wrong: 0 };
+    this.tallies.set(key, tally);
+    return tally;
+  }
+
+  #attributes(maps: readonly GuestMap[], shown: Json[]): void {
+    const ids = maps.map(({ info }) => info.id).join();
+    const theirs = shown.map(({ id }) => id).join();
+    if (ids !== theirs) this.differences.push(`ids ${ids}, bpftool has ${theirs}`);
+    for (const { info } of maps) {
+      const other = shown.find(({ id }) => id === info.id) ?? {};
+      for (const [key, value] of Object.entries(asBpftool(info)))
+        if (other[key] !== value)
+          this.differences.push(`map ${info.id} ${other.type} ${key}: ${value}, bpftool has ${other[key]}`);
     }
   }
-  return wrong;
+
+  #bpftool(map: GuestMap, expected: Json): void {
+    if (!Array.isArray(expected)) return;
+    const contents = readContents(this.#kernel, map);
+    if (contents.kind !== "entries") return;
+    this.#compare(this.#tally("bpftool", map), map, plain(dump(contents.cursor)), plain(expected));
+    const { end } = contents.cursor;
+    if (!end.complete) this.differences.push(`map ${map.info.id}: ${end.stopped} ${[...end.skipped].join()}`);
+  }
+
+  #loader(map: GuestMap, theirs: Json): void {
+    const contents = readContents(this.#kernel, map);
+    const tally = this.#tally("loader", map);
+    if (theirs.content === "bloom" || theirs.content === "struct-ops") return;
+    if (theirs.content === "arena") {
+      if (contents.kind !== "arena") this.differences.push(`map ${map.info.id}: ${describe(contents)}`);
+      else
+        this.#compare(
+          tally,
+          map,
+          arenaLines(contents.arena.pages),
+          arenaAnswer(theirs, contents.arena.pageSize),
+        );
+      return;
+    }
+    const ours =
+      contents.kind === "entries"
+        ? WITHHELD.includes(map.info.type)
+          ? takenKeys(contents.cursor)
+          : hexEntries(contents.cursor)
+        : contents.kind === "records"
+          ? contents.records.map((record) => recordLine(record))
+          : [describe(contents)];
+    const ordered = theirs.content === "records";
+    const expected = theirs.entries.map((entry: Json) => entryLine(entry));
+    if (ordered) this.#compare(tally, map, ours, expected);
+    else this.#compare(tally, map, ours.sort(), expected.sort());
+  }
+
+  #compare(tally: Tally, { info }: GuestMap, ours: readonly string[], theirs: readonly string[]): void {
+    tally.maps++;
+    tally.elements += ours.length;
+    const extra = Math.max(0, theirs.length - ours.length);
+    const wrong = ours.filter((line, n) => line !== theirs[n]).length + extra;
+    tally.wrong += wrong;
+    if (wrong === 0) return;
+    const n = ours.findIndex((line, index) => line !== theirs[index]);
+    const at = n < 0 ? ours.length : n;
+    this.differences.push(
+      `map ${info.id} ${MAP_TYPES[info.type]} "${Buffer.from(info.name)}": ${wrong} of ${ours.length} (${theirs.length}) differ, first ${ours[at]?.slice(0, 200)} / ${theirs[at]?.slice(0, 200)}`,
+    );
+  }
+}
+
+const describe = (contents: MapContents): string =>
+  contents.kind === "unreadable" ? `${contents.why.reason}: ${contents.why.detail}` : contents.kind;
+
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
+
+function hexEntries(cursor: EntryCursor): string[] {
+  const lines: string[] = [];
+  while (cursor.next()) {
+    if (cursor.valueMissing !== "") continue;
+    const key = hex(cursor.keyBytes.subarray(cursor.keyOffset, cursor.keyOffset + cursor.keySize));
+    const values = Array.from({ length: Math.max(cursor.cpuCount, 1) }, (_, cpu) => {
+      const at = cursor.valueOffset + cpu * cursor.valueStride;
+      return hex(cursor.valueBytes.subarray(at, at + cursor.valueSize));
+    });
+    lines.push(`${key} ${values.join()}`);
+  }
+  return lines;
+}
+
+/** Kinds whose values the kernel gives to nobody. */
+const WITHHELD = [MapType.perf_event_array, MapType.cgroup_array, MapType.xskmap];
+
+/** Keys that hold something whose value nobody gets. */
+function takenKeys(cursor: EntryCursor): string[] {
+  const lines: string[] = [];
+  while (cursor.next()) {
+    if ((cursor.note ?? "") === "") continue;
+    const key = hex(cursor.keyBytes.subarray(cursor.keyOffset, cursor.keyOffset + cursor.keySize));
+    lines.push(`${key} ${cursor.note?.startsWith("cgroup ") ? cursor.note : ""}`.trim());
+  }
+  return lines;
+}
+
+function entryLine({ key = "", value = "", values, owner, note }: Json): string {
+  const text = values === undefined ? value : values.join();
+  return `${key} ${text}${ownerText(owner)}${note === undefined ? "" : ` ${note}`}`.trim().replace("  ", " ");
+}
+
+function ownerText(owner: Json): string {
+  if (owner === undefined) return "";
+  const { kind } = owner;
+  if (kind === "task") return ` task ${owner.pid} ${owner.tgid} ${owner.comm}`;
+  if (kind === "cgroup") return ` cgroup ${owner.id} ${printable(Buffer.from(owner.path, "hex"))}`;
+  if (kind === "inode") return ` inode ${owner.inode} ${owner.superblock}`;
+  return ` socket ${owner.family} ${owner.protocol}`;
+}
+
+function recordLine({ value, owner, note }: ContentRecord): string {
+  const text = hex(value);
+  const end = note === undefined ? "" : ` ${note}`;
+  if (owner === undefined) return `${text}${end}`;
+  switch (owner.kind) {
+    case "task":
+      return `${text} task ${owner.pid} ${owner.tgid} ${hex(owner.comm)}${end}`;
+    case "cgroup":
+      return `${text} cgroup ${owner.id} ${printable(owner.path)}${end}`;
+    case "inode":
+      return `${text} inode ${owner.inode} ${Buffer.from(owner.superblock)}${end}`;
+    case "socket":
+      return `${text} socket ${owner.family} ${owner.protocol}${end}`;
+    default:
+      return `${text} ${owner.why}`;
+  }
+}
+
+const arenaLines = (pages: readonly ArenaPage[]): string[] =>
+  pages.map(({ index, userAddress, bytes }) => `${index} 0x${userAddress.toString(16)} ${hex(bytes)}`);
+
+/** The loader tells pieces of pages; between them is zero. */
+function arenaAnswer(theirs: Json, pageSize: number): string[] {
+  const pages = new Map<number, { address: bigint; bytes: Uint8Array }>();
+  for (const { page, offset = 0, address, value } of theirs.entries) {
+    const known = pages.get(page) ?? {
+      address: BigInt(address) - BigInt(offset),
+      bytes: new Uint8Array(pageSize),
+    };
+    known.bytes.set(Buffer.from(value, "hex"), offset);
+    pages.set(page, known);
+  }
+  return [...pages]
+    .sort(([a], [b]) => a - b)
+    .map(([index, { address, bytes }]) => `${index} 0x${address.toString(16)} ${hex(bytes)}`);
 }

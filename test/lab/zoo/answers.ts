@@ -24,7 +24,7 @@ export type Expected =
   | readonly Expected[]
   | { readonly [member: string]: Expected };
 
-export type ZooContent =
+type ZooContent =
   | "entries"
   | "percpu"
   | "records"
@@ -49,16 +49,7 @@ export interface ZooMap {
   /** 0: the map has no BTF. */
   readonly btf_id: number;
   /** The shape of `entries`. */
-  readonly content:
-    | "entries"
-    | "percpu"
-    | "records"
-    | "bloom"
-    | "map-ids"
-    | "prog-ids"
-    | "owned"
-    | "arena"
-    | "keys";
+  readonly content: ZooContent;
   readonly static: boolean;
   /** Why it does not stand still; only where `static` is false. */
   readonly moving?: string;
@@ -74,7 +65,7 @@ export interface ZooMap {
 }
 
 /** Names are hex: a task may call itself anything. 64-bit numbers are decimal strings. */
-export type ZooOwner =
+type ZooOwner =
   | { readonly kind: "task"; readonly pid: number; readonly tgid: number; readonly comm: string }
   | { readonly kind: "cgroup"; readonly id: string; readonly path: string }
   | { readonly kind: "inode"; readonly inode: string; readonly superblock: string; readonly dev: string }
@@ -94,7 +85,7 @@ export interface ZooEntry {
   readonly expect?: Expected;
 }
 
-export interface ZooProgram {
+interface ZooProgram {
   readonly name: string;
   readonly id: number;
   /** `enum bpf_prog_type`. */
@@ -104,14 +95,14 @@ export interface ZooProgram {
   readonly map_ids: readonly number[];
 }
 
-export interface ZooLink {
+interface ZooLink {
   readonly id: number;
   /** `enum bpf_link_type`. */
   readonly type: number;
   readonly prog_id: number;
 }
 
-export interface ZooSkip {
+interface ZooSkip {
   readonly what: "map" | "program" | "object" | "link" | "other";
   readonly name: string;
   readonly why: string;

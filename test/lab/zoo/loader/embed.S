@@ -20,5 +20,6 @@ object net
 object ext
 object tcpcc
 object arena
+object special
 
 .section .note.GNU-stack,"",%progbits

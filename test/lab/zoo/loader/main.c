@@ -113,6 +113,8 @@ int main(int argc, char **argv)
 	show_net_maps();
 	show_struct_ops();
 	show_arenas();
+	show_special();
+	show_held_record();
 
 	publish(answers);
 	const struct timespec tick = { .tv_nsec = 200 * 1000 * 1000 };

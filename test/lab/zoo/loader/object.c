@@ -90,7 +90,8 @@ struct bpf_object *object_load(const struct embedded *e, void (*prepare)(struct 
 int object_map(struct bpf_object *o, const char *name)
 {
 	struct bpf_map *m = o ? bpf_object__find_map_by_name(o, name) : NULL;
-	return m && bpf_map__fd(m) > 0 ? bpf_map__fd(m) : -1;
+	/* libbpf reserves an fd for every map, created or not. */
+	return m && bpf_map__autocreate(m) ? bpf_map__fd(m) : -1;
 }
 
 int object_prog(struct bpf_object *o, const char *name)
@@ -104,7 +105,7 @@ void answer_sections(struct bpf_object *o)
 	struct bpf_map *m;
 	bpf_object__for_each_map(m, o) {
 		size_t size;
-		const void *bytes = bpf_map__is_internal(m) && bpf_map__fd(m) > 0 ? bpf_map__initial_value(m, &size) : NULL;
+		const void *bytes = bpf_map__is_internal(m) && bpf_map__autocreate(m) ? bpf_map__initial_value(m, &size) : NULL;
 		if (!bytes)
 			continue;
 		map_open(bpf_map__fd(m), "entries", NULL);

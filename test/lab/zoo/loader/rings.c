@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 EMBEDDED(rings);
+static struct bpf_object *object;
 
 /* Held for the loader's life: libbpf's side of the user ring. */
 static struct user_ring_buffer *user_ring;
@@ -182,10 +183,12 @@ static unsigned wrapped(struct bpf_object *o, int prog)
 
 /*
  * A program that sleeps between reserve and submit: a child runs it, and it waits for a page that nobody brings. While it
- * sleeps no RCU tasks-trace grace period ends, so that freed programs and maps linger: only where it was asked for.
+ * sleeps no RCU tasks-trace grace period ends: freed programs and maps linger, and detaching some programs waits for ever.
+ * So it comes last, and only where it was asked for.
  */
-static void hold(struct bpf_object *o)
+void show_held_record(void)
 {
+	struct bpf_object *o = object;
 	int fd = object_map(o, "z_ring_busy"), prog = object_prog(o, "z_ring_hold"), filler = object_prog(o, "z_ring_fill");
 	if (fd < 0 || prog < 0 || filler < 0)
 		return;
@@ -276,14 +279,13 @@ static void tell_pid(struct bpf_object *o)
 
 void show_rings(void)
 {
-	struct bpf_object *o = object_load(&rings, tell_pid);
+	struct bpf_object *o = object = object_load(&rings, tell_pid);
 	int prog = object_prog(o, "z_ring_fill");
 	if (prog >= 0) {
 		unsigned runs = unread(o, prog);
 		runs += wrapped(o, prog);
 		answer_prog(prog, runs, true);
 	}
-	hold(o);
 	int empty = object_map(o, "z_ring_empty");
 	if (empty >= 0) {
 		map_open(empty, "records", NULL);

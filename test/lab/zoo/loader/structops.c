@@ -18,10 +18,30 @@ static __u32 id_of(int fd)
 	return info.id;
 }
 
+/* The kernel takes a congestion control's name once: each loader has names of its own. */
+static void name_of(const char *map, char name[16])
+{
+	snprintf(name, 16, "%s.%d", map + 2, getpid());
+}
+
+static void give_names(struct bpf_object *o)
+{
+	struct bpf_map *m;
+	bpf_object__for_each_map(m, o) {
+		size_t size;
+		char *value = bpf_map__type(m) == BPF_MAP_TYPE_STRUCT_OPS ? bpf_map__initial_value(m, &size) : NULL;
+		/* tcpcc.bpf.c's struct: three pointers, then the name. */
+		if (value)
+			name_of(bpf_map__name(m), value + 3 * sizeof(void *));
+	}
+}
+
 /* `state` is enum bpf_struct_ops_state: 0 INIT, 1 INUSE, 3 READY (kernel/bpf/bpf_struct_ops.c). */
-static void tell(struct bpf_object *o, const char *map, const char *tcp_name, int state)
+static void tell(struct bpf_object *o, const char *map, int state)
 {
 	int fd = object_map(o, map);
+	char tcp_name[16];
+	name_of(map, tcp_name);
 	if (fd < 0)
 		return;
 	map_open(fd, "struct-ops", NULL);
@@ -72,18 +92,18 @@ static void tell_link(struct bpf_object *o)
 		die("z_cc_link: %m");
 	snprintf(extra, sizeof(extra), "\"map_id\":%u", info.id);
 	answer_link(bpf_link__fd(link), extra);
-	tell(o, "z_cc_link", "zoo_cc_link", 3);
+	tell(o, "z_cc_link", 3);
 }
 
 void show_struct_ops(void)
 {
 	static const char *const progs[] = { "z_ssthresh", "z_cong_avoid", "z_undo_cwnd" };
-	struct bpf_object *o = object_load(&tcpcc, NULL);
+	struct bpf_object *o = object_load(&tcpcc, give_names);
 	if (!o || object_prog(o, progs[0]) < 0)
 		return;
-	tell(o, "z_cc", "zoo_cc", attach(o, "z_cc") ? 1 : 0);
+	tell(o, "z_cc", attach(o, "z_cc") ? 1 : 0);
 	tell_link(o);
-	tell(o, "z_cc_idle", "zoo_cc_idle", 0);
+	tell(o, "z_cc_idle", 0);
 	for (int i = 0; i < 3; i++)
 		if (object_prog(o, progs[i]) >= 0)
 			answer_prog(object_prog(o, progs[i]), 0, true);

@@ -124,6 +124,8 @@ void show_net(void);
 void show_net_maps(void);
 void show_struct_ops(void);
 void show_arenas(void);
+void show_special(void);
+void show_held_record(void);
 
 /* Network programs, which maps of devices and CPUs hold too; NULL: not loaded. */
 extern struct bpf_object *net_object;

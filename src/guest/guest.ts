@@ -1,0 +1,236 @@
+/** A frozen machine as a `BpfState`: everything is read from its memory, and nothing in it runs. */
+import type { Btf } from "../btf/btf.ts";
+import { DisposedError, KtstrError } from "../errors.ts";
+import { findActiveScheduler } from "../scheduler.ts";
+import {
+  type ActiveScheduler,
+  type ArenaPages,
+  type BpfState,
+  type BtfInfo,
+  type CpuValue,
+  type EntryCursor,
+  found,
+  type KernelInfo,
+  type LinkInfo,
+  type MapContents,
+  type MapInfo,
+  type ProgInfo,
+  type Read,
+  unreadable,
+} from "../state.ts";
+import { GuestBtfs } from "./btfs.ts";
+import type { MemorySource } from "./image.ts";
+import { type Finding, type GuestKernel, openKernel } from "./kernel.ts";
+import { listLinks } from "./links.ts";
+import { type GuestMap, listMaps } from "./map-info.ts";
+import {
+  arenaPages,
+  hashEntries,
+  lookup,
+  percpuArray,
+  percpuHashEntries,
+  readArray,
+  readContents,
+  readValue,
+} from "./maps/contents.ts";
+import { AddressNames } from "./names-at.ts";
+import { fromBigInt } from "./pointer.ts";
+import { listProgs } from "./progs.ts";
+import { readSchedExtState } from "./sched-ext.ts";
+
+export interface GuestOptions {
+  /** The machine's memory: raw files or ELF cores, told by content. A bare string is a path. */
+  readonly memory: string | MemorySource | readonly (string | MemorySource)[];
+  /** An ELF file with the kernel's symbols and types; the image's own are used without. */
+  readonly vmlinux?: string | undefined;
+  /** Guest physical address of VMCOREINFO (its text or its note), which then need not be searched. */
+  readonly vmcoreinfo?: number | undefined;
+  readonly onProgress?: ((doneBytes: number, totalBytes: number) => void) | undefined;
+}
+
+/**
+ * Opens a frozen machine. Throws `KtstrError` where its files cannot be read or no kernel is in them.
+ *
+ *     using guest = openGuest({ memory: "mem" });
+ *     for (const prog of guest.progs()) console.log(prog.id, prog.verifiedInsns);
+ */
+export function openGuest(options: GuestOptions): GuestState {
+  const given = Array.isArray(options.memory) ? options.memory : [options.memory];
+  const memory = given.map((source) => (typeof source === "string" ? { path: source } : source));
+  return new GuestState(openKernel({ ...options, memory }));
+}
+
+/** What is listed stays listed: a frozen machine does not change. */
+export class GuestState implements BpfState {
+  readonly #kernel: GuestKernel;
+  readonly #warnings: string[];
+  readonly #btfs: GuestBtfs;
+  readonly #names: AddressNames;
+  #maps: ReadonlyMap<number, GuestMap> | undefined;
+  #mapInfos: readonly MapInfo[] | undefined;
+  #progs: readonly ProgInfo[] | undefined;
+  #links: readonly LinkInfo[] | undefined;
+  #disposed = false;
+
+  /** Takes the kernel over, and closes it with itself. */
+  constructor(kernel: GuestKernel) {
+    this.#kernel = kernel;
+    this.#warnings = [...kernel.warnings];
+    this.#btfs = new GuestBtfs(kernel, this.#warn);
+    this.#names = new AddressNames(kernel);
+  }
+
+  get warnings(): readonly string[] {
+    return this.#warnings;
+  }
+
+  /** How the kernel was found, in the order of finding. */
+  explain(): readonly Finding[] {
+    return this.#alive().explain();
+  }
+
+  kernel(): KernelInfo {
+    return this.#alive().info;
+  }
+
+  maps(): readonly MapInfo[] {
+    this.#mapsById();
+    return this.#mapInfos!;
+  }
+
+  progs(filter: { readonly type?: number } = {}): readonly ProgInfo[] {
+    const kernel = this.#checked();
+    this.#progs ??= listProgs(kernel, (btf) => this.#btfs.at(btf), this.#warn);
+    return filter.type === undefined ? this.#progs : this.#progs.filter((prog) => prog.type === filter.type);
+  }
+
+  links(): readonly LinkInfo[] {
+    const kernel = this.#checked();
+    this.#links ??= listLinks(kernel, this.#warn);
+    return this.#links;
+  }
+
+  btfs(): readonly BtfInfo[] {
+    this.#checked();
+    return this.#btfs.infos();
+  }
+
+  btf(id: number): Read<Btf> {
+    this.#alive();
+    return asRead(() => this.#btfs.byId(id));
+  }
+
+  kernelBtf(): Read<Btf> {
+    const kernel = this.#alive();
+    return asRead(() => kernel.btf);
+  }
+
+  programBtf(map: MapInfo): Read<Btf> {
+    if (map.btfId === 0) return unreadable("not-present", "the map was made without BTF");
+    return this.btf(map.btfId);
+  }
+
+  activeScheduler(): ActiveScheduler | undefined {
+    return findActiveScheduler(this, readSchedExtState(this.#alive()));
+  }
+
+  readValue(map: MapInfo, offset: number, length: number): Read<Uint8Array> {
+    return this.#ofMap(map, (kernel, at) => readValue(kernel, at, offset, length));
+  }
+
+  readArray(map: MapInfo, key: number): Read<Uint8Array> {
+    return this.#ofMap(map, (kernel, at) => readArray(kernel, at, key));
+  }
+
+  percpuArray(map: MapInfo, key: number): Read<readonly CpuValue[]> {
+    return this.#ofMap(map, (kernel, at) => percpuArray(kernel, at, key));
+  }
+
+  hashEntries(map: MapInfo): Read<EntryCursor> {
+    return this.#ofMap(map, hashEntries);
+  }
+
+  percpuHashEntries(map: MapInfo): Read<EntryCursor> {
+    return this.#ofMap(map, percpuHashEntries);
+  }
+
+  arenaPages(map: MapInfo): Read<ArenaPages> {
+    return this.#ofMap(map, arenaPages);
+  }
+
+  lookup(map: MapInfo, key: Uint8Array): Read<Uint8Array | readonly CpuValue[]> {
+    return this.#ofMap(map, (kernel, at) => lookup(kernel, at, key));
+  }
+
+  contents(map: MapInfo): MapContents {
+    this.#checked();
+    const contents = this.#ofMap(map, (kernel, at) => found(readContents(kernel, at)));
+    return contents.ok ? contents.value : { kind: "unreadable", why: contents.why };
+  }
+
+  /** `length` bytes of the kernel's memory at a kernel address. */
+  readKernel(address: bigint, length: number): Read<Uint8Array> {
+    const { memory } = this.#alive();
+    const { hi, lo } = fromBigInt(address);
+    const at = memory.locate(hi, lo, 0, length);
+    if (at < 0) return unreadable("not-present", memory.faultSentence(""));
+    return found(memory.bytes.slice(at, at + length));
+  }
+
+  /** "schedule+0x10", "dummy_xmit [dummy]", "bpf_prog_0123456789abcdef_enqueue [bpf]"; undefined: no symbol lies there. */
+  symbolAt(address: bigint): string | undefined {
+    this.#alive();
+    const found = this.#names.find(fromBigInt(address));
+    if (found === undefined) return undefined;
+    const offset = found.offset === 0 ? "" : `+0x${found.offset.toString(16)}`;
+    return `${found.name}${offset}${found.module === "" ? "" : ` [${found.module}]`}`;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#kernel[Symbol.dispose]();
+  }
+
+  readonly #warn = (sentence: string): void => {
+    this.#warnings.push(sentence);
+  };
+
+  #alive(): GuestKernel {
+    if (this.#disposed) throw new DisposedError("a frozen machine");
+    return this.#kernel;
+  }
+
+  /** The kernel, after a look at whether its files are still whole: before every listing. Throws `KtstrError`. */
+  #checked(): GuestKernel {
+    this.#alive().check();
+    return this.#kernel;
+  }
+
+  #mapsById(): ReadonlyMap<number, GuestMap> {
+    const kernel = this.#alive();
+    if (this.#maps === undefined) {
+      kernel.check();
+      const maps = listMaps(kernel, this.#warn);
+      this.#mapInfos = maps.map(({ info }) => info);
+      this.#maps = new Map(maps.map((map) => [map.info.id, map]));
+    }
+    return this.#maps;
+  }
+
+  /** A read of a map that was listed here. */
+  #ofMap<T>(map: MapInfo, read: (kernel: GuestKernel, map: GuestMap) => Read<T>): Read<T> {
+    const listed = this.#mapsById().get(map.id);
+    if (listed === undefined) return unreadable("not-present", `map_idr has no map ${map.id}`);
+    return read(this.#kernel, listed);
+  }
+}
+
+function asRead(read: () => Btf): Read<Btf> {
+  try {
+    return found(read());
+  } catch (error) {
+    if (error instanceof KtstrError) return unreadable("not-present", error.message);
+    throw error;
+  }
+}

@@ -1,0 +1,248 @@
+/** A walk over the chains of a hash table, whatever table it is: every kind that has buckets is one layout. */
+import type { EntryCursor, WalkEnd } from "../../state.ts";
+import type { GuestKernel } from "../kernel.ts";
+import type { GuestMemory } from "../memory.ts";
+import type { Pointer } from "../pointer.ts";
+import { countNodes } from "./chain.ts";
+import type { ValueReader } from "./value-reader.ts";
+import { Account, type GuestMap, mostObjects, roundUp8 } from "./walk.ts";
+
+/** Buckets in a row. */
+export interface BucketTable {
+  readonly at: Pointer;
+  /** A power of two where elements keep their hash. */
+  readonly count: number;
+  /** From one to the next, and where in each the first node's address lies. */
+  readonly bytesEach: number;
+  readonly first: number;
+  /** Whether bit 0 of that address is a lock, and not a marker that ends the chain. */
+  readonly hasLockBit?: boolean;
+}
+
+/** Where things lie in an element; all from its start. */
+export interface ElementLayout {
+  /** The list node: what the chain's pointers point to. The next one's address is its first word. */
+  readonly node: number;
+  /** What decides the bucket; -1: elements do not keep it. */
+  readonly hash: number;
+  readonly key: number;
+  /** The value, or what `reader` starts from. */
+  readonly value: number;
+  /** undefined: the value is the bytes that lie there. */
+  readonly reader: ValueReader | undefined;
+  readonly cpuCount: number;
+}
+
+const EMPTY = new Uint8Array(0);
+
+const MAX_KEY_BYTES = 2 ** 20;
+
+export class ChainCursor implements EntryCursor {
+  readonly keySize: number;
+  readonly valueSize: number;
+  readonly cpuCount: number;
+  readonly valueStride: number;
+  keyBytes: Uint8Array = EMPTY;
+  keyOffset = 0;
+  valueBytes: Uint8Array = EMPTY;
+  valueOffset = 0;
+  valueMissing = "";
+
+  readonly #kernel: GuestKernel;
+  readonly #memory: GuestMemory;
+  readonly #account: Account = new Account();
+  readonly #tables: readonly BucketTable[];
+  #table: BucketTable;
+  #nextTable = 1;
+  #hashMask = 0;
+  #headMask = -1;
+  /** From a node to its element. */
+  readonly #elementAt: number;
+  readonly #nodeAt: number;
+  readonly #hashAt: number;
+  readonly #keyAt: number;
+  readonly #valueAt: number;
+  /** What is located of an element at once. */
+  readonly #span: number;
+  readonly #reader: ValueReader | undefined;
+  readonly #key: Uint8Array;
+
+  #bucket = -1;
+  #bucketCount = 0;
+  // The chain's next node. Odd: a marker, the chain has ended.
+  #hi = 0;
+  #lo = 1;
+  #headHi = 0;
+  #headLo = 0;
+  /** Nodes of this chain that were seen; and that it has, once three were. */
+  #seen = 0;
+  #nodes = 0;
+  /** Elements that may still come. */
+  #left: number;
+
+  /** At least one table; where there are more, one is being moved to the next. */
+  constructor(kernel: GuestKernel, map: GuestMap, tables: readonly BucketTable[], layout: ElementLayout) {
+    const { keySize, valueSize, maxEntries } = map.info;
+    this.#memory = kernel.memory;
+    this.keySize = keySize;
+    this.valueSize = valueSize;
+    this.cpuCount = layout.cpuCount;
+    this.valueStride = layout.cpuCount === 0 ? 0 : roundUp8(valueSize);
+    this.#tables = tables;
+    this.#kernel = kernel;
+    this.#elementAt = 0 - layout.node;
+    this.#nodeAt = layout.node;
+    this.#hashAt = layout.hash;
+    this.#keyAt = layout.key;
+    this.#valueAt = layout.value;
+    this.#reader = layout.reader;
+    this.#key = new Uint8Array(layout.reader === undefined ? 0 : Math.min(keySize, MAX_KEY_BYTES));
+    const valueEnd = layout.value + (layout.reader?.inlineBytes ?? valueSize);
+    this.#span = Math.max(layout.node + 8, layout.key + keySize, valueEnd);
+    // Beside max_entries elements, each CPU may have one more in its hands (`extra_elems`).
+    this.#left = maxEntries + kernel.cpus.areas.length;
+    this.#table = tables[0]!;
+    this.#enter(this.#table);
+  }
+
+  get end(): WalkEnd {
+    return this.#account.end;
+  }
+
+  [Symbol.dispose](): void {
+    this.#bucket = this.#bucketCount;
+    this.#nextTable = this.#tables.length;
+    this.#lo = 1;
+  }
+
+  next(): boolean {
+    const memory = this.#memory;
+    for (;;) {
+      if ((this.#lo & 1) === 1) {
+        if (!this.#nextChain()) return false;
+        continue;
+      }
+      if (this.#seen !== 0 && !this.#isNew()) continue;
+      this.#seen++;
+      if (this.#left-- <= 0) return this.#stop();
+      const at = memory.locate(this.#hi, this.#lo, this.#elementAt, this.#span);
+      if (at < 0) {
+        this.#stepOver();
+        continue;
+      }
+      const { view } = memory;
+      const hash = this.#hashMask === 0 ? 0 : view.getInt32(at + this.#hashAt, true) ^ this.#bucket;
+      if ((hash & this.#hashMask) !== 0) {
+        this.#leaveChain("recycled");
+        continue;
+      }
+      this.#lo = view.getInt32(at + this.#nodeAt, true);
+      this.#hi = view.getInt32(at + this.#nodeAt + 4, true);
+      if ((this.#lo | this.#hi) === 0) this.#lo = 1;
+      if (this.#reader !== undefined) {
+        if (this.#readValue(this.#reader, at)) return true;
+        continue;
+      }
+      this.keyBytes = memory.bytes;
+      this.valueBytes = memory.bytes;
+      this.keyOffset = at + this.#keyAt;
+      this.valueOffset = at + this.#valueAt;
+      return true;
+    }
+  }
+
+  /** The key is copied: what it lies in may be reused for the value's way. */
+  #readValue(reader: ValueReader, at: number): boolean {
+    const { bytes, view } = this.#memory;
+    const key = this.#key;
+    for (let n = 0; n < key.length; n++) key[n] = bytes[at + this.#keyAt + n]!;
+    if (!reader.read(bytes, view, at + this.#valueAt)) {
+      this.#account.skip("not-present");
+      return false;
+    }
+    this.valueMissing = reader.missing;
+    this.keyBytes = key;
+    this.keyOffset = 0;
+    this.valueOffset = 0;
+    this.valueBytes = reader.bytes;
+    return true;
+  }
+
+  /** Goes to the first node of the next bucket that has one; false where there is none. */
+  #nextChain(): boolean {
+    while (this.#account.stopped === "") {
+      if (++this.#bucket >= this.#bucketCount) {
+        if (!this.#moveToNextTable()) return false;
+        continue;
+      }
+      const { at: table, bytesEach, first } = this.#table;
+      const at = this.#memory.locate(table.hi, table.lo, this.#bucket * bytesEach + first, 8);
+      if (at < 0) {
+        this.#account.skip("bucket not-present");
+        continue;
+      }
+      this.#account.seen();
+      const lo = this.#memory.view.getInt32(at, true) & this.#headMask;
+      if ((lo & 1) === 1) continue;
+      const hi = this.#memory.view.getInt32(at + 4, true);
+      if ((hi | lo) === 0) continue;
+      this.#lo = this.#headLo = lo;
+      this.#hi = this.#headHi = hi;
+      this.#seen = 0;
+      return true;
+    }
+    return false;
+  }
+
+  #moveToNextTable(): boolean {
+    const table = this.#tables[this.#nextTable];
+    if (table === undefined) return false;
+    this.#nextTable++;
+    this.#enter(table);
+    return true;
+  }
+
+  #enter(table: BucketTable): void {
+    this.#table = table;
+    this.#bucket = -1;
+    this.#bucketCount = Math.min(table.count, mostObjects(this.#kernel, table.bytesEach));
+    this.#hashMask = this.#hashAt < 0 ? 0 : table.count - 1;
+    this.#headMask = table.hasLockBit === true ? -2 : -1;
+  }
+
+  /** Skips an element that is not in the image whole; its chain goes on where at least its pointer is there. */
+  #stepOver(): void {
+    const at = this.#memory.locate(this.#hi, this.#lo, 0, 8);
+    if (at < 0) {
+      this.#leaveChain("not-present");
+      return;
+    }
+    this.#account.skip("not-present");
+    this.#lo = this.#memory.view.getInt32(at, true);
+    this.#hi = this.#memory.view.getInt32(at + 4, true);
+  }
+
+  /** Whether the node at hand was not seen before in its chain: one that bites its tail is left. */
+  #isNew(): boolean {
+    if (this.#seen === 1) {
+      if (this.#lo !== this.#headLo || this.#hi !== this.#headHi) return true;
+    } else {
+      if (this.#seen === 2)
+        this.#nodes = countNodes(this.#memory, this.#headHi, this.#headLo, 0, this.#left + 2);
+      if (this.#seen < this.#nodes) return true;
+    }
+    this.#leaveChain("cycle");
+    return false;
+  }
+
+  #leaveChain(reason: string): void {
+    this.#account.skip(reason);
+    this.#lo = 1;
+  }
+
+  #stop(): false {
+    this.#account.stopped = "stopped: there are more elements than the map takes";
+    this[Symbol.dispose]();
+    return false;
+  }
+}

@@ -1,0 +1,96 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { CLI, ktstr, spawn, whyNoKernel } from "../live/bpftool.ts";
+import { type HeldMap, Kit } from "../live/kit.ts";
+
+const COMMAND = `${process.execPath} ${CLI}`;
+
+describe.skipIf(whyNoKernel("script", "perl") !== "")("output", () => {
+  const kit = new Kit();
+  let map: HeldMap;
+  /** A megabyte and more: past every pipe's 64 KiB. */
+  let dump = "";
+  beforeAll(() => {
+    map = kit.map({ type: "hash", name: "much", keySize: 8, valueSize: 64, maxEntries: 4000 });
+    kit.fill(map, 4000);
+    dump = ktstr(["-j", "map", "dump", "id", String(map.id)]).out;
+  });
+  afterAll(() => kit[Symbol.dispose]());
+  const dumping = (): string => `${COMMAND} -j map dump id ${map.id}`;
+
+  test("through a pipe is whole", () => {
+    expect((JSON.parse(dump) as unknown[]).length).toBe(4000);
+    expect(dump.length).toBeGreaterThan(1_000_000);
+    expect(spawn(["sh", "-c", `${dumping()} | cat`]).out).toBe(dump);
+  });
+
+  test("into a pipe that its reader closes ends without a word", () => {
+    for (const what of [dumping(), `${COMMAND} map dump id ${map.id}`, `${COMMAND} inspect --limit 4000`]) {
+      const ran = spawn(["bash", "-c", `${what} | head -c 5; echo " \${PIPESTATUS[0]}"`]);
+      expect(ran.err).toBe("");
+      expect(ran.out).toMatch(/^.{5} 0\n$/s);
+    }
+  });
+
+  test("into a pipe that is non-blocking and read slowly loses nothing", () => {
+    const script = `
+      use Fcntl; $| = 1;
+      pipe(my $r, my $w); fcntl($w, F_SETFL, fcntl($w, F_GETFL, 0) | O_NONBLOCK);
+      my $pid = fork;
+      if (!$pid) { close $r; open(STDOUT, ">&", $w); exec @ARGV or die; }
+      close $w;
+      select(undef, undef, undef, 0.3);
+      while (sysread($r, my $piece, 100_000)) { print $piece; select(undef, undef, undef, 0.002); }
+      waitpid($pid, 0); exit $? >> 8;`;
+    const ran = spawn(["perl", "-e", script, "--", ...dumping().split(" ")]);
+    expect([ran.status, ran.err]).toEqual([0, ""]);
+    expect(ran.out === dump).toBe(true);
+  });
+
+  test("onto a full disk is an error that says so", () => {
+    for (const what of [dumping(), `${COMMAND} map show`, `${COMMAND} --help`, `${COMMAND} inspect`]) {
+      const ran = spawn(["sh", "-c", `${what} > /dev/full`]);
+      expect([ran.status, ran.out]).toEqual([1, ""]);
+      expect(ran.err).toMatch(/^ktstr: error: [^\n]*ENOSPC[^\n]*\n$/);
+    }
+  });
+
+  test("ends at Ctrl-C in the middle of a dump, quickly and without a stack trace", async () => {
+    // Nobody reads: the dump stands still in a full pipe.
+    const running = Bun.spawn([process.execPath, CLI, "-j", "map", "dump", "id", String(map.id)], {
+      stdout: "pipe",
+      stderr: "pipe",
+    });
+    const reader = running.stdout.getReader();
+    const { value } = await reader.read();
+    expect(value?.length).toBeGreaterThan(0);
+    running.kill("SIGINT");
+    await running.exited;
+    expect([running.signalCode, running.exitCode]).toEqual(["SIGINT", null]);
+    expect(await new Response(running.stderr).text()).toBe("");
+    await reader.cancel();
+  });
+
+  describe("has colour", () => {
+    const onTerminal = (what: string, env: Record<string, string> = {}): string =>
+      spawn(["script", "-qec", what, "/dev/null"], { TERM: "xterm", NO_COLOR: "", ...env }).out;
+
+    test("on a terminal", () => {
+      expect(onTerminal(`${COMMAND} inspect`)).toContain("\u001b[1m");
+      expect(onTerminal(`${COMMAND} --help`)).toContain("\u001b[");
+    });
+
+    test("not where NO_COLOR has a value, and not on a terminal that has none", () => {
+      for (const env of [{ NO_COLOR: "1" }, { TERM: "dumb" }]) {
+        for (const words of ["inspect", "--help", "map show"]) {
+          expect(onTerminal(`${COMMAND} ${words}`, env)).not.toContain("\u001b");
+        }
+      }
+    });
+
+    test("not in a pipe or file, and never in JSON", () => {
+      for (const words of [["inspect"], ["--help"], ["-j", "inspect"]])
+        expect(ktstr(words).out).not.toContain("\u001b");
+      expect(onTerminal(`${COMMAND} -j inspect`)).not.toContain("\u001b");
+    });
+  });
+});

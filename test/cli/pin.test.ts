@@ -1,0 +1,174 @@
+import { describe, expect, test } from "bun:test";
+import { readdirSync, readlinkSync } from "node:fs";
+import { openLive } from "../../src/live/live.ts";
+import { pinByName } from "../../src/live/pin.ts";
+import { CLI, ktstr, ours, whyNoKernel } from "../live/bpftool.ts";
+import { fdCount, Kit } from "../live/kit.ts";
+import { loadProg } from "../live/kit-progs.ts";
+
+let names = 0;
+/** Names of this process' own: strangers make maps, too. */
+const freshName = (): string => `p${process.pid % 100_000}_${++names}.bss`;
+
+const isThere = (id: number): boolean => {
+  using live = openLive({ keep: () => false });
+  return live.maps().some((map) => map.id === id);
+};
+
+/** The kernel frees a map behind an RCU grace period; its id goes at once or a little later. */
+async function untilGone(id: number): Promise<boolean> {
+  for (let tries = 0; tries < 200; tries++) {
+    if (!isThere(id)) return true;
+    await Bun.sleep(20);
+  }
+  return false;
+}
+
+class Pin {
+  readonly process: Bun.Subprocess<"pipe", "pipe", "pipe">;
+  #err = "";
+  readonly #reader: { read(): Promise<{ done: boolean; value?: Uint8Array | undefined }> };
+
+  constructor(...words: string[]) {
+    const command = [process.execPath, CLI, "pin", ...words];
+    this.process = Bun.spawn(command, { stdin: "pipe", stdout: "pipe", stderr: "pipe" });
+    this.#reader = this.process.stderr.getReader();
+  }
+
+  /** What it said up to and with its first line. */
+  async firstLine(): Promise<string> {
+    while (!this.#err.includes("\n")) {
+      const { value, done } = await this.#reader.read();
+      if (done || value === undefined) break;
+      this.#err += Buffer.from(value).toString();
+    }
+    return this.#err;
+  }
+}
+
+describe.skipIf(whyNoKernel() !== "")("ktstr pin", () => {
+  test("keeps the map of a process that ends, until its command does", async () => {
+    const name = freshName();
+    const kit = new Kit();
+    const map = kit.map({ type: "array", name, maxEntries: 1 });
+    kit.update(map, new Uint8Array(4), Uint8Array.of(1, 2, 3, 4));
+    const pin = new Pin(name, "--", "sh", "-c", "read line; echo got $line; exit 7");
+    expect(await pin.firstLine()).toBe(`ktstr: info: holding map ${map.id} (${name})\n`);
+    kit[Symbol.dispose]();
+    await Bun.sleep(100);
+    expect(isThere(map.id)).toBe(true);
+    expect(ours("map", "dump", "name", name)).toMatchObject([{ value: ["0x01", "0x02", "0x03", "0x04"] }]);
+    pin.process.stdin.write("a line\n");
+    pin.process.stdin.end();
+    expect(await new Response(pin.process.stdout).text()).toBe("got a line\n");
+    expect(await pin.process.exited).toBe(7);
+    expect(await untilGone(map.id)).toBe(true);
+  });
+
+  for (const [command, status] of [
+    [["true"], 0],
+    [["false"], 1],
+    [["sh", "-c", "exit 200"], 200],
+    [["sh", "-c", "kill -TERM $$"], 143],
+    [["sh", "-c", "kill -KILL $$"], 137],
+    [["printf", "%s|", "--json", "-x", "--", "a b"], 0],
+  ] as const) {
+    test(`ends as its command ends: ${command.join(" ")} is ${status}`, () => {
+      using kit = new Kit();
+      const name = freshName();
+      kit.map({ type: "array", name });
+      const ran = ktstr(["pin", name, "--", ...command]);
+      expect(ran.status).toBe(status);
+      // Options behind `--` are the command's own.
+      if (command[0] === "printf") expect(ran.out).toBe("--json|-x|--|a b|");
+    });
+  }
+
+  test("a command that is not there is an error", () => {
+    using kit = new Kit();
+    const name = freshName();
+    kit.map({ type: "array", name });
+    const ran = ktstr(["pin", name, "--", "/no/such/program"]);
+    expect([ran.status, ran.out]).toEqual([1, ""]);
+    expect(ran.err).toContain("ktstr: error: /no/such/program: there is no such command\n");
+  });
+
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    test(`without a command holds until ${signal}, and is no failure then`, async () => {
+      const name = freshName();
+      const kit = new Kit();
+      const map = kit.map({ type: "array", name });
+      const pin = new Pin(name);
+      await pin.firstLine();
+      kit[Symbol.dispose]();
+      await Bun.sleep(50);
+      expect(isThere(map.id)).toBe(true);
+      pin.process.kill(signal);
+      expect(await pin.process.exited).toBe(0);
+      expect(await untilGone(map.id)).toBe(true);
+    });
+  }
+
+  test("hands a signal on to its command, and ends with it", async () => {
+    using kit = new Kit();
+    const name = freshName();
+    kit.map({ type: "array", name });
+    const script = 'trap "echo told; exit 5" TERM; echo ready; while :; do sleep 0.05; done';
+    const pin = new Pin(name, "--", "sh", "-c", script);
+    const reader = pin.process.stdout.getReader();
+    expect(Buffer.from((await reader.read()).value ?? []).toString()).toBe("ready\n");
+    pin.process.kill("SIGTERM");
+    expect(Buffer.from((await reader.read()).value ?? []).toString()).toBe("told\n");
+    expect(await pin.process.exited).toBe(5);
+  });
+
+  test("of two generations takes the older, and names the other", async () => {
+    using kit = new Kit();
+    const name = freshName();
+    const [older, newer] = [kit.map({ type: "array", name }), kit.map({ type: "array", name })];
+    const ran = ktstr(["pin", name, "--", "true"]);
+    expect(ran.err).toBe(`ktstr: info: holding map ${older?.id} (${name}); also named so: ${newer?.id}\n`);
+    expect(ran.status).toBe(0);
+  });
+
+  test("a miss names what was seen, and the usual causes, in one line", () => {
+    using kit = new Kit();
+    const name = freshName();
+    kit.map({ type: "array", name });
+    const ran = ktstr(["pin", `${name}_is_too_long_by_far`, "--", "true"]);
+    expect([ran.status, ran.out]).toEqual([1, ""]);
+    expect(ran.err).toMatch(/^ktstr: error: no map is named [^\n]*\d+ maps? (was|were) seen: [^\n]*\n$/);
+    for (const part of [name, "not loaded yet", "15 usable characters", "freed already"]) {
+      expect(ran.err).toContain(part);
+    }
+  });
+
+  test("does not leak the map's descriptor into its command", () => {
+    using kit = new Kit();
+    const name = freshName();
+    kit.map({ type: "array", name });
+    const ran = ktstr(["pin", name, "--", "sh", "-c", "ls -l /proc/self/fd"]);
+    expect([ran.status, ran.out.includes("/proc/")]).toEqual([0, true]);
+    expect(ran.out).not.toContain("bpf-map");
+  });
+});
+
+describe.skipIf(whyNoKernel() !== "")("pinByName as a library", () => {
+  test("owns one descriptor until it is disposed, and none where it fails", () => {
+    using kit = new Kit();
+    const name = freshName();
+    const map = kit.map({ type: "array", name });
+    loadProg(kit, { type: "xdp" });
+    pinByName(name)[Symbol.dispose](); // the first look keeps a file of /proc open
+    const before = fdCount();
+    {
+      using held = pinByName(name);
+      expect(held.info.id).toBe(map.id);
+      expect(fdCount()).toBe(before + 1);
+      expect(readlinkSync(`/proc/self/fd/${held.fd.number}`)).toBe("anon_inode:bpf-map");
+    }
+    expect(() => pinByName("no such map")).toThrow("no map is named");
+    expect(fdCount()).toBe(before);
+    expect(readdirSync("/proc/self/fd").length).toBeGreaterThan(0);
+  });
+});

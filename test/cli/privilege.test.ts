@@ -1,0 +1,47 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { ktstr, spawn, whyNoKernel } from "../live/bpftool.ts";
+import { type HeldMap, Kit } from "../live/kit.ts";
+
+const NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"];
+/** Still uid 0, so that every file can be read, and no capability left. */
+const POWERLESS = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"];
+
+const COMMANDS: readonly (readonly [words: string, command: string, object: string])[] = [
+  ["map show", "BPF_MAP_GET_NEXT_ID", "CAP_SYS_ADMIN"],
+  ["map dump id ID", "BPF_MAP_GET_NEXT_ID", "CAP_SYS_ADMIN"],
+  ["prog show", "BPF_PROG_GET_NEXT_ID", "CAP_SYS_ADMIN"],
+  ["link show", "BPF_LINK_GET_NEXT_ID", "CAP_SYS_ADMIN"],
+  ["btf show", "BPF_BTF_GET_NEXT_ID", "CAP_SYS_ADMIN"],
+  ["-j inspect", "_GET_NEXT_ID", "CAP_SYS_ADMIN"],
+  ["prog show --stats 1", "BPF_ENABLE_STATS", "CAP_SYS_ADMIN"],
+  ["pin name", "BPF_MAP_GET_NEXT_ID", "CAP_SYS_ADMIN"],
+];
+
+describe.skipIf(whyNoKernel("setpriv") !== "")("without privilege", () => {
+  const kit = new Kit();
+  let map: HeldMap;
+  beforeAll(() => {
+    map = kit.map({ type: "hash", name: "secret" });
+  });
+  afterAll(() => kit[Symbol.dispose]());
+
+  // Where root's home keeps bun and the sources from everybody, the powerless root stands for nobody.
+  const canNobodyRun = spawn([...NOBODY, process.execPath, "--version"]).status === 0;
+  for (const [who, under] of [
+    ["root without capabilities", POWERLESS],
+    ...(canNobodyRun ? [["nobody", NOBODY] as const] : []),
+  ] as const) {
+    for (const [words, command, capability] of COMMANDS) {
+      test(`${who}: ${words} says which command failed, with what, and what it needs`, () => {
+        const ran = ktstr(words.replace("ID", String(map.id)).split(" "), { under });
+        expect([ran.status, ran.out]).toEqual([1, ""]);
+        expect(ran.err).toMatch(/^ktstr: error: [^\n]+\n$/);
+        for (const part of [command, "EPERM (errno 1)", capability]) expect(ran.err).toContain(part);
+      });
+    }
+
+    test(`${who}: --help needs nothing`, () => {
+      expect(ktstr(["map", "--help"], { under }).status).toBe(0);
+    });
+  }
+});

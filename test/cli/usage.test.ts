@@ -1,0 +1,167 @@
+import { describe, expect, test } from "bun:test";
+import pkg from "../../package.json" with { type: "json" };
+import { ktstr, whyNoKernel } from "../live/bpftool.ts";
+import { Kit } from "../live/kit.ts";
+import { loadProg } from "../live/kit-progs.ts";
+
+const kernelTest = test.skipIf(whyNoKernel() !== "");
+
+const ALL_COMMANDS = [
+  ["inspect"],
+  ["map"],
+  ["map", "show"],
+  ["map", "dump"],
+  ["prog"],
+  ["prog", "show"],
+  ["link"],
+  ["link", "show"],
+  ["btf"],
+  ["btf", "show"],
+  ["pin"],
+] as const;
+
+describe("wrong usage is status 2, one line on stderr and nothing on stdout", () => {
+  for (const [words, sentence] of [
+    [["--jsn"], "unknown option --jsn. Did you mean --json?"],
+    [["-x", "map", "show"], "unknown option -x"],
+    [["map", "show", "--limit", "3"], "unknown option --limit"],
+    [["inspect", "--limit"], "option --limit: it needs a value"],
+    [["inspect", "--limit", "many"], '--limit "many": not a number of entries'],
+    [["inspect", "--limit", "-1"], "--limit"],
+    [["inspect", "--limit", "1.5"], "not a number of entries"],
+    [["prog", "show", "--stats", "0"], "not a number of seconds"],
+    [["prog", "show", "--stats="], "not a number of seconds"],
+    [["--json=yes", "map"], "option --json: it takes no value"],
+    [["mpa"], 'there is no command "mpa". Did you mean map?'],
+    [["map", "shw"], 'ktstr map: there is no command "shw". Did you mean show?'],
+    [["map", "xyzzy"], "There are: show, dump"],
+    [["map", "dump"], "map dump: which map? id N, name NAME or pinned PATH"],
+    [["map", "show", "id"], "map id: what id?"],
+    [["map", "show", "id", "x"], 'map id "x": not a 32-bit number'],
+    [["map", "show", "id", "4294967296"], "not a 32-bit number"],
+    [["map", "show", "id", "-1"], "-1"],
+    [["map", "show", "id", "1", "2"], "too much: 2"],
+    [["map", "show", "nme", "a"], 'map: "nme" is none of id, name, pinned. Did you mean name?'],
+    [["map", "show", "tag", "0123456789abcdef"], '"tag" is none of'],
+    [["prog", "show", "tag", "012"], "a tag has 16 hexadecimal digits"],
+    [["link", "show", "name", "x"], '"name" is none of'],
+    [["inspect", "everything"], "inspect: too much: everything"],
+    [["pin"], "pin: the name of which map?"],
+    [["pin", "a", "b"], "A command stands behind `--`"],
+    [["map", "show", "--", "id", "1"], "nothing stands behind `--` here"],
+    [["--vmlinux", "x", "map"], "--vmlinux goes with --memory"],
+  ] as const) {
+    test(words.join(" "), () => {
+      const ran = ktstr(words);
+      expect([ran.status, ran.out]).toEqual([2, ""]);
+      expect(ran.err).toContain(sentence);
+      expect(ran.err).toMatch(/^ktstr: error: [^\n]+\n$/);
+    });
+  }
+});
+
+describe("help", () => {
+  for (const words of ALL_COMMANDS) {
+    test(`of ${words.join(" ")} has usage, options and examples of that command`, () => {
+      const ran = ktstr([...words, "--help"]);
+      expect([ran.status, ran.err]).toEqual([0, ""]);
+      for (const part of ["USAGE", "OPTIONS", "EXAMPLES", "--json", "--help"])
+        expect(ran.out).toContain(part);
+      const examples = ran.out.slice(ran.out.indexOf("EXAMPLES")).split("\n").slice(2);
+      const lines = examples.filter((line) => line.startsWith("  ")).map((line) => line.trim());
+      expect(lines.length).toBeGreaterThan(0);
+      for (const line of lines) {
+        const named = line.replace(/^ktstr( -[jp])*/, "ktstr");
+        expect(named.startsWith(`ktstr ${words.join(" ")}`)).toBe(true);
+      }
+      expect(ran.out).not.toContain("\u001b");
+    });
+  }
+
+  test("stands behind -h, behind `help`, in front, and behind no words at all", () => {
+    const whole = ktstr([]).out;
+    expect(whole).toContain("COMMANDS");
+    for (const words of [["-h"], ["--help"], ["help"]])
+      expect(ktstr(words)).toEqual({ status: 0, out: whole, err: "" });
+    const map = ktstr(["map", "--help"]).out;
+    for (const words of [
+      ["--help", "map"],
+      ["map", "help"],
+      ["map", "-h"],
+    ]) {
+      expect(ktstr(words)).toEqual({ status: 0, out: map, err: "" });
+    }
+  });
+
+  test("the version is the package's", () => {
+    for (const flag of ["--version", "-V"]) {
+      expect(ktstr([flag])).toEqual({ status: 0, out: `${pkg.version}\n`, err: "" });
+    }
+  });
+});
+
+describe("what is not there is status 1, with what may have been meant", () => {
+  kernelTest("a map's name", () => {
+    using kit = new Kit();
+    kit.map({ type: "hash", name: "my_statistics" });
+    const near = ktstr(["map", "dump", "name", "my_statistic"]);
+    expect([near.status, near.out]).toEqual([1, ""]);
+    expect(near.err).toMatch(
+      /^ktstr: error: no map is named "my_statistic" \(\d+ seen\)\. Did you mean my_statistics\?\n$/,
+    );
+    const far = ktstr(["map", "show", "name", "qqqqqqqq"]);
+    expect(far.status).toBe(1);
+    expect(far.err).toContain("`ktstr map show` lists them");
+  });
+
+  kernelTest("a program's name and tag", () => {
+    using kit = new Kit();
+    loadProg(kit, { type: "xdp", name: "drop_packets" });
+    const near = ktstr(["prog", "show", "name", "drop_packet"]);
+    expect(near.err).toContain("Did you mean drop_packets?");
+    expect(near.status).toBe(1);
+    const tag = ktstr(["prog", "show", "tag", "0123456789abcdef"]);
+    expect([tag.status, tag.out]).toEqual([1, ""]);
+    expect(tag.err).toContain("no prog has tag 0123456789abcdef");
+  });
+
+  for (const kind of ["map", "prog", "link", "btf"]) {
+    kernelTest(`${kind} id 4294967295`, () => {
+      const ran = ktstr(["-j", kind, "show", "id", "4294967295"]);
+      expect([ran.status, ran.out]).toEqual([1, ""]);
+      expect(ran.err).toContain("id 4294967295");
+      expect(ran.err).toMatch(/^ktstr: error: [^\n]+\n$/);
+    });
+  }
+
+  kernelTest("a hostile word is escaped in the answer", () => {
+    const ran = ktstr(["map", "show", "name", "a\u001b[31m\n"]);
+    expect(ran.status).toBe(1);
+    expect(ran.err).not.toContain("\u001b");
+    expect(ran.err.split("\n")).toHaveLength(2);
+  });
+});
+
+describe("words", () => {
+  kernelTest("are found by their beginning, as bpftool's are, and options stand anywhere", () => {
+    using kit = new Kit();
+    const { id } = kit.map({ type: "hash", name: "by_words" });
+    const whole = ktstr(["-j", "map", "show", "id", String(id)]).out;
+    for (const words of [
+      ["map", "show", "id", String(id), "-j"],
+      ["map", "-j", "list", "id", String(id)],
+      ["m", "s", "i", String(id), "--json"],
+      ["map", "show", "id", `0x${id.toString(16)}`, "-j"],
+      ["map", "-j", "show", "name", "by_words"],
+    ]) {
+      expect(ktstr(words)).toEqual({ status: 0, out: whole, err: "" });
+    }
+  });
+
+  kernelTest("`ktstr map` alone is `ktstr map show`", () => {
+    using kit = new Kit();
+    const { id } = kit.map({ type: "hash" });
+    const listing = JSON.parse(ktstr(["map", "-j"]).out) as { id: number }[];
+    expect(listing.map((map) => map.id)).toContain(id);
+  });
+});

@@ -1,0 +1,153 @@
+/** Programs, links, BTF objects and the scheduler of the lab's frozen machines, against what bpftool said in them. */
+import { describe, expect, test } from "bun:test";
+import type { Btf } from "../../src/btf/btf.ts";
+import { type GuestState, openGuest } from "../../src/guest/guest.ts";
+import { btfJson, linkJson, progJson } from "../../src/report/bpftool.ts";
+import { type Json, stringify } from "../../src/report/json.ts";
+import { PROG_TYPES } from "../../src/uapi/names.ts";
+import { type LabImage, labImages } from "./images.ts";
+
+type Printed = Readonly<Record<string, unknown>>;
+
+/** JSON with exact integers: those that a double may not hold stay as they were written. */
+function exactly(text: string): unknown {
+  const keep = (_key: string, value: unknown, { source }: { source?: string } = {}): unknown =>
+    typeof value === "number" && !Number.isSafeInteger(value) ? source : value;
+  return JSON.parse(text, keep);
+}
+
+/** bpftool's list; undefined, and why, where the guest gave none. */
+function answers(image: LabImage, file: string): readonly Printed[] | undefined {
+  const text = image.answer(file)?.trim() ?? "";
+  if (text !== "") return exactly(text) as Printed[];
+  console.warn(`skipped: ${image.name} kept no ${file}, or an empty one`);
+  return undefined;
+}
+
+const printed = (values: readonly Json[]): readonly Printed[] =>
+  values.map((value) => exactly(stringify(value)) as Printed);
+
+/** Of each of ours what bpftool printed of it, but for the keys that `leaveOut` names of it. */
+function asPrinted(
+  ours: readonly Printed[],
+  theirs: readonly Printed[],
+  leaveOut: (theirs: Printed) => readonly string[],
+): { ours: Printed[]; theirs: Printed[] } {
+  const cut = (from: Printed, keys: readonly string[]): Printed =>
+    Object.fromEntries(keys.map((key) => [key, from[key]]));
+  const keysOf = (one: Printed): string[] => Object.keys(one).filter((key) => !leaveOut(one).includes(key));
+  return {
+    ours: ours.map((one, index) => cut(one, keysOf(theirs[index] ?? one))),
+    theirs: theirs.map((one) => cut(one, keysOf(one))),
+  };
+}
+
+const open = (image: LabImage): GuestState => openGuest({ memory: image.memory });
+const COUNTERS = ["run_cnt", "run_time_ns", "recursion_misses"] as const;
+
+/** Keys that bpftool prints as 0 of kernels which do not tell them, though they have them. */
+const TOLD_SINCE: readonly (readonly [type: string, key: string, member: string])[] = [
+  ["tracing", "cookie", "tracing.cookie"],
+  ["raw_tracepoint", "cookie", "raw_tracepoint.cookie"],
+  ["perf_event", "ref_ctr_offset", "perf_event.uprobe.ref_ctr_offset"],
+];
+
+function untold(btf: Btf, link: Printed): string[] {
+  const info = btf.find("bpf_link_info");
+  return TOLD_SINCE.filter(
+    ([type, , member]) => link["type"] === type && (info === undefined || !btf.member(info, member)),
+  ).map(([, key]) => key);
+}
+
+describe.each(labImages().map((image) => [image.name, image] as const))("%s", (_, image) => {
+  test("every attribute of every program is bpftool's, and counters only grew", () => {
+    const theirs = answers(image, "prog-show.json");
+    if (theirs === undefined) return;
+    using guest = open(image);
+    const ours = printed(guest.progs().map((prog) => progJson(prog, guest.kernel())));
+    const cut = asPrinted(ours, theirs, () => COUNTERS);
+    expect(cut.ours).toEqual(cut.theirs);
+    for (const [index, prog] of guest.progs().entries()) {
+      if (!prog.stats.ok) throw new Error(prog.stats.why.detail);
+      const { count, runTimeNs, misses } = prog.stats.value;
+      const before = COUNTERS.map((key) => BigInt((theirs[index]?.[key] as number | undefined) ?? 0));
+      expect([count, runTimeNs, misses].every((now, at) => now >= before[at]!)).toBe(true);
+      expect(PROG_TYPES[prog.type]).toBe(theirs[index]!["type"] as (typeof PROG_TYPES)[number]);
+    }
+    expect(guest.warnings.filter((sentence) => sentence.includes("prog_idr"))).toEqual([]);
+  });
+
+  test("every attribute of every link is bpftool's", () => {
+    const theirs = answers(image, "link-show.json");
+    if (theirs === undefined) return;
+    using guest = open(image);
+    const typeOf = (id: number): number | undefined => guest.progs().find((prog) => prog.id === id)?.type;
+    const ours = printed(guest.links().map((link) => linkJson(link, typeOf)));
+    const btf = guest.kernelBtf();
+    if (!btf.ok) throw new Error(btf.why.detail);
+    const cut = asPrinted(ours, theirs, (link) => untold(btf.value, link));
+    expect(cut.ours).toEqual(cut.theirs);
+    expect(guest.links().filter(({ details }) => "unreadable" in details)).toEqual([]);
+  });
+
+  test("BTF objects are bpftool's, and every one of them can be parsed", () => {
+    const theirs = answers(image, "btf-show.json");
+    if (theirs === undefined) return;
+    using guest = open(image);
+    const ours = printed(guest.btfs().map((btf) => btfJson(btf, guest.progs(), guest.maps())));
+    // bpftool lists users in the order of its own hash table.
+    const sorted = (one: Printed): Printed => ({
+      ...one,
+      prog_ids: [...(one["prog_ids"] as number[])].sort((a, b) => a - b),
+      map_ids: [...(one["map_ids"] as number[])].sort((a, b) => a - b),
+    });
+    const cut = asPrinted(ours.map(sorted), theirs.map(sorted), () => []);
+    expect(cut.ours).toEqual(cut.theirs);
+    for (const { id } of guest.btfs()) {
+      const parsed = guest.btf(id);
+      if (!parsed.ok) throw new Error(parsed.why.detail);
+      expect(parsed.value.typeCount).toBeGreaterThan(1);
+    }
+    expect(guest.btf(0x7fff_ffff)).toMatchObject({ ok: false, why: { reason: "not-present" } });
+  });
+
+  test("the scheduler is the one that sysfs names", () => {
+    using guest = open(image);
+    const state = image.answer("sched_ext/state")?.trim() ?? "";
+    const name = image.answer("sched_ext/root/ops")?.trim() ?? "";
+    const active = guest.activeScheduler();
+    if (name === "") return expect(active).toBeUndefined();
+    expect(active).toMatchObject({ opsName: name, state });
+    // bpftool prints a map's attributes, then its value, with a callback as "name/prog_id:7".
+    const dump = JSON.parse(image.answer("struct_ops-dump.json")!) as Printed[];
+    const at = dump.findIndex((one) => JSON.stringify(one).includes(`"name":"${name}"`));
+    const [info, value] = [dump[at - 1] as { bpf_map_info: { id: number } }, dump[at]];
+    const ids = [...JSON.stringify(value).matchAll(/prog_id:(\d+)/g)].map(([, id]) => Number(id));
+    expect(active?.progIds).toEqual(ids.sort((a, b) => a - b));
+    const progs = (answers(image, "prog-show.json") ?? []).filter((prog) =>
+      ids.includes(prog["id"] as number),
+    );
+    const used = progs.flatMap((prog) => (prog["map_ids"] as number[] | undefined) ?? []);
+    const all = new Set([...used, info.bpf_map_info.id]);
+    expect(active?.mapIds).toEqual([...all].sort((a, b) => a - b));
+  });
+
+  test("modules' and programs' symbols have the names of /proc/kallsyms", () => {
+    const text = image.answer("kallsyms-loaded");
+    if (text === undefined) return console.warn(`skipped: ${image.name} kept no symbols of modules`);
+    using guest = open(image);
+    const names = new Map<bigint, string[]>();
+    for (const [, address, name, module] of text.matchAll(/^([0-9a-f]+) \w (\S+)\s+\[(\w+)\]$/gm)) {
+      // Trampolines and dispatchers have symbols, and are no programs.
+      if (module === "bpf" && !name!.startsWith("bpf_prog_")) continue;
+      const at = BigInt(`0x${address}`);
+      names.set(at, [...(names.get(at) ?? []), `${name} [${module}]`]);
+    }
+    expect(names.size).toBeGreaterThan(10);
+    for (const [at, aliases] of names) expect(aliases).toContain(guest.symbolAt(at) ?? "no symbol");
+    expect(guest.symbolAt(0n)).toBeUndefined();
+    const [at] = names.keys();
+    expect(guest.readKernel(at!, 16)).toMatchObject({ ok: true, value: { length: 16 } });
+    expect(guest.readKernel(0x1000n, 16)).toMatchObject({ ok: false, why: { reason: "not-present" } });
+  });
+});

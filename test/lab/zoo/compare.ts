@@ -1,0 +1,106 @@
+/** The loader's answers against what bpftool dumped from the same kernel, on a host or in a guest. */
+import type { ZooAnswers, ZooEntry, ZooMap } from "./answers.ts";
+import { difference, parseExactly, sectionMembers } from "./expect.ts";
+
+/** What contradicts what, a line each, and how much was held against each other. */
+export interface Comparison {
+  readonly problems: readonly string[];
+  /** Maps whose bytes were compared, by the shape of their contents. */
+  readonly maps: { readonly entries: number; readonly percpu: number; readonly ids: number };
+  /** Values whose meaning was compared. */
+  readonly typed: number;
+  /** Maps of which bpftool wrote no JSON: its 7.x has no words for a float. */
+  readonly unprintable: readonly string[];
+}
+
+/** bpftool's bytes, `"0x01","0x02"`, as plain hex. */
+const hex = (bytes: string): string => bytes.replace(/[",\s]|0x/g, "");
+
+const bytes = `((?:"0x..",?)+)`;
+
+/** `key=value` of a plain map. Not by JSON.parse, for bpftool's JSON is none once a value's BTF has a float. */
+function plainPairs(text: string): string[] {
+  const found = text.matchAll(new RegExp(`"key":\\[${bytes}\\],"value":\\[${bytes}\\]`, "g"));
+  return [...found].map(([, key = "", value = ""]) => `${hex(key)}=${hex(value)}`);
+}
+
+function percpuPairs(text: string): string[] {
+  const dumped = JSON.parse(text) as { key: string[]; values: { value: string[] }[] }[];
+  return dumped.map(({ key, values }) => `${hex(`${key}`)}=${values.map(({ value }) => hex(`${value}`))}`);
+}
+
+/** Ids in a map of maps or programs; an empty slot has an error in its value's place. */
+function idPairs(text: string): string[] {
+  const found = text.matchAll(
+    new RegExp(`"key":\\[${bytes}\\],"(?:value|inner_map_id)":\\[${bytes}\\]`, "g"),
+  );
+  return [...found].map(([, key = "", value = ""]) => `${hex(key)}=${hex(value)}`);
+}
+
+const shapes: {
+  readonly [content: string]: { kind: "entries" | "percpu" | "ids"; pairs: (text: string) => string[] };
+} = {
+  entries: { kind: "entries", pairs: plainPairs },
+  percpu: { kind: "percpu", pairs: percpuPairs },
+  "map-ids": { kind: "ids", pairs: idPairs },
+  "prog-ids": { kind: "ids", pairs: idPairs },
+};
+
+const stored = ({ key, value, values }: ZooEntry): string => `${key}=${value ?? values}`;
+
+/** Pairs of one side alone, at most three of each: enough to see what went wrong. */
+function strangers(ours: readonly string[], theirs: readonly string[]): string {
+  const only = (a: readonly string[], b: ReadonlySet<string>): string[] =>
+    a.filter((pair) => !b.has(pair)).slice(0, 3);
+  const [mine, seen] = [only(ours, new Set(theirs)), only(theirs, new Set(ours))];
+  if (mine.length + seen.length === 0 && ours.length === theirs.length) return "";
+  return `${ours.length} stored, ${theirs.length} dumped; stored alone: ${mine}; dumped alone: ${seen}`.slice(
+    0,
+    2000,
+  );
+}
+
+/** Compares the meaning of a map's values; gives how many, or undefined where bpftool's text is no JSON. */
+function compareTyped(map: ZooMap, text: string, problems: string[]): number | undefined {
+  const expected = map.entries.filter(({ expect }) => expect !== undefined);
+  if (expected.length === 0) return 0;
+  if (text.includes("unsupported-kind")) return undefined;
+  const dumped = parseExactly(text) as unknown as { key: string[]; formatted: { value: never } }[];
+  for (const { key, expect } of expected) {
+    const found = dumped.find((pair) => hex(`${pair.key}`) === key);
+    if (found === undefined || expect === undefined) continue;
+    const where = difference(sectionMembers(found.formatted.value), expect);
+    if (where !== undefined) problems.push(`${map.name} (id ${map.id}) key ${key}: ${where}`);
+  }
+  return expected.length;
+}
+
+/** BPF_F_WRONLY: the syscall reads nothing. */
+const writeOnly = ({ map_flags }: ZooMap): boolean => (map_flags & 0x10) !== 0;
+
+/** Holds every static map that bpftool can dump against its answer. `dump` gives `bpftool -j map dump id N`. */
+export async function compareWithBpftool(
+  answers: ZooAnswers,
+  dump: (id: number) => Promise<string | undefined>,
+): Promise<Comparison> {
+  const problems: string[] = [];
+  const maps = { entries: 0, percpu: 0, ids: 0 };
+  const unprintable: string[] = [];
+  let typed = 0;
+  for (const map of answers.maps) {
+    const shape = shapes[map.content];
+    if (shape === undefined || !map.static || writeOnly(map)) continue;
+    const text = await dump(map.id);
+    if (text === undefined) {
+      problems.push(`${map.name} (id ${map.id}): bpftool dumped nothing`);
+      continue;
+    }
+    maps[shape.kind]++;
+    const strange = strangers(map.entries.map(stored), shape.pairs(text));
+    if (strange !== "") problems.push(`${map.name} (id ${map.id}): ${strange}`);
+    const values = shape.kind === "entries" ? compareTyped(map, text, problems) : 0;
+    if (values === undefined) unprintable.push(map.name);
+    else typed += values;
+  }
+  return { problems, maps, typed, unprintable };
+}

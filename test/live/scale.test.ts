@@ -1,0 +1,82 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { openLive } from "../../src/live/live.ts";
+import { bpftools, ktstr, missing, only, ours, whyNoKernel } from "./bpftool.ts";
+import { fdCount, type HeldMap, Kit } from "./kit.ts";
+
+const COUNT = 1000;
+
+describe.skipIf(whyNoKernel("prlimit") !== "")("a thousand maps", () => {
+  const kit = new Kit();
+  let maps: HeldMap[] = [];
+  let ids: number[] = [];
+  beforeAll(() => {
+    maps = Array.from({ length: COUNT }, (_, n) =>
+      kit.map({ type: "array", name: `many_${n}`, maxEntries: 1 }),
+    );
+    ids = maps.map(({ id }) => id);
+    using live = openLive({ keep: () => false });
+    live.maps(); // the first look keeps a file of /proc open
+  });
+  afterAll(() => kit[Symbol.dispose]());
+
+  test("are listed as bpftool lists them", () => {
+    const theirs = only(bpftools("map", "show"), ids).map((map) => {
+      const { btf_id: _, ...rest } = map as Record<string, unknown>; // see maps.test.ts: a neighbour's
+      return rest;
+    });
+    const mine = only(ours("map", "show"), ids);
+    expect(mine).toHaveLength(COUNT);
+    expect(missing(mine, theirs)).toEqual([]);
+  });
+
+  test("leave no descriptor open that nobody keeps", () => {
+    const before = fdCount();
+    {
+      using live = openLive({ keep: ({ id }) => id === ids[7] });
+      expect(live.maps().length).toBeGreaterThanOrEqual(COUNT);
+      expect(fdCount()).toBe(before + 1);
+    }
+    expect(fdCount()).toBe(before);
+  });
+
+  test("are all held where all are kept, and all let go", () => {
+    const before = fdCount();
+    {
+      using live = openLive();
+      const { length } = live.maps();
+      expect(fdCount()).toBe(before + length);
+      for (const map of live.maps()) {
+        if (ids.includes(map.id)) expect(live.readArray(map, 0).ok).toBe(true);
+      }
+      expect(fdCount()).toBe(before + length);
+    }
+    expect(fdCount()).toBe(before);
+  });
+
+  test("do not fit a small descriptor table: a clear error where all are held, none where they are listed", () => {
+    const under = ["prlimit", "--nofile=100:100"];
+    const listing = ktstr(["-j", "map", "show"], { under });
+    expect([listing.status, listing.err]).toEqual([0, ""]);
+    expect(only(JSON.parse(listing.out), ids)).toHaveLength(COUNT);
+    const one = ktstr(["-j", "map", "dump", "id", String(ids[999])], { under });
+    expect([one.status, one.err]).toEqual([0, ""]);
+    const holding = ktstr(["inspect"], { under });
+    expect([holding.status, holding.out]).toEqual([1, ""]);
+    expect(holding.err).toMatch(
+      /^ktstr: error: BPF_MAP_GET_FD_BY_ID map \d+: EMFILE \(errno 24\)\. [^\n]*RLIMIT_NOFILE[^\n]*\n$/,
+    );
+  });
+
+  test("fail the library in the same way, and cleanly", () => {
+    const script = `
+      import { openLive } from ${JSON.stringify(new URL("../../src/index.ts", import.meta.url).pathname)};
+      import { readdirSync } from "node:fs";
+      const count = () => readdirSync("/proc/self/fd").length;
+      { using live = openLive({ keep: () => false }); live.maps(); }
+      const before = count();
+      try { using live = openLive(); live.maps(); } catch (error) { console.log(error.name, error.code, error.command); }
+      console.log(count() - before);`;
+    const ran = Bun.spawnSync(["prlimit", "--nofile=100:100", process.execPath, "-e", script]);
+    expect(ran.stdout.toString()).toBe("SyscallError EMFILE BPF_MAP_GET_FD_BY_ID\n0\n");
+  });
+});
