@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { constants } from "node:os";
 import { KtstrError, UsageError } from "../errors.ts";
 import { pinByName } from "../live/pin.ts";
@@ -27,10 +27,11 @@ const pin: Command = command({
     using held = pinByName(name);
     const { info, alsoNamed } = held;
     const others = alsoNamed.length === 0 ? "" : `; also named so: ${alsoNamed.join(", ")}`;
-    log.info(`holding map ${info.id} (${printable(info.name)})${others}`);
     const [program, ...args] = context.tail ?? [];
+    const signalled = program === undefined ? untilSignal() : undefined;
+    log.info(`holding map ${info.id} (${printable(info.name)})${others}`);
     // Awaited here: `using` lets the map go as soon as this function returns.
-    return await (program === undefined ? untilSignal() : run(program, args));
+    return await (signalled ?? run(program ?? "", args));
   },
 });
 
@@ -52,8 +53,10 @@ function untilSignal(): Promise<number> {
 /** Runs the command with our own standard streams. Signals go to it; we end when it does, as a shell would tell it. */
 function run(command: string, args: readonly string[]): Promise<number> {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { stdio: "inherit" });
-    for (const signal of SIGNALS) process.on(signal, () => void child.kill(signal));
+    let child: ChildProcess | undefined;
+    // Before it is there: a signal between its start and ours would end us alone, and let the map go.
+    for (const signal of SIGNALS) process.on(signal, () => void child?.kill(signal));
+    child = spawn(command, args, { stdio: "inherit" });
     child.once("error", (error: NodeJS.ErrnoException) => {
       const cause = error.code === "ENOENT" ? "there is no such command" : error.message;
       reject(new KtstrError(`${command}: ${cause}`));

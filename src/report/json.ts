@@ -20,6 +20,7 @@ function write(value: Json, indent: string, newline: string): string {
   if (value === null || value === undefined) return "null";
   if (typeof value === "bigint") return value.toString();
   if (typeof value === "string") return quote(value);
+  if (typeof value === "number" && !Number.isFinite(value)) return "null"; // JSON has no word for them
   if (typeof value !== "object") return String(value);
   const inner = newline + indent;
   const colon = indent === "" ? ":" : ": ";

@@ -26,23 +26,22 @@ async function untilGone(id: number): Promise<boolean> {
 
 class Pin {
   readonly process: Bun.Subprocess<"pipe", "pipe", "pipe">;
-  #err = "";
-  readonly #reader: { read(): Promise<{ done: boolean; value?: Uint8Array | undefined }> };
+  /** What it said up to and with its first line. */
+  readonly firstLine: () => Promise<string>;
 
   constructor(...words: string[]) {
     const command = [process.execPath, CLI, "pin", ...words];
     this.process = Bun.spawn(command, { stdin: "pipe", stdout: "pipe", stderr: "pipe" });
-    this.#reader = this.process.stderr.getReader();
-  }
-
-  /** What it said up to and with its first line. */
-  async firstLine(): Promise<string> {
-    while (!this.#err.includes("\n")) {
-      const { value, done } = await this.#reader.read();
-      if (done || value === undefined) break;
-      this.#err += Buffer.from(value).toString();
-    }
-    return this.#err;
+    const reader = this.process.stderr.getReader();
+    this.firstLine = async () => {
+      let said = "";
+      while (!said.includes("\n")) {
+        const { value, done } = await reader.read();
+        if (done) break;
+        said += Buffer.from(value).toString();
+      }
+      return said;
+    };
   }
 }
 
@@ -101,7 +100,6 @@ describe.skipIf(whyNoKernel() !== "")("ktstr pin", () => {
       const pin = new Pin(name);
       await pin.firstLine();
       kit[Symbol.dispose]();
-      await Bun.sleep(50);
       expect(isThere(map.id)).toBe(true);
       pin.process.kill(signal);
       expect(await pin.process.exited).toBe(0);
@@ -113,7 +111,7 @@ describe.skipIf(whyNoKernel() !== "")("ktstr pin", () => {
     using kit = new Kit();
     const name = freshName();
     kit.map({ type: "array", name });
-    const script = 'trap "echo told; exit 5" TERM; echo ready; while :; do sleep 0.05; done';
+    const script = 'trap "echo told; exit 5" TERM; echo ready; for n in $(seq 200); do sleep 0.05; done';
     const pin = new Pin(name, "--", "sh", "-c", script);
     const reader = pin.process.stdout.getReader();
     expect(Buffer.from((await reader.read()).value ?? []).toString()).toBe("ready\n");

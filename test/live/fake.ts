@@ -237,8 +237,3 @@ function writeMemory(address: bigint, bytes: Uint8Array): void {
     closeSync(memory);
   }
 }
-
-/** A descriptor of nothing, for functions that only pass it on. */
-export function looseFd(number = 7): Fd {
-  return new Fd(number, "a test's descriptor", () => {});
-}

@@ -52,8 +52,8 @@ class CgroupStorageCursor extends BaseCursor {
     const { hi, lo } = this.#listHead;
     this.#node = kernel.memory.pointer(hi, lo, 0, `map ${id}.list`);
     // The list is a ring through its head: each node comes once, and one more than there are ends at the head.
-    const most = mostObjects(kernel, STORAGE.resolve(kernel.btf).sizeof);
-    this.#left = countNodes(kernel.memory, this.#node.hi, this.#node.lo, 0, most);
+    const left = 4 * mostObjects(kernel, STORAGE.resolve(kernel.btf).sizeof);
+    this.#left = countNodes(kernel.memory, this.#node.hi, this.#node.lo, 0, { left });
   }
 
   protected advance(): boolean {

@@ -3,7 +3,7 @@ import type { EntryCursor, WalkEnd } from "../../state.ts";
 import type { GuestKernel } from "../kernel.ts";
 import type { GuestMemory } from "../memory.ts";
 import type { Pointer } from "../pointer.ts";
-import { countNodes } from "./chain.ts";
+import { countNodes, type StepBudget } from "./chain.ts";
 import type { ValueReader } from "./value-reader.ts";
 import { Account, type GuestMap, mostObjects, roundUp8 } from "./walk.ts";
 
@@ -77,6 +77,8 @@ export class ChainCursor implements EntryCursor {
   /** Nodes of this chain that were seen; and that it has, once three were. */
   #seen = 0;
   #nodes = 0;
+  /** For chains of three nodes and more; Brent's algorithm takes less than four steps a node. */
+  readonly #probes: StepBudget;
   /** Elements that may still come. */
   #left: number;
 
@@ -101,6 +103,7 @@ export class ChainCursor implements EntryCursor {
     this.#span = Math.max(layout.node + 8, layout.key + keySize, valueEnd);
     // Beside max_entries elements, each CPU may have one more in its hands (`extra_elems`).
     this.#left = maxEntries + kernel.cpus.areas.length;
+    this.#probes = { left: 4 * Math.min(this.#left, mostObjects(kernel, 16)) + 64 };
     this.#table = tables[0]!;
     this.#enter(this.#table);
   }
@@ -228,7 +231,7 @@ export class ChainCursor implements EntryCursor {
       if (this.#lo !== this.#headLo || this.#hi !== this.#headHi) return true;
     } else {
       if (this.#seen === 2)
-        this.#nodes = countNodes(this.#memory, this.#headHi, this.#headLo, 0, this.#left + 2);
+        this.#nodes = countNodes(this.#memory, this.#headHi, this.#headLo, 0, this.#probes);
       if (this.#seen < this.#nodes) return true;
     }
     this.#leaveChain("cycle");

@@ -6,7 +6,7 @@ import { place, ptr, struct, u32, u64 } from "../../btf/struct.ts";
 import { type EntryCursor, found, type Read, unreadable } from "../../state.ts";
 import type { GuestKernel } from "../kernel.ts";
 import type { GuestMemory } from "../memory.ts";
-import { BaseCursor, CorruptMap, type GuestMap, shapeOf } from "./walk.ts";
+import { BaseCursor, CorruptMap, type GuestMap, mostObjects, shapeOf } from "./walk.ts";
 
 const TRIE = struct("lpm_trie", { root: ptr, data_size: u64, max_prefixlen: u64 });
 const NODE = struct("lpm_trie_node", { child: place, prefixlen: u32, flags: u32, data: place });
@@ -55,7 +55,7 @@ class LpmCursor extends BaseCursor {
     this.#maxPrefix = this.#dataBytes * 8;
     this.keyBytes = new Uint8Array(keySize);
     this.#keyView = new DataView(this.keyBytes.buffer);
-    this.#left = 2 * maxEntries;
+    this.#left = 2 * Math.min(maxEntries, mostObjects(kernel, this.#node.data));
     const root = memory.pointer(map.at.hi, map.at.lo, trie.root, `map ${id}.root`);
     this.#enter(root.hi, root.lo, -1);
   }

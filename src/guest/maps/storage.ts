@@ -5,8 +5,7 @@
 import { at, place, ptr, struct, u32 } from "../../btf/struct.ts";
 import type { ContentRecord } from "../../state.ts";
 import type { GuestKernel } from "../kernel.ts";
-import { isNull, type Pointer } from "../pointer.ts";
-import { countNodes } from "./chain.ts";
+import { isNull, type Pointer, toBigInt } from "../pointer.ts";
 import { clearFields, readSpecialFields, type SpecialField } from "./special-fields.ts";
 import { readOwner } from "./storage-owner.ts";
 import { Account, CorruptMap, type GuestMap, mostObjects, type Records } from "./walk.ts";
@@ -52,14 +51,12 @@ class StorageWalk {
   readonly #kernel: GuestKernel;
   readonly #map: GuestMap;
   readonly #fields: readonly SpecialField[];
-  /** Elements that the image can hold. */
-  #left: number;
+  readonly #seen: Set<bigint> = new Set();
 
   constructor(kernel: GuestKernel, map: GuestMap) {
     this.#kernel = kernel;
     this.#map = map;
     this.#fields = readSpecialFields(kernel, map);
-    this.#left = mostObjects(kernel, ELEM.resolve(kernel.btf).sizeof);
   }
 
   /** One bucket's elements. A list that bends into a ring gives each of its elements once. */
@@ -68,13 +65,14 @@ class StorageWalk {
     const { memory, btf } = this.#kernel;
     const { map_node } = ELEM.resolve(btf);
     const { next } = HLIST_NODE.resolve(btf);
-    const nodes = countNodes(memory, first.hi, first.lo, next, this.#left);
     let node = first;
-    for (let n = 0; !isNull(node); n++) {
-      if (n === nodes || this.#left-- <= 0) {
+    while (!isNull(node)) {
+      const address = toBigInt(node.hi, node.lo);
+      if (this.#seen.has(address)) {
         this.account.skip("cycle");
         return;
       }
+      this.#seen.add(address);
       const at = memory.locate(node.hi, node.lo, next, 8);
       if (at < 0) {
         this.account.skip("not-present");

@@ -5,7 +5,7 @@ import { readContents } from "../../../src/guest/maps/contents.ts";
 import type { GuestMap } from "../../../src/guest/maps/walk.ts";
 import type { ArenaPage, ContentRecord, EntryCursor, MapContents, MapInfo } from "../../../src/state.ts";
 import { printable } from "../../../src/text.ts";
-import { MAP_TYPES, MapType } from "../../../src/uapi/names.ts";
+import { MAP_TYPES, MapType, PROG_TYPES } from "../../../src/uapi/names.ts";
 import type { LabImage } from "../images.ts";
 
 // bpftool's JSON as it is.
@@ -28,7 +28,7 @@ function isMoving({ info }: GuestMap, theirs: Json): boolean {
 const MOVING = /^(stats|cpu_ctx|scx_.*\.(bss|data)|\.data\.(cpu_.*))$/;
 
 /** What `bpftool -j map show` prints of a map, from our attributes. */
-export function asBpftool(info: MapInfo): Record<string, unknown> {
+function asBpftool(info: MapInfo): Record<string, unknown> {
   return {
     id: info.id,
     type: MAP_TYPES[info.type],
@@ -40,6 +40,9 @@ export function asBpftool(info: MapInfo): Record<string, unknown> {
     bytes_memlock: info.memlockBytes,
     frozen: info.frozen ? 1 : 0,
     ...(info.btfId === 0 ? {} : { btf_id: info.btfId }),
+    ...(info.type === MapType.prog_array
+      ? { owner_prog_type: PROG_TYPES[info.ownerProgType ?? -1], owner_jited: info.ownerJited }
+      : {}),
   };
 }
 
@@ -47,7 +50,7 @@ const hexBytes = (bytes: Uint8Array): string[] =>
   [...bytes].map((byte) => `0x${byte.toString(16).padStart(2, "0")}`);
 
 /** A cursor's entries as `bpftool -j map dump` prints them, without what BTF adds. */
-export function dump(cursor: EntryCursor): Json[] {
+function dump(cursor: EntryCursor): Json[] {
   const out: Json[] = [];
   while (cursor.next()) {
     const key = hexBytes(cursor.keyBytes.subarray(cursor.keyOffset, cursor.keyOffset + cursor.keySize));
@@ -71,7 +74,7 @@ const plain = (entries: Json[]): string[] =>
     .sort();
 
 /** How many maps and elements of a type were compared, and how many elements were not the same. */
-export interface Tally {
+interface Tally {
   maps: number;
   elements: number;
   wrong: number;
@@ -92,8 +95,11 @@ export class Comparison {
     const loaded: Json[] = parse(image.answer("loader.json"))?.maps ?? [];
     for (const map of maps) {
       const theirs = loaded.find(({ id }) => id === map.info.id);
-      if (isMoving(map, theirs)) this.moving.push(map);
-      else this.#bpftool(map, parse(image.answer(`map-dump/${map.info.id}.json`)));
+      const dumped = parse(image.answer(`map-dump/${map.info.id}.json`));
+      if (isMoving(map, theirs)) {
+        this.moving.push(map);
+        this.#bounds(map, theirs?.bounds ?? {}, dumped);
+      } else this.#bpftool(map, dumped);
       if (theirs?.static) this.#loader(map, theirs);
     }
     for (const { id, name } of loaded)
@@ -116,6 +122,28 @@ export class Comparison {
       for (const [key, value] of Object.entries(asBpftool(info)))
         if (other[key] !== value)
           this.differences.push(`map ${info.id} ${other.type} ${key}: ${value}, bpftool has ${other[key]}`);
+    }
+  }
+
+  /** A map that programs wrote to until the freeze: it has what it had, or more. */
+  #bounds(map: GuestMap, bounds: Json, before: Json): void {
+    const contents = readContents(this.#kernel, map);
+    if (contents.kind !== "entries" || !Array.isArray(before)) return;
+    const now = dump(contents.cursor);
+    if (now.length > map.info.maxEntries || (bounds.entries ?? now.length) !== now.length)
+      this.differences.push(`map ${map.info.id} has ${now.length} elements`);
+    if (bounds.only_grows !== true && bounds.each_cpu_only_grows !== true) return;
+    const tally = this.#tally("grows", map);
+    tally.maps++;
+    for (const [n, entry] of now.entries()) {
+      tally.elements++;
+      const pairs = counters(entry).map((value, cpu) => [value, counters(before[n])[cpu] ?? -1n] as const);
+      if (JSON.stringify(entry.key) === JSON.stringify(before[n].key) && pairs.every(([a, b]) => a >= b))
+        continue;
+      tally.wrong++;
+      this.differences.push(
+        `map ${map.info.id}: ${JSON.stringify(entry)} came after ${JSON.stringify(before[n])}`,
+      );
     }
   }
 
@@ -170,6 +198,12 @@ export class Comparison {
       `map ${info.id} ${MAP_TYPES[info.type]} "${Buffer.from(info.name)}": ${wrong} of ${ours.length} (${theirs.length}) differ, first ${ours[at]?.slice(0, 200)} / ${theirs[at]?.slice(0, 200)}`,
     );
   }
+}
+
+/** The u64 of each copy of a value, from bpftool's list of bytes. */
+function counters({ value, values }: Json): bigint[] {
+  const copies: Json[] = values ?? [{ value }];
+  return copies.map((copy) => Buffer.from(copy.value.map(Number)).readBigUInt64LE());
 }
 
 const describe = (contents: MapContents): string =>

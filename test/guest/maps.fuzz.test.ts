@@ -1,0 +1,93 @@
+/** Damage to the maps of a frozen machine: every read ends soon, in a result or in an error of ours. */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { constants, copyFileSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { KtstrError } from "../../src/errors.ts";
+import { type GuestKernel, openKernel } from "../../src/guest/kernel.ts";
+import { listMaps } from "../../src/guest/map-info.ts";
+import { readContents } from "../../src/guest/maps/contents.ts";
+import type { GuestMap } from "../../src/guest/maps/walk.ts";
+import { labImages } from "./images.ts";
+import { Mutator, type Place } from "./mutate.ts";
+
+const ROUNDS = Number(process.env["KTSTR_FUZZ_ROUNDS"] ?? 200);
+const ROUND_MS = 10_000;
+/** Bytes that are damaged of what a pointer leads to. */
+const REACH = 256;
+
+let folder = "";
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "ktstr-maps-"));
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+/** Reads all that there is; how many elements that were. */
+function readAll(kernel: GuestKernel): number {
+  let elements = 0;
+  for (const map of listMaps(kernel, () => {})) {
+    const contents = readContents(kernel, map);
+    if (contents.kind === "records") elements += contents.records.length;
+    if (contents.kind === "arena") elements += contents.arena.pages.length;
+    if (contents.kind !== "entries") continue;
+    using cursor = contents.cursor;
+    while (cursor.next()) elements++;
+  }
+  return elements;
+}
+
+/** Where maps lie, what their pointers lead to, and what those of that lead to, in a raw file of one piece. */
+function placesOf(kernel: GuestKernel, maps: readonly GuestMap[], base: number): Place[] {
+  const { memory } = kernel;
+  const places = new Map<number, Place>();
+  const follow = (name: string, hi: number, lo: number, length: number, depth: number): void => {
+    const at = memory.locate(hi, lo, 0, length);
+    if (at < 0) return;
+    const bytes = memory.bytes.slice(at, at + length);
+    const offset = memory.physicalOf(hi, lo, name) - base;
+    if (places.has(offset)) return;
+    places.set(offset, { name, offset, length });
+    if (depth === 0) return;
+    const view = new DataView(bytes.buffer);
+    for (let word = 0; word + 8 <= length; word += 8)
+      follow(`${name}+${word}`, view.getInt32(word + 4, true), view.getInt32(word, true), REACH, depth - 1);
+  };
+  for (const { info, at } of maps) follow(`map ${info.id}`, at.hi, at.lo, 1024, 2);
+  return [...places.values()];
+}
+
+const images = labImages().filter(
+  ({ pieces, answer }) => pieces.length === 1 && answer("loader.json") !== undefined,
+);
+
+test.each(images.slice(0, 3).map((image) => [image.name, image] as const))(
+  `${ROUNDS} rounds of damage to the maps of %s`,
+  (name, image) => {
+    const path = join(folder, name);
+    copyFileSync(image.memory, path, constants.COPYFILE_FICLONE);
+    using kernel = openKernel({ memory: [{ path }] });
+    const elements = readAll(kernel);
+    const maps = listMaps(kernel, () => {});
+    const places = placesOf(kernel, maps, image.pieces[0]!.gpa);
+    expect(places.length).toBeGreaterThan(500);
+    using mutator = new Mutator(path, places, Number(process.env["KTSTR_FUZZ_SEED"] ?? 4_711));
+    let changed = 0;
+    for (let round = 0; round < ROUNDS; round++) {
+      const damage = mutator.damage();
+      const start = performance.now();
+      try {
+        // The memory is a mapping of the file: it shows what is written to it.
+        if (readAll(kernel) !== elements) changed++;
+      } catch (error) {
+        if (!(error instanceof KtstrError))
+          throw new Error(`${String(error)} after round ${round}: ${damage}`, { cause: error });
+      }
+      const tookMs = performance.now() - start;
+      if (tookMs > ROUND_MS) throw new Error(`round ${round} took ${tookMs} ms: ${damage}`);
+      mutator.undo();
+    }
+    expect(changed).toBeGreaterThan(0);
+    expect(readAll(kernel)).toBe(elements);
+  },
+  600_000,
+);

@@ -1,0 +1,133 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { type LiveState, openLive } from "../../src/live/live.ts";
+import { openPinned, pinnedId } from "../../src/live/pinned.ts";
+import { enableStats } from "../../src/live/stats.ts";
+import type { MapInfo } from "../../src/state.ts";
+import type { MapTypeName } from "../../src/uapi/names.ts";
+import { whyNoKernel } from "./bpftool.ts";
+import { fdCount, type HeldMap, Kit } from "./kit.ts";
+import { addCongestionControl, createLink, openRawTracepoint } from "./kit-links.ts";
+import { loadProg, someTypes } from "./kit-progs.ts";
+
+describe.skipIf(whyNoKernel() !== "")("no descriptor is left open", () => {
+  const kit = new Kit();
+  const maps = new Map<MapTypeName, HeldMap>();
+  const held = (type: MapTypeName): number => maps.get(type)?.id ?? 0;
+
+  beforeAll(() => {
+    const { btf, intId, functionId } = someTypes(kit, "a_function_with_a_long_name");
+    const typed = { maxEntries: 0, flags: 1, btfFd: btf.fd, btfKeyTypeId: intId, btfValueTypeId: intId };
+    for (const options of [
+      { type: "hash" },
+      { type: "array" },
+      { type: "percpu_hash" },
+      { type: "percpu_array" },
+      { type: "lpm_trie", keySize: 8, flags: 1 },
+      { type: "queue", keySize: 0 },
+      { type: "ringbuf", keySize: 0, valueSize: 0, maxEntries: 4096 },
+      { type: "bloom_filter", keySize: 0 },
+      { type: "arena", keySize: 0, valueSize: 0, maxEntries: 4, flags: 0x400 },
+      { type: "task_storage", ...typed },
+      { type: "cgrp_storage", ...typed },
+      { type: "perf_event_array" },
+    ] as const) {
+      maps.set(options.type, kit.map(options));
+    }
+    maps.set("struct_ops", addCongestionControl(kit, `ktf${process.pid}`).map);
+    const prog = loadProg(kit, {
+      type: "raw_tracepoint",
+      name: "a_function_with",
+      btfFd: btf.fd,
+      funcTypeId: functionId,
+    });
+    openRawTracepoint(kit, prog, "xdp_exception");
+    createLink(kit, maps.get("struct_ops") ?? prog, { attach: "struct_ops" });
+    using live = openLive({ keep: () => false });
+    live.maps(); // the first look keeps a file of /proc open
+  });
+  afterAll(() => kit[Symbol.dispose]());
+
+  const only = (id: number) => ({ keep: (map: MapInfo): boolean => map.id === id });
+
+  const questions: Record<string, (live: LiveState) => unknown> = {
+    maps: (live) => live.maps(),
+    progs: (live) => live.progs(),
+    links: (live) => live.links(),
+    btfs: (live) => live.btfs(),
+    "btf of every object": (live) => live.btfs().map(({ id }) => live.btf(id)),
+    kernel: (live) => live.kernel(),
+    kernelBtf: (live) => live.kernelBtf(),
+    activeScheduler: (live) => live.activeScheduler(),
+    "contents of every map": (live) =>
+      live.maps().map((map) => {
+        const contents = live.contents(map);
+        if (contents.kind === "entries") while (contents.cursor.next());
+        return contents;
+      }),
+    readValue: (live) => live.readValue(live.map(held("array")), 0, 4),
+    "readValue of struct_ops": (live) => live.readValue(live.map(held("struct_ops")), 0, 4),
+    readArray: (live) => live.readArray(live.map(held("array")), 1),
+    percpuArray: (live) => live.percpuArray(live.map(held("percpu_array")), 1),
+    hashEntries: (live) => live.hashEntries(live.map(held("hash"))),
+    percpuHashEntries: (live) => live.percpuHashEntries(live.map(held("percpu_hash"))),
+    arenaPages: (live) => live.arenaPages(live.map(held("arena"))),
+    lookup: (live) => live.lookup(live.map(held("hash")), new Uint8Array(4)),
+    programBtf: (live) => live.maps().map((map) => live.programBtf(map)),
+    "a map that is not there": (live) => {
+      expect(() => live.map(2 ** 31)).toThrow("ENOENT");
+      return live.maps();
+    },
+    "the same map, again and again": (live) => [1, 2, 3].map(() => live.map(held("hash"))),
+  };
+  for (const [name, ask] of Object.entries(questions)) {
+    test(`by ${name}`, () => {
+      const before = fdCount();
+      {
+        using live = openLive();
+        expect(ask(live)).not.toBe(null);
+      }
+      expect(fdCount()).toBe(before);
+    });
+  }
+
+  test("by a cursor that is left in its middle", () => {
+    const before = fdCount();
+    {
+      using live = openLive(only(held("array")));
+      const contents = live.contents(live.map(held("array")));
+      if (contents.kind === "entries") expect(contents.cursor.next()).toBe(true);
+      expect(fdCount()).toBe(before + 1);
+    }
+    expect(fdCount()).toBe(before);
+  });
+
+  test("by pinned paths, whatever lies there", () => {
+    const path = kit.pin(maps.get("hash") as HeldMap, "hash");
+    const before = fdCount();
+    {
+      using fd = openPinned(path, "map");
+      expect(fd.number).toBeGreaterThan(0);
+      expect(fdCount()).toBe(before + 1);
+    }
+    expect(() => openPinned(path, "program")).toThrow("a map is pinned there, not a program");
+    expect(() => openPinned(`${path}-not`, "map")).toThrow("ENOENT");
+    expect(pinnedId(path, "map")).toBe(held("hash"));
+    {
+      using live = openLive();
+      const info = live.adopt(openPinned(path, "map"), path);
+      expect(info.id).toBe(held("hash"));
+      expect(live.adopt(openPinned(path, "map"), path).id).toBe(info.id);
+      expect(fdCount()).toBe(before + 1);
+    }
+    expect(fdCount()).toBe(before);
+  });
+
+  test("by run-time statistics", () => {
+    const before = fdCount();
+    {
+      using _on = enableStats();
+      expect(fdCount()).toBe(before + 1);
+    }
+    expect(fdCount()).toBe(before);
+  });
+});
