@@ -155,7 +155,7 @@ export class AddressNames {
     return [{ name: Buffer.from(text).toString("latin1"), offset, module: module.name }];
   }
 
-  /** `bpf_prog.aux->ksym` of every program, or of its functions where it has several. */
+  /** `bpf_prog.aux->ksym` of every program, whose first function it is, and of the others behind `func`. */
   #listCode(): Code[] {
     const { memory, btf } = this.#kernel;
     const layout = PROG_AUX.resolve(btf);
@@ -173,9 +173,11 @@ export class AddressNames {
       const prog = new StructAt(memory, address, "bpf_prog.");
       const owner = prog.follow(aux, "aux");
       const count = Math.min(owner.u32(layout.func_cnt, "func_cnt"), MAX_SUBPROGS);
-      if (count === 0) return [codeOf(prog)];
       const list = owner.follow(layout.func, "func");
-      return Array.from({ length: count }, (_, index) => codeOf(list.follow(index * 8, `[${index}]`)));
+      const others = Array.from({ length: count }, (_, index) =>
+        codeOf(list.follow(index * 8, `[${index}]`)),
+      );
+      return [codeOf(prog), ...others];
     };
     return listObjects(this.#kernel, "prog_idr", "program", read, () => {}).flat();
   }

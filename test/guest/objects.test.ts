@@ -138,8 +138,8 @@ describe.each(labImages().map((image) => [image.name, image] as const))("%s", (_
     using guest = open(image);
     const names = new Map<bigint, string[]>();
     for (const [, address, name, module] of text.matchAll(/^([0-9a-f]+) \w (\S+)\s+\[(\w+)\]$/gm)) {
-      // Trampolines and dispatchers have symbols, and are no programs.
-      if (module === "bpf" && !name!.startsWith("bpf_prog_")) continue;
+      // Trampolines, dispatchers and probes' slots have symbols, and are neither.
+      if (module!.startsWith("__builtin__") || (module === "bpf" && !name!.startsWith("bpf_prog_"))) continue;
       const at = BigInt(`0x${address}`);
       names.set(at, [...(names.get(at) ?? []), `${name} [${module}]`]);
     }
