@@ -9,6 +9,7 @@ import { bytes, place, ptr, struct, u32 } from "../src/btf/struct.ts";
 import { Mapping, mmap, PROT_READ, PROT_WRITE } from "../src/ffi.ts";
 import { type GuestKernel, openKernel } from "../src/guest/kernel.ts";
 import { type GuestMap, listMaps } from "../src/guest/map-info.ts";
+import type { Read } from "../src/state.ts";
 import { SyntheticKernel } from "../test/guest/machine.ts";
 import type { KernelTypes } from "../test/guest/types.ts";
 
@@ -228,4 +229,10 @@ export function onlyMap(kernel: GuestKernel): GuestMap {
   const [map] = listMaps(kernel, (sentence) => warnings.push(sentence));
   if (map === undefined || warnings.length > 0) throw new Error(`no map: ${warnings.join("; ")}`);
   return map;
+}
+
+/** What a read that must succeed answers. */
+export function valueOf<T>(read: Read<T>): T {
+  if (!read.ok) throw new Error(read.why.detail);
+  return read.value;
 }
