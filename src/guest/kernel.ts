@@ -9,7 +9,7 @@ import { Btf } from "../btf/btf.ts";
 import { at, struct, u32 } from "../btf/struct.ts";
 import { KtstrError } from "../errors.ts";
 import type { KernelInfo } from "../state.ts";
-import { bootTimeUnixNs } from "./clock.ts";
+import { clocks } from "./clock.ts";
 import { type DiscoverOptions, discover, type Found } from "./discover.ts";
 import { MemoryImage, type MemorySource } from "./image.ts";
 import { Kallsyms } from "./kallsyms.ts";
@@ -194,7 +194,7 @@ class Kernel implements GuestKernel {
       onlineCpus: this.cpus.onlineCount,
       pageSize: machine.pageBytes,
       statsEnabled: this.#statsEnabled(),
-      bootTimeUnixNs: bootTimeUnixNs(this.memory, this.symbols, this.btf),
+      ...clocks(this.memory, this.symbols, this.btf),
     };
   }
 
