@@ -78,7 +78,8 @@ class SmallFile implements DataFile {
 
   constructor(path: string, bytes: Uint8Array<ArrayBuffer>) {
     this.path = path;
-    this.#bytes = bytes;
+    // Not a Buffer, whose slices are no copies.
+    this.#bytes = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
     this.sizeBytes = bytes.length;
     if (bytes.length === 0) throw new KtstrError(`read ${path}: the file is empty`);
   }
