@@ -1,5 +1,5 @@
 /** What the benchmarks share: references in C, runs of whole commands, and tables of ratios. */
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -20,9 +20,10 @@ export function scratchFolder(parent: string = tmpdir()): { readonly path: strin
   return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true }) };
 }
 
-/** Compiles `bench/reference/NAME.c` with `cc -O2`; the path of the program. */
+/** Compiles `bench/reference/NAME.c` with `cc -O2`, once in a folder; the path of the program. */
 export function compileReference(name: string, folder: string, ...libraries: readonly string[]): string {
   const program = join(folder, name);
+  if (existsSync(program)) return program;
   output("cc", "-O2", "-o", program, join(import.meta.dir, `reference/${name}.c`), ...libraries);
   return program;
 }

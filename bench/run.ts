@@ -1,23 +1,92 @@
-/** `bun run bench [PATTERN]`: every `*.bench.ts` whose name contains the pattern, each in a process of its own. */
-import { readdirSync } from "node:fs";
+/**
+ * `bun run bench [PATTERN] [--rounds N] [--json] [--check] [--save]`: every case whose name contains the pattern, each
+ * side in processes of its own.
+ *
+ * `--json`   a document to keep instead of the table
+ * `--check`  compares with bench/baseline.json, and exits with 1 where a ratio got worse by more than 15 %
+ * `--save`   writes what was measured into bench/baseline.json
+ */
+import { existsSync, readdirSync } from "node:fs";
 import { cpus } from "node:os";
 import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { compare, saveBaseline } from "./baseline.ts";
+import type { Case, Suite } from "./case.ts";
+import { scratchFolder } from "./harness.ts";
+import { measureCase, type Row, runJob } from "./measure.ts";
 
-const pattern = process.argv[2] ?? "";
-const names = readdirSync(import.meta.dir)
-  .filter((name) => name.endsWith(".bench.ts") && name.includes(pattern))
-  .sort();
-if (names.length === 0) {
-  console.error(`no benchmark's name contains ${JSON.stringify(pattern)}`);
-  process.exit(2);
+interface Found {
+  readonly file: string;
+  readonly each: Case;
 }
-console.log(`${cpus()[0]?.model ?? "unknown CPU"}, ${cpus().length} CPUs, Bun ${Bun.version}`);
-let failed = 0;
-for (const name of names) {
-  console.log(`\n== ${name.replace(".bench.ts", "")}`);
-  const done = Bun.spawnSync([process.execPath, join(import.meta.dir, name)], {
-    stdio: ["inherit", "inherit", "inherit"],
+
+async function findCases(pattern: string): Promise<Found[]> {
+  const files = readdirSync(import.meta.dir).filter((name) => name.endsWith(".bench.ts"));
+  const found: Found[] = [];
+  for (const file of files.sort()) {
+    const path = join(import.meta.dir, file);
+    const { cases } = (await import(path)) as Suite;
+    for (const each of cases) if (each.name.includes(pattern)) found.push({ file: path, each });
+  }
+  return found;
+}
+
+async function main(): Promise<void> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      json: { type: "boolean", default: false },
+      check: { type: "boolean", default: false },
+      save: { type: "boolean", default: false },
+      rounds: { type: "string", default: "7" },
+    },
   });
-  if (!done.success) failed++;
+  const pattern = positionals[0] ?? "";
+  const found = await findCases(pattern);
+  if (found.length === 0) {
+    console.error(`no case's name contains ${JSON.stringify(pattern)}`);
+    process.exitCode = 2;
+    return;
+  }
+  const machine = { cpu: cpus()[0]?.model ?? "unknown CPU", cpus: cpus().length, bun: Bun.version };
+  const print = values.json ? console.error : console.log;
+  print(`${machine.cpu}, ${machine.cpus} CPUs, Bun ${machine.bun}\n${HEADER}`);
+  // Memory, where there is a file system of it: a disk's own speed would drown the difference.
+  using folder = scratchFolder(existsSync("/dev/shm") ? "/dev/shm" : undefined);
+  const rows: Row[] = [];
+  for (const { file, each } of found) {
+    const missing = each.missing?.() ?? "";
+    if (missing !== "") {
+      print(`${each.name}: skipped, ${missing}`);
+      continue;
+    }
+    const row = await measureCase(file, each, Number(values.rounds), folder.path);
+    rows.push(row);
+    print(lineOf(row));
+  }
+  if (values.json) console.log(JSON.stringify({ machine, rows }, null, 2));
+  if (values.save) saveBaseline(rows);
+  if (values.check) process.exitCode = compare(rows, print) ? 0 : 1;
 }
-process.exitCode = failed === 0 ? 0 : 1;
+
+const HEADER = `${"".padEnd(66)}     items   ours ns    ref. ns   ratio  ±%  first  target`;
+
+function lineOf({ name, items, oursNs, referenceNs, ratio, noise, otherRatio, target }: Row): string {
+  const ns = (value: number): string => value.toPrecision(3).padStart(11);
+  const verdict = target === undefined ? "" : `${target}${ratio <= target ? "" : " MISSED"}`;
+  const cells = [
+    name.padEnd(66),
+    String(items).padStart(10),
+    ns(oursNs),
+    ns(referenceNs),
+    ratio.toFixed(2).padStart(8),
+    (noise * 100).toFixed(0).padStart(4),
+    otherRatio.toFixed(2).padStart(7),
+    `  ${verdict}`,
+  ];
+  return cells.join("");
+}
+
+const words = process.argv.slice(2);
+if (words[0] === "--job") await runJob(words[1]!, words[2]!, words.slice(3));
+else await main();

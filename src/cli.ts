@@ -12,6 +12,7 @@ const COMMANDS: CommandTable = {
   map: async () => (await import("./commands/map.ts")).default,
   prog: async () => (await import("./commands/prog.ts")).default,
   link: async () => (await import("./commands/link.ts")).default,
+  get: async () => (await import("./commands/get.ts")).default,
   btf: async () => (await import("./commands/btf.ts")).default,
   capture: async () => (await import("./commands/capture.ts")).default,
   pin: async () => (await import("./commands/pin.ts")).default,
@@ -25,6 +26,7 @@ const root: Command = command({
   options: ["version"],
   examples: [
     "ktstr inspect                    # everything, for people",
+    "ktstr get nr_enqueued            # one global variable, for scripts",
     "ktstr -j map dump name foo.bss   # bpftool's words, bpftool's JSON",
   ],
   subCommands: COMMANDS,

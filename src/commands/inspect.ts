@@ -5,6 +5,7 @@ import { type Style, writeInspection } from "../report/inspection-text.ts";
 import { stringify } from "../report/json.ts";
 import { type Command, command } from "./command.ts";
 import { indentOf } from "./print.ts";
+import { countOption } from "./query.ts";
 import { openSource } from "./source.ts";
 import { withStats } from "./stats.ts";
 import { coloured } from "./terminal.ts";
@@ -22,7 +23,7 @@ const inspect: Command = command({
   ],
   async start(context) {
     if (context.words.length > 0) throw new UsageError(`inspect: too much: ${context.words.join(" ")}`);
-    const limit = limitOf(context.options.own["limit"]);
+    const limit = countOption(context.options, "limit") ?? DEFAULT_LIMIT;
     await withStats(context);
     using source = await openSource(context.options, () => true);
     const inspection = buildInspection(source.state, limit);
@@ -34,15 +35,6 @@ const inspect: Command = command({
 });
 
 export default inspect;
-
-function limitOf(given: string | boolean | undefined): number {
-  if (given === undefined) return DEFAULT_LIMIT;
-  const limit = Number(given);
-  if (given === "" || !Number.isSafeInteger(limit) || limit < 0) {
-    throw new UsageError(`--limit ${JSON.stringify(given)}: not a number of entries`);
-  }
-  return limit;
-}
 
 const same = (text: string): string => text;
 const PLAIN: Style = { heading: same, dim: same, alarm: same };

@@ -5,8 +5,8 @@
 import { parseArgs } from "node:util";
 import type { ArgDef, ArgsDef } from "citty";
 import { UsageError } from "../errors.ts";
+import { nearMisses } from "../near.ts";
 import type { Command, Options } from "./command.ts";
-import { nearMisses } from "./near.ts";
 import { isGlobal, valueOption } from "./options.ts";
 
 export interface CommandLine {

@@ -31,6 +31,7 @@ import { collectMaps, type HeldMap, readMapInfo } from "./maps.ts";
 import { MAPS, openIdOrThrow } from "./objects.ts";
 import { collectProgs } from "./progs.ts";
 import { statsSwitchedOn } from "./stats.ts";
+import { SymbolTable } from "./symbol-table.ts";
 import { realSys, type Sys } from "./sys.ts";
 import { openWalk } from "./walk.ts";
 
@@ -71,6 +72,7 @@ export class LiveState implements BpfState {
   #links: LinkInfo[] | undefined;
   #btfInfos: BtfInfo[] | undefined;
   #cpus: readonly number[] | undefined;
+  #symbols: SymbolTable | undefined;
   #disposed = false;
 
   constructor(options: LiveOptions) {
@@ -213,6 +215,13 @@ export class LiveState implements BpfState {
       return bytes === undefined ? "" : new TextDecoder().decode(bytes).trim();
     };
     return findActiveScheduler(this, { state: read("state"), opsName: read("root/ops") });
+  }
+
+  /** "schedule+0x10"; needs CAP_SYSLOG. undefined: no symbol is near. */
+  symbolAt(address: bigint): string | undefined {
+    this.#alive();
+    this.#symbols ??= SymbolTable.read(this.#sys);
+    return this.#symbols.at(address);
   }
 
   kernel(): KernelInfo {

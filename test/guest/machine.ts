@@ -5,7 +5,7 @@
 import type { PagingMode } from "../../src/guest/mmu.ts";
 import { arm64Paging, x86Paging } from "../../src/guest/mmu.ts";
 import { Synthetic } from "./synthetic.ts";
-import { CPUMASK_BYTES, IDR_BYTES, kernelTypesBytes, RESOURCE } from "./types.ts";
+import { type KernelTypes, ownTypes } from "./types.ts";
 
 export type KallsymsForm = "self-relative" | "base-relative" | "absolute-percpu";
 
@@ -21,9 +21,13 @@ export interface KernelOptions {
   readonly ordered?: boolean;
   /** `__per_cpu_offset`, by CPU; all of them are possible. */
   readonly perCpuOffsets?: readonly bigint[];
+  /** A real kernel's types instead of the few of our own. */
+  readonly types?: KernelTypes;
+  /** Memory to build in, instead of `sizeBytes` of our own. */
+  readonly bytes?: Uint8Array<ArrayBuffer>;
 }
 
-const KERNEL_BYTES = 0x20_0000;
+const HUGE_PAGE_BYTES = 0x20_0000;
 const X86_IMAGE = 0xffff_ffff_8000_0000n;
 
 export class SyntheticKernel {
@@ -40,6 +44,9 @@ export class SyntheticKernel {
   readonly #arch: "x86_64" | "aarch64";
   readonly #form: KallsymsForm;
   readonly #ordered: boolean;
+  readonly #types: KernelTypes;
+  /** Room for the kernel's image. */
+  readonly #imageBytes: number;
   #cursor = 0x1000;
 
   constructor(options: KernelOptions = {}) {
@@ -47,6 +54,8 @@ export class SyntheticKernel {
     this.#form = options.form ?? "self-relative";
     this.#ordered = options.ordered ?? true;
     this.release = options.release ?? "7.2.0-synthetic";
+    this.#types = options.types ?? ownTypes();
+    this.#imageBytes = Math.ceil((this.#types.bytes.length + (1 << 20)) / HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES;
     const isX86 = this.#arch === "x86_64";
     const mode: PagingMode = isX86 ? x86Paging(5) : arm64Paging(12, 48);
     const physicalBase = options.physicalBase ?? 0;
@@ -56,13 +65,15 @@ export class SyntheticKernel {
       physicalBase,
       directBase,
       sizeBytes: options.sizeBytes ?? 8 << 20,
+      bytes: options.bytes,
     });
     this.machine = machine;
-    this.textPhysical = machine.allocate(KERNEL_BYTES, 0x20_0000);
+    this.textPhysical = machine.allocate(this.#imageBytes, HUGE_PAGE_BYTES);
     this.text = isX86 ? X86_IMAGE + 0x2a40_0000n : 0xffff_8000_1000_0000n;
-    // The image by a huge page, the direct map by more of them.
-    machine.map(this.text, this.textPhysical, "PMD");
-    for (let at = physicalBase; at < physicalBase + machine.bytes.length; at += 0x20_0000)
+    // The image by huge pages, the direct map by more of them.
+    for (let at = 0; at < this.#imageBytes; at += HUGE_PAGE_BYTES)
+      machine.map(this.text + BigInt(at), this.textPhysical + at, "PMD");
+    for (let at = physicalBase; at < physicalBase + machine.bytes.length; at += HUGE_PAGE_BYTES)
       machine.map(machine.direct(at), at, "PMD");
     this.#writeVariables(options);
     this.#writeSymbolsAndInfo();
@@ -72,7 +83,7 @@ export class SyntheticKernel {
   place(name: string, size: number, type = "D"): number {
     const at = this.#cursor;
     this.#cursor += Math.ceil(size / 64) * 64;
-    if (this.#cursor > KERNEL_BYTES) throw new Error("the synthetic kernel is full");
+    if (this.#cursor > this.#imageBytes) throw new Error("the synthetic kernel is full");
     this.symbols.set(name, { type, address: this.text + BigInt(at) });
     return this.textPhysical + at;
   }
@@ -87,6 +98,7 @@ export class SyntheticKernel {
 
   #writeVariables(options: KernelOptions): void {
     const { machine } = this;
+    const { bytes: types, cpumaskBytes, idrBytes } = this.#types;
     this.symbols.set("_text", { type: "T", address: this.text });
     this.symbols.set("_stext", { type: "T", address: this.text });
     machine.writeU64(this.place("page_offset_base", 8), machine.direct(0));
@@ -94,18 +106,17 @@ export class SyntheticKernel {
     ["Linux", "synthetic", this.release, "#1 SMP", this.#arch, "(none)"].forEach((field, index) => {
       machine.write(uts + 16 + 65 * index, new TextEncoder().encode(field));
     });
-    for (const name of ["map_idr", "prog_idr", "link_idr", "btf_idr"]) this.place(name, IDR_BYTES);
+    for (const name of ["map_idr", "prog_idr", "link_idr", "btf_idr"]) this.place(name, idrBytes);
     const offsets = options.perCpuOffsets ?? [0x1000n, 0x2000n];
-    const table = this.place("__per_cpu_offset", 8 * CPUMASK_BYTES * 8);
+    const table = this.place("__per_cpu_offset", 8 * cpumaskBytes * 8);
     offsets.forEach((offset, cpu) => {
       machine.writeU64(table + 8 * cpu, offset);
     });
     for (const name of ["__cpu_possible_mask", "__cpu_online_mask"])
-      machine.writeU64(this.place(name, CPUMASK_BYTES), (1n << BigInt(offsets.length)) - 1n);
+      machine.write(this.place(name, cpumaskBytes), lowBits(offsets.length));
     this.#writeResources(
       options.ram ?? [[machine.physicalBase, machine.physicalBase + machine.bytes.length]],
     );
-    const types = kernelTypesBytes();
     const btf = this.place("__start_BTF", types.length);
     machine.write(btf, types);
     this.symbols.set("__stop_BTF", {
@@ -116,16 +127,17 @@ export class SyntheticKernel {
 
   #writeResources(ram: readonly (readonly [number, number])[]): void {
     const { machine } = this;
+    const { resource } = this.#types;
     const name = machine.allocate(16);
     machine.write(name, new TextEncoder().encode("System RAM"));
-    let link = this.place("iomem_resource", RESOURCE.size) + RESOURCE.child;
+    let link = this.place("iomem_resource", resource.size) + resource.child;
     for (const [start, end] of ram) {
-      const node = machine.allocate(RESOURCE.size);
+      const node = machine.allocate(resource.size);
       machine.writeU64(link, machine.direct(node));
-      machine.writeU64(node + RESOURCE.start, BigInt(start));
-      machine.writeU64(node + RESOURCE.end, BigInt(end - 1));
-      machine.writeU64(node + RESOURCE.name, machine.direct(name));
-      link = node + RESOURCE.sibling;
+      machine.writeU64(node + resource.start, BigInt(start));
+      machine.writeU64(node + resource.end, BigInt(end - 1));
+      machine.writeU64(node + resource.name, machine.direct(name));
+      link = node + resource.sibling;
     }
   }
 
@@ -142,7 +154,7 @@ export class SyntheticKernel {
     const index = this.place("kallsyms_token_index", 512);
     const offsets = this.place("kallsyms_offsets", 7 * count);
     const base = this.#form === "self-relative" ? 0 : this.place("kallsyms_relative_base", 8 + 3 * count);
-    this.symbols.set("_end", { type: "B", address: this.text + BigInt(KERNEL_BYTES) });
+    this.symbols.set("_end", { type: "B", address: this.text + BigInt(this.#imageBytes) });
     const sorted = [...this.symbols].sort(([, a], [, b]) =>
       a.address < b.address ? -1 : a.address > b.address ? 1 : 0,
     );
@@ -238,3 +250,7 @@ export class SyntheticKernel {
     this.machine.write(physical, new TextEncoder().encode(text));
   }
 }
+
+/** As many ones, as bytes. */
+const lowBits = (count: number): Uint8Array =>
+  Uint8Array.from({ length: Math.ceil(count / 8) }, (_, index) => (1 << Math.min(8, count - 8 * index)) - 1);

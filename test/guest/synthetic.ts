@@ -14,6 +14,8 @@ export interface SyntheticOptions {
   readonly physicalBase?: number;
   /** Where the direct map begins; it is one big linear run and has no page tables of its own. */
   readonly directBase?: bigint;
+  /** Zeroed bytes to build in, as many as they are: a mapped file's. */
+  readonly bytes?: Uint8Array<ArrayBuffer> | undefined;
 }
 
 const X86_TABLE = 0x63n;
@@ -35,8 +37,8 @@ export class Synthetic {
     this.mode = options.mode ?? x86Paging(4);
     this.physicalBase = options.physicalBase ?? 0;
     this.directBase = options.directBase ?? 0xffff_8880_0000_0000n;
-    this.bytes = new Uint8Array(options.sizeBytes ?? 4 << 20);
-    this.view = new DataView(this.bytes.buffer);
+    this.bytes = options.bytes ?? new Uint8Array(options.sizeBytes ?? 4 << 20);
+    this.view = new DataView(this.bytes.buffer, this.bytes.byteOffset, this.bytes.byteLength);
     this.#next = this.physicalBase + this.pageBytes;
     this.root = this.allocate(this.pageBytes, this.pageBytes);
   }

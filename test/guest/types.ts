@@ -13,6 +13,21 @@ export const NODE_SLOTS = 32;
 export const RESOURCE = { start: 8, end: 0, name: 16, sibling: 24, child: 32, size: 40 } as const;
 export const CPUMASK_BYTES = 16;
 
+/** Types for a synthetic kernel, and what of them its builder writes by hand. */
+export interface KernelTypes {
+  readonly bytes: Uint8Array;
+  readonly idrBytes: number;
+  readonly cpumaskBytes: number;
+  readonly resource: Readonly<Record<keyof typeof RESOURCE, number>>;
+}
+
+export const ownTypes = (): KernelTypes => ({
+  bytes: kernelTypesBytes(),
+  idrBytes: IDR_BYTES,
+  cpumaskBytes: CPUMASK_BYTES,
+  resource: RESOURCE,
+});
+
 export function kernelTypesBytes(): Uint8Array {
   const w = new BtfWriter();
   const u8 = w.int("unsigned char", 1);

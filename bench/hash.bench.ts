@@ -1,0 +1,107 @@
+/** Walks over hash tables of a frozen machine, against the same walk in C. */
+import { place, ptr, struct, u32 } from "../src/btf/struct.ts";
+import { hashEntries } from "../src/guest/maps/contents.ts";
+import { MapType } from "../src/uapi/names.ts";
+import { type Case, inC, type Job, ours, type Prepared } from "./case.ts";
+import { BenchMachine, onlyMap, openBench, type Region, valueOf } from "./machine.ts";
+
+const HTAB = struct("bpf_htab", { buckets: ptr, n_buckets: u32 });
+const BUCKET = struct("bucket", { head: place });
+const ELEMENT = struct("htab_elem", { hash_node: place, hash: u32, key: place });
+const KEY_BYTES = 8;
+
+interface Shape {
+  readonly count: number;
+  /** Pre-allocated elements lie in one vmalloc area; others come from the slabs, in the direct map. */
+  readonly preallocated: boolean;
+  /** Elements in a bucket, on average. */
+  readonly perBucket: number;
+  readonly valueSize: number;
+}
+
+function build(folder: string, { count, preallocated, perBucket, valueSize }: Shape): Prepared {
+  const bucketCount = 2 ** Math.ceil(Math.log2(count / perBucket));
+  const sizes = 16 * bucketCount + count * (64 + KEY_BYTES + valueSize);
+  const machine = new BenchMachine(folder, sizes + Math.ceil(sizes / 400) + 2 ** 22);
+  const { btf, view } = machine;
+  const htab = HTAB.resolve(btf);
+  const bucket = BUCKET.resolve(btf);
+  const element = ELEMENT.resolve(btf);
+  const value = element.key + KEY_BYTES;
+  const stride = Math.ceil((value + valueSize) / 8) * 8;
+  const map = machine.kmalloc(htab.sizeof);
+  machine.addMap(map, { type: MapType.hash, keySize: KEY_BYTES, valueSize, maxEntries: count });
+  const area = (size: number): Region => (size > 2 ** 15 ? machine.vmalloc(size) : machine.kmalloc(size));
+  const buckets = area(bucketCount * bucket.sizeof);
+  machine.setPointer(map, htab.buckets, buckets, 0);
+  machine.setU32(map, htab.n_buckets, bucketCount);
+  for (let index = 0; index < bucketCount; index++)
+    machine.setU64(buckets, index * bucket.sizeof, 2 * index + 1);
+  const elements = preallocated ? area(count * stride) : machine.kmalloc(count * stride);
+  for (let index = 0; index < count; index++) {
+    const hash = Math.imul(index + 1, 0x9e37_79b1) ^ ((index * 0x85eb_ca6b) >>> 13);
+    const head = buckets.physical((hash & (bucketCount - 1)) * bucket.sizeof);
+    const at = index * stride;
+    const next = elements.physical(at + element.hash_node);
+    view.setUint32(next, view.getUint32(head, true), true);
+    const nextHigh = elements.physical(at + element.hash_node + 4);
+    view.setUint32(nextHigh, view.getUint32(head + 4, true), true);
+    machine.setPointer(buckets, (hash & (bucketCount - 1)) * bucket.sizeof, elements, at);
+    machine.setU32(elements, at + element.hash, hash | 0);
+    machine.setU32(elements, at + element.key, index);
+    view.setUint8(elements.physical(at + value + valueSize - 1), index % 251);
+  }
+  machine.finish();
+  const layout = [bucket.sizeof, element.hash_node, element.key, value, valueSize, count];
+  const reference = inC("hash", ...machine.guestWords(), buckets.address, bucketCount, ...layout);
+  machine[Symbol.dispose]();
+  return { subject: ours("walk", machine.path), reference, [Symbol.dispose]: () => {} };
+}
+
+const walk: Job = (path = "") => {
+  const kernel = openBench(path);
+  const map = onlyMap(kernel);
+  return () => {
+    const cursor = valueOf(hashEntries(kernel, map));
+    const last = map.info.valueSize - 1;
+    let items = 0;
+    let checksum = 0;
+    while (cursor.next()) {
+      items++;
+      checksum =
+        (checksum + cursor.keyBytes[cursor.keyOffset]! + cursor.valueBytes[cursor.valueOffset + last]!) | 0;
+    }
+    if (!cursor.end.complete) throw new Error(`not everything was read: ${cursor.end.stopped}`);
+    return { items, checksum };
+  };
+};
+
+export const jobs: Record<string, Job> = { walk };
+
+function caseOf(name: string, shape: Shape, target?: number): Case {
+  const { count, preallocated, perBucket, valueSize } = shape;
+  const kind = preallocated ? "preallocated" : "from slabs";
+  return {
+    name: `hash ${name}, ${kind}, ${perBucket} a bucket, values of ${valueSize}`,
+    ...(target === undefined ? {} : { target }),
+    times: count >= 10_000_000 ? 5 : count >= 1_000_000 ? 9 : 15,
+    loops: Math.max(1, Math.floor(300_000 / count)),
+    prepare: (folder) => build(folder, shape),
+  };
+}
+
+const MILLION = [true, false].flatMap((preallocated) => [
+  ...[1, 8, 64].map((perBucket) => ({ preallocated, perBucket, valueSize: 24 })),
+  ...[8, 256].map((valueSize) => ({ preallocated, perBucket: 1, valueSize })),
+]);
+
+export const cases: readonly Case[] = [
+  ...[true, false].flatMap((preallocated) => [
+    caseOf("1K", { count: 1000, preallocated, perBucket: 1, valueSize: 24 }),
+    caseOf("100K", { count: 100_000, preallocated, perBucket: 1, valueSize: 24 }),
+  ]),
+  ...MILLION.map((shape) => caseOf("1M", { count: 1_000_000, ...shape }, 1.7)),
+  ...[true, false].map((preallocated) =>
+    caseOf("10M", { count: 10_000_000, preallocated, perBucket: 1, valueSize: 24 }, 1.7),
+  ),
+];

@@ -1,0 +1,98 @@
+/** The counters of all programs of a frozen machine, against the same sums in C and against our own counter-wise path. */
+import { place, struct } from "../src/btf/struct.ts";
+import { StatsReader, StatsSum } from "../src/guest/stats.ts";
+import { type Case, inC, type Job, ours, type Side } from "./case.ts";
+import { BenchMachine, openBench } from "./machine.ts";
+
+const PROG = struct("bpf_prog", { stats: place });
+const STATS = struct("bpf_prog_stats", { cnt: place, nsecs: place, misses: place });
+/** Each program has pages of its own. */
+const PROG_BYTES = 4096;
+/** Per-CPU address of the first program's counters. */
+const FIRST = 0x8000;
+
+interface Sides {
+  readonly c: Side;
+  readonly bulk: Side;
+  readonly scalar: Side;
+}
+
+function build(folder: string, count: number, cpus: number): Sides {
+  using machine = new BenchMachine(folder, 2 ** 22 + count * PROG_BYTES + cpus * (count * 32 + 16_384), cpus);
+  const prog = PROG.resolve(machine.btf);
+  const stats = STATS.resolve(machine.btf);
+  const programs = machine.vmalloc(count * PROG_BYTES);
+  for (let index = 0; index < count; index++)
+    machine.setU64(programs, index * PROG_BYTES + prog.stats, FIRST + index * stats.sizeof);
+  for (const [cpu, area] of machine.percpu(FIRST, count * stats.sizeof).entries()) {
+    for (let index = 0; index < count; index++) {
+      const at = index * stats.sizeof;
+      machine.setU64(area, at + stats.cnt, index * 1000 + cpu);
+      machine.setU64(area, at + stats.nsecs, 2 ** 33 * (cpu + 1) + index * 77);
+      machine.setU64(area, at + stats.misses, index & 3);
+    }
+  }
+  machine.finish();
+  const words = [machine.path, programs.hi, programs.lo, count];
+  const offsets = machine.kernel.addressOf("__per_cpu_offset");
+  const layout = [prog.stats, offsets, cpus, stats.cnt, stats.nsecs, stats.misses];
+  return {
+    c: inC("stats", ...machine.guestWords(), programs.address, count, PROG_BYTES, ...layout),
+    bulk: ours("bulk", ...words),
+    scalar: ours("scalar", ...words),
+  };
+}
+
+type Add = (reader: StatsReader, hi: number, lo: number, sum: StatsSum) => void;
+
+const job =
+  (add: Add): Job =>
+  (path = "", highWord = "", lowWord = "", total = "") => {
+    const kernel = openBench(path);
+    const reader = new StatsReader(kernel);
+    const { stats } = PROG.resolve(kernel.btf);
+    const { memory } = kernel;
+    const sum = new StatsSum();
+    const words = new Int32Array(sum.bits.buffer);
+    const low = (counter: number): number => (words[2 * counter]! + sum.lo[counter]!) | 0;
+    const [programsHi, programsLo, count] = [Number(highWord) | 0, Number(lowWord) | 0, Number(total)];
+    return () => {
+      let checksum = 0;
+      for (let index = 0; index < count; index++) {
+        const at = memory.locate(programsHi, programsLo, index * PROG_BYTES + stats, 8);
+        const hi = memory.view.getInt32(at + 4, true);
+        const lo = memory.view.getInt32(at, true);
+        sum.clear();
+        add(reader, hi, lo, sum);
+        if (sum.missing !== "") throw new Error(sum.missing);
+        checksum = (checksum + low(0) + Math.imul(3, low(1)) + Math.imul(5, low(2))) | 0;
+      }
+      return { items: count, checksum };
+    };
+  };
+
+export const jobs: Record<string, Job> = {
+  bulk: job((reader, hi, lo, sum) => reader.add(hi, lo, sum)),
+  scalar: job((reader, hi, lo, sum) => reader.addOneByOne(hi, lo, sum)),
+};
+
+function caseOf(count: number, cpus: number, of: "C" | "scalar", target?: number): Case {
+  const against = of === "C" ? "" : ", bulk to counter by counter";
+  return {
+    name: `stats of ${count} programs on ${cpus} CPUs${against}`,
+    ...(target === undefined ? {} : { target }),
+    times: 15,
+    loops: Math.max(1, Math.ceil(1_000_000 / (count * cpus))),
+    prepare: (folder) => {
+      const { c, bulk, scalar } = build(folder, count, cpus);
+      return { subject: bulk, reference: of === "C" ? c : scalar, [Symbol.dispose]: () => {} };
+    },
+  };
+}
+
+export const cases: readonly Case[] = [
+  ...[1, 100, 1000].flatMap((count) =>
+    [1, 8, 256].map((cpus) => caseOf(count, cpus, "C", count === 1000 && cpus === 8 ? 1.7 : undefined)),
+  ),
+  ...[8, 256].map((cpus) => caseOf(1000, cpus, "scalar", cpus === 8 ? 1 / 1.8 : undefined)),
+];
