@@ -15,6 +15,7 @@ const COMMANDS: CommandTable = {
   get: async () => (await import("./commands/get.ts")).default,
   diff: async () => (await import("./commands/diff.ts")).default,
   btf: async () => (await import("./commands/btf.ts")).default,
+  capture: async () => (await import("./commands/capture.ts")).default,
   pin: async () => (await import("./commands/pin.ts")).default,
   vmlinux: async () => (await import("./commands/vmlinux.ts")).default,
 };

@@ -165,6 +165,7 @@ export class Fd implements Disposable {
 }
 
 export const PROT_READ = 1;
+export const PROT_WRITE = 2;
 export const MAP_SHARED = 0x01;
 export const MAP_FIXED_NOREPLACE = 0x100000;
 
