@@ -14,6 +14,7 @@ const COMMANDS: CommandTable = {
   link: async () => (await import("./commands/link.ts")).default,
   get: async () => (await import("./commands/get.ts")).default,
   btf: async () => (await import("./commands/btf.ts")).default,
+  capture: async () => (await import("./commands/capture.ts")).default,
   pin: async () => (await import("./commands/pin.ts")).default,
   vmlinux: async () => (await import("./commands/vmlinux.ts")).default,
 };

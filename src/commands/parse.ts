@@ -7,7 +7,7 @@ import type { ArgDef, ArgsDef } from "citty";
 import { UsageError } from "../errors.ts";
 import { nearMisses } from "../near.ts";
 import type { Command, Options } from "./command.ts";
-import { isGlobal, takesValue } from "./options.ts";
+import { isGlobal, valueOption } from "./options.ts";
 
 export interface CommandLine {
   readonly command: Command;
@@ -58,9 +58,10 @@ function joinValues(argv: readonly string[]): string[] {
   for (let index = 0; index < argv.length; index++) {
     const arg = argv[index] as string;
     const value = argv[index + 1];
-    if (!takesValue(arg) || value === undefined || value.startsWith("--")) joined.push(arg);
+    const option = valueOption(arg);
+    if (option === undefined || value === undefined || value.startsWith("--")) joined.push(arg);
     else {
-      joined.push(`${arg}=${value}`);
+      joined.push(`${option}=${value}`);
       index++;
     }
   }
