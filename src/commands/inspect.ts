@@ -37,7 +37,7 @@ const inspect: Command = command({
 export default inspect;
 
 const same = (text: string): string => text;
-const PLAIN: Style = { heading: same, dim: same, alarm: same };
+export const PLAIN: Style = { heading: same, dim: same, alarm: same };
 const COLOURED: Style = {
   heading: (text) => `\u001b[1m${text}\u001b[22m`,
   dim: (text) => `\u001b[2m${text}\u001b[22m`,
