@@ -6,8 +6,8 @@
  * libbpf's figure contains its reading of the file, and ours stands beside it in a column of its own.
  */
 import { readFileSync } from "node:fs";
-import { Btf } from "../src/btf/btf.ts";
-import { compileReference, median, output, scratchFolder } from "./harness.ts";
+import { Btf } from "../../src/btf/btf.ts";
+import { compileReference, median, output, scratchFolder } from "../harness.ts";
 
 const FILE = "/sys/kernel/btf/vmlinux";
 const PROCESSES = 9;
