@@ -13,8 +13,8 @@ const diff: Command = command({
   description: "Show what changed between two snapshots: costs as rates, globals, maps, schedulers",
   grammar: "A [B]",
   examples: [
-    "ktstr diff mem.before mem.after             # two memory images, cores or captures",
-    "ktstr -j inspect > before.json; ktstr diff before.json   # the running kernel since then",
+    "ktstr diff mem.before mem.after   # two memory images, cores or captures",
+    "ktstr diff before.json            # a saved `ktstr -j inspect`, and the running kernel since",
     "ktstr -j diff before.json after.json",
   ],
   async start(context) {

@@ -210,12 +210,12 @@ const percent = (share: number): string => `${(100 * share).toFixed(1)}%`;
 const rateText = (rate: number): string =>
   Math.abs(rate) >= 1000 ? countText(Math.round(rate)) : String(Number(rate.toPrecision(4)));
 
-/** Columns are as wide as their longest, names up to 40. */
+/** Columns are as wide as their longest, at most 48. */
 function writeRows(out: Output, rows: readonly Row[]): void {
   const widths: number[] = [];
   for (const row of rows)
     row.forEach((cell, column) => {
-      if (column < row.length - 1) widths[column] = Math.min(40, Math.max(widths[column] ?? 0, cell.length));
+      if (column < row.length - 1) widths[column] = Math.min(48, Math.max(widths[column] ?? 0, cell.length));
     });
   for (const row of rows)
     out.line(

@@ -22,6 +22,7 @@ const ALL_COMMANDS = [
   ["btf"],
   ["btf", "show"],
   ["pin"],
+  ["diff"],
 ] as const;
 
 describe("wrong usage is status 2, one line on stderr and nothing on stdout", () => {
