@@ -3,6 +3,7 @@
  * made by asking all of them and noting what was read; whoever asks the capture walks the same way through it.
  */
 import type { MapInfo } from "../../state.ts";
+import { MapType } from "../../uapi/names.ts";
 import { GuestState } from "../guest.ts";
 import { type OpenedKernel, type OpenKernelOptions, openKernel } from "../kernel.ts";
 import { WINDOW_BYTES } from "../physical.ts";
@@ -13,7 +14,7 @@ import { Recorder } from "./record.ts";
 import { coreFile } from "./vmcore.ts";
 
 export interface CaptureOptions extends Omit<OpenKernelOptions, "recorder"> {
-  /** Whether a map's contents go in; all do without. Attributes always do. */
+  /** Whether a map's contents go in; all do without. Attributes always do, and struct_ops maps, which tell the scheduler. */
   readonly keep?: ((map: MapInfo) => boolean) | undefined;
 }
 
@@ -43,7 +44,8 @@ export function captureGuest(options: CaptureOptions, ask: (state: GuestState) =
   const kernel = openKernel({ ...options, recorder });
   try {
     const { capturedValues: had } = kernel;
-    const keep = (map: MapInfo): boolean => had?.has(map.id) !== false && options.keep?.(map) !== false;
+    const keep = (map: MapInfo): boolean =>
+      had?.has(map.id) !== false && (map.type === MapType.struct_ops || options.keep?.(map) !== false);
     const kept = new Set(
       new GuestState(kernel)
         .maps()
