@@ -1,20 +1,22 @@
 import { constants, zstdCompressSync } from "node:zlib";
 import { KtstrError, UsageError } from "../errors.ts";
-import { type Capture, type CaptureSummary, captureGuest } from "../guest/capture/capture.ts";
+import { type Capture, captureGuest } from "../guest/capture/capture.ts";
 import { CAPTURE_PAGE_BYTES } from "../guest/capture/pages.ts";
 import { stringify } from "../report/json.ts";
-import { sizeText } from "../report/units.ts";
+import { countText, sizeText } from "../report/units.ts";
 import type { MapInfo } from "../state.ts";
-import { printable } from "../text.ts";
+import { escapeText } from "../text.ts";
+import { askEverything } from "./ask.ts";
 import { type Command, command } from "./command.ts";
 import { indentOf } from "./print.ts";
+import { countOption } from "./query.ts";
 import { guestOptions } from "./source.ts";
 import { writeWholeFile } from "./whole-file.ts";
 
 const capture: Command = command({
   name: "ktstr capture",
   description: "Keep all BPF state of a frozen machine in one small file",
-  options: ["output", "force", "zstd", "maps", "no-values"],
+  options: ["output", "force", "zstd", "maps", "no-values", "follow"],
   grammar: "",
   examples: [
     "ktstr capture --memory mem -o stall.vmcore.zst",
@@ -29,7 +31,11 @@ const capture: Command = command({
       throw new UsageError("capture: into which file? -o FILE", { hint: "-o FILE.zst compresses it." });
     if (options.memory.length === 0) throw noMemory();
     const filter = new MapFilter(options.own["maps"], options.own["no-values"] === true);
-    using made = captureGuest({ ...guestOptions(options), keep: filter.keep });
+    const follow = countOption(options, "follow", "steps") ?? DEFAULT_FOLLOW;
+    let elements = 0;
+    using made = captureGuest({ ...guestOptions(options), keep: filter.keep }, (state) => {
+      elements = askEverything(state, follow);
+    });
     filter.check();
     const isCompressed = path.endsWith(".zst") || options.own["zstd"] === true;
     const pieces = isCompressed ? [compressed(made)] : made.pieces();
@@ -39,9 +45,12 @@ const capture: Command = command({
       counted(pieces, (size) => (fileBytes += size)),
       options.own["force"] === true,
     );
-    for (const warning of made.summary.warnings) context.warn(warning);
-    if (options.json) out.line(stringify(summaryJson(path, fileBytes, made.summary), indentOf(context)));
-    else for (const line of summaryText(path, fileBytes, made.summary)) out.line(line);
+    const counts = countsOf(made, elements);
+    for (const warning of made.state.warnings) context.warn(warning);
+    if (options.json) {
+      const { release } = made.state.kernel();
+      out.line(stringify({ file: path, file_bytes: fileBytes, release, ...counts }, indentOf(context)));
+    } else for (const line of summary(path, fileBytes, made, counts)) out.line(line);
     return 0;
   },
 });
@@ -54,6 +63,9 @@ function noMemory(): UsageError {
     hint: "a capture is made of pages of physical memory, and a running kernel hands those out to nobody: freeze a virtual machine and dump its memory (QEMU's dump-guest-memory, `virsh dump --memory-only`), or give kdump's vmcore; `ktstr -j inspect` keeps a running kernel's answers",
   });
 }
+
+/** Steps from a value into the kernel's memory; arenas are captured whole. */
+const DEFAULT_FOLLOW = 1;
 
 /** `--maps a,b,12` and `--no-values`: the maps whose contents go in. */
 class MapFilter {
@@ -104,32 +116,42 @@ function* counted(pieces: Iterable<Uint8Array>, tell: (size: number) => void): G
   }
 }
 
-function summaryText(path: string, fileBytes: number, summary: CaptureSummary): string[] {
-  const { kernel, pages, memoryBytes, maps, mapsWithContents, elements } = summary;
-  const contents =
-    mapsWithContents === maps ? "all with their contents" : `${mapsWithContents} with their contents`;
+type Counts = Readonly<
+  Record<
+    | "memory_bytes"
+    | "pages"
+    | "symbols"
+    | "maps"
+    | "maps_with_contents"
+    | "elements"
+    | "progs"
+    | "links"
+    | "btfs",
+    number
+  >
+>;
+
+function countsOf({ state, ...made }: Capture, elements: number): Counts {
+  return {
+    memory_bytes: made.memoryBytes,
+    pages: made.pageCount,
+    symbols: made.symbolCount,
+    maps: state.maps().length,
+    maps_with_contents: made.mapsWithContents.size,
+    elements,
+    progs: state.progs().length,
+    links: state.links().length,
+    btfs: state.btfs().length,
+  };
+}
+
+function summary(path: string, fileBytes: number, { state }: Capture, counts: Counts): string[] {
+  const { maps, maps_with_contents: full, pages } = counts;
+  const contents = full === maps ? "all with their contents" : `${full} with their contents`;
   return [
-    `${printable(Buffer.from(path))}  ${sizeText(fileBytes)}`,
-    `  ${pages} pages (${sizeText(pages * CAPTURE_PAGE_BYTES)}) of ${sizeText(memoryBytes)} of memory`,
-    `  kernel ${printable(Buffer.from(kernel.release))}, ${summary.symbols} symbols, ${summary.btfs} BTF objects`,
-    `  ${maps} maps, ${contents} (${elements} elements), ${summary.progs} programs, ${summary.links} links`,
+    `${escapeText(path)}: ${sizeText(fileBytes)}`,
+    `  ${countText(pages)} pages (${sizeText(pages * CAPTURE_PAGE_BYTES)}) of ${sizeText(counts.memory_bytes)} of memory`,
+    `  kernel ${escapeText(state.kernel().release)}, ${counts.symbols} symbols, ${counts.btfs} BTF objects`,
+    `  ${maps} maps, ${contents} (${countText(counts.elements)} elements), ${counts.progs} programs, ${counts.links} links`,
   ];
-}
-
-function summaryJson(
-  path: string,
-  fileBytes: number,
-  summary: CaptureSummary,
-): Record<string, string | number> {
-  const { kernel, warnings: _warnings, ...counts } = summary;
-  return { file: path, file_bytes: fileBytes, release: kernel.release, ...snakeCase(counts) };
-}
-
-function snakeCase(counts: Readonly<Record<string, number>>): Record<string, number> {
-  return Object.fromEntries(
-    Object.entries(counts).map(([name, count]) => [
-      name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
-      count,
-    ]),
-  );
 }

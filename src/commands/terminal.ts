@@ -11,7 +11,7 @@ export function coloured(): boolean {
 export const terminalStyle = (): Style => (coloured() ? COLOURED : PLAIN);
 
 const same = (text: string): string => text;
-const PLAIN: Style = { heading: same, dim: same, alarm: same };
+export const PLAIN: Style = { heading: same, dim: same, alarm: same };
 const COLOURED: Style = {
   heading: (text) => `\u001b[1m${text}\u001b[22m`,
   dim: (text) => `\u001b[2m${text}\u001b[22m`,

@@ -18,7 +18,6 @@ import {
   type Read,
   unreadable,
 } from "../state.ts";
-import { MapType } from "../uapi/names.ts";
 import { GuestBtfs } from "./btfs.ts";
 import type { MemorySource } from "./image.ts";
 import { type Finding, type GuestKernel, openKernel } from "./kernel.ts";
@@ -225,11 +224,11 @@ export class GuestState implements BpfState {
     return this.#maps;
   }
 
-  /** A read of a map that was listed here. struct_ops maps are in every capture: they tell the scheduler. */
+  /** A read of a map that was listed here. */
   #ofMap<T>(map: MapInfo, read: (kernel: GuestKernel, map: GuestMap) => Read<T>): Read<T> {
     const listed = this.#mapsById().get(map.id);
     if (listed === undefined) return unreadable("not-present", `map_idr has no map ${map.id}`);
-    if (this.#captured?.has(map.id) === false && map.type !== MapType.struct_ops)
+    if (this.#captured?.has(map.id) === false)
       return unreadable("not-present", "the capture was made without this map's contents");
     return read(this.#kernel, listed);
   }

@@ -33,7 +33,7 @@ async function linker(): Promise<string> {
 
 /** Of clang: that nothing it writes (types, line information, `__FILE__`) tells where on this machine the folders lie. */
 export function withoutPaths(...folders: readonly string[]): string[] {
-  return folders.map((folder) => `-ffile-prefix-map=${folder}=.`);
+  return ["-fdebug-compilation-dir=.", ...folders.map((folder) => `-ffile-prefix-map=${folder}=.`)];
 }
 
 /** Compiles and links a static program against the sysroot's libbpf. `options`: include paths, defines, sources. */

@@ -2,7 +2,7 @@
  * A capture: the pages of a frozen machine's memory that the answers to all questions come from, as an ELF core. It is
  * made by asking all of them and noting what was read; whoever asks the capture walks the same way through it.
  */
-import type { KernelInfo, MapContents, MapInfo } from "../../state.ts";
+import type { MapInfo } from "../../state.ts";
 import { MapType } from "../../uapi/names.ts";
 import { GuestState } from "../guest.ts";
 import { type OpenedKernel, type OpenKernelOptions, openKernel } from "../kernel.ts";
@@ -14,28 +14,18 @@ import { Recorder } from "./record.ts";
 import { coreFile } from "./vmcore.ts";
 
 export interface CaptureOptions extends Omit<OpenKernelOptions, "recorder"> {
-  /** Whether a map's contents go in; all do without. Attributes always do. */
+  /** Whether a map's contents go in; all do without. Attributes always do, and struct_ops maps, which tell the scheduler. */
   readonly keep?: ((map: MapInfo) => boolean) | undefined;
 }
 
-/** What went in. */
-export interface CaptureSummary {
-  readonly kernel: KernelInfo;
-  readonly maps: number;
-  /** Maps whose contents are in it, and how many elements, records and pages of arenas those have. */
-  readonly mapsWithContents: number;
-  readonly elements: number;
-  readonly progs: number;
-  readonly links: number;
-  readonly btfs: number;
-  readonly symbols: number;
-  readonly pages: number;
-  readonly memoryBytes: number;
-  readonly warnings: readonly string[];
-}
-
 export interface Capture extends Disposable {
-  readonly summary: CaptureSummary;
+  /** The machine that was asked; good until the capture is closed. */
+  readonly state: GuestState;
+  /** Ids of the maps whose contents are in it. */
+  readonly mapsWithContents: ReadonlySet<number>;
+  readonly symbolCount: number;
+  readonly pageCount: number;
+  readonly memoryBytes: number;
   /** Of the file. */
   readonly sizeBytes: number;
   /** The file, from its start. */
@@ -43,29 +33,35 @@ export interface Capture extends Disposable {
 }
 
 /**
- * Asks a frozen machine everything. The same memory gives the same file. Throws `KtstrError` where the machine cannot be
- * opened.
+ * Opens a frozen machine, lets `ask` put all questions to it, and keeps what the answers came from. The same memory and
+ * the same questions give the same file. Throws `KtstrError` where the machine cannot be opened.
  *
- *     using capture = captureGuest({ memory: [{ path: "mem" }] });
+ *     using capture = captureGuest({ memory: [{ path: "mem" }] }, askEverything);
  *     for (const piece of capture.pieces()) writeSync(fd, piece);
  */
-export function captureGuest(options: CaptureOptions): Capture {
+export function captureGuest(options: CaptureOptions, ask: (state: GuestState) => void): Capture {
   const recorder = new Recorder();
   const kernel = openKernel({ ...options, recorder });
   try {
     const { capturedValues: had } = kernel;
-    const state = new GuestState(kernel, had);
-    const keep = (map: MapInfo): boolean => had?.has(map.id) !== false && options.keep?.(map) !== false;
-    const summary = askEverything(state, keep);
+    const keep = (map: MapInfo): boolean =>
+      had?.has(map.id) !== false && (map.type === MapType.struct_ops || options.keep?.(map) !== false);
+    const kept = new Set(
+      new GuestState(kernel)
+        .maps()
+        .filter(keep)
+        .map(({ id }) => id),
+    );
+    const values = had === undefined && options.keep === undefined ? undefined : kept;
+    const state = new GuestState(kernel, values);
+    ask(state);
     touchBtf(kernel);
-    const isWhole = had === undefined && options.keep === undefined;
-    const kept = state.maps().filter(keep);
     const note: CaptureNote = {
       memoryBytes: kernel.memory.physical.sizeBytes,
       symbolCount: kernel.symbols.count,
       addresses: recorder.addresses,
       nearest: recorder.nearest,
-      values: isWhole ? undefined : new Set(kept.map(({ id }) => id)),
+      values,
       warnings: kernel.assumptions,
     };
     const { found, directBase } = kernel;
@@ -79,13 +75,11 @@ export function captureGuest(options: CaptureOptions): Capture {
       directBase,
     });
     return {
-      summary: {
-        ...summary,
-        symbols: recorder.addresses.size,
-        pages: recorder.pages.count,
-        memoryBytes: note.memoryBytes,
-        warnings: [...state.warnings],
-      },
+      state,
+      mapsWithContents: kept,
+      symbolCount: note.addresses.size + note.nearest.size,
+      pageCount: recorder.pages.count,
+      memoryBytes: note.memoryBytes,
       sizeBytes: file.sizeBytes,
       pieces: () => file.pieces(),
       [Symbol.dispose]: () => state[Symbol.dispose](),
@@ -93,48 +87,6 @@ export function captureGuest(options: CaptureOptions): Capture {
   } catch (error) {
     kernel[Symbol.dispose]();
     throw error;
-  }
-}
-
-type Asked = Omit<CaptureSummary, "symbols" | "pages" | "memoryBytes" | "warnings">;
-
-/** Everything that a command can ask. */
-function askEverything(state: GuestState, keep: (map: MapInfo) => boolean): Asked {
-  const kernel = state.kernel();
-  state.explain();
-  const progs = state.progs().length;
-  const links = state.links().length;
-  state.activeScheduler();
-  const btfs = state.btfs();
-  for (const { id } of btfs) state.btf(id);
-  const maps = state.maps();
-  let mapsWithContents = 0;
-  let elements = 0;
-  for (const map of maps) {
-    state.programBtf(map);
-    if (!keep(map)) continue;
-    mapsWithContents++;
-    elements += readAll(state.contents(map));
-    if (map.type === MapType.array && map.maxEntries === 1) state.readValue(map, 0, map.valueSize);
-  }
-  return { kernel, maps: maps.length, mapsWithContents, elements, progs, links, btfs: btfs.length };
-}
-
-/** Walks to the end; how many elements there were. */
-function readAll(contents: MapContents): number {
-  switch (contents.kind) {
-    case "entries": {
-      using walk = contents.cursor;
-      let count = 0;
-      while (walk.next()) count++;
-      return count;
-    }
-    case "records":
-      return contents.records.length;
-    case "arena":
-      return contents.arena.pages.length;
-    case "unreadable":
-      return 0;
   }
 }
 

@@ -17,20 +17,14 @@ export class CapturedSymbols implements Symbols {
   /** Throws `KtstrError` for a name of which nothing is known: that the kernel has none would be made up. */
   address(name: string): Pointer | undefined {
     const { addresses } = this.#note;
-    if (!addresses.has(name)) throw unknown(`symbol ${name}`);
-    return addresses.get(name);
+    if (addresses.has(name)) return addresses.get(name);
+    throw new KtstrError(`find symbol ${name}: nobody asked for it when the capture was made`, {
+      hint: "Make the capture anew with this ktstr, or give the kernel's --vmlinux.",
+    });
   }
 
+  /** undefined also for an address that nobody asked for: it has no name here. */
   nearest(at: Pointer): NearSymbol | undefined {
-    const { nearest } = this.#note;
-    const key = hex(at.hi, at.lo);
-    if (!nearest.has(key)) throw unknown(`the symbol at ${key}`);
-    return nearest.get(key);
+    return this.#note.nearest.get(hex(at.hi, at.lo));
   }
-}
-
-function unknown(what: string): KtstrError {
-  return new KtstrError(`find ${what}: the capture does not tell, it was not asked for when it was made`, {
-    hint: "Make the capture anew with this ktstr, or give the kernel's --vmlinux.",
-  });
 }
