@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Json, stringify } from "../../src/report/json.ts";
 import { parseJson } from "../../src/report/parse-json.ts";
-import { ktstr, parseExact, type Ran, spawn, whyNoKernel } from "../live/bpftool.ts";
+import { ktstr, type Ran, spawn, whyNoKernel } from "../live/bpftool.ts";
 import { Kit } from "../live/kit.ts";
 import { map, ran, report, scheduler, section } from "../report/reports.ts";
 import { diffProblems } from "../report/schema.ts";
