@@ -62,7 +62,7 @@ describe("what is no JSON is a FormatError with its place", () => {
     ["[".repeat(100_000), 501],
     [`${"[".repeat(600)}${"]".repeat(600)}`, 501],
     ['"\\', 0],
-  ])("%j", (text, offset) => {
+  ])("%#", (text, offset) => {
     let thrown: unknown;
     try {
       parseJson(text, "report.json");
