@@ -52,7 +52,7 @@ async function candidates(
     return words(await subCommandsOf(command));
   const expected = expectedAfter(command.grammar, operands);
   // A frozen machine takes a second to open: too long for a key that was pressed.
-  return operandsOf(command, expected, given.has("memory") ? noKernel : kernel);
+  return operandsOf(command, expected, given.has("memory") || given.has("sample") ? noKernel : kernel);
 }
 
 const noKernel: OpenKernel = async () => undefined;

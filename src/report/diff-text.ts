@@ -86,7 +86,7 @@ function costBetween({ a, between }: Cost): string {
   const cpu = nsPerSecond === undefined ? "" : `, ${((100 * nsPerSecond) / 1e9).toFixed(3)}% of a CPU`;
   const missed = misses === 0n ? "" : `, ${countText(misses)} misses`;
   const again = reset ? ", counted from 0 again" : "";
-  return `${percent(share).padStart(6)}  ${countText(calls)} calls${rate}, ${timeText(between.nsPerCall)} each${before}${cpu}${missed}${again}`;
+  return `${percent(share).padStart(6)}  ${countText(calls)} call${calls === 1n ? "" : "s"}${rate}, ${timeText(between.nsPerCall)} each${before}${cpu}${missed}${again}`;
 }
 
 function costOfEach({ a, b }: Cost): string {
