@@ -29,6 +29,7 @@ const GLOBAL: ArgsDef = {
     valueHint: "FILE[@GPA]",
     description: "read a frozen machine's memory instead of the running kernel; may be repeated",
   },
+  sample: { type: "boolean", description: "read the captured machine that comes with ktstr" },
   vmlinux: { type: "string", valueHint: "FILE", description: "take symbols and types from this vmlinux" },
   vmcoreinfo: {
     type: "string",

@@ -14,10 +14,13 @@ import { WINDOW_BYTES } from "./physical.ts";
 const SMALL_BYTES = 64 * 2 ** 20;
 /** The first four bytes of a zstd frame (RFC 8878, 3.1.1), little-endian. */
 const ZSTD_MAGIC = 0xfd2f_b528;
+/** Files inside an executable that `bun build --compile` made: they can be read whole and not be opened. */
+const EMBEDDED = "/$bunfs/";
 const MAX_DECOMPRESSED_BYTES = 2 ** 32 - 1;
 
 /** Opens a file by its content. Throws `SyscallError` where it cannot be read, `KtstrError` where it is empty or broken. */
 export function openDataFile(path: string): DataFile {
+  if (path.startsWith(EMBEDDED)) return new SmallFile(path, decompressed(path, readWhole(path)));
   const { magic, sizeBytes } = headOf(path);
   if (magic === ZSTD_MAGIC) return new SmallFile(path, decompressed(path, readWhole(path)));
   if (magic === ELF_MAGIC && sizeBytes <= SMALL_BYTES) return new SmallFile(path, readWhole(path));

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { openGuest } from "../../src/guest/guest.ts";
 import { openLive } from "../../src/live/live.ts";
 import { view } from "../../src/report/view.ts";
+import { capturedImages } from "../guest/captured.ts";
 import { labImages } from "../guest/images.ts";
 import type { ZooAnswers } from "../lab/zoo/answers.ts";
 import { buildZoo } from "../lab/zoo/build.ts";
@@ -37,7 +38,9 @@ zooTest("plain data of every typed value is what the loader stored", () => {
   expect(compared).toBeGreaterThan(30);
 });
 
-const images = (await labImages()).filter((image) => image.answer("loader.json")?.includes('"expect":'));
+const images = [...(await labImages()), ...capturedImages()].filter((image) =>
+  image.answer("loader.json")?.includes('"expect":'),
+);
 describe.each(images)("plain data of every typed value of the frozen machine $name", (image) => {
   test("is what the loader stored there", () => {
     using guest = openGuest({ memory: image.memory });
