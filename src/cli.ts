@@ -13,6 +13,7 @@ const COMMANDS: CommandTable = {
   prog: async () => (await import("./commands/prog.ts")).default,
   link: async () => (await import("./commands/link.ts")).default,
   get: async () => (await import("./commands/get.ts")).default,
+  diff: async () => (await import("./commands/diff.ts")).default,
   btf: async () => (await import("./commands/btf.ts")).default,
   capture: async () => (await import("./commands/capture.ts")).default,
   pin: async () => (await import("./commands/pin.ts")).default,

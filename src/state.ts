@@ -286,6 +286,8 @@ export interface KernelInfo {
   readonly statsEnabled: boolean | undefined;
   /** Unix time of boot (`CLOCK_REALTIME - CLOCK_BOOTTIME`) in nanoseconds; undefined where not known. */
   readonly bootTimeUnixNs: bigint | undefined;
+  /** `CLOCK_BOOTTIME` in nanoseconds when it was read; of a frozen machine as of its last tick. undefined where not known. */
+  readonly uptimeNs: bigint | undefined;
 }
 
 /** A data path: everything that a report asks. */

@@ -7,7 +7,7 @@ import { buildInspection } from "../report/inspection.ts";
 import { writeInspection } from "../report/inspection-text.ts";
 import { Output } from "../report/output.ts";
 import { styleFor } from "../report/style.ts";
-import { PLAIN } from "./inspect.ts";
+import { PLAIN } from "./terminal.ts";
 
 /** `follow`: how far pointers in values are followed. Answers with how many elements the maps have. */
 export function askEverything(state: GuestState, follow: number): number {

@@ -77,7 +77,7 @@ function takeSource(words: string[]): BtfSource {
       const next = words[0];
       const part = next === undefined ? undefined : PARTS.find((name) => name === next);
       if (part !== undefined) words.shift();
-      return { kind, selector, part: part ?? "all" };
+      return { kind, selector, part: part ?? "kv" };
     }
     case undefined: {
       const near = nearMisses(word, SOURCES);

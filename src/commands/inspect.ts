@@ -1,14 +1,14 @@
 import { UsageError } from "../errors.ts";
 import { buildInspection } from "../report/inspection.ts";
 import { inspectionJson } from "../report/inspection-json.ts";
-import { type Style, writeInspection } from "../report/inspection-text.ts";
+import { writeInspection } from "../report/inspection-text.ts";
 import { stringify } from "../report/json.ts";
 import { type Command, command } from "./command.ts";
 import { indentOf } from "./print.ts";
 import { countOption } from "./query.ts";
 import { openSource } from "./source.ts";
 import { withStats } from "./stats.ts";
-import { coloured } from "./terminal.ts";
+import { terminalStyle } from "./terminal.ts";
 
 const DEFAULT_LIMIT = 8;
 
@@ -29,17 +29,9 @@ const inspect: Command = command({
     const inspection = buildInspection(source.state, limit);
     const { out, options } = context;
     if (options.json) out.line(stringify(inspectionJson(inspection), indentOf(context)));
-    else writeInspection(out, inspection, coloured() ? COLOURED : PLAIN, process.stdout.columns ?? 120);
+    else writeInspection(out, inspection, terminalStyle(), process.stdout.columns ?? 120);
     return 0;
   },
 });
 
 export default inspect;
-
-const same = (text: string): string => text;
-export const PLAIN: Style = { heading: same, dim: same, alarm: same };
-const COLOURED: Style = {
-  heading: (text) => `\u001b[1m${text}\u001b[22m`,
-  dim: (text) => `\u001b[2m${text}\u001b[22m`,
-  alarm: (text) => `\u001b[31m${text}\u001b[39m`,
-};

@@ -11,7 +11,7 @@ import { KtstrError } from "../errors.ts";
 import type { KernelInfo } from "../state.ts";
 import type { Recorder } from "./capture/record.ts";
 import { CapturedSymbols } from "./capture/symbols.ts";
-import { bootTimeUnixNs } from "./clock.ts";
+import { clocks } from "./clock.ts";
 import { type DiscoverOptions, discover, type Found } from "./discover.ts";
 import { MemoryImage, type MemorySource } from "./image.ts";
 import { Kallsyms } from "./kallsyms.ts";
@@ -238,7 +238,7 @@ class Kernel implements OpenedKernel {
       onlineCpus: this.cpus.onlineCount,
       pageSize: machine.pageBytes,
       statsEnabled: this.#statsEnabled(),
-      bootTimeUnixNs: bootTimeUnixNs(this.memory, this.symbols, this.btf),
+      ...clocks(this.memory, this.symbols, this.btf),
     };
   }
 

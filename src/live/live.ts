@@ -226,6 +226,7 @@ export class LiveState implements BpfState {
 
   kernel(): KernelInfo {
     this.#alive();
+    const uptimeNs = this.#sys.clockNs(CLOCK_BOOTTIME);
     return {
       release: osRelease(),
       version: osVersion(),
@@ -234,7 +235,8 @@ export class LiveState implements BpfState {
       onlineCpus: onlineCpuCount(this.#sys),
       pageSize: this.#sys.pageSize(),
       statsEnabled: statsSwitchedOn(this.#sys),
-      bootTimeUnixNs: this.#sys.clockNs(CLOCK_REALTIME) - this.#sys.clockNs(CLOCK_BOOTTIME),
+      bootTimeUnixNs: this.#sys.clockNs(CLOCK_REALTIME) - uptimeNs,
+      uptimeNs,
     };
   }
 

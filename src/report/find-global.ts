@@ -51,12 +51,18 @@ function variablesOrThrow(state: BpfState, map: MapInfo): readonly Variable[] {
 }
 
 /**
- * The one section in which a variable of this name is: of the attached scheduler where there is one, else of all. Throws
+ * A variable of this name: the only one there is, or of several the attached scheduler's. Throws
  * `KtstrError` where none or several have it.
  */
 export function findGlobalAnywhere(state: BpfState, path: string): Global {
-  const sections = sectionsToSearch(state);
-  const having = sections.filter(({ variables }) => findVariable(variables, path) !== undefined);
+  const sections = state
+    .maps()
+    .filter(isSection)
+    .map((map) => ({ map, variables: variablesOf(state, map) ?? [] }));
+  const all = sections.filter(({ variables }) => findVariable(variables, path) !== undefined);
+  const ofScheduler = new Set(all.length > 1 ? state.activeScheduler()?.mapIds : []);
+  const own = all.filter(({ map }) => ofScheduler.has(map.id));
+  const having = own.length > 0 ? own : all;
   const [first] = having;
   if (first !== undefined && having.length === 1) return findGlobal(state, first.map, path);
   if (first !== undefined) {
@@ -65,21 +71,14 @@ export function findGlobalAnywhere(state: BpfState, path: string): Global {
       hint: "name its map in front of it, or id N",
     });
   }
-  const all = sections.flatMap(({ variables }) => variables.map(({ name }) => name));
-  const hint = hintOf(firstName(path), [...new Set(all)]);
+  const names = sections.flatMap(({ variables }) => variables.map(({ name }) => name));
+  const hint = hintOf(firstName(path), [...new Set(names)]);
   throw new KtstrError(
-    `no variable is named ${JSON.stringify(path)} (${all.length} in ${sections.length} sections seen)`,
+    `no variable is named ${JSON.stringify(path)} (${names.length} in ${sections.length} sections seen)`,
     {
       hint,
     },
   );
-}
-
-function sectionsToSearch(state: BpfState): { map: MapInfo; variables: readonly Variable[] }[] {
-  const sections = state.maps().filter(isSection);
-  const ofScheduler = new Set(sections.length > 0 ? state.activeScheduler()?.mapIds : []);
-  const own = sections.filter(({ id }) => ofScheduler.has(id));
-  return (own.length > 0 ? own : sections).map((map) => ({ map, variables: variablesOf(state, map) ?? [] }));
 }
 
 /** The map of a name; of several the attached scheduler's. Throws `KtstrError`, with near misses. */

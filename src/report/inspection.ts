@@ -110,7 +110,7 @@ function findings(
 }
 
 /** Types whose number of entries says something: arrays always have all of theirs. */
-export function hasFill(info: MapInfo): boolean {
+export function hasFill(info: Pick<MapInfo, "type">): boolean {
   return isHashMap(info.type) || isPerCpuHashMap(info.type) || FILLED.includes(info.type);
 }
 

@@ -11,7 +11,7 @@ const FIRST_SLOTS = 256;
 
 /**
  * Reads the inner cursor to its end when first asked, keeps the elements that come first, `limit` of them or as many as
- * fit 256 MiB, and gives them in order; equal ones in the map's. Where not all fit, the end says so.
+ * fit `maxBytes`, 256 MiB, and gives them in order; equal ones in the map's. Where not all fit, the end says so.
  */
 export class SortCursor implements EntryCursor {
   readonly keySize: number;
@@ -45,7 +45,13 @@ export class SortCursor implements EntryCursor {
   #unread = 0;
   #position = -1;
 
-  constructor(inner: EntryCursor, read: ElementReader, descending: boolean, limit: number | undefined) {
+  constructor(
+    inner: EntryCursor,
+    read: ElementReader,
+    descending: boolean,
+    limit: number | undefined,
+    maxBytes: number = MAX_BYTES,
+  ) {
     this.#inner = inner;
     this.#read = read;
     this.#sign = descending ? -1 : 1;
@@ -57,7 +63,7 @@ export class SortCursor implements EntryCursor {
     this.#elementBytes = inner.keySize + inner.valueSize * Math.max(1, inner.cpuCount);
     const fitting = Math.max(
       1,
-      Math.min(MAX_ELEMENTS, Math.floor(MAX_BYTES / Math.max(1, this.#elementBytes))),
+      Math.min(MAX_ELEMENTS, Math.floor(maxBytes / Math.max(1, this.#elementBytes))),
     );
     this.#limited = limit !== undefined && limit <= fitting;
     this.#capacity = Math.min(limit ?? fitting, fitting);

@@ -41,6 +41,11 @@ describe.each(images.map((image) => [image.name, image] as const))("%s", (_, ima
     expect(image.answer("version")).toContain(kernel.info.version);
     const bootSeconds = /^btime ([0-9]+)$/m.exec(image.answer("stat")!)![1];
     expect(String(kernel.info.bootTimeUnixNs! / 1_000_000_000n)).toBe(bootSeconds!);
+    // The guest said its time just before the freeze, so the clock stands at it or somewhat after.
+    const last = Number(image.answer("uptime-last")!.split(" ")[0]);
+    const uptime = Number(kernel.info.uptimeNs!) / 1e9;
+    expect(uptime).toBeGreaterThan(last - 0.05);
+    expect(uptime).toBeLessThan(last + 300);
     const layout = image.pieces.map(({ gpa, fileOffset, size }) => ({
       physical: gpa,
       fileOffset,

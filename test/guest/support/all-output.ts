@@ -1,7 +1,7 @@
 /** Everything that the commands print of a frozen machine, in a file. */
 import { closeSync, openSync, readFileSync } from "node:fs";
 import { rawText } from "../../../src/btf/raw.ts";
-import { PLAIN } from "../../../src/commands/inspect.ts";
+import { PLAIN } from "../../../src/commands/terminal.ts";
 import { openGuest } from "../../../src/guest/guest.ts";
 import { btfJson, linkJson, mapJson, progJson } from "../../../src/report/bpftool.ts";
 import { dumpJson } from "../../../src/report/dump.ts";

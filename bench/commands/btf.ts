@@ -1,13 +1,13 @@
 /**
  * Indexing the running kernel's BTF, against libbpf's `btf__parse` on the same file in the same run: `bun
- * bench/btf.bench.ts`. Needs a C compiler and libbpf-dev. "first" is a process's first time, as a command pays it (one
+ * bench/commands/btf.ts`. Needs a C compiler and libbpf-dev. "first" is a process's first time, as a command pays it (one
  * process per run, the two sides in turn); "again" the median of later times in one process. Milliseconds.
  *
  * libbpf's figure contains its reading of the file, and ours stands beside it in a column of its own.
  */
 import { readFileSync } from "node:fs";
-import { Btf } from "../src/btf/btf.ts";
-import { compileReference, median, output, scratchFolder } from "./harness.ts";
+import { Btf } from "../../src/btf/btf.ts";
+import { compileReference, median, output, scratchFolder } from "../harness.ts";
 
 const FILE = "/sys/kernel/btf/vmlinux";
 const PROCESSES = 9;

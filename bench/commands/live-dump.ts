@@ -4,9 +4,9 @@
  */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { MapType } from "../src/uapi/names.ts";
-import { compareCommands, compileReference, output, scratchFolder } from "./harness.ts";
-import { createMap, fillMap } from "./maps.ts";
+import { MapType } from "../../src/uapi/names.ts";
+import { compareCommands, compileReference, output, scratchFolder } from "../harness.ts";
+import { createMap, fillMap } from "../maps.ts";
 
 const COUNT = 1_000_000;
 const ROUNDS = 5;
@@ -15,7 +15,7 @@ const map = createMap(MapType.hash, 8, 24, COUNT, "bench_hash");
 fillMap(map, 8, 24, COUNT);
 // Memory, where there is a file system of it: a disk's own speed would drown the difference.
 using folder = scratchFolder(existsSync("/dev/shm") ? "/dev/shm" : undefined);
-const cli = join(import.meta.dir, "../src/cli.ts");
+const cli = join(import.meta.dir, "../../src/cli.ts");
 const file = (name: string): string => join(folder.path, name);
 const id = String(map.id);
 await compareCommands(

@@ -1,8 +1,8 @@
 /** `map show -j` with 1,000 maps alive: bpftool and ktstr in turn, whole processes. */
 import { join } from "node:path";
-import { MapType } from "../src/uapi/names.ts";
-import { compareCommands } from "./harness.ts";
-import { createMap } from "./maps.ts";
+import { MapType } from "../../src/uapi/names.ts";
+import { compareCommands } from "../harness.ts";
+import { createMap } from "../maps.ts";
 
 const COUNT = 1000;
 const ROUNDS = 21;
@@ -10,7 +10,7 @@ const ROUNDS = 21;
 const maps = Array.from({ length: COUNT }, (_, index) =>
   createMap(MapType.array, 4, 24, 10, `bench_${index}`),
 );
-const cli = join(import.meta.dir, "../src/cli.ts");
+const cli = join(import.meta.dir, "../../src/cli.ts");
 await compareCommands(
   [
     { name: "bpftool -j map show", command: ["bpftool", "-j", "map", "show"], into: "/dev/null" },
