@@ -1,10 +1,11 @@
 /** Captures of the lab's frozen machines: what they say, and what they hold. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { zstdDecompressSync } from "node:zlib";
 import { openKernel } from "../../src/guest/kernel.ts";
+import { labDir } from "../lab/cache.ts";
 import { capturedImages } from "./captured.ts";
 import { labImages } from "./images.ts";
 import { allOutput } from "./support/all-output.ts";
@@ -118,4 +119,32 @@ describe.each(machines.map((image) => [image.name, image] as const))("%s", (name
     },
     DISK_MS,
   );
+
+  test(
+    "drgn, with the kernel's debug info, lists the maps that bpftool listed",
+    () => {
+      const vmlinux = join(labDir(), "debug", `vmlinux-${image.answer("release")?.trim()}`);
+      const hasDrgn = Bun.spawnSync(["python3", "-c", "import drgn"]).exitCode === 0;
+      if (!existsSync(vmlinux) || !hasDrgn)
+        return console.warn(`skipped: ${hasDrgn ? `${vmlinux} is not there` : "python3 has no drgn"}`);
+      expect(ktstr("capture", "--memory", image.memory, "-o", path("vmcore"), "--force").status).toBe(0);
+      const listed = Bun.spawnSync(["python3", "-c", DRGN, path("vmcore"), vmlinux]);
+      expect([listed.exitCode, listed.stderr.toString()]).toEqual([0, ""]);
+      const shown = JSON.parse(image.answer("map-show.json") ?? "") as Readonly<Record<string, unknown>>[];
+      const theirs = shown.map((map) => [map["id"], map["name"] ?? "", map["bytes_key"], map["max_entries"]]);
+      expect(JSON.parse(listed.stdout.toString())).toEqual(theirs);
+    },
+    DISK_MS,
+  );
 });
+
+const DRGN = `
+import json, sys, drgn
+from drgn.helpers.linux import idr_for_each
+prog = drgn.Program()
+prog.set_core_dump(sys.argv[1])
+prog.load_debug_info([sys.argv[2]])
+maps = (drgn.Object(prog, "struct bpf_map *", value=at) for _, at in idr_for_each(prog["map_idr"].address_of_()))
+name = lambda each: each.name.string_().decode()
+print(json.dumps([[int(each.id), name(each), int(each.key_size), int(each.max_entries)] for each in maps]))
+`;

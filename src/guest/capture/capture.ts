@@ -11,7 +11,7 @@ import { toBigInt } from "../pointer.ts";
 import { CAPTURE_NOTE_NAME, CAPTURE_NOTE_TYPE, type CaptureNote, captureNoteText } from "./note.ts";
 import { CAPTURE_PAGE_BYTES } from "./pages.ts";
 import { Recorder } from "./record.ts";
-import { coreFile } from "./vmcore.ts";
+import { coreFile, type MappedRange } from "./vmcore.ts";
 
 export interface CaptureOptions extends Omit<OpenKernelOptions, "recorder"> {
   /** Whether a map's contents go in; all do without. Attributes always do, and struct_ops maps, which tell the scheduler. */
@@ -73,6 +73,7 @@ export function captureGuest(options: CaptureOptions, ask: (state: GuestState) =
       ],
       runs: recorder.pages.runs(WINDOW_BYTES),
       directBase,
+      image: imageOf(kernel),
     });
     return {
       state,
@@ -97,4 +98,14 @@ function touchBtf({ symbols, memory }: OpenedKernel): void {
   if (start === undefined || stop === undefined) return;
   const length = Number(toBigInt(stop.hi, stop.lo) - toBigInt(start.hi, start.lo));
   for (let done = 0; done < length; done += CAPTURE_PAGE_BYTES) memory.locate(start.hi, start.lo, done, 1);
+}
+
+/** `_text` to `_end`; undefined where the kernel does not say. */
+function imageOf({ symbols, found }: OpenedKernel): MappedRange | undefined {
+  const from = symbols.address("_text");
+  const to = symbols.address("_end");
+  if (from === undefined || to === undefined) return undefined;
+  const virtual = toBigInt(from.hi, from.lo);
+  const length = Number(toBigInt(to.hi, to.lo) - virtual);
+  return { physical: Number(virtual - found.machine.imageOffset), length, virtual };
 }

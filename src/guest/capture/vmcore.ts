@@ -22,8 +22,19 @@ export interface CoreContents {
   readonly machine: "x86_64" | "aarch64";
   readonly notes: readonly { readonly name: string; readonly type: number; readonly bytes: Uint8Array }[];
   readonly runs: readonly PageRun[];
-  /** Where the direct map has the physical address 0; undefined: segments get no virtual addresses. */
+  /** Where the direct map has the physical address 0; undefined: segments get no virtual addresses of it. */
   readonly directBase: bigint | undefined;
+  /**
+   * The kernel's image: its pages have segments with these addresses too, as the kernel's own dumps do (kernel/kexec_file.c,
+   * crash_prepare_elf64_headers). drgn reads the top page table through one.
+   */
+  readonly image: MappedRange | undefined;
+}
+
+export interface MappedRange {
+  readonly physical: number;
+  readonly length: number;
+  readonly virtual: bigint;
 }
 
 /** Segments begin at pages, so that the file can be mapped. */
@@ -40,7 +51,8 @@ export interface CoreFile {
 /** Lays the file out. All runs must lie in `memory`. */
 export function coreFile(memory: PhysicalMemory, contents: CoreContents): CoreFile {
   const { runs, notes } = contents;
-  const count = runs.length + 1;
+  const aliases = imageRuns(runs, contents.image);
+  const count = 1 + aliases.length + runs.length;
   const isMany = count >= PN_XNUM;
   const noteBytes = encodeNotes(notes);
   const headerBytes = EHDR.size + PHDR.size * count + (isMany ? SHDR.size : 0);
@@ -52,10 +64,18 @@ export function coreFile(memory: PhysicalMemory, contents: CoreContents): CoreFi
   writePhdr(view, 0, PT_NOTE, { offset: notesAt, physical: 0, virtual: 0n, length: noteBytes.length });
   head.set(noteBytes, notesAt);
   let offset = dataAt;
-  for (const [index, { physical, length }] of runs.entries()) {
-    const virtual = contents.directBase === undefined ? 0n : contents.directBase + BigInt(physical);
-    writePhdr(view, index + 1, PT_LOAD, { offset, physical, virtual, length });
+  const offsets = runs.map(({ length }) => {
     offset += length;
+    return offset - length;
+  });
+  let index = 1;
+  for (const { run, physical, length, virtual } of aliases) {
+    const at = offsets[run]! + physical - runs[run]!.physical;
+    writePhdr(view, index++, PT_LOAD, { offset: at, physical, virtual, length });
+  }
+  for (const [run, { physical, length }] of runs.entries()) {
+    const virtual = contents.directBase === undefined ? 0n : contents.directBase + BigInt(physical);
+    writePhdr(view, index++, PT_LOAD, { offset: offsets[run]!, physical, virtual, length });
   }
   return {
     sizeBytes: offset,
@@ -68,6 +88,20 @@ export function coreFile(memory: PhysicalMemory, contents: CoreContents): CoreFi
       }
     },
   };
+}
+
+/** The parts of runs that lie in the kernel's image. */
+function imageRuns(
+  runs: readonly PageRun[],
+  image: MappedRange | undefined,
+): (MappedRange & { readonly run: number })[] {
+  if (image === undefined) return [];
+  return runs.flatMap(({ physical, length }, run) => {
+    const from = Math.max(physical, image.physical);
+    const to = Math.min(physical + length, image.physical + image.length);
+    const virtual = image.virtual + BigInt(from - image.physical);
+    return from < to ? [{ run, physical: from, length: to - from, virtual }] : [];
+  });
 }
 
 function writeEhdr(view: DataView, machine: CoreContents["machine"], count: number): void {
