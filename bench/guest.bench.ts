@@ -81,7 +81,8 @@ function preparePercpu(folder: string): Prepared {
   const shape = { keySize: 4, valueSize: 8, maxEntries: PERCPU_COUNT };
   machine.addMap(map, { type: MapType.percpu_array, ...shape });
   const first = 0x4000;
-  for (let index = 0; index < PERCPU_COUNT; index++) machine.setU64(map, pptrs + index * 8, first + index * 8);
+  for (let index = 0; index < PERCPU_COUNT; index++)
+    machine.setU64(map, pptrs + index * 8, first + index * 8);
   for (const [cpu, area] of machine.percpu(first, PERCPU_COUNT * 8).entries())
     for (let index = 0; index < PERCPU_COUNT; index++) machine.setU64(area, index * 8, index + cpu);
   machine.finish();
@@ -173,7 +174,13 @@ export const jobs: Record<string, Job> = { translate, entries, idr, list };
 
 export const cases: readonly Case[] = [
   { name: "translate, 2 Ki pages at random", times: 15, loops: 3, prepare: prepareTranslation(2048) },
-  { name: "translate, 128 Ki pages at random", target: 2, times: 15, loops: 3, prepare: prepareTranslation(PAGES) },
+  {
+    name: "translate, 128 Ki pages at random",
+    target: 2,
+    times: 15,
+    loops: 3,
+    prepare: prepareTranslation(PAGES),
+  },
   { name: "array, 1M values of 24 bytes", times: 15, prepare: prepareArray },
   { name: "per-CPU array, 1K values of 8 bytes on 256 CPUs", times: 15, loops: 2, prepare: preparePercpu },
   { name: "IDR, 100K objects", times: 15, loops: 10, prepare: prepareIdr },

@@ -1,8 +1,8 @@
 /** Runs both sides of a case in turn, and makes one row of the table of it. */
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import type { Case, Prepared, Side, Suite, Work } from "./case.ts";
 import { clockNs } from "../src/ffi.ts";
+import type { Case, Prepared, Side, Suite, Work } from "./case.ts";
 import { compileReference, median, output, runCommand } from "./harness.ts";
 
 export interface Row {
@@ -43,7 +43,8 @@ export async function measureCase(
     using prepared = await prepare(place);
     const subject: Run[] = [];
     const reference: Run[] = [];
-    const run = (side: Side): Promise<Run> => runSide(side, { file, name, times, loops, folder, items: prepared.items ?? 1 });
+    const run = (side: Side): Promise<Run> =>
+      runSide(side, { file, name, times, loops, folder, items: prepared.items ?? 1 });
     for (let round = 0; round < rounds; round++) {
       // Who goes first changes: whatever a process leaves behind for the next helps both.
       if (round % 2 === 0) reference.push(await run(prepared.reference));
@@ -57,7 +58,12 @@ export async function measureCase(
   }
 }
 
-function check(name: string, { subject, reference }: Prepared, ours: readonly Run[], theirs: readonly Run[]): void {
+function check(
+  name: string,
+  { subject, reference }: Prepared,
+  ours: readonly Run[],
+  theirs: readonly Run[],
+): void {
   const isSameJob = subject.kind !== "ours" || reference.kind === "c";
   const [a, b] = [ours[0]!.work, theirs[0]!.work];
   if (isSameJob && (a.items !== b.items || a.checksum !== b.checksum))
@@ -97,10 +103,7 @@ interface RunOptions {
   readonly items: number;
 }
 
-async function runSide(
-  side: Side,
-  { file, name, times, loops, folder, items }: RunOptions,
-): Promise<Run> {
+async function runSide(side: Side, { file, name, times, loops, folder, items }: RunOptions): Promise<Run> {
   const counts = [String(times), String(loops)];
   switch (side.kind) {
     case "command": {
