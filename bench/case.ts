@@ -53,7 +53,7 @@ export interface Case {
   /** How often a repetition does its job, but for the first: so often that the clock sees it. */
   readonly loops?: number;
   /** A reason why it cannot be measured here; "" or absent: it can. */
-  readonly missing?: () => string;
+  readonly missing?: () => string | Promise<string>;
   /** Makes what both sides work on, in `folder`. */
   prepare(folder: string): Prepared | Promise<Prepared>;
 }

@@ -25,6 +25,7 @@ const LIVE = [
   ["-j", "prog", "show"],
   ["-j", "link", "show"],
   ["-j", "btf", "show"],
+  ["-j", "stats"],
   ["-j", "inspect"],
 ];
 
@@ -36,10 +37,11 @@ const FROZEN = [
   ["-j", "prog", "show"],
 ];
 
-const frozen = (name: string): string | undefined =>
-  process.env["KTSTR_LAB_DIR"] === undefined
-    ? undefined
-    : labImages().find((image) => image.name === name && existsSync(image.memory))?.memory;
+async function frozen(name: string): Promise<string | undefined> {
+  if (process.env["KTSTR_LAB_DIR"] === undefined) return undefined;
+  const images = await labImages();
+  return images.find((image) => image.name === name && existsSync(image.memory))?.memory;
+}
 
 const COUNT = 1_000_000;
 const KEY_BYTES = 8;
@@ -71,9 +73,9 @@ export const cases: readonly Case[] = [
   ...IMAGES.flatMap((image) =>
     FROZEN.map((words) => ({
       name: `cold: ktstr ${words.join(" ")} --memory ${image}, to bun itself`,
-      missing: () => (frozen(image) === undefined ? "no such image (KTSTR_LAB_DIR)" : ""),
-      prepare: () => ({
-        subject: ktstr(...words, "--memory", frozen(image)!),
+      missing: async () => ((await frozen(image)) === undefined ? "no such image (KTSTR_LAB_DIR)" : ""),
+      prepare: async () => ({
+        subject: ktstr(...words, "--memory", (await frozen(image))!),
         reference: BUN,
         [Symbol.dispose]: nothing,
       }),

@@ -4,7 +4,7 @@ import { openLive } from "../src/live/live.ts";
 import { MapType } from "../src/uapi/names.ts";
 import { type Case, inC, type Job, ours, type Prepared, type Side } from "./case.ts";
 import { KTSTR } from "./harness.ts";
-import { expectRead } from "./machine.ts";
+import { readOf } from "./machine.ts";
 import { createMap, fillMap } from "./maps.ts";
 
 const MILLION = 1_000_000;
@@ -21,7 +21,7 @@ const walk: Job = (id = "") => {
   const live = openLive({ keep: (map) => map.id === Number(id) });
   const map = live.maps().find((each) => each.id === Number(id))!;
   return () => {
-    using cursor = expectRead(live.hashEntries(map));
+    using cursor = readOf(live.hashEntries(map));
     const last = map.valueSize - 1;
     let items = 0;
     let checksum = 0;

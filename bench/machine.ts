@@ -232,7 +232,7 @@ export function onlyMap(kernel: GuestKernel): GuestMap {
 }
 
 /** What a read that must succeed answers. */
-export function expectRead<T>(read: Read<T>): T {
+export function readOf<T>(read: Read<T>): T {
   if (!read.ok) throw new Error(read.why.detail);
   return read.value;
 }

@@ -12,7 +12,10 @@ const COMMANDS: CommandTable = {
   map: async () => (await import("./commands/map.ts")).default,
   prog: async () => (await import("./commands/prog.ts")).default,
   link: async () => (await import("./commands/link.ts")).default,
+  get: async () => (await import("./commands/get.ts")).default,
+  diff: async () => (await import("./commands/diff.ts")).default,
   btf: async () => (await import("./commands/btf.ts")).default,
+  capture: async () => (await import("./commands/capture.ts")).default,
   pin: async () => (await import("./commands/pin.ts")).default,
   vmlinux: async () => (await import("./commands/vmlinux.ts")).default,
 };
@@ -24,6 +27,7 @@ const root: Command = command({
   options: ["version"],
   examples: [
     "ktstr inspect                    # everything, for people",
+    "ktstr get nr_enqueued            # one global variable, for scripts",
     "ktstr -j map dump name foo.bss   # bpftool's words, bpftool's JSON",
   ],
   subCommands: COMMANDS,

@@ -1,4 +1,14 @@
-/** ktstr as a library: `import { openLive, openGuest } from "ktstr"`. */
+/**
+ * ktstr as a library:
+ *
+ *     import { openGuest, view } from "ktstr";
+ *     using guest = view(openGuest({ memory: "mem" }));
+ *     guest.map("scx_simple.bss").global("nr_enqueued"); // 42
+ *
+ * `openLive` and `openGuest` give the state of a kernel, and `view` shows either as typed plain data.
+ */
+
+export type { PlainValue } from "./btf/value.ts";
 export * from "./errors.ts";
 export { type GuestOptions, type GuestState, openGuest } from "./guest/guest.ts";
 export type { MemorySource } from "./guest/image.ts";
@@ -7,5 +17,6 @@ export { findVmlinux } from "./guest/vmlinux.ts";
 export { type LiveOptions, type LiveState, openLive } from "./live/live.ts";
 export { MapFreedError, NoSuchMapError, type PinnedMap, pinByName } from "./live/pin.ts";
 export { enableStats } from "./live/stats.ts";
+export { type ElementOptions, MapView, type PlainElement, StateView, view } from "./report/view.ts";
 export type * from "./state.ts";
 export * as names from "./uapi/names.ts";

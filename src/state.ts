@@ -89,6 +89,8 @@ export interface EntryCursor extends Disposable {
   readonly valueSize: number;
   /** 0: one value for all CPUs. */
   readonly cpuCount: number;
+  /** The CPU of each copy, where they are not 0 to `cpuCount` - 1. */
+  readonly cpus?: readonly number[] | undefined;
   /** Bytes from one CPU's value to the next; 0 where there is one value. */
   readonly valueStride: number;
   readonly keyBytes: Uint8Array;
@@ -284,6 +286,8 @@ export interface KernelInfo {
   readonly statsEnabled: boolean | undefined;
   /** Unix time of boot (`CLOCK_REALTIME - CLOCK_BOOTTIME`) in nanoseconds; undefined where not known. */
   readonly bootTimeUnixNs: bigint | undefined;
+  /** `CLOCK_BOOTTIME` in nanoseconds when it was read; of a frozen machine as of its last tick. undefined where not known. */
+  readonly uptimeNs: bigint | undefined;
 }
 
 /** A data path: everything that a report asks. */
@@ -291,4 +295,8 @@ export interface BpfState extends MapAccessor, ProgAccessor, Disposable {
   kernel(): KernelInfo;
   /** Objects that a listing saw and could not read, and every assumption made, as sentences; grows as reads are made. */
   readonly warnings: readonly string[];
+  /** `length` bytes at an address of the kernel, for following typed pointers. Absent: there is no way to read it. */
+  readKernel?(address: bigint, length: number): Read<Uint8Array>;
+  /** "schedule+0x10": the symbol, the kernel's or a program's, that an address lies in. Absent: no symbols are known. */
+  symbolAt?(address: bigint): string | undefined;
 }

@@ -29,7 +29,7 @@ export function readInteger(bytes: Uint8Array, at: number, size: number, signed:
   }
 }
 
-function readU32(bytes: Uint8Array, at: number): number {
+export function readU32(bytes: Uint8Array, at: number): number {
   return (bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)) >>> 0;
 }
 
@@ -69,4 +69,24 @@ function readWideBits(
 /** Bytes that `bitCount` bits from bit `bitOffset` reach into. */
 export function bytesOfBits(bitOffset: number, bitCount: number): number {
   return Math.ceil((bitOffset + bitCount) / 8);
+}
+
+/** Writes `bitCount` bits and leaves the ones around them; a value that does not fit loses its upper bits. */
+export function writeBits(
+  bytes: Uint8Array,
+  at: number,
+  bitOffset: number,
+  bitCount: number,
+  value: bigint,
+): void {
+  let rest = BigInt.asUintN(bitCount, value) << BigInt(bitOffset);
+  let mask = ((1n << BigInt(bitCount)) - 1n) << BigInt(bitOffset);
+  for (let n = at; mask > 0n; n++, mask >>= 8n, rest >>= 8n)
+    bytes[n] = (bytes[n]! & ~Number(mask & 0xffn)) | Number(rest & 0xffn);
+}
+
+/** Writes an integer of 1, 2, 4 or 8 bytes that fits. */
+export function writeInteger(bytes: Uint8Array, at: number, size: number, value: number): void {
+  const high = Math.floor(value / 0x1_0000_0000);
+  for (let n = 0; n < size; n++) bytes[at + n] = n < 4 ? value >>> (8 * n) : high >> (8 * (n - 4));
 }

@@ -67,8 +67,14 @@ export interface StructShape extends Common {
 export interface SectionShape extends Common {
   readonly kind: "section";
   readonly name: string;
-  /** Offsets in bytes; a variable's own size may be larger than its type's. */
-  readonly variables: readonly { name: string; typeId: number; offset: number; shape: Shape }[];
+  /** In bytes; a variable may be larger than its type, by the elements of a flexible array. */
+  readonly variables: readonly {
+    name: string;
+    typeId: number;
+    offset: number;
+    size: number;
+    shape: Shape;
+  }[];
 }
 
 export type Shape =
@@ -217,10 +223,12 @@ function memberShapes(btf: Btf, id: number): MemberShape[] {
 
 function variableShapes(btf: Btf, id: number): SectionShape["variables"] {
   const variables: SectionShape["variables"][number][] = [];
-  for (const { typeId, offset } of btf.sectionVars(id)) {
+  for (const { typeId, offset, size } of btf.sectionVars(id)) {
     const isVariable = btf.kind(typeId) === BTF_KIND.VAR;
     const valueType = isVariable ? btf.referenced(typeId) : typeId;
-    variables.push(lazyShape(btf, valueType, { name: btf.typeName(typeId), typeId: valueType, offset }));
+    variables.push(
+      lazyShape(btf, valueType, { name: btf.typeName(typeId), typeId: valueType, offset, size }),
+    );
   }
   return variables;
 }

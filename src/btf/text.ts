@@ -81,9 +81,9 @@ class TextRenderer {
     }
   }
 
-  #nested(shape: Shape, at: number, indent: string): string {
+  #nested(shape: Shape, at: number, indent: string, last = false): string {
     this.#walk.enter();
-    const text = this.value(shape, at, 0, indent, false);
+    const text = this.value(shape, at, 0, indent, last);
     this.#walk.leave();
     return text;
   }
@@ -164,7 +164,7 @@ class TextRenderer {
 
   #array(shape: ArrayTypeShape, at: number, indent: string, last: boolean): string {
     const { element } = shape;
-    const room = Math.max(0, this.#walk.bytes.length - at);
+    const room = Math.max(0, this.#walk.end - at);
     const flexible = last && shape.count === 0 && element.size > 0;
     const count = flexible ? Math.floor(room / element.size) : shape.count;
     if (shape.text) return this.#string(at, count, room);
@@ -210,8 +210,13 @@ class TextRenderer {
   }
 
   #section(shape: SectionShape, at: number, indent: string): string {
-    const lines = shape.variables.map(({ name, typeId, offset, shape: variable }) => {
-      const text = this.#nested(variable, at + offset, indent);
+    const walk = this.#walk;
+    const lines = shape.variables.map(({ name, typeId, offset, size, shape: variable }) => {
+      const { end } = walk;
+      const larger = size > variable.size;
+      if (larger) walk.end = Math.min(end, at + offset + size);
+      const text = this.#nested(variable, at + offset, indent, larger);
+      walk.end = end;
       const what = this.#options.types === true ? declaration(this.#walk.btf, typeId, name) : name;
       return `${escapeText(what)} = ${text}`;
     });

@@ -12,6 +12,7 @@
 import type { Btf } from "./btf.ts";
 import { readFloat } from "./float.ts";
 import { bytesOfBits, readBits, readInteger } from "./integer.ts";
+import type { Place } from "./place.ts";
 import { type ArrayTypeShape, type IntShape, type Shape, type StructShape, shapeOf } from "./shape.ts";
 import { Walk } from "./walk.ts";
 
@@ -27,6 +28,14 @@ export type PlainValue =
 /** A value as plain data. `bytes` begin with it. Throws `FormatError` where the type is hostile. */
 export function plainValue(btf: Btf, typeId: number, bytes: Uint8Array): PlainValue {
   return renderValue(new Walk(btf, bytes), shapeOf(btf, typeId), 0, 0, true);
+}
+
+/** A part of a value as plain data. `bytes` begin with the value. Throws `FormatError` where the type is hostile. */
+export function plainPart(btf: Btf, place: Place, bytes: Uint8Array): PlainValue {
+  const { shape, byteOffset, bitOffset, bitSize } = place;
+  const walk = new Walk(btf, bytes);
+  if (bitSize > 0) return bitFieldValue(walk, shape, byteOffset, bitOffset, bitSize);
+  return renderValue(walk, shape, byteOffset, bitOffset, true);
 }
 
 /** `last`: nothing follows it in the bytes, so that a flexible array may take the rest. */
@@ -48,8 +57,13 @@ function renderValue(walk: Walk, shape: Shape, at: number, bitOffset: number, la
       return nested(walk, shape.shape, at);
     case "section": {
       const into: { [name: string]: PlainValue } = {};
-      for (const { name, offset, shape: variable } of shape.variables)
-        define(into, name, nested(walk, variable, at + offset));
+      for (const { name, offset, size, shape: variable } of shape.variables) {
+        const { end } = walk;
+        const larger = size > variable.size;
+        if (larger) walk.end = Math.min(end, at + offset + size);
+        define(into, name, nested(walk, variable, at + offset, larger));
+        walk.end = end;
+      }
       return into;
     }
     default:
@@ -71,9 +85,9 @@ function scalarValue(
   return shape.names.get(value) ?? value;
 }
 
-function nested(walk: Walk, shape: Shape, at: number): PlainValue {
+function nested(walk: Walk, shape: Shape, at: number, last = false): PlainValue {
   walk.enter();
-  const value = renderValue(walk, shape, at, 0, false);
+  const value = renderValue(walk, shape, at, 0, last);
   walk.leave();
   return value;
 }
@@ -125,7 +139,7 @@ function bitFieldValue(walk: Walk, shape: Shape, at: number, bit: number, bitSiz
 
 function arrayValue(walk: Walk, shape: ArrayTypeShape, at: number, last: boolean): PlainValue {
   const { element } = shape;
-  const room = Math.max(0, walk.bytes.length - at);
+  const room = Math.max(0, walk.end - at);
   const flexible = last && shape.count === 0 && element.size > 0;
   const count = flexible ? Math.floor(room / element.size) : shape.count;
   if (shape.text && count <= room) {

@@ -12,12 +12,15 @@ const PARTS_PER_BYTE = 64;
 export class Walk {
   readonly btf: Btf;
   readonly bytes: Uint8Array;
+  /** Where a flexible array must end: the value's end, within a section the variable's. */
+  end: number;
   #parts: number;
   #depth = 0;
 
   constructor(btf: Btf, bytes: Uint8Array) {
     this.btf = btf;
     this.bytes = bytes;
+    this.end = bytes.length;
     this.#parts = PARTS_BASE + PARTS_PER_BYTE * bytes.length;
   }
 

@@ -6,11 +6,11 @@ import { rawJson, rawText, rawType } from "../btf/raw.ts";
 import { KtstrError, UsageError } from "../errors.ts";
 import { ElfFile } from "../guest/elf.ts";
 import { ImageFile } from "../guest/file.ts";
+import { nearMisses } from "../near.ts";
 import { stringify } from "../report/json.ts";
 import type { Read } from "../state.ts";
 import { ELF_MAGIC } from "../uapi/elf.ts";
 import { type Command, type Context, command } from "./command.ts";
-import { nearMisses } from "./near.ts";
 import { choose, parseSelector, type Selector, type SelectorKind } from "./select.ts";
 import { openSource, pinnedIdOf, type Source, warnAll } from "./source.ts";
 
@@ -77,7 +77,7 @@ function takeSource(words: string[]): BtfSource {
       const next = words[0];
       const part = next === undefined ? undefined : PARTS.find((name) => name === next);
       if (part !== undefined) words.shift();
-      return { kind, selector, part: part ?? "all" };
+      return { kind, selector, part: part ?? "kv" };
     }
     case undefined: {
       const near = nearMisses(word, SOURCES);

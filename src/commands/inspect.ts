@@ -1,13 +1,14 @@
 import { UsageError } from "../errors.ts";
 import { buildInspection } from "../report/inspection.ts";
 import { inspectionJson } from "../report/inspection-json.ts";
-import { type Style, writeInspection } from "../report/inspection-text.ts";
+import { writeInspection } from "../report/inspection-text.ts";
 import { stringify } from "../report/json.ts";
 import { type Command, command } from "./command.ts";
 import { indentOf } from "./print.ts";
+import { countOption } from "./query.ts";
 import { openSource } from "./source.ts";
 import { withStats } from "./stats.ts";
-import { coloured } from "./terminal.ts";
+import { terminalStyle } from "./terminal.ts";
 
 const DEFAULT_LIMIT = 8;
 
@@ -22,32 +23,15 @@ const inspect: Command = command({
   ],
   async start(context) {
     if (context.words.length > 0) throw new UsageError(`inspect: too much: ${context.words.join(" ")}`);
-    const limit = limitOf(context.options.own["limit"]);
+    const limit = countOption(context.options, "limit") ?? DEFAULT_LIMIT;
     await withStats(context);
     using source = await openSource(context.options, () => true);
     const inspection = buildInspection(source.state, limit);
     const { out, options } = context;
     if (options.json) out.line(stringify(inspectionJson(inspection), indentOf(context)));
-    else writeInspection(out, inspection, coloured() ? COLOURED : PLAIN, process.stdout.columns ?? 120);
+    else writeInspection(out, inspection, terminalStyle(), process.stdout.columns ?? 120);
     return 0;
   },
 });
 
 export default inspect;
-
-function limitOf(given: string | boolean | undefined): number {
-  if (given === undefined) return DEFAULT_LIMIT;
-  const limit = Number(given);
-  if (given === "" || !Number.isSafeInteger(limit) || limit < 0) {
-    throw new UsageError(`--limit ${JSON.stringify(given)}: not a number of entries`);
-  }
-  return limit;
-}
-
-const same = (text: string): string => text;
-const PLAIN: Style = { heading: same, dim: same, alarm: same };
-const COLOURED: Style = {
-  heading: (text) => `\u001b[1m${text}\u001b[22m`,
-  dim: (text) => `\u001b[2m${text}\u001b[22m`,
-  alarm: (text) => `\u001b[31m${text}\u001b[39m`,
-};

@@ -14,7 +14,12 @@ export type OwnOption =
   | "filter"
   | "sort"
   | "follow"
-  | "types";
+  | "types"
+  | "output"
+  | "force"
+  | "zstd"
+  | "maps"
+  | "no-values";
 
 const GLOBAL: ArgsDef = {
   json: { type: "boolean", alias: "j", description: "print JSON (bpftool's keys, and more)" },
@@ -24,6 +29,7 @@ const GLOBAL: ArgsDef = {
     valueHint: "FILE[@GPA]",
     description: "read a frozen machine's memory instead of the running kernel; may be repeated",
   },
+  sample: { type: "boolean", description: "read the captured machine that comes with ktstr" },
   vmlinux: { type: "string", valueHint: "FILE", description: "take symbols and types from this vmlinux" },
   vmcoreinfo: {
     type: "string",
@@ -65,6 +71,11 @@ const OWN: Readonly<Record<OwnOption, ArgDef>> = {
     description: "show what pointers lead to, up to N steps away: in arenas, and in a frozen kernel's memory",
   },
   types: { type: "boolean", description: "show the C types of global variables" },
+  output: { type: "string", alias: "o", valueHint: "FILE", description: "write into this file" },
+  force: { type: "boolean", description: "replace the file if it is there" },
+  zstd: { type: "boolean", description: "compress, also without .zst in the file's name" },
+  maps: { type: "string", valueHint: "NAME,...", description: "only these maps' contents, by name or id" },
+  "no-values": { type: "boolean", description: "no map's contents, only attributes" },
 };
 
 /** The options that a command takes, the global ones last. */
@@ -72,17 +83,19 @@ export function argsOf(own: readonly OwnOption[]): ArgsDef {
   return { ...Object.fromEntries(own.map((name) => [name, OWN[name]])), ...GLOBAL };
 }
 
-/** Whether an option, as it is written (`--limit`), is followed by its value. */
-export function takesValue(flag: string): boolean {
-  if (!flag.startsWith("--")) return false;
-  const name = flag.slice(2);
+/** The long form of an option that is followed by its value (`--limit`, `-o`); undefined: it takes none. */
+export function valueOption(flag: string): string | undefined {
+  const name = flag.startsWith("--") ? flag.slice(2) : (LONG[flag] ?? "");
   const def = Object.hasOwn(GLOBAL, name)
     ? GLOBAL[name]
     : Object.hasOwn(OWN, name)
       ? OWN[name as OwnOption]
       : undefined;
-  return def?.type === "string";
+  return def?.type === "string" ? `--${name}` : undefined;
 }
+
+/** Short options that take a value. */
+const LONG: Readonly<Record<string, string>> = { "-o": "output" };
 
 export function isGlobal(name: string): boolean {
   return Object.hasOwn(GLOBAL, name);

@@ -5,9 +5,9 @@
 import { parseArgs } from "node:util";
 import type { ArgDef, ArgsDef } from "citty";
 import { UsageError } from "../errors.ts";
+import { nearMisses } from "../near.ts";
 import type { Command, Options } from "./command.ts";
-import { nearMisses } from "./near.ts";
-import { isGlobal, takesValue } from "./options.ts";
+import { isGlobal, valueOption } from "./options.ts";
 
 export interface CommandLine {
   readonly command: Command;
@@ -46,7 +46,7 @@ export async function parseCommandLine(root: Command, argv: readonly string[]): 
   if (tail !== undefined && !command.grammar.includes("-- ")) {
     throw new UsageError(`${command.name}: nothing stands behind \`--\` here`);
   }
-  return { command, parents, options: optionsOf(values), words, tail, help, version };
+  return { command, parents, options: await optionsOf(values), words, tail, help, version };
 }
 
 /**
@@ -58,9 +58,10 @@ function joinValues(argv: readonly string[]): string[] {
   for (let index = 0; index < argv.length; index++) {
     const arg = argv[index] as string;
     const value = argv[index + 1];
-    if (!takesValue(arg) || value === undefined || value.startsWith("--")) joined.push(arg);
+    const option = valueOption(arg);
+    if (option === undefined || value === undefined || value.startsWith("--")) joined.push(arg);
     else {
-      joined.push(`${arg}=${value}`);
+      joined.push(`${option}=${value}`);
       index++;
     }
   }
@@ -157,7 +158,9 @@ function whatIsWrong(error: unknown): string {
   return message.includes("does not take an argument") ? "it takes no value" : message;
 }
 
-function optionsOf(values: Record<string, string | boolean | (string | boolean)[] | undefined>): Options {
+async function optionsOf(
+  values: Record<string, string | boolean | (string | boolean)[] | undefined>,
+): Promise<Options> {
   const own: Record<string, string | boolean> = {};
   for (const [name, value] of Object.entries(values)) {
     if (!isGlobal(name) && (typeof value === "string" || typeof value === "boolean")) own[name] = value;
@@ -167,10 +170,16 @@ function optionsOf(values: Record<string, string | boolean | (string | boolean)[
     json: values["json"] === true || pretty,
     pretty,
     debug: values["debug"] === true,
-    memory: [values["memory"] ?? []].flat().map(String),
+    memory: await memoryOf([values["memory"] ?? []].flat().map(String), values["sample"] === true),
     vmlinux: typeof values["vmlinux"] === "string" ? values["vmlinux"] : undefined,
     vmcoreinfo: typeof values["vmcoreinfo"] === "string" ? values["vmcoreinfo"] : undefined,
     explain: values["explain"] === true,
     own,
   };
+}
+
+async function memoryOf(given: readonly string[], sample: boolean): Promise<readonly string[]> {
+  if (!sample) return given;
+  if (given.length > 0) throw new UsageError("--sample and --memory: one or the other");
+  return [(await import("../sample.ts")).default];
 }

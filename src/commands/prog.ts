@@ -1,4 +1,5 @@
 import { progJson } from "../report/bpftool.ts";
+import { mayHoldMetadata, metadataJson, metadataOf, metadataText } from "../report/metadata.ts";
 import { progText } from "../report/text.ts";
 import { type Command, command } from "./command.ts";
 import { printList } from "./print.ts";
@@ -16,7 +17,7 @@ const show: Command = command({
   async start(context) {
     const parsed = parseSelector(context.words, ["id", "tag", "name", "pinned"], "prog");
     await withStats(context);
-    using source = await openSource(context.options, () => false);
+    using source = await openSource(context.options, mayHoldMetadata);
     const selector: Selector =
       parsed.kind === "pinned"
         ? { kind: "id", id: await pinnedIdOf(source, parsed.path, "program") }
@@ -26,8 +27,8 @@ const show: Command = command({
     printList(
       context,
       progs,
-      (prog) => progJson(prog, kernel),
-      (prog) => progText(prog, kernel),
+      (prog) => ({ ...progJson(prog, kernel), metadata: metadataJson(metadataOf(source.state, prog)) }),
+      (prog) => progText(prog, kernel) + metadataText(metadataOf(source.state, prog)),
       selector.kind === "all",
     );
     warnAll(context, source.state);

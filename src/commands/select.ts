@@ -1,7 +1,7 @@
 /** bpftool's selectors: `id N`, `name X`, `tag T`, `pinned PATH`. */
 import { KtstrError, UsageError } from "../errors.ts";
+import { nearMisses } from "../near.ts";
 import { printable } from "../text.ts";
-import { nearMisses } from "./near.ts";
 
 export type SelectorKind = "id" | "name" | "tag" | "pinned";
 

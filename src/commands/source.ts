@@ -26,15 +26,21 @@ export async function openSource(options: Options, keep: (map: MapInfo) => boole
 }
 
 async function openMemory(options: Options): Promise<Source> {
-  const memory = options.memory.map(memorySource);
-  const { vmlinux, explain } = options;
-  const vmcoreinfo =
-    options.vmcoreinfo === undefined ? undefined : addressOf("vmcoreinfo", options.vmcoreinfo);
   const { openGuest } = await import("../guest/guest.ts");
   using progress = new Progress();
-  const state = openGuest({ memory, vmlinux, vmcoreinfo, onProgress: progress.show });
-  if (explain) for (const { what, text } of state.explain()) note(`${what}: ${text}`);
+  const state = openGuest({ ...guestOptions(options), onProgress: progress.show });
+  if (options.explain) for (const { what, text } of state.explain()) note(`${what}: ${text}`);
   return { state, live: undefined, [Symbol.dispose]: () => state[Symbol.dispose]() };
+}
+
+/** The memory file and what goes with it, as they were given. Throws `UsageError`. */
+export function guestOptions(
+  options: Options,
+): Pick<GuestOptions, "vmlinux" | "vmcoreinfo"> & { readonly memory: readonly MemorySource[] } {
+  const { vmlinux } = options;
+  const vmcoreinfo =
+    options.vmcoreinfo === undefined ? undefined : addressOf("vmcoreinfo", options.vmcoreinfo);
+  return { memory: options.memory.map(memorySource), vmlinux, vmcoreinfo };
 }
 
 /** "FILE" or "FILE@ADDRESS"; a file whose own name ends so is itself. */

@@ -1,4 +1,5 @@
 /** An ELF core of a machine's memory: QEMU's `dump-guest-memory`, a kdump `vmcore`, `makedumpfile -E`. */
+import { basename } from "node:path";
 import { FormatError } from "../errors.ts";
 import {
   EHDR,
@@ -15,8 +16,9 @@ import {
   PT_NOTE,
   SHDR,
 } from "../uapi/elf.ts";
+import { CAPTURE_NOTE_NAME, CAPTURE_NOTE_TYPE } from "./capture/note.ts";
 import { u53, viewOf } from "./elf.ts";
-import type { ImageFile } from "./file.ts";
+import type { DataFile } from "./file.ts";
 
 /** Memory as a file holds it: `length` bytes at `fileOffset` are the guest's from `physical` up. */
 export interface Piece {
@@ -29,6 +31,8 @@ export interface Core {
   readonly pieces: readonly Piece[];
   /** The text of the VMCOREINFO note, where the dump has one. */
   readonly vmcoreinfo: Uint8Array | undefined;
+  /** What a capture says of itself (capture/note.ts). */
+  readonly captureNote: Uint8Array | undefined;
   readonly warnings: readonly string[];
 }
 
@@ -44,7 +48,7 @@ export function isElf(head: Uint8Array): boolean {
 }
 
 /** Reads the headers of a core. Throws `FormatError` where it is no core of a 64-bit machine that we know. */
-export function readCore(file: ImageFile): Core {
+export function readCore(file: DataFile): Core {
   const header = viewOf(file.read(0, EHDR.size));
   const format = `ELF core ${file.path}`;
   checkHeader(header, format);
@@ -63,10 +67,14 @@ export function readCore(file: ImageFile): Core {
   const warnings: string[] = [];
   const loads: Piece[] = [];
   let vmcoreinfo: Uint8Array | undefined;
+  let captureNote: Uint8Array | undefined;
   for (let at = 0; at + PHDR.size <= table.byteLength; at += entrySize) {
     const type = table.getUint32(at + PHDR.fields.type.offset, true);
-    if (type === PT_NOTE) vmcoreinfo ??= findVmcoreinfo(file, table, at);
-    else if (type === PT_LOAD) {
+    if (type === PT_NOTE) {
+      const notes = readNotes(file, table, at);
+      vmcoreinfo ??= findNote(notes, "VMCOREINFO", 0);
+      captureNote ??= findNote(notes, CAPTURE_NOTE_NAME, CAPTURE_NOTE_TYPE);
+    } else if (type === PT_LOAD) {
       const piece = loadOf(file, table, at, warnings);
       if (piece !== undefined) loads.push(piece);
     }
@@ -78,7 +86,7 @@ export function readCore(file: ImageFile): Core {
       "no segment holds memory",
       "The dump was cut short before its data.",
     );
-  return { pieces: withoutOverlaps(loads), vmcoreinfo, warnings };
+  return { pieces: withoutOverlaps(loads), vmcoreinfo, captureNote, warnings };
 }
 
 function checkHeader(header: DataView, format: string): void {
@@ -100,7 +108,7 @@ function checkHeader(header: DataView, format: string): void {
     refuse("machine", `machine ${machine} is neither x86-64 (62) nor arm64 (183)`);
 }
 
-function segmentCount(file: ImageFile, header: DataView, format: string): number {
+function segmentCount(file: DataFile, header: DataView, format: string): number {
   const count = header.getUint16(EHDR.fields.phnum.offset, true);
   if (count !== PN_XNUM) return count;
   const first = viewOf(file.read(u53(header, EHDR.fields.shoff.offset), SHDR.size));
@@ -113,19 +121,21 @@ function segmentCount(file: ImageFile, header: DataView, format: string): number
   );
 }
 
-function loadOf(file: ImageFile, table: DataView, at: number, warnings: string[]): Piece | undefined {
+function loadOf(file: DataFile, table: DataView, at: number, warnings: string[]): Piece | undefined {
   const fileOffset = u53(table, at + PHDR.fields.offset.offset);
   const physical = u53(table, at + PHDR.fields.paddr.offset);
   const size = u53(table, at + PHDR.fields.filesz.offset);
   if (size === 0) return undefined;
   if (!(physical + size <= MAX_PHYSICAL)) {
-    warnings.push(`${file.path}: a segment of ${size} bytes has no physical address and was left out.`);
+    warnings.push(
+      `${basename(file.path)}: a segment of ${size} bytes has no physical address and was left out.`,
+    );
     return undefined;
   }
   const length = Math.min(size, file.sizeBytes - fileOffset);
   if (length < size)
     warnings.push(
-      `${file.path}: ${size - Math.max(0, length)} bytes of the memory at 0x${physical.toString(16)} are missing, the file ends before them.`,
+      `${basename(file.path)}: ${size - Math.max(0, length)} bytes of the memory at 0x${physical.toString(16)} are missing, the file ends before them.`,
     );
   return length > 0 ? { fileOffset, physical, length } : undefined;
 }
@@ -146,10 +156,9 @@ function withoutOverlaps(pieces: Piece[]): Piece[] {
   return kept;
 }
 
-function findVmcoreinfo(file: ImageFile, table: DataView, at: number): Uint8Array | undefined {
+function readNotes(file: DataFile, table: DataView, at: number): Uint8Array {
   const size = Math.min(u53(table, at + PHDR.fields.filesz.offset), MAX_NOTE_BYTES);
-  const notes = file.read(u53(table, at + PHDR.fields.offset.offset), size);
-  return findNote(notes, "VMCOREINFO", 0);
+  return file.read(u53(table, at + PHDR.fields.offset.offset), size);
 }
 
 /** The content of the note with this name and type in a note segment or section. */

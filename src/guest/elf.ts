@@ -1,7 +1,7 @@
 /** ELF files by their sections. */
 import { FormatError } from "../errors.ts";
 import { EHDR, ELF_MAGIC, ELFCLASS64, ELFDATA2LSB, SHDR, SHT_NOBITS } from "../uapi/elf.ts";
-import type { ImageFile } from "./file.ts";
+import type { DataFile } from "./file.ts";
 
 export interface Section {
   readonly name: string;
@@ -23,10 +23,10 @@ export class ElfFile {
   /** `e_machine`. */
   readonly machine: number;
   readonly sections: readonly Section[];
-  readonly #file: ImageFile;
+  readonly #file: DataFile;
 
   /** Reads the headers. Throws `FormatError` where they are no 64-bit little-endian ELF file's. */
-  constructor(file: ImageFile, format: string) {
+  constructor(file: DataFile, format: string) {
     this.#file = file;
     this.format = format;
     const head = file.read(0, EHDR.size);

@@ -15,9 +15,26 @@ const GUEST_PAGE_BYTES = 4096;
 /** More extents than a file system makes of one file in use: then holes are read as the zeros that they are. */
 const MAX_EXTENTS = 1_000_000;
 
-export class ImageFile implements Disposable {
+/** What holds memory, or an ELF file: mapped (`ImageFile`), or read whole (`small-file.ts`). */
+export interface DataFile extends Disposable {
   readonly path: string;
   /** At the time that it was opened. */
+  readonly sizeBytes: number;
+  /** Throws `KtstrError` where it is shorter than when it was opened. */
+  check(): void;
+  /** Up to `length` bytes at an offset; fewer where the file ends. */
+  read(offset: number, length: number): Uint8Array<ArrayBuffer>;
+  /** Up to `length` bytes from `offset` on, at most `WINDOW_BYTES`. Good until the file is closed. */
+  window(offset: number, length: number): Uint8Array;
+  /**
+   * Visits data between two offsets, page by page: `view` holds whole pages of 4 KiB, counted from `from`, of which
+   * the first lies at `offset` in the file. Ends early where `visit` answers true. `view` is good during the visit.
+   */
+  search(from: number, to: number, visit: (view: DataView, offset: number) => boolean): void;
+}
+
+export class ImageFile implements DataFile {
+  readonly path: string;
   readonly sizeBytes: number;
   readonly #fd: Fd;
   readonly #chunks: (Mapping | undefined)[] = [];
@@ -55,7 +72,6 @@ export class ImageFile implements Disposable {
     );
   }
 
-  /** Up to `length` bytes at an offset, copied; fewer where the file ends. */
   read(offset: number, length: number): Uint8Array<ArrayBuffer> {
     const into = new Uint8Array(new ArrayBuffer(Math.max(0, Math.min(length, this.sizeBytes - offset))));
     if (into.length === 0) return into;
@@ -64,10 +80,7 @@ export class ImageFile implements Disposable {
     return into.subarray(0, got);
   }
 
-  /**
-   * The file's bytes from `offset` on, mapped: up to `length`, and up to the end of the window that they begin in.
-   * Good until the file is closed.
-   */
+  /** Mapped: up to the end of the window that they begin in. */
   window(offset: number, length: number): Uint8Array {
     const index = Math.floor(offset / WINDOW_BYTES);
     const start = index * WINDOW_BYTES;
@@ -97,10 +110,6 @@ export class ImageFile implements Disposable {
     if (at < to) yield { start: at, end: to };
   }
 
-  /**
-   * Visits data between two offsets, page by page: `view` holds whole pages of 4 KiB, counted from `from`, of which
-   * the first lies at `offset` in the file. Ends early where `visit` answers true. `view` is good during the visit.
-   */
   search(from: number, to: number, visit: (view: DataView, offset: number) => boolean): void {
     for (const { start, end } of this.extents(from, to)) {
       // Extents end at blocks of the file system, which need not be the guest's pages.

@@ -57,12 +57,14 @@ export interface GuestOptions {
 export function openGuest(options: GuestOptions): GuestState {
   const given = Array.isArray(options.memory) ? options.memory : [options.memory];
   const memory = given.map((source) => (typeof source === "string" ? { path: source } : source));
-  return new GuestState(openKernel({ ...options, memory }));
+  const kernel = openKernel({ ...options, memory });
+  return new GuestState(kernel, kernel.capturedValues);
 }
 
 /** What is listed stays listed: a frozen machine does not change. */
 export class GuestState implements BpfState {
   readonly #kernel: GuestKernel;
+  readonly #captured: ReadonlySet<number> | undefined;
   readonly #warnings: string[];
   readonly #btfs: GuestBtfs;
   readonly #names: AddressNames;
@@ -72,9 +74,13 @@ export class GuestState implements BpfState {
   #links: readonly LinkInfo[] | undefined;
   #disposed = false;
 
-  /** Takes the kernel over, and closes it with itself. */
-  constructor(kernel: GuestKernel) {
+  /**
+   * Takes the kernel over, and closes it with itself. `captured`: the ids of the maps whose contents are in the image;
+   * undefined: all.
+   */
+  constructor(kernel: GuestKernel, captured?: ReadonlySet<number>) {
     this.#kernel = kernel;
+    this.#captured = captured;
     this.#warnings = [...kernel.warnings];
     this.#btfs = new GuestBtfs(kernel, this.#warn);
     this.#names = new AddressNames(kernel);
@@ -222,6 +228,8 @@ export class GuestState implements BpfState {
   #ofMap<T>(map: MapInfo, read: (kernel: GuestKernel, map: GuestMap) => Read<T>): Read<T> {
     const listed = this.#mapsById().get(map.id);
     if (listed === undefined) return unreadable("not-present", `map_idr has no map ${map.id}`);
+    if (this.#captured?.has(map.id) === false)
+      return unreadable("not-present", "the capture was made without this map's contents");
     return read(this.#kernel, listed);
   }
 }

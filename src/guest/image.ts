@@ -1,8 +1,10 @@
 /** The guest's physical memory from files: raw, in pieces, or an ELF core, told by content. */
 import { FormatError, KtstrError, UsageError } from "../errors.ts";
+import { type CaptureNote, parseCaptureNote } from "./capture/note.ts";
 import { isElf, type Piece, readCore } from "./core.ts";
-import { ImageFile } from "./file.ts";
+import type { DataFile } from "./file.ts";
 import { PhysicalMemory, type Window, windowOf } from "./physical.ts";
+import { openDataFile } from "./small-file.ts";
 
 /** One `--memory FILE[@GPA]`. */
 export interface MemorySource {
@@ -12,7 +14,7 @@ export interface MemorySource {
 }
 
 interface FilePiece extends Piece {
-  readonly file: ImageFile;
+  readonly file: DataFile;
 }
 
 /** Dumps that we do not read, by their first bytes: an error that says so beats a search through them. */
@@ -27,33 +29,35 @@ const OTHER_FORMATS: readonly (readonly [string, string, string])[] = [
   ["QEVM", "a QEMU migration stream or snapshot", "Use QEMU's `dump-guest-memory`, or a file-backed memory."],
   ["EMiL", "a LiME dump", "Convert it to raw pieces, one FILE@ADDRESS each."],
   ["\x1f\x8b", "compressed by gzip", "Decompress it first."],
-  ["\x28\xb5\x2f\xfd", "compressed by zstd", "Decompress it first."],
   ["\xfd7zXZ", "compressed by xz", "Decompress it first."],
 ];
 
 export class MemoryImage implements Disposable {
-  readonly #files: readonly ImageFile[];
+  readonly #files: readonly DataFile[];
   #pieces: readonly FilePiece[];
   /** False: a lone raw file, of which only the bytes are known, not where they belong. */
   readonly layoutIsKnown: boolean;
   /** The VMCOREINFO note of an ELF core. */
   readonly vmcoreinfo: Uint8Array | undefined;
   readonly warnings: readonly string[];
-  /** "raw" or "ELF core". */
+  /** What a capture says of itself; undefined: it is none. */
+  readonly captureNote: CaptureNote | undefined;
+  /** "raw", "ELF core" or "capture". */
   readonly format: string;
 
   /** Opens the files. Throws `KtstrError` where they cannot be read, or contradict one another. */
   constructor(sources: readonly MemorySource[]) {
     if (sources.length === 0) throw new UsageError("no memory file was given");
-    const files: ImageFile[] = [];
+    const files: DataFile[] = [];
     this.#files = files;
     const pieces: FilePiece[] = [];
     const warnings: string[] = [];
     let vmcoreinfo: Uint8Array | undefined;
+    let captureNote: Uint8Array | undefined;
     let format = "raw";
     try {
       for (const { path, physical } of sources) {
-        const file = new ImageFile(path);
+        const file = openDataFile(path);
         files.push(file);
         const head = file.read(0, 4096);
         refuseOtherFormats(path, head);
@@ -66,13 +70,17 @@ export class MemoryImage implements Disposable {
           for (const piece of core.pieces) pieces.push({ file, ...piece });
           warnings.push(...core.warnings);
           vmcoreinfo ??= core.vmcoreinfo;
-          format = "ELF core";
+          captureNote ??= core.captureNote;
+          format = captureNote === undefined ? "ELF core" : "capture";
           continue;
         }
         if (physical === undefined && sources.length > 1)
           throw new UsageError(`${path}: with several memory files each needs its address, FILE@ADDRESS`);
         pieces.push({ file, fileOffset: 0, physical: physical ?? 0, length: file.sizeBytes });
       }
+      if (captureNote !== undefined && sources.length > 1)
+        throw new UsageError("a capture is all there is of a machine; give it alone");
+      this.captureNote = captureNote === undefined ? undefined : parseCaptureNote(captureNote);
       this.#pieces = checked(pieces);
     } catch (error) {
       this[Symbol.dispose]();
@@ -80,7 +88,7 @@ export class MemoryImage implements Disposable {
     }
     this.layoutIsKnown = format !== "raw" || sources[0]!.physical !== undefined;
     this.vmcoreinfo = vmcoreinfo;
-    this.warnings = warnings;
+    this.warnings = [...warnings, ...(this.captureNote?.warnings ?? [])];
     this.format = format;
   }
 
@@ -111,7 +119,7 @@ export class MemoryImage implements Disposable {
         done += bytes.length;
       }
     }
-    return new PhysicalMemory(windows);
+    return new PhysicalMemory(windows, this.captureNote?.memoryBytes);
   }
 
   /**

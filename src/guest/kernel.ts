@@ -9,13 +9,16 @@ import { Btf } from "../btf/btf.ts";
 import { at, struct, u32 } from "../btf/struct.ts";
 import { KtstrError } from "../errors.ts";
 import type { KernelInfo } from "../state.ts";
-import { bootTimeUnixNs } from "./clock.ts";
+import type { Recorder } from "./capture/record.ts";
+import { CapturedSymbols } from "./capture/symbols.ts";
+import { clocks } from "./clock.ts";
 import { type DiscoverOptions, discover, type Found } from "./discover.ts";
 import { MemoryImage, type MemorySource } from "./image.ts";
 import { Kallsyms } from "./kallsyms.ts";
 import { describeLayout, readRamRanges } from "./layout.ts";
-import { readUtsName } from "./machine.ts";
+import { checkMachine, readUtsName } from "./machine.ts";
 import { GuestMemory } from "./memory.ts";
+import { PageTables } from "./mmu.ts";
 import { type Cpus, readCpus } from "./percpu.ts";
 import { fromBigInt, hex, toBigInt } from "./pointer.ts";
 import { requireSymbol, type Symbols } from "./symbols.ts";
@@ -26,6 +29,8 @@ export interface OpenKernelOptions extends DiscoverOptions {
   readonly memory: readonly MemorySource[];
   /** Symbols and types come from this ELF file instead of the image. */
   readonly vmlinux?: string | undefined;
+  /** Notes everything that is read of the machine from now on: what a capture is made of. */
+  readonly recorder?: Recorder | undefined;
 }
 
 /** One thing that was found on the way to the kernel, for `--explain`. */
@@ -50,8 +55,19 @@ export interface GuestKernel extends Disposable {
   check(): void;
 }
 
+/** What is known of a kernel besides what walkers need. */
+export interface OpenedKernel extends GuestKernel {
+  readonly found: Found;
+  /** Where the direct map has the physical address 0; undefined: it is not used. */
+  readonly directBase: bigint | undefined;
+  /** Of the warnings those about the memory file, which whoever opens the capture cannot find out. */
+  readonly assumptions: readonly string[];
+  /** The ids of the maps whose contents are in a capture; undefined: all. */
+  readonly capturedValues: ReadonlySet<number> | undefined;
+}
+
 /** Opens a frozen machine. Throws `KtstrError` where the files, the kernel or the vmlinux cannot be read. */
-export function openKernel(options: OpenKernelOptions): GuestKernel {
+export function openKernel(options: OpenKernelOptions): OpenedKernel {
   const vmlinux = options.vmlinux === undefined ? undefined : requireVmlinux(options.vmlinux);
   const image = new MemoryImage(options.memory);
   try {
@@ -61,11 +77,21 @@ export function openKernel(options: OpenKernelOptions): GuestKernel {
       trial = new Kernel(image, candidate, vmlinux);
       return readRamRanges(trial.memory, trial.symbols, trial.btf);
     });
+    const { recorder } = options;
+    if (recorder !== undefined) return new Kernel(image, recorded(found, recorder), vmlinux, recorder);
     return trial?.found === found ? trial : new Kernel(image, found, vmlinux);
   } catch (error) {
     image[Symbol.dispose]();
     throw error;
   }
+}
+
+/** The same kernel, found anew with what that takes on record; trials and their mistakes are not. */
+function recorded(found: Found, recorder: Recorder): Found {
+  const physical = recorder.physical(found.physical);
+  const tables = checkMachine(physical, found.machine, found.info);
+  if (typeof tables === "string") throw new KtstrError(`find the kernel a second time: ${tables}`);
+  return { ...found, physical, tables };
 }
 
 function requireVmlinux(path: string): Vmlinux {
@@ -88,26 +114,31 @@ const X86_DIRECT_MAP = { 4: 0xffff_8880_0000_0000n, 5: 0xff11_0000_0000_0000n } 
 const MAX_BTF_BYTES = 64 * 2 ** 20;
 const STATIC_KEY = struct("static_key_false", { enabled: at(u32, "key.enabled.counter") });
 
-class Kernel implements GuestKernel {
+class Kernel implements OpenedKernel {
   readonly memory: GuestMemory;
   readonly symbols: Symbols;
   readonly warnings: string[];
+  readonly assumptions: readonly string[];
   readonly #image: MemoryImage;
   readonly found: Found;
   readonly #vmlinux: Vmlinux | undefined;
-  #directBase: bigint | undefined;
+  readonly #recorder: Recorder | undefined;
+  directBase: bigint | undefined;
   #btf: Btf | undefined;
   #cpus: Cpus | undefined;
 
-  constructor(image: MemoryImage, found: Found, vmlinux: Vmlinux | undefined) {
+  constructor(image: MemoryImage, found: Found, vmlinux: Vmlinux | undefined, recorder?: Recorder) {
     if (vmlinux !== undefined) checkBuildId(found, vmlinux);
     this.#image = image;
     this.found = found;
     this.#vmlinux = vmlinux;
-    this.warnings = [...image.warnings];
-    if (found.assumption !== "") this.warnings.push(found.assumption);
-    this.memory = new GuestMemory(found.physical, found.tables);
-    this.symbols = this.#openSymbols();
+    this.#recorder = recorder;
+    this.assumptions = found.assumption === "" ? image.warnings : [...image.warnings, found.assumption];
+    this.warnings = [...this.assumptions];
+    this.memory =
+      recorder?.memory(found.physical, found.tables) ?? new GuestMemory(found.physical, found.tables);
+    const symbols = this.#openSymbols();
+    this.symbols = recorder?.symbols(symbols) ?? symbols;
     this.#addImage();
     this.#addDirectMap();
   }
@@ -125,7 +156,20 @@ class Kernel implements GuestKernel {
       }
       this.warnings.push(`${vmlinux.path} has no symbols (it is stripped): those of the image are used.`);
     }
-    return new Kallsyms(this.memory, info);
+    const { captureNote } = this.#image;
+    if (captureNote !== undefined) return new CapturedSymbols(captureNote);
+    return new Kallsyms(this.#recorder === undefined ? this.memory : this.#unrecorded(), info);
+  }
+
+  /** What a capture needs of kallsyms are its answers, not its tables. */
+  #unrecorded(): GuestMemory {
+    const { mode, root } = this.found.machine;
+    const physical = this.#image.physicalMemory();
+    return new GuestMemory(physical, new PageTables(physical, mode, root));
+  }
+
+  get capturedValues(): ReadonlySet<number> | undefined {
+    return this.#image.captureNote?.values;
   }
 
   /** `_text` to `_end` lie in one piece of physical memory, on both architectures. */
@@ -152,7 +196,7 @@ class Kernel implements GuestKernel {
       );
       return;
     }
-    this.#directBase = base;
+    this.directBase = base;
     const first = physical.windows[0]!.physical;
     this.memory.addLinear(fromBigInt(base + BigInt(first)), first, physical.end - first);
   }
@@ -194,7 +238,7 @@ class Kernel implements GuestKernel {
       onlineCpus: this.cpus.onlineCount,
       pageSize: machine.pageBytes,
       statsEnabled: this.#statsEnabled(),
-      bootTimeUnixNs: bootTimeUnixNs(this.memory, this.symbols, this.btf),
+      ...clocks(this.memory, this.symbols, this.btf),
     };
   }
 
@@ -224,7 +268,7 @@ class Kernel implements GuestKernel {
     add("kernel image", this.#mapping(info.symbol("_stext")!, machine.imageOffset));
     add(
       "direct map",
-      this.#directBase === undefined ? "not used" : this.#mapping(this.#directBase, this.#directBase),
+      this.directBase === undefined ? "not used" : this.#mapping(this.directBase, this.directBase),
     );
     const names = fromBigInt(info.symbol("kallsyms_names") ?? 0n);
     const namesAt = this.symbols instanceof Kallsyms ? ` at ${hex(names.hi, names.lo)}` : "";

@@ -367,12 +367,16 @@ export class GuestMemory {
 
   /** The physical address behind a kernel virtual one; the image need not hold it. */
   physicalOf(hi: number, lo: number, path: string): number {
-    const run = this.#runs.at(hi | 0, lo | 0);
-    if (run !== undefined) return run.window.physical + ((lo - run.lo) | 0);
-    const physical = this.tables.translate(hi | 0, lo | 0);
+    const physical = this.translate(hi | 0, lo | 0);
     if (physical >= 0) return physical;
     this.#failTranslation(physical, hi, lo);
     throw this.fault(path);
+  }
+
+  /** The same, or a negative answer of `PageTables.translate`. */
+  translate(hi: number, lo: number): number {
+    const run = this.#runs.at(hi, lo);
+    return run === undefined ? this.tables.translate(hi, lo) : run.window.physical + ((lo - run.lo) | 0);
   }
 }
 

@@ -28,18 +28,26 @@ export class PhysicalMemory {
   readonly windows: readonly Window[];
   /** One past the last byte, physical. */
   readonly end: number;
+  /** How much memory the machine had: no object in it is larger. A capture holds only a part of it. */
+  readonly sizeBytes: number;
   /** What the last `locate` found. */
   window: Window = NO_WINDOW;
 
-  /** Throws `RangeError` on windows that overlap or are longer than `WINDOW_BYTES`: whoever made them checks. */
-  constructor(windows: readonly Window[]) {
+  /**
+   * `sizeBytes`: as above; that of the windows where it is not known. Throws `RangeError` on windows that overlap or are
+   * longer than `WINDOW_BYTES`: whoever made them checks.
+   */
+  constructor(windows: readonly Window[], sizeBytes?: number) {
     this.windows = windows.filter((w) => w.bytes.length > 0).sort((a, b) => a.physical - b.physical);
     let end = 0;
+    let held = 0;
     for (const { physical, bytes } of this.windows) {
       if (physical < end || bytes.length > WINDOW_BYTES) throw new RangeError("physical windows overlap");
       end = physical + bytes.length;
+      held += bytes.length;
     }
     this.end = end;
+    this.sizeBytes = sizeBytes ?? held;
   }
 
   /**

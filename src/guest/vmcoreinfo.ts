@@ -20,6 +20,8 @@ const MAX_CANDIDATES = 64;
 export interface Vmcoreinfo {
   /** Where it was found, physical as the image was laid out at that time; undefined: in an ELF core's note. */
   readonly physical: number | undefined;
+  /** As the kernel wrote it, a character a byte. */
+  readonly text: string;
   readonly release: string;
   /** Hexadecimal; "" where the kernel has none. */
   readonly buildId: string;
@@ -42,6 +44,7 @@ export function parseVmcoreinfo(bytes: Uint8Array, physical: number | undefined)
   }
   return {
     physical,
+    text,
     release: values.get("OSRELEASE") ?? "",
     buildId: values.get("BUILD-ID") ?? "",
     symbol: (name) => parseHex(values.get(`SYMBOL(${name})`)),

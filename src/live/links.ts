@@ -20,6 +20,7 @@ import {
 } from "../uapi/link.ts";
 import { ATTACH_TYPES, LinkType, nameOr } from "../uapi/names.ts";
 import { perfEventConfig, perfEventType } from "../uapi/perf.ts";
+import { symbolsAt } from "./kallsyms.ts";
 import { forEachObject, LINKS, objectInfo, pinned } from "./objects.ts";
 import type { Sys } from "./sys.ts";
 
@@ -175,10 +176,20 @@ function showKprobeMulti(sys: Sys, fd: Fd, object: string, view: DataView, detai
   const cookies = new DataView(u64Array(wanted, KPROBE_MULTI.cookies, count).buffer);
   wanted.setUint32(KPROBE_MULTI.count, count, true);
   objectInfo(sys, fd, LINK_INFO, object, into);
-  const funcs: LinkDetails[] = [];
-  for (let index = 0; index < count; index++) {
-    funcs.push({ addr: u64(addresses, index * 8), cookie: u64(cookies, index * 8) });
-  }
+  const probes = Array.from({ length: count }, (_, index) => ({
+    addr: addresses.getBigUint64(index * 8, true),
+    cookie: u64(cookies, index * 8),
+  })).sort((a, b) => (a.addr < b.addr ? -1 : Number(a.addr > b.addr)));
+  const symbols = symbolsAt(
+    sys,
+    probes.map(({ addr }) => addr),
+  );
+  const funcs = probes.map(({ addr, cookie }): LinkDetails => {
+    const symbol = symbols.get(addr);
+    return symbol === undefined
+      ? { addr, cookie }
+      : { addr, func: symbol.name, module: symbol.module, cookie };
+  });
   details["funcs"] = funcs;
 }
 

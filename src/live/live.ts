@@ -31,6 +31,7 @@ import { collectMaps, type HeldMap, readMapInfo } from "./maps.ts";
 import { MAPS, openIdOrThrow } from "./objects.ts";
 import { collectProgs } from "./progs.ts";
 import { statsSwitchedOn } from "./stats.ts";
+import { SymbolTable } from "./symbol-table.ts";
 import { realSys, type Sys } from "./sys.ts";
 import { openWalk } from "./walk.ts";
 
@@ -71,6 +72,7 @@ export class LiveState implements BpfState {
   #links: LinkInfo[] | undefined;
   #btfInfos: BtfInfo[] | undefined;
   #cpus: readonly number[] | undefined;
+  #symbols: SymbolTable | undefined;
   #disposed = false;
 
   constructor(options: LiveOptions) {
@@ -215,8 +217,16 @@ export class LiveState implements BpfState {
     return findActiveScheduler(this, { state: read("state"), opsName: read("root/ops") });
   }
 
+  /** "schedule+0x10"; needs CAP_SYSLOG. undefined: no symbol is near. */
+  symbolAt(address: bigint): string | undefined {
+    this.#alive();
+    this.#symbols ??= SymbolTable.read(this.#sys);
+    return this.#symbols.at(address);
+  }
+
   kernel(): KernelInfo {
     this.#alive();
+    const uptimeNs = this.#sys.clockNs(CLOCK_BOOTTIME);
     return {
       release: osRelease(),
       version: osVersion(),
@@ -225,7 +235,8 @@ export class LiveState implements BpfState {
       onlineCpus: onlineCpuCount(this.#sys),
       pageSize: this.#sys.pageSize(),
       statsEnabled: statsSwitchedOn(this.#sys),
-      bootTimeUnixNs: this.#sys.clockNs(CLOCK_REALTIME) - this.#sys.clockNs(CLOCK_BOOTTIME),
+      bootTimeUnixNs: this.#sys.clockNs(CLOCK_REALTIME) - uptimeNs,
+      uptimeNs,
     };
   }
 

@@ -1,21 +1,44 @@
 /** A dump for people: typed where the map has types, else bytes. Streamed, like the JSON. */
+
+import { declaration } from "../btf/declare.ts";
+import { readU32 } from "../btf/integer.ts";
+import type { TextOptions } from "../btf/text.ts";
 import type { ContentRecord, EntryCursor, MapContents, MapInfo, StorageOwner } from "../state.ts";
-import { printable } from "../text.ts";
-import { arenaIncomplete, type DumpResult, hexAddress, idMeaning, readU32, whyIncomplete } from "./dump.ts";
+import { escapeText, printable } from "../text.ts";
+import type { ArenaObject } from "./arena-objects.ts";
+import {
+  arenaIncomplete,
+  type DumpResult,
+  type DumpStyle,
+  hexAddress,
+  idMeaning,
+  valuesOf,
+  whyIncomplete,
+} from "./dump.ts";
 import type { Output } from "./output.ts";
-import { type MapTypes, type TypeRef, text } from "./typed.ts";
+import { type MapTypes, soundly, type TypeRef, text } from "./typed.ts";
 
 /** `key: .. value: ..`, on one line where both are short; values of per-CPU maps CPU by CPU. */
-export function dumpText(out: Output, map: MapInfo, contents: MapContents, types?: MapTypes): DumpResult {
+export function dumpText(
+  out: Output,
+  map: MapInfo,
+  contents: MapContents,
+  style: DumpStyle = {},
+): DumpResult {
+  const { types } = style;
   switch (contents.kind) {
     case "entries":
-      return dumpEntries(out, map, contents.cursor, types);
+      return dumpEntries(out, map, contents.cursor, style);
     case "records":
-      for (const record of contents.records) out.line(recordText(record, types));
+      for (const record of contents.records) {
+        out.line(recordText(record, types, style.text));
+        if (types !== undefined) writeFollowed(out, style, types.value, [record.value]);
+      }
       return { count: contents.records.length, incomplete: whyIncomplete(contents.end) };
     case "arena":
       for (const page of contents.arena.pages) {
         out.line(`page ${page.index} at ${hexAddress(page.userAddress)}:`);
+        for (const object of style.arena?.on(page.index) ?? []) writeArenaObject(out, object, style);
         writePage(out, page.bytes);
       }
       return { count: contents.arena.pages.length, incomplete: arenaIncomplete(contents) };
@@ -25,15 +48,19 @@ export function dumpText(out: Output, map: MapInfo, contents: MapContents, types
 }
 
 /** `task 12 (sleep): { hits = 3 }`. */
-export function recordText(record: ContentRecord, types: MapTypes | undefined): string {
+export function recordText(
+  record: ContentRecord,
+  types: MapTypes | undefined,
+  options?: TextOptions,
+): string {
   const words = [record.owner === undefined ? "" : ownerText(record.owner), record.note ?? ""];
   const head = words.filter((word) => word !== "").join(", ");
-  return `${head === "" ? "value" : head}: ${bytesText(types?.value, record.value)}`;
+  return `${head === "" ? "value" : head}: ${bytesText(types?.value, record.value, options)}`;
 }
 
 /** Typed, or in hexadecimal. */
-export function bytesText(type: TypeRef | undefined, bytes: Uint8Array): string {
-  if (type !== undefined) return text(type, bytes);
+export function bytesText(type: TypeRef | undefined, bytes: Uint8Array, options?: TextOptions): string {
+  if (type !== undefined) return text(type, bytes, options);
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
     .toString("hex")
     .replace(/..(?=.)/g, "$& ");
@@ -57,13 +84,42 @@ function ownerText(owner: StorageOwner): string {
 const LONG_FIELD = 16;
 const ONE_LINE = 24;
 
-function dumpEntries(
+/** What the pointers of one element's values lead to, an object a line: a list reads as one. */
+export function writeFollowed(
   out: Output,
-  map: MapInfo,
-  cursor: EntryCursor,
-  types: MapTypes | undefined,
-): DumpResult {
+  style: DumpStyle,
+  type: TypeRef,
+  values: readonly Uint8Array[],
+): void {
+  if (style.follower === undefined) return;
+  for (const value of values) {
+    const { targets, cut } = style.follower.follow(type, value);
+    for (const target of targets) {
+      const where =
+        target.arena === undefined ? hexAddress(target.address) : `arena+0x${target.offset.toString(16)}`;
+      const shown = text(target.type, target.bytes, style.text).replaceAll("\n", "\n  ");
+      out.line(`  -> ${where}  ${escapeText(target.typeText)} ${shown}`);
+    }
+    if (cut) out.line(`  -> ... more than ${targets.length} objects`);
+  }
+}
+
+function writeArenaObject(out: Output, object: ArenaObject, style: DumpStyle): void {
+  const { offset, names, isVariable, typeText, type, bytes } = object;
+  const shown = text(type, bytes, style.text).replaceAll("\n", "\n  ");
+  const name = names.join(", ");
+  const head = isVariable
+    ? `${soundly(name, () => declaration(type.btf, type.id, name))} =`
+    : names.length === 0
+      ? typeText
+      : `${name} = ${typeText}`;
+  out.line(`  +0x${offset.toString(16).padStart(3, "0")}  ${escapeText(head)} ${shown}`);
+  if (isVariable) writeFollowed(out, style, type, [bytes]);
+}
+
+function dumpEntries(out: Output, map: MapInfo, cursor: EntryCursor, style: DumpStyle): DumpResult {
   using walk = cursor;
+  const { types } = style;
   const isLong = map.keySize > LONG_FIELD || map.valueSize > LONG_FIELD;
   const oneLine = map.keySize + map.valueSize <= ONE_LINE && !isLong && walk.cpuCount === 0;
   const breaks = isLong || walk.cpuCount > 0;
@@ -72,8 +128,15 @@ function dumpEntries(
   const meaning = idMeaning(map);
   let count = 0;
   while (walk.next()) {
+    if (types !== undefined && oneLine && walk.valueMissing === "") {
+      out.line(typedLine(walk, types, style.text));
+      count++;
+      if (walk.note) out.line(`  (${escapeText(walk.note)})`);
+      writeFollowed(out, style, types.value, valuesOf(walk));
+      continue;
+    }
     out.text(`key:${gap}`);
-    writeBytes(out, types?.key, walk.keyBytes, walk.keyOffset, walk.keySize);
+    writeBytes(out, types?.key, walk.keyBytes, walk.keyOffset, walk.keySize, style.text);
     out.text(oneLine ? "  " : "\n");
     if (walk.valueMissing !== "") {
       out.line(`value:${gap}<${walk.valueMissing}>`);
@@ -82,22 +145,37 @@ function dumpEntries(
     count++;
     if (walk.cpuCount === 0) {
       out.text(`value:${gap}`);
-      writeBytes(out, types?.value, walk.valueBytes, walk.valueOffset, walk.valueSize);
+      writeBytes(out, types?.value, walk.valueBytes, walk.valueOffset, walk.valueSize, style.text);
       out.line(meaning === undefined ? "" : `  ${meaning} ${readU32(walk.valueBytes, walk.valueOffset)}`);
     }
     for (let cpu = 0; cpu < walk.cpuCount; cpu++) {
-      out.text(`value (CPU ${String(cpu).padStart(2, "0")}):${cpuGap}`);
+      out.text(`value (CPU ${String(walk.cpus?.[cpu] ?? cpu).padStart(2, "0")}):${cpuGap}`);
       writeBytes(
         out,
         types?.value,
         walk.valueBytes,
         walk.valueOffset + cpu * walk.valueStride,
         walk.valueSize,
+        style.text,
       );
       out.line();
     }
+    if (walk.note) out.line(`  (${escapeText(walk.note)})`);
+    if (types !== undefined) writeFollowed(out, style, types.value, valuesOf(walk));
   }
   return { count, incomplete: whyIncomplete(walk.end) };
+}
+
+const WIDE = 100;
+
+/** Key and value on one line, or on two where that would be too wide. */
+function typedLine(walk: EntryCursor, types: MapTypes, options: TextOptions | undefined): string {
+  const { keyBytes, keyOffset, keySize, valueBytes, valueOffset, valueSize } = walk;
+  const keyText = bytesText(types.key, keyBytes.subarray(keyOffset, keyOffset + keySize), options);
+  const value = valueBytes.subarray(valueOffset, valueOffset + valueSize);
+  const valueText = bytesText(types.value, value, options);
+  const line = `key: ${keyText}  value: ${valueText}`;
+  return line.length <= WIDE && !line.includes("\n") ? line : `key: ${keyText}\nvalue: ${valueText}`;
 }
 
 function writeBytes(
@@ -106,9 +184,10 @@ function writeBytes(
   from: Uint8Array,
   offset: number,
   length: number,
+  options: TextOptions | undefined,
 ): void {
   if (type === undefined) writeHex(out, from, offset, length);
-  else out.text(text(type, from.subarray(offset, offset + length)));
+  else out.text(text(type, from.subarray(offset, offset + length), options));
 }
 
 const BYTES_PER_GROUP = 8;

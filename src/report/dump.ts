@@ -1,10 +1,26 @@
 /** What a map holds, streamed: nothing here keeps more than one element. */
+
+import { readU32 } from "../btf/integer.ts";
+import type { TextOptions } from "../btf/text.ts";
 import type { ContentRecord, EntryCursor, MapContents, MapInfo, StorageOwner, WalkEnd } from "../state.ts";
 import { printable } from "../text.ts";
 import { MapType } from "../uapi/names.ts";
+import type { ArenaObject, ArenaObjects } from "./arena-objects.ts";
+import type { Follower, Target } from "./follow.ts";
 import { type Json, stringify } from "./json.ts";
 import type { Output } from "./output.ts";
-import { formattedJson, json, type MapTypes } from "./typed.ts";
+import { formattedJson, json, type MapTypes, plain, type TypeRef } from "./typed.ts";
+
+/** What a dump shows besides bytes. */
+export interface DumpStyle {
+  readonly types?: MapTypes | undefined;
+  /** How text is written: symbols, arena addresses, callbacks. */
+  readonly text?: TextOptions | undefined;
+  /** Set where pointers are followed. */
+  readonly follower?: Follower | undefined;
+  /** What an arena's pages hold, where that is known. */
+  readonly arena?: ArenaObjects | undefined;
+}
 
 export interface DumpResult {
   readonly count: number;
@@ -20,17 +36,20 @@ export function dumpJson(
   out: Output,
   map: MapInfo,
   contents: MapContents,
+  style: DumpStyle = {},
   gap = "",
-  types?: MapTypes,
 ): DumpResult {
+  const { types } = style;
   switch (contents.kind) {
     case "entries":
-      return dumpEntriesJson(out, map, contents.cursor, gap, types);
+      return dumpEntriesJson(out, map, contents.cursor, gap, style);
     case "records": {
       out.text("[");
       contents.records.forEach((record, index) => {
         out.text(index > 0 ? `,${gap}` : gap);
         writeRecordJson(out, record, types);
+        if (types !== undefined) writeFollowedJson(out, style, types.value, record.value);
+        out.text("}");
       });
       out.text("]");
       return { count: contents.records.length, incomplete: whyIncomplete(contents.end) };
@@ -42,7 +61,11 @@ export function dumpJson(
         out.text(
           `${index > 0 ? "," : ""}{"page":${page.index},"address":"${hexAddress(page.userAddress)}","value":`,
         );
-        out.jsonHex(page.bytes, 0, page.bytes.length).text("}");
+        out.jsonHex(page.bytes, 0, page.bytes.length);
+        const typed = style.arena?.on(page.index) ?? [];
+        if (typed.length > 0)
+          out.text(`,"typed":${stringify(typed.map((object) => arenaObjectJson(object, style)))}`);
+        out.text("}");
       });
       out.text("]");
       return { count: arena.pages.length, incomplete: arenaIncomplete(contents) };
@@ -54,6 +77,7 @@ export function dumpJson(
 }
 
 export function arenaIncomplete({ arena }: Extract<MapContents, { kind: "arena" }>): string {
+  if (arena.missingPages) return `${arena.missingPages} more pages are allocated, and not in the image`;
   if (arena.truncated) return `only the first ${arena.pages.length} pages were read`;
   return arena.spanCapped ? "only the first 4 GiB of the arena were looked at" : "";
 }
@@ -73,27 +97,37 @@ function dumpEntriesJson(
   map: MapInfo,
   cursor: EntryCursor,
   gap: string,
-  types: MapTypes | undefined,
+  style: DumpStyle,
 ): DumpResult {
   using walk = cursor;
-  const first = `${gap}{"key":`;
-  const other = `,${first}`;
-  const writeValue = walk.cpuCount > 0 ? writeValuesJson : writeValueJson;
+  const other = `,${gap}`;
   let count = 0;
   out.text("[");
   while (walk.next()) {
-    out.text(count++ === 0 ? first : other);
-    out.jsonHex(walk.keyBytes, walk.keyOffset, walk.keySize);
-    if (walk.valueMissing !== "") out.text(`,"value":{"error":${stringify(walk.valueMissing)}}`);
-    else {
-      writeValue(out, walk);
-      writeMeaning(out, map, walk);
-      if (types !== undefined) out.text(',"formatted":').text(formattedJson(types, walk));
-    }
-    out.text("}");
+    out.text(count++ === 0 ? gap : other);
+    writeEntryJson(out, map, walk, style);
   }
   out.text("]");
   return { count, incomplete: whyIncomplete(walk.end) };
+}
+
+/** The cursor's element. */
+export function writeEntryJson(out: Output, map: MapInfo, walk: EntryCursor, style: DumpStyle): void {
+  const { types } = style;
+  out.text('{"key":');
+  out.jsonHex(walk.keyBytes, walk.keyOffset, walk.keySize);
+  if (walk.valueMissing !== "") out.text(`,"value":{"error":${stringify(walk.valueMissing)}}`);
+  else {
+    if (walk.cpuCount > 0) writeValuesJson(out, walk);
+    else writeValueJson(out, walk);
+    writeMeaning(out, map, walk);
+    if (types !== undefined) {
+      out.text(',"formatted":').text(formattedJson(types, walk));
+      writeFollowedJson(out, style, types.value, walk);
+    }
+  }
+  if (walk.note) out.text(`,"note":${stringify(walk.note)}`);
+  out.text("}");
 }
 
 function writeValueJson(out: Output, walk: EntryCursor): void {
@@ -104,7 +138,7 @@ function writeValueJson(out: Output, walk: EntryCursor): void {
 function writeValuesJson(out: Output, walk: EntryCursor): void {
   out.text(',"values":[');
   for (let cpu = 0; cpu < walk.cpuCount; cpu++) {
-    out.text(cpu === 0 ? `{"cpu":0,"value":` : `,{"cpu":${cpu},"value":`);
+    out.text(`${cpu === 0 ? "" : ","}{"cpu":${walk.cpus?.[cpu] ?? cpu},"value":`);
     out.jsonHex(walk.valueBytes, walk.valueOffset + cpu * walk.valueStride, walk.valueSize);
     out.text("}");
   }
@@ -122,16 +156,59 @@ function writeMeaning(out: Output, map: MapInfo, walk: EntryCursor): void {
   if (meaning !== undefined) out.text(`,"${meaning}":${readU32(walk.valueBytes, walk.valueOffset)}`);
 }
 
-export function readU32(bytes: Uint8Array, at: number): number {
-  return new DataView(bytes.buffer, bytes.byteOffset + at, 4).getUint32(0, true);
-}
-
 function writeRecordJson(out: Output, record: ContentRecord, types: MapTypes | undefined): void {
   out.text('{"value":').jsonHex(record.value, 0, record.value.length);
   if (types !== undefined) out.text(`,"formatted":{"value":${json(types.value, record.value)}}`);
   if (record.owner !== undefined) out.text(`,"owner":${stringify(ownerJson(record.owner))}`);
   if (record.note !== undefined) out.text(`,"note":${stringify(record.note)}`);
-  out.text("}");
+}
+
+/** What the pointers of one element's values lead to. */
+function writeFollowedJson(
+  out: Output,
+  { follower }: DumpStyle,
+  type: TypeRef,
+  of: EntryCursor | Uint8Array,
+): void {
+  if (follower === undefined) return;
+  const values = of instanceof Uint8Array ? [of] : valuesOf(of);
+  const followed = values.map((value) => follower.follow(type, value));
+  const targets = followed.flatMap((one) => one.targets);
+  if (targets.length === 0) return;
+  out.text(`,"followed":${stringify(targets.map(targetJson))}`);
+  if (followed.some(({ cut }) => cut)) out.text(',"followed_all":false');
+}
+
+function targetJson(target: Target): Json {
+  return {
+    address: hexAddress(target.address),
+    arena: target.arena?.map.id,
+    offset: target.arena === undefined ? undefined : target.offset,
+    type: target.typeText,
+    depth: target.depth,
+    value: plain(target.type, target.bytes),
+  };
+}
+
+function arenaObjectJson(object: ArenaObject, { follower }: DumpStyle): Json {
+  const { offset, names, typeText, type, bytes, isVariable } = object;
+  const targets = isVariable ? (follower?.follow(type, bytes).targets ?? []) : [];
+  const followed = targets.length === 0 ? undefined : targets.map(targetJson);
+  return { offset, names, type: typeText, value: plain(type, bytes), followed };
+}
+
+/** The values of the cursor's element, valid until it moves. */
+export function valuesOf({
+  valueBytes,
+  valueOffset,
+  valueSize,
+  valueStride,
+  cpuCount,
+}: EntryCursor): Uint8Array[] {
+  return Array.from({ length: Math.max(1, cpuCount) }, (_, copy) => {
+    const at = valueOffset + copy * valueStride;
+    return valueBytes.subarray(at, at + valueSize);
+  });
 }
 
 export function ownerJson(owner: StorageOwner): Json {

@@ -25,6 +25,8 @@ export function inspectionJson(inspection: Inspection): Json {
       online_cpus: kernel.onlineCpus,
       page_size: kernel.pageSize,
       bpf_stats_enabled: kernel.statsEnabled,
+      boot_time_unix_ns: kernel.bootTimeUnixNs,
+      uptime_ns: kernel.uptimeNs,
     },
     scheduler:
       scheduler === undefined

@@ -75,11 +75,17 @@ function writeScheduler(
   // What changes first; constants, of which vmlinux.h alone brings dozens, last and not all of them.
   for (const { info, variables = [] } of own.sort((a, b) => Number(a.info.frozen) - Number(b.info.frozen))) {
     out.line(`  ${printable(info.name)}`);
-    writeVariables(out, variables, "    ", info.frozen ? SHOWN_CONSTANTS : Number.POSITIVE_INFINITY, style);
+    if (info.frozen) writeVariables(out, ownFirst(variables), "    ", SHOWN_CONSTANTS, style);
+    else writeVariables(out, variables, "    ", Number.POSITIVE_INFINITY, style);
   }
 }
 
 const SHOWN_CONSTANTS = 12;
+
+/** Names that C reserves are headers' (`__SCX_SLICE_DFL`): a scheduler's own constants come before them. */
+function ownFirst(variables: readonly Variable[]): Variable[] {
+  return variables.toSorted((a, b) => Number(a.name.startsWith("__")) - Number(b.name.startsWith("__")));
+}
 
 const BAR_WIDTH = 20;
 /** Columns below which there is no bar. */

@@ -1,4 +1,5 @@
 /** `inspect` as plain data: everything that a person asks first, with contents up to a stated limit. */
+import { KtstrError } from "../errors.ts";
 import type {
   ActiveScheduler,
   BpfState,
@@ -61,10 +62,22 @@ export function buildInspection(state: BpfState, limit: number): Inspection {
   const kernel = state.kernel();
   const scheduler = state.activeScheduler();
   const progs = state.progs();
-  const links = state.links();
+  const problems: string[] = [];
+  const links = orNothing(problems, () => state.links());
   const maps = state.maps().map((info) => inspectMap(state, info, limit));
-  const warnings = [...state.warnings, ...findings(kernel, scheduler, progs, maps)];
+  const warnings = [...problems, ...state.warnings, ...findings(kernel, scheduler, progs, maps)];
   return { kernel, scheduler, progs, links, maps, limit, warnings };
+}
+
+/** A kernel may be too old for one listing (links: 5.8) and still have all the others to show. */
+function orNothing<T>(problems: string[], list: () => readonly T[]): readonly T[] {
+  try {
+    return list();
+  } catch (error) {
+    if (!(error instanceof KtstrError)) throw error;
+    problems.push(error.message);
+    return [];
+  }
 }
 
 /** What a person should look at first. */
@@ -97,7 +110,7 @@ function findings(
 }
 
 /** Types whose number of entries says something: arrays always have all of theirs. */
-export function hasFill(info: MapInfo): boolean {
+export function hasFill(info: Pick<MapInfo, "type">): boolean {
   return isHashMap(info.type) || isPerCpuHashMap(info.type) || FILLED.includes(info.type);
 }
 

@@ -1,5 +1,14 @@
 /** JSON with exact integers: a bigint prints as its digits, which `JSON.stringify` refuses to do. */
 
+/** JSON that is text already, of a renderer that writes bpftool's. */
+export class JsonText {
+  readonly text: string;
+
+  constructor(text: string) {
+    this.text = text;
+  }
+}
+
 /** What a printer is given: plain data. `undefined` members are left out. */
 export type Json =
   | string
@@ -8,6 +17,7 @@ export type Json =
   | boolean
   | null
   | undefined
+  | JsonText
   | readonly Json[]
   | { readonly [key: string]: Json };
 
@@ -22,6 +32,7 @@ function write(value: Json, indent: string, newline: string): string {
   if (typeof value === "string") return quote(value);
   if (typeof value === "number" && !Number.isFinite(value)) return "null"; // JSON has no word for them
   if (typeof value !== "object") return String(value);
+  if (value instanceof JsonText) return value.text;
   const inner = newline + indent;
   const colon = indent === "" ? ":" : ": ";
   const parts: string[] = [];

@@ -49,28 +49,28 @@ export function formattedJson(types: MapTypes, cursor: EntryCursor): string {
   if (cpuCount === 0) return `{${key}"value":${valueAt(valueOffset)}}`;
   const values: string[] = [];
   for (let cpu = 0; cpu < cpuCount; cpu++) {
-    values.push(`{"cpu":${cpu},"value":${valueAt(valueOffset + cpu * valueStride)}}`);
+    values.push(`{"cpu":${cursor.cpus?.[cpu] ?? cpu},"value":${valueAt(valueOffset + cpu * valueStride)}}`);
   }
   return `{${key}"values":[${values.join(",")}]}`;
 }
 
 /** One value as bpftool's JSON. */
 export function json(type: TypeRef, bytes: Uint8Array): string {
-  return sound("null", () => bpftoolJson(type.btf, type.id, bytes));
+  return soundly("null", () => bpftoolJson(type.btf, type.id, bytes));
 }
 
 /** One value as text for people. */
 export function text(type: TypeRef, bytes: Uint8Array, options?: TextOptions): string {
-  return sound("<its type is broken>", () => valueText(type.btf, type.id, bytes, options));
+  return soundly("<its type is broken>", () => valueText(type.btf, type.id, bytes, options));
 }
 
 /** One value as plain data. */
 export function plain(type: TypeRef, bytes: Uint8Array): PlainValue {
-  return sound(null, () => plainValue(type.btf, type.id, bytes));
+  return soundly(null, () => plainValue(type.btf, type.id, bytes));
 }
 
 /** Types come with the object and may be hostile: a value without a sound one has no meaning, the bytes still do. */
-function sound<T>(otherwise: T, render: () => T): T {
+export function soundly<T>(otherwise: T, render: () => T): T {
   try {
     return render();
   } catch (error) {

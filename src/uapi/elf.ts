@@ -20,10 +20,13 @@ export const EHDR: Layout<
   | "magic"
   | "class"
   | "data"
+  | "identVersion"
   | "type"
   | "machine"
+  | "version"
   | "phoff"
   | "shoff"
+  | "ehsize"
   | "phentsize"
   | "phnum"
   | "shentsize"
@@ -33,10 +36,13 @@ export const EHDR: Layout<
   magic: u32(0),
   class: u8(4),
   data: u8(5),
+  identVersion: u8(6),
   type: u16(16),
   machine: u16(18),
+  version: u32(20),
   phoff: u64(32),
   shoff: u64(40),
+  ehsize: u16(52),
   phentsize: u16(54),
   phnum: u16(56),
   shentsize: u16(58),
@@ -44,11 +50,12 @@ export const EHDR: Layout<
   shstrndx: u16(62),
 });
 
-export const PHDR: Layout<"type" | "offset" | "vaddr" | "paddr" | "filesz" | "memsz"> = layout(
+export const PHDR: Layout<"type" | "flags" | "offset" | "vaddr" | "paddr" | "filesz" | "memsz"> = layout(
   "Elf64_Phdr",
   56,
   {
     type: u32(0),
+    flags: u32(4),
     offset: u64(8),
     vaddr: u64(16),
     paddr: u64(24),

@@ -4,7 +4,7 @@
  */
 
 /** How a field's bytes are read. Sizes in bytes; all little-endian. */
-export type FieldType = "u8" | "u16" | "u32" | "i32" | "u64" | "bytes";
+export type FieldType = "u8" | "u16" | "u32" | "u64" | "bytes";
 
 /** One field of a struct with a fixed ABI. `offset` and `size` in bytes. */
 export interface Field {
@@ -21,12 +21,11 @@ export interface Layout<Names extends string = string> {
   readonly fields: Readonly<Record<Names, Field>>;
 }
 
-const SCALAR_SIZES = { u8: 1, u16: 2, u32: 4, i32: 4, u64: 8 } as const;
+const SCALAR_SIZES = { u8: 1, u16: 2, u32: 4, u64: 8 } as const;
 
 export const u8 = (offset: number): Field => scalar(offset, "u8");
 export const u16 = (offset: number): Field => scalar(offset, "u16");
 export const u32 = (offset: number): Field => scalar(offset, "u32");
-export const i32 = (offset: number): Field => scalar(offset, "i32");
 export const u64 = (offset: number): Field => scalar(offset, "u64");
 export const bytes = (offset: number, size: number): Field => ({ offset, size, type: "bytes" });
 

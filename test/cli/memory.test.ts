@@ -56,7 +56,7 @@ const LISTS = [
 /** What a machine takes to read a dump of some GiB from a disk, several times. */
 const DISK_MS = 240_000;
 
-describe.each(labImages().map((image) => [image.name, image] as const))("%s", (_, image) => {
+describe.each((await labImages()).map((image) => [image.name, image] as const))("%s", (_, image) => {
   test(
     "nothing but the file is needed, and --explain says on stderr how the kernel was found",
     () => {

@@ -11,6 +11,10 @@ const ALL_COMMANDS = [
   ["map"],
   ["map", "show"],
   ["map", "dump"],
+  ["map", "lookup"],
+  ["map", "getnext"],
+  ["get"],
+  ["btf", "dump"],
   ["prog"],
   ["prog", "show"],
   ["link"],
@@ -18,6 +22,7 @@ const ALL_COMMANDS = [
   ["btf"],
   ["btf", "show"],
   ["pin"],
+  ["diff"],
 ] as const;
 
 describe("wrong usage is status 2, one line on stderr and nothing on stdout", () => {

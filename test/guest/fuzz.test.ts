@@ -127,7 +127,7 @@ test.each([1, 2, 3])("400 rounds of damage to a synthetic kernel, seed %d", (see
   expect(outcomes.get("error")).toBeGreaterThan(0);
 });
 
-const images = labImages().filter(({ pieces }) => pieces.length === 1);
+const images = (await labImages()).filter(({ pieces }) => pieces.length === 1);
 
 test.each(images.slice(0, 3).map((image) => [image.name, image] as const))(
   "200 rounds of damage to %s, and 10 cuts",

@@ -10,7 +10,7 @@ import {
   writeSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { FormatError, KtstrError, UsageError } from "../../src/errors.ts";
 import { MemoryImage } from "../../src/guest/image.ts";
 import { EHDR, PHDR } from "../../src/uapi/elf.ts";
@@ -254,7 +254,7 @@ describe("ELF cores", () => {
     using image = new MemoryImage([{ path }]);
     expect(image.sizeBytes).toBe(0x1000);
     expect(image.warnings).toEqual([
-      `${path}: 8192 bytes of the memory at 0x0 are missing, the file ends before them.`,
+      `${basename(path)}: 8192 bytes of the memory at 0x0 are missing, the file ends before them.`,
     ]);
   });
 

@@ -1,10 +1,9 @@
-/**
- * Frozen machines of the lab: folders with `meta.json`, the memory, and what the guest itself answered just before.
- * They lie in `KTSTR_LAB_IMAGES`, or in `images` or `early` of the lab's cache folder.
- */
+/** Frozen machines of the lab: folders with `meta.json`, the memory, and what the guest itself answered just before. */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { homedir } from "node:os";
 import { join } from "node:path";
+import { labDir } from "../lab/cache.ts";
+import { frozenRow, labRows } from "../lab/matrix.ts";
+import { whyNoLab } from "../lab/promise.ts";
 
 export interface LabImage {
   readonly name: string;
@@ -17,31 +16,32 @@ export interface LabImage {
   answerBytes(name: string): Uint8Array | undefined;
 }
 
-/** The lab's cache folder. */
-export function labFolder(): string {
-  const cache = process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache");
-  return process.env["KTSTR_LAB_DIR"] ?? join(cache, "ktstr-lab");
+/**
+ * The frozen machines to test on: those of the folder `KTSTR_LAB_IMAGES`; else, where guests may be booted here
+ * (`KTSTR_LAB=1`), CI's rows of the lab's matrix, booted if they are not kept; else those that an earlier run kept.
+ * None: says why, and throws where the lab was promised.
+ */
+export async function labImages(): Promise<LabImage[]> {
+  const named = process.env["KTSTR_LAB_IMAGES"] ?? "";
+  if (named !== "") return imagesIn(named);
+  if (process.env["KTSTR_LAB"] !== undefined || process.env["KTSTR_REQUIRE_LAB"] === "1") {
+    if ((await whyNoLab()) !== "") return [];
+    const booted: LabImage[] = [];
+    for (const row of labRows()) booted.push(openFolder(row, (await frozenRow(row)).dir));
+    return booted;
+  }
+  const kept = imagesIn(join(labDir(), "frozen"));
+  if (kept.length === 0) console.warn("skipped: no frozen machine is kept here (KTSTR_LAB=1 boots them)");
+  return kept;
 }
 
-function folders(): string[] {
-  const named = process.env["KTSTR_LAB_IMAGES"];
-  if (named !== undefined && named !== "") return [named];
-  return [join(labFolder(), "images"), join(labFolder(), "early")];
-}
-
-/** Every image that is there, by name. None: prints why, and throws where the lab was promised. */
-export function labImages(): LabImage[] {
-  const found = folders()
-    .filter((folder) => existsSync(folder))
-    .flatMap((folder) => readdirSync(folder).map((name) => ({ name, dir: join(folder, name) })))
+function imagesIn(folder: string): LabImage[] {
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder)
+    .map((name) => ({ name, dir: join(folder, name) }))
     .filter(({ name, dir }) => !name.startsWith(".") && existsSync(join(dir, "meta.json")))
     .map(({ name, dir }) => openFolder(name, dir))
     .sort((a, b) => a.name.localeCompare(b.name));
-  if (found.length > 0) return found;
-  const why = `no frozen machine of the lab lies in ${folders().join(" or ")}`;
-  if (process.env["KTSTR_REQUIRE_LAB"] === "1") throw new Error(`KTSTR_REQUIRE_LAB=1, but ${why}`);
-  console.warn(`skipped: ${why}`);
-  return [];
 }
 
 function openFolder(name: string, dir: string): LabImage {

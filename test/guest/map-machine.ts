@@ -203,6 +203,7 @@ export class MapMachine {
         pageSize: 4096,
         statsEnabled: undefined,
         bootTimeUnixNs: undefined,
+        uptimeNs: undefined,
       },
       warnings: [],
       explain: () => [],

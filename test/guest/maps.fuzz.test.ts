@@ -56,7 +56,7 @@ function placesOf(kernel: GuestKernel, maps: readonly GuestMap[], base: number):
   return [...places.values()];
 }
 
-const images = labImages().filter(
+const images = (await labImages()).filter(
   ({ pieces, answer }) => pieces.length === 1 && answer("loader.json") !== undefined,
 );
 

@@ -1,10 +1,13 @@
 /** Maps of frozen machines against bpftool in them, and against the program that filled them. */
 import { describe, expect, test } from "bun:test";
 import { openKernel } from "../../src/guest/kernel.ts";
+import { capturedImages } from "./captured.ts";
 import { labImages } from "./images.ts";
 import { Comparison } from "./support/frozen.ts";
 
-const images = labImages().filter((image) => image.answer("map-show.json") !== undefined);
+const images = [...(await labImages()), ...capturedImages()].filter(
+  (image) => image.answer("map-show.json") !== undefined,
+);
 
 describe.each(images.map((image) => [image.name, image] as const))("%s", (_, image) => {
   test("every attribute of every map, and every element that stands still, is bpftool's and the loader's", () => {

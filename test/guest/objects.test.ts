@@ -5,6 +5,7 @@ import { type GuestState, openGuest } from "../../src/guest/guest.ts";
 import { btfJson, linkJson, progJson } from "../../src/report/bpftool.ts";
 import { type Json, stringify } from "../../src/report/json.ts";
 import { PROG_TYPES } from "../../src/uapi/names.ts";
+import { capturedImages } from "./captured.ts";
 import { type LabImage, labImages } from "./images.ts";
 
 type Printed = Readonly<Record<string, unknown>>;
@@ -59,7 +60,8 @@ function untold(btf: Btf, link: Printed): string[] {
   ).map(([, key]) => key);
 }
 
-describe.each(labImages().map((image) => [image.name, image] as const))("%s", (_, image) => {
+const images = [...(await labImages()), ...capturedImages()];
+describe.each(images.map((image) => [image.name, image] as const))("%s", (_, image) => {
   test("every attribute of every program is bpftool's, and counters only grew", () => {
     const theirs = answers(image, "prog-show.json");
     if (theirs === undefined) return;

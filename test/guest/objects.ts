@@ -176,6 +176,7 @@ export class ObjectMachine {
         pageSize: 4096,
         statsEnabled: undefined,
         bootTimeUnixNs: undefined,
+        uptimeNs: undefined,
       },
       warnings: [],
       explain: () => [],

@@ -12,9 +12,10 @@ import { perCpuAddress } from "../../src/guest/percpu.ts";
 import { hex } from "../../src/guest/pointer.ts";
 import { requireSymbol } from "../../src/guest/symbols.ts";
 import { WalkLog } from "../../src/guest/walklog.ts";
-import { type LabImage, labFolder, labImages } from "./images.ts";
+import { labDir } from "../lab/cache.ts";
+import { type LabImage, labImages } from "./images.ts";
 
-const images = labImages();
+const images = await labImages();
 /** What a machine takes to read a dump of some GiB from a disk. */
 const DISK_MS = 120_000;
 const RQ = struct("rq", { cpu: u32 });
@@ -40,6 +41,11 @@ describe.each(images.map((image) => [image.name, image] as const))("%s", (_, ima
     expect(image.answer("version")).toContain(kernel.info.version);
     const bootSeconds = /^btime ([0-9]+)$/m.exec(image.answer("stat")!)![1];
     expect(String(kernel.info.bootTimeUnixNs! / 1_000_000_000n)).toBe(bootSeconds!);
+    // The guest said its time just before the freeze, so the clock stands at it or somewhat after.
+    const last = Number(image.answer("uptime-last")!.split(" ")[0]);
+    const uptime = Number(kernel.info.uptimeNs!) / 1e9;
+    expect(uptime).toBeGreaterThan(last - 0.05);
+    expect(uptime).toBeLessThan(last + 300);
     const layout = image.pieces.map(({ gpa, fileOffset, size }) => ({
       physical: gpa,
       fileOffset,
@@ -163,7 +169,7 @@ describe.each(images.map((image) => [image.name, image] as const))("%s", (_, ima
   );
 
   test("with the vmlinux of its debug package, symbols and types come from there and are the same", () => {
-    const path = join(labFolder(), "debug", `vmlinux-${image.answer("release")!.trim()}`);
+    const path = join(labDir(), "debug", `vmlinux-${image.answer("release")!.trim()}`);
     if (!existsSync(path)) return console.warn(`skipped: ${path} is not there`);
     using bare = open(image);
     using kernel = openKernel({ memory: [{ path: image.memory }], vmlinux: path });

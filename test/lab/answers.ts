@@ -14,7 +14,11 @@ const symbols =
   "kallsyms_token_index kallsyms_markers kallsyms_relative_base bpf_stats_enabled_key vmcoreinfo_data vmcoreinfo_note " +
   "sysctl_unprivileged_bpf_disabled bpf_map_types cgrp_dfl_root physvirt_offset vabits_actual";
 
-/** Collects into /tmp/answers and prints it as a tar archive. */
+/**
+ * Collects into /tmp/answers and prints it as a tar archive. Maps are asked for one by one: bpftool 7.8 does not clear
+ * its `struct bpf_map_info` between two maps of a listing, and Linux 7.x copies it in (bpf_map_get_info_by_fd), so that a
+ * map without BTF is listed with the `btf_id` of the one before it.
+ */
 const collectScript = `
 d=/tmp/answers; rm -rf $d; mkdir -p $d/map-dump $d/sched_ext
 cat /proc/kallsyms > /tmp/.kallsyms
@@ -38,9 +42,12 @@ bpftool -j btf show > $d/btf-show.json 2>/dev/null
 bpftool -j link show > $d/link-show.json 2>$d/link-show.err
 bpftool -j struct_ops show > $d/struct_ops-show.json 2>/dev/null
 bpftool -j struct_ops dump > $d/struct_ops-dump.json 2>/dev/null
-bpftool -j map show > $d/map-show.json 2>$d/map-show.err
-grep -o '"id":[0-9]*,"type"' $d/map-show.json | grep -o '[0-9]*' | D=$d xargs -P $(nproc) -I ID \\
-  sh -c 'bpftool -j map dump id ID > $D/map-dump/ID.json 2> $D/map-dump/ID.err'
+bpftool -j map show > $d/map-list.json 2>$d/map-list.err
+ids=$(grep -o '"id":[0-9]*,"type"' $d/map-list.json | grep -o '[0-9]*')
+mkdir -p /tmp/.show; rm -f /tmp/.show/*
+echo "$ids" | D=$d xargs -P $(nproc) -I ID sh -c 'bpftool -j map show id ID > /tmp/.show/ID
+  bpftool -j map dump id ID > $D/map-dump/ID.json 2> $D/map-dump/ID.err'
+(printf '['; comma=; for id in $ids; do printf %s "$comma"; tr -d '\\n' < /tmp/.show/$id; comma=,; done; printf ']') > $d/map-show.json
 bpftool -j prog show > $d/prog-show.json 2>$d/prog-show.err
 cat /proc/uptime > $d/uptime-last
 find $d -name '*.err' -size 0 -exec rm {} +

@@ -5,11 +5,12 @@ import { join, resolve } from "node:path";
 import { type ParseArgsOptionsConfig, parseArgs } from "node:util";
 import { KtstrError, UsageError } from "../../src/errors.ts";
 import { labDir } from "./cache.ts";
-import { type BootOptions, bootGuest, openImage, writeMeta } from "./frozen.ts";
+import { CAPTURES_PATH, makeCaptures, makeSample, SAMPLE_PATH } from "./captures.ts";
+import { type BootOptions, bootGuest, type FrozenImage, openImage, writeMeta } from "./frozen.ts";
 import { fetchKernel, type KernelName, kernelBtf, kernelNames, kernelSources } from "./kernels.ts";
 import { ktstrOverlay } from "./ktstr.ts";
 import { loadOverlay } from "./load.ts";
-import { type RowName, type RowResult, rowNames, rows, runRow, tableOf } from "./matrix.ts";
+import { frozenRow, type RowName, type RowResult, rowNames, rows, runRow, tableOf } from "./matrix.ts";
 import { updateLists } from "./packages.ts";
 import { type SchedulerName, schedulerNames } from "./schedulers.ts";
 import { shell } from "./shell.ts";
@@ -20,6 +21,8 @@ const help = `Real kernels under QEMU, for ktstr's tests and for people.
   bun run lab shell  [machine] [--ktstr]            a guest's shell on this terminal (Ctrl-A X ends it)
   bun run lab fetch  [--kernel K]... [--update]     kernels, userland, schedulers and zoo into the cache
   bun run lab matrix [--row R]... [--ci] [--times N] [--out DIR]   every row's boot, and a table
+  bun run lab sample                                boots a guest and makes what \`ktstr --sample\` reads
+  bun run lab captures [--from DIR]                 makes test/fixtures from every row; DIR: one that \`matrix --out\` made
   bun run lab clean                                 what died and half-made runs leave; the cache stays
 
 machine: --kernel ${kernelNames.join("|")} (default sid), --cpus N, --memory 3G|512M, --no-5level (x86-64: 4-level paging)
@@ -169,6 +172,26 @@ async function matrix(args: string[]): Promise<number> {
   return results.every(({ outcome }) => outcome !== "failed") ? 0 : 1;
 }
 
+async function sample(args: string[]): Promise<number> {
+  parseArgs({ args, options: {}, strict: true });
+  const size = await makeSample(progress(""));
+  console.log(`${SAMPLE_PATH}  ${size} bytes`);
+  return 0;
+}
+
+async function captures(args: string[]): Promise<number> {
+  const { values } = parseArgs({ args, options: { from: { type: "string" } }, strict: true });
+  const images = new Map<string, FrozenImage>();
+  for (const row of rowNames)
+    images.set(
+      row,
+      values.from === undefined ? await frozenRow(row) : await openImage(resolve(values.from, row)),
+    );
+  const size = await makeCaptures(images, progress(""));
+  console.log(`${CAPTURES_PATH}  ${size} bytes`);
+  return 0;
+}
+
 async function shellCommand(args: string[]): Promise<number> {
   const { values } = parseArgs({ args, options: machineOptions, strict: true });
   return shell(machineOf(values));
@@ -186,6 +209,8 @@ const commands: { readonly [name: string]: (args: string[]) => Promise<number> }
   fetch: fetchAll,
   matrix,
   shell: shellCommand,
+  sample,
+  captures,
   clean,
 };
 

@@ -89,6 +89,8 @@ async function bootOnce(options: BootOptions, deaths: readonly GuestDied[]): Pro
     const answers = await collectAnswers(guest, join(guest.dir, "answers"));
     if (options.panic === true) await guest.panic();
     await guest.freeze();
+    // Between the answers and the freeze much may happen on a slow machine: then the answers are another guest's.
+    if (options.panic !== true) await guest.check();
     progress("frozen");
     const vmcorePath = options.vmcore === true ? await guest.dumpVmcore() : undefined;
     return { ...guest, answers, deaths, vmcorePath };

@@ -33,6 +33,8 @@ export interface Guest extends AsyncDisposable {
   /** Runs a shell script in the guest; `GuestDied` when the guest panics, ends or is silent for too long. */
   exec(script: string, timeoutMs?: number): Promise<ExecResult>;
   console(): Promise<string>;
+  /** Throws `GuestDied` where the console shows a panic, an oops, or a scheduler that the kernel threw out. */
+  check(): Promise<void>;
   qmp(command: string, args?: { readonly [key: string]: unknown }): Promise<unknown>;
   freeze(): Promise<void>;
   thaw(): Promise<void>;
@@ -126,6 +128,7 @@ function behind(machine: Machine, vigil: Vigil, agent: Agent, dir: string): Cont
   return {
     memoryPath: join(dir, "mem"),
     console: () => vigil.console(),
+    check: () => vigil.check(),
     exec: (script, timeoutMs = 300_000) =>
       vigil.guard(agent.exec(script), "a command in the guest", timeoutMs),
     qmp: (command, args) => machine.qmp.command(command, args),

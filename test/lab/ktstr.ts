@@ -15,7 +15,7 @@ const bunPackage: { readonly [arch in Arch]: string } = {
 };
 
 /** The same version of Bun as runs the lab, for the guest's architecture, out of its npm package. */
-async function bunFor(arch: Arch): Promise<string> {
+export async function bunFor(arch: Arch): Promise<string> {
   const name = `${bunPackage[arch]}@${Bun.version}`;
   const dir = await cached(join(labDir(), "bun", `${arch}-${Bun.version}`), async (fresh) => {
     const packed = `${fresh}.pack`;

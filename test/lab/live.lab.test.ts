@@ -19,6 +19,10 @@ async function both(guest: FrozenGuest, words: string): Promise<{ theirs: unknow
   return { theirs: printed === "" ? undefined : parseExact(printed), ours: parseExact(decode(ktstr.stdout)) };
 }
 
+async function mapsOneByOne(guest: FrozenGuest): Promise<string> {
+  return (await guest.answers.json("map-show"))?.text ?? "[]";
+}
+
 /** Run-time counters go on between the two readings: ours, taken later, is not below bpftool's. */
 function settleCounters(theirs: unknown, ours: unknown): string[] {
   const wrong: string[] = [];
@@ -71,7 +75,9 @@ describe.skipIf((await whyNoLab()) !== "")("live, inside the guest", () => {
         wrong.push(...missing(ours, theirs, tolerance).map((sentence) => `${words}: ${sentence}`));
       };
       for (const words of ["map show", "prog show", "link show", "btf show"]) {
-        const { theirs, ours } = await both(guest, words);
+        const { theirs: listed, ours } = await both(guest, words);
+        // One by one for maps: see collectScript.
+        const theirs = words === "map show" ? parseExact(await mapsOneByOne(guest)) : listed;
         if (words === "prog show") wrong.push(...settleCounters(theirs, ours));
         if (words === "btf show") for (const list of [theirs, ours]) sortIds(list);
         compare(words, ours, theirs);

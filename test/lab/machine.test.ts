@@ -62,6 +62,10 @@ test("a guest's death is the console's first line of a panic or an oops", () => 
     "[    1.0] x\r\n[    2.0] Kernel panic - not syncing: sysrq triggered crash\r\n[    2.1] CPU: 0\r\n";
   expect(deathIn(console)).toBe("Kernel panic - not syncing: sysrq triggered crash");
   expect(deathIn("[    1.0] all is well\n")).toBeUndefined();
+  const thrownOut = '[   43.9] sched_ext: BPF scheduler "flatcg" disabled (runtime error)\n';
+  expect(deathIn(thrownOut)).toBe('sched_ext: BPF scheduler "flatcg" disabled (runtime error)');
+  const ended = '[   43.9] sched_ext: BPF scheduler "simple" disabled (unregistered from user space)\n';
+  expect(deathIn(ended)).toBeUndefined();
 });
 
 test("/proc/iomem and /proc/kallsyms give addresses; offsets follow the pieces", () => {

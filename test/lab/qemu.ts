@@ -51,7 +51,9 @@ export function qemuArguments(options: MachineOptions): string[] {
     ...["-object", `memory-backend-file,id=m,size=${memoryMiB}M,mem-path=${join(dir, "mem")},share=on`],
     ...["-display", "none", "-nodefaults", "-no-user-config", "-no-reboot"],
     ...["-kernel", kernel.image, "-initrd", options.initrd],
-    ...["-append", `${console} panic=0 ${mode}`],
+    // Emulated CPUs stand still for seconds when the machine is busy, which RCU takes for a stall and sched_ext for the
+    // scheduler's fault.
+    ...["-append", `${console} panic=0 ${mode} rcupdate.rcu_cpu_stall_suppress=1`],
     ...(options.interactive
       ? ["-serial", "mon:stdio"]
       : ["-chardev", `file,id=console,path=${join(dir, "con.txt")}`, "-serial", "chardev:console"]),

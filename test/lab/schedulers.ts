@@ -9,7 +9,7 @@ import { triplet } from "./initramfs.ts";
 import { fetchKernel, type Kernel, kernelBtf } from "./kernels.ts";
 import { type Arch, dependsOf, describe, packageTree } from "./packages.ts";
 import { LabError, run, tool } from "./process.ts";
-import { compileStatic, runBpftool, sysroot } from "./toolchain.ts";
+import { compileStatic, runBpftool, sysroot, withoutPaths } from "./toolchain.ts";
 
 export type SchedulerName = "scx_simple" | "scx_central" | "scx_flatcg" | "scx_sdt";
 
@@ -73,6 +73,7 @@ async function compileBpf(
     ...["-fms-extensions", "-Wno-microsoft-anon-tag", "-Wno-compare-distinct-pointer-types"],
     ...include.map((path) => `-I${path}`),
     ...["-isystem", headers, "-isystem", join(headers, triplet[kernel.arch])],
+    ...withoutPaths(labDir()),
     ...["-c", source, "-o", out],
   ]);
 }
@@ -99,7 +100,7 @@ async function build(name: SchedulerName, kernel: Kernel, tree: string, out: str
 /** A scheduler's static program for sid's kernels of an architecture: the only ones of the lab that have sched_ext. */
 export async function buildScheduler(name: SchedulerName, arch: Arch): Promise<string> {
   const kernel = await fetchKernel(arch === "amd64" ? "sid" : "arm64");
-  const key = keyOf(kernel.release, build.toString(), compileBpf.toString());
+  const key = keyOf(kernel.release, build.toString(), compileBpf.toString(), withoutPaths.toString());
   const dir = await cached(join(labDir(), "schedulers", `${name}-${arch}-${key}`), async (fresh) =>
     build(name, kernel, await sources(), fresh),
   );

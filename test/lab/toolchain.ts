@@ -31,6 +31,11 @@ async function linker(): Promise<string> {
   return join(tree, "usr/lib/llvm-19/bin/ld.lld");
 }
 
+/** Of clang: that nothing it writes (types, line information, `__FILE__`) tells where on this machine the folders lie. */
+export function withoutPaths(...folders: readonly string[]): string[] {
+  return ["-fdebug-compilation-dir=.", ...folders.map((folder) => `-ffile-prefix-map=${folder}=.`)];
+}
+
 /** Compiles and links a static program against the sysroot's libbpf. `options`: include paths, defines, sources. */
 export async function compileStatic(arch: Arch, out: string, options: readonly string[]): Promise<void> {
   const root = await sysroot(arch);

@@ -16,9 +16,12 @@ export class GuestDied extends LabError {
   }
 }
 
-const deathPattern = /Kernel panic - not syncing|BUG: unable to handle|Internal error: Oops|Oops: /;
+// A scheduler that the kernel threw out counts, too: what was asked for is a guest that runs it. One that its own
+// loader ended is "unregistered".
+const deathPattern =
+  /Kernel panic - not syncing|BUG: unable to handle|Internal error: Oops|Oops: |sched_ext: BPF scheduler "[^"\n]*" disabled \((?!unregistered)/;
 
-/** What the console shows of a panic or an oops, its first line; undefined: nothing. */
+/** What the console shows of a panic, an oops or a scheduler's end by error, its first line; undefined: nothing. */
 export function deathIn(console: string): string | undefined {
   const found = deathPattern.exec(console);
   return found === null ? undefined : console.slice(found.index).split(/\r?\n/)[0];
@@ -73,6 +76,12 @@ export class Vigil {
     await mkdir(join(labDir(), "died"), { recursive: true });
     await writeFile(kept, text);
     return new GuestDied(why, text, kept);
+  }
+
+  /** Throws `GuestDied` where the console shows by now that the guest is not what it was asked to be. */
+  async check(): Promise<void> {
+    const seen = deathIn(await this.console());
+    if (seen !== undefined) throw await this.#dead(seen);
   }
 
   stop(): void {

@@ -134,7 +134,7 @@ describe("the active scheduler", () => {
     ["ready, and its link gone", READY],
   ] as const) {
     test(`is not the outgoing one that is ${what}, although all of it is still there`, () => {
-      const kernel = kernelWith({ base: 10, state }, { base: 20, state: READY, linked: true });
+      const kernel = kernelWith({ base: 30, state }, { base: 20, state: READY, linked: true });
       using live = openLive({ sys: kernel });
       expect(live.activeScheduler()?.mapIds).toEqual([20, 21, 22]);
     });

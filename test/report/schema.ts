@@ -1,10 +1,16 @@
 import Ajv2020 from "ajv/dist/2020.js";
+import diffSchema from "../../schema/diff.schema.json" with { type: "json" };
 import schema from "../../schema/inspect.schema.json" with { type: "json" };
 
-const validate = new Ajv2020({ allErrors: true, allowUnionTypes: true }).compile(schema);
+const ajv = new Ajv2020({ allErrors: true, allowUnionTypes: true });
+const validators = { inspect: ajv.compile(schema), diff: ajv.compile(diffSchema) };
 
-/** What of a report does not follow the schema, as sentences; empty where all does. */
-export function inspectionProblems(report: unknown): string[] {
+function problems(kind: keyof typeof validators, report: unknown): string[] {
+  const validate = validators[kind];
   if (validate(report)) return [];
   return (validate.errors ?? []).map(({ instancePath, message }) => `${instancePath}: ${message}`);
 }
+
+/** What of a report does not follow the schema, as sentences; empty where all does. */
+export const inspectionProblems = (report: unknown): string[] => problems("inspect", report);
+export const diffProblems = (report: unknown): string[] => problems("diff", report);

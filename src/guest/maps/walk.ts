@@ -54,9 +54,7 @@ const MAX_SKIPS_IN_A_ROW = 16_384;
 
 /** How many objects of at least `bytesEach` bytes the image can hold at most; no kernel has more than its memory holds. */
 export function mostObjects({ memory }: GuestKernel, bytesEach: number): number {
-  let bytes = 0;
-  for (const window of memory.physical.windows) bytes += window.bytes.length;
-  return Math.floor(bytes / Math.max(bytesEach, 1));
+  return Math.floor(memory.physical.sizeBytes / Math.max(bytesEach, 1));
 }
 
 /** A copy of `length` bytes, of any length that the image can hold. Throws `GuestFault`. */

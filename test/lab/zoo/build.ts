@@ -7,6 +7,7 @@ import { basename, join } from "node:path";
 import { cached, keyOf, labDir } from "../cache.ts";
 import { type Arch, packageTree } from "../packages.ts";
 import { run, tool } from "../process.ts";
+import { withoutPaths } from "../toolchain.ts";
 
 export interface ZooOptions {
   readonly arch: Arch;
@@ -73,7 +74,16 @@ async function compileObject(source: string, sysroot: string, arch: Arch, out: s
   const options = ["-target", "bpf", `-mcpu=${cpu}`, "-O2", "-g", ...warnings, "-Wno-unused-parameter"];
   const paths = ["-isystem", include, "-isystem", join(include, triplet[arch])];
   const object = join(out, basename(source).replace(/\.c$/, ".o"));
-  await run([tool("clang-19"), ...options, ...paths, "-c", source, "-o", object]);
+  await run([
+    tool("clang-19"),
+    ...options,
+    ...paths,
+    ...withoutPaths(folder, labDir()),
+    "-c",
+    source,
+    "-o",
+    object,
+  ]);
 }
 
 async function build(arch: Arch, out: string): Promise<void> {
@@ -102,7 +112,7 @@ export async function buildZoo(options: ZooOptions): Promise<Zoo> {
     await build(arch, outDir);
     return { loader: join(outDir, "zoo-loader"), objects: outDir };
   }
-  const all = [...Object.values(await sources()).flat(), import.meta.path];
+  const all = [...Object.values(await sources()).flat(), import.meta.path, join(folder, "../toolchain.ts")];
   const texts = await Promise.all(
     all.map(async (path) => `${basename(path)}\0${await Bun.file(path).text()}`),
   );

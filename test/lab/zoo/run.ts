@@ -23,6 +23,8 @@ export async function startZoo(loader: string, timeoutMs = 60_000): Promise<Runn
     const forced = setTimeout(() => child.kill("SIGKILL"), 10_000);
     await child.exited;
     clearTimeout(forced);
+    // Else its descriptor is closed whenever the garbage is collected, and tests that count descriptors see it go.
+    if (!child.stderr.locked) await child.stderr.cancel();
     await rm(dir, { recursive: true, force: true });
   };
   const deadline = Date.now() + timeoutMs;

@@ -1,0 +1,116 @@
+/** Pointers that a value holds, with what their types say of what they lead to. */
+import { BTF_KIND, BTF_MAX_RESOLVE_DEPTH } from "../uapi/btf.ts";
+import { type Btf, isModifier } from "./btf.ts";
+import { readInteger } from "./integer.ts";
+import { type Shape, shapeOf } from "./shape.ts";
+import { Walk } from "./walk.ts";
+
+export interface PointerAt {
+  /** Never 0. */
+  readonly address: bigint;
+  /** What it points to, as declared. */
+  readonly targetId: number;
+  /** `BTF_KIND_TYPE_TAG`s of the target: "kptr", "percpu_kptr", "address_space(1)". */
+  readonly tags: readonly string[];
+}
+
+/** Elements of arrays in one value that are looked at. */
+const MAX_ELEMENTS = 65_536;
+
+/**
+ * Every pointer of a value that is not NULL and leads to something with a size, in the value's order. Throws
+ * `FormatError` where the type is hostile.
+ */
+export function pointersIn(btf: Btf, typeId: number, bytes: Uint8Array): PointerAt[] {
+  const found: PointerAt[] = [];
+  collect(new Walk(btf, bytes), shapeOf(btf, typeId), 0, found);
+  return found;
+}
+
+function collect(walk: Walk, shape: Shape, at: number, found: PointerAt[]): void {
+  walk.part();
+  switch (shape.kind) {
+    case "pointer": {
+      if (shape.toFunction || !walk.has(at, 8)) return;
+      const address = BigInt(readInteger(walk.bytes, at, 8, false));
+      if (address === 0n || !leadsToData(walk.btf, shape.targetId)) return;
+      found.push({ address, targetId: shape.targetId, tags: tagsOf(walk.btf, shape.targetId) });
+      return;
+    }
+    case "struct":
+      walk.enter();
+      for (const member of shape.members)
+        if (member.bitSize === 0) collect(walk, member.shape, at + (member.bitOffset >>> 3), found);
+      walk.leave();
+      return;
+    case "array": {
+      if (!mayPoint(walk.btf, shape.element)) return;
+      walk.enter();
+      for (let n = 0; n < Math.min(shape.count, MAX_ELEMENTS); n++)
+        collect(walk, shape.element, at + n * shape.element.size, found);
+      walk.leave();
+      return;
+    }
+    case "variable":
+      walk.enter();
+      collect(walk, shape.shape, at, found);
+      walk.leave();
+      return;
+    case "section":
+      walk.enter();
+      for (const variable of shape.variables) collect(walk, variable.shape, at + variable.offset, found);
+      walk.leave();
+      return;
+  }
+}
+
+/** Whether a type holds pointers anywhere in it. Throws `FormatError` where it is hostile. */
+export function hasPointers(btf: Btf, typeId: number): boolean {
+  return mayPoint(btf, shapeOf(btf, typeId));
+}
+
+const known = new WeakMap<Shape, boolean>();
+
+function mayPoint(btf: Btf, shape: Shape): boolean {
+  const before = known.get(shape);
+  if (before !== undefined) return before;
+  known.set(shape, false); // a type that holds itself is hostile, and answers so
+  const answer = partsOf(shape).some((part) => part.kind === "pointer" || mayPoint(btf, part));
+  known.set(shape, answer);
+  return answer;
+}
+
+function partsOf(shape: Shape): readonly Shape[] {
+  switch (shape.kind) {
+    case "pointer":
+      return [shape];
+    case "struct":
+      return shape.members.map((member) => member.shape);
+    case "section":
+      return shape.variables.map((variable) => variable.shape);
+    case "array":
+      return [shape.element];
+    case "variable":
+      return [shape.shape];
+    default:
+      return [];
+  }
+}
+
+/** Not void, a function or a type that was only declared; and no char, which is text of unknown length. */
+function leadsToData(btf: Btf, targetId: number): boolean {
+  const shape = shapeOf(btf, targetId);
+  return shape.size > 0 && shape.kind !== "none" && !(shape.kind === "int" && shape.size === 1);
+}
+
+function tagsOf(btf: Btf, typeId: number): string[] {
+  const tags: string[] = [];
+  let id = typeId;
+  for (let depth = 0; depth < BTF_MAX_RESOLVE_DEPTH; depth++) {
+    const kind = btf.kind(id);
+    if (kind === BTF_KIND.TYPE_TAG) tags.push(btf.typeName(id));
+    else if (!isModifier(kind) && kind !== BTF_KIND.TYPEDEF) break;
+    id = btf.referenced(id);
+  }
+  return tags;
+}

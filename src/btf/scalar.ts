@@ -1,0 +1,63 @@
+/** Numbers and text out of a part of a value: for comparing, without anything allocated for an integer. */
+import { readFloat } from "./float.ts";
+import { readBits, readInteger } from "./integer.ts";
+import type { Place } from "./place.ts";
+import type { IntShape } from "./shape.ts";
+
+/** bool is 0 or 1, an enum its number; a bigint only where 53 bits do not hold the integer. */
+export type Scalar = number | bigint | string;
+
+export type ScalarReader = (bytes: Uint8Array, base: number) => Scalar;
+
+/** A reader of the part for values that begin at `base`; undefined: it is a struct, an array, or of no size. */
+export function scalarReader({ shape, byteOffset, bitOffset, bitSize }: Place): ScalarReader | undefined {
+  if (bitSize > 0) {
+    const signed = (shape.kind === "int" || shape.kind === "enum") && shape.signed;
+    return (bytes, base) => readBits(bytes, base + byteOffset, bitOffset, bitSize, signed);
+  }
+  const { size } = shape;
+  switch (shape.kind) {
+    case "int":
+      return shape.bool
+        ? (bytes, base) => (bytes[base + byteOffset] === 0 ? 0 : 1)
+        : (bytes, base) => readInteger(bytes, base + byteOffset, size, shape.signed);
+    case "enum":
+      return (bytes, base) => readInteger(bytes, base + byteOffset, size, shape.signed);
+    case "pointer":
+      return (bytes, base) => readInteger(bytes, base + byteOffset, size, false);
+    case "float":
+      return (bytes, base) => readFloat(bytes, base + byteOffset, size) ?? Number.NaN;
+    case "array":
+      return shape.text ? (bytes, base) => textAt(bytes, base + byteOffset, shape.count) : undefined;
+    default:
+      return undefined;
+  }
+}
+
+/** Bytes from the value's start that a part reaches to. */
+export function endOf({ shape, byteOffset, bitOffset, bitSize }: Place): number {
+  return byteOffset + (bitSize > 0 ? Math.ceil((bitOffset + bitSize) / 8) : shape.size);
+}
+
+function textAt(bytes: Uint8Array, at: number, count: number): string {
+  let end = at;
+  while (end < at + count && bytes[end] !== 0) end++;
+  return Buffer.from(bytes.buffer, bytes.byteOffset + at, end - at).toString("utf8");
+}
+
+/** What bytes without a type are taken for: an unsigned integer, where they have an integer's size. */
+export function rawPlace(size: number): Place | undefined {
+  if (size !== 1 && size !== 2 && size !== 4 && size !== 8) return undefined;
+  const shape: IntShape = {
+    kind: "int",
+    id: 0,
+    size,
+    signed: false,
+    bool: false,
+    char: false,
+    encoding: 0,
+    bitOffset: 0,
+    bits: size * 8,
+  };
+  return { shape, typeId: 0, byteOffset: 0, bitOffset: 0, bitSize: 0, flexible: false };
+}

@@ -1,0 +1,33 @@
+/** All that commands can ask of a machine, asked at once and the answers thrown away: what they are read from is noted. */
+import { closeSync, openSync } from "node:fs";
+import { devNull } from "node:os";
+import type { GuestState } from "../guest/guest.ts";
+import { dumpText } from "../report/dump-text.ts";
+import { buildInspection } from "../report/inspection.ts";
+import { writeInspection } from "../report/inspection-text.ts";
+import { Output } from "../report/output.ts";
+import { styleFor } from "../report/style.ts";
+import { PLAIN } from "./terminal.ts";
+
+/** `follow`: how far pointers in values are followed. Answers with how many elements the maps have. */
+export function askEverything(state: GuestState, follow: number): number {
+  const fd = openSync(devNull, "w");
+  try {
+    const out = new Output(fd);
+    // Text has more in it than JSON: names of addresses, global variables one by one.
+    writeInspection(out, buildInspection(state, 1), PLAIN, 120);
+    state.explain();
+    // Of no function: what modules and programs there are is looked up for the first such address.
+    state.symbolAt(2n ** 64n - 1n);
+    for (const { id } of state.btfs()) state.btf(id);
+    let elements = 0;
+    for (const map of state.maps()) {
+      const style = styleFor(state, map, { follow, declarations: false });
+      elements += dumpText(out, map, state.contents(map), style).count;
+    }
+    out.flush();
+    return elements;
+  } finally {
+    closeSync(fd);
+  }
+}

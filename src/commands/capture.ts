@@ -1,0 +1,157 @@
+import { constants, zstdCompressSync } from "node:zlib";
+import { KtstrError, UsageError } from "../errors.ts";
+import { type Capture, captureGuest } from "../guest/capture/capture.ts";
+import { CAPTURE_PAGE_BYTES } from "../guest/capture/pages.ts";
+import { stringify } from "../report/json.ts";
+import { countText, sizeText } from "../report/units.ts";
+import type { MapInfo } from "../state.ts";
+import { escapeText } from "../text.ts";
+import { askEverything } from "./ask.ts";
+import { type Command, command } from "./command.ts";
+import { indentOf } from "./print.ts";
+import { countOption } from "./query.ts";
+import { guestOptions } from "./source.ts";
+import { writeWholeFile } from "./whole-file.ts";
+
+const capture: Command = command({
+  name: "ktstr capture",
+  description: "Keep all BPF state of a frozen machine in one small file",
+  options: ["output", "force", "zstd", "maps", "no-values", "follow"],
+  grammar: "",
+  examples: [
+    "ktstr capture --memory mem -o stall.vmcore.zst",
+    "ktstr capture --memory mem -o stall.vmcore --maps scx_flatcg.bss,cgrp_ctx",
+    "ktstr inspect --memory stall.vmcore.zst",
+  ],
+  start(context) {
+    const { options, words, out } = context;
+    if (words.length > 0) throw new UsageError(`capture: too much: ${words.join(" ")}`);
+    const path = options.own["output"];
+    if (typeof path !== "string" || path === "")
+      throw new UsageError("capture: into which file? -o FILE", { hint: "-o FILE.zst compresses it." });
+    if (options.memory.length === 0) throw noMemory();
+    const filter = new MapFilter(options.own["maps"], options.own["no-values"] === true);
+    const follow = countOption(options, "follow", "steps") ?? DEFAULT_FOLLOW;
+    let elements = 0;
+    using made = captureGuest({ ...guestOptions(options), keep: filter.keep }, (state) => {
+      elements = askEverything(state, follow);
+    });
+    filter.check();
+    const isCompressed = path.endsWith(".zst") || options.own["zstd"] === true;
+    const pieces = isCompressed ? [compressed(made)] : made.pieces();
+    let fileBytes = 0;
+    writeWholeFile(
+      path,
+      counted(pieces, (size) => (fileBytes += size)),
+      options.own["force"] === true,
+    );
+    const counts = countsOf(made, elements);
+    for (const warning of made.state.warnings) context.warn(warning);
+    if (options.json) {
+      const { release } = made.state.kernel();
+      out.line(stringify({ file: path, file_bytes: fileBytes, release, ...counts }, indentOf(context)));
+    } else for (const line of summary(path, fileBytes, made, counts)) out.line(line);
+    return 0;
+  },
+});
+
+export default capture;
+
+/** A running kernel shows its answers and not its memory: pages of it are nothing that bpf(2) could give. */
+function noMemory(): UsageError {
+  return new UsageError("capture: of which machine? --memory FILE", {
+    hint: "a capture is made of pages of physical memory, and a running kernel hands those out to nobody: freeze a virtual machine and dump its memory (QEMU's dump-guest-memory, `virsh dump --memory-only`), or give kdump's vmcore; `ktstr -j inspect` keeps a running kernel's answers",
+  });
+}
+
+/** Steps from a value into the kernel's memory; arenas are captured whole. */
+const DEFAULT_FOLLOW = 1;
+
+/** `--maps a,b,12` and `--no-values`: the maps whose contents go in. */
+class MapFilter {
+  readonly keep: ((map: MapInfo) => boolean) | undefined;
+  readonly #unseen: Set<string> = new Set();
+
+  constructor(names: string | boolean | undefined, noValues: boolean) {
+    if (names !== undefined && noValues)
+      throw new UsageError("capture: --maps and --no-values: one or the other");
+    if (noValues) this.keep = () => false;
+    if (typeof names !== "string") return;
+    const words = names.split(",").filter((word) => word !== "");
+    if (words.length === 0) throw new UsageError("--maps: which ones? Names or ids, with commas between");
+    this.#unseen = new Set(words);
+    this.keep = ({ id, name }) =>
+      words
+        .filter((word) => word === String(id) || Buffer.from(word).equals(name))
+        .map((word) => this.#unseen.delete(word)).length > 0;
+  }
+
+  /** After the maps were listed. Throws `KtstrError` where there is none of a name. */
+  check(): void {
+    const [word] = this.#unseen;
+    if (word === undefined) return;
+    throw new KtstrError(`capture: no map has the name or id ${JSON.stringify(word)}`, {
+      hint: "`ktstr map show` lists them",
+    });
+  }
+}
+
+/** Of what zstd makes 2 ms a MiB at; higher levels take three times as long for a tenth less. */
+const ZSTD_LEVEL = 6;
+const MAX_COMPRESSED_BYTES = 2 ** 31;
+
+function compressed(made: Capture): Uint8Array {
+  if (made.sizeBytes > MAX_COMPRESSED_BYTES)
+    throw new KtstrError(`compress a capture of ${sizeText(made.sizeBytes)}: it is too large for that`, {
+      hint: "Write it without .zst, and compress it with zstd.",
+    });
+  const params = { [constants.ZSTD_c_compressionLevel]: ZSTD_LEVEL, [constants.ZSTD_c_checksumFlag]: 1 };
+  return zstdCompressSync(Buffer.concat([...made.pieces()]), { params });
+}
+
+function* counted(pieces: Iterable<Uint8Array>, tell: (size: number) => void): Generator<Uint8Array> {
+  for (const piece of pieces) {
+    yield piece;
+    tell(piece.length);
+  }
+}
+
+type Counts = Readonly<
+  Record<
+    | "memory_bytes"
+    | "pages"
+    | "symbols"
+    | "maps"
+    | "maps_with_contents"
+    | "elements"
+    | "progs"
+    | "links"
+    | "btfs",
+    number
+  >
+>;
+
+function countsOf({ state, ...made }: Capture, elements: number): Counts {
+  return {
+    memory_bytes: made.memoryBytes,
+    pages: made.pageCount,
+    symbols: made.symbolCount,
+    maps: state.maps().length,
+    maps_with_contents: made.mapsWithContents.size,
+    elements,
+    progs: state.progs().length,
+    links: state.links().length,
+    btfs: state.btfs().length,
+  };
+}
+
+function summary(path: string, fileBytes: number, { state }: Capture, counts: Counts): string[] {
+  const { maps, maps_with_contents: full, pages } = counts;
+  const contents = full === maps ? "all with their contents" : `${full} with their contents`;
+  return [
+    `${escapeText(path)}: ${sizeText(fileBytes)}`,
+    `  ${countText(pages)} pages (${sizeText(pages * CAPTURE_PAGE_BYTES)}) of ${sizeText(counts.memory_bytes)} of memory`,
+    `  kernel ${escapeText(state.kernel().release)}, ${counts.symbols} symbols, ${counts.btfs} BTF objects`,
+    `  ${maps} maps, ${contents} (${countText(counts.elements)} elements), ${counts.progs} programs, ${counts.links} links`,
+  ];
+}

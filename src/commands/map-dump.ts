@@ -1,0 +1,111 @@
+import { KtstrError, UsageError } from "../errors.ts";
+import { mapHeaderJson } from "../report/bpftool.ts";
+import { type DumpResult, dumpJson } from "../report/dump.ts";
+import { dumpText } from "../report/dump-text.ts";
+import { stringify } from "../report/json.ts";
+import { keyFromText } from "../report/key.ts";
+import { applyQuery, type Query, singleElement } from "../report/query.ts";
+import { styleFor } from "../report/style.ts";
+import { mapTitle } from "../report/text.ts";
+import { typesOf } from "../report/typed.ts";
+import type { MapContents, MapInfo } from "../state.ts";
+import { printable } from "../text.ts";
+import { type Command, type Context, command, type ExitStatus } from "./command.ts";
+import { neededFor, selectMaps, takeMapSelector } from "./map-select.ts";
+import { countOption, QUERY_OPTIONS, queryOf, textOption } from "./query.ts";
+import { openSource, type Source, warnAll } from "./source.ts";
+
+const dump: Command = command({
+  name: "ktstr map dump",
+  description: "Print what a map holds",
+  grammar: "id N | name NAME | pinned PATH",
+  options: ["key", ...QUERY_OPTIONS, "follow", "types"],
+  examples: [
+    "ktstr map dump id 12",
+    "ktstr -j map dump name scx_simple.bss | jq '.[0].value'",
+    "ktstr map dump name tasks --filter 'nr_runs > 100 && comm != \"bash\"' --sort -nr_runs --limit 10",
+    "ktstr map dump name stats --cpu sum",
+    "ktstr map dump name tasks --key '{\"pid\": 42}' --follow 3",
+  ],
+  async start(context) {
+    const words = [...context.words];
+    const selector = takeMapSelector(words, "map dump");
+    if (words.length > 0) throw new UsageError(`map dump: too much: ${words.join(" ")}`);
+    const wanted: Wanted = {
+      key: textOption(context.options, "key"),
+      query: queryOf(context.options),
+      follow: countOption(context.options, "follow", "steps") ?? 0,
+      declarations: context.options.own["types"] === true,
+    };
+    using source = await openSource(context.options, neededFor(selector));
+    const maps = await selectMaps(source, selector);
+    const status = context.options.json
+      ? dumpAllJson(context, source, maps, wanted)
+      : dumpAllText(context, source, maps, wanted);
+    warnAll(context, source.state);
+    return status;
+  },
+});
+
+export default dump;
+
+interface Wanted {
+  readonly key: string | undefined;
+  readonly query: Query;
+  readonly follow: number;
+  readonly declarations: boolean;
+}
+
+function contentsOf(context: Context, { state }: Source, map: MapInfo, { key, query }: Wanted): MapContents {
+  const types = typesOf(state, map);
+  const keyBytes = key === undefined ? undefined : keyFromText(key, map, types);
+  const contents =
+    keyBytes === undefined ? state.contents(map) : singleElement(map, keyBytes, state.lookup(map, keyBytes));
+  if (key !== undefined && contents.kind === "unreadable") {
+    const { reason, detail } = contents.why;
+    const cause = reason === "not-present" ? "there is no such key" : detail;
+    throw new KtstrError(`map dump ${map.id} --key ${key}: ${cause}`);
+  }
+  return applyQuery(contents, query, { map, types }, context.warn);
+}
+
+/** bpftool's shape: an array of elements, and for several maps of one name an array of objects around it. */
+function dumpAllJson(context: Context, source: Source, maps: readonly MapInfo[], wanted: Wanted): ExitStatus {
+  const { out } = context;
+  const gap = context.options.pretty ? "\n  " : "";
+  let status: ExitStatus = 0;
+  // Before a byte is written: what was asked for may not fit the map.
+  const all = maps.map((map) => ({ map, contents: contentsOf(context, source, map, wanted) }));
+  if (maps.length > 1) out.text("[");
+  all.forEach(({ map, contents }, index) => {
+    if (index > 0) out.text(",");
+    if (maps.length > 1) out.text(`${stringify(mapHeaderJson(map)).slice(0, -1)},"elements":`);
+    const result = dumpJson(out, map, contents, styleFor(source.state, map, wanted), gap);
+    status = tell(context, map, result) || status;
+    if (maps.length > 1) out.text("}");
+  });
+  if (maps.length > 1) out.text("]");
+  out.line();
+  return status;
+}
+
+function dumpAllText(context: Context, source: Source, maps: readonly MapInfo[], wanted: Wanted): ExitStatus {
+  const { out } = context;
+  let status: ExitStatus = 0;
+  maps.forEach((map, index) => {
+    const contents = contentsOf(context, source, map, wanted);
+    if (maps.length > 1) out.line(`${index > 0 ? "\n" : ""}${mapTitle(map)}`);
+    const result = dumpText(out, map, contents, styleFor(source.state, map, wanted));
+    out.line(`Found ${result.count} element${result.count === 1 ? "" : "s"}`);
+    status = tell(context, map, result) || status;
+  });
+  return status;
+}
+
+/** An incomplete dump says so on stderr and in the exit status: its JSON has no place for it. */
+function tell(context: Context, map: MapInfo, result: DumpResult): ExitStatus {
+  if (result.incomplete === "") return 0;
+  const name = map.name.length === 0 ? "" : ` (${printable(map.name)})`;
+  context.warn(`map ${map.id}${name}: incomplete: ${result.incomplete}`);
+  return 1;
+}

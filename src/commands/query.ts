@@ -1,0 +1,52 @@
+/** The options that choose among a map's elements, as a query. */
+import { UsageError } from "../errors.ts";
+import { parseFilter } from "../report/filter-parse.ts";
+import type { Query } from "../report/query.ts";
+import type { Options } from "./command.ts";
+import type { OwnOption } from "./options.ts";
+
+export const QUERY_OPTIONS: readonly OwnOption[] = ["limit", "cpu", "filter", "sort"];
+
+/** Throws `UsageError`; what depends on a map's types is checked when they are known. */
+export function queryOf(options: Options): Query {
+  return {
+    limit: countOption(options, "limit"),
+    cpu: cpuOf(textOption(options, "cpu")),
+    filter: filterOf(textOption(options, "filter")),
+    sort: sortOf(textOption(options, "sort")),
+  };
+}
+
+/** A count that was given; undefined: it was not. Throws `UsageError`. */
+export function countOption(options: Options, name: OwnOption, of = "entries"): number | undefined {
+  const text = textOption(options, name);
+  if (text === undefined) return undefined;
+  const count = Number(text);
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(count))
+    throw new UsageError(`--${name} ${JSON.stringify(text)}: not a number of ${of}`);
+  return count;
+}
+
+export function textOption({ own }: Options, name: OwnOption): string | undefined {
+  const value = own[name];
+  return typeof value === "string" ? value : undefined;
+}
+
+function cpuOf(text: string | undefined): Query["cpu"] {
+  if (text === undefined || text === "all") return undefined;
+  if (text === "sum") return text;
+  if (!/^\d{1,6}$/.test(text))
+    throw new UsageError(`--cpu ${JSON.stringify(text)}: neither a CPU's number nor all nor sum`);
+  return Number(text);
+}
+
+function filterOf(source: string | undefined): Query["filter"] {
+  return source === undefined ? undefined : { source, expression: parseFilter(source) };
+}
+
+function sortOf(text: string | undefined): Query["sort"] {
+  if (text === undefined) return undefined;
+  const path = text.replace(/^[+-]/, "").trim();
+  if (path === "") throw new UsageError("--sort: by which member?");
+  return { path, descending: text.startsWith("-") };
+}

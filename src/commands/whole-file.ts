@@ -1,0 +1,96 @@
+/** Files that are there whole or not at all. */
+import {
+  closeSync,
+  fsyncSync,
+  linkSync,
+  openSync,
+  renameSync,
+  statSync,
+  unlinkSync,
+  writeSync,
+} from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { KtstrError, SyscallError } from "../errors.ts";
+
+/**
+ * Writes a file for its owner alone (mode 0600) under a name of its own beside `path`, and gives it that name once it is
+ * on the disk. What lies at `path` stays as it is until then; without `replace` it stays for good, and that is an
+ * error. Throws `KtstrError`; then nothing of the file is left.
+ */
+export function writeWholeFile(path: string, pieces: Iterable<Uint8Array>, replace: boolean): void {
+  if (!replace && exists(path)) throw taken(path);
+  const temporary = join(dirname(path), `.${basename(path)}.${process.pid}.tmp`);
+  const fd = step("create", temporary, () => openSync(temporary, "wx", 0o600));
+  try {
+    try {
+      for (const piece of pieces) writeAll(fd, piece, path);
+      step("fsync", path, () => fsyncSync(fd));
+    } finally {
+      closeSync(fd);
+    }
+    if (replace) step("rename", path, () => renameSync(temporary, path));
+    else nameOnce(temporary, path);
+  } catch (error) {
+    unlinkSync(temporary);
+    throw error;
+  }
+  syncDirectory(dirname(path));
+}
+
+function exists(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false }) !== undefined;
+}
+
+function taken(path: string): KtstrError {
+  return new KtstrError(`write ${path}: it is already there`, { hint: "--force replaces it." });
+}
+
+function writeAll(fd: number, bytes: Uint8Array, path: string): void {
+  for (let done = 0; done < bytes.length; )
+    done += step("write", path, () => writeSync(fd, bytes, done, bytes.length - done));
+}
+
+/** link(2) never replaces a file that came to be meanwhile; file systems without links have to be looked at again. */
+function nameOnce(temporary: string, path: string): void {
+  try {
+    linkSync(temporary, path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "EEXIST" || exists(path)) throw taken(path);
+    step("rename", path, () => renameSync(temporary, path));
+    return;
+  }
+  unlinkSync(temporary);
+}
+
+/** That the name outlives a crash. Not every file system syncs directories, and the file itself is there anyway. */
+function syncDirectory(path: string): void {
+  try {
+    const fd = openSync(path, "r");
+    try {
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+  } catch {
+    // Nothing better can be done.
+  }
+}
+
+const HINTS: Readonly<Record<string, string>> = {
+  ENOSPC: "The disk is full.",
+  EDQUOT: "This user's quota of disk space is used up.",
+  EACCES: "This user may not write into that folder.",
+  EPERM: "This user may not write into that folder.",
+  EROFS: "That file system is mounted read-only.",
+  ENOENT: "That folder does not exist.",
+};
+
+function step<T>(command: string, path: string, run: () => T): T {
+  try {
+    return run();
+  } catch (error) {
+    const { code = "EIO", errno = -5 } = error as NodeJS.ErrnoException;
+    throw new SyscallError(command, path, Math.abs(errno), code, HINTS[code] ?? "");
+  }
+}

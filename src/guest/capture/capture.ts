@@ -1,0 +1,100 @@
+/**
+ * A capture: the pages of a frozen machine's memory that the answers to all questions come from, as an ELF core. It is
+ * made by asking all of them and noting what was read; whoever asks the capture walks the same way through it.
+ */
+import type { MapInfo } from "../../state.ts";
+import { MapType } from "../../uapi/names.ts";
+import { GuestState } from "../guest.ts";
+import { type OpenedKernel, type OpenKernelOptions, openKernel } from "../kernel.ts";
+import { WINDOW_BYTES } from "../physical.ts";
+import { toBigInt } from "../pointer.ts";
+import { CAPTURE_NOTE_NAME, CAPTURE_NOTE_TYPE, type CaptureNote, captureNoteText } from "./note.ts";
+import { CAPTURE_PAGE_BYTES } from "./pages.ts";
+import { Recorder } from "./record.ts";
+import { coreFile } from "./vmcore.ts";
+
+export interface CaptureOptions extends Omit<OpenKernelOptions, "recorder"> {
+  /** Whether a map's contents go in; all do without. Attributes always do, and struct_ops maps, which tell the scheduler. */
+  readonly keep?: ((map: MapInfo) => boolean) | undefined;
+}
+
+export interface Capture extends Disposable {
+  /** The machine that was asked; good until the capture is closed. */
+  readonly state: GuestState;
+  /** Ids of the maps whose contents are in it. */
+  readonly mapsWithContents: ReadonlySet<number>;
+  readonly symbolCount: number;
+  readonly pageCount: number;
+  readonly memoryBytes: number;
+  /** Of the file. */
+  readonly sizeBytes: number;
+  /** The file, from its start. */
+  pieces(): Generator<Uint8Array>;
+}
+
+/**
+ * Opens a frozen machine, lets `ask` put all questions to it, and keeps what the answers came from. The same memory and
+ * the same questions give the same file. Throws `KtstrError` where the machine cannot be opened.
+ *
+ *     using capture = captureGuest({ memory: [{ path: "mem" }] }, askEverything);
+ *     for (const piece of capture.pieces()) writeSync(fd, piece);
+ */
+export function captureGuest(options: CaptureOptions, ask: (state: GuestState) => void): Capture {
+  const recorder = new Recorder();
+  const kernel = openKernel({ ...options, recorder });
+  try {
+    const { capturedValues: had } = kernel;
+    const keep = (map: MapInfo): boolean =>
+      had?.has(map.id) !== false && (map.type === MapType.struct_ops || options.keep?.(map) !== false);
+    const kept = new Set(
+      new GuestState(kernel)
+        .maps()
+        .filter(keep)
+        .map(({ id }) => id),
+    );
+    const values = had === undefined && options.keep === undefined ? undefined : kept;
+    const state = new GuestState(kernel, values);
+    ask(state);
+    touchBtf(kernel);
+    const note: CaptureNote = {
+      memoryBytes: kernel.memory.physical.sizeBytes,
+      symbolCount: kernel.symbols.count,
+      addresses: recorder.addresses,
+      nearest: recorder.nearest,
+      values,
+      warnings: kernel.assumptions,
+    };
+    const { found, directBase } = kernel;
+    const file = coreFile(found.physical, {
+      machine: found.machine.machine,
+      notes: [
+        { name: "VMCOREINFO", type: 0, bytes: Buffer.from(found.info.text, "latin1") },
+        { name: CAPTURE_NOTE_NAME, type: CAPTURE_NOTE_TYPE, bytes: Buffer.from(captureNoteText(note)) },
+      ],
+      runs: recorder.pages.runs(WINDOW_BYTES),
+      directBase,
+    });
+    return {
+      state,
+      mapsWithContents: kept,
+      symbolCount: note.addresses.size + note.nearest.size,
+      pageCount: recorder.pages.count,
+      memoryBytes: note.memoryBytes,
+      sizeBytes: file.sizeBytes,
+      pieces: () => file.pieces(),
+      [Symbol.dispose]: () => state[Symbol.dispose](),
+    };
+  } catch (error) {
+    kernel[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** The kernel's own BTF, also where types came from a vmlinux: who opens the capture need not have that. */
+function touchBtf({ symbols, memory }: OpenedKernel): void {
+  const start = symbols.address("__start_BTF");
+  const stop = symbols.address("__stop_BTF");
+  if (start === undefined || stop === undefined) return;
+  const length = Number(toBigInt(stop.hi, stop.lo) - toBigInt(start.hi, start.lo));
+  for (let done = 0; done < length; done += CAPTURE_PAGE_BYTES) memory.locate(start.hi, start.lo, done, 1);
+}

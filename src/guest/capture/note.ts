@@ -1,0 +1,98 @@
+/**
+ * What a capture says of itself: an ELF note beside VMCOREINFO, and a text of the same kind, a line a fact. It has what
+ * is no memory and yet went into the answers: the symbols that were asked for (kallsyms itself is several MB, and a
+ * look-up of fifty names would touch most of it), and what was assumed on the way to the kernel.
+ */
+import { FormatError } from "../../errors.ts";
+import { fromBigInt, hex, type Pointer } from "../pointer.ts";
+import type { NearSymbol } from "../symbols.ts";
+
+export const CAPTURE_NOTE_NAME = "KTSTR";
+export const CAPTURE_NOTE_TYPE = 0x4b53;
+/** Of the format: another one is not read. */
+const VERSION = "1";
+
+export interface CaptureNote {
+  /** Bytes of memory that the machine had. */
+  readonly memoryBytes: number;
+  /** How many symbols the kernel has. */
+  readonly symbolCount: number;
+  /** By name; undefined: the kernel has no such symbol. */
+  readonly addresses: ReadonlyMap<string, Pointer | undefined>;
+  /** By address, as `hex` writes it; undefined: no symbol lies before it. */
+  readonly nearest: ReadonlyMap<string, NearSymbol | undefined>;
+  /** Ids of the maps whose contents were captured; undefined: all. */
+  readonly values: ReadonlySet<number> | undefined;
+  /** What was assumed of the memory, and what it lacked: sentences. */
+  readonly warnings: readonly string[];
+}
+
+/** The same note gives the same text. */
+export function captureNoteText(note: CaptureNote): string {
+  const lines = [`KTSTR=${VERSION}`, `MEMORY=${note.memoryBytes}`, `SYMBOLS=${note.symbolCount}`];
+  const sorted = <T>(map: ReadonlyMap<string, T>): [string, T][] =>
+    [...map].sort(([a], [b]) => (a < b ? -1 : 1));
+  for (const [name, at] of sorted(note.addresses))
+    lines.push(`SYMBOL(${name})=${at === undefined ? "" : hex(at.hi, at.lo)}`);
+  for (const [at, near] of sorted(note.nearest))
+    lines.push(`NEAREST(${at})=${near === undefined ? "" : `${near.name}+${near.offset}`}`);
+  if (note.values !== undefined) lines.push(`VALUES=${[...note.values].sort((a, b) => a - b).join()}`);
+  for (const warning of note.warnings) lines.push(`WARNING=${warning.replaceAll("\n", " ")}`);
+  return `${lines.join("\n")}\n`;
+}
+
+/** Throws `FormatError` where the text is not one that `captureNoteText` writes. */
+export function parseCaptureNote(bytes: Uint8Array): CaptureNote {
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8");
+  const addresses = new Map<string, Pointer | undefined>();
+  const nearest = new Map<string, NearSymbol | undefined>();
+  const single = new Map<string, string>();
+  const warnings: string[] = [];
+  let offset = 0;
+  for (const line of text.split("\n")) {
+    const [, key = "", of = "", value = ""] = /^([A-Z]+)(?:\((.*?)\))?=(.*)$/.exec(line) ?? [];
+    if (key === "SYMBOL") addresses.set(of, value === "" ? undefined : pointerOf(value, offset));
+    else if (key === "NEAREST") nearest.set(of, value === "" ? undefined : nearOf(value, offset));
+    else if (key === "WARNING") warnings.push(value);
+    else if (key !== "") single.set(key, value);
+    offset += line.length + 1;
+  }
+  const version = single.get("KTSTR") ?? "";
+  if (version !== VERSION)
+    throw new FormatError("capture", 0, `its format is "${version}", not ${VERSION}`, "Use a newer ktstr.");
+  return {
+    memoryBytes: numberOf(single, "MEMORY"),
+    symbolCount: numberOf(single, "SYMBOLS"),
+    addresses,
+    nearest,
+    values: single.has("VALUES") ? idsOf(single.get("VALUES")!) : undefined,
+    warnings,
+  };
+}
+
+function pointerOf(text: string, offset: number): Pointer {
+  if (!/^0x[0-9a-f]{16}$/.test(text)) throw broken(offset, `"${text}" is no address`);
+  return fromBigInt(BigInt(text));
+}
+
+function nearOf(text: string, offset: number): NearSymbol {
+  const at = text.lastIndexOf("+");
+  const distance = Number(text.slice(at + 1));
+  if (at <= 0 || !Number.isSafeInteger(distance)) throw broken(offset, `"${text}" is no place in a symbol`);
+  return { name: text.slice(0, at), offset: distance };
+}
+
+function numberOf(single: ReadonlyMap<string, string>, key: string): number {
+  const text = single.get(key) ?? "";
+  const value = Number(text);
+  if (/^[0-9]+$/.test(text) && Number.isSafeInteger(value)) return value;
+  throw broken(0, `${key} is "${text}"`);
+}
+
+function idsOf(text: string): Set<number> {
+  return new Set(text === "" ? [] : text.split(",").map(Number));
+}
+
+function broken(offset: number, problem: string): FormatError {
+  return new FormatError("capture's note", offset, problem);
+}

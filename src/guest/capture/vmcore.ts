@@ -1,0 +1,131 @@
+/** A standard ELF core (uapi/linux/elf.h) of chosen pages of a machine's memory: what a capture is. */
+import {
+  EHDR,
+  ELF_MAGIC,
+  ELFCLASS64,
+  ELFDATA2LSB,
+  EM_AARCH64,
+  EM_X86_64,
+  ET_CORE,
+  NHDR,
+  PHDR,
+  PN_XNUM,
+  PT_LOAD,
+  PT_NOTE,
+  SHDR,
+} from "../../uapi/elf.ts";
+import type { PhysicalMemory } from "../physical.ts";
+import type { PageRun } from "./pages.ts";
+
+export interface CoreContents {
+  /** `uname -m`. */
+  readonly machine: "x86_64" | "aarch64";
+  readonly notes: readonly { readonly name: string; readonly type: number; readonly bytes: Uint8Array }[];
+  readonly runs: readonly PageRun[];
+  /** Where the direct map has the physical address 0; undefined: segments get no virtual addresses. */
+  readonly directBase: bigint | undefined;
+}
+
+/** Segments begin at pages, so that the file can be mapped. */
+const ALIGN = 4096;
+const ELF_VERSION = 1;
+const PF_R = 4;
+
+/** How long the file will be, and its bytes in pieces. */
+export interface CoreFile {
+  readonly sizeBytes: number;
+  pieces(): Generator<Uint8Array>;
+}
+
+/** Lays the file out. All runs must lie in `memory`. */
+export function coreFile(memory: PhysicalMemory, contents: CoreContents): CoreFile {
+  const { runs, notes } = contents;
+  const count = runs.length + 1;
+  const isMany = count >= PN_XNUM;
+  const noteBytes = encodeNotes(notes);
+  const headerBytes = EHDR.size + PHDR.size * count + (isMany ? SHDR.size : 0);
+  const notesAt = Math.ceil(headerBytes / 8) * 8;
+  const dataAt = Math.ceil((notesAt + noteBytes.length) / ALIGN) * ALIGN;
+  const head = new Uint8Array(dataAt);
+  const view = new DataView(head.buffer);
+  writeEhdr(view, contents.machine, count);
+  writePhdr(view, 0, PT_NOTE, { offset: notesAt, physical: 0, virtual: 0n, length: noteBytes.length });
+  head.set(noteBytes, notesAt);
+  let offset = dataAt;
+  for (const [index, { physical, length }] of runs.entries()) {
+    const virtual = contents.directBase === undefined ? 0n : contents.directBase + BigInt(physical);
+    writePhdr(view, index + 1, PT_LOAD, { offset, physical, virtual, length });
+    offset += length;
+  }
+  return {
+    sizeBytes: offset,
+    *pieces() {
+      yield head;
+      for (const { physical, length } of runs) {
+        const bytes = new Uint8Array(length);
+        memory.copyOut(physical, bytes);
+        yield bytes;
+      }
+    },
+  };
+}
+
+function writeEhdr(view: DataView, machine: CoreContents["machine"], count: number): void {
+  const { fields } = EHDR;
+  view.setUint32(fields.magic.offset, ELF_MAGIC, true);
+  view.setUint8(fields.class.offset, ELFCLASS64);
+  view.setUint8(fields.data.offset, ELFDATA2LSB);
+  view.setUint8(fields.identVersion.offset, ELF_VERSION);
+  view.setUint16(fields.type.offset, ET_CORE, true);
+  view.setUint16(fields.machine.offset, machine === "x86_64" ? EM_X86_64 : EM_AARCH64, true);
+  view.setUint32(fields.version.offset, ELF_VERSION, true);
+  view.setBigUint64(fields.phoff.offset, BigInt(EHDR.size), true);
+  view.setUint16(fields.ehsize.offset, EHDR.size, true);
+  view.setUint16(fields.phentsize.offset, PHDR.size, true);
+  view.setUint16(fields.phnum.offset, Math.min(count, PN_XNUM), true);
+  if (count < PN_XNUM) return;
+  const sectionAt = EHDR.size + PHDR.size * count;
+  view.setBigUint64(fields.shoff.offset, BigInt(sectionAt), true);
+  view.setUint16(fields.shentsize.offset, SHDR.size, true);
+  view.setUint16(fields.shnum.offset, 1, true);
+  view.setUint32(sectionAt + SHDR.fields.info.offset, count, true);
+}
+
+interface Segment {
+  readonly offset: number;
+  readonly physical: number;
+  readonly virtual: bigint;
+  readonly length: number;
+}
+
+function writePhdr(view: DataView, index: number, type: number, segment: Segment): void {
+  const at = EHDR.size + PHDR.size * index;
+  const { fields } = PHDR;
+  view.setUint32(at + fields.type.offset, type, true);
+  view.setUint32(at + fields.flags.offset, type === PT_LOAD ? PF_R : 0, true);
+  view.setBigUint64(at + fields.offset.offset, BigInt(segment.offset), true);
+  view.setBigUint64(at + fields.vaddr.offset, BigInt.asUintN(64, segment.virtual), true);
+  view.setBigUint64(at + fields.paddr.offset, BigInt(segment.physical), true);
+  view.setBigUint64(at + fields.filesz.offset, BigInt(segment.length), true);
+  view.setBigUint64(at + fields.memsz.offset, BigInt(type === PT_LOAD ? segment.length : 0), true);
+}
+
+function encodeNotes(notes: CoreContents["notes"]): Uint8Array {
+  const padded = (size: number): number => Math.ceil(size / 4) * 4;
+  const sizes = notes.map(
+    ({ name, bytes }) => NHDR.size + padded(Buffer.byteLength(name) + 1) + padded(bytes.length),
+  );
+  const out = new Uint8Array(sizes.reduce((sum, size) => sum + size, 0));
+  const view = new DataView(out.buffer);
+  let at = 0;
+  for (const [index, { name, type, bytes }] of notes.entries()) {
+    const nameSize = Buffer.byteLength(name) + 1;
+    view.setUint32(at + NHDR.fields.namesz.offset, nameSize, true);
+    view.setUint32(at + NHDR.fields.descsz.offset, bytes.length, true);
+    view.setUint32(at + NHDR.fields.type.offset, type, true);
+    out.set(Buffer.from(name), at + NHDR.size);
+    out.set(bytes, at + NHDR.size + padded(nameSize));
+    at += sizes[index]!;
+  }
+  return out;
+}

@@ -1,0 +1,146 @@
+/** What lies in an arena, as far as its programs' types tell: global variables in it, and what global pointers lead to. */
+import type { Btf } from "../btf/btf.ts";
+import { declaration } from "../btf/declare.ts";
+import { pointersIn } from "../btf/pointers.ts";
+import { shapeOf } from "../btf/shape.ts";
+import type { BpfState, MapInfo } from "../state.ts";
+import { BTF_KIND } from "../uapi/btf.ts";
+import type { ArenaSpace } from "./arena-space.ts";
+import { Follower } from "./follow.ts";
+import { isSection, variablesOf } from "./globals.ts";
+import { soundly, type TypeRef } from "./typed.ts";
+
+export interface ArenaObject {
+  /** From the start of its page, in bytes. */
+  readonly offset: number;
+  /** The variable that it is, or the variables that point to it; none for what is further away. */
+  readonly names: readonly string[];
+  /** Whether it is a variable of the arena itself. */
+  readonly isVariable: boolean;
+  readonly typeText: string;
+  readonly type: TypeRef;
+  readonly bytes: Uint8Array;
+}
+
+/** libbpf's section for variables that are declared in the arena. */
+const ARENA_SECTION = ".addr_space.1";
+
+export class ArenaObjects {
+  readonly #byPage = new Map<number, ArenaObject[]>();
+  readonly #space: ArenaSpace;
+  readonly #known = new Map<string, string[]>();
+
+  /** `depth`: how many pointers from a variable. */
+  constructor(state: BpfState, space: ArenaSpace, depth: number) {
+    this.#space = space;
+    const follower = new Follower(state, [], { depth, only: space });
+    for (const btf of programTypes(state, space.map)) {
+      const globals = soundly(undefined, () => globalsInArena(btf, space));
+      if (globals !== undefined) this.#addGlobals(globals, follower);
+    }
+    for (const map of sectionMaps(state, space.map))
+      for (const { name, type, bytes } of variablesOf(state, map) ?? [])
+        this.#addTargets(follower, name, type, bytes);
+    for (const objects of this.#byPage.values()) objects.sort((a, b) => a.offset - b.offset);
+  }
+
+  /** By ascending offset. */
+  on(pageIndex: number): readonly ArenaObject[] {
+    return this.#byPage.get(pageIndex) ?? [];
+  }
+
+  #addGlobals({ btf, sectionId, offset, bytes }: ArenaGlobals, follower: Follower): void {
+    for (const variable of btf.sectionVars(sectionId)) {
+      if (btf.kind(variable.typeId) !== BTF_KIND.VAR || variable.offset + variable.size > bytes.length)
+        continue;
+      const type = { btf, id: btf.referenced(variable.typeId) };
+      const name = btf.typeName(variable.typeId);
+      const value = bytes.subarray(variable.offset, variable.offset + variable.size);
+      this.#add(offset + variable.offset, name, typeText(type), type, value);
+      this.#addTargets(follower, name, type, value);
+    }
+  }
+
+  #addTargets(follower: Follower, name: string, type: TypeRef, bytes: Uint8Array): void {
+    for (const target of follower.follow(type, bytes).targets)
+      this.#add(
+        target.offset,
+        target.depth === 1 ? `*${name}` : "",
+        target.typeText,
+        target.type,
+        target.bytes,
+      );
+  }
+
+  #add(offset: number, name: string, text: string, type: TypeRef, bytes: Uint8Array): void {
+    const identity = `${offset} ${text}`;
+    let names = this.#known.get(identity);
+    if (names === undefined) {
+      names = [];
+      this.#known.set(identity, names);
+      const page = Math.floor(offset / this.#space.pageSize);
+      const objects = this.#byPage.get(page) ?? [];
+      const isVariable = name !== "" && !name.startsWith("*");
+      objects.push({ offset: offset % this.#space.pageSize, names, isVariable, typeText: text, type, bytes });
+      this.#byPage.set(page, objects);
+    }
+    if (name !== "" && !names.includes(name)) names.push(name);
+  }
+}
+
+const typeText = ({ btf, id }: TypeRef): string => soundly("", () => declaration(btf, id, ""));
+
+/** The types of every program that uses the arena, each once. */
+function programTypes(state: BpfState, arena: MapInfo): Btf[] {
+  const ids = new Set<number>();
+  for (const { mapIds, btfId } of state.progs()) if (btfId !== 0 && mapIds.includes(arena.id)) ids.add(btfId);
+  return [...ids].flatMap((id) => {
+    const btf = state.btf(id);
+    return btf.ok ? [btf.value] : [];
+  });
+}
+
+function sectionMaps(state: BpfState, arena: MapInfo): MapInfo[] {
+  const ids = new Set<number>();
+  const btfIds = new Set<number>();
+  for (const { mapIds, btfId } of state.progs()) {
+    if (!mapIds.includes(arena.id)) continue;
+    for (const id of mapIds) ids.add(id);
+    if (btfId !== 0) btfIds.add(btfId);
+  }
+  return state.maps().filter((map) => isSection(map) && (ids.has(map.id) || btfIds.has(map.btfId)));
+}
+
+interface ArenaGlobals {
+  readonly btf: Btf;
+  readonly sectionId: number;
+  /** In the arena, in bytes. */
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+}
+
+/**
+ * Where libbpf put the variables: at the arena's start, newer ones into the pages at its end
+ * (tools/lib/bpf/libbpf.c, `arena_data_off`). Of the two the one counts whose bytes can be them: not all zero, and
+ * pointers that lead into the arena. undefined where that does not decide it.
+ */
+function globalsInArena(btf: Btf, space: ArenaSpace): ArenaGlobals | undefined {
+  const sectionId = btf.find(ARENA_SECTION, BTF_KIND.DATASEC);
+  if (sectionId === undefined) return undefined;
+  const size = Math.max(0, ...Array.from(btf.sectionVars(sectionId), (one) => one.offset + one.size));
+  const atEnd = space.size - Math.ceil(size / space.pageSize) * space.pageSize;
+  const candidates: ArenaGlobals[] = [];
+  for (const offset of [0, atEnd]) {
+    const bytes = size === 0 || size > space.size ? undefined : space.read(offset, size);
+    if (bytes !== undefined) candidates.push({ btf, sectionId, offset, bytes });
+  }
+  if (candidates.length < 2) return candidates[0];
+  const fitting = candidates.filter(
+    ({ bytes }) =>
+      bytes.some((byte) => byte !== 0) &&
+      pointersIn(btf, shapeOf(btf, sectionId).id, bytes).every(
+        ({ address }) => space.offsetOf(address, true) !== undefined,
+      ),
+  );
+  return fitting.length === 1 ? fitting[0] : undefined;
+}

@@ -1,0 +1,148 @@
+/** `diff --json`: a schema of its own, versioned. */
+import type { Change } from "./changes.ts";
+import type { Comings, Diff } from "./diff.ts";
+import type { Between, Cost, Spent } from "./diff-costs.ts";
+import type { Json } from "./json.ts";
+import type { Snapshot, SnapshotLink, SnapshotMap, SnapshotProg, SnapshotScheduler } from "./snapshot.ts";
+
+/** Raised when a member goes or changes its meaning; new members come without. */
+const SCHEMA_VERSION = 1;
+
+/** `names`: what A and B were read from. */
+export function diffJson(diff: Diff, names: readonly [string, string]): Json {
+  const { scheduler, progs, maps, links, warnings, notes } = diff;
+  return {
+    schema: "ktstr-diff",
+    schema_version: SCHEMA_VERSION,
+    a: sideJson(diff.a, names[0]),
+    b: sideJson(diff.b, names[1]),
+    same_boot: diff.sameBoot,
+    elapsed_ns: diff.elapsedNs ?? null,
+    scheduler: {
+      change: scheduler.kind,
+      a: schedulerJson(scheduler.a),
+      b: schedulerJson(scheduler.b),
+    },
+    costs: diff.costs.map(costJson),
+    programs: comingsJson(progs, progJson),
+    links: {
+      ...comingsJson(links, linkJson),
+      changed: diff.changedLinks.map(([a, b]) => ({
+        id: b.id,
+        type: b.type,
+        prog_id: { a: a.progId, b: b.progId },
+      })),
+    },
+    maps: {
+      ...comingsJson(maps, mapJson),
+      changed: diff.changedMaps.map(([a, b]) => changedMapJson(a, b)),
+    },
+    globals: diff.globals.map(({ a, b, variables }) => ({
+      ...mapIdentity(b),
+      id_in_a: a.id === b.id ? undefined : a.id,
+      variables: variables.map(({ name, type, changes }) => ({
+        name,
+        type,
+        changes: changes.map(changeJson),
+      })),
+    })),
+    warnings: { only_a: warnings.onlyA, only_b: warnings.onlyB },
+    notes,
+  };
+}
+
+function sideJson({ kernel }: Snapshot, source: string): Json {
+  return {
+    source,
+    release: kernel.release,
+    machine: kernel.machine,
+    uptime_ns: kernel.uptimeNs,
+    bpf_stats_enabled: kernel.statsEnabled,
+  };
+}
+
+function schedulerJson(scheduler: SnapshotScheduler | undefined): Json {
+  if (scheduler === undefined) return null;
+  const { ops, object, state, progIds } = scheduler;
+  return { ops, object, state, prog_ids: progIds };
+}
+
+function costJson({ prog, a, b, between }: Cost): Json {
+  return {
+    ...progJson(prog),
+    a: spentJson(a),
+    b: spentJson(b),
+    between: between && { ...spentJson(between), ...ratesJson(between) },
+  };
+}
+
+function spentJson(spent: Spent | undefined): { [key: string]: Json } | undefined {
+  return (
+    spent && {
+      run_cnt: spent.calls,
+      run_time_ns: spent.runTimeNs,
+      recursion_misses: spent.misses,
+      ns_per_call: spent.nsPerCall,
+      share: spent.share,
+    }
+  );
+}
+
+function ratesJson({ windowNs, callsPerSecond, nsPerSecond, reset }: Between): { [key: string]: Json } {
+  return {
+    window_ns: windowNs,
+    calls_per_second: callsPerSecond,
+    run_time_ns_per_second: nsPerSecond,
+    counters_reset: reset,
+  };
+}
+
+function comingsJson<T extends { readonly id: number }>(
+  { gone, appeared, replaced }: Comings<T>,
+  json: (object: T) => { [key: string]: Json },
+): { [key: string]: Json } {
+  return {
+    gone: gone.map(json),
+    new: appeared.map((object) => ({ ...json(object), replaces: replaced.get(object.id) })),
+  };
+}
+
+const progJson = ({ id, type, name, tag }: SnapshotProg): { [key: string]: Json } => ({
+  id,
+  type,
+  name,
+  tag,
+});
+const linkJson = ({ id, type, progId, mapId }: SnapshotLink): { [key: string]: Json } => ({
+  id,
+  type,
+  prog_id: progId,
+  map_id: mapId,
+});
+const mapIdentity = ({ id, type, name }: SnapshotMap): { [key: string]: Json } => ({ id, type, name });
+
+function mapJson(map: SnapshotMap): { [key: string]: Json } {
+  return { ...mapIdentity(map), ...mapState(map) };
+}
+
+function mapState(map: SnapshotMap): { [key: string]: Json } {
+  return {
+    max_entries: map.maxEntries,
+    count: map.count,
+    count_is_whole: map.countIsWhole,
+    bytes_memlock: map.memlockBytes,
+    frozen: map.frozen ? 1 : 0,
+  };
+}
+
+function changedMapJson(a: SnapshotMap, b: SnapshotMap): Json {
+  return {
+    ...mapIdentity(b),
+    id_in_a: a.id === b.id ? undefined : a.id,
+    a: mapState(a),
+    b: mapState(b),
+  };
+}
+
+/** A side that has no such part has no member for it: null is a value, too. */
+const changeJson = ({ path, a, b }: Change): Json => ({ path, a, b });

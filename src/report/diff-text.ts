@@ -1,0 +1,227 @@
+/** `diff` for people: what changed the most first; what did not change is not there. */
+import { escapeText } from "../text.ts";
+import { MAP_TYPES } from "../uapi/names.ts";
+import type { Change } from "./changes.ts";
+import type { ChangedGlobals, ChangedVariable, Comings, Diff, SchedulerChange } from "./diff.ts";
+import type { Cost } from "./diff-costs.ts";
+import { hasFill } from "./inspection.ts";
+import type { Style } from "./inspection-text.ts";
+import { stringify } from "./json.ts";
+import type { Output } from "./output.ts";
+import type { ParsedJson } from "./parse-json.ts";
+import type { SnapshotLink, SnapshotMap, SnapshotScheduler } from "./snapshot.ts";
+import { countText, sizeText, timeText } from "./units.ts";
+
+/** `names`: what A and B were read from. */
+export function writeDiff(out: Output, diff: Diff, names: readonly [string, string], style: Style): void {
+  writeSides(out, diff, names, style);
+  writeScheduler(out, diff.scheduler, style);
+  for (const note of diff.notes) out.line(`${style.heading("Note")}       ${escapeText(note)}`);
+  for (const warning of diff.warnings.onlyB)
+    out.line(`${style.alarm("warning")}  only in B: ${escapeText(warning)}`);
+  for (const warning of diff.warnings.onlyA)
+    out.line(`${style.dim("warning")}  only in A: ${escapeText(warning)}`);
+  writeCosts(out, diff, style);
+  const same = (): string[] => [];
+  writeObjects(out, "Programs", diff.progs, ({ name, type }) => [escapeText(name), type], same, [], style);
+  writeObjects(out, "Links", diff.links, linkColumns, changedLink, diff.changedLinks, style);
+  writeObjects(out, "Maps", diff.maps, mapColumns, changedMap, diff.changedMaps, style);
+  writeGlobals(out, diff, style);
+}
+
+function writeSides(
+  out: Output,
+  { a, b, sameBoot, elapsedNs }: Diff,
+  names: readonly string[],
+  style: Style,
+): void {
+  const side = (label: string, name: string | undefined, about: string): void => {
+    out.line(`${style.heading(label)}          ${escapeText(name ?? "")}  ${about}`);
+  };
+  const machine = ({ kernel }: Diff["a"]): string => {
+    const up = kernel.uptimeNs === undefined ? "" : `, up ${timeText(Number(kernel.uptimeNs))}`;
+    return `${escapeText(kernel.release)} ${escapeText(kernel.machine)}${up}`;
+  };
+  side("A", names[0], machine(a));
+  const later = elapsedNs === undefined ? "" : `, ${timeText(Number(elapsedNs))} later`;
+  side("B", names[1], sameBoot ? `the same boot${later}` : machine(b));
+}
+
+function writeScheduler(out: Output, { kind, a, b }: SchedulerChange, style: Style): void {
+  const name = (scheduler: SnapshotScheduler | undefined): string => escapeText(scheduler?.ops ?? "none");
+  const state = a?.state === b?.state ? "" : `  ${escapeText(`${a?.state || "?"} -> ${b?.state || "?"}`)}`;
+  const sentence = {
+    none: () => "no sched_ext scheduler is attached in either",
+    same: () => `${name(b)}${state}`,
+    attached: () => `none -> ${name(b)}`,
+    detached: () => `${name(a)} -> none`,
+    reloaded: () => `${name(b)}  loaded anew${state}`,
+    replaced: () => `${name(a)} -> ${name(b)}${state}`,
+  }[kind]();
+  out.line(`${style.heading("Scheduler")}  ${sentence}`);
+}
+
+function writeCosts(out: Output, { costs, sameBoot, elapsedNs }: Diff, style: Style): void {
+  if (costs.length === 0) return;
+  const total = costs.reduce((sum, { between }) => sum + (between?.runTimeNs ?? 0n), 0n);
+  const time = elapsedNs === undefined ? "" : ` in ${timeText(Number(elapsedNs))}`;
+  const about = sameBoot
+    ? `${timeText(Number(total))}${time}, the costliest first`
+    : "totals since each was loaded";
+  out.line(`\n${style.heading(`Costs (${costs.length})`)}  ${style.dim(about)}`);
+  const rows = costs.map((cost) => [
+    String(cost.prog.id).padStart(6),
+    escapeText(cost.prog.name),
+    cost.prog.type,
+    sameBoot ? costBetween(cost) : costOfEach(cost),
+  ]);
+  writeRows(out, rows);
+}
+
+function costBetween({ a, between }: Cost): string {
+  if (between === undefined) return "";
+  const { calls, misses, share, callsPerSecond, nsPerSecond, reset } = between;
+  const rate = callsPerSecond === undefined ? "" : ` (${rateText(callsPerSecond)}/s)`;
+  const before = a === undefined || a.calls === 0n ? "" : ` (${timeText(a.nsPerCall)} before)`;
+  const cpu = nsPerSecond === undefined ? "" : `, ${((100 * nsPerSecond) / 1e9).toFixed(3)}% of a CPU`;
+  const missed = misses === 0n ? "" : `, ${countText(misses)} misses`;
+  const again = reset ? ", counted from 0 again" : "";
+  return `${percent(share).padStart(6)}  ${countText(calls)} calls${rate}, ${timeText(between.nsPerCall)} each${before}${cpu}${missed}${again}`;
+}
+
+function costOfEach({ a, b }: Cost): string {
+  const one = (spent: Cost["a"]): string =>
+    spent === undefined
+      ? "none"
+      : `${percent(spent.share)} ${countText(spent.calls)} calls, ${timeText(spent.nsPerCall)} each`;
+  return `${one(a)} -> ${one(b)}`;
+}
+
+type Row = readonly string[];
+
+function writeObjects<T extends { readonly id: number }>(
+  out: Output,
+  title: string,
+  { gone, appeared, replaced }: Comings<T>,
+  columns: (object: T) => Row,
+  changed: (a: T, b: T) => Row,
+  changes: readonly (readonly [T, T])[],
+  style: Style,
+): void {
+  if (gone.length + appeared.length + changes.length === 0) return;
+  const about = `${appeared.length} new, ${gone.length} gone${changes.length === 0 ? "" : `, ${changes.length} changed`}`;
+  out.line(`\n${style.heading(title)}  ${style.dim(about)}`);
+  const row = (mark: string, { id }: T): string => `${mark}${String(id).padStart(5)}`;
+  const instead = (id: number | undefined): string => (id === undefined ? "new" : `new, in place of ${id}`);
+  writeRows(out, [
+    ...appeared.map((object) => [row("+", object), ...columns(object), instead(replaced.get(object.id))]),
+    ...gone.map((object) => [row("-", object), ...columns(object), "gone"]),
+    ...changes.map(([a, b]) => [row(" ", b), ...columns(b), ...changed(a, b)]),
+  ]);
+}
+
+const linkColumns = ({ type, progId, mapId }: SnapshotLink): Row => [
+  type,
+  progId === 0 && mapId !== undefined ? `map ${mapId}` : `prog ${progId}`,
+];
+const changedLink = (a: SnapshotLink, b: SnapshotLink): Row => [`prog ${a.progId} -> ${b.progId}`];
+const mapColumns = ({ name, type }: SnapshotMap): Row => [escapeText(name), type];
+
+function changedMap(a: SnapshotMap, b: SnapshotMap): Row {
+  const parts: string[] = [];
+  const count = ({ count, countIsWhole }: SnapshotMap): string =>
+    `${countIsWhole ? "" : "over "}${countText(count)}`;
+  if (a.count !== b.count || a.countIsWhole !== b.countIsWhole) {
+    const fill = canFill(b) ? ` of ${countText(b.maxEntries)} (${fillText(a)} -> ${fillText(b)})` : "";
+    parts.push(`${count(a)} -> ${count(b)}${fill}`);
+  }
+  if (a.maxEntries !== b.maxEntries)
+    parts.push(`max_entries ${countText(a.maxEntries)} -> ${countText(b.maxEntries)}`);
+  if (a.memlockBytes !== b.memlockBytes)
+    parts.push(`${optionalSize(a.memlockBytes)} -> ${optionalSize(b.memlockBytes)}`);
+  if (a.frozen !== b.frozen) parts.push(b.frozen ? "frozen now" : "no longer frozen");
+  return [parts.join(", ")];
+}
+
+const canFill = ({ type }: SnapshotMap): boolean => hasFill({ type: MAP_TYPES.indexOf(type as "hash") });
+const fillText = ({ count, maxEntries }: SnapshotMap): string =>
+  maxEntries === 0 ? "?" : percent(count / maxEntries);
+const optionalSize = (bytes: number | undefined): string => (bytes === undefined ? "?" : sizeText(bytes));
+
+/** A variable with more changed parts than this shows the first of them; JSON has all. */
+const SHOWN_CHANGES = 16;
+
+function writeGlobals(out: Output, { globals, elapsedNs }: Diff, style: Style): void {
+  if (globals.length === 0) return;
+  const count = globals.reduce((sum, { variables }) => sum + variables.length, 0);
+  out.line(`\n${style.heading(`Global variables (${count} changed)`)}`);
+  for (const { a, b, variables } of globals) {
+    const ids = a.id === b.id ? String(b.id) : `${a.id} -> ${b.id}`;
+    out.line(`  ${escapeText(b.name)} ${style.dim(`(map ${ids})`)}`);
+    writeVariables(out, variables, elapsedNs, style);
+  }
+}
+
+function writeVariables(
+  out: Output,
+  variables: ChangedGlobals["variables"],
+  elapsedNs: bigint | undefined,
+  style: Style,
+): void {
+  for (const variable of variables) {
+    for (const change of variable.changes.slice(0, SHOWN_CHANGES))
+      out.line(`    ${changeText(variable, change, elapsedNs, style)}`);
+    const rest = variable.changes.length - SHOWN_CHANGES;
+    if (rest > 0) out.line(style.dim(`    ... ${countText(rest)} more in ${escapeText(variable.name)}`));
+  }
+}
+
+function changeText(
+  { type }: ChangedVariable,
+  { path, a, b }: Change,
+  elapsedNs: bigint | undefined,
+  style: Style,
+): string {
+  const isAddress = /\*\s*(const|volatile|\s)*$/.test(type);
+  const value = (side: ParsedJson | undefined): string => valueText(side, isAddress);
+  const by = isInteger(a) && isInteger(b) && !isAddress ? BigInt(b) - BigInt(a) : 0n;
+  const rate =
+    elapsedNs === undefined || elapsedNs === 0n
+      ? ""
+      : `, ${rateText(Number(by) / (Number(elapsedNs) / 1e9))}/s`;
+  const delta = by === 0n ? "" : style.dim(`  (${by > 0n ? "+" : ""}${by}${rate})`);
+  return `${escapeText(path)}: ${style.dim(escapeText(type))}  ${value(a)} -> ${value(b)}${delta}`;
+}
+
+const isInteger = (value: ParsedJson | undefined): value is number | bigint =>
+  typeof value === "bigint" || Number.isSafeInteger(value);
+
+const MAX_VALUE_TEXT = 60;
+
+function valueText(value: ParsedJson | undefined, isAddress: boolean): string {
+  if (value === undefined) return "none";
+  if (isAddress && isInteger(value)) return `0x${value.toString(16)}`;
+  const text = stringify(value);
+  return escapeText(text.length > MAX_VALUE_TEXT ? `${text.slice(0, MAX_VALUE_TEXT)}...` : text);
+}
+
+const percent = (share: number): string => `${(100 * share).toFixed(1)}%`;
+/** Four digits are enough for a rate. */
+const rateText = (rate: number): string =>
+  Math.abs(rate) >= 1000 ? countText(Math.round(rate)) : String(Number(rate.toPrecision(4)));
+
+/** Columns are as wide as their longest, at most 48. */
+function writeRows(out: Output, rows: readonly Row[]): void {
+  const widths: number[] = [];
+  for (const row of rows)
+    row.forEach((cell, column) => {
+      if (column < row.length - 1) widths[column] = Math.min(48, Math.max(widths[column] ?? 0, cell.length));
+    });
+  for (const row of rows)
+    out.line(
+      row
+        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+        .join("  ")
+        .trimEnd(),
+    );
+}

@@ -1,0 +1,40 @@
+/** What an object says of itself: constants whose names begin with `bpf_metadata_`, in its `.rodata` (bpftool-prog(8)). */
+import type { BpfState, MapInfo, ProgInfo } from "../state.ts";
+import { isSection, type Variable, variablesOf } from "./globals.ts";
+import type { Json } from "./json.ts";
+import { JsonText } from "./json.ts";
+import { json, text } from "./typed.ts";
+
+const PREFIX = "bpf_metadata_";
+
+/** Whether a map may hold them: it is to be held open for `metadataOf`. */
+export function mayHoldMetadata(map: MapInfo): boolean {
+  return isSection(map) && Buffer.from(map.name).includes(".rodata");
+}
+
+/** A program's metadata, from the first such map that it uses; empty where it has none. Names without their prefix. */
+export function metadataOf(state: BpfState, prog: ProgInfo): readonly Variable[] {
+  if (prog.mapIds.length === 0) return [];
+  const byId = new Map(state.maps().map((map) => [map.id, map]));
+  const section = prog.mapIds
+    .map((id) => byId.get(id))
+    .find((map) => map !== undefined && mayHoldMetadata(map));
+  const variables = section === undefined ? undefined : variablesOf(state, section);
+  return (variables ?? [])
+    .filter(({ name }) => name.startsWith(PREFIX))
+    .map((variable) => ({ ...variable, name: variable.name.slice(PREFIX.length) }));
+}
+
+/** bpftool's `metadata`; undefined where there is none. */
+export function metadataJson(variables: readonly Variable[]): Json {
+  if (variables.length === 0) return undefined;
+  return Object.fromEntries(
+    variables.map(({ name, type, bytes }) => [name, new JsonText(json(type, bytes))]),
+  );
+}
+
+/** `metadata: author = "me"`; "" where there is none. */
+export function metadataText(variables: readonly Variable[]): string {
+  if (variables.length === 0) return "";
+  return `\n\tmetadata: ${variables.map(({ name, type, bytes }) => `${name} = ${text(type, bytes)}`).join("  ")}`;
+}

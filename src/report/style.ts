@@ -1,0 +1,63 @@
+/** What a map's values are shown with: its types, names for addresses, and what pointers lead to. */
+import { hasPointers } from "../btf/pointers.ts";
+import type { TextOptions } from "../btf/text.ts";
+import type { BpfState, MapInfo } from "../state.ts";
+import { printable } from "../text.ts";
+import { MapType } from "../uapi/names.ts";
+import { ArenaObjects } from "./arena-objects.ts";
+import { type ArenaSpace, arenasFor } from "./arena-space.ts";
+import type { DumpStyle } from "./dump.ts";
+import { Follower } from "./follow.ts";
+import { soundly, typesOf } from "./typed.ts";
+
+export interface StyleOptions {
+  /** How many pointers are followed; 0: none. */
+  readonly follow: number;
+  /** C types in front of global variables. */
+  readonly declarations: boolean;
+}
+
+/** Asks of the state only what the map's types give a use for. */
+export function styleFor(state: BpfState, map: MapInfo, { follow, declarations }: StyleOptions): DumpStyle {
+  if (map.type === MapType.arena) return arenaStyle(state, map, follow);
+  const types = typesOf(state, map);
+  const withTypes: TextOptions = { types: declarations };
+  if (types === undefined) return {};
+  const { btf, id } = types.value;
+  if (!soundly(false, () => hasPointers(btf, id))) return { types, text: withTypes };
+  const arenas = arenasFor(state, map);
+  const follower = follow > 0 ? new Follower(state, arenas, { depth: follow }) : undefined;
+  const callee = map.type === MapType.struct_ops ? programNames(state) : undefined;
+  return {
+    types,
+    text: { ...withTypes, ...pointerText(state, arenas), ...(callee && { callee }) },
+    follower,
+  };
+}
+
+function arenaStyle(state: BpfState, map: MapInfo, follow: number): DumpStyle {
+  const space = arenasFor(state, map).find((one) => one.map.id === map.id);
+  if (space === undefined) return {};
+  const arena = soundly(undefined, () => new ArenaObjects(state, space, Math.max(1, follow)));
+  const follower = follow > 0 ? new Follower(state, [space], { depth: follow }) : undefined;
+  return { text: pointerText(state, [space]), arena, follower };
+}
+
+/** Addresses by name: of the arena that the map's programs use, and of the kernel's symbols. */
+function pointerText(state: BpfState, arenas: readonly ArenaSpace[]): TextOptions {
+  const [arena] = arenas;
+  const symbol = state.symbolAt?.bind(state);
+  return {
+    ...(arena !== undefined && { arena: { base: arena.base, size: arena.size } }),
+    ...(symbol !== undefined && { symbol }),
+  };
+}
+
+/** A struct_ops value holds program ids where its functions are. */
+function programNames(state: BpfState): (value: bigint) => string | undefined {
+  let names: Map<bigint, string> | undefined;
+  return (value) => {
+    names ??= new Map(state.progs().map((prog) => [BigInt(prog.id), printable(prog.fullName)]));
+    return names.get(value);
+  };
+}

@@ -1,0 +1,119 @@
+/** Captures of the lab's frozen machines: what they say, and what they hold. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { zstdDecompressSync } from "node:zlib";
+import { openKernel } from "../../src/guest/kernel.ts";
+import { capturedImages } from "./captured.ts";
+import { labImages } from "./images.ts";
+import { allOutput } from "./support/all-output.ts";
+
+const cli = join(import.meta.dir, "../../src/cli.ts");
+let folder = "";
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "ktstr-capture-"));
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function ktstr(...args: string[]): { readonly status: number; readonly out: Buffer; readonly err: string } {
+  const { exitCode, stdout, stderr } = Bun.spawnSync([process.execPath, cli, ...args]);
+  return { status: exitCode, out: stdout, err: stderr.toString() };
+}
+
+/** Where two outputs part, for people. */
+function firstDifference(a: Buffer, b: Buffer): string {
+  if (a.equals(b)) return "";
+  let at = 0;
+  while (at < a.length && a[at] === b[at]) at++;
+  const near = (bytes: Buffer): string => bytes.toString("latin1", Math.max(0, at - 80), at + 80);
+  return `byte ${at} of ${a.length} and ${b.length}: ${near(a)}\n--- and ---\n${near(b)}`;
+}
+
+/** A dump of some GiB is read from a disk several times. */
+const DISK_MS = 300_000;
+const FOLLOW = 3;
+
+const machines = [...(await labImages()), ...capturedImages()];
+describe.each(machines.map((image) => [image.name, image] as const))("%s", (name, image) => {
+  const path = (file: string): string => join(folder, `${name} ${file}`);
+
+  test(
+    "everything that is printed of the capture is, byte for byte, what is printed of the memory",
+    () => {
+      const made = ktstr("capture", "--memory", image.memory, "-o", path("vmcore"), "--follow", `${FOLLOW}`);
+      expect(made.status).toBe(0);
+      const of = (memory: string, to: string): Buffer => allOutput(memory, path(to), 1000, FOLLOW);
+      const [ours, theirs] = [of(path("vmcore"), "a"), of(image.memory, "b")];
+      expect(firstDifference(ours, theirs)).toBe("");
+      expect(ours.length).toBeGreaterThan(100_000);
+      for (const args of [["inspect"], ["-j", "map", "show"], ["prog", "show"], ["btf", "dump", "vmlinux"]])
+        expect(ktstr(...args, "--memory", path("vmcore"))).toEqual(ktstr(...args, "--memory", image.memory));
+    },
+    DISK_MS,
+  );
+
+  test(
+    "the same memory gives the same file, compressed or not, and a capture of a capture is that capture",
+    () => {
+      const capture = (memory: string, to: string): void =>
+        expect(
+          ktstr("capture", "--memory", memory, "-o", path(to), "--follow", `${FOLLOW}`, "--force").status,
+        ).toBe(0);
+      capture(image.memory, "vmcore");
+      capture(image.memory, "again.zst");
+      capture(image.memory, "once more.zst");
+      expect(readFileSync(path("again.zst")).equals(readFileSync(path("once more.zst")))).toBe(true);
+      expect(statSync(path("again.zst")).size).toBeLessThan(6e6);
+      const plain = readFileSync(path("vmcore"));
+      expect(zstdDecompressSync(readFileSync(path("again.zst"))).equals(plain)).toBe(true);
+      capture(path("again.zst"), "of a capture");
+      expect(readFileSync(path("of a capture")).equals(plain)).toBe(true);
+    },
+    DISK_MS,
+  );
+
+  test(
+    "its pages are the memory's, and it has no other",
+    () => {
+      expect(ktstr("capture", "--memory", image.memory, "-o", path("vmcore"), "--force").status).toBe(0);
+      using whole = openKernel({ memory: [{ path: image.memory }] });
+      using part = openKernel({ memory: [{ path: path("vmcore") }] });
+      expect(part.found.info.text).toBe(whole.found.info.text);
+      for (const { physical, bytes } of part.memory.physical.windows) {
+        const same = new Uint8Array(bytes.length);
+        expect(whole.memory.physical.copyOut(physical, same)).toBe(bytes.length);
+        expect(Buffer.compare(same, bytes)).toBe(0);
+      }
+    },
+    DISK_MS,
+  );
+
+  test(
+    "without values it has attributes and struct_ops maps alone, and says why there are no others",
+    () => {
+      const args = ["capture", "--memory", image.memory, "-o", path("bare"), "--no-values", "-j"];
+      const made = ktstr(...args, "--force");
+      for (const what of ["map", "prog", "link", "btf"])
+        expect(ktstr("-j", what, "show", "--memory", path("bare"))).toEqual(
+          ktstr("-j", what, "show", "--memory", image.memory),
+        );
+      const maps = JSON.parse(ktstr("-j", "map", "show", "--memory", path("bare")).out.toString()) as {
+        id: number;
+        type: string;
+      }[];
+      const always = maps.filter(({ type }) => type === "struct_ops").length;
+      const { maps_with_contents: full, elements } = JSON.parse(made.out.toString());
+      expect([full, elements <= always]).toEqual([always, true]);
+      const hash = maps.find(({ type }) => type === "hash")!;
+      const dump = ktstr("-j", "map", "dump", "id", `${hash.id}`, "--memory", path("bare"));
+      expect([dump.status, dump.out.toString()]).toEqual([1, "[]\n"]);
+      expect(dump.err).toContain("the capture was made without this map's contents");
+      const one = [...args.slice(0, 5), "--maps", `${hash.id}`, "--force"];
+      expect(ktstr(...one).status).toBe(0);
+      const id = ["map", "dump", "id", `${hash.id}`, "--memory"];
+      expect(ktstr(...id, path("bare"))).toEqual(ktstr(...id, image.memory));
+    },
+    DISK_MS,
+  );
+});

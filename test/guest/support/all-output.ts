@@ -1,0 +1,47 @@
+/** Everything that the commands print of a frozen machine, in a file. */
+import { closeSync, openSync, readFileSync } from "node:fs";
+import { rawText } from "../../../src/btf/raw.ts";
+import { PLAIN } from "../../../src/commands/terminal.ts";
+import { openGuest } from "../../../src/guest/guest.ts";
+import { btfJson, linkJson, mapJson, progJson } from "../../../src/report/bpftool.ts";
+import { dumpJson } from "../../../src/report/dump.ts";
+import { dumpText } from "../../../src/report/dump-text.ts";
+import { buildInspection } from "../../../src/report/inspection.ts";
+import { inspectionJson } from "../../../src/report/inspection-json.ts";
+import { writeInspection } from "../../../src/report/inspection-text.ts";
+import { type Json, stringify } from "../../../src/report/json.ts";
+import { Output } from "../../../src/report/output.ts";
+import { styleFor } from "../../../src/report/style.ts";
+import { btfText, linkText, mapText, progText } from "../../../src/report/text.ts";
+
+/** `limit`: of `inspect`; `follow`: how far dumps follow pointers, at most. Warnings come last. */
+export function allOutput(memory: string, into: string, limit: number, follow: number): Buffer {
+  using guest = openGuest({ memory });
+  const fd = openSync(into, "w");
+  const out = new Output(fd);
+  const inspection = buildInspection(guest, limit);
+  writeInspection(out, inspection, PLAIN, 120);
+  out.line(stringify(inspectionJson(inspection), " "));
+  const print = (json: Json, text: string): void => void out.line(stringify(json, "")).line(text);
+  const [progs, maps, kernel] = [guest.progs(), guest.maps(), guest.kernel()];
+  for (const prog of progs) print(progJson(prog, kernel), progText(prog, kernel));
+  const typeOf = (id: number): number | undefined => progs.find((prog) => prog.id === id)?.type;
+  for (const link of guest.links()) print(linkJson(link, typeOf), linkText(link, typeOf));
+  for (const btf of guest.btfs()) {
+    print(btfJson(btf, progs, maps), btfText(btf, progs, maps));
+    const types = guest.btf(btf.id);
+    if (types.ok) for (const piece of rawText(types.value)) out.text(piece);
+  }
+  for (const map of maps) {
+    print(mapJson(map), mapText(map));
+    for (const steps of new Set([0, follow])) {
+      const style = styleFor(guest, map, { follow: steps, declarations: true });
+      out.line(stringify({ ...dumpJson(out, map, guest.contents(map), style) }, ""));
+      out.line(stringify({ ...dumpText(out, map, guest.contents(map), style) }, ""));
+    }
+  }
+  for (const warning of guest.warnings) out.line(warning);
+  out.flush();
+  closeSync(fd);
+  return readFileSync(into);
+}

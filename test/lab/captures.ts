@@ -1,0 +1,109 @@
+/** What the project carries of frozen guests: the sample that ships with it, and the captures that tests read. */
+import { readdirSync, readFileSync } from "node:fs";
+import { mkdir, rm, writeFile } from "node:fs/promises";
+import { join, relative } from "node:path";
+import { constants, zstdCompressSync } from "node:zlib";
+import { askEverything } from "../../src/commands/ask.ts";
+import { captureGuest } from "../../src/guest/capture/capture.ts";
+import { labDir } from "./cache.ts";
+import { type CpioEntry, cpio } from "./cpio.ts";
+import { bootGuest, type FrozenImage, openImage, writeMeta } from "./frozen.ts";
+import { LabError } from "./process.ts";
+
+const project = join(import.meta.dir, "../..");
+export const SAMPLE_PATH: string = join(project, "sample/sid.vmcore.zst");
+export const CAPTURES_PATH: string = join(project, "test/fixtures/machines.cpio.zst");
+
+/** Steps that are captured of what kernel pointers lead to. */
+const FOLLOW = 3;
+
+/** Level 19, and a window over all of it (2^27 bytes): the machines' types and the zoo's maps are much the same. */
+function compress(bytes: Uint8Array): Uint8Array {
+  return zstdCompressSync(bytes, {
+    params: {
+      [constants.ZSTD_c_compressionLevel]: 19,
+      [constants.ZSTD_c_windowLog]: 27,
+      [constants.ZSTD_c_enableLongDistanceMatching]: 1,
+      [constants.ZSTD_c_checksumFlag]: 1,
+    },
+  });
+}
+
+/** The capture of a frozen guest, as a file. Throws `LabError` where it tells of this machine's folders. */
+function captureOf(image: FrozenImage): Uint8Array {
+  const { memoryPath: path, pieces } = image;
+  // A lone piece's address is told; parts of one file are laid out by the kernel's own list of RAM.
+  const source = pieces.length === 1 ? { path, physical: pieces[0]!.gpa } : { path };
+  using capture = captureGuest({ memory: [source] }, (state) => {
+    askEverything(state, FOLLOW);
+  });
+  const bytes = Buffer.concat([...capture.pieces()]);
+  refusePaths(image.memoryPath, bytes);
+  return bytes;
+}
+
+function refusePaths(what: string, bytes: Uint8Array): void {
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+  for (const path of [project, labDir()])
+    if (text.includes(path))
+      throw new LabError(`lab: ${what} has ${path} in it: a program was built with its path`);
+}
+
+/** A guest of sid with a scheduler at work and the zoo: what `--sample` reads. */
+export async function makeSample(onProgress: (line: string) => void): Promise<number> {
+  const dir = join(labDir(), "runs", `sample-${process.pid}`);
+  try {
+    {
+      await using guest = await bootGuest({
+        kernel: "sid",
+        scheduler: "scx_flatcg",
+        zoo: true,
+        cpus: 4,
+        memoryMiB: 768,
+        dir,
+        onProgress,
+      });
+      await writeMeta(guest);
+    }
+    onProgress("capture");
+    const file = compress(captureOf(await openImage(dir)));
+    await mkdir(join(project, "sample"), { recursive: true });
+    await writeFile(SAMPLE_PATH, file);
+    return file.length;
+  } finally {
+    await rm(dir, { recursive: true, force: true });
+  }
+}
+
+/** Answers that are about no BPF state, or large and about symbols that a capture does not have. */
+const LEFT_OUT = /^(kallsyms|iomem|modules|vmcoreinfo|cmdline|uptime)/;
+
+/** One archive of the captures and answers of frozen rows, by their names; its size. */
+export async function makeCaptures(
+  rows: ReadonlyMap<string, FrozenImage>,
+  onProgress: (line: string) => void,
+): Promise<number> {
+  const entries: CpioEntry[] = [];
+  for (const [name, image] of rows) {
+    onProgress(`capture ${name}`);
+    entries.push({ kind: "file", path: `${name}/vmcore`, data: captureOf(image) });
+    for (const file of answerFiles(image.answers.dir)) {
+      const data = readFileSync(join(image.answers.dir, file));
+      refusePaths(`${name}'s ${file}`, data);
+      entries.push({ kind: "file", path: `${name}/answers/${file}`, data });
+    }
+  }
+  onProgress("compress");
+  const file = compress(cpio(entries));
+  await mkdir(join(project, "test/fixtures"), { recursive: true });
+  await writeFile(CAPTURES_PATH, file);
+  return file.length;
+}
+
+function answerFiles(dir: string): string[] {
+  return readdirSync(dir, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(dir, join(entry.parentPath, entry.name)))
+    .filter((name) => !LEFT_OUT.test(name))
+    .sort();
+}

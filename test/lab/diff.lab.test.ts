@@ -1,0 +1,155 @@
+/** Freezes of one running guest against each other. */
+import { describe, expect, test } from "bun:test";
+import { join } from "node:path";
+import { CLI } from "../live/bpftool.ts";
+import { diffProblems } from "../report/schema.ts";
+import { type Guest, startGuest } from "./guest.ts";
+import { fetchKernel } from "./kernels.ts";
+import { loadOverlay, startScheduler, startWorkload, stopScheduler } from "./load.ts";
+import { whyNoLab } from "./promise.ts";
+
+interface Prog {
+  readonly id: number;
+  readonly name: string;
+  readonly run_cnt?: number;
+  readonly run_time_ns?: number;
+}
+
+interface Told {
+  readonly elapsed_ns: number;
+  readonly same_boot: boolean;
+  readonly scheduler: { readonly change: string; readonly a: { ops: string }; readonly b: { ops: string } };
+  readonly costs: readonly {
+    readonly name: string;
+    readonly between: Required<Pick<Prog, "run_cnt" | "run_time_ns">>;
+  }[];
+  readonly programs: { readonly new: readonly Prog[]; readonly gone: readonly Prog[] };
+  readonly maps: {
+    readonly new: readonly { readonly name: string; readonly count: number }[];
+    readonly gone: readonly { readonly name: string }[];
+    readonly changed: readonly {
+      readonly name: string;
+      readonly a: { count: number };
+      readonly b: { count: number };
+    }[];
+  };
+  readonly globals: readonly {
+    readonly name: string;
+    readonly variables: readonly {
+      readonly name: string;
+      readonly changes: readonly { path: string; a: number; b: number }[];
+    }[];
+  }[];
+}
+
+/** What the guest itself says: never from memory, so that it bounds what the frozen memory can show. */
+interface Said {
+  readonly uptime: number;
+  readonly progs: readonly Prog[];
+  readonly vtime: number;
+}
+
+const BSS = "scx_simp.bss";
+
+async function ask(guest: Guest): Promise<Said> {
+  const { stdout, stderr, status } = await guest.exec(
+    `cat /proc/uptime; bpftool -j prog show; echo; bpftool map dump name ${BSS} 2>/dev/null || echo none`,
+  );
+  if (status !== 0) throw new Error(stderr);
+  const [uptime = "", progs = "", ...bss] = new TextDecoder().decode(stdout).split("\n");
+  const vtime = /"vtime_now": (\d+)/.exec(bss.join("\n"))?.[1] ?? "0";
+  return { uptime: Number(uptime.split(" ")[0]), progs: JSON.parse(progs) as Prog[], vtime: Number(vtime) };
+}
+
+interface Frozen {
+  readonly path: string;
+  /** Just before and just after. */
+  readonly before: Said;
+  readonly after: Said;
+}
+
+async function freeze(guest: Guest, name: string): Promise<Frozen> {
+  const path = join(guest.dir, `mem-${name}`);
+  const before = await ask(guest);
+  await guest.freeze();
+  Bun.spawnSync(["cp", "--sparse=always", guest.memoryPath, path]);
+  await guest.thaw();
+  return { path, before, after: await ask(guest) };
+}
+
+function diff(a: Frozen, b: Frozen): Told {
+  const { exitCode, stdout, stderr } = Bun.spawnSync([process.execPath, CLI, "-j", "diff", a.path, b.path]);
+  if (exitCode !== 0) throw new Error(stderr.toString());
+  const told: unknown = JSON.parse(stdout.toString());
+  expect(diffProblems(told)).toEqual([]);
+  return told as Told;
+}
+
+/** What happened between two freezes lies between what happened within and around them. */
+function expectWithin(value: number, a: Frozen, b: Frozen, of: (said: Said) => number): void {
+  expect(value).toBeGreaterThanOrEqual(of(b.before) - of(a.after));
+  expect(value).toBeLessThanOrEqual(of(b.after) - of(a.before));
+}
+
+describe.skipIf((await whyNoLab()) !== "")("two freezes of one guest", () => {
+  test("give what the guest's own bpftool counted between them, and the scheduler that took over", async () => {
+    const load = { schedulers: ["scx_simple", "scx_central"], zoo: false } as const;
+    const overlays = [await loadOverlay(load, await fetchKernel("sid"))];
+    await using guest = await startGuest({ kernel: "sid", overlays });
+    const made =
+      await guest.exec(`bpftool map create /sys/fs/bpf/held type hash key 4 value 8 entries 10 name held
+bpftool map update pinned /sys/fs/bpf/held key 1 0 0 0 value 0 0 0 0 0 0 0 0`);
+    expect(made).toMatchObject({ status: 0 });
+    await startScheduler(guest, "scx_simple");
+    await startWorkload(guest);
+    const a = await freeze(guest, "a");
+    const grown =
+      await guest.exec(`for n in 2 3 4; do bpftool map update pinned /sys/fs/bpf/held key $n 0 0 0 value 0 0 0 0 0 0 0 0; done
+bpftool map create /sys/fs/bpf/fresh type hash key 4 value 8 entries 10 name fresh
+bpftool map update pinned /sys/fs/bpf/fresh key 1 0 0 0 value 0 0 0 0 0 0 0 0; sleep 2`);
+    expect(grown).toMatchObject({ status: 0 });
+    const b = await freeze(guest, "b");
+
+    const told = diff(a, b);
+    expect(told.same_boot).toBe(true);
+    expect(told.scheduler.change).toBe("same");
+    // A tick may lie behind the last: the frozen clock is that of the last one.
+    const seconds = told.elapsed_ns / 1e9;
+    expect(seconds).toBeGreaterThan(b.before.uptime - a.after.uptime - 0.1);
+    expect(seconds).toBeLessThan(b.after.uptime - a.before.uptime + 0.1);
+    for (const name of ["simple_dispatch", "simple_enqueue", "simple_running"]) {
+      const cost = told.costs.find((one) => one.name === name)!;
+      const counter = (key: "run_cnt" | "run_time_ns") => (said: Said) =>
+        said.progs.find((prog) => prog.name === name)?.[key] ?? 0;
+      expect(cost.between.run_cnt).toBeGreaterThan(0);
+      expectWithin(cost.between.run_cnt, a, b, counter("run_cnt"));
+      expectWithin(cost.between.run_time_ns, a, b, counter("run_time_ns"));
+    }
+    expect(told.maps.new).toEqual([expect.objectContaining({ name: "fresh", count: 1 })]);
+    expect(told.maps.gone).toEqual([]);
+    const held = told.maps.changed.find(({ name }) => name === "held");
+    expect(held).toMatchObject({ a: { count: 1 }, b: { count: 4 } });
+    const vtime = told.globals
+      .find(({ name }) => name === BSS)!
+      .variables.find(({ name }) => name === "vtime_now")!.changes[0]!;
+    expect(vtime.a).toBeGreaterThanOrEqual(a.before.vtime);
+    expect(vtime.a).toBeLessThanOrEqual(a.after.vtime);
+    expect(vtime.b).toBeGreaterThanOrEqual(b.before.vtime);
+    expect(vtime.b).toBeLessThanOrEqual(b.after.vtime);
+
+    await stopScheduler(guest, "scx_simple");
+    await startScheduler(guest, "scx_central");
+    const c = await freeze(guest, "c");
+    const swapped = diff(b, c);
+    expect(swapped.scheduler).toMatchObject({
+      change: "replaced",
+      a: { ops: "simple" },
+      b: { ops: "central" },
+    });
+    const ids = (progs: readonly Prog[], prefix: string): number[] =>
+      progs.filter(({ name }) => name?.startsWith(prefix)).map(({ id }) => id);
+    expect(ids(swapped.programs.new, "central_")).toEqual(ids(c.before.progs, "central_"));
+    expect(ids(swapped.programs.gone, "simple_")).toEqual(ids(b.before.progs, "simple_"));
+    expect(swapped.maps.gone.map(({ name }) => name)).toContain(BSS);
+  }, 900_000);
+});
