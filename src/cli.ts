@@ -18,6 +18,7 @@ const COMMANDS: CommandTable = {
   capture: async () => (await import("./commands/capture.ts")).default,
   pin: async () => (await import("./commands/pin.ts")).default,
   vmlinux: async () => (await import("./commands/vmlinux.ts")).default,
+  completions: async () => (await import("./commands/completions.ts")).default,
 };
 
 const root: Command = command({
@@ -51,7 +52,7 @@ async function main(argv: readonly string[]): Promise<number> {
     let status = 0;
     if (version) out.line(pkg.version);
     else if (help) out.text(await (await import("./commands/help.ts")).helpText(chosen, parents));
-    else status = (await chosen.start?.({ words, tail, options, out, warn })) ?? 0;
+    else status = (await chosen.start?.({ root, words, tail, options, out, warn })) ?? 0;
     out.flush();
     return status;
   } catch (error) {

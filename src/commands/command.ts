@@ -17,6 +17,8 @@ export interface Options {
 
 /** What a command runs with. */
 export interface Context {
+  /** The command that all others hang from. */
+  readonly root: Command;
   /** The words behind the command's name. */
   readonly words: readonly string[];
   /** What stands behind `--`; undefined: there was none. */

@@ -92,7 +92,7 @@ async function findCommand(
 const DEFAULT_SUB_COMMAND = "show";
 
 /** By name, by alias, or as bpftool does by the start of either, where only one starts so. */
-async function subCommand(parent: Command, word: string): Promise<Command | undefined> {
+export async function subCommand(parent: Command, word: string): Promise<Command | undefined> {
   const table = parent.subCommands;
   const exact = Object.hasOwn(table, word) ? table[word] : undefined;
   if (exact !== undefined) return exact();

@@ -3,7 +3,6 @@
  * but a file system, so a capture opens wherever Bun runs.
  */
 import { closeSync, fstatSync, openSync, readFileSync, readSync } from "node:fs";
-import { zstdDecompressSync } from "node:zlib";
 import { KtstrError, SyscallError } from "../errors.ts";
 import { ELF_MAGIC } from "../uapi/elf.ts";
 import { viewOf } from "./elf.ts";
@@ -61,8 +60,13 @@ function reading<T>(path: string, read: () => T): T {
   }
 }
 
-function decompressed(path: string, bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+function decompressed(path: string, bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
   try {
+    const size = contentSize(bytes);
+    if (size !== undefined && size > MAX_DECOMPRESSED_BYTES) throw new RangeError("too large");
+    if (size !== undefined) return new Uint8Array(Bun.zstdDecompressSync(bytes).buffer as ArrayBuffer);
+    // Loading node:zlib takes longer than decompressing a capture; only it can bound what does not tell its size.
+    const { zstdDecompressSync } = process.getBuiltinModule("node:zlib");
     return zstdDecompressSync(bytes, { maxOutputLength: MAX_DECOMPRESSED_BYTES });
   } catch (error) {
     const { code = "", message } = error as NodeJS.ErrnoException;
@@ -71,6 +75,25 @@ function decompressed(path: string, bytes: Uint8Array): Uint8Array<ArrayBuffer> 
       `decompress ${path}: ${isTooLarge ? "it holds more than 4 GiB" : message}`,
       isTooLarge ? { hint: "Decompress it first (`zstd -d`)." } : { hint: "The file is damaged." },
     );
+  }
+}
+
+/** RFC 8878, 3.1.1.1: what the first frame's header says; undefined: it does not. */
+function contentSize(bytes: Uint8Array): number | undefined {
+  const view = viewOf(bytes);
+  if (bytes.length < 18) return undefined;
+  const descriptor = view.getUint8(4);
+  const isSingle = (descriptor & 0x20) !== 0;
+  const at = 5 + (isSingle ? 0 : 1) + [0, 1, 2, 4][descriptor & 3]!;
+  switch (descriptor >>> 6) {
+    case 0:
+      return isSingle ? view.getUint8(at) : undefined;
+    case 1:
+      return view.getUint16(at, true) + 256;
+    case 2:
+      return view.getUint32(at, true);
+    default:
+      return Number(view.getBigUint64(at, true));
   }
 }
 

@@ -23,9 +23,9 @@ export function writeDiff(out: Output, diff: Diff, names: readonly [string, stri
     out.line(`${style.dim("warning")}  only in A: ${escapeText(warning)}`);
   writeCosts(out, diff, style);
   const same = (): string[] => [];
-  writeObjects(out, "Programs", diff.progs, ({ name, type }) => [escapeText(name), type], same, [], style);
+  writeObjects(out, "Programs", diff.progs, namedColumns, same, [], style);
   writeObjects(out, "Links", diff.links, linkColumns, changedLink, diff.changedLinks, style);
-  writeObjects(out, "Maps", diff.maps, mapColumns, changedMap, diff.changedMaps, style);
+  writeObjects(out, "Maps", diff.maps, namedColumns, changedMap, diff.changedMaps, style);
   writeGlobals(out, diff, style);
 }
 
@@ -72,7 +72,7 @@ function writeCosts(out: Output, { costs, sameBoot, elapsedNs }: Diff, style: St
   const rows = costs.map((cost) => [
     String(cost.prog.id).padStart(6),
     escapeText(cost.prog.name),
-    cost.prog.type,
+    escapeText(cost.prog.type),
     sameBoot ? costBetween(cost) : costOfEach(cost),
   ]);
   writeRows(out, rows);
@@ -86,7 +86,7 @@ function costBetween({ a, between }: Cost): string {
   const cpu = nsPerSecond === undefined ? "" : `, ${((100 * nsPerSecond) / 1e9).toFixed(3)}% of a CPU`;
   const missed = misses === 0n ? "" : `, ${countText(misses)} misses`;
   const again = reset ? ", counted from 0 again" : "";
-  return `${percent(share).padStart(6)}  ${countText(calls)} calls${rate}, ${timeText(between.nsPerCall)} each${before}${cpu}${missed}${again}`;
+  return `${percent(share).padStart(6)}  ${countText(calls)} call${calls === 1n ? "" : "s"}${rate}, ${timeText(between.nsPerCall)} each${before}${cpu}${missed}${again}`;
 }
 
 function costOfEach({ a, b }: Cost): string {
@@ -121,11 +121,15 @@ function writeObjects<T extends { readonly id: number }>(
 }
 
 const linkColumns = ({ type, progId, mapId }: SnapshotLink): Row => [
-  type,
+  escapeText(type),
   progId === 0 && mapId !== undefined ? `map ${mapId}` : `prog ${progId}`,
 ];
 const changedLink = (a: SnapshotLink, b: SnapshotLink): Row => [`prog ${a.progId} -> ${b.progId}`];
-const mapColumns = ({ name, type }: SnapshotMap): Row => [escapeText(name), type];
+/** A saved report may say anything: its types, too, are a stranger's words. */
+const namedColumns = ({ name, type }: { readonly name: string; readonly type: string }): Row => [
+  escapeText(name),
+  escapeText(type),
+];
 
 function changedMap(a: SnapshotMap, b: SnapshotMap): Row {
   const parts: string[] = [];
@@ -202,7 +206,7 @@ function valueText(value: ParsedJson | undefined, isAddress: boolean): string {
   if (value === undefined) return "none";
   if (isAddress && isInteger(value)) return `0x${value.toString(16)}`;
   const text = stringify(value);
-  return escapeText(text.length > MAX_VALUE_TEXT ? `${text.slice(0, MAX_VALUE_TEXT)}...` : text);
+  return text.length > MAX_VALUE_TEXT ? `${text.slice(0, MAX_VALUE_TEXT)}...` : text;
 }
 
 const percent = (share: number): string => `${(100 * share).toFixed(1)}%`;

@@ -30,5 +30,6 @@ export function timeText(ns: number): string {
 
 /** "12,345": a count with its thousands apart. */
 export function countText(count: number | bigint): string {
-  return count.toLocaleString("en-US");
+  // toLocaleString takes 9 ms when it is first called.
+  return String(count).replace(/\B(?=(\d{3})+$)/g, ",");
 }

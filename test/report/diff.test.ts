@@ -1,6 +1,13 @@
 import { describe, expect, test } from "bun:test";
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
 import { KtstrError } from "../../src/errors.ts";
 import { buildDiff, type Diff } from "../../src/report/diff.ts";
+import { writeDiff } from "../../src/report/diff-text.ts";
+import { Output } from "../../src/report/output.ts";
+import { parseJson } from "../../src/report/parse-json.ts";
+import { readSnapshot } from "../../src/report/snapshot.ts";
 import { map, prog, ran, report, scheduler, section, snapshot } from "./reports.ts";
 import { inspectionProblems } from "./schema.ts";
 
@@ -269,4 +276,61 @@ describe("a report that was damaged is told by the path to the damage", () => {
     [report(1, {}, { release: 7 }), "kernel.release is not a string"],
     [report(1, { scheduler: { ops: "x" } }), "scheduler.object is not there"],
   ])("%#", (damaged, sentence) => expect(() => snapshot(damaged as Report)).toThrow(sentence));
+});
+
+describe("a hostile report", () => {
+  test("is shown without its control characters, wherever they stand", () => {
+    const evil = "\u001b[31m\u202e\n";
+    const side = (n: number): Report =>
+      report(
+        n,
+        {
+          programs: [ran(1, evil, n, n, { type: evil }), prog(n, evil, { type: evil, tag: evil })],
+          maps: [
+            map(1, evil, { type: evil, count: n }),
+            map(10 + n, evil, { type: evil }),
+            section(50, evil, { [evil]: { [evil]: `${evil}${n}` } }),
+          ],
+          links: [{ id: n, type: evil, prog_id: 1 }],
+          scheduler: scheduler(`${evil}${n}`, [n], `${evil}${n}`),
+          warnings: [`${evil}${n}`],
+        },
+        { release: evil, machine: evil },
+      );
+    const path = join(mkdtempSync(join(tmpdir(), "ktstr-diff-")), "text");
+    const fd = openSync(path, "w");
+    const out = new Output(fd);
+    const same = (text: string): string => text;
+    writeDiff(out, diff(side(2), side(3)), [evil, evil], { heading: same, dim: same, alarm: same });
+    out.flush();
+    closeSync(fd);
+    const text = readFileSync(path, "utf8");
+    rmSync(dirname(path), { recursive: true });
+    expect(text.split("\n").length).toBeGreaterThan(15);
+    expect(text).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202e]/);
+    expect(text).toContain("\\x1b[31m");
+  });
+
+  test("is compared or refused with a KtstrError, whatever a byte of it becomes", () => {
+    const good = readFileSync(join(import.meta.dir, "../docs/before.json"), "latin1");
+    const whole = readSnapshot(parseJson(good, "good"), "good");
+    let seed = 1;
+    const random = (below: number): number => {
+      seed = (Math.imul(seed, 1_103_515_245) + 12_345) >>> 0;
+      return Math.floor((seed / 2 ** 32) * below);
+    };
+    const BYTES = '{}[]":,0-9e.ntf\\ "';
+    let refused = 0;
+    for (let round = 0; round < 3000; round++) {
+      const at = random(good.length);
+      const bad = good.slice(0, at) + BYTES[random(BYTES.length)] + good.slice(at + random(3));
+      try {
+        buildDiff(whole, readSnapshot(parseJson(bad, "bad"), "bad"));
+      } catch (error) {
+        if (!(error instanceof KtstrError)) throw error;
+        refused++;
+      }
+    }
+    expect(refused).toBeGreaterThan(500);
+  });
 });

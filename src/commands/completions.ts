@@ -1,0 +1,55 @@
+import { KtstrError, UsageError } from "../errors.ts";
+import type { BpfState } from "../state.ts";
+import { type Command, type Context, command } from "./command.ts";
+import { complete } from "./complete.ts";
+import { SCRIPTS, type Shell } from "./completion-scripts.ts";
+
+const completions: Command = command({
+  name: "ktstr completions",
+  description: "Print a shell's completion script",
+  grammar: "bash|zsh|fish|words [-- WORD ...]",
+  examples: [
+    "ktstr completions bash > /etc/bash_completion.d/ktstr",
+    "ktstr completions zsh > ~/.zfunc/_ktstr   # a folder of $fpath",
+    "ktstr completions fish > ~/.config/fish/completions/ktstr.fish",
+    "ktstr completions words -- map dump i   # what the scripts ask",
+  ],
+  async start(context) {
+    const [word, ...rest] = context.words;
+    if (rest.length > 0) throw new UsageError(`completions ${word}: too much: ${rest.join(" ")}`);
+    if (word === "words") {
+      await printWords(context);
+      return 0;
+    }
+    if (word === undefined || !Object.hasOwn(SCRIPTS, word))
+      throw new UsageError(`completions: of which shell? ${Object.keys(SCRIPTS).join(", ")}`);
+    if (context.tail !== undefined)
+      throw new UsageError(`completions ${word}: nothing stands behind \`--\` here`);
+    context.out.text(SCRIPTS[word as Shell]);
+    return 0;
+  },
+});
+
+export default completions;
+
+/** The kind of the answer, "words" or "files", and then a word a line with its description behind a tabulator. */
+async function printWords({ root, tail, out }: Context): Promise<void> {
+  if (tail === undefined) throw new UsageError("completions words: of which line? -- WORD ...");
+  const found = await complete(root, tail, openKernel);
+  out.line(found.kind);
+  if (found.kind === "words")
+    for (const { word, description } of found.words) out.line(`${word}\t${description}`);
+}
+
+/** Who may not ask the kernel completes without its names. */
+async function openKernel(): Promise<(BpfState & Disposable) | undefined> {
+  const { openLive } = await import("../live/live.ts");
+  try {
+    const live = openLive({ keep: () => false });
+    live.maps();
+    return live;
+  } catch (error) {
+    if (error instanceof KtstrError) return undefined;
+    throw error;
+  }
+}

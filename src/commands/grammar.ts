@@ -1,0 +1,111 @@
+/** What a command's grammar says of the word that comes next: the grammar that `--help` prints is the one that is read. */
+
+/** `id N`: a keyword and the placeholder behind it; either may be missing. */
+interface Alternative {
+  readonly keyword: string;
+  /** "N", "NAME", "raw|c"; "" for a keyword alone. */
+  readonly argument: string;
+}
+
+/** One place in the grammar: what stands there is one of these. */
+interface Slot {
+  readonly isOptional: boolean;
+  readonly alternatives: readonly Alternative[];
+}
+
+/** What may come next. */
+export interface Expected {
+  readonly keywords: readonly string[];
+  /** The placeholders of values that may stand here: "N" behind `id`. */
+  readonly placeholders: readonly string[];
+  /** "map" behind `btf dump map id`: another kind of object than the command's own; else "". */
+  readonly noun: string;
+}
+
+const SELECTOR = "id N | tag TAG | name NAME | pinned PATH";
+/** Placeholders that stand for words of their own: bpftool's PROG and MAP. */
+const NESTED: Readonly<Record<string, string>> = {
+  PROG: SELECTOR,
+  MAP: "id N | name NAME | pinned PATH",
+};
+
+/** What `grammar` takes after `words`. Wrong words are passed over. */
+export function expectedAfter(grammar: string, words: readonly string[]): Expected {
+  const slots = slotsOf(grammar);
+  let open = 0;
+  let noun = "";
+  let pending: Alternative | undefined;
+  for (const word of words) {
+    const nested = pending === undefined ? undefined : NESTED[pending.argument];
+    if (nested !== undefined) {
+      // `prog id 3`: this is the nested selector's keyword, and its value follows.
+      noun = pending?.keyword ?? "";
+      pending = slotsOf(nested)
+        .flatMap(({ alternatives }) => alternatives)
+        .find(({ keyword }) => keyword === word);
+      continue;
+    }
+    noun = "";
+    if (pending !== undefined) {
+      pending = undefined;
+      continue;
+    }
+    const at = slots.findIndex(
+      ({ alternatives }, index) =>
+        index >= open && alternatives.some(({ keyword }) => keyword === word || keyword === ""),
+    );
+    if (at < 0) continue;
+    const chosen = slots[at]?.alternatives.find(({ keyword }) => keyword === word);
+    pending = chosen === undefined || chosen.argument === "" ? undefined : chosen;
+    open = at + 1;
+  }
+  return pending === undefined ? offered(slots.slice(open)) : { ...offeredBy(pending), noun };
+}
+
+/** The optional places that come next, and the first that must be filled. */
+function offered(slots: readonly Slot[]): Expected {
+  const end = slots.findIndex(({ isOptional }) => !isOptional);
+  const reachable = slots.slice(0, end < 0 ? slots.length : end + 1).flatMap((slot) => slot.alternatives);
+  return {
+    keywords: reachable.filter(({ keyword }) => keyword !== "").map(({ keyword }) => keyword),
+    placeholders: reachable.filter(({ keyword }) => keyword === "").map(({ argument }) => argument),
+    noun: "",
+  };
+}
+
+function offeredBy({ argument }: Alternative): Expected {
+  const nested = NESTED[argument];
+  if (nested !== undefined) return offered(slotsOf(nested));
+  if (isKeyword(argument)) return { keywords: argument.split("|"), placeholders: [], noun: "" };
+  return { keywords: [], placeholders: [argument], noun: "" };
+}
+
+/** Lower case: a word that is typed as it stands. Placeholders are in capitals. */
+const isKeyword = (token: string): boolean => /^[a-z_|0-9]+$/.test(token);
+
+/** `[a | b]` and `{ a | b }` are places of their own, and so is what stands outside of them. */
+function slotsOf(grammar: string): Slot[] {
+  const slots: Slot[] = [];
+  // A bracket behind a letter belongs to a placeholder: VARIABLE[.member].
+  const bracketed = /(?:^|(?<=\s))([[{])\s*(.*?)\s*[\]}](?=\s|$)/g;
+  let at = 0;
+  const add = (text: string, isOptional: boolean): void => {
+    const alternatives = text.split(/\s+\|\s+/).flatMap(alternativesOf);
+    if (alternatives.length > 0) slots.push({ isOptional, alternatives });
+  };
+  for (const found of grammar.matchAll(bracketed)) {
+    add(grammar.slice(at, found.index), false);
+    add(found[2] ?? "", found[1] === "[");
+    at = found.index + found[0].length;
+  }
+  add(grammar.slice(at), false);
+  return slots;
+}
+
+function alternativesOf(text: string): Alternative[] {
+  const [first = "", second = ""] = text.trim().split(/\s+/);
+  if (first === "" || first === "--") return [];
+  if (!isKeyword(first)) return [{ keyword: "", argument: first }];
+  if (first.includes("|")) return first.split("|").map((keyword) => ({ keyword, argument: "" }));
+  return [{ keyword: first, argument: second }];
+}

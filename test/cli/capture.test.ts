@@ -1,0 +1,254 @@
+/** Captures as files, and the sample that comes with ktstr. Nothing here needs a privilege, QEMU, or Linux. */
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import {
+  chmodSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { zstdCompressSync, zstdDecompressSync } from "node:zlib";
+
+const project = join(import.meta.dir, "../..");
+const cli = join(project, "src/cli.ts");
+const samplePath = join(project, "sample/sid.vmcore.zst");
+
+interface Ran {
+  readonly status: number | null;
+  readonly out: string;
+  readonly err: string;
+}
+
+function run(command: readonly string[], cwd?: string): Ran {
+  const { exitCode, stdout, stderr } = Bun.spawnSync([...command], cwd === undefined ? {} : { cwd });
+  return { status: exitCode, out: stdout.toString(), err: stderr.toString() };
+}
+const ktstr = (...args: string[]): Ran => run([process.execPath, cli, ...args]);
+
+let folder = "";
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "ktstr-capture-"));
+});
+afterEach(() => {
+  chmodSync(folder, 0o700);
+  rmSync(folder, { recursive: true });
+});
+const path = (name: string): string => join(folder, name);
+
+describe("the sample", () => {
+  test("is a machine with a scheduler at work, as every command says", () => {
+    const inspected = ktstr("inspect", "--sample");
+    expect([inspected.status, inspected.err]).toEqual([0, ""]);
+    expect(inspected.out).toContain("Scheduler  flatcg  enabled");
+    const { scheduler, programs } = JSON.parse(ktstr("-j", "inspect", "--sample").out);
+    expect(scheduler.ops).toBe("flatcg");
+    expect(programs.some((prog: { run_cnt?: number }) => (prog.run_cnt ?? 0) > 1000)).toBe(true);
+    for (const args of [
+      ["map", "show"],
+      ["prog", "show"],
+      ["link", "show"],
+      ["btf", "show"],
+      ["map", "dump", "name", "scx_flat.bss"],
+      ["btf", "dump", "vmlinux", "format", "c"],
+    ]) {
+      const ran = ktstr(...args, "--sample");
+      expect([args, ran.status, ran.err]).toEqual([args, 0, ""]);
+      expect(ran.out.length).toBeGreaterThan(50);
+    }
+  });
+
+  test("has at most 3 MB, and no path of the machine that made it", () => {
+    expect(statSync(samplePath).size).toBeLessThan(3e6);
+    const text = zstdDecompressSync(readFileSync(samplePath));
+    for (const word of ["/home/", "/root/", "/var/tmp/", "/work/"]) expect(text.includes(word)).toBe(false);
+  });
+
+  test("is read without one call of libc by bun:ffi", async () => {
+    const none = `const no = () => { throw new Error("bun:ffi was called"); };
+      export { no as dlopen, no as ptr, no as toArrayBuffer }; export const read = {}, FFIType = {};`;
+    const built = await Bun.build({
+      entrypoints: [cli],
+      target: "bun",
+      outdir: folder,
+      plugins: [
+        {
+          name: "no ffi",
+          setup(build) {
+            build.onLoad({ filter: /src\/ffi\.ts$/ }, async (args) => ({
+              loader: "ts",
+              contents: (await Bun.file(args.path).text()).replace('"bun:ffi"', '"no-ffi"'),
+            }));
+            build.onResolve({ filter: /^no-ffi$/ }, () => ({ path: "none", namespace: "no-ffi" }));
+            build.onLoad({ filter: /.*/, namespace: "no-ffi" }, () => ({ loader: "js", contents: none }));
+          },
+        },
+      ],
+    });
+    expect(built.success).toBe(true);
+    const without = (...args: string[]): Ran => run([process.execPath, "cli.js", ...args], folder);
+    expect(without("inspect", "--sample")).toEqual(ktstr("inspect", "--sample"));
+    expect(without("capture", "--sample", "-o", path("again")).status).toBe(0);
+    writeFileSync(path("raw"), zstdDecompressSync(readFileSync(samplePath)));
+    expect(without("-j", "map", "show", "--memory", path("raw"))).toEqual(
+      ktstr("-j", "map", "show", "--sample"),
+    );
+    // What the running kernel says takes libc: the stand-in is really there.
+    expect(without("map", "show").err).toContain("bun:ffi was called");
+  });
+});
+
+describe("a capture's file", () => {
+  test("belongs to its owner alone, and its summary says what is in it", () => {
+    const made = ktstr("capture", "--sample", "-o", path("a.zst"));
+    expect(made.status).toBe(0);
+    expect(statSync(path("a.zst")).mode & 0o777).toBe(0o600);
+    expect(made.out).toMatch(/pages \(.* MiB\) of 768\.0 MiB of memory\n/);
+    expect(made.out).toMatch(/ maps, all with their contents \([0-9,]+ elements\), [0-9]+ programs/);
+    const { file_bytes: size, ...summary } = JSON.parse(
+      ktstr("-j", "capture", "--sample", "-o", path("b.zst")).out,
+    );
+    expect(size).toBe(statSync(path("b.zst")).size);
+    expect(summary.maps).toBe(JSON.parse(ktstr("-j", "map", "show", "--sample").out).length);
+    expect(readFileSync(path("b.zst")).equals(readFileSync(path("a.zst")))).toBe(true);
+  });
+
+  test("is never written over another without --force", () => {
+    writeFileSync(path("old"), "old");
+    const refused = ktstr("capture", "--sample", "-o", path("old"));
+    expect([refused.status, refused.out]).toEqual([1, ""]);
+    expect(refused.err).toBe(
+      `ktstr: error: write ${path("old")}: it is already there. --force replaces it.\n`,
+    );
+    expect(readFileSync(path("old"), "utf8")).toBe("old");
+    symlinkSync("nowhere", path("link"));
+    expect(ktstr("capture", "--sample", "-o", path("link")).err).toContain("it is already there");
+    expect(ktstr("capture", "--sample", "-o", path("old"), "--force").status).toBe(0);
+    expect(readFileSync(path("old")).readUInt32LE(0)).toBe(0x464c_457f);
+    expect(readdirSync(folder).sort()).toEqual(["link", "old"]);
+  });
+
+  test("compressed in a way that does not tell its size, it opens as well; damaged it is an error of ours", () => {
+    const plain = zstdDecompressSync(readFileSync(samplePath));
+    const bytes = zstdCompressSync(plain, { params: { 200: 0 } });
+    writeFileSync(path("unsized"), bytes);
+    expect(ktstr("-j", "prog", "show", "--memory", path("unsized"))).toEqual(
+      ktstr("-j", "prog", "show", "--sample"),
+    );
+    for (const [name, damaged] of [
+      ["cut", bytes.subarray(0, 1000)],
+      ["short", readFileSync(samplePath).subarray(0, 10)],
+      ["garbled", Buffer.concat([readFileSync(samplePath).subarray(0, 5000), Buffer.alloc(5000, 7)])],
+      ["no core", zstdCompressSync(Buffer.from("not a core at all"))],
+      ["nothing", zstdCompressSync(Buffer.alloc(0))],
+    ] as const) {
+      writeFileSync(path(name), damaged);
+      const ran = ktstr("map", "show", "--memory", path(name));
+      expect([name, ran.status, ran.out]).toEqual([name, 1, ""]);
+      expect(ran.err).toMatch(/^ktstr: error: [^\n]+\n$/);
+    }
+  });
+
+  test.each([
+    [["capture", "--sample"], 2, "into which file? -o FILE"],
+    [["capture", "-o", "x"], 2, "of which machine? --memory FILE"],
+    [["capture", "--sample", "--memory", "x", "-o", "y"], 2, "--sample and --memory: one or the other"],
+    [["capture", "--sample", "-o", "x", "--maps", "a", "--no-values"], 2, "one or the other"],
+    [
+      ["capture", "--sample", "-o", "x", "--maps", "no_such_map"],
+      1,
+      'no map has the name or id "no_such_map"',
+    ],
+    [["capture", "--sample", "-o", "/nowhere/x"], 1, "That folder does not exist."],
+    [["capture", "--memory", "/nowhere/x", "-o", "y"], 1, "ENOENT"],
+  ] as const)("%j is refused, and nothing is written", (args, status, sentence) => {
+    const ran = run([process.execPath, cli, ...args], folder);
+    expect([ran.status, ran.out]).toEqual([status, ""]);
+    expect(ran.err).toContain(sentence);
+    expect(readdirSync(folder)).toEqual([]);
+  });
+});
+
+/** Runs a script where it may mount; undefined, and why, where nobody may. */
+function mounting(script: string): Ran | undefined {
+  for (const unshare of [
+    ["unshare", "-m"],
+    ["unshare", "-rm"],
+  ]) {
+    if (Bun.which("unshare") === null || run([...unshare, "true"]).status !== 0) continue;
+    return run([...unshare, "sh", "-ec", script, "sh", folder, process.execPath, cli]);
+  }
+  console.warn("skipped: a mount namespace cannot be had here");
+  return undefined;
+}
+
+describe("what goes wrong leaves the old file as it was, and no half one", () => {
+  const CAPTURE = `"$2" "$3" capture --sample -o "$1/mnt/new"`;
+
+  test("a full disk", () => {
+    const ran = mounting(`mkdir "$1/mnt"; mount -t tmpfs -o size=1m none "$1/mnt"; echo old > "$1/mnt/new"
+      ${CAPTURE} --force && exit 9; rm -f "$1/mnt/x"; cat "$1/mnt/new"; ls -A "$1/mnt"`);
+    if (ran === undefined) return;
+    expect(ran).toMatchObject({ status: 0, out: "old\nnew\n" });
+    expect(ran.err).toMatch(/ENOSPC \(errno 28\)\. The disk is full\.\n$/);
+  });
+
+  test("a folder that may not be written", () => {
+    const ran = mounting(`mkdir "$1/mnt"; mount -t tmpfs none "$1/mnt"; echo old > "$1/mnt/new"
+      mount -o remount,ro "$1/mnt"; ${CAPTURE} --force && exit 9; cat "$1/mnt/new"; ls -A "$1/mnt"`);
+    if (ran !== undefined) {
+      expect(ran).toMatchObject({ status: 0, out: "old\nnew\n" });
+      expect(ran.err).toMatch(/EROFS \(errno 30\)/);
+    }
+    if (process.getuid?.() === 0) return;
+    writeFileSync(path("old"), "old");
+    chmodSync(folder, 0o500);
+    const refused = ktstr("capture", "--sample", "-o", path("old"), "--force");
+    expect(refused.status).toBe(1);
+    expect(refused.err).toContain("EACCES");
+    expect(readFileSync(path("old"), "utf8")).toBe("old");
+  });
+
+  test("a capture that is killed, whenever that is", async () => {
+    expect(ktstr("capture", "--sample", "-o", path("whole")).status).toBe(0);
+    const whole = readFileSync(path("whole"));
+    const seen = new Set<string>();
+    for (let round = 0; round < 16; round++) {
+      writeFileSync(path("old"), "old");
+      const child = Bun.spawn([process.execPath, cli, "capture", "--sample", "-o", path("old"), "--force"], {
+        stdout: "ignore",
+        stderr: "ignore",
+      });
+      // Half of them as soon as its own file is there, which is when it writes.
+      const ownFile = (): boolean => readdirSync(folder).some((name) => name.endsWith(`.${child.pid}.tmp`));
+      while (round % 2 === 0 && child.exitCode === null && !ownFile()) await Bun.sleep(1);
+      if (round % 2 === 1) await Bun.sleep(40 * round);
+      child.kill("SIGKILL");
+      await child.exited;
+      const left = readFileSync(path("old"));
+      seen.add(left.equals(whole) ? "whole" : left.toString("latin1", 0, 10));
+      for (const name of readdirSync(folder)) if (name.endsWith(".tmp")) rmSync(path(name));
+    }
+    expect([...seen].filter((what) => what !== "whole" && what !== "old")).toEqual([]);
+    expect(seen.has("old")).toBe(true);
+  });
+
+  test("a name that somebody else takes meanwhile stays theirs", async () => {
+    const child = Bun.spawn([process.execPath, cli, "capture", "--sample", "-o", path("new")], {
+      stdout: "ignore",
+      stderr: "pipe",
+    });
+    while (child.exitCode === null && !readdirSync(folder).some((name) => name.endsWith(".tmp")))
+      await Bun.sleep(1);
+    const taken = !readdirSync(folder).includes(basename(path("new")));
+    if (taken) writeFileSync(path("new"), "theirs");
+    await child.exited;
+    const isTheirs = readFileSync(path("new"), "utf8") === "theirs";
+    // Where the writer was first, `writeFileSync` came after it and replaced it: the point is that it never does so itself.
+    expect(isTheirs || !taken).toBe(true);
+  });
+});

@@ -1,0 +1,78 @@
+/** What people install: an executable beside nothing but libc in a guest, and the package out of its tarball. */
+import { expect, test } from "bun:test";
+import { cp, mkdtemp, readdir, rm, symlink } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { buildExecutable } from "../../tools/build.ts";
+import { cpio } from "./cpio.ts";
+import { startGuest } from "./guest.ts";
+import { withLibraries } from "./initramfs.ts";
+import { run, tool } from "./process.ts";
+import { whyNoLab } from "./promise.ts";
+
+const why = await whyNoLab();
+const project = join(import.meta.dir, "../..");
+const decode = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
+const GUEST_MS = 600_000;
+
+const guests = [
+  ["x64", "sid", "amd64"],
+  ...(process.env["KTSTR_LAB"] === "all" ? [["arm64", "arm64", "arm64"] as const] : []),
+] as const;
+
+test.skipIf(why !== "").each(guests)(
+  "the %s executable shows the sample and the running kernel in a guest of %s that has libc alone",
+  async (arch, kernel, packageArch) => {
+    const out = await mkdtemp(join(tmpdir(), "ktstr-build-"));
+    try {
+      const executable = await buildExecutable(arch, out);
+      const overlay = cpio(await withLibraries({ from: executable, to: "bin/ktstr" }, packageArch));
+      await using guest = await startGuest({ kernel, memoryMiB: 1536, overlays: [overlay] });
+      const here = await run([process.execPath, join(project, "src/cli.ts"), "inspect", "--sample"]);
+      const there = await guest.exec("cd / && ktstr inspect --sample", GUEST_MS);
+      expect([there.status, there.stderr]).toEqual([0, ""]);
+      expect(decode(there.stdout)).toBe(decode(here));
+      await guest.exec("bpftool map create /sys/fs/bpf/one type hash key 4 value 8 entries 3 name one");
+      await guest.exec("bpftool map update pinned /sys/fs/bpf/one key 1 0 0 0 value 2 0 0 0 0 0 0 0");
+      const shown = await guest.exec("ktstr -j map dump name one", GUEST_MS);
+      const bpftool = await guest.exec("bpftool -j map dump name one");
+      expect(JSON.parse(decode(shown.stdout))).toEqual(JSON.parse(decode(bpftool.stdout)));
+    } finally {
+      await rm(out, { recursive: true, force: true });
+    }
+  },
+  GUEST_MS,
+);
+
+test("the packed tarball, installed elsewhere, shows the sample, and has nothing of the tests", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "ktstr-packed-"));
+  try {
+    await run([tool("npm"), "pack", "--silent", "--ignore-scripts", "--pack-destination", folder, project]);
+    const [archive] = (await readdir(folder)).filter((name) => name.endsWith(".tgz"));
+    const names = decode(await run(["tar", "-tzf", join(folder, archive!)])).split("\n");
+    expect(names.filter((name) => /^package\/(test|bench|tools|dist)\//.test(name))).toEqual([]);
+    // As an installer lays it down: the package, its dependencies beside it, and a link to its program.
+    const modules = join(folder, "app/node_modules");
+    await run(["mkdir", "-p", join(modules, "ktstr"), join(modules, ".bin")]);
+    await run(["tar", "-xzf", join(folder, archive!), "-C", join(modules, "ktstr"), "--strip-components=1"]);
+    const { bin, dependencies } = (await Bun.file(join(modules, "ktstr/package.json")).json()) as {
+      bin: { ktstr: string };
+      dependencies: Readonly<Record<string, string>>;
+    };
+    for (const name of Object.keys(dependencies))
+      await cp(join(project, "node_modules", name), join(modules, name), { recursive: true });
+    await run(["chmod", "+x", join(modules, "ktstr", bin.ktstr)]);
+    await symlink(join("../ktstr", bin.ktstr), join(modules, ".bin/ktstr"));
+    const { exitCode, stdout, stderr } = Bun.spawnSync(
+      [process.execPath, "x", "ktstr", "inspect", "--sample"],
+      {
+        cwd: join(folder, "app"),
+        env: { ...process.env, NO_COLOR: "1" },
+      },
+    );
+    const here = await run([process.execPath, join(project, "src/cli.ts"), "inspect", "--sample"]);
+    expect([exitCode, stderr.toString(), stdout.toString()]).toEqual([0, "", decode(here)]);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}, 120_000);
