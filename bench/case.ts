@@ -29,7 +29,7 @@ export type Side =
       /** For the table. */
       readonly name: string;
       readonly command: readonly string[];
-      /** A file for its output; two that are given must hold the same bytes. Absent: /dev/null. */
+      /** A file for its output. Absent: /dev/null. */
       readonly into?: string;
     };
 
@@ -39,6 +39,8 @@ export interface Prepared extends Disposable {
   readonly reference: Side;
   /** Items of a command, which cannot count them itself; 1 unless given. */
   readonly items?: number;
+  /** Both are commands that must print the same bytes. */
+  readonly sameOutput?: boolean;
 }
 
 export interface Case {
@@ -51,7 +53,7 @@ export interface Case {
   /** How often a repetition does its job, but for the first: so often that the clock sees it. */
   readonly loops?: number;
   /** A reason why it cannot be measured here; "" or absent: it can. */
-  readonly missing?: () => string;
+  readonly missing?: () => string | Promise<string>;
   /** Makes what both sides work on, in `folder`. */
   prepare(folder: string): Prepared | Promise<Prepared>;
 }

@@ -47,35 +47,5 @@ export async function runCommand(command: readonly string[], into: string): Prom
   return { wallMs, cpuMs: Number(usage.cpuTime.total) / 1000, peakBytes: usage.maxRSS };
 }
 
-export interface Contender {
-  readonly name: string;
-  readonly command: readonly string[];
-  readonly into: string;
-}
-
-/** Runs all in turn, `rounds` times, and prints medians and each one's ratio to the first. */
-export async function compareCommands(contenders: readonly Contender[], rounds: number): Promise<void> {
-  const runs = contenders.map((): CommandRun[] => []);
-  for (let round = 0; round < rounds; round++) {
-    for (const [index, { command, into }] of contenders.entries()) {
-      runs[index]?.push(await runCommand(command, into));
-    }
-  }
-  const of = (index: number, figure: (run: CommandRun) => number): number =>
-    median((runs[index] ?? []).map(figure));
-  const [wall, cpu] = [of(0, (run) => run.wallMs), of(0, (run) => run.cpuMs)];
-  console.log(`${"".padEnd(28)}   wall ms  ratio    cpu ms  ratio  peak MiB`);
-  for (const [index, { name }] of contenders.entries()) {
-    const ms = of(index, (run) => run.wallMs);
-    const cpuMs = of(index, (run) => run.cpuMs);
-    const peak = of(index, (run) => run.peakBytes) / 2 ** 20;
-    const cells = [
-      ms.toFixed(1),
-      (ms / wall).toFixed(3),
-      cpuMs.toFixed(1),
-      (cpuMs / cpu).toFixed(3),
-      peak.toFixed(0),
-    ];
-    console.log(name.padEnd(28) + cells.map((cell, at) => cell.padStart(at % 2 === 0 ? 10 : 7)).join(""));
-  }
-}
+/** The command line of ktstr as it is here. */
+export const KTSTR: readonly string[] = [process.execPath, join(import.meta.dir, "../src/cli.ts")];

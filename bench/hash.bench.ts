@@ -10,7 +10,7 @@ const BUCKET = struct("bucket", { head: place });
 const ELEMENT = struct("htab_elem", { hash_node: place, hash: u32, key: place });
 const KEY_BYTES = 8;
 
-interface Shape {
+export interface Shape {
   readonly count: number;
   /** Pre-allocated elements lie in one vmalloc area; others come from the slabs, in the direct map. */
   readonly preallocated: boolean;
@@ -19,10 +19,16 @@ interface Shape {
   readonly valueSize: number;
 }
 
-function build(folder: string, { count, preallocated, perBucket, valueSize }: Shape): Prepared {
+interface Built {
+  readonly path: string;
+  /** What the reference is called with. */
+  readonly words: readonly (string | number | bigint)[];
+}
+
+function build(folder: string, { count, preallocated, perBucket, valueSize }: Shape): Built {
   const bucketCount = 2 ** Math.ceil(Math.log2(count / perBucket));
   const sizes = 16 * bucketCount + count * (64 + KEY_BYTES + valueSize);
-  const machine = new BenchMachine(folder, sizes + Math.ceil(sizes / 400) + 2 ** 22);
+  using machine = new BenchMachine(folder, sizes + Math.ceil(sizes / 400) + 2 ** 22);
   const { btf, view } = machine;
   const htab = HTAB.resolve(btf);
   const bucket = BUCKET.resolve(btf);
@@ -53,9 +59,15 @@ function build(folder: string, { count, preallocated, perBucket, valueSize }: Sh
   }
   machine.finish();
   const layout = [bucket.sizeof, element.hash_node, element.key, value, valueSize, count];
-  const reference = inC("hash", ...machine.guestWords(), buckets.address, bucketCount, ...layout);
-  machine[Symbol.dispose]();
-  return { subject: ours("walk", machine.path), reference, [Symbol.dispose]: () => {} };
+  return { path: machine.path, words: [...machine.guestWords(), buckets.address, bucketCount, ...layout] };
+}
+
+/** A machine whose only map, of id 1, is such a hash: the path of its memory. */
+export const buildHash = (folder: string, shape: Shape): string => build(folder, shape).path;
+
+function prepare(folder: string, shape: Shape): Prepared {
+  const { path, words } = build(folder, shape);
+  return { subject: ours("walk", path), reference: inC("hash", ...words), [Symbol.dispose]: () => {} };
 }
 
 const walk: Job = (path = "") => {
@@ -86,7 +98,7 @@ function caseOf(name: string, shape: Shape, target?: number): Case {
     ...(target === undefined ? {} : { target }),
     times: count >= 10_000_000 ? 5 : count >= 1_000_000 ? 9 : 15,
     loops: Math.max(1, Math.floor(300_000 / count)),
-    prepare: (folder) => build(folder, shape),
+    prepare: (folder) => prepare(folder, shape),
   };
 }
 

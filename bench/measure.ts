@@ -60,7 +60,7 @@ export async function measureCase(
 
 function check(
   name: string,
-  { subject, reference }: Prepared,
+  { subject, reference, sameOutput }: Prepared,
   ours: readonly Run[],
   theirs: readonly Run[],
 ): void {
@@ -68,8 +68,8 @@ function check(
   const [a, b] = [ours[0]!.work, theirs[0]!.work];
   if (isSameJob && (a.items !== b.items || a.checksum !== b.checksum))
     throw new Error(`${name}: ${JSON.stringify(a)} against the reference's ${JSON.stringify(b)}`);
-  if (subject.kind === "command" && reference.kind === "command" && subject.into && reference.into)
-    output("cmp", subject.into, reference.into);
+  if (sameOutput && subject.kind === "command" && reference.kind === "command")
+    output("cmp", subject.into ?? "", reference.into ?? "");
 }
 
 function rowOf(name: string, target: number | undefined, ours: readonly Run[], theirs: readonly Run[]): Row {

@@ -55,7 +55,7 @@ async function main(): Promise<void> {
   using folder = scratchFolder(existsSync("/dev/shm") ? "/dev/shm" : undefined);
   const rows: Row[] = [];
   for (const { file, each } of found) {
-    const missing = each.missing?.() ?? "";
+    const missing = (await each.missing?.()) ?? "";
     if (missing !== "") {
       print(`${each.name}: skipped, ${missing}`);
       continue;

@@ -43,10 +43,10 @@ function build(folder: string, count: number, cpus: number): Sides {
   };
 }
 
-type Add = (reader: StatsReader, hi: number, lo: number, sum: StatsSum) => void;
+type Load = (reader: StatsReader, hi: number, lo: number, sum: StatsSum) => void;
 
 const job =
-  (add: Add): Job =>
+  (load: Load, isBulk: boolean): Job =>
   (path = "", highWord = "", lowWord = "", total = "") => {
     const kernel = openBench(path);
     const reader = new StatsReader(kernel);
@@ -54,7 +54,7 @@ const job =
     const { memory } = kernel;
     const sum = new StatsSum();
     const words = new Int32Array(sum.bits.buffer);
-    const low = (counter: number): number => (words[2 * counter]! + sum.lo[counter]!) | 0;
+    const low = (counter: number): number => (isBulk ? words[2 * counter]! : sum.lo[counter]! | 0);
     const [programsHi, programsLo, count] = [Number(highWord) | 0, Number(lowWord) | 0, Number(total)];
     return () => {
       let checksum = 0;
@@ -62,8 +62,7 @@ const job =
         const at = memory.locate(programsHi, programsLo, index * PROG_BYTES + stats, 8);
         const hi = memory.view.getInt32(at + 4, true);
         const lo = memory.view.getInt32(at, true);
-        sum.clear();
-        add(reader, hi, lo, sum);
+        load(reader, hi, lo, sum);
         if (sum.missing !== "") throw new Error(sum.missing);
         checksum = (checksum + low(0) + Math.imul(3, low(1)) + Math.imul(5, low(2))) | 0;
       }
@@ -72,8 +71,8 @@ const job =
   };
 
 export const jobs: Record<string, Job> = {
-  bulk: job((reader, hi, lo, sum) => reader.add(hi, lo, sum)),
-  scalar: job((reader, hi, lo, sum) => reader.addOneByOne(hi, lo, sum)),
+  bulk: job((reader, hi, lo, sum) => reader.load(hi, lo, sum), true),
+  scalar: job((reader, hi, lo, sum) => reader.loadOneByOne(hi, lo, sum), false),
 };
 
 function caseOf(count: number, cpus: number, of: "C" | "scalar", target?: number): Case {

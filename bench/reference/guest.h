@@ -42,9 +42,10 @@ static inline uint32_t u32_at(const void *at)
 	return value;
 }
 
+/* Neighbours stay side by side; what lies 2^n apart does not collide. */
 static inline unsigned slot_of(uint64_t number, unsigned slots)
 {
-	return (number * 0x9e3779b97f4a7c15ul) >> 32 & (slots - 1);
+	return ((number >> 3) * 0x9e3779b97f4a7c15ul >> 29 & (slots - 8)) | (number & 7);
 }
 
 /* The physical address of a page, or -1. Remembers the last-level table that led there. */

@@ -9,11 +9,11 @@
 static uint64_t progs, count, offsets[8192];
 static unsigned prog_bytes, stats_at, cpus, cnt_at, nsecs_at, misses_at;
 static const unsigned char *pages[8192];
+static uint64_t page;
 
 static struct result walk(void)
 {
 	struct result result = { 0, 0 };
-	uint64_t page = 0;
 
 	for (uint64_t prog = 0; prog < count; prog++) {
 		const unsigned char *at = locate(progs + prog * prog_bytes + stats_at, 8);
@@ -22,7 +22,7 @@ static struct result walk(void)
 		if (!at)
 			missing("a program");
 		stats = u64_at(at);
-		if ((stats & ~(PAGE - 1)) != page || !prog) {
+		if ((stats & ~(PAGE - 1)) != page) {
 			page = stats & ~(PAGE - 1);
 			for (unsigned cpu = 0; cpu < cpus; cpu++) {
 				pages[cpu] = locate(page + offsets[cpu], PAGE);

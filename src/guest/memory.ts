@@ -21,28 +21,27 @@
  * **Everything else** uses `pointer`, `u32`, `copy` and their like, which throw `GuestFault` with the path that
  * led there. A walker catches it per object, counts it, and goes on.
  *
- * How an address is translated, first match wins: the linear run that was hit last, the software TLB, the other
- * linear runs (the direct map, the kernel's image), the page tables (and then the TLB has it).
+ * How an address is translated, first match wins: the linear run that was hit last, the pages that
+ * were translated before, the other linear runs (the direct map, the kernel's image), the page tables.
  */
 import { type FaultReason, faultSentence, GuestFault } from "./fault.ts";
 import { NOT_CANONICAL, type PageTables, TABLE_OUTSIDE } from "./mmu.ts";
-import { NO_WINDOW, type PhysicalMemory, type Window } from "./physical.ts";
+import { type PageCache, pageCache } from "./page-cache.ts";
+import { NO_WINDOW, type PhysicalMemory, type Window, windowOf } from "./physical.ts";
 import type { Pointer } from "./pointer.ts";
 import { LinearRuns } from "./runs.ts";
 
-const EMPTY_BYTES = new Uint8Array(0);
-const EMPTY_VIEW = new DataView(EMPTY_BYTES.buffer);
-const TLB_SLOTS = 4096;
 const TWO_32 = 2 ** 32;
 const SIGN = 0x8000_0000 | 0;
+
+const TLB_SLOTS = 16_384;
 
 /** The longest range that `locate` answers; a longer one is read in parts. */
 export const LOCATE_MAX_BYTES: number = 64 * 2 ** 20;
 
 export class GuestMemory {
-  /** What the last `locate` found; the offset that it returned counts from the start of these. */
-  bytes: Uint8Array = EMPTY_BYTES;
-  view: DataView = EMPTY_VIEW;
+  /** What the last `locate` found something in; the offset that it returned counts from its start. */
+  window: Window = NO_WINDOW;
 
   readonly physical: PhysicalMemory;
   readonly tables: PageTables;
@@ -51,8 +50,7 @@ export class GuestMemory {
   #runHi = 0;
   #runLo = 0;
   #runLength = 0;
-  #runBytes: Uint8Array = EMPTY_BYTES;
-  #runView: DataView = EMPTY_VIEW;
+  #run: Window = NO_WINDOW;
   readonly #runs: LinearRuns = new LinearRuns();
 
   readonly #pageBytes: number;
@@ -62,14 +60,13 @@ export class GuestMemory {
   readonly #tlbLo: Int32Array = new Int32Array(TLB_SLOTS);
   readonly #tlbWindow: Window[] = new Array<Window>(TLB_SLOTS).fill(NO_WINDOW);
   readonly #tlbAt: Int32Array = new Int32Array(TLB_SLOTS);
+  readonly #tables: PageCache;
 
-  // What `#resolve` found: `#pieceLength` bytes at `#pieceAt` of `#pieceBytes`.
-  #pieceBytes: Uint8Array = EMPTY_BYTES;
-  #pieceView: DataView = EMPTY_VIEW;
+  // What `#resolve` found: `#pieceLength` bytes at `#pieceAt` of `#piece`.
+  #piece: Window = NO_WINDOW;
   #pieceAt = 0;
   #pieceLength = 0;
-  #scratch: Uint8Array = new Uint8Array(4096);
-  #scratchView: DataView = new DataView(this.#scratch.buffer);
+  #scratch: Window = windowOf(0, new Uint8Array(4096));
 
   #faultReason: FaultReason = "not-mapped";
   #faultHi = 0;
@@ -81,6 +78,17 @@ export class GuestMemory {
     this.tables = tables;
     this.#pageShift = tables.mode.pageShift;
     this.#pageBytes = 1 << this.#pageShift;
+    this.#tables = pageCache(physical, tables);
+  }
+
+  /** The bytes of `window`. */
+  get bytes(): Uint8Array {
+    return this.window.bytes;
+  }
+
+  /** The same. */
+  get view(): DataView {
+    return this.window.view;
   }
 
   /**
@@ -100,8 +108,7 @@ export class GuestMemory {
     const delta = (lo - this.#runLo) | 0;
     const at = delta + offset;
     if ((hi | 0) === this.#runHi && delta >= 0 && offset >= 0 && at <= this.#runLength - length) {
-      this.bytes = this.#runBytes;
-      this.view = this.#runView;
+      this.window = this.#run;
       return at;
     }
     return this.#locateOther(hi | 0, lo | 0, offset, length);
@@ -125,25 +132,49 @@ export class GuestMemory {
     const low = (lo + offset) | 0;
     const inPage = low & (this.#pageBytes - 1);
     // An int32 offset whose sum did not carry out of the low word (an unsigned compare, by flipped sign bits).
-    if (
-      (offset | 0) === offset &&
-      offset >= 0 &&
-      (low ^ SIGN) >= (lo ^ SIGN) &&
-      inPage + length <= this.#pageBytes
-    ) {
-      const slot = this.#slot(hi, low);
-      if (this.#tlbLo[slot] === ((low & -this.#pageBytes) | 1) && this.#tlbHi[slot] === hi) {
-        const window = this.#tlbWindow[slot]!;
-        this.bytes = window.bytes;
-        this.view = window.view;
-        return this.#tlbAt[slot]! + inPage;
-      }
-    }
-    return this.#locateSlow(hi, lo, offset, length);
+    const isPlain = (offset | 0) === offset && offset >= 0 && (low ^ SIGN) >= (lo ^ SIGN);
+    if (!(isPlain && length >= 0 && inPage + length <= this.#pageBytes))
+      return this.#locateSlow(hi, lo, offset, length);
+    const slot = this.#slot(hi, low);
+    if (this.#tlbLo[slot] !== ((low & -this.#pageBytes) | 1) || this.#tlbHi[slot] !== hi)
+      return this.#locateNew(hi, low, length);
+    this.window = this.#tlbWindow[slot]!;
+    return this.#tlbAt[slot]! + inPage;
   }
 
+  /** Neighbours stay neighbours; higher bits are folded in, for CPUs' copies of a page lie 2^n apart. */
   #slot(hi: number, lo: number): number {
-    return ((lo >>> this.#pageShift) ^ hi) & (TLB_SLOTS - 1);
+    const page = lo >>> this.#pageShift;
+    return (page ^ (page >>> 7) ^ (page >>> 13) ^ hi) & (TLB_SLOTS - 1);
+  }
+
+  /** A range within a page that the TLB does not have. */
+  #locateNew(hi: number, lo: number, length: number): number {
+    const at = this.#tables.find(hi, lo);
+    if (at < 0) {
+      if (this.#enterRun(hi, lo, length)) return (lo - this.#runLo) | 0;
+      return this.#locateSlow(hi, lo, 0, length);
+    }
+    const window = this.physical.windows[this.#tables.index]!;
+    this.window = window;
+    const slot = this.#slot(hi, lo);
+    this.#tlbHi[slot] = hi;
+    this.#tlbLo[slot] = (lo & -this.#pageBytes) | 1;
+    this.#tlbAt[slot] = at - (lo & (this.#pageBytes - 1));
+    // Mostly it is the same one: a store of an object costs more than the question.
+    if (this.#tlbWindow[slot] !== window) this.#tlbWindow[slot] = window;
+    return at;
+  }
+
+  /** Makes the run that holds all of a range the one that is asked first. */
+  #enterRun(hi: number, lo: number, length: number): boolean {
+    const run = this.#runs.at(hi, lo);
+    if (run === undefined || ((lo - run.lo) | 0) > run.window.bytes.length - length) return false;
+    this.#runHi = run.hi;
+    this.#runLo = run.lo;
+    this.#runLength = run.window.bytes.length;
+    this.window = this.#run = run.window;
+    return true;
   }
 
   #locateSlow(hi: number, lo: number, offset: number, length: number): number {
@@ -154,43 +185,29 @@ export class GuestMemory {
     if (!(length >= 0 && length <= LOCATE_MAX_BYTES)) return this.#fail("too-long", hi, lo, "");
     if (!(high >= 0 && high < TWO_32) || (hi === -1 && (lo >>> 0) + length > TWO_32))
       return this.#fail("wraps", hi, lo, "");
-    const run = this.#runs.at(hi, lo);
-    if (run !== undefined && ((lo - run.lo) | 0) <= run.bytes.length - length) {
-      this.#runHi = run.hi;
-      this.#runLo = run.lo;
-      this.#runLength = run.bytes.length;
-      this.bytes = this.#runBytes = run.bytes;
-      this.view = this.#runView = run.view;
-      return (lo - run.lo) | 0;
-    }
-    return this.#gather(hi, lo, length);
+    return this.#enterRun(hi, lo, length) ? (lo - this.#runLo) | 0 : this.#gather(hi, lo, length);
   }
 
   /** A range that no run holds whole: page by page, and copied only where its pages are not neighbours. */
   #gather(hi: number, lo: number, length: number): number {
     if (!this.#resolve(hi, lo)) return -1;
-    const bytes = this.#pieceBytes;
-    const view = this.#pieceView;
+    const piece = this.#piece;
     const at = this.#pieceAt;
     let done = this.#pieceLength;
     while (done < length) {
       if (!this.#resolve(hi + carry(lo, done), (lo + done) | 0)) return -1;
-      if (this.#pieceBytes !== bytes || this.#pieceAt !== at + done) return this.#stitch(hi, lo, length);
+      if (this.#piece !== piece || this.#pieceAt !== at + done) return this.#stitch(hi, lo, length);
       done += this.#pieceLength;
     }
-    this.bytes = bytes;
-    this.view = view;
+    this.window = piece;
     return at;
   }
 
   #stitch(hi: number, lo: number, length: number): number {
-    if (this.#scratch.length < length) {
-      this.#scratch = new Uint8Array(Math.max(length, 2 * this.#scratch.length));
-      this.#scratchView = new DataView(this.#scratch.buffer);
-    }
-    if (this.#copyPieces(hi, lo, this.#scratch, length) < length) return -1;
-    this.bytes = this.#scratch;
-    this.view = this.#scratchView;
+    if (this.#scratch.bytes.length < length)
+      this.#scratch = windowOf(0, new Uint8Array(Math.max(length, 2 * this.#scratch.bytes.length)));
+    if (this.#copyPieces(hi, lo, this.#scratch.bytes, length) < length) return -1;
+    this.window = this.#scratch;
     return 0;
   }
 
@@ -200,7 +217,7 @@ export class GuestMemory {
     while (done < length) {
       if (!this.#resolve((hi + carry(lo, done)) | 0, (lo + done) | 0)) return done;
       const size = Math.min(this.#pieceLength, length - done);
-      into.set(this.#pieceBytes.subarray(this.#pieceAt, this.#pieceAt + size), done);
+      into.set(this.#piece.bytes.subarray(this.#pieceAt, this.#pieceAt + size), done);
       done += size;
     }
     return done;
@@ -210,12 +227,20 @@ export class GuestMemory {
   #resolve(hi: number, lo: number): boolean {
     const run = this.#runs.at(hi, lo);
     if (run !== undefined) {
-      this.#pieceBytes = run.bytes;
-      this.#pieceView = run.view;
+      this.#piece = run.window;
       this.#pieceAt = (lo - run.lo) | 0;
-      this.#pieceLength = run.bytes.length - this.#pieceAt;
+      this.#pieceLength = run.window.bytes.length - this.#pieceAt;
       return true;
     }
+    const at = this.#tables.find(hi, lo);
+    if (at < 0) return this.#walkTables(hi, lo);
+    this.#piece = this.physical.windows[this.#tables.index]!;
+    this.#pieceAt = at;
+    this.#pieceLength = this.#pageBytes - (lo & (this.#pageBytes - 1));
+    return true;
+  }
+
+  #walkTables(hi: number, lo: number): boolean {
     const physical = this.tables.translate(hi, lo);
     if (physical < 0) {
       this.#failTranslation(physical, hi, lo);
@@ -228,20 +253,11 @@ export class GuestMemory {
     }
     // The engine must see integers: a double in one place here makes the hot loops that call it slow.
     const at = (physical - window.physical) | 0;
-    const inPage = lo & (this.#pageBytes - 1);
-    const page = at - inPage;
-    this.#pieceBytes = window.bytes;
-    this.#pieceView = window.view;
+    this.#piece = window;
     this.#pieceAt = at;
     const leafBytes = 1 << Math.min(this.tables.leafShift, 30);
     this.#pieceLength = Math.min(leafBytes - (lo & (leafBytes - 1)), window.bytes.length - at);
-    if (page >= 0 && page + this.#pageBytes <= window.bytes.length) {
-      const slot = this.#slot(hi, lo);
-      this.#tlbHi[slot] = hi;
-      this.#tlbLo[slot] = (lo & -this.#pageBytes) | 1;
-      this.#tlbWindow[slot] = window;
-      this.#tlbAt[slot] = page;
-    }
+    this.#tables.remember(hi, lo, physical, this.tables.table, this.tables.leafShift);
     return true;
   }
 
@@ -312,7 +328,7 @@ export class GuestMemory {
   share(hi: number, lo: number, offset: number, length: number, path: string): Uint8Array {
     const at = this.expect(hi, lo, offset, length, path);
     const part = this.bytes.subarray(at, at + length);
-    return this.bytes === this.#scratch ? part.slice() : part;
+    return this.window === this.#scratch ? part.slice() : part;
   }
 
   /** The caller's own copy of `length` bytes (at most `LOCATE_MAX_BYTES`). */
@@ -360,7 +376,7 @@ export class GuestMemory {
   /** The same, or a negative answer of `PageTables.translate`. */
   translate(hi: number, lo: number): number {
     const run = this.#runs.at(hi, lo);
-    return run === undefined ? this.tables.translate(hi, lo) : run.physical + ((lo - run.lo) | 0);
+    return run === undefined ? this.tables.translate(hi, lo) : run.window.physical + ((lo - run.lo) | 0);
   }
 }
 

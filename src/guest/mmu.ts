@@ -122,6 +122,8 @@ export class PageTables {
   level = "";
   /** After `translate` found a leaf: the bits of the address inside it. */
   leafShift = 0;
+  /** After `translate` found a page by a last-level table: that table's physical address, else -1. */
+  table = -1;
 
   constructor(memory: PhysicalMemory, mode: PagingMode, root: number) {
     this.#memory = memory;
@@ -136,6 +138,7 @@ export class PageTables {
   translate(hi: number, lo: number): number {
     const { levels, leafMask, leafValue, pageMask, pageValue } = this.mode;
     this.level = "";
+    this.table = -1;
     if ((hi & this.#canonicalMask) !== this.#canonicalMask) return NOT_CANONICAL;
     let table = this.root;
     const last = levels.length - 1;
@@ -152,6 +155,7 @@ export class PageTables {
       if ((entryLo & 1) === 0) return NOT_MAPPED;
       if (depth === last) {
         if ((entryLo & pageMask) !== pageValue) return NOT_MAPPED;
+        this.table = table;
       } else if ((entryLo & leafMask) !== leafValue) {
         table = address;
         continue;

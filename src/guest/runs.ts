@@ -1,16 +1,13 @@
 /** Kernel addresses that lead to physical ones by one subtraction: the direct map, the kernel's image. */
-import type { PhysicalMemory } from "./physical.ts";
+import { type PhysicalMemory, type Window, windowOf } from "./physical.ts";
 import { fromBigInt, type Pointer, toBigInt } from "./pointer.ts";
 
 /** A range of them that lies in one window, and whose addresses all have one high word. */
 export interface LinearRun {
   readonly hi: number;
   readonly lo: number;
-  readonly bytes: Uint8Array;
-  /** The same bytes. */
-  readonly view: DataView;
-  /** The physical address of its first byte. */
-  readonly physical: number;
+  /** Its bytes, and at which physical address they begin. */
+  readonly window: Window;
 }
 
 const SPACE_END = 1n << 64n;
@@ -34,8 +31,7 @@ export class LinearRuns {
         const size = Math.min(end - from, TWO_32 - (lo >>> 0));
         if (address + BigInt(size) > SPACE_END) break;
         const bytes = window.bytes.subarray(from - window.physical, from - window.physical + size);
-        const view = new DataView(bytes.buffer, bytes.byteOffset, size);
-        this.#runs.push({ hi, lo, bytes, view, physical: from });
+        this.#runs.push({ hi, lo, window: windowOf(from, bytes) });
         from += size;
       }
     }
@@ -54,6 +50,8 @@ export class LinearRuns {
       else low = middle + 1;
     }
     const run = this.#runs[low - 1];
-    return run !== undefined && run.hi === hi && (lo - run.lo) >>> 0 < run.bytes.length ? run : undefined;
+    return run !== undefined && run.hi === hi && (lo - run.lo) >>> 0 < run.window.bytes.length
+      ? run
+      : undefined;
   }
 }

@@ -31,15 +31,16 @@ export class StatsSum {
   readonly bits: Float64Array = new Float64Array(3);
   readonly lo: Float64Array = new Float64Array(3);
   readonly hi: Float64Array = new Float64Array(3);
+  /** Whether `lo` and `hi` may hold something. */
+  hasWords = false;
   /** The first counter that could not be read, in words; "" where all were. */
   missing = "";
 
   clear(): void {
-    for (let counter = 0; counter < 3; counter++) {
-      this.bits[counter] = 0;
-      this.lo[counter] = 0;
-      this.hi[counter] = 0;
-    }
+    this.bits.fill(0);
+    this.lo.fill(0);
+    this.hi.fill(0);
+    this.hasWords = false;
     this.missing = "";
   }
 
@@ -64,6 +65,10 @@ export class StatsReader {
   /** Where the one read begins and what it spans; 0: the counters lie too far apart for one. */
   readonly #bulkAt: number;
   readonly #bulkBytes: number;
+  /** Where in that read each counter lies, in words of 8 bytes. */
+  readonly #countWord: number;
+  readonly #runTimeWord: number;
+  readonly #missesWord: number;
   readonly #pages: CpuPages;
   readonly #sum: StatsSum = new StatsSum();
 
@@ -78,6 +83,9 @@ export class StatsReader {
     this.#layout = STATS.resolve(kernel.btf);
     const { count, runTimeNs, misses } = this.#layout;
     this.#bulkAt = Math.min(count, runTimeNs, misses);
+    this.#countWord = (count - this.#bulkAt) >> 3;
+    this.#runTimeWord = (runTimeNs - this.#bulkAt) >> 3;
+    this.#missesWord = (misses - this.#bulkAt) >> 3;
     const span = Math.max(count, runTimeNs, misses) + COUNTER_BYTES - this.#bulkAt;
     this.#bulkBytes = span <= BULK_MAX_BYTES && ((count | runTimeNs | misses) & 7) === 0 ? span : 0;
   }
@@ -90,8 +98,7 @@ export class StatsReader {
     if ((hi | lo) === 0)
       return unreadable("not-present", "the program has no counters (bpf_prog.stats is NULL)");
     const sum = this.#sum;
-    sum.clear();
-    this.add(hi, lo, sum);
+    this.load(hi, lo, sum);
     const value = sum.value();
     if (sum.missing === "") return found(value);
     return unreadable(
@@ -100,8 +107,9 @@ export class StatsReader {
     );
   }
 
-  /** Puts a program's counters into a cleared `sum`: one read a CPU, wherever the layout and the pages allow it. */
-  add(hi: number, lo: number, sum: StatsSum): void {
+  /** Makes `sum` a program's counters: one read a CPU, wherever the layout and the pages allow it. */
+  load(hi: number, lo: number, sum: StatsSum): void {
+    if (sum.hasWords) sum.clear();
     const pages = this.#pages;
     const first = (lo + this.#bulkAt) | 0;
     const inPage = first & (pages.pageBytes - 1);
@@ -111,8 +119,8 @@ export class StatsReader {
       (first & 7) === 0 &&
       inPage >= this.#bulkAt &&
       inPage + this.#bulkBytes <= pages.pageBytes;
-    if (whole && pages.turnTo(hi, (lo & -pages.pageBytes) | 0)) this.#addBulk(hi, lo, inPage >> 3, sum);
-    else this.addOneByOne(hi, lo, sum);
+    if (whole && pages.turnTo(hi, (lo & -pages.pageBytes) | 0)) this.#loadBulk(hi, lo, inPage >> 3, sum);
+    else this.loadOneByOne(hi, lo, sum);
   }
 
   /**
@@ -121,11 +129,11 @@ export class StatsReader {
    * one shows in the sum of magnitudes, and then the words are added up instead. (2^63 itself is taken for 0: no
    * counter gets there in 292 years.)
    */
-  #addBulk(hi: number, lo: number, word: number, sum: StatsSum): void {
-    const { doubles, starts } = this.#pages;
-    const countAt = word + ((this.#layout.count - this.#bulkAt) >> 3);
-    const runTimeAt = word + ((this.#layout.runTimeNs - this.#bulkAt) >> 3);
-    const missesAt = word + ((this.#layout.misses - this.#bulkAt) >> 3);
+  #loadBulk(hi: number, lo: number, word: number, sum: StatsSum): void {
+    const { doubles, shared, starts } = this.#pages;
+    const countAt = word + this.#countWord;
+    const runTimeAt = word + this.#runTimeWord;
+    const missesAt = word + this.#missesWord;
     let counts = 0;
     let runTimes = 0;
     let misses = 0;
@@ -137,7 +145,7 @@ export class StatsReader {
         other++;
         continue;
       }
-      const page = doubles[index]!;
+      const page = shared ?? doubles[index]!;
       const count = page[start + countAt]!;
       const runTime = page[start + runTimeAt]!;
       const missed = page[start + missesAt]!;
@@ -147,18 +155,24 @@ export class StatsReader {
       magnitudes += Math.abs(count) + Math.abs(runTime) + Math.abs(missed);
     }
     const isExact = magnitudes < LINEAR_END && magnitudes === counts + runTimes + misses;
-    if (isExact) {
-      sum.bits[COUNT] = counts;
-      sum.bits[RUN_TIME] = runTimes;
-      sum.bits[MISSES] = misses;
-    }
-    if (isExact && other === 0) return;
+    sum.bits[COUNT] = isExact ? counts : 0;
+    sum.bits[RUN_TIME] = isExact ? runTimes : 0;
+    sum.bits[MISSES] = isExact ? misses : 0;
+    if (!isExact || other > 0) this.#addOthers(hi, lo, sum, isExact);
+  }
+
+  /** The CPUs that were left out by the way that reads all three counters at once. */
+  #addOthers(hi: number, lo: number, sum: StatsSum, isExact: boolean): void {
+    const { starts } = this.#pages;
+    sum.hasWords = true;
     for (let index = 0; index < starts.length; index++)
       if (!isExact || starts[index]! < 0) this.#addCpu(hi, lo, index, sum);
   }
 
   /** The same with a read a counter. */
-  addOneByOne(hi: number, lo: number, sum: StatsSum): void {
+  loadOneByOne(hi: number, lo: number, sum: StatsSum): void {
+    sum.clear();
+    sum.hasWords = true;
     for (let index = 0; index < this.#cpus.length; index++) this.#addCpu(hi, lo, index, sum);
   }
 
@@ -197,6 +211,8 @@ class CpuPages {
   /** For each CPU the image as doubles, and the one at which its copy of the page begins; -1: to be read otherwise. */
   readonly doubles: Float64Array[];
   readonly starts: Int32Array;
+  /** The image, where it is the same for all CPUs. */
+  shared: Float64Array | undefined;
   readonly #memory: GuestMemory;
   readonly #offsetHi: Int32Array;
   readonly #offsetLo: Int32Array;
@@ -237,6 +253,8 @@ class CpuPages {
       this.doubles[index] = isUsable ? doubles : NO_DOUBLES;
       this.starts[index] = isUsable ? byte / 8 : -1;
     }
+    const [first] = this.doubles;
+    this.shared = this.doubles.every((doubles) => doubles === first) ? first : undefined;
     return true;
   }
 }

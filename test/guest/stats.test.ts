@@ -17,7 +17,7 @@ function counted(options: ObjectMachineOptions = {}): ObjectMachine {
 function both({ kernel }: Pick<ObjectMachine, "kernel">, at: number = AT): ProgStats {
   const reader = new StatsReader(kernel);
   const scalar = new StatsSum();
-  reader.addOneByOne(0, at, scalar);
+  reader.loadOneByOne(0, at, scalar);
   const bulk = reader.read(0, at);
   if (!bulk.ok) throw new Error(bulk.why.detail);
   expect(bulk.value).toEqual(scalar.value());

@@ -37,6 +37,12 @@ const EMPTY = new Uint8Array(0);
 
 const MAX_KEY_BYTES = 2 ** 20;
 
+const HEADS_AT_ONCE = 64;
+/** From here on a table and its elements are more than the processor's nearest caches hold. */
+const MANY_BUCKETS = 8192;
+/** The smallest page of any kernel. */
+const PAGE_BYTES = 4096;
+
 export class ChainCursor implements EntryCursor {
   readonly keySize: number;
   readonly valueSize: number;
@@ -67,13 +73,23 @@ export class ChainCursor implements EntryCursor {
   readonly #reader: ValueReader | undefined;
   readonly #key: Uint8Array;
 
-  #bucket = -1;
+  /** Heads of chains that were read and not walked yet: their buckets, and both words. */
+  readonly #headBucket: Int32Array = new Int32Array(HEADS_AT_ONCE);
+  readonly #headLo: Int32Array = new Int32Array(HEADS_AT_ONCE);
+  readonly #headHi: Int32Array = new Int32Array(HEADS_AT_ONCE);
+  #headCount = 0;
+  #headIndex = 0;
+  /** What `#touch` read: kept, so that the engine does not leave the reads out. */
+  touched = 0;
+  /** The bucket of the chain at hand, and the one that is read next. */
+  #bucket = 0;
+  #nextBucket = 0;
   #bucketCount = 0;
   // The chain's next node. Odd: a marker, the chain has ended.
   #hi = 0;
   #lo = 1;
-  #headHi = 0;
-  #headLo = 0;
+  #firstHi = 0;
+  #firstLo = 0;
   /** Nodes of this chain that were seen; and that it has, once three were. */
   #seen = 0;
   #nodes = 0;
@@ -113,7 +129,8 @@ export class ChainCursor implements EntryCursor {
   }
 
   [Symbol.dispose](): void {
-    this.#bucket = this.#bucketCount;
+    this.#nextBucket = this.#bucketCount;
+    this.#headCount = 0;
     this.#nextTable = this.#tables.length;
     this.#lo = 1;
   }
@@ -173,28 +190,63 @@ export class ChainCursor implements EntryCursor {
 
   /** Goes to the first node of the next bucket that has one; false where there is none. */
   #nextChain(): boolean {
-    while (this.#account.stopped === "") {
-      if (++this.#bucket >= this.#bucketCount) {
-        if (!this.#moveToNextTable()) return false;
-        continue;
-      }
-      const { at: table, bytesEach, first } = this.#table;
-      const at = this.#memory.locate(table.hi, table.lo, this.#bucket * bytesEach + first, 8);
-      if (at < 0) {
-        this.#account.skip("bucket not-present");
-        continue;
-      }
-      this.#account.seen();
-      const lo = this.#memory.view.getInt32(at, true) & this.#headMask;
-      if ((lo & 1) === 1) continue;
-      const hi = this.#memory.view.getInt32(at + 4, true);
-      if ((hi | lo) === 0) continue;
-      this.#lo = this.#headLo = lo;
-      this.#hi = this.#headHi = hi;
-      this.#seen = 0;
-      return true;
+    while (this.#headIndex >= this.#headCount) {
+      if (this.#account.stopped !== "") return false;
+      if (this.#nextBucket < this.#bucketCount) this.#readHeads();
+      else if (!this.#moveToNextTable()) return false;
     }
-    return false;
+    const index = this.#headIndex++;
+    this.#bucket = this.#headBucket[index]!;
+    this.#lo = this.#firstLo = this.#headLo[index]!;
+    this.#hi = this.#firstHi = this.#headHi[index]!;
+    this.#seen = 0;
+    return true;
+  }
+
+  /** Reads the heads of as many buckets as lie in one page, and remembers those of chains that are not empty. */
+  #readHeads(): void {
+    const { at: table, bytesEach, first } = this.#table;
+    const start = this.#nextBucket * bytesEach + first;
+    const inPage = (table.lo + start) & (PAGE_BYTES - 1);
+    const fitting = Math.floor((PAGE_BYTES - inPage - 8) / bytesEach) + 1;
+    const count = Math.min(HEADS_AT_ONCE, this.#bucketCount - this.#nextBucket, Math.max(1, fitting));
+    const at = this.#memory.locate(table.hi, table.lo, start, (count - 1) * bytesEach + 8);
+    this.#headCount = 0;
+    this.#headIndex = 0;
+    if (at < 0) {
+      this.#nextBucket++;
+      this.#account.skip("bucket not-present");
+      return;
+    }
+    this.#account.seen();
+    const { view } = this.#memory;
+    let heads = 0;
+    for (let index = 0; index < count; index++) {
+      const lo = view.getInt32(at + index * bytesEach, true) & this.#headMask;
+      const hi = view.getInt32(at + index * bytesEach + 4, true);
+      if ((lo & 1) === 1 || (hi | lo) === 0) continue;
+      this.#headBucket[heads] = this.#nextBucket + index;
+      this.#headLo[heads] = lo;
+      this.#headHi[heads++] = hi;
+    }
+    this.#headCount = heads;
+    this.#nextBucket += count;
+    if (this.#bucketCount >= MANY_BUCKETS) this.#touch();
+  }
+
+  /**
+   * Elements lie all over memory, and a walk would wait for one after the other. Read in a row without a use for what is
+   * read, the processor has many of them on their way at once.
+   */
+  #touch(): void {
+    const memory = this.#memory;
+    let touched = 0;
+    for (let index = 0; index < this.#headCount; index++) {
+      const at = memory.locate(this.#headHi[index]!, this.#headLo[index]!, 0, 8);
+      // Its end may lie in another page, which then is read for nothing.
+      if (at >= 0) touched ^= memory.bytes[at]! ^ (memory.bytes[at + this.#span] ?? 0);
+    }
+    this.touched = touched;
   }
 
   #moveToNextTable(): boolean {
@@ -207,7 +259,7 @@ export class ChainCursor implements EntryCursor {
 
   #enter(table: BucketTable): void {
     this.#table = table;
-    this.#bucket = -1;
+    this.#nextBucket = 0;
     this.#bucketCount = Math.min(table.count, mostObjects(this.#kernel, table.bytesEach));
     this.#hashMask = this.#hashAt < 0 ? 0 : table.count - 1;
     this.#headMask = table.hasLockBit === true ? -2 : -1;
@@ -228,10 +280,10 @@ export class ChainCursor implements EntryCursor {
   /** Whether the node at hand was not seen before in its chain: one that bites its tail is left. */
   #isNew(): boolean {
     if (this.#seen === 1) {
-      if (this.#lo !== this.#headLo || this.#hi !== this.#headHi) return true;
+      if (this.#lo !== this.#firstLo || this.#hi !== this.#firstHi) return true;
     } else {
       if (this.#seen === 2)
-        this.#nodes = countNodes(this.#memory, this.#headHi, this.#headLo, 0, this.#probes);
+        this.#nodes = countNodes(this.#memory, this.#firstHi, this.#firstLo, 0, this.#probes);
       if (this.#seen < this.#nodes) return true;
     }
     this.#leaveChain("cycle");

@@ -1,0 +1,24 @@
+/** Reading and indexing the running kernel's BTF, against libbpf's `btf__parse`: needs libbpf-dev. */
+import { existsSync, readFileSync } from "node:fs";
+import { Btf } from "../src/btf/btf.ts";
+import { type Case, type Job, ours } from "./case.ts";
+import { KERNEL_BTF } from "./machine.ts";
+
+const parse: Job = (path = "") => {
+  return () => ({ items: Btf.parse(readFileSync(path)).typeCount, checksum: 0 });
+};
+
+export const jobs: Record<string, Job> = { parse };
+
+export const cases: readonly Case[] = [
+  {
+    name: "BTF of this kernel, read and indexed",
+    times: 21,
+    missing: () => (existsSync(KERNEL_BTF) ? "" : `there is no ${KERNEL_BTF}`),
+    prepare: () => ({
+      subject: ours("parse", KERNEL_BTF),
+      reference: { kind: "c", program: "btf_parse", libraries: ["-lbpf"], words: [KERNEL_BTF] },
+      [Symbol.dispose]: () => {},
+    }),
+  },
+];

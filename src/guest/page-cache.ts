@@ -1,0 +1,141 @@
+/**
+ * Translation by the last-level page tables that earlier walks came to: one load of an entry, also for an address whose
+ * page is new. A thousand tables cover 2 GiB of pages of 4 KiB; the entries themselves lie denser in the processor's
+ * caches than copies of them would.
+ *
+ * A function with what it needs around it, and not a class: the engine takes the variables around the first one made in
+ * a process for constants, which halves the time of a look-up. Integers throughout.
+ */
+import type { PageTables } from "./mmu.ts";
+import { type PhysicalMemory, WINDOW_BYTES } from "./physical.ts";
+
+export interface PageCache {
+  /** The window in which the last `find` found bytes. */
+  index: number;
+  /** Where in that window the byte at an address lies, as does the rest of its page; -1: nothing is known of it here. */
+  find(hi: number, lo: number): number;
+  /** Takes over what a walk found: where an address leads to, through the table at `table` or a leaf of `2^shift` bytes. */
+  remember(hi: number, lo: number, physical: number, table: number, shift: number): void;
+}
+
+const SLOT_BITS = 10;
+/**
+ * What one table translates is a region. A slot holds the low word of a region's address with bit 0 set (0: empty), its
+ * high word, a window's index, and in that window the table's first word; or, where the index is negative (`~index`),
+ * the first byte of the memory itself, which a larger page maps.
+ */
+const SLOT_WORDS = 4;
+/** Page numbers stay int32; what lies beyond is left to the walk. */
+const MOST_PAGES = 2 ** 31;
+
+export function pageCache(memory: PhysicalMemory, { mode }: PageTables): PageCache {
+  const { pageMask, pageValue, addressMaskHi, addressMaskLo, extraMask, extraShift, pageShift } = mode;
+  const slots = new Int32Array(SLOT_WORDS << SLOT_BITS);
+  const { windows } = memory;
+  const words = windows.map(({ bytes }) => wordsOf(bytes));
+  const { firstPage, endPage, firstAt, nearby } = pagesOf(memory, 2 ** pageShift);
+  const nearbyShift = Math.log2(WINDOW_BYTES) - pageShift;
+  const regionShift = 2 * pageShift - 3;
+  const regionMask = -1 << regionShift;
+  const inPage = ~(-1 << pageShift);
+  const inTable = ~(-1 << (pageShift - 3));
+  const cache: PageCache = { index: 0, find, remember };
+
+  function find(hi: number, lo: number): number {
+    const slot = slotOf(hi, lo);
+    if (slots[slot] !== ((lo & regionMask) | 1) || slots[slot + 1] !== hi) return -1;
+    const index = slots[slot + 2]!;
+    if (index < 0) {
+      cache.index = ~index;
+      return slots[slot + 3]! + (lo & ~regionMask);
+    }
+    const table = words[index]!;
+    const at = slots[slot + 3]! + ((lo >>> pageShift) & inTable) * 2;
+    const entryLo = table[at]!;
+    const entryHi = table[at + 1]! & addressMaskHi;
+    const isSimple = ((entryLo >>> extraShift) & extraMask) === 0 && entryHi >>> (pageShift - 1) === 0;
+    if ((entryLo & pageMask) !== pageValue || !isSimple) return -1;
+    const page = (entryHi << (32 - pageShift)) | ((entryLo & addressMaskLo) >>> pageShift);
+    const found = windowOf(page);
+    if (found < 0) return -1;
+    cache.index = found;
+    return firstAt[found]! + ((page - firstPage[found]!) << pageShift) + (lo & inPage);
+  }
+
+  function remember(hi: number, lo: number, physical: number, table: number, shift: number): void {
+    const isTable = shift === pageShift;
+    if (!isTable && shift < regionShift) return;
+    const bytes = 2 ** (isTable ? shift : regionShift);
+    const start = isTable ? table : Math.floor(physical / bytes) * bytes;
+    if (start + bytes > MOST_PAGES * 2 ** pageShift) return;
+    // Integers here, too: `find` shares what follows, and a double makes it slow for good.
+    const first = (start / 2 ** pageShift) | 0;
+    const index = windowOf(first);
+    if (index < 0 || windowOf((first + bytes / 2 ** pageShift - 1) | 0) !== index) return;
+    const at = firstAt[index]! + ((first - firstPage[index]!) << pageShift);
+    if (isTable && words[index]!.length === 0) return;
+    const slot = slotOf(hi, lo);
+    slots[slot] = (lo & regionMask) | 1;
+    slots[slot + 1] = hi;
+    slots[slot + 2] = isTable ? index : ~index;
+    slots[slot + 3] = isTable ? at >>> 2 : at;
+  }
+
+  /** The window that holds a page whole, or -1. */
+  function windowOf(page: number): number {
+    const near = nearby[page >>> nearbyShift] ?? 0;
+    return page >= firstPage[near]! && page < endPage[near]! ? near : search(page);
+  }
+
+  function search(page: number): number {
+    let low = 0;
+    let high = windows.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (page < firstPage[middle]!) high = middle;
+      else if (page >= endPage[middle]!) low = middle + 1;
+      else return middle;
+    }
+    return -1;
+  }
+
+  /** Four neighbours stay side by side; what lies farther apart is spread (Fibonacci hashing), also what lies 2^n apart. */
+  function slotOf(hi: number, lo: number): number {
+    const region = lo >>> regionShift;
+    const group = Math.imul((region >>> 2) ^ Math.imul(hi, 0x85eb_ca6b), 0x9e37_79b1) >>> (34 - SLOT_BITS);
+    return ((group << 2) | (region & 3)) * SLOT_WORDS;
+  }
+
+  return cache;
+}
+
+/** Empty where the bytes do not begin at a word. */
+function wordsOf({ buffer, byteOffset, length }: Uint8Array): Int32Array {
+  return byteOffset % 4 === 0 ? new Int32Array(buffer, byteOffset, length >>> 2) : new Int32Array(0);
+}
+
+interface WindowPages {
+  /** Of each window: its first whole page, one past its last, and where the first begins in it. */
+  readonly firstPage: Int32Array;
+  readonly endPage: Int32Array;
+  readonly firstAt: Int32Array;
+  /** For each GiB of physical memory a window that lies there: most likely the one that is looked for. */
+  readonly nearby: Int32Array;
+}
+
+function pagesOf({ windows, end }: PhysicalMemory, pageBytes: number): WindowPages {
+  const page = (number: number): number => Math.min(number, MOST_PAGES - 1);
+  const nearby = new Int32Array(Math.ceil(Math.min(end, MOST_PAGES * pageBytes) / WINDOW_BYTES));
+  for (const [index, { physical, bytes }] of windows.entries()) {
+    const middle = Math.floor((physical + bytes.length / 2) / WINDOW_BYTES);
+    if (middle < nearby.length) nearby[middle] = index;
+  }
+  return {
+    firstPage: Int32Array.from(windows, ({ physical }) => page(Math.ceil(physical / pageBytes))),
+    endPage: Int32Array.from(windows, ({ physical, bytes }) =>
+      page(Math.floor((physical + bytes.length) / pageBytes)),
+    ),
+    firstAt: Int32Array.from(windows, ({ physical }) => (pageBytes - (physical % pageBytes)) % pageBytes),
+    nearby,
+  };
+}
