@@ -72,7 +72,7 @@ describe.skipIf(whyNoKernel("script", "perl") !== "")("output", () => {
 
   describe("has colour", () => {
     const onTerminal = (what: string, env: Record<string, string> = {}): string =>
-      spawn(["script", "-qec", what, "/dev/null"], { TERM: "xterm", NO_COLOR: "", ...env }).out;
+      spawn(["script", "-qec", what, "/dev/null"], { TERM: "xterm", NO_COLOR: "", CI: "", ...env }).out;
 
     test("on a terminal", () => {
       expect(onTerminal(`${COMMAND} inspect`)).toContain("\u001b[1m");
