@@ -114,8 +114,8 @@ export function pageCache(memory: PhysicalMemory, { mode }: PageTables): PageCac
 
   /** Four neighbours stay side by side; what lies farther apart is spread (Fibonacci hashing), also what lies 2^n apart. */
   function slotOf(hi: number, lo: number): number {
-    const region = lo >>> regionShift;
-    const group = Math.imul((region >>> 2) ^ Math.imul(hi, 0x85eb_ca6b), 0x9e37_79b1) >>> (34 - SLOT_BITS);
+    const region = (hi << (32 - regionShift)) | (lo >>> regionShift);
+    const group = Math.imul(region >>> 2, 0x9e37_79b1) >>> (34 - SLOT_BITS);
     return ((group << 2) | (region & 3)) * SLOT_WORDS;
   }
 
