@@ -2,7 +2,7 @@
 import { truncateSync } from "node:fs";
 import { join } from "node:path";
 import { MapType } from "../src/uapi/names.ts";
-import { labImages } from "../test/guest/images.ts";
+import { type LabImage, labImages } from "../test/guest/images.ts";
 import type { Case, Prepared, Side } from "./case.ts";
 import { KTSTR, output } from "./harness.ts";
 import { buildHash } from "./hash.bench.ts";
@@ -43,10 +43,18 @@ const FROZEN = [
 ];
 const IMAGES = ["sid-5level", "6.12", "6.1"];
 
+async function frozen(name: string): Promise<LabImage | undefined> {
+  return (await labImages()).find((image) => image.name === name || image.name.startsWith(`${name}-`));
+}
+
 /** The memory of such a machine; undefined: none is kept. */
 export async function frozenMemory(name: string): Promise<string | undefined> {
-  return (await labImages()).find((image) => image.name === name || image.name.startsWith(`${name}-`))
-    ?.memory;
+  return (await frozen(name))?.memory;
+}
+
+/** The core that QEMU wrote of the same machine. */
+export async function frozenCore(name: string): Promise<string | undefined> {
+  return (await frozen(name))?.vmcore;
 }
 
 function cold(words: readonly string[], missing: () => string = () => ""): Case {
