@@ -3,6 +3,9 @@
  * UTF-8 is written as an escape, so that no terminal obeys it.
  */
 
+/** Printable ASCII but the backslash. */
+const PLAIN = /^[ -[\]-~]*$/;
+
 const decoder = new TextDecoder("utf-8", { fatal: true });
 
 /**
@@ -10,14 +13,8 @@ const decoder = new TextDecoder("utf-8", { fatal: true });
  * separators become `\xNN` or `\u{N}`, and a backslash doubles. Bytes that are not UTF-8 become `\xNN` one by one.
  */
 export function printable(bytes: Uint8Array): string {
-  let plain = true;
-  for (const byte of bytes) {
-    if (byte < 0x20 || byte > 0x7e || byte === 0x5c) {
-      plain = false;
-      break;
-    }
-  }
-  if (plain) return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1");
+  const latin1 = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1");
+  if (PLAIN.test(latin1)) return latin1;
   try {
     return escapeText(decoder.decode(bytes));
   } catch {
