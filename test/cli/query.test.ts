@@ -42,6 +42,10 @@ const idOf = (name: string): string => String(maps.get(name) ?? -1);
 
 describe("map lookup and getnext", () => {
   liveTest("answer as bpftool does, in JSON and in text, also for what is not there", () => {
+    // In a hash any key may be the last one, behind which there is none: but not the first of twenty.
+    const first = JSON.parse(run("bpftool", "-j", "map", "getnext", "id", id(plain))) as {
+      next_key: string[];
+    };
     for (const words of [
       ["lookup", "id", id(plain), "key", "3", "0", "0", "0"],
       ["lookup", "id", id(plain), "key", "hex", "13", "00", "00", "00"],
@@ -50,7 +54,7 @@ describe("map lookup and getnext", () => {
       ["lookup", "id", id(perCpu), "key", "1", "0", "0", "0"],
       ["lookup", "id", idOf("array_of_all"), "key", "1", "0", "0", "0"],
       ["getnext", "id", id(plain)],
-      ["getnext", "id", id(plain), "key", "3", "0", "0", "0"],
+      ["getnext", "id", id(plain), "key", ...first.next_key],
       ["getnext", "id", id(plain), "key", "99", "0", "0", "0"],
       ["getnext", "id", id(perCpu), "key", "0", "0", "0", "0"],
     ]) {
