@@ -14,18 +14,12 @@ let kit: Kit;
 /** u32 keys, u64 values `7 * key`; no types. */
 let plain: HeldMap;
 let perCpu: HeldMap;
-const maps = new Map<string, number>();
+let maps = new Map<string, number>();
 
 beforeAll(() => {
   if (why !== "") return;
   loaded = LoadedObject.load();
-  const { btfId } = loaded.map("array_of_all");
-  const shown = JSON.parse(run("bpftool", "-j", "map", "show")) as {
-    id: number;
-    name?: string;
-    btf_id?: number;
-  }[];
-  for (const { id, name, btf_id } of shown) if (btf_id === btfId) maps.set(name ?? "", id);
+  maps = loaded.ids();
   kit = new Kit();
   plain = kit.map({ type: "hash", keySize: 4, valueSize: 8, maxEntries: 64, name: "q_plain" });
   for (let key = 0; key < 20; key++) kit.update(plain, u32(key), u64(7 * key));
