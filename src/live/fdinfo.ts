@@ -1,16 +1,21 @@
 /** What only `/proc/self/fdinfo/N` tells of a BPF object: what it costs, whether it is frozen, what owns it. */
-type FdInfoKey =
-  | "memlock"
-  | "frozen"
-  | "owner_prog_type"
-  | "owner_jited"
-  | "map_id"
-  | "prog_id"
-  | "link_id"
-  | "btf_id";
+const LINES = {
+  memlock: "\nmemlock:\t",
+  frozen: "\nfrozen:\t",
+  owner_prog_type: "\nowner_prog_type:\t",
+  owner_jited: "\nowner_jited:\t",
+  map_id: "\nmap_id:\t",
+  prog_id: "\nprog_id:\t",
+  link_id: "\nlink_id:\t",
+} as const;
+
+/** The digits of a u64. */
+const MAX_DIGITS = 20;
 
 /** The number behind a key; undefined: there is none (kernel/bpf/syscall.c, `bpf_map_show_fdinfo` and its like). */
-export function fdInfoNumber(fdInfo: string, key: FdInfoKey): number | undefined {
-  const at = fdInfo.indexOf(`\n${key}:`);
-  return at < 0 ? undefined : Number.parseInt(fdInfo.slice(at + key.length + 2, at + key.length + 24), 10);
+export function fdInfoNumber(fdInfo: string, key: keyof typeof LINES): number | undefined {
+  const line = LINES[key];
+  const at = fdInfo.indexOf(line);
+  if (at < 0) return undefined;
+  return Number.parseInt(fdInfo.slice(at + line.length, at + line.length + MAX_DIGITS), 10);
 }
