@@ -1,10 +1,27 @@
+import { fstatSync, statSync } from "node:fs";
 import type { Style } from "../report/inspection-text.ts";
+
+const STDOUT = 1;
+/** Of what is no terminal. */
+const USUAL_COLUMNS = 120;
 
 /** Colour is for a terminal, and for people who did not say no (https://no-color.org: any value but empty). */
 export function coloured(): boolean {
-  return (
-    process.stdout.isTTY === true && (process.env["NO_COLOR"] ?? "") === "" && process.env["TERM"] !== "dumb"
-  );
+  return isTerminal() && (process.env["NO_COLOR"] ?? "") === "" && process.env["TERM"] !== "dumb";
+}
+
+/** How many columns a line of this standard output has. */
+export const terminalColumns = (): number => (isTerminal() ? process.stdout.columns : USUAL_COLUMNS);
+
+/** A pipe, a file and /dev/null are told by their inodes: `process.stdout` loads all streams of the runtime, in 8 ms. */
+function isTerminal(): boolean {
+  try {
+    const file = fstatSync(STDOUT);
+    if (!file.isCharacterDevice() || file.rdev === statSync("/dev/null").rdev) return false;
+  } catch {
+    return false; // It is closed, or the system has no /dev/null.
+  }
+  return process.stdout.isTTY === true;
 }
 
 /** How headings and alarms look on this standard output. */
