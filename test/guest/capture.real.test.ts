@@ -124,7 +124,8 @@ describe.each(machines.map((image) => [image.name, image] as const))("%s", (name
     "drgn, with the kernel's debug info, lists the maps that bpftool listed",
     () => {
       const vmlinux = join(labDir(), "debug", `vmlinux-${image.answer("release")?.trim()}`);
-      const hasDrgn = Bun.spawnSync(["python3", "-c", "import drgn"]).exitCode === 0;
+      const hasDrgn =
+        Bun.which("python3") !== null && Bun.spawnSync(["python3", "-c", "import drgn"]).exitCode === 0;
       if (!existsSync(vmlinux) || !hasDrgn)
         return console.warn(`skipped: ${hasDrgn ? `${vmlinux} is not there` : "python3 has no drgn"}`);
       expect(ktstr("capture", "--memory", image.memory, "-o", path("vmcore"), "--force").status).toBe(0);
