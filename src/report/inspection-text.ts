@@ -12,7 +12,7 @@ import { hasFill, type InspectedMap, type Inspection, type Sample, type SampleRe
 import type { Output } from "./output.ts";
 import { typeText } from "./text.ts";
 import { type MapTypes, text } from "./typed.ts";
-import { countText, sizeText, timeText } from "./units.ts";
+import { callsText, countText, sizeText, timeText } from "./units.ts";
 
 export interface Style {
   readonly heading: (text: string) => string;
@@ -122,7 +122,7 @@ function progCost(prog: ProgInfo, cost: number, total: number, withBar: boolean)
   const share = total === 0 ? 0 : cost / total;
   const bar = withBar ? ` ${"#".repeat(Math.round(share * BAR_WIDTH)).padEnd(BAR_WIDTH)}` : "";
   const misses = value.misses === 0n ? "" : `  ${countText(value.misses)} misses`;
-  return ` ${bar} ${(share * 100).toFixed(1).padStart(5)}%  ${countText(value.count)} calls, ${timeText(nsPerCall(value))} each${misses}`;
+  return ` ${bar} ${(share * 100).toFixed(1).padStart(5)}%  ${callsText(value.count)}, ${timeText(nsPerCall(value))} each${misses}`;
 }
 
 function writeMap(out: Output, map: InspectedMap, limit: number, style: Style): void {
