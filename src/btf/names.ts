@@ -1,4 +1,5 @@
 /** A hash over the names of one BTF object's types: two arrays of numbers, no string is made. */
+import { BTF_KIND, btfKind } from "../uapi/btf.ts";
 
 /** Bytes of a name that the hash looks at: a hostile string section cannot make building it slow. */
 const HASHED_BYTES = 64;
@@ -10,20 +11,25 @@ export interface NameIndex {
   readonly next: Uint32Array;
 }
 
-/** `index` and `words` as the parser leaves them; `stringStart`: the strings before it belong to the base. */
+/**
+ * `index` and `words` as the parser leaves them; `stringStart`: the strings before it belong to the base. Four of five
+ * names in a kernel are functions'; whoever looks for types leaves them out.
+ */
 export function buildNameIndex(
   words: Int32Array,
   index: Int32Array,
   strings: Uint8Array,
   stringStart: number,
   baseStringHash: (offset: number) => number,
+  withFunctions: boolean,
 ): NameIndex {
   const size = 1 << Math.max(4, 32 - Math.clz32(index.length));
   const heads = new Uint32Array(size);
   const next = new Uint32Array(index.length);
   for (let place = index.length - 1; place >= 0; place--) {
-    const nameOffset = words[index[place]!]! >>> 0;
-    if (nameOffset === 0) continue;
+    const at = index[place]!;
+    const nameOffset = words[at]! >>> 0;
+    if (nameOffset === 0 || (!withFunctions && btfKind(words[at + 1]!) === BTF_KIND.FUNC)) continue;
     const hash =
       nameOffset < stringStart ? baseStringHash(nameOffset) : hashName(strings, nameOffset - stringStart);
     const slot = hash & (size - 1);

@@ -2,6 +2,7 @@ import { mapJson } from "../report/bpftool.ts";
 import { mapText } from "../report/text.ts";
 import { type Command, command } from "./command.ts";
 import { MAP_KINDS, selectMaps } from "./map-select.ts";
+import { pinsFor } from "./pins.ts";
 import { printList } from "./print.ts";
 import { parseSelector } from "./select.ts";
 import { openMaps, warnAll } from "./source.ts";
@@ -10,6 +11,7 @@ const show: Command = command({
   name: "ktstr map show",
   alias: "list",
   description: "List maps, or show one",
+  options: ["bpffs"],
   grammar: "[id N | name NAME | pinned PATH]",
   examples: [
     "ktstr map show",
@@ -20,7 +22,14 @@ const show: Command = command({
     const selector = parseSelector(context.words, MAP_KINDS, "map");
     using source = await openMaps(context.options);
     const maps = await selectMaps(source, selector);
-    printList(context, maps, mapJson, mapText, selector.kind === "all");
+    const pins = await pinsFor(context, source, "map");
+    printList(
+      context,
+      maps,
+      (map) => ({ ...mapJson(map), ...pins.json(map.id) }),
+      (map) => mapText(map) + pins.text(map.id),
+      selector.kind === "all",
+    );
     warnAll(context, source.state);
     return 0;
   },

@@ -8,6 +8,7 @@ import type { ArgDef, ArgsDef } from "citty";
 export type OwnOption =
   | "version"
   | "stats"
+  | "bpffs"
   | "limit"
   | "key"
   | "cpu"
@@ -37,7 +38,7 @@ const GLOBAL: ArgsDef = {
     description: "physical address of the memory's VMCOREINFO, which is then not searched",
   },
   explain: { type: "boolean", description: "say on stderr how the kernel was found in the memory" },
-  debug: { type: "boolean", description: "say more on stderr, and show stack traces" },
+  debug: { type: "boolean", alias: "d", description: "say more on stderr, and show stack traces" },
   help: { type: "boolean", alias: "h", description: "print this" },
 };
 
@@ -48,6 +49,7 @@ const OWN: Readonly<Record<OwnOption, ArgDef>> = {
     valueHint: "SECONDS",
     description: "switch run-time statistics on for so long before reading, and off again after",
   },
+  bpffs: { type: "boolean", alias: "f", description: "show the paths where each is pinned" },
   limit: { type: "string", valueHint: "N", description: "show at most so many entries of each map" },
   key: {
     type: "string",

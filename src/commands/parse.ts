@@ -18,7 +18,7 @@ export interface CommandLine {
 
 export function wantsDebug(argv: readonly string[]): boolean {
   const end = argv.indexOf("--");
-  return argv.slice(0, end < 0 ? argv.length : end).includes("--debug");
+  return argv.slice(0, end < 0 ? argv.length : end).some((arg) => arg === "--debug" || arg === "-d");
 }
 
 /** Throws `UsageError`. */

@@ -48,9 +48,16 @@ function readsMemory(options: Options): boolean {
 }
 
 async function openMemory(options: Options): Promise<Source> {
+  const given = guestOptions(options);
+  // Before the rest is loaded, which takes as long.
+  const { decompressAhead } = await import("../guest/zstd.ts");
+  const ahead = given.memory.map(async (source) => ({
+    ...source,
+    decompressed: await decompressAhead(source.path),
+  }));
   const { openGuest } = await import("../guest/guest.ts");
   using progress = new Progress();
-  const state = openGuest({ ...guestOptions(options), onProgress: progress.show });
+  const state = openGuest({ ...given, memory: await Promise.all(ahead), onProgress: progress.show });
   if (options.explain) for (const { what, text } of state.explain()) note(`${what}: ${text}`);
   return { state, live: undefined, [Symbol.dispose]: () => state[Symbol.dispose]() };
 }

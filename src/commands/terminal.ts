@@ -1,21 +1,28 @@
 import type { Style } from "../report/inspection-text.ts";
 
+const STDOUT = 1;
+/** Of what is no terminal. */
+const USUAL_COLUMNS = 120;
+
 /** Colour is for a terminal, and for people who did not say no (https://no-color.org: any value but empty). */
 export function coloured(): boolean {
   return (process.env["NO_COLOR"] ?? "") === "" && process.env["TERM"] !== "dumb" && isTerminal();
 }
 
-/** In columns; what is no terminal is as wide as a wide one. */
-export const terminalWidth = (): number => (isTerminal() ? process.stdout.columns : undefined) ?? 120;
+/** How many columns a line of this standard output has. */
+export const terminalWidth = (): number =>
+  (isTerminal() ? process.stdout.columns : undefined) ?? USUAL_COLUMNS;
 
-/** The descriptor is asked first: the first touch of `process.stdout` takes 7 ms, and most output goes elsewhere. */
+/** A pipe, a file and /dev/null are told by their inodes: `process.stdout` loads all streams of the runtime, in 8 ms. */
 function isTerminal(): boolean {
+  const { fstatSync, statSync } = process.getBuiltinModule("node:fs");
   try {
-    const { fstatSync } = process.getBuiltinModule("node:fs");
-    return fstatSync(1).isCharacterDevice() && process.stdout.isTTY === true;
+    const file = fstatSync(STDOUT);
+    if (!file.isCharacterDevice() || file.rdev === statSync("/dev/null").rdev) return false;
   } catch {
-    return false; // it is closed
+    return false; // It is closed, or the system has no /dev/null.
   }
+  return process.stdout.isTTY === true;
 }
 
 /** How headings and alarms look on this standard output. */

@@ -8,7 +8,7 @@ import { pinned } from "./objects.ts";
 import { bpfOrThrow, realSys, type Sys } from "./sys.ts";
 
 /** Which line of its fdinfo tells what a descriptor is (kernel/bpf/syscall.c, `bpf_*_show_fdinfo`). */
-const ID_KEYS = { map: "map_id", program: "prog_id", link: "link_id" } as const;
+export const ID_KEYS = { map: "map_id", program: "prog_id", link: "link_id" } as const;
 
 export type PinnedKind = keyof typeof ID_KEYS;
 

@@ -43,7 +43,7 @@ test("every short option is one letter for one long option", () => {
   const letters = Object.entries(argsOf(["version", "output"])).flatMap(([name, def]) =>
     "alias" in def ? [[def.alias, name]] : [],
   );
-  expect(letters.length).toBe(5);
+  expect(letters.length).toBe(6);
   for (const [letter, name] of letters) expect(longName(String(letter))).toBe(name as string);
   expect(longName("x")).toBe("x");
 });
