@@ -8,7 +8,7 @@ import { indentOf } from "./print.ts";
 import { countOption } from "./query.ts";
 import { openSource } from "./source.ts";
 import { withStats } from "./stats.ts";
-import { terminalColumns, terminalStyle } from "./terminal.ts";
+import { terminalStyle, terminalWidth } from "./terminal.ts";
 
 const DEFAULT_LIMIT = 8;
 
@@ -29,7 +29,7 @@ const inspect: Command = command({
     const inspection = buildInspection(source.state, limit);
     const { out, options } = context;
     if (options.json) out.line(stringify(inspectionJson(inspection), indentOf(context)));
-    else writeInspection(out, inspection, terminalStyle(), terminalColumns());
+    else writeInspection(out, inspection, terminalStyle(), terminalWidth());
     return 0;
   },
 });

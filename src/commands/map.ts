@@ -5,7 +5,7 @@ import { MAP_KINDS, selectMaps } from "./map-select.ts";
 import { pinsFor } from "./pins.ts";
 import { printList } from "./print.ts";
 import { parseSelector } from "./select.ts";
-import { openSource, warnAll } from "./source.ts";
+import { openMaps, warnAll } from "./source.ts";
 
 const show: Command = command({
   name: "ktstr map show",
@@ -20,8 +20,7 @@ const show: Command = command({
   ],
   async start(context) {
     const selector = parseSelector(context.words, MAP_KINDS, "map");
-    // Attributes are all that is shown, so no descriptor is kept.
-    using source = await openSource(context.options, () => false);
+    using source = await openMaps(context.options);
     const maps = await selectMaps(source, selector);
     const pins = await pinsFor(context, source, "map");
     printList(

@@ -85,19 +85,17 @@ export function argsOf(own: readonly OwnOption[]): ArgsDef {
   return { ...Object.fromEntries(own.map((name) => [name, OWN[name]])), ...GLOBAL };
 }
 
-/** The long form of an option that is followed by its value (`--limit`, `-o`); undefined: it takes none. */
-export function valueOption(flag: string): string | undefined {
-  const name = flag.startsWith("--") ? flag.slice(2) : (LONG[flag] ?? "");
-  const def = Object.hasOwn(GLOBAL, name)
-    ? GLOBAL[name]
-    : Object.hasOwn(OWN, name)
-      ? OWN[name as OwnOption]
-      : undefined;
-  return def?.type === "string" ? `--${name}` : undefined;
+/** "output" for "o"; a letter that is no option's stays itself. */
+export function longName(letter: string): string {
+  const all = [...Object.entries(GLOBAL), ...Object.entries(OWN)];
+  return all.find(([, def]) => "alias" in def && def.alias === letter)?.[0] ?? letter;
 }
 
-/** Short options that take a value. */
-const LONG: Readonly<Record<string, string>> = { "-o": "output" };
+/** False for an option that does not exist. */
+export function takesValue(name: string): boolean {
+  const table: ArgsDef = Object.hasOwn(GLOBAL, name) ? GLOBAL : OWN;
+  return Object.hasOwn(table, name) && table[name]?.type === "string";
+}
 
 export function isGlobal(name: string): boolean {
   return Object.hasOwn(GLOBAL, name);

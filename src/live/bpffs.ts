@@ -3,7 +3,7 @@ import { type Dirent, readdirSync } from "node:fs";
 import { Fd } from "../ffi.ts";
 import { OBJ_ATTR } from "../uapi/bpf.ts";
 import { Attr } from "./attr.ts";
-import { readFdInfo } from "./fdinfo.ts";
+import { fdInfoNumber } from "./fdinfo.ts";
 import { mountsOf } from "./mounts.ts";
 import { pinned } from "./objects.ts";
 import { ID_KEYS, type PinnedKind } from "./pinned.ts";
@@ -49,5 +49,5 @@ function idAt(sys: Sys, path: string, kind: PinnedKind): number | undefined {
   const number = sys.bpf("BPF_OBJ_GET", new Attr(OBJ_ATTR).point("pathname", pathname));
   if (number < 0) return undefined;
   using fd = new Fd(number, path, sys.close);
-  return readFdInfo(sys, fd).get(ID_KEYS[kind]);
+  return fdInfoNumber(sys.readFdInfo(fd.number), ID_KEYS[kind]);
 }

@@ -44,6 +44,7 @@ describe("a hostile name", () => {
   test("of valid UTF-8 is whole in JSON, and of plain letters unchanged in text", () => {
     expect(printable(Buffer.from("größe 日本 🙂"))).toBe("größe 日本 🙂");
     expect(printable(Buffer.from("scx_simple.bss"))).toBe("scx_simple.bss");
+    expect(printable(Buffer.from("\ufeffbom"))).toBe("\\u{feff}bom");
     for (const name of HOSTILE.slice(0, 7)) expect(Buffer.from(nameText(name))).toEqual(Buffer.from(name));
   });
 
