@@ -82,7 +82,4 @@ function capital(text: string): string {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
-// Not awaited here: an executable with bytecode is no module, and only those wait.
-void main(process.argv.slice(2)).then((status) => {
-  process.exitCode = status;
-});
+process.exitCode = await main(process.argv.slice(2));

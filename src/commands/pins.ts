@@ -12,7 +12,11 @@ export interface Pins {
 }
 
 /** Throws `UsageError` where a frozen machine is read: paths are the running kernel's. */
-export async function pinsFor({ options }: Context, { live }: MapSource, kind: PinnedKind): Promise<Pins> {
+export async function pinsFor(
+  { options }: Context,
+  { live }: Pick<MapSource, "live">,
+  kind: PinnedKind,
+): Promise<Pins> {
   if (options.own["bpffs"] !== true) return { json: () => ({}), text: () => "" };
   if (live === undefined) throw new UsageError("--bpffs: pinned paths exist only on a running kernel");
   const { pinnedPaths } = await import("../live/bpffs.ts");
