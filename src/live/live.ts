@@ -34,6 +34,7 @@ import { SymbolTable } from "./symbol-table.ts";
 import { realSys, type Sys } from "./sys.ts";
 import { openWalk } from "./walk.ts";
 
+// For the output: libc is open here anyway.
 export { write } from "../ffi.ts";
 
 export type LiveOptions = LiveMapsOptions;

@@ -8,6 +8,7 @@ import { fdInfoNumber } from "./fdinfo.ts";
 import { forEachObject, MAPS, objectInfo, openIdOrThrow, pinned } from "./objects.ts";
 import { realSys, type Sys } from "./sys.ts";
 
+// For the output: libc is open here anyway.
 export { write } from "../ffi.ts";
 
 export interface LiveMapsOptions {

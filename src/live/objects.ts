@@ -3,10 +3,10 @@ import { SyscallError } from "../errors.ts";
 import { Fd, type PinnedBytes } from "../ffi.ts";
 import { log } from "../log.ts";
 import { type BpfCommand, ID_ATTR, INFO_ATTR } from "../uapi/bpf.ts";
-import { EMFILE, ENFILE, ENOENT } from "../uapi/errno.ts";
+import { ENOENT } from "../uapi/errno.ts";
 import type { Layout } from "../uapi/layout.ts";
 import { Attr } from "./attr.ts";
-import { bpfError, bpfOrThrow, type Sys } from "./sys.ts";
+import { bpfError, bpfOrThrow, isTableFull, type Sys } from "./sys.ts";
 
 /** One kind of object with ids. */
 export interface ObjectKind {
@@ -101,7 +101,7 @@ function skip(id: number, kind: ObjectKind, errno: number, warn: (sentence: stri
     return;
   }
   const error = bpfError(kind.fdById, `${kind.noun} ${id}`, errno);
-  if (errno === -EMFILE || errno === -ENFILE) throw error;
+  if (isTableFull(-errno)) throw error;
   warn(`${error.message}: skipped`);
 }
 
@@ -116,7 +116,7 @@ function visitOrWarn(
     visit(id, fd);
   } catch (error) {
     fd[Symbol.dispose]();
-    if (!(error instanceof SyscallError)) throw error;
+    if (!(error instanceof SyscallError) || isTableFull(error.errno)) throw error;
     warn(`${kind.noun} ${id}: ${error.message}: skipped`);
   }
 }

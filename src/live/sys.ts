@@ -25,7 +25,10 @@ export interface Sys {
   close(fd: number): void;
   /** A file of /proc or /sys as bytes; undefined where it cannot be read. */
   readFile(path: string): Uint8Array | undefined;
-  /** What `/proc/self/fdinfo/N` says of a descriptor; "" where there is no /proc. */
+  /**
+   * What `/proc/self/fdinfo/N` says of a descriptor; "" where there is no /proc. Throws `SyscallError` where no
+   * descriptor is left to read it through.
+   */
   readFdInfo(fd: number): string;
   /** A directory's names; empty where it cannot be read. */
   readDirectory(path: string): readonly string[];
@@ -136,11 +139,20 @@ const fdInfo = { of: -1, file: -1, text: Buffer.alloc(4096) };
 function readFdInfo(fd: number): string {
   if (fdInfo.of !== fd || fdInfo.file < 0) {
     if (fdInfo.file >= 0) ffi.close(fdInfo.file);
-    fdInfo.file = ffi.open(`/proc/self/fdinfo/${fd}`);
+    const path = `/proc/self/fdinfo/${fd}`;
+    fdInfo.file = ffi.open(path);
     fdInfo.of = fd;
+    const errno = -fdInfo.file;
+    // Everything else means that there is no /proc, and then nobody knows what stands there.
+    if (isTableFull(errno)) throw new SyscallError("open", path, errno, errnoName(errno), hintFor("", errno));
   }
   const got = fdInfo.file < 0 ? 0 : ffi.pread(fdInfo.file, fdInfo.text, 0);
   return got > 0 ? fdInfo.text.toString("latin1", 0, got) : "";
+}
+
+/** No descriptor is left: whatever is opened next fails, too. */
+export function isTableFull(errno: number): boolean {
+  return errno === EMFILE || errno === ENFILE;
 }
 
 /** What each command needs, for the hint behind an EPERM. */
@@ -151,11 +163,17 @@ function privilegeFor(command: string): string {
   return "CAP_BPF";
 }
 
+const needs = (command: string): string => `${command} needs ${privilegeFor(command)}: run as root`;
+
 function hintFor(command: string, errno: number): string {
   switch (errno) {
-    case EPERM:
     case EACCES:
-      return `${command} needs ${privilegeFor(command)}: run as root`;
+      // Of a path that lies elsewhere, too (kernel/bpf/inode.c, `bpf_inode_type`).
+      if (command === "BPF_OBJ_GET")
+        return "pins lie in a bpf file system, such as /sys/fs/bpf, and this user must be allowed to open them";
+      return needs(command);
+    case EPERM:
+      return needs(command);
     case EINVAL:
       return command.startsWith("BPF_LINK")
         ? "kernels before 5.8 have no link ids"
