@@ -18,6 +18,7 @@ const SYMBOLS = {
   open: { args: ["ptr", "i32", "i32"], returns: "i32" },
   close: { args: ["i32"], returns: "i32" },
   pread: { args: ["i32", "ptr", "u64", "i64"], returns: FFIType.i64_fast },
+  write: { args: ["i32", "ptr", "u64"], returns: FFIType.i64_fast },
   lseek: { args: ["i32", "i64", "i32"], returns: FFIType.i64_fast },
   mmap: { args: ["ptr", "u64", "i32", "i32", "i32", "i64"], returns: FFIType.i64_fast },
   munmap: { args: ["ptr", "u64"], returns: "i32" },
@@ -109,6 +110,11 @@ export function pread(fd: number, into: PinnedBytes, offset: number): number {
   do got = orErrno(libc().pread(fd, into, into.length, offset));
   while (got === -EINTR);
   return got;
+}
+
+/** write(2): how many bytes were taken, or `-errno`. */
+export function write(fd: number, bytes: PinnedBytes): number {
+  return orErrno(libc().write(fd, bytes, bytes.length));
 }
 
 export const SEEK_DATA = 3;

@@ -1,19 +1,42 @@
 /**
  * What is said besides the answer: on stderr, one line a sentence. consola's core alone: its terminal reporters cost
  * more start-up time than everything else together, would print information to stdout, and spread a sentence over
- * three lines.
+ * three lines. The core is loaded with the first sentence, for most commands have nothing to say.
  */
-import { type ConsolaInstance, createConsola, LogLevels } from "consola/core";
+import type { ConsolaInstance } from "consola/core";
 import { escapeText } from "./text.ts";
 
-export const log: ConsolaInstance = createConsola({
-  level: LogLevels.info,
-  throttle: 0,
-  reporters: [
-    { log: ({ type, args }) => void process.stderr.write(`ktstr: ${type}: ${escapeText(args.join(" "))}\n`) },
-  ],
-});
+let everything = false;
+let consola: ConsolaInstance | undefined;
 
+function open(): ConsolaInstance {
+  const { createConsola, LogLevels } = require("consola/core") as typeof import("consola/core");
+  return createConsola({
+    level: everything ? LogLevels.debug : LogLevels.info,
+    throttle: 0,
+    reporters: [
+      {
+        log: ({ type, args }) => void process.stderr.write(`ktstr: ${type}: ${escapeText(args.join(" "))}\n`),
+      },
+    ],
+  });
+}
+
+function say(type: "error" | "warn" | "info" | "debug", sentence: string): void {
+  consola ??= open();
+  consola[type](sentence);
+}
+
+export const log = {
+  error: (sentence: string): void => say("error", sentence),
+  warn: (sentence: string): void => say("warn", sentence),
+  info: (sentence: string): void => say("info", sentence),
+  debug: (sentence: string): void => {
+    if (everything) say("debug", sentence);
+  },
+};
+
+/** Before the first sentence. */
 export function logEverything(): void {
-  log.level = LogLevels.debug;
+  everything = true;
 }

@@ -3,23 +3,27 @@
  * UTF-8 is written as an escape, so that no terminal obeys it.
  */
 
-const decoder = new TextDecoder("utf-8", { fatal: true });
+/** Printable ASCII but the backslash. */
+const PLAIN = /^[ -[\]-~]*$/;
+
+// A byte order mark is a character as any other: dropped, it would make two names one.
+const lenient = new TextDecoder("utf-8", { ignoreBOM: true });
+const strict = new TextDecoder("utf-8", { ignoreBOM: true, fatal: true });
+
+/** Bytes as text that is not printable yet; what is no UTF-8 becomes U+FFFD. */
+export function utf8(bytes: Uint8Array): string {
+  return lenient.decode(bytes);
+}
 
 /**
  * Bytes as printable text: valid UTF-8 stays, control characters (C0, C1, DEL), bidirectional overrides and line
  * separators become `\xNN` or `\u{N}`, and a backslash doubles. Bytes that are not UTF-8 become `\xNN` one by one.
  */
 export function printable(bytes: Uint8Array): string {
-  let plain = true;
-  for (const byte of bytes) {
-    if (byte < 0x20 || byte > 0x7e || byte === 0x5c) {
-      plain = false;
-      break;
-    }
-  }
-  if (plain) return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1");
+  const text = utf8(bytes);
+  if (PLAIN.test(text)) return text;
   try {
-    return escapeText(decoder.decode(bytes));
+    return escapeText(strict.decode(bytes));
   } catch {
     return [...bytes]
       .map((byte) => (byte < 0x80 ? escapeText(String.fromCharCode(byte)) : hexEscape(byte)))

@@ -81,7 +81,8 @@ export class Btf {
   readonly #index: Int32Array;
   readonly #strings: Buffer;
   readonly #firstString: number;
-  #names: NameIndex | undefined;
+  /** With functions, and without. */
+  readonly #names: Map<boolean, NameIndex> = new Map();
 
   private constructor(bytes: Uint8Array, { base, name = "" }: BtfOptions) {
     this.base = base;
@@ -257,16 +258,30 @@ export class Btf {
   #findBytes(name: Uint8Array, kind: number | undefined): number | undefined {
     const inBase = this.base === undefined ? undefined : this.base.#findBytes(name, kind);
     if (inBase !== undefined) return inBase;
-    this.#names ??= buildNameIndex(this.#words, this.#index, this.#strings, this.#firstString, (offset) =>
-      this.#hashAt(offset),
-    );
-    const { heads, next } = this.#names;
-    for (let at = heads[hashName(name, 0) & (heads.length - 1)]!; at !== 0; at = next[at - 1]!) {
-      const word = this.#index[at - 1]!;
+    const { heads, next, places } = this.#nameIndex(kind === undefined || kind === BTF_KIND.FUNC);
+    for (let at = heads[hashName(name, 0) & (heads.length - 1)]!; at !== 0; at = next[at]!) {
+      const place = places[at]!;
+      const word = this.#index[place]!;
       if (kind !== undefined && btfKind(this.#words[word + 1]!) !== kind) continue;
-      if (this.#isAt(this.#words[word]! >>> 0, name)) return this.firstId + at - 1;
+      if (this.#isAt(this.#words[word]! >>> 0, name)) return this.firstId + place;
     }
     return undefined;
+  }
+
+  #nameIndex(withFunctions: boolean): NameIndex {
+    const known = this.#names.get(withFunctions);
+    if (known !== undefined) return known;
+    const hash = (offset: number): number => this.#hashAt(offset);
+    const built = buildNameIndex(
+      this.#words,
+      this.#index,
+      this.#strings,
+      this.#firstString,
+      hash,
+      withFunctions,
+    );
+    this.#names.set(withFunctions, built);
+    return built;
   }
 
   #stringBytes(offset: number): Buffer {

@@ -21,7 +21,7 @@ const diff: Command = command({
     const { words, options, out } = context;
     const [first, second, ...rest] = words;
     if (first === undefined)
-      throw new UsageError("diff: of what? A and B are memory images or saved reports");
+      throw new UsageError("diff: of what? A and B are memory images, captures or saved reports");
     if (rest.length > 0) throw new UsageError(`diff: too much: ${rest.join(" ")}`);
     if (options.memory.length > 0)
       throw new UsageError("diff: it names what it reads itself", {

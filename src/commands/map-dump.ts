@@ -11,7 +11,8 @@ import { typesOf } from "../report/typed.ts";
 import type { MapContents, MapInfo } from "../state.ts";
 import { printable } from "../text.ts";
 import { type Command, type Context, command, type ExitStatus } from "./command.ts";
-import { neededFor, selectMaps, takeMapSelector } from "./map-select.ts";
+import { neededFor, takeMapSelector } from "./map-contents.ts";
+import { selectMaps } from "./map-select.ts";
 import { countOption, QUERY_OPTIONS, queryOf, textOption } from "./query.ts";
 import { openSource, type Source, warnAll } from "./source.ts";
 

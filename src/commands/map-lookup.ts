@@ -9,7 +9,7 @@ import { styleFor } from "../report/style.ts";
 import { typesOf } from "../report/typed.ts";
 import type { BpfState, MapInfo } from "../state.ts";
 import { type Command, type Context, command, type ExitStatus } from "./command.ts";
-import { neededFor, selectOneMap, takeMapSelector } from "./map-select.ts";
+import { neededFor, selectOneMap, takeMapSelector } from "./map-contents.ts";
 import { indentOf } from "./print.ts";
 import { countOption, textOption } from "./query.ts";
 import { openSource, type Source, warnAll } from "./source.ts";

@@ -2,14 +2,16 @@ import { mapJson } from "../report/bpftool.ts";
 import { mapText } from "../report/text.ts";
 import { type Command, command } from "./command.ts";
 import { MAP_KINDS, selectMaps } from "./map-select.ts";
+import { pinsFor } from "./pins.ts";
 import { printList } from "./print.ts";
 import { parseSelector } from "./select.ts";
-import { openSource, warnAll } from "./source.ts";
+import { openMaps, warnAll } from "./source.ts";
 
 const show: Command = command({
   name: "ktstr map show",
   alias: "list",
   description: "List maps, or show one",
+  options: ["bpffs"],
   grammar: "[id N | name NAME | pinned PATH]",
   examples: [
     "ktstr map show",
@@ -18,10 +20,16 @@ const show: Command = command({
   ],
   async start(context) {
     const selector = parseSelector(context.words, MAP_KINDS, "map");
-    // Attributes are all that is shown, so no descriptor is kept.
-    using source = await openSource(context.options, () => false);
+    using source = await openMaps(context.options);
     const maps = await selectMaps(source, selector);
-    printList(context, maps, mapJson, mapText, selector.kind === "all");
+    const pins = await pinsFor(context, source, "map");
+    printList(
+      context,
+      maps,
+      (map) => ({ ...mapJson(map), ...pins.json(map.id) }),
+      (map) => mapText(map) + pins.text(map.id),
+      selector.kind === "all",
+    );
     warnAll(context, source.state);
     return 0;
   },

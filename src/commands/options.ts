@@ -8,6 +8,7 @@ import type { ArgDef, ArgsDef } from "citty";
 export type OwnOption =
   | "version"
   | "stats"
+  | "bpffs"
   | "limit"
   | "key"
   | "cpu"
@@ -37,7 +38,7 @@ const GLOBAL: ArgsDef = {
     description: "physical address of the memory's VMCOREINFO, which is then not searched",
   },
   explain: { type: "boolean", description: "say on stderr how the kernel was found in the memory" },
-  debug: { type: "boolean", description: "say more on stderr, and show stack traces" },
+  debug: { type: "boolean", alias: "d", description: "say more on stderr, and show stack traces" },
   help: { type: "boolean", alias: "h", description: "print this" },
 };
 
@@ -48,6 +49,7 @@ const OWN: Readonly<Record<OwnOption, ArgDef>> = {
     valueHint: "SECONDS",
     description: "switch run-time statistics on for so long before reading, and off again after",
   },
+  bpffs: { type: "boolean", alias: "f", description: "show the paths where each is pinned" },
   limit: { type: "string", valueHint: "N", description: "show at most so many entries of each map" },
   key: {
     type: "string",
@@ -83,19 +85,17 @@ export function argsOf(own: readonly OwnOption[]): ArgsDef {
   return { ...Object.fromEntries(own.map((name) => [name, OWN[name]])), ...GLOBAL };
 }
 
-/** The long form of an option that is followed by its value (`--limit`, `-o`); undefined: it takes none. */
-export function valueOption(flag: string): string | undefined {
-  const name = flag.startsWith("--") ? flag.slice(2) : (LONG[flag] ?? "");
-  const def = Object.hasOwn(GLOBAL, name)
-    ? GLOBAL[name]
-    : Object.hasOwn(OWN, name)
-      ? OWN[name as OwnOption]
-      : undefined;
-  return def?.type === "string" ? `--${name}` : undefined;
+/** "output" for "o"; a letter that is no option's stays itself. */
+export function longName(letter: string): string {
+  const all = [...Object.entries(GLOBAL), ...Object.entries(OWN)];
+  return all.find(([, def]) => "alias" in def && def.alias === letter)?.[0] ?? letter;
 }
 
-/** Short options that take a value. */
-const LONG: Readonly<Record<string, string>> = { "-o": "output" };
+/** False for an option that does not exist. */
+export function takesValue(name: string): boolean {
+  const table: ArgsDef = Object.hasOwn(GLOBAL, name) ? GLOBAL : OWN;
+  return Object.hasOwn(table, name) && table[name]?.type === "string";
+}
 
 export function isGlobal(name: string): boolean {
   return Object.hasOwn(GLOBAL, name);

@@ -1,13 +1,9 @@
-/**
- * The command line: options anywhere, words to find the command by. citty takes unknown options silently, so they
- * are parsed here, strictly, against the options that the command defines.
- */
-import { parseArgs } from "node:util";
-import type { ArgDef, ArgsDef } from "citty";
+/** The command line: words to find the command by, and the options that this command takes. */
 import { UsageError } from "../errors.ts";
 import { nearMisses } from "../near.ts";
+import { checkOptions, type Given, readArguments } from "./arguments.ts";
 import type { Command, Options } from "./command.ts";
-import { isGlobal, valueOption } from "./options.ts";
+import { isGlobal } from "./options.ts";
 
 export interface CommandLine {
   readonly command: Command;
@@ -22,53 +18,33 @@ export interface CommandLine {
 
 export function wantsDebug(argv: readonly string[]): boolean {
   const end = argv.indexOf("--");
-  return argv.slice(0, end < 0 ? argv.length : end).includes("--debug");
+  return argv.slice(0, end < 0 ? argv.length : end).some((arg) => arg === "--debug" || arg === "-d");
 }
 
 /** Throws `UsageError`. */
 export async function parseCommandLine(root: Command, argv: readonly string[]): Promise<CommandLine> {
   const dashes = argv.indexOf("--");
   const tail = dashes < 0 ? undefined : argv.slice(dashes + 1);
-  const own = joinValues(dashes < 0 ? argv : argv.slice(0, dashes));
-  const allWords = own.filter(isWord);
+  const { words: allWords, given } = readArguments(dashes < 0 ? argv : argv.slice(0, dashes));
   const named = await findCommand(root, allWords);
   const { parents, used } = named;
-  const wantsHelp = own.some((arg) => arg === "-h" || arg === "--help");
+  const wantsHelp = has(given, "help");
   const isWhole = used === allWords.length && !wantsHelp;
   const command =
     (isWhole ? await named.command.subCommands[DEFAULT_SUB_COMMAND]?.() : undefined) ?? named.command;
-  const values = strict(own, command.args);
-  const version = values["version"] === true;
+  checkOptions(given, command.args);
+  const version = has(given, "version");
   const words = allWords.slice(used);
   const askedWord = words[0] === "help" && command.start === undefined;
-  const help = values["help"] === true || askedWord || (command === root && words.length === 0 && !version);
+  const help = wantsHelp || askedWord || (command === root && words.length === 0 && !version);
   if (!help && !version && command.start === undefined) refuse(command, words);
   if (tail !== undefined && !command.grammar.includes("-- ")) {
     throw new UsageError(`${command.name}: nothing stands behind \`--\` here`);
   }
-  return { command, parents, options: await optionsOf(values), words, tail, help, version };
+  return { command, parents, options: await optionsOf(given), words, tail, help, version };
 }
 
-/**
- * `--limit 3` as `--limit=3`: what follows an option that takes a value is no word, and may begin with a dash
- * (`--sort -runs`); it is no option only because of where it stands.
- */
-function joinValues(argv: readonly string[]): string[] {
-  const joined: string[] = [];
-  for (let index = 0; index < argv.length; index++) {
-    const arg = argv[index] as string;
-    const value = argv[index + 1];
-    const option = valueOption(arg);
-    if (option === undefined || value === undefined || value.startsWith("--")) joined.push(arg);
-    else {
-      joined.push(`${option}=${value}`);
-      index++;
-    }
-  }
-  return joined;
-}
-
-const isWord = (arg: string): boolean => !arg.startsWith("-") || arg === "-";
+const has = (given: readonly Given[], wanted: string): boolean => given.some(({ name }) => name === wanted);
 
 /** As far as the words name commands; the rest are the command's own. */
 async function findCommand(
@@ -120,62 +96,24 @@ function refuse(parent: Command, words: readonly string[]): never {
   });
 }
 
-function strict(
-  argv: readonly string[],
-  args: ArgsDef,
-): Record<string, string | boolean | (string | boolean)[] | undefined> {
-  const options = Object.fromEntries(Object.entries(args).map(([name, def]) => [name, optionOf(name, def)]));
-  try {
-    return parseArgs({ args: [...argv], options, allowPositionals: true, strict: true }).values;
-  } catch (error) {
-    const flag = /'(?:-\w, )?(--?[^' =]+)/.exec(error instanceof Error ? error.message : "")?.[1] ?? "";
-    const near = nearMisses(flag.replace(/^-+/, ""), Object.keys(args));
-    const isUnknown = (error as { code?: string }).code === "ERR_PARSE_ARGS_UNKNOWN_OPTION";
-    throw new UsageError(isUnknown ? `unknown option ${flag}` : `option ${flag}: ${whatIsWrong(error)}`, {
-      hint:
-        isUnknown && near.length > 0
-          ? `did you mean ${near.map((name) => `--${name}`).join(" or ")}?`
-          : "--help lists the options",
-    });
-  }
-}
-
-function optionOf(
-  name: string,
-  def: ArgDef,
-): { type: "string" | "boolean"; short?: string; multiple?: boolean } {
-  const alias = "alias" in def ? [def.alias ?? []].flat().find((text) => text.length === 1) : undefined;
-  return {
-    type: def.type === "string" ? "string" : "boolean",
-    ...(alias === undefined ? {} : { short: alias }),
-    ...(name === "memory" ? { multiple: true } : {}),
-  };
-}
-
-function whatIsWrong(error: unknown): string {
-  const message = error instanceof Error ? error.message : String(error);
-  if (message.includes("argument missing") || message.includes("ambiguous")) return "it needs a value";
-  return message.includes("does not take an argument") ? "it takes no value" : message;
-}
-
-async function optionsOf(
-  values: Record<string, string | boolean | (string | boolean)[] | undefined>,
-): Promise<Options> {
+async function optionsOf(given: readonly Given[]): Promise<Options> {
   const own: Record<string, string | boolean> = {};
-  for (const [name, value] of Object.entries(values)) {
-    if (!isGlobal(name) && (typeof value === "string" || typeof value === "boolean")) own[name] = value;
-  }
-  const pretty = values["pretty"] === true;
+  for (const { name, value } of given) if (!isGlobal(name)) own[name] = value ?? true;
+  const pretty = has(given, "pretty");
   return {
-    json: values["json"] === true || pretty,
+    json: has(given, "json") || pretty,
     pretty,
-    debug: values["debug"] === true,
-    memory: await memoryOf([values["memory"] ?? []].flat().map(String), values["sample"] === true),
-    vmlinux: typeof values["vmlinux"] === "string" ? values["vmlinux"] : undefined,
-    vmcoreinfo: typeof values["vmcoreinfo"] === "string" ? values["vmcoreinfo"] : undefined,
-    explain: values["explain"] === true,
+    debug: has(given, "debug"),
+    memory: await memoryOf(valuesOf(given, "memory"), has(given, "sample")),
+    vmlinux: valuesOf(given, "vmlinux").at(-1),
+    vmcoreinfo: valuesOf(given, "vmcoreinfo").at(-1),
+    explain: has(given, "explain"),
     own,
   };
+}
+
+function valuesOf(given: readonly Given[], wanted: string): string[] {
+  return given.flatMap(({ name, value }) => (name === wanted && value !== undefined ? [value] : []));
 }
 
 async function memoryOf(given: readonly string[], sample: boolean): Promise<readonly string[]> {

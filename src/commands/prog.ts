@@ -2,6 +2,7 @@ import { progJson } from "../report/bpftool.ts";
 import { mayHoldMetadata, metadataJson, metadataOf, metadataText } from "../report/metadata.ts";
 import { progText } from "../report/text.ts";
 import { type Command, command } from "./command.ts";
+import { pinsFor } from "./pins.ts";
 import { printList } from "./print.ts";
 import { choose, parseSelector, type Selector } from "./select.ts";
 import { openSource, pinnedIdOf, warnAll } from "./source.ts";
@@ -11,7 +12,7 @@ const show: Command = command({
   name: "ktstr prog show",
   alias: "list",
   description: "List programs with their costs, or show one",
-  options: ["stats"],
+  options: ["stats", "bpffs"],
   grammar: "[id N | tag TAG | name NAME | pinned PATH]",
   examples: ["ktstr prog show", "ktstr prog show --stats 1", "ktstr -j prog show name simple_dispatch"],
   async start(context) {
@@ -24,11 +25,16 @@ const show: Command = command({
         : parsed;
     const progs = choose(source.state.progs(), selector, "prog");
     const kernel = source.state.kernel();
+    const pins = await pinsFor(context, source, "program");
     printList(
       context,
       progs,
-      (prog) => ({ ...progJson(prog, kernel), metadata: metadataJson(metadataOf(source.state, prog)) }),
-      (prog) => progText(prog, kernel) + metadataText(metadataOf(source.state, prog)),
+      (prog) => ({
+        ...progJson(prog, kernel),
+        metadata: metadataJson(metadataOf(source.state, prog)),
+        ...pins.json(prog.id),
+      }),
+      (prog) => progText(prog, kernel) + metadataText(metadataOf(source.state, prog)) + pins.text(prog.id),
       selector.kind === "all",
     );
     warnAll(context, source.state);

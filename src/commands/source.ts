@@ -1,9 +1,9 @@
 /** Opens what a command reads: the running kernel, or a memory file. Only the code of the one that is read is loaded. */
-import { existsSync } from "node:fs";
 import { UsageError } from "../errors.ts";
 import type { GuestOptions } from "../guest/guest.ts";
 import type { MemorySource } from "../guest/image.ts";
 import type { LiveState } from "../live/live.ts";
+import { writeThrough } from "../report/output.ts";
 import type { BpfState, MapInfo } from "../state.ts";
 import { escapeText } from "../text.ts";
 import type { Context, Options } from "./command.ts";
@@ -14,21 +14,50 @@ export interface Source extends Disposable {
   readonly live: LiveState | undefined;
 }
 
+/** As much of a source as its maps' attributes take. */
+export interface MapSource extends Disposable {
+  readonly state: Pick<BpfState, "maps" | "warnings">;
+  readonly live: Pick<LiveState, "adopt"> | undefined;
+}
+
 /** `keep` chooses the maps whose contents will be read. */
 export async function openSource(options: Options, keep: (map: MapInfo) => boolean): Promise<Source> {
-  if (options.memory.length > 0) return openMemory(options);
-  for (const name of ["vmlinux", "vmcoreinfo", "explain"] as const)
-    if (options[name] !== undefined && options[name] !== false)
-      throw new UsageError(`--${name} goes with --memory`);
-  const { openLive } = await import("../live/live.ts");
+  if (readsMemory(options)) return openMemory(options);
+  const { openLive, write } = await import("../live/live.ts");
+  writeThrough(write);
   const live = openLive({ keep });
   return { state: live, live, [Symbol.dispose]: () => live[Symbol.dispose]() };
 }
 
+/** For attributes alone: no descriptor is kept, and of the live path a third of the code is loaded. */
+export async function openMaps(options: Options): Promise<MapSource> {
+  if (readsMemory(options)) return openMemory(options);
+  const { LiveMaps, write } = await import("../live/maps.ts");
+  writeThrough(write);
+  const live = new LiveMaps({ keep: () => false });
+  return { state: live, live, [Symbol.dispose]: () => live[Symbol.dispose]() };
+}
+
+/** Throws `UsageError` where an option is given that only goes with a memory file. */
+function readsMemory(options: Options): boolean {
+  if (options.memory.length > 0) return true;
+  for (const name of ["vmlinux", "vmcoreinfo", "explain"] as const)
+    if (options[name] !== undefined && options[name] !== false)
+      throw new UsageError(`--${name} goes with --memory`);
+  return false;
+}
+
 async function openMemory(options: Options): Promise<Source> {
+  const given = guestOptions(options);
+  // Before the rest is loaded, which takes as long.
+  const { decompressAhead } = await import("../guest/zstd.ts");
+  const ahead = given.memory.map(async (source) => ({
+    ...source,
+    decompressed: await decompressAhead(source.path),
+  }));
   const { openGuest } = await import("../guest/guest.ts");
   using progress = new Progress();
-  const state = openGuest({ ...guestOptions(options), onProgress: progress.show });
+  const state = openGuest({ ...given, memory: await Promise.all(ahead), onProgress: progress.show });
   if (options.explain) for (const { what, text } of state.explain()) note(`${what}: ${text}`);
   return { state, live: undefined, [Symbol.dispose]: () => state[Symbol.dispose]() };
 }
@@ -46,7 +75,7 @@ export function guestOptions(
 /** "FILE" or "FILE@ADDRESS"; a file whose own name ends so is itself. */
 export function memorySource(given: string): MemorySource {
   const [, path = "", address = ""] = /^(.+)@([0-9][0-9a-fx]*)$/i.exec(given) ?? [];
-  if (path === "" || existsSync(given)) return { path: given };
+  if (path === "" || process.getBuiltinModule("node:fs").existsSync(given)) return { path: given };
   return { path, physical: addressOf("memory", address) };
 }
 
@@ -71,7 +100,7 @@ export async function pinnedIdOf(
 }
 
 /** Hands everything that the listing could not read to stderr. */
-export function warnAll(context: Context, state: BpfState): void {
+export function warnAll(context: Context, state: Pick<BpfState, "warnings">): void {
   for (const sentence of state.warnings) context.warn(sentence);
 }
 
@@ -90,8 +119,8 @@ class Progress implements Disposable {
 
   readonly show: NonNullable<GuestOptions["onProgress"]> = (done, total) => {
     const percent = Math.floor((100 * done) / Math.max(total, 1));
-    if (!process.stderr.isTTY || percent === this.#percent) return;
-    if (performance.now() - this.#started < SILENT_MS) return;
+    if (percent === this.#percent || performance.now() - this.#started < SILENT_MS) return;
+    if (!process.stderr.isTTY) return; // asked last: the first touch of process.stderr takes 7 ms
     this.#percent = percent;
     process.stderr.write(`\r\x1b[Ksearching for the kernel: ${percent} % of ${(total / GIB).toFixed(1)} GiB`);
   };

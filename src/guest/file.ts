@@ -20,6 +20,8 @@ export interface DataFile extends Disposable {
   readonly path: string;
   /** At the time that it was opened. */
   readonly sizeBytes: number;
+  /** Its windows are views of the file, and gone when it is closed; false: of a copy that stays. */
+  readonly isMapped: boolean;
   /** Throws `KtstrError` where it is shorter than when it was opened. */
   check(): void;
   /** Up to `length` bytes at an offset; fewer where the file ends. */
@@ -35,6 +37,7 @@ export interface DataFile extends Disposable {
 
 export class ImageFile implements DataFile {
   readonly path: string;
+  readonly isMapped = true;
   readonly sizeBytes: number;
   readonly #fd: Fd;
   readonly #chunks: (Mapping | undefined)[] = [];

@@ -11,6 +11,8 @@ export interface MemorySource {
   readonly path: string;
   /** Guest physical address of the file's first byte; without it, a lone raw file's layout is guessed. */
   readonly physical?: number;
+  /** What was decompressed of it, where that was begun before (zstd.ts). */
+  readonly decompressed?: Uint8Array<ArrayBuffer> | undefined;
 }
 
 interface FilePiece extends Piece {
@@ -56,8 +58,8 @@ export class MemoryImage implements Disposable {
     let captureNote: Uint8Array | undefined;
     let format = "raw";
     try {
-      for (const { path, physical } of sources) {
-        const file = openDataFile(path);
+      for (const { path, physical, decompressed } of sources) {
+        const file = openDataFile(path, decompressed);
         files.push(file);
         const head = file.read(0, 4096);
         refuseOtherFormats(path, head);
@@ -95,6 +97,11 @@ export class MemoryImage implements Disposable {
   /** Bytes of memory that the files hold. */
   get sizeBytes(): number {
     return this.#pieces.reduce((sum, { length }) => sum + length, 0);
+  }
+
+  /** Whether its bytes are gone when it is closed. */
+  get isMapped(): boolean {
+    return this.#files.some((file) => file.isMapped);
   }
 
   /** The pieces as they are laid out now. */

@@ -219,7 +219,12 @@ class Kernel implements OpenedKernel {
     const length = Number(toBigInt(stop.hi, stop.lo) - toBigInt(start.hi, start.lo));
     if (!(length > 0 && length <= MAX_BTF_BYTES))
       throw new KtstrError(`read the kernel's BTF: ${length} bytes lie between __start_BTF and __stop_BTF`);
-    return Btf.parse(this.memory.copy(start.hi, start.lo, 0, length, "__start_BTF"), { name: "vmlinux" });
+    // Types outlive the image, so a mapped one's are copied: five megabytes, which takes as long as reading them.
+    const { memory } = this;
+    const bytes = this.#image.isMapped
+      ? memory.copy(start.hi, start.lo, 0, length, "__start_BTF")
+      : memory.share(start.hi, start.lo, 0, length, "__start_BTF");
+    return Btf.parse(bytes, { name: "vmlinux" });
   }
 
   get cpus(): Cpus {

@@ -11,6 +11,7 @@ import {
 import { EACCES, EINVAL, ENOENT, ENOTDIR, EPERM, ESRCH, errnoName } from "../uapi/errno.ts";
 import { isPerCpuMap, MapType } from "../uapi/names.ts";
 import { lookupElement } from "./lookup.ts";
+import { mountsOf } from "./mounts.ts";
 import type { Sys } from "./sys.ts";
 import { openWalk } from "./walk.ts";
 
@@ -149,7 +150,7 @@ const MAX_CGROUPS = 65_536;
 
 /** Cgroup storage is asked cgroup by cgroup: its key is the descriptor of a cgroup2 directory. */
 function readCgroupStorage(sys: Sys, fd: Fd, map: MapInfo): MapContents {
-  const root = cgroup2Root(sys);
+  const root = mountsOf(sys, "cgroup2")[0];
   if (root === undefined) return cannot("cgroup2 is not mounted, and cgroups are asked by their directories");
   const records: ContentRecord[] = [];
   const skipped = new Map<string, number>();
@@ -180,21 +181,6 @@ function readCgroupStorage(sys: Sys, fd: Fd, map: MapInfo): MapContents {
     records,
     end: { complete: stopped === "" && skipped.size === 0, stopped, skipped },
   };
-}
-
-/** Where cgroup2 is mounted: alone at /sys/fs/cgroup, or beside version 1 below it. */
-function cgroup2Root(sys: Sys): string | undefined {
-  const mounts = sys.readFile("/proc/self/mounts");
-  if (mounts === undefined) return undefined;
-  for (const line of new TextDecoder().decode(mounts).split("\n")) {
-    const [, path = "", type] = line.split(" ");
-    // Blanks and backslashes are written in octal (fs/proc_namespace.c, mangle).
-    const unescaped = path.replace(/\\(\d{3})/g, (_, octal) =>
-      String.fromCharCode(Number.parseInt(octal, 8)),
-    );
-    if (type === "cgroup2") return unescaped;
-  }
-  return undefined;
 }
 
 /** The value that an owner has in a storage map; undefined: none, or one that is counted as skipped. */

@@ -2,6 +2,7 @@
 import type { Fd, PinnedBytes } from "../ffi.ts";
 import { addressOf } from "../ffi.ts";
 import type { LinkDetails, LinkInfo } from "../state.ts";
+import { utf8 } from "../text.ts";
 import { LINK_INFO } from "../uapi/bpf.ts";
 import { cutAtNul, readU53 } from "../uapi/layout.ts";
 import {
@@ -114,13 +115,8 @@ function showField(
       return;
     }
     case "string":
-      details[key] = utf8(texts.get(field) ?? new Uint8Array());
+      details[key] = utf8(cutAtNul(texts.get(field) ?? new Uint8Array()));
   }
-}
-
-/** A C string. A path may have any bytes: what is not UTF-8 becomes U+FFFD. */
-function utf8(bytes: Uint8Array): string {
-  return new TextDecoder().decode(cutAtNul(bytes));
 }
 
 /** The network device with this index, in our own network namespace. */
@@ -206,7 +202,7 @@ function showUprobeMulti(sys: Sys, fd: Fd, object: string, view: DataView, detai
   const cookies = new DataView(u64Array(wanted, UPROBE_MULTI.cookies, count).buffer);
   wanted.setUint32(UPROBE_MULTI.count, count, true);
   objectInfo(sys, fd, LINK_INFO, object, into);
-  details["path"] = utf8(path);
+  details["path"] = utf8(cutAtNul(path));
   details["func_cnt"] = count;
   details["pid"] = view.getUint32(UPROBE_MULTI.pid, true);
   const funcs: LinkDetails[] = [];

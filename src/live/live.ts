@@ -27,23 +27,17 @@ import { readContents } from "./contents.ts";
 import { onlineCpuCount, possibleCpus } from "./cpus.ts";
 import { collectLinks } from "./links.ts";
 import { lookupElement, sliceCpus } from "./lookup.ts";
-import { collectMaps, type HeldMap, readMapInfo } from "./maps.ts";
-import { MAPS, openIdOrThrow } from "./objects.ts";
+import { LiveMaps, type LiveMapsOptions } from "./maps.ts";
 import { collectProgs } from "./progs.ts";
 import { statsSwitchedOn } from "./stats.ts";
 import { SymbolTable } from "./symbol-table.ts";
 import { realSys, type Sys } from "./sys.ts";
 import { openWalk } from "./walk.ts";
 
-export interface LiveOptions {
-  /**
-   * Which maps to hold open, so that their contents can be read for as long as this lives, whoever else lets go of
-   * them. All of them unless told; the others are listed and closed at once.
-   */
-  readonly keep?: (map: MapInfo) => boolean;
-  /** The kernel to ask; tests bring their own. */
-  readonly sys?: Sys;
-}
+// For the output: libc is open here anyway.
+export { write } from "../ffi.ts";
+
+export type LiveOptions = LiveMapsOptions;
 
 /**
  * Opens the running kernel. Nothing is asked of it before the first question.
@@ -63,11 +57,8 @@ const u32Key = (key: number): Uint8Array => {
 
 export class LiveState implements BpfState {
   readonly #sys: Sys;
-  readonly #keep: (map: MapInfo) => boolean;
-  readonly #warnings: string[] = [];
+  readonly #maps: LiveMaps;
   readonly #btfs: BtfCache;
-  #maps: readonly MapInfo[] | undefined;
-  readonly #heldMaps = new Map<number, HeldMap>();
   #progs: ProgInfo[] | undefined;
   #links: LinkInfo[] | undefined;
   #btfInfos: BtfInfo[] | undefined;
@@ -77,32 +68,27 @@ export class LiveState implements BpfState {
 
   constructor(options: LiveOptions) {
     this.#sys = options.sys ?? realSys;
-    this.#keep = options.keep ?? (() => true);
+    this.#maps = new LiveMaps(options);
     this.#btfs = new BtfCache(this.#sys);
   }
 
   get warnings(): readonly string[] {
-    return this.#warnings;
+    return this.#maps.warnings;
   }
 
   /** Throws `SyscallError` where the ids cannot be walked. Read once; what is listed stays listed. */
   maps(): readonly MapInfo[] {
-    this.#alive();
-    this.#maps ??= collectMaps(this.#sys, this.#keep, this.#heldMaps, this.#warn);
-    return this.#maps;
+    return this.#maps.maps();
   }
 
   /** One map by its id, held open without a walk over the others. Throws `SyscallError`. */
   map(id: number): MapInfo {
-    this.#alive();
-    const known = this.#heldMaps.get(id);
-    return known === undefined ? this.#hold(openIdOrThrow(this.#sys, MAPS, id), `map ${id}`) : known.info;
+    return this.#maps.map(id);
   }
 
   /** Takes a map's descriptor over (a pinned path's, say) and holds it. Throws `SyscallError`. */
   adopt(fd: Fd, object: string): MapInfo {
-    this.#alive();
-    return this.#hold(fd, object);
+    return this.#maps.adopt(fd, object);
   }
 
   progs(filter: { readonly type?: number } = {}): readonly ProgInfo[] {
@@ -241,13 +227,12 @@ export class LiveState implements BpfState {
   }
 
   [Symbol.dispose](): void {
-    if (this.#disposed) return;
     this.#disposed = true;
-    for (const { fd } of this.#heldMaps.values()) fd[Symbol.dispose]();
+    this.#maps[Symbol.dispose]();
   }
 
   readonly #warn = (sentence: string): void => {
-    this.#warnings.push(sentence);
+    this.#maps.warnings.push(sentence);
   };
 
   #alive(): void {
@@ -259,23 +244,11 @@ export class LiveState implements BpfState {
     return this.#cpus;
   }
 
-  #hold(fd: Fd, object: string): MapInfo {
-    try {
-      const info = readMapInfo(this.#sys, fd, object);
-      if (this.#heldMaps.has(info.id)) fd[Symbol.dispose]();
-      else this.#heldMaps.set(info.id, { info, fd });
-      return info;
-    } catch (error) {
-      fd[Symbol.dispose]();
-      throw error;
-    }
-  }
-
   #held(map: MapInfo): Read<Fd> {
-    const held = this.#heldMaps.get(map.id);
-    return held === undefined
+    const fd = this.#maps.heldFd(map.id);
+    return fd === undefined
       ? unreadable("unsupported", `map ${map.id} is not held open (see the option \`keep\`)`)
-      : found(held.fd);
+      : found(fd);
   }
 
   #lookupBytes(map: MapInfo, key: Uint8Array): Read<Uint8Array> {

@@ -1,11 +1,101 @@
 /** Maps of the running kernel: their attributes, and which of them are held open. */
+import { DisposedError } from "../errors.ts";
 import type { Fd } from "../ffi.ts";
 import type { MapInfo } from "../state.ts";
 import { MAP_INFO } from "../uapi/bpf.ts";
 import { cutAtNul } from "../uapi/layout.ts";
-import { readFdInfo } from "./fdinfo.ts";
-import { forEachObject, MAPS, objectInfo, pinned } from "./objects.ts";
-import type { Sys } from "./sys.ts";
+import { fdInfoNumber } from "./fdinfo.ts";
+import { forEachObject, MAPS, objectInfo, openIdOrThrow, pinned } from "./objects.ts";
+import { realSys, type Sys } from "./sys.ts";
+
+// For the output: libc is open here anyway.
+export { write } from "../ffi.ts";
+
+export interface LiveMapsOptions {
+  /**
+   * Which maps to hold open, so that their contents can be read for as long as this lives, whoever else lets go of
+   * them. All of them unless told; the others are listed and closed at once.
+   */
+  readonly keep?: (map: MapInfo) => boolean;
+  /** The kernel to ask; tests bring their own. */
+  readonly sys?: Sys;
+}
+
+/** A map whose descriptor is held, so that it cannot go away while it is read. */
+interface HeldMap {
+  readonly info: MapInfo;
+  readonly fd: Fd;
+}
+
+/** The kernel's maps, and the descriptors of those that are held. Nothing is asked before the first question. */
+export class LiveMaps implements Disposable {
+  readonly warnings: string[] = [];
+  readonly #sys: Sys;
+  readonly #keep: (map: MapInfo) => boolean;
+  readonly #held = new Map<number, HeldMap>();
+  #listed: readonly MapInfo[] | undefined;
+  #disposed = false;
+
+  constructor({ sys = realSys, keep = () => true }: LiveMapsOptions) {
+    this.#sys = sys;
+    this.#keep = keep;
+  }
+
+  /** Every map, by ascending id. Throws `SyscallError` where the ids cannot be walked. Read once. */
+  maps(): readonly MapInfo[] {
+    this.#alive();
+    this.#listed ??= this.#list();
+    return this.#listed;
+  }
+
+  /** One map by its id, held open without a walk over the others. Throws `SyscallError`. */
+  map(id: number): MapInfo {
+    this.#alive();
+    return this.#held.get(id)?.info ?? this.adopt(openIdOrThrow(this.#sys, MAPS, id), `map ${id}`);
+  }
+
+  /** Takes a map's descriptor over (a pinned path's, say) and holds it. Throws `SyscallError`. */
+  adopt(fd: Fd, object: string): MapInfo {
+    this.#alive();
+    try {
+      const info = readMapInfo(this.#sys, fd, object);
+      if (this.#held.has(info.id)) fd[Symbol.dispose]();
+      else this.#held.set(info.id, { info, fd });
+      return info;
+    } catch (error) {
+      fd[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /** The descriptor of a map that is held. */
+  heldFd(id: number): Fd | undefined {
+    this.#alive();
+    return this.#held.get(id)?.fd;
+  }
+
+  [Symbol.dispose](): void {
+    this.#disposed = true;
+    for (const { fd } of this.#held.values()) fd[Symbol.dispose]();
+    this.#held.clear();
+  }
+
+  #list(): MapInfo[] {
+    const infos: MapInfo[] = [];
+    const warn = (sentence: string): void => void this.warnings.push(sentence);
+    forEachObject(this.#sys, MAPS, warn, (id, fd) => {
+      const info = readMapInfo(this.#sys, fd, `map ${id}`);
+      infos.push(info);
+      if (this.#keep(info) && !this.#held.has(info.id)) this.#held.set(info.id, { info, fd });
+      else fd[Symbol.dispose]();
+    });
+    return infos;
+  }
+
+  #alive(): void {
+    if (this.#disposed) throw new DisposedError("live BPF state");
+  }
+}
 
 const scratch = pinned(MAP_INFO.size);
 
@@ -13,55 +103,30 @@ const scratch = pinned(MAP_INFO.size);
 export function readMapInfo(sys: Sys, fd: Fd, object: string): MapInfo {
   scratch.fill(0);
   const view = objectInfo(sys, fd, MAP_INFO, object, scratch);
-  const u32 = (name: keyof typeof MAP_INFO.fields): number =>
-    view.getUint32(MAP_INFO.fields[name].offset, true);
-  const { offset, size } = MAP_INFO.fields.name;
-  const more = readFdInfo(sys, fd);
+  const fdInfo = sys.readFdInfo(fd.number);
+  const ownerJited = fdInfoNumber(fdInfo, "owner_jited");
+  // By their names and not through a function of the name: this runs for thousands of maps in one go.
+  const { fields } = MAP_INFO;
+  const { offset, size } = fields.name;
   return {
-    id: u32("id"),
-    type: u32("type"),
-    keySize: u32("key_size"),
-    valueSize: u32("value_size"),
-    maxEntries: u32("max_entries"),
-    flags: u32("map_flags"),
+    id: view.getUint32(fields.id.offset, true),
+    type: view.getUint32(fields.type.offset, true),
+    keySize: view.getUint32(fields.key_size.offset, true),
+    valueSize: view.getUint32(fields.value_size.offset, true),
+    maxEntries: view.getUint32(fields.max_entries.offset, true),
+    flags: view.getUint32(fields.map_flags.offset, true),
     name: cutAtNul(scratch.slice(offset, offset + size)),
-    ifindex: u32("ifindex"),
-    btfId: u32("btf_id"),
-    btfKeyTypeId: u32("btf_key_type_id"),
-    btfValueTypeId: u32("btf_value_type_id"),
-    btfVmlinuxValueTypeId: u32("btf_vmlinux_value_type_id"),
-    btfVmlinuxId: u32("btf_vmlinux_id"),
-    mapExtra: view.getBigUint64(MAP_INFO.fields.map_extra.offset, true),
-    frozen: more.get("frozen") === 1,
-    memlockBytes: more.get("memlock"),
-    ownerProgType: more.get("owner_prog_type"),
-    ownerJited: more.has("owner_jited") ? more.get("owner_jited") === 1 : undefined,
+    ifindex: view.getUint32(fields.ifindex.offset, true),
+    btfId: view.getUint32(fields.btf_id.offset, true),
+    btfKeyTypeId: view.getUint32(fields.btf_key_type_id.offset, true),
+    btfValueTypeId: view.getUint32(fields.btf_value_type_id.offset, true),
+    btfVmlinuxValueTypeId: view.getUint32(fields.btf_vmlinux_value_type_id.offset, true),
+    btfVmlinuxId: view.getUint32(fields.btf_vmlinux_id.offset, true),
+    mapExtra: view.getBigUint64(fields.map_extra.offset, true),
+    frozen: fdInfoNumber(fdInfo, "frozen") === 1,
+    memlockBytes: fdInfoNumber(fdInfo, "memlock"),
+    ownerProgType: fdInfoNumber(fdInfo, "owner_prog_type"),
+    ownerJited: ownerJited === undefined ? undefined : ownerJited === 1,
     location: undefined,
   };
-}
-
-/** A map whose descriptor is held, so that it cannot go away while it is read. */
-export interface HeldMap {
-  readonly info: MapInfo;
-  readonly fd: Fd;
-}
-
-/**
- * Every map, by ascending id. The descriptors of those that `keep` chooses go into `held`; the others are closed at
- * once.
- */
-export function collectMaps(
-  sys: Sys,
-  keep: (info: MapInfo) => boolean,
-  held: Map<number, HeldMap>,
-  warn: (sentence: string) => void,
-): MapInfo[] {
-  const infos: MapInfo[] = [];
-  forEachObject(sys, MAPS, warn, (id, fd) => {
-    const info = readMapInfo(sys, fd, `map ${id}`);
-    infos.push(info);
-    if (keep(info) && !held.has(info.id)) held.set(info.id, { info, fd });
-    else fd[Symbol.dispose]();
-  });
-  return infos;
 }

@@ -3,10 +3,10 @@ import { SyscallError } from "../errors.ts";
 import { Fd, type PinnedBytes } from "../ffi.ts";
 import { log } from "../log.ts";
 import { type BpfCommand, ID_ATTR, INFO_ATTR } from "../uapi/bpf.ts";
-import { EMFILE, ENFILE, ENOENT } from "../uapi/errno.ts";
+import { ENOENT } from "../uapi/errno.ts";
 import type { Layout } from "../uapi/layout.ts";
 import { Attr } from "./attr.ts";
-import { bpfError, bpfOrThrow, type Sys } from "./sys.ts";
+import { bpfError, bpfOrThrow, isTableFull, type Sys } from "./sys.ts";
 
 /** One kind of object with ids. */
 export interface ObjectKind {
@@ -39,24 +39,8 @@ export const BTFS: ObjectKind = {
 /** More ids than any kernel hands out in one session (`idr_alloc_cyclic` runs to INT_MAX, ids in use do not). */
 const MAX_IDS = 16_777_216;
 
-/**
- * Every id of a kind, ascending. The cursor moves before the id is given out, so an object that goes away while
- * it is looked at does not end the walk. Throws `SyscallError` for anything but the end.
- */
-export function* ids(sys: Sys, kind: ObjectKind): Generator<number, void, undefined> {
-  const attr = new Attr(ID_ATTR);
-  let id = 0;
-  for (let steps = 0; steps < MAX_IDS; steps++) {
-    attr.set("start_id", id);
-    const result = sys.bpf(kind.nextId, attr);
-    if (result === -ENOENT) return;
-    if (result < 0) throw bpfError(kind.nextId, id === 0 ? "" : `after ${kind.noun} ${id}`, result);
-    id = attr.get("next_id");
-    yield id;
-  }
-}
-
-// One call at a time, so one attribute for all of them: a listing asks for thousands.
+// One call at a time, so one attribute for all of a kind: a listing asks for thousands.
+const behind = new Attr(ID_ATTR);
 const byId = new Attr(ID_ATTR);
 const getInfo = new Attr(INFO_ATTR);
 
@@ -74,9 +58,10 @@ export function openIdOrThrow(sys: Sys, kind: ObjectKind, id: number): Fd {
 }
 
 /**
- * Opens every object of a kind and hands it to `visit`, which owns the descriptor from then on. One that went
- * away is the normal race; another failure is a warning that names id and errno, and the walk goes on. Only a
- * full descriptor table ends it: all that follow would fail too.
+ * Opens every object of a kind, by ascending id, and hands it to `visit`, which owns the descriptor from then on. The
+ * cursor moves before an object is opened, so that one which goes away while it is looked at does not end the walk:
+ * that is the normal race. Another failure is a warning that names id and errno, and the walk goes on. Only a full
+ * descriptor table ends it: all that follow would fail too. Throws `SyscallError` where the ids cannot be walked.
  */
 export function forEachObject(
   sys: Sys,
@@ -84,18 +69,40 @@ export function forEachObject(
   warn: (sentence: string) => void,
   visit: (id: number, fd: Fd) => void,
 ): void {
-  for (const id of ids(sys, kind)) {
-    const fd = openId(sys, kind, id);
-    if (typeof fd !== "number") {
-      visitOrWarn(id, fd, kind, warn, visit);
-    } else if (fd === -ENOENT) {
-      log.debug(`${kind.noun} ${id} went away before it was opened`);
-    } else {
-      const error = bpfError(kind.fdById, `${kind.noun} ${id}`, fd);
-      if (fd === -EMFILE || fd === -ENFILE) throw error;
-      warn(`${error.message}: skipped`);
+  let id = 0;
+  let isRun = false;
+  for (let steps = 0; steps < MAX_IDS; steps++) {
+    // Ids are handed out in a row: within a run, opening the next one tells that it is the next.
+    let fd = isRun ? openId(sys, kind, id + 1) : -ENOENT;
+    let next = id + 1;
+    if (fd === -ENOENT) {
+      next = nextId(sys, kind, id);
+      if (next < 0) return;
+      fd = openId(sys, kind, next);
     }
+    isRun = next === id + 1;
+    id = next;
+    if (typeof fd !== "number") visitOrWarn(id, fd, kind, warn, visit);
+    else skip(id, kind, fd, warn);
   }
+}
+
+/** `-ENOENT`: there is none behind `id`. */
+function nextId(sys: Sys, kind: ObjectKind, id: number): number {
+  const result = sys.bpf(kind.nextId, behind.set("start_id", id));
+  if (result === 0) return behind.get("next_id");
+  if (result === -ENOENT) return result;
+  throw bpfError(kind.nextId, id === 0 ? "" : `after ${kind.noun} ${id}`, result);
+}
+
+function skip(id: number, kind: ObjectKind, errno: number, warn: (sentence: string) => void): void {
+  if (errno === -ENOENT) {
+    log.debug(`${kind.noun} ${id} went away before it was opened`);
+    return;
+  }
+  const error = bpfError(kind.fdById, `${kind.noun} ${id}`, errno);
+  if (isTableFull(-errno)) throw error;
+  warn(`${error.message}: skipped`);
 }
 
 function visitOrWarn(
@@ -109,7 +116,7 @@ function visitOrWarn(
     visit(id, fd);
   } catch (error) {
     fd[Symbol.dispose]();
-    if (!(error instanceof SyscallError)) throw error;
+    if (!(error instanceof SyscallError) || isTableFull(error.errno)) throw error;
     warn(`${kind.noun} ${id}: ${error.message}: skipped`);
   }
 }

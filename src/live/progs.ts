@@ -6,7 +6,7 @@ import { found, type ProgInfo } from "../state.ts";
 import { PROG_INFO } from "../uapi/bpf.ts";
 import { cutAtNul } from "../uapi/layout.ts";
 import { Attr } from "./attr.ts";
-import { readFdInfo } from "./fdinfo.ts";
+import { fdInfoNumber } from "./fdinfo.ts";
 import { forEachObject, objectInfo, PROGS, pinned } from "./objects.ts";
 import type { Sys } from "./sys.ts";
 
@@ -42,7 +42,7 @@ export function readProgInfo(sys: Sys, fd: Fd, object: string, btfOf: (id: numbe
     translatedBytes: u32("xlated_prog_len"),
     jitedBytes: u32("jited_prog_len"),
     jited: u32("jited_prog_len") > 0,
-    memlockBytes: readFdInfo(sys, fd).get("memlock"),
+    memlockBytes: fdInfoNumber(sys.readFdInfo(fd.number), "memlock"),
     verifiedInsns: u32("verified_insns") === 0 ? undefined : u32("verified_insns"),
     stats: found({ count: u64("run_cnt"), runTimeNs: u64("run_time_ns"), misses: u64("recursion_misses") }),
     address: undefined,

@@ -2,7 +2,6 @@
  * The running kernel as this directory sees it. One implementation asks the real one; tests bring their own, to
  * show every errno that a kernel will not show on demand.
  */
-import { closeSync, constants, fstatSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
 import { SyscallError } from "../errors.ts";
 import * as ffi from "../ffi.ts";
 import { type BpfCommand, COMMANDS } from "../uapi/bpf.ts";
@@ -26,8 +25,11 @@ export interface Sys {
   close(fd: number): void;
   /** A file of /proc or /sys as bytes; undefined where it cannot be read. */
   readFile(path: string): Uint8Array | undefined;
-  /** What `/proc/self/fdinfo/N` says of a descriptor; undefined where there is no /proc. */
-  readFdInfo(fd: number): Uint8Array | undefined;
+  /**
+   * What `/proc/self/fdinfo/N` says of a descriptor; "" where there is no /proc. Throws `SyscallError` where no
+   * descriptor is left to read it through.
+   */
+  readFdInfo(fd: number): string;
   /** A directory's names; empty where it cannot be read. */
   readDirectory(path: string): readonly string[];
   mmap(options: ffi.MmapOptions): ffi.Mapping | number;
@@ -47,6 +49,9 @@ export interface OpenDirectory {
   readonly children: readonly Uint8Array[];
 }
 
+/** Loaded with the first use: it takes 2 ms, and most commands need none of it. */
+const fs = (): typeof import("node:fs") => process.getBuiltinModule("node:fs");
+
 export const realSys: Sys = {
   bpf: (command, attr) => ffi.bpf(COMMANDS[command], attr.bytes),
   close: (fd) => void ffi.close(fd),
@@ -54,7 +59,7 @@ export const realSys: Sys = {
   readFdInfo,
   readDirectory(path) {
     try {
-      return readdirSync(path);
+      return fs().readdirSync(path);
     } catch {
       return [];
     }
@@ -73,6 +78,7 @@ function openDirectory(path: Uint8Array): OpenDirectory | number {
   const where = Buffer.from(path);
   let fd: ffi.Fd | undefined;
   try {
+    const { constants, fstatSync, openSync } = fs();
     fd = new ffi.Fd(openSync(where, constants.O_RDONLY | constants.O_DIRECTORY), "a directory");
     const { ino: inode } = fstatSync(fd.number, { bigint: true });
     return { fd, inode, children: childDirectories(where) };
@@ -84,66 +90,70 @@ function openDirectory(path: Uint8Array): OpenDirectory | number {
 
 /** Entries tell their kind only where their names are text; a name that is not UTF-8 has to be opened for it. */
 function childDirectories(path: Buffer): Uint8Array[] {
-  const names = readdirSync(path, { withFileTypes: true })
+  const names = fs()
+    .readdirSync(path, { withFileTypes: true })
     .filter((entry) => entry.isDirectory())
     .map((entry) => entry.name);
   const isText = (name: string): boolean => !name.includes("\ufffd");
   const children: Uint8Array[] = names.filter(isText).map((name) => Buffer.from(name));
   if (names.every(isText)) return children;
-  for (const name of readdirSync(path, { encoding: "buffer" })) {
+  for (const name of fs().readdirSync(path, { encoding: "buffer" })) {
     if (!isText(name.toString())) children.push(name);
   }
   return children;
 }
 
-const scratch = new Uint8Array(16_384);
+const scratch = new Uint8Array(new ArrayBuffer(16_384));
 
 /**
  * Files of /proc say that they are empty, and those of /sys give a page at a time: what is small is read until
  * nothing comes, which costs one call more than it must and no look at its size.
  */
 function readWhole(path: string): Uint8Array | undefined {
+  const fd = ffi.open(path);
+  if (fd < 0) return undefined;
   try {
-    const fd = openSync(path, "r");
-    try {
-      let used = 0;
-      while (used < scratch.length) {
-        const got = readSync(fd, scratch, used, scratch.length - used, null);
-        if (got === 0) return scratch.slice(0, used);
-        used += got;
-      }
-    } finally {
-      closeSync(fd);
+    let used = 0;
+    while (used < scratch.length) {
+      const got = ffi.pread(fd, scratch.subarray(used), used);
+      if (got < 0) return undefined;
+      if (got === 0) return scratch.slice(0, used);
+      used += got;
     }
-    return readFileSync(path);
+    return fs().readFileSync(path);
   } catch {
     return undefined;
+  } finally {
+    ffi.close(fd);
   }
 }
 
 /** The fdinfo file of the descriptor number that was asked for last. */
-const fdInfo = { of: -1, file: -1 };
+const fdInfo = { of: -1, file: -1, text: Buffer.alloc(4096) };
 
 /**
  * The kernel looks a number up anew at each read of its fdinfo file (fs/proc/fd.c, `seq_show`), and objects that are
- * opened and closed one after the other all get the same number. So the file stays open: a read of it costs a tenth
+ * opened and closed one after the other all get the same number. So the file stays open: a read of it costs a quarter
  * of opening it again. One descriptor is kept for that, until the process ends.
  */
-function readFdInfo(fd: number): Uint8Array | undefined {
-  try {
-    if (fdInfo.of !== fd) {
-      if (fdInfo.file >= 0) closeSync(fdInfo.file);
-      fdInfo.of = -1;
-      fdInfo.file = openSync(`/proc/self/fdinfo/${fd}`, "r");
-      fdInfo.of = fd;
-    }
-    return scratch.subarray(0, readSync(fdInfo.file, scratch, 0, FDINFO_BYTES, 0));
-  } catch {
-    return undefined;
+function readFdInfo(fd: number): string {
+  if (fdInfo.of !== fd || fdInfo.file < 0) {
+    if (fdInfo.file >= 0) ffi.close(fdInfo.file);
+    const path = `/proc/self/fdinfo/${fd}`;
+    fdInfo.file = ffi.open(path);
+    fdInfo.of = fd;
+    const errno = -fdInfo.file;
+    // Everything else means that there is no /proc, and then nobody knows what stands there.
+    if (isTableFull(errno)) throw new SyscallError("open", path, errno, errnoName(errno), hintFor("", errno));
   }
+  const got = fdInfo.file < 0 ? 0 : ffi.pread(fdInfo.file, fdInfo.text, 0);
+  return got > 0 ? fdInfo.text.toString("latin1", 0, got) : "";
 }
 
-const FDINFO_BYTES = 4096;
+/** No descriptor is left: whatever is opened next fails, too. */
+export function isTableFull(errno: number): boolean {
+  return errno === EMFILE || errno === ENFILE;
+}
 
 /** What each command needs, for the hint behind an EPERM. */
 function privilegeFor(command: string): string {
@@ -153,11 +163,17 @@ function privilegeFor(command: string): string {
   return "CAP_BPF";
 }
 
+const needs = (command: string): string => `${command} needs ${privilegeFor(command)}: run as root`;
+
 function hintFor(command: string, errno: number): string {
   switch (errno) {
-    case EPERM:
     case EACCES:
-      return `${command} needs ${privilegeFor(command)}: run as root`;
+      // Of a path that lies elsewhere, too (kernel/bpf/inode.c, `bpf_inode_type`).
+      if (command === "BPF_OBJ_GET")
+        return "pins lie in a bpf file system, such as /sys/fs/bpf, and this user must be allowed to open them";
+      return needs(command);
+    case EPERM:
+      return needs(command);
     case EINVAL:
       return command.startsWith("BPF_LINK")
         ? "kernels before 5.8 have no link ids"

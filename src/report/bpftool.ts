@@ -3,6 +3,7 @@
  * behind them. A superset: a script that reads bpftool's JSON reads this.
  */
 import type { BtfInfo, KernelInfo, LinkInfo, MapInfo, ProgInfo } from "../state.ts";
+import { utf8 } from "../text.ts";
 import { LINK_TYPES, LinkType, MAP_TYPES, MapType, nameOr, PROG_TYPES } from "../uapi/names.ts";
 import type { Json } from "./json.ts";
 
@@ -113,5 +114,5 @@ export function btfJson(btf: BtfInfo, progs: readonly ProgInfo[], maps: readonly
  * becomes U+FFFD, as JSON has no way to say it.
  */
 export function nameText(name: Uint8Array): string {
-  return Buffer.from(name.buffer, name.byteOffset, name.length).toString("utf8");
+  return utf8(name);
 }

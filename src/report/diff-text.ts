@@ -10,7 +10,7 @@ import { stringify } from "./json.ts";
 import type { Output } from "./output.ts";
 import type { ParsedJson } from "./parse-json.ts";
 import type { SnapshotLink, SnapshotMap, SnapshotScheduler } from "./snapshot.ts";
-import { countText, sizeText, timeText } from "./units.ts";
+import { callsText, countText, sizeText, timeText } from "./units.ts";
 
 /** `names`: what A and B were read from. */
 export function writeDiff(out: Output, diff: Diff, names: readonly [string, string], style: Style): void {
@@ -27,6 +27,16 @@ export function writeDiff(out: Output, diff: Diff, names: readonly [string, stri
   writeObjects(out, "Links", diff.links, linkColumns, changedLink, diff.changedLinks, style);
   writeObjects(out, "Maps", diff.maps, namedColumns, changedMap, diff.changedMaps, style);
   writeGlobals(out, diff, style);
+  if (isUnchanged(diff)) out.line("\nNothing changed.");
+}
+
+function isUnchanged(diff: Diff): boolean {
+  const { scheduler, warnings, costs, progs, links, changedLinks, maps, changedMaps, globals } = diff;
+  if (scheduler.kind !== "none" && (scheduler.kind !== "same" || scheduler.a?.state !== scheduler.b?.state))
+    return false;
+  const comings = [progs, links, maps].flatMap(({ appeared, gone }) => [...appeared, ...gone]);
+  const changes = [costs, changedLinks, changedMaps, globals, warnings.onlyA, warnings.onlyB].flat();
+  return comings.length + changes.length === 0;
 }
 
 function writeSides(
@@ -86,14 +96,14 @@ function costBetween({ a, between }: Cost): string {
   const cpu = nsPerSecond === undefined ? "" : `, ${((100 * nsPerSecond) / 1e9).toFixed(3)}% of a CPU`;
   const missed = misses === 0n ? "" : `, ${countText(misses)} misses`;
   const again = reset ? ", counted from 0 again" : "";
-  return `${percent(share).padStart(6)}  ${countText(calls)} call${calls === 1n ? "" : "s"}${rate}, ${timeText(between.nsPerCall)} each${before}${cpu}${missed}${again}`;
+  return `${percent(share).padStart(6)}  ${callsText(calls)}${rate}, ${timeText(between.nsPerCall)} each${before}${cpu}${missed}${again}`;
 }
 
 function costOfEach({ a, b }: Cost): string {
   const one = (spent: Cost["a"]): string =>
     spent === undefined
       ? "none"
-      : `${percent(spent.share)} ${countText(spent.calls)} calls, ${timeText(spent.nsPerCall)} each`;
+      : `${percent(spent.share)} ${callsText(spent.calls)}, ${timeText(spent.nsPerCall)} each`;
   return `${one(a)} -> ${one(b)}`;
 }
 

@@ -105,16 +105,20 @@ export function writeFollowed(
 }
 
 function writeArenaObject(out: Output, object: ArenaObject, style: DumpStyle): void {
+  out.line(`  ${arenaObjectText(object, style.text).replaceAll("\n", "\n  ")}`);
+  if (object.isVariable) writeFollowed(out, style, object.type, [object.bytes]);
+}
+
+/** `+0x018  struct node *head = arena+0x3e7fd8`. */
+export function arenaObjectText(object: ArenaObject, options: TextOptions | undefined): string {
   const { offset, names, isVariable, typeText, type, bytes } = object;
-  const shown = text(type, bytes, style.text).replaceAll("\n", "\n  ");
   const name = names.join(", ");
   const head = isVariable
     ? `${soundly(name, () => declaration(type.btf, type.id, name))} =`
     : names.length === 0
       ? typeText
       : `${name} = ${typeText}`;
-  out.line(`  +0x${offset.toString(16).padStart(3, "0")}  ${escapeText(head)} ${shown}`);
-  if (isVariable) writeFollowed(out, style, type, [bytes]);
+  return `+0x${offset.toString(16).padStart(3, "0")}  ${escapeText(head)} ${text(type, bytes, options)}`;
 }
 
 function dumpEntries(out: Output, map: MapInfo, cursor: EntryCursor, style: DumpStyle): DumpResult {

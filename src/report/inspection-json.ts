@@ -46,7 +46,8 @@ export function inspectionJson(inspection: Inspection): Json {
   };
 }
 
-function inspectedMapJson({ info, sample, types, variables }: InspectedMap): Json {
+function inspectedMapJson({ info, sample, style, variables }: InspectedMap): Json {
+  const { types } = style;
   const typed = (type: MapTypes["key"], bytes: Uint8Array | undefined): Json =>
     type === undefined || bytes === undefined ? undefined : plain(type, bytes);
   return {

@@ -1,15 +1,18 @@
 /** `inspect` for people: what is wrong first, then what costs, then what is held. */
+
+import type { TextOptions } from "../btf/text.ts";
 import { nsPerCall } from "../derive.ts";
 import type { ActiveScheduler, KernelInfo, LinkInfo, MapInfo, ProgInfo } from "../state.ts";
 import { escapeText, printable } from "../text.ts";
 import { LINK_TYPES, MAP_TYPES, PROG_TYPES } from "../uapi/names.ts";
-import { bytesText, recordText } from "./dump-text.ts";
-import type { Variable } from "./globals.ts";
-import { hasFill, type InspectedMap, type Inspection, type Sample } from "./inspection.ts";
+import type { ArenaObject } from "./arena-objects.ts";
+import type { DumpStyle } from "./dump.ts";
+import { arenaObjectText, bytesText, recordText } from "./dump-text.ts";
+import { hasFill, type InspectedMap, type Inspection, type Sample, type SampleRecord } from "./inspection.ts";
 import type { Output } from "./output.ts";
 import { typeText } from "./text.ts";
 import { type MapTypes, text } from "./typed.ts";
-import { countText, sizeText, timeText } from "./units.ts";
+import { callsText, countText, sizeText, timeText } from "./units.ts";
 
 export interface Style {
   readonly heading: (text: string) => string;
@@ -73,19 +76,18 @@ function writeScheduler(
     ({ info, variables }) => scheduler.mapIds.includes(info.id) && variables !== undefined,
   );
   // What changes first; constants, of which vmlinux.h alone brings dozens, last and not all of them.
-  for (const { info, variables = [] } of own.sort((a, b) => Number(a.info.frozen) - Number(b.info.frozen))) {
+  for (const map of own.sort((a, b) => Number(a.info.frozen) - Number(b.info.frozen))) {
+    const { info, variables = [] } = map;
+    const most = info.frozen ? SHOWN_CONSTANTS : variables.filter(({ name }) => !isHeaders(name)).length;
     out.line(`  ${printable(info.name)}`);
-    if (info.frozen) writeVariables(out, ownFirst(variables), "    ", SHOWN_CONSTANTS, style);
-    else writeVariables(out, variables, "    ", Number.POSITIVE_INFINITY, style);
+    writeVariables(out, map, "    ", most, style);
   }
 }
 
 const SHOWN_CONSTANTS = 12;
 
-/** Names that C reserves are headers' (`__SCX_SLICE_DFL`): a scheduler's own constants come before them. */
-function ownFirst(variables: readonly Variable[]): Variable[] {
-  return variables.toSorted((a, b) => Number(a.name.startsWith("__")) - Number(b.name.startsWith("__")));
-}
+/** Names that C reserves are headers' (`__SCX_SLICE_DFL`, `enqueue.___fmt`): a scheduler's own come before them. */
+const isHeaders = (name: string): boolean => /(^|\.)__/.test(name);
 
 const BAR_WIDTH = 20;
 /** Columns below which there is no bar. */
@@ -120,22 +122,18 @@ function progCost(prog: ProgInfo, cost: number, total: number, withBar: boolean)
   const share = total === 0 ? 0 : cost / total;
   const bar = withBar ? ` ${"#".repeat(Math.round(share * BAR_WIDTH)).padEnd(BAR_WIDTH)}` : "";
   const misses = value.misses === 0n ? "" : `  ${countText(value.misses)} misses`;
-  return ` ${bar} ${(share * 100).toFixed(1).padStart(5)}%  ${countText(value.count)} calls, ${timeText(nsPerCall(value))} each${misses}`;
+  return ` ${bar} ${(share * 100).toFixed(1).padStart(5)}%  ${callsText(value.count)}, ${timeText(nsPerCall(value))} each${misses}`;
 }
 
-function writeMap(
-  out: Output,
-  { info, sample, types, variables }: InspectedMap,
-  limit: number,
-  style: Style,
-): void {
+function writeMap(out: Output, map: InspectedMap, limit: number, style: Style): void {
+  const { info, sample, variables } = map;
   const name = info.name.length === 0 ? style.dim("(no name)") : printable(info.name);
   const memory = info.memlockBytes === undefined ? "" : `  ${sizeText(info.memlockBytes)}`;
   out.line(
     `${String(info.id).padStart(6)}  ${name}  ${typeText(MAP_TYPES, info.type)}  ${shapeText(info)}${fillText(info, sample)}${memory}${info.frozen ? "  frozen" : ""}`,
   );
-  if (variables !== undefined) writeVariables(out, variables, SAMPLE_INDENT, limit, style);
-  else writeSample(out, sample, types);
+  if (variables !== undefined) writeVariables(out, map, SAMPLE_INDENT, limit, style);
+  else writeSample(out, map);
   if (sample.problem !== "") out.line(`          ${style.alarm("not all")}: ${escapeText(sample.problem)}`);
   const shown = sample.entries.length + sample.records.length;
   if (sample.count > shown && variables === undefined) {
@@ -155,19 +153,21 @@ function fillText(info: MapInfo, sample: Sample): string {
 }
 
 function shapeText(info: MapInfo): string {
-  const entries = hasFill(info) ? "" : ` x ${countText(info.maxEntries)}`;
+  const entries = hasFill(info) || info.maxEntries === 0 ? "" : ` x ${countText(info.maxEntries)}`;
   return `${info.keySize} B -> ${info.valueSize} B${entries}`;
 }
 
 function writeVariables(
   out: Output,
-  variables: readonly Variable[],
+  { variables = [], style: shown }: InspectedMap,
   indent: string,
   limit: number,
   style: Style,
 ): void {
-  for (const { name, type, bytes } of variables.slice(0, limit)) {
-    out.line(`${indent}${indented(`${escapeText(name)} = ${text(type, bytes, SHORT)}`, indent)}`);
+  const ordered = variables.toSorted((a, b) => Number(isHeaders(a.name)) - Number(isHeaders(b.name)));
+  for (const { name, type, bytes } of ordered.slice(0, limit)) {
+    const value = text(type, bytes, { ...shown.text, ...SHORT });
+    out.line(`${indent}${indented(`${escapeText(name)} = ${value}`, indent)}`);
   }
   if (variables.length > limit) out.line(style.dim(`${indent}... ${variables.length} in all`));
 }
@@ -175,24 +175,47 @@ function writeVariables(
 const SAMPLE_INDENT = "          ";
 const SHORT = { limit: 16, width: 90 };
 
-function writeSample(out: Output, sample: Sample, types: MapTypes | undefined): void {
+function writeSample(out: Output, { sample, style }: InspectedMap): void {
+  const { types } = style;
   for (const { key, values, missing } of sample.entries) {
     const shown =
-      missing !== "" ? `<${missing}>` : values.map((value) => shortText(value, types?.value)).join(" | ");
-    out.line(`${SAMPLE_INDENT}${indented(`${shortText(key, types?.key)}: ${shown}`, SAMPLE_INDENT)}`);
+      missing !== ""
+        ? `<${missing}>`
+        : values.map((value) => shortText(value, types?.value, style)).join(" | ");
+    const line = `${shortText(key, types?.key, style)}: ${shown}`;
+    out.line(`${SAMPLE_INDENT}${indented(line, SAMPLE_INDENT)}`);
   }
-  for (const record of sample.records) {
-    const isLong = types === undefined && record.value.length > SHOWN_BYTES;
-    const shown = isLong ? { ...record, value: record.value.subarray(0, SHOWN_BYTES) } : record;
-    const rest = isLong ? ` ... (${sizeText(record.value.length)})` : "";
-    out.line(`${SAMPLE_INDENT}${indented(recordText(shown, types), SAMPLE_INDENT)}${rest}`);
-  }
+  for (const record of sample.records)
+    out.line(`${SAMPLE_INDENT}${indented(sampleRecordText(record, style), SAMPLE_INDENT)}`);
 }
 
 const SHOWN_BYTES = 32;
 
-function shortText(bytes: Uint8Array, type: MapTypes["value"] | undefined): string {
-  if (type !== undefined) return text(type, bytes, SHORT);
+function sampleRecordText(record: SampleRecord, { types, text: options }: DumpStyle): string {
+  const { objects, note = "", value } = record;
+  if (objects !== undefined) return `${note}:${pageText(value, objects, options)}`;
+  if (types !== undefined || value.length <= SHOWN_BYTES)
+    return recordText(record, types, { ...options, ...SHORT });
+  const start = recordText({ ...record, value: value.subarray(0, SHOWN_BYTES) }, types);
+  return `${start} ... (${sizeText(value.length)})`;
+}
+
+/** An arena's page: what is known to lie in it, or where it begins to hold anything. */
+function pageText(
+  page: Uint8Array,
+  objects: readonly ArenaObject[],
+  options: TextOptions | undefined,
+): string {
+  const lines = objects.map((object) => `\n${arenaObjectText(object, options)}`);
+  if (lines.length > 0) return lines.join("").replaceAll("\n", "\n  ");
+  const first = page.findIndex((byte) => byte !== 0);
+  if (first < 0) return " zeros";
+  const start = first - (first % 8);
+  return ` +0x${start.toString(16).padStart(3, "0")}  ${bytesText(undefined, page.subarray(start, start + SHOWN_BYTES))}`;
+}
+
+function shortText(bytes: Uint8Array, type: MapTypes["value"] | undefined, style: DumpStyle): string {
+  if (type !== undefined) return text(type, bytes, { ...style.text, ...SHORT });
   const shown = bytesText(undefined, bytes.subarray(0, SHOWN_BYTES));
   return bytes.length > SHOWN_BYTES ? `${shown} ... (${sizeText(bytes.length)})` : shown;
 }

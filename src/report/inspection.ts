@@ -13,9 +13,10 @@ import type {
 } from "../state.ts";
 import { printable } from "../text.ts";
 import { isHashMap, isPerCpuHashMap, MapType } from "../uapi/names.ts";
-import { arenaIncomplete, hexAddress, whyIncomplete } from "./dump.ts";
+import type { ArenaObject } from "./arena-objects.ts";
+import { arenaIncomplete, type DumpStyle, hexAddress, whyIncomplete } from "./dump.ts";
 import { isSection, type Variable, variablesOf } from "./globals.ts";
-import { type MapTypes, typesOf } from "./typed.ts";
+import { styleFor } from "./style.ts";
 
 export interface Inspection {
   readonly kernel: KernelInfo;
@@ -31,7 +32,8 @@ export interface Inspection {
 export interface InspectedMap {
   readonly info: MapInfo;
   readonly sample: Sample;
-  readonly types: MapTypes | undefined;
+  /** What its values are shown with. */
+  readonly style: DumpStyle;
   /** The global variables of a `.bss`, `.data` or `.rodata` with BTF; undefined for other maps. */
   readonly variables: readonly Variable[] | undefined;
 }
@@ -39,12 +41,17 @@ export interface InspectedMap {
 /** The first of a map's contents, copied. */
 export interface Sample {
   readonly entries: readonly SampleEntry[];
-  readonly records: readonly ContentRecord[];
+  readonly records: readonly SampleRecord[];
   /** How many there are: all of them, or as far as was counted. */
   readonly count: number;
   readonly countIsWhole: boolean;
   /** Why it is not all, other than the limit; "" where nothing is wrong. */
   readonly problem: string;
+}
+
+export interface SampleRecord extends ContentRecord {
+  /** What is known of an arena's page. */
+  readonly objects?: readonly ArenaObject[];
 }
 
 export interface SampleEntry {
@@ -123,15 +130,16 @@ const FILLED: readonly number[] = [
 ];
 
 function inspectMap(state: BpfState, info: MapInfo, limit: number): InspectedMap {
+  const style = styleFor(state, info, { follow: 0, declarations: false });
   return {
     info,
-    sample: takeSample(state.contents(info), limit),
-    types: typesOf(state, info),
+    sample: takeSample(state.contents(info), limit, style),
+    style,
     variables: isSection(info) ? variablesOf(state, info) : undefined,
   };
 }
 
-function takeSample(contents: MapContents, limit: number): Sample {
+function takeSample(contents: MapContents, limit: number, style: DumpStyle): Sample {
   const nothing = { entries: [], records: [], count: 0, countIsWhole: true, problem: "" };
   switch (contents.kind) {
     case "unreadable":
@@ -147,6 +155,7 @@ function takeSample(contents: MapContents, limit: number): Sample {
       const records = pages.slice(0, limit).map((page) => ({
         value: page.bytes,
         note: `page ${page.index} at ${hexAddress(page.userAddress)}`,
+        objects: style.arena?.on(page.index) ?? [],
       }));
       return { ...nothing, records, count: pages.length, problem: arenaIncomplete(contents) };
     }

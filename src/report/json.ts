@@ -23,7 +23,17 @@ export type Json =
 
 /** `indent` "" prints one line, else it is repeated once a level. */
 export function stringify(value: Json, indent = ""): string {
+  // The engine's own is several times as fast, and most objects have nothing that it cannot print.
+  if (isPlain(value)) return escapeUnsafe(JSON.stringify(value, undefined, indent) ?? "null");
   return write(value, indent, indent === "" ? "" : "\n");
+}
+
+function isPlain(value: Json): boolean {
+  if (typeof value !== "object" || value === null) return typeof value !== "bigint";
+  if (value instanceof JsonText) return false;
+  if (Array.isArray(value)) return value.every(isPlain);
+  for (const key in value) if (!isPlain((value as { readonly [key: string]: Json })[key])) return false;
+  return true;
 }
 
 function write(value: Json, indent: string, newline: string): string {
@@ -54,10 +64,11 @@ const PLAIN = /^[\w .:/-]*$/;
 
 function quote(value: string): string {
   if (PLAIN.test(value)) return `"${value}"`;
-  return JSON.stringify(value).replace(
-    UNSAFE,
-    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
-  );
+  return escapeUnsafe(JSON.stringify(value));
+}
+
+function escapeUnsafe(json: string): string {
+  return json.replace(UNSAFE, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
 const keys = new Map<string, string>();

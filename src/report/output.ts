@@ -1,12 +1,28 @@
 /** Standard output, or a file: buffered bytes that are written whole, whatever the other end does. */
-import { writeSync } from "node:fs";
 import { KtstrError } from "../errors.ts";
+import { EAGAIN, EINTR, EIO, EPIPE, errnoName } from "../uapi/errno.ts";
 
 /** The reader went away (`| head -1`): nothing is wrong, and nothing more is wanted. */
 export class ClosedPipeError extends KtstrError {
   constructor() {
     super("the output was closed by its reader");
   }
+}
+
+/** write(2): how many bytes were taken, or `-errno`. */
+export type Write = (fd: number, bytes: Uint8Array<ArrayBuffer>) => number;
+
+let write: Write = (fd, bytes) => {
+  try {
+    return process.getBuiltinModule("node:fs").writeSync(fd, bytes);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).errno ?? -EIO;
+  }
+};
+
+/** From now on by this call: libc's, where it is open anyway, for loading node:fs takes 2 ms. */
+export function writeThrough(call: Write): void {
+  write = call;
 }
 
 const CAPACITY = 256 * 1024;
@@ -94,17 +110,14 @@ export class Output {
     if (this.#used + size > CAPACITY) this.flush();
   }
 
-  #writeAll(bytes: Uint8Array): void {
+  #writeAll(bytes: Uint8Array<ArrayBuffer>): void {
     let done = 0;
     while (done < bytes.length) {
-      try {
-        done += writeSync(this.#fd, bytes, done, bytes.length - done);
-      } catch (error) {
-        const code = (error as NodeJS.ErrnoException).code;
-        if (code === "EAGAIN") waitABit();
-        else if (code === "EPIPE") throw new ClosedPipeError();
-        else if (code !== "EINTR") throw new KtstrError(`write: ${code ?? String(error)}`, { cause: error });
-      }
+      const result = write(this.#fd, bytes.subarray(done));
+      if (result >= 0) done += result;
+      else if (result === -EAGAIN) waitABit();
+      else if (result === -EPIPE) throw new ClosedPipeError();
+      else if (result !== -EINTR) throw new KtstrError(`write: ${errnoName(-result)}`);
     }
   }
 }

@@ -33,3 +33,8 @@ export function countText(count: number | bigint): string {
   // toLocaleString takes 9 ms when it is first called.
   return String(count).replace(/\B(?=(\d{3})+$)/g, ",");
 }
+
+/** "1 call", "12,345 calls". */
+export function callsText(count: bigint): string {
+  return `${countText(count)} call${count === 1n ? "" : "s"}`;
+}

@@ -13,6 +13,7 @@ import { BTF_KIND } from "../../src/uapi/btf.ts";
 import { BtfWriter } from "./support/encode.ts";
 import { exercise, mutate } from "./support/fuzz.ts";
 import { LONG_MS, run, whyNoLive } from "./support/live.ts";
+import { compileTypes } from "./support/load.ts";
 
 const why = whyNoLive("clang-19", "llvm-objcopy-19");
 const compilerTest = test.skipIf(why !== "");
@@ -22,19 +23,7 @@ let real = new Uint8Array(0);
 beforeAll(() => {
   if (why !== "") return;
   directory = mkdtempSync(join(tmpdir(), "ktstr-fuzz-"));
-  const object = join(directory, "types.o");
-  run(
-    "clang-19",
-    "-O2",
-    "-g",
-    "-target",
-    "bpf",
-    "-mcpu=v3",
-    "-c",
-    join(import.meta.dir, "support/types.bpf.c"),
-    "-o",
-    object,
-  );
+  const object = compileTypes(directory);
   run("llvm-objcopy-19", "--dump-section", `.BTF=${object}.btf`, object);
   real = new Uint8Array(readFileSync(`${object}.btf`));
 });

@@ -62,6 +62,14 @@ describe("the sample", () => {
     }
   });
 
+  test.each([
+    ["flatcg_ops", "dispatch = fcg_dispatch"],
+    ["z_arena", "struct node *zoo_arena_head = arena+0x3e7fd8"],
+  ])("on one page, too, addresses have the names that a dump of %s has: %s", (name, shown) => {
+    expect(ktstr("map", "dump", "--sample", "name", name).out).toContain(shown);
+    expect(ktstr("inspect", "--sample").out).toContain(shown);
+  });
+
   test("has at most 3 MB, and no path of the machine that made it", () => {
     expect(statSync(samplePath).size).toBeLessThan(3e6);
     const text = zstdDecompressSync(readFileSync(samplePath));
@@ -156,6 +164,7 @@ describe("a capture's file", () => {
   test.each([
     [["capture", "--sample"], 2, "into which file? -o FILE"],
     [["capture", "-o", "x"], 2, "of which machine? --memory FILE"],
+    [["capture", "--sample", "-o", "-"], 2, "not to standard output"],
     [["capture", "--sample", "--memory", "x", "-o", "y"], 2, "--sample and --memory: one or the other"],
     [["capture", "--sample", "-o", "x", "--maps", "a", "--no-values"], 2, "one or the other"],
     [

@@ -139,6 +139,17 @@ describe("what is not there is status 1, with what may have been meant", () => {
     });
   }
 
+  kernelTest("what is pinned at a path that lies in no bpf file system", () => {
+    const ran = ktstr(["map", "show", "pinned", "/proc/version"]);
+    expect(ran).toEqual({
+      status: 1,
+      out: "",
+      err:
+        "ktstr: error: BPF_OBJ_GET /proc/version: EACCES (errno 13). Pins lie in a bpf file system, such as " +
+        "/sys/fs/bpf, and this user must be allowed to open them\n",
+    });
+  });
+
   kernelTest("a hostile word is escaped in the answer", () => {
     const ran = ktstr(["map", "show", "name", "a\u001b[31m\n"]);
     expect(ran.status).toBe(1);

@@ -5,6 +5,7 @@ import type { GuestMap } from "../../src/guest/maps/walk.ts";
 import { fromBigInt } from "../../src/guest/pointer.ts";
 import type { MapInfo } from "../../src/state.ts";
 import { BtfWriter } from "../btf/support/encode.ts";
+import { mapInfo } from "../report/support/map-info.ts";
 import { Synthetic } from "./synthetic.ts";
 
 /** Sizes, and where members lie; in bytes. */
@@ -146,28 +147,6 @@ function storageTypes(
 
 const TYPES = mapTypes();
 
-const NO_INFO: MapInfo = {
-  id: 1,
-  type: 0,
-  keySize: 4,
-  valueSize: 8,
-  maxEntries: 16,
-  flags: 0,
-  name: new Uint8Array(),
-  ifindex: 0,
-  btfId: 0,
-  btfKeyTypeId: 0,
-  btfValueTypeId: 0,
-  btfVmlinuxValueTypeId: 0,
-  btfVmlinuxId: 0,
-  mapExtra: 0n,
-  frozen: false,
-  memlockBytes: undefined,
-  ownerProgType: undefined,
-  ownerJited: undefined,
-  location: undefined,
-};
-
 const NO_SYMBOLS = { source: "synthetic", count: 0, address: () => undefined, nearest: () => undefined };
 
 /** One map in memory. Physical addresses are numbers, the direct map's are bigints. */
@@ -179,7 +158,7 @@ export class MapMachine {
 
   constructor(info: Partial<MapInfo>, sizeBytes: number = 4 << 20) {
     this.machine = new Synthetic({ sizeBytes });
-    this.info = { ...NO_INFO, ...info };
+    this.info = mapInfo({ maxEntries: 16, ...info });
     this.at = this.machine.allocate(4096);
   }
 

@@ -35,8 +35,8 @@ export function spawn(command: readonly string[], env: Readonly<Record<string, s
 /** JSON without loss: an integer past 2^53 becomes the string of its digits. */
 export function parseExact(json: string): unknown {
   return JSON.parse(
-    json.replace(/"(?:[^"\\]|\\.)*"|-?\d{16,}(?![\d.eE])/g, (token) =>
-      token.startsWith('"') ? token : `"${token}"`,
+    json.replace(/"(?:[^"\\]|\\.)*"|[-+\d.eE]+/g, (token) =>
+      /^-?\d{16,}$/.test(token) ? `"${token}"` : token,
     ),
   );
 }

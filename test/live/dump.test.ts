@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdirSync } from "node:fs";
 import { possibleCpus } from "../../src/live/cpus.ts";
 import { realSys } from "../../src/live/sys.ts";
 import { bpftools, ktstr, missing, ours, parseExact, spawn, whyNoKernel } from "./bpftool.ts";
@@ -183,6 +184,31 @@ describe.skipIf(whyNoKernel() !== "")("selectors of map dump", () => {
     const path = kit.pin(maps[0] as HeldMap, "a pinned map");
     expect(missing(ours("map", "dump", "pinned", path), bpftools("map", "dump", "pinned", path))).toEqual([]);
     expect(missing(ours("map", "show", "pinned", path), bpftools("map", "show", "pinned", path))).toEqual([]);
+  });
+
+  test("--bpffs has the paths of what is pinned, as bpftool's has", () => {
+    const [first, second] = [maps[0]!, maps[1]!];
+    kit.pin(first, "with a blank");
+    mkdirSync(`${kit.bpffs}/folder/deeper`, { recursive: true });
+    kit.pin(first, "folder/deeper/again");
+    kit.pin(second, "folder/other");
+    kit.pin(loadProg(kit, { type: "xdp", name: "pinned_too" }), "folder/program");
+    for (const flag of ["-f", "--bpffs"]) {
+      // The order of a directory's files is nobody's promise; other maps may come and go meanwhile.
+      const shown = (list: unknown): unknown =>
+        (list as { id: number; pinned?: string[] }[])
+          .filter(({ id }) => id === first.id || id === second.id)
+          .map(({ id, pinned = [] }) => [id, pinned.sort()]);
+      const mine = shown(ours(flag, "map", "show"));
+      expect(mine).toEqual(shown(bpftools(flag, "map", "show")));
+      expect(JSON.stringify(mine)).toContain(`${kit.bpffs}/folder/deeper/again`);
+    }
+    const own = ["-f", "prog", "show", "name", "pinned_too"];
+    expect(missing(ours(...own), bpftools(...own))).toEqual([]);
+    expect(ours(...own)).toMatchObject({ pinned: [`${kit.bpffs}/folder/program`] });
+    const text = ktstr(["-f", "map", "show", "id", String(second.id)]).out;
+    expect(text).toContain(`\n\tpinned ${kit.bpffs}/folder/other\n`);
+    expect(ktstr(["map", "show", "--sample", "-f"])).toMatchObject({ status: 2, out: "" });
   });
 
   test("a pinned program and link, and paths of another kind", () => {

@@ -15,9 +15,11 @@ const KINDS = [
 ] as const;
 
 /** Three objects of every kind, with gaps between their ids. */
-function kernelWithAll(): FakeKernel {
+const kernelWithAll = (): FakeKernel => kernelWith([3, 4, 9]);
+
+function kernelWith(ids: readonly number[]): FakeKernel {
   const kernel = new FakeKernel();
-  for (const id of [3, 4, 9]) {
+  for (const id of ids) {
     kernel.addMap({ id });
     kernel.progs.set(id, { id, info: { type: 1 } });
     kernel.links.set(id, { id, info: { type: 6, prog_id: 3 } });
@@ -46,6 +48,16 @@ for (const { noun, prefix, list } of KINDS) {
       expect(live[list]().map(({ id }) => id)).toEqual([3, 4, 9]);
       expect(kernel.countOf(nextId)).toBe(4);
       expect(live.warnings).toEqual([]);
+    });
+
+    test("asks for the next id only where a run of ids ends", () => {
+      const ids = [1, 2, 3, 4, 8, 10, 11, 12];
+      const kernel = kernelWith(ids);
+      using live = openLive({ sys: kernel, keep: () => false });
+      expect(live[list]().map(({ id }) => id)).toEqual(ids);
+      // Behind 0, 4, 8 and 10, where no run is known to go on, and behind 12.
+      expect(kernel.countOf(nextId)).toBe(5);
+      expect(kernel.openCount).toBe(0);
     });
 
     test("of a kernel that has none is empty", () => {

@@ -166,9 +166,9 @@ export class FakeKernel implements Sys {
     return typeof file === "string" ? new TextEncoder().encode(file) : file;
   }
 
-  readFdInfo(fd: number): Uint8Array | undefined {
+  readFdInfo(fd: number): string {
     const object = this.#fds.get(fd)?.object;
-    return object instanceof FakeMap ? new TextEncoder().encode(object.fdInfo) : undefined;
+    return object instanceof FakeMap ? object.fdInfo : "";
   }
 
   readDirectory(path: string): readonly string[] {

@@ -67,6 +67,28 @@ describe.skipIf(whyNoKernel("prlimit") !== "")("a thousand maps", () => {
     );
   });
 
+  test("are listed whole or not at all: with one descriptor left there is none for what they cost", () => {
+    const script = `
+      import { openLive } from ${JSON.stringify(new URL("../../src/index.ts", import.meta.url).pathname)};
+      import { closeSync, openSync } from "node:fs";
+      using _warm = openLive();
+      const held = [];
+      try { for (;;) held.push(openSync("/dev/null")); } catch {}
+      const list = (free) => {
+        while (free-- > 0) closeSync(held.pop());
+        try {
+          using live = openLive({ keep: () => false });
+          return live.maps().every((map) => map.memlockBytes > 0) && live.warnings.length === 0;
+        } catch (error) { return error.message + " " + error.hint; }
+      };
+      console.log(list(1));
+      console.log(list(1));`;
+    const ran = Bun.spawnSync(["prlimit", "--nofile=100:100", process.execPath, "-e", script]);
+    const [short, enough] = ran.stdout.toString().split("\n");
+    expect(short).toMatch(/^open \/proc\/self\/fdinfo\/\d+: EMFILE \(errno 24\) .*RLIMIT_NOFILE/);
+    expect(enough).toBe("true");
+  });
+
   test("fail the library in the same way, and cleanly", () => {
     const script = `
       import { openLive } from ${JSON.stringify(new URL("../../src/index.ts", import.meta.url).pathname)};

@@ -2,18 +2,18 @@ import { describe, expect, test } from "bun:test";
 import { UsageError } from "../../src/errors.ts";
 import { compileFilter } from "../../src/report/filter.ts";
 import { FilterError, parseFilter } from "../../src/report/filter-parse.ts";
-import { elementTypes, mapInfo, u32Bytes, type Value, valueBytes } from "./support/elements.ts";
+import { elementsInfo, elementTypes, u32Bytes, type Value, valueBytes } from "./support/elements.ts";
 
 const types = elementTypes();
 
 function holds(source: string, value: Value, key = 1): boolean {
-  const predicate = compileFilter(source, parseFilter(source), { map: mapInfo(), types });
+  const predicate = compileFilter(source, parseFilter(source), { map: elementsInfo(), types });
   return predicate({ keyBytes: u32Bytes(key), keyOffset: 0, valueBytes: valueBytes(value) }, 0);
 }
 
 function refusal(source: string, typed = true): FilterError {
   try {
-    compileFilter(source, parseFilter(source), { map: mapInfo(), types: typed ? types : undefined });
+    compileFilter(source, parseFilter(source), { map: elementsInfo(), types: typed ? types : undefined });
   } catch (error) {
     if (error instanceof FilterError) return error;
     throw error;
@@ -114,7 +114,7 @@ describe("an expression is refused at the place where it is wrong", () => {
     expect(refusal("pid == 3", false).message).toContain("the map has no types");
     expect(refusal("value == 3", false).message).toContain("its 32 bytes are no integer");
     expect(() =>
-      compileFilter("key == 3", parseFilter("key == 3"), { map: mapInfo(), types: undefined }),
+      compileFilter("key == 3", parseFilter("key == 3"), { map: elementsInfo(), types: undefined }),
     ).not.toThrow();
   });
 });
@@ -158,7 +158,7 @@ describe("a hostile expression", () => {
     for (let round = 0; round < 20_000; round++) {
       const source = Array.from({ length: 1 + random(8) }, () => tokens[random(tokens.length)]).join(" ");
       try {
-        compileFilter(source, parseFilter(source), { map: mapInfo(), types });
+        compileFilter(source, parseFilter(source), { map: elementsInfo(), types });
         sound++;
       } catch (error) {
         if (!(error instanceof FilterError)) throw new Error(`${source}: ${String(error)}`);

@@ -8,7 +8,7 @@ import { type BpfState, found, unreadable } from "../../src/state.ts";
 import { BTF_KIND } from "../../src/uapi/btf.ts";
 import { BtfWriter } from "../btf/support/encode.ts";
 import { labImages } from "../guest/images.ts";
-import { mapInfo } from "./support/elements.ts";
+import { elementsInfo } from "./support/elements.ts";
 
 const BASE = 0x1000_0000_0000n;
 const PAGE = 4096;
@@ -45,7 +45,7 @@ function arenaOf(nodes: Readonly<Record<number, readonly [number, bigint, bigint
       page(Math.floor(offset / PAGE))[offset % PAGE] = byte;
     });
   }
-  const space = ArenaSpace.of(mapInfo({ type: 33, mapExtra: BASE }), {
+  const space = ArenaSpace.of(elementsInfo({ type: 33, mapExtra: BASE }), {
     pageSize: PAGE,
     spanBytes: 100 * PAGE,
     spanCapped: false,

@@ -5,6 +5,7 @@ import { linkText, mapText } from "../../src/report/text.ts";
 import type { LinkInfo, MapInfo } from "../../src/state.ts";
 import { escapeText, printable } from "../../src/text.ts";
 import { LinkType } from "../../src/uapi/names.ts";
+import { mapInfo } from "./support/map-info.ts";
 
 /** What a terminal obeys, or shows in another order than it stands: C0 but a line's own end, DEL, C1, bidi, BOM. */
 const OBEYED = /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/u;
@@ -24,27 +25,7 @@ const HOSTILE: readonly Uint8Array[] = [
   Buffer.from("größe 日本 🙂"),
 ];
 
-const mapNamed = (name: Uint8Array): MapInfo => ({
-  id: 1,
-  type: 1,
-  keySize: 4,
-  valueSize: 8,
-  maxEntries: 10,
-  flags: 0,
-  name,
-  ifindex: 0,
-  btfId: 0,
-  btfKeyTypeId: 0,
-  btfValueTypeId: 0,
-  btfVmlinuxValueTypeId: 0,
-  btfVmlinuxId: 0,
-  mapExtra: 0n,
-  frozen: false,
-  memlockBytes: undefined,
-  ownerProgType: undefined,
-  ownerJited: undefined,
-  location: undefined,
-});
+const mapNamed = (name: Uint8Array): MapInfo => mapInfo({ name });
 
 describe("a hostile name", () => {
   for (const name of HOSTILE) {
@@ -63,6 +44,7 @@ describe("a hostile name", () => {
   test("of valid UTF-8 is whole in JSON, and of plain letters unchanged in text", () => {
     expect(printable(Buffer.from("größe 日本 🙂"))).toBe("größe 日本 🙂");
     expect(printable(Buffer.from("scx_simple.bss"))).toBe("scx_simple.bss");
+    expect(printable(Buffer.from("\ufeffbom"))).toBe("\\u{feff}bom");
     for (const name of HOSTILE.slice(0, 7)) expect(Buffer.from(nameText(name))).toEqual(Buffer.from(name));
   });
 

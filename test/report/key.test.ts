@@ -6,14 +6,14 @@ import { UsageError } from "../../src/errors.ts";
 import { keyFromText, keyFromWords } from "../../src/report/key.ts";
 import type { MapTypes } from "../../src/report/typed.ts";
 import { BtfWriter } from "../btf/support/encode.ts";
-import { elementTypes, mapInfo, valueBytes } from "./support/elements.ts";
+import { elementsInfo, elementTypes, valueBytes } from "./support/elements.ts";
 
 const { value } = elementTypes();
 /** The element's struct as a key. */
 const structKey: MapTypes = { key: value, value };
-const structMap = mapInfo({ keySize: 32 });
+const structMap = elementsInfo({ keySize: 32 });
 const bare = (text: string, keySize: number): string =>
-  Buffer.from(keyFromText(text, mapInfo({ keySize }), undefined)).toString("hex");
+  Buffer.from(keyFromText(text, elementsInfo({ keySize }), undefined)).toString("hex");
 
 function typedInt(size: number, encoding: number): MapTypes {
   const writer = new BtfWriter();
@@ -46,10 +46,12 @@ describe("a key as one number", () => {
     ] as const)
       expect(() => bare(text, size)).toThrow(UsageError);
     const types = typedInt(4, 1);
-    expect(() => keyFromText("2147483648", mapInfo(), types)).toThrow("is not in -2147483648..2147483647");
-    expect(Buffer.from(keyFromText("-2147483648", mapInfo(), types)).toString("hex")).toBe("00000080");
-    expect(() => keyFromText("-1", mapInfo(), typedInt(4, 0))).toThrow("is not in 0..4294967295");
-    expect(() => keyFromText("1", mapInfo({ keySize: 0 }), undefined)).toThrow("has no keys");
+    expect(() => keyFromText("2147483648", elementsInfo(), types)).toThrow(
+      "is not in -2147483648..2147483647",
+    );
+    expect(Buffer.from(keyFromText("-2147483648", elementsInfo(), types)).toString("hex")).toBe("00000080");
+    expect(() => keyFromText("-1", elementsInfo(), typedInt(4, 0))).toThrow("is not in 0..4294967295");
+    expect(() => keyFromText("1", elementsInfo({ keySize: 0 }), undefined)).toThrow("has no keys");
   });
 });
 
@@ -57,10 +59,10 @@ describe("a key as bytes", () => {
   test("is bpftool's DATA: base 16 behind hex, else 0x, octal and decimal", () => {
     expect(bare("hex 01 ff 0xA0 0", 4)).toBe("01ffa000");
     expect(bare("0x01 0x02 010 10", 4)).toBe("0102080a");
-    expect([...keyFromWords(["hex", "a", "0b"], mapInfo({ keySize: 2 }))]).toEqual([10, 11]);
-    expect(() => keyFromWords(["1", "2"], mapInfo())).toThrow("map 7 expects 4 bytes, got 2");
-    expect(() => keyFromWords(["256", "0", "0", "0"], mapInfo())).toThrow('"256" is not a byte');
-    expect(() => keyFromWords(["hex", "zz"], mapInfo())).toThrow('"zz" is not a byte');
+    expect([...keyFromWords(["hex", "a", "0b"], elementsInfo({ keySize: 2 }))]).toEqual([10, 11]);
+    expect(() => keyFromWords(["1", "2"], elementsInfo())).toThrow("map 7 expects 4 bytes, got 2");
+    expect(() => keyFromWords(["256", "0", "0", "0"], elementsInfo())).toThrow('"256" is not a byte');
+    expect(() => keyFromWords(["hex", "zz"], elementsInfo())).toThrow('"zz" is not a byte');
   });
 });
 
@@ -120,7 +122,7 @@ describe("a typed key as JSON", () => {
   });
 
   test("of a type that is larger than its key is refused", () => {
-    expect(() => keyFromText("{}", mapInfo({ keySize: 16 }), structKey)).toThrow(
+    expect(() => keyFromText("{}", elementsInfo({ keySize: 16 }), structKey)).toThrow(
       "the type has 32 bytes, not 16",
     );
   });

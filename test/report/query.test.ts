@@ -6,10 +6,10 @@ import { SortCursor } from "../../src/report/sort.ts";
 import { plain } from "../../src/report/typed.ts";
 import type { EntryCursor, MapContents } from "../../src/state.ts";
 import {
+  elementsInfo,
   elementTypes,
   keysOf,
   ListCursor,
-  mapInfo,
   u32Bytes,
   type Value,
   valueBytes,
@@ -18,7 +18,7 @@ import {
 const types = elementTypes();
 
 function query(cursor: EntryCursor, wanted: Query, note = (_: string): void => {}): EntryCursor {
-  const contents = applyQuery({ kind: "entries", cursor }, wanted, { map: mapInfo(), types }, note);
+  const contents = applyQuery({ kind: "entries", cursor }, wanted, { map: elementsInfo(), types }, note);
   if (contents.kind !== "entries") throw new Error(contents.kind);
   return contents.cursor;
 }
@@ -201,7 +201,7 @@ test("records are filtered, ordered and limited by their values", () => {
   const shown = applyQuery(
     records,
     { ...filter("delta > 1"), ...by("delta"), limit: 1 },
-    { map: mapInfo(), types },
+    { map: elementsInfo(), types },
     () => {},
   );
   if (shown.kind !== "records") throw new Error(shown.kind);

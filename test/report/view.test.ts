@@ -1,24 +1,18 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { KtstrError, openLive, view } from "../../src/index.ts";
-import { run, whyNoLive } from "../btf/support/live.ts";
+import { whyNoLive } from "../btf/support/live.ts";
 import { LoadedObject } from "../btf/support/load.ts";
 import { Kit, u32, u64 } from "../live/kit.ts";
 
 const why = whyNoLive("bpftool", "clang-19", "mount");
 const liveTest = test.skipIf(why !== "");
 let loaded: LoadedObject;
-const ids = new Map<string, number>();
+let ids = new Map<string, number>();
 
 beforeAll(() => {
   if (why !== "") return;
   loaded = LoadedObject.load();
-  const { btfId } = loaded.map("array_of_all");
-  const shown = JSON.parse(run("bpftool", "-j", "map", "show")) as {
-    id: number;
-    name?: string;
-    btf_id?: number;
-  }[];
-  for (const { id, name, btf_id } of shown) if (btf_id === btfId) ids.set(name ?? "", id);
+  ids = loaded.ids();
 });
 afterAll(() => {
   if (why === "") loaded[Symbol.dispose]();

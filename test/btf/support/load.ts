@@ -30,6 +30,14 @@ interface DumpedEntry {
   readonly values?: readonly { readonly value: readonly string[] }[];
 }
 
+/** Compiles types.bpf.c into a folder and gives the object's path. */
+export function compileTypes(directory: string): string {
+  const object = join(directory, "types.o");
+  const source = join(import.meta.dir, "types.bpf.c");
+  run("clang-19", "-O2", "-g", ...["-target", "bpf", "-mcpu=v3"], "-c", source, "-o", object);
+  return object;
+}
+
 export class LoadedObject implements Disposable {
   readonly #directory: string;
 
@@ -41,19 +49,7 @@ export class LoadedObject implements Disposable {
     const directory = mkdtempSync(join(tmpdir(), "ktstr-types-"));
     const loaded = new LoadedObject(directory);
     try {
-      const object = join(directory, "types.o");
-      run(
-        "clang-19",
-        "-O2",
-        "-g",
-        "-target",
-        "bpf",
-        "-mcpu=v3",
-        "-c",
-        join(import.meta.dir, "types.bpf.c"),
-        "-o",
-        object,
-      );
+      const object = compileTypes(directory);
       mkdirSync(join(directory, "bpf"));
       run("mount", "-t", "bpf", "none", join(directory, "bpf"));
       run("bpftool", "prog", "loadall", object, `${directory}/bpf/progs`, "pinmaps", `${directory}/bpf/maps`);
@@ -85,6 +81,14 @@ export class LoadedObject implements Disposable {
       dump,
       entries: entriesOf(dump),
     };
+  }
+
+  /** The ids of its maps by the names that the kernel has for them. */
+  ids(): Map<string, number> {
+    const { btfId } = this.map("array_of_all");
+    using live = openLive();
+    const own = live.maps().filter((info) => info.btfId === btfId);
+    return new Map(own.map(({ id, name }) => [Buffer.from(name).toString(), id]));
   }
 
   #pin(pin: string): string {

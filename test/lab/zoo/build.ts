@@ -5,9 +5,10 @@
 import { mkdir, readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { cached, keyOf, labDir } from "../cache.ts";
-import { type Arch, packageTree } from "../packages.ts";
+import { triplet } from "../initramfs.ts";
+import type { Arch } from "../packages.ts";
 import { run, tool } from "../process.ts";
-import { withoutPaths } from "../toolchain.ts";
+import { compileStatic, sysroot, withoutPaths } from "../toolchain.ts";
 
 export interface ZooOptions {
   readonly arch: Arch;
@@ -23,23 +24,6 @@ export interface Zoo {
 }
 
 const folder = import.meta.dir;
-const triplet: { readonly [arch in Arch]: string } = {
-  amd64: "x86_64-linux-gnu",
-  arm64: "aarch64-linux-gnu",
-};
-
-/** What a static program needs to be linked with; Debian stable, so that it does not move. */
-const sysrootPackages = [
-  "libbpf-dev",
-  "libelf-dev",
-  "zlib1g-dev",
-  "libzstd-dev",
-  "libc6-dev",
-  "libc6",
-  "linux-libc-dev",
-  "libgcc-14-dev",
-];
-
 const warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers"];
 
 async function sources(): Promise<{ bpf: string[]; loader: string[]; headers: string[] }> {
@@ -59,16 +43,8 @@ async function sources(): Promise<{ bpf: string[]; loader: string[]; headers: st
   };
 }
 
-/** LLVM's linker knows every architecture; the machine's own, or the one of the release that clang-19 came from. */
-async function linker(): Promise<string> {
-  const own = Bun.which("ld.lld-19");
-  if (own !== null) return own;
-  const tree = await packageTree("bookworm", process.arch === "arm64" ? "arm64" : "amd64", ["lld-19"]);
-  return join(tree, "usr/lib/llvm-19/bin/ld.lld");
-}
-
-async function compileObject(source: string, sysroot: string, arch: Arch, out: string): Promise<void> {
-  const include = join(sysroot, "usr/include");
+async function compileObject(source: string, root: string, arch: Arch, out: string): Promise<void> {
+  const include = join(root, "usr/include");
   // Arenas need addr_space_cast, whose kernels (6.9) know the fourth instruction set too; the rest loads on 6.1.
   const cpu = basename(source).startsWith("arena") ? "v4" : "v3";
   const options = ["-target", "bpf", `-mcpu=${cpu}`, "-O2", "-g", ...warnings, "-Wno-unused-parameter"];
@@ -89,20 +65,10 @@ async function compileObject(source: string, sysroot: string, arch: Arch, out: s
 async function build(arch: Arch, out: string): Promise<void> {
   await mkdir(out, { recursive: true });
   const { bpf, loader } = await sources();
-  const sysroot = await packageTree("trixie", arch, sysrootPackages);
-  for (const source of bpf) await compileObject(source, sysroot, arch, out);
-  const target = triplet[arch];
-  await run([
-    tool("clang-19"),
-    `--target=${target}`,
-    `--sysroot=${sysroot}`,
-    `--gcc-install-dir=${join(sysroot, "usr/lib/gcc", target, "14")}`,
-    `--ld-path=${await linker()}`,
-    ...["-static", "-std=gnu2x", "-D_GNU_SOURCE", "-O2", "-g", ...warnings],
-    `-Wa,-I${out}`,
-    ...loader,
-    ...["-o", join(out, "zoo-loader"), "-lbpf", "-lelf", "-lz", "-lzstd"],
-  ]);
+  const root = await sysroot(arch);
+  for (const source of bpf) await compileObject(source, root, arch, out);
+  const options = ["-std=gnu2x", "-D_GNU_SOURCE", ...warnings, `-Wa,-I${out}`];
+  await compileStatic(arch, join(out, "zoo-loader"), [...options, ...loader]);
 }
 
 /** Builds the zoo for an architecture. Throws a `LabError` that names the missing tool, or shows the compiler's words. */

@@ -3,29 +3,13 @@ import { Btf } from "../../../src/btf/btf.ts";
 import type { MapTypes } from "../../../src/report/typed.ts";
 import type { EntryCursor, MapInfo, WalkEnd } from "../../../src/state.ts";
 import { BtfWriter } from "../../btf/support/encode.ts";
+import { mapInfo } from "./map-info.ts";
 
-export const mapInfo = (over: Partial<MapInfo> = {}): MapInfo => ({
-  id: 7,
-  type: 1,
-  keySize: 4,
-  valueSize: 32,
-  maxEntries: 10,
-  flags: 0,
-  name: Buffer.from("elements"),
-  ifindex: 0,
-  btfId: 1,
-  btfKeyTypeId: 1,
-  btfValueTypeId: 2,
-  btfVmlinuxValueTypeId: 0,
-  btfVmlinuxId: 0,
-  mapExtra: 0n,
-  frozen: false,
-  memlockBytes: undefined,
-  ownerProgType: undefined,
-  ownerJited: undefined,
-  location: undefined,
-  ...over,
-});
+export const elementsInfo = (over: Partial<MapInfo> = {}): MapInfo =>
+  mapInfo({
+    ...{ id: 7, name: Buffer.from("elements"), valueSize: 32, btfId: 1, btfKeyTypeId: 1, btfValueTypeId: 2 },
+    ...over,
+  });
 
 /**
  * `u32` keys; values of 32 bytes:

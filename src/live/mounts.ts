@@ -1,0 +1,17 @@
+import type { Sys } from "./sys.ts";
+
+/** Where file systems of a type are mounted, in the order of mounting; none where there is no /proc. */
+export function mountsOf(sys: Sys, type: string): string[] {
+  const mounts = sys.readFile("/proc/self/mounts");
+  if (mounts === undefined) return [];
+  const paths: string[] = [];
+  for (const line of new TextDecoder().decode(mounts).split("\n")) {
+    const [, path = "", itsType] = line.split(" ");
+    // Blanks and backslashes are written in octal (fs/proc_namespace.c, mangle).
+    const unescaped = path.replace(/\\(\d{3})/g, (_, octal) =>
+      String.fromCharCode(Number.parseInt(octal, 8)),
+    );
+    if (itsType === type) paths.push(unescaped);
+  }
+  return paths;
+}

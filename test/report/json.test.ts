@@ -1,0 +1,33 @@
+import { describe, expect, test } from "bun:test";
+import { type Json, JsonText, stringify } from "../../src/report/json.ts";
+
+/** Every kind of value that JSON has a word for, and those that it has none for. */
+const plain: { readonly [key: string]: Json } = {
+  text: 'quote " backslash \\ newline \n nul \0 \u{1f600} lone \ud800',
+  "obeyed \u202e": "\u007f\u0085\u200e\u2028\u2066\ufeff",
+  toJSON: "a name like any other",
+  empty: ["", {}, [], [undefined]],
+  left_out: undefined,
+  numbers: [0, -0, 1e21, 5e-324, 2 ** 53 - 1, Number.NaN, Number.POSITIVE_INFINITY],
+  words: [true, false, null],
+  "1": { nested: [[1], [2, [3, { deep: undefined }]]] },
+};
+
+describe("an object with a large integer in it prints as the same without one does", () => {
+  for (const indent of ["", "  ", "\t"])
+    test(`with indent ${JSON.stringify(indent)}`, () => {
+      const exact = stringify({ ...plain, last: 2n ** 64n - 1n }, indent);
+      expect(exact).toBe(
+        stringify({ ...plain, last: "-" }, indent).replace(/"-"(?=\s*\}$)/, `${2n ** 64n - 1n}`),
+      );
+      expect(exact).not.toMatch(/[\u007f-\u009f\u200e\u2028\u202e\u2066\ufeff]/);
+    });
+});
+
+test("text that is JSON already is printed as it is, however deep", () => {
+  expect(stringify({ a: [new JsonText("1.50")], b: 1 })).toBe('{"a":[1.50],"b":1}');
+});
+
+test("what has no word is null", () => {
+  for (const value of [undefined, null, Number.NaN]) expect(stringify(value)).toBe("null");
+});

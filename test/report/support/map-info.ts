@@ -1,0 +1,25 @@
+import type { MapInfo } from "../../../src/state.ts";
+
+/** A hash map of four-byte keys and eight-byte values, without a name and without types, but for what is said otherwise. */
+export const mapInfo = (over: Partial<MapInfo> = {}): MapInfo => ({
+  id: 1,
+  type: 1,
+  keySize: 4,
+  valueSize: 8,
+  maxEntries: 10,
+  flags: 0,
+  name: new Uint8Array(),
+  ifindex: 0,
+  btfId: 0,
+  btfKeyTypeId: 0,
+  btfValueTypeId: 0,
+  btfVmlinuxValueTypeId: 0,
+  btfVmlinuxId: 0,
+  mapExtra: 0n,
+  frozen: false,
+  memlockBytes: undefined,
+  ownerProgType: undefined,
+  ownerJited: undefined,
+  location: undefined,
+  ...over,
+});
