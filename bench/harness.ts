@@ -38,10 +38,11 @@ export interface CommandRun {
 
 export async function runCommand(command: readonly string[], into: string): Promise<CommandRun> {
   const start = performance.now();
-  const child = Bun.spawn([...command], { stdout: Bun.file(into), stderr: "inherit" });
+  const child = Bun.spawn([...command], { stdout: Bun.file(into), stderr: "pipe" });
   const code = await child.exited;
   const wallMs = performance.now() - start;
-  if (code !== 0) throw new Error(`${command.join(" ")}: exit ${code}`);
+  const said = await new Response(child.stderr).text();
+  if (code !== 0) throw new Error(`${command.join(" ")}: exit ${code}: ${said.trim().slice(0, 500)}`);
   const usage = child.resourceUsage();
   if (usage === undefined) throw new Error(`${command.join(" ")}: no resource usage`);
   return { wallMs, cpuMs: Number(usage.cpuTime.total) / 1000, peakBytes: usage.maxRSS };

@@ -39,8 +39,8 @@ const EMPTY = new Uint8Array(0);
 const MAX_KEY_BYTES = 2 ** 20;
 
 const HEADS_AT_ONCE = 64;
-/** Elements that are read ahead: no more than stay in the processor's caches until they are visited. */
-const AHEAD_AT_ONCE = 512;
+/** What is read ahead: no more than stays in the processor's caches until it is visited. */
+const AHEAD_BYTES = 2 ** 18;
 /** From here on a table and its elements are more than the processor's nearest caches hold. */
 const MANY_BUCKETS = 8192;
 /** The smallest page of any kernel. */
@@ -266,7 +266,7 @@ export class ChainCursor implements EntryCursor {
       const window = this.#frontWindow[count++]!;
       if (this.#headWindow[index] !== window) this.#headWindow[index] = window;
     }
-    let left = AHEAD_AT_ONCE;
+    let left = AHEAD_BYTES / this.#span;
     while (count > 0 && left > 0) {
       left -= count;
       this.#touchFront(count);
