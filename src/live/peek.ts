@@ -89,13 +89,14 @@ export class KernelPeek implements Disposable {
     }).setBytes("map_name", Buffer.from("ktstr_peek"));
     const what = "the buffer to peek with";
     using buffer = new OwnedFd(bpfOrThrow(sys, "BPF_MAP_CREATE", create, what), what, sys.close);
-    const prog = loadProgram(sys, buffer, map);
+    using opened = new DisposableStack();
+    const prog = opened.use(loadProgram(sys, buffer, map));
     const mapping = sys.mmap({ fd: buffer.number, offset: 0, length: BUFFER_BYTES });
-    if (typeof mapping === "number") {
-      prog[Symbol.dispose]();
-      throw new KtstrError(`mmap ${what}: ${errnoName(-mapping)}`);
-    }
-    return new KernelPeek(sys, prog, mapping);
+    if (typeof mapping === "number") throw new KtstrError(`mmap ${what}: ${errnoName(-mapping)}`);
+    opened.use(mapping);
+    const peek = new KernelPeek(sys, prog, mapping); // runs it once: that may fail, too
+    opened.move();
+    return peek;
   }
 
   /** At most `CHUNK_BYTES` at an address; undefined where any of them is absent. Good until the next read. */

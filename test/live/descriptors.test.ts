@@ -2,7 +2,9 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { type LiveState, openLive } from "../../src/live/live.ts";
 import { openPinned, pinnedId } from "../../src/live/pinned.ts";
 import { enableStats } from "../../src/live/stats.ts";
+import { realSys } from "../../src/live/sys.ts";
 import type { MapInfo } from "../../src/state.ts";
+import { EPERM } from "../../src/uapi/errno.ts";
 import type { MapTypeName } from "../../src/uapi/names.ts";
 import { whyNoKernel } from "./bpftool.ts";
 import { fdCount, type HeldMap, Kit } from "./kit.ts";
@@ -99,6 +101,38 @@ describe.skipIf(whyNoKernel() !== "")("no descriptor is left open", () => {
       expect(fdCount()).toBe(before + 1);
     }
     expect(fdCount()).toBe(before);
+  });
+
+  test("by an arena whose reader cannot be run, or has no buffer", () => {
+    const { id } = kit.map({
+      type: "arena",
+      keySize: 0,
+      valueSize: 0,
+      maxEntries: 4,
+      flags: 0x400,
+      mapExtra: 2 ** 44, // its address is known, so a program can be loaded with it
+    });
+    for (const [refused, sentence] of [
+      ["BPF_PROG_TEST_RUN", "BPF_PROG_TEST_RUN the program to peek with: EPERM"],
+      ["mmap", "mmap the buffer to peek with: EPERM"],
+    ] as const) {
+      const before = fdCount();
+      {
+        using live = openLive({
+          keep: () => false,
+          sys: {
+            ...realSys,
+            bpf: (command, attr) => (command === refused ? -EPERM : realSys.bpf(command, attr)),
+            mmap: (options) => (refused === "mmap" ? -EPERM : realSys.mmap(options)),
+          },
+        });
+        const pages = live.arenaPages(live.map(id));
+        expect(pages.ok ? "" : pages.why.detail).toContain(sentence);
+      }
+      expect(fdCount()).toBe(before);
+    }
+    using live = openLive({ keep: () => false });
+    expect(live.arenaPages(live.map(id))).toMatchObject({ ok: true, value: { pages: [] } });
   });
 
   test("by pinned paths, whatever lies there", () => {

@@ -33,6 +33,7 @@ export interface MapOptions {
   readonly btfKeyTypeId?: number;
   readonly btfValueTypeId?: number;
   readonly btfVmlinuxValueTypeId?: number;
+  readonly mapExtra?: number;
 }
 
 /** A command that must succeed: the errno is in the error's message. */
@@ -125,6 +126,7 @@ export class Kit implements Disposable {
       btf_key_type_id: options.btfKeyTypeId ?? 0,
       btf_value_type_id: options.btfValueTypeId ?? 0,
       btf_vmlinux_value_type_id: options.btfVmlinuxValueTypeId ?? 0,
+      map_extra: options.mapExtra ?? 0,
     }).setBytes("map_name", Buffer.from(name));
     const held = this.own(must("BPF_MAP_CREATE", attr, type), "map_id");
     return { ...held, keySize, valueSize };
