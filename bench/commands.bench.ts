@@ -25,7 +25,6 @@ const LIVE = [
   ["-j", "prog", "show"],
   ["-j", "link", "show"],
   ["-j", "btf", "show"],
-  ["-j", "stats"],
   ["-j", "inspect"],
 ];
 

@@ -258,11 +258,12 @@ export class Btf {
   #findBytes(name: Uint8Array, kind: number | undefined): number | undefined {
     const inBase = this.base === undefined ? undefined : this.base.#findBytes(name, kind);
     if (inBase !== undefined) return inBase;
-    const { heads, next } = this.#nameIndex(kind === undefined || kind === BTF_KIND.FUNC);
-    for (let at = heads[hashName(name, 0) & (heads.length - 1)]!; at !== 0; at = next[at - 1]!) {
-      const word = this.#index[at - 1]!;
+    const { heads, next, places } = this.#nameIndex(kind === undefined || kind === BTF_KIND.FUNC);
+    for (let at = heads[hashName(name, 0) & (heads.length - 1)]!; at !== 0; at = next[at]!) {
+      const place = places[at]!;
+      const word = this.#index[place]!;
       if (kind !== undefined && btfKind(this.#words[word + 1]!) !== kind) continue;
-      if (this.#isAt(this.#words[word]! >>> 0, name)) return this.firstId + at - 1;
+      if (this.#isAt(this.#words[word]! >>> 0, name)) return this.firstId + place;
     }
     return undefined;
   }

@@ -4,11 +4,14 @@ import { BTF_KIND, btfKind } from "../uapi/btf.ts";
 /** Bytes of a name that the hash looks at: a hostile string section cannot make building it slow. */
 const HASHED_BYTES = 64;
 
+/** Names are counted from 1 on; 0 means that there is none. */
 export interface NameIndex {
-  /** By hash: 1 + the place in the type index of the first type with it, 0: none. */
-  readonly heads: Uint32Array;
-  /** By place: 1 + the next place with the same hash; ascending along a chain. */
-  readonly next: Uint32Array;
+  /** By hash: the first name with it. */
+  readonly heads: Int32Array;
+  /** By name: the next one with the same hash, whose place is higher. */
+  readonly next: Int32Array;
+  /** By name: the place in the type index of the type that it is of. */
+  readonly places: Int32Array;
 }
 
 /**
@@ -23,20 +26,38 @@ export function buildNameIndex(
   baseStringHash: (offset: number) => number,
   withFunctions: boolean,
 ): NameIndex {
-  const size = 1 << Math.max(4, 32 - Math.clz32(index.length));
-  const heads = new Uint32Array(size);
-  const next = new Uint32Array(index.length);
-  for (let place = index.length - 1; place >= 0; place--) {
-    const at = index[place]!;
-    const nameOffset = words[at]! >>> 0;
-    if (nameOffset === 0 || (!withFunctions && btfKind(words[at + 1]!) === BTF_KIND.FUNC)) continue;
+  const places = namedPlaces(words, index, withFunctions);
+  const size = 1 << Math.max(4, 32 - Math.clz32(places.length));
+  const heads = new Int32Array(size);
+  const next = new Int32Array(places.length);
+  for (let name = places.length - 1; name > 0; name--) {
+    const nameOffset = words[index[places[name]!]!]! >>> 0;
     const hash =
       nameOffset < stringStart ? baseStringHash(nameOffset) : hashName(strings, nameOffset - stringStart);
     const slot = hash & (size - 1);
-    next[place] = heads[slot]!;
-    heads[slot] = place + 1;
+    next[name] = heads[slot]!;
+    heads[slot] = name;
   }
-  return { heads, next };
+  return { heads, next, places };
+}
+
+/** From 1 on, ascending. */
+function namedPlaces(words: Int32Array, index: Int32Array, withFunctions: boolean): Int32Array {
+  let places: Int32Array = new Int32Array(withFunctions ? index.length + 1 : (index.length >>> 2) + 1);
+  let count = 1;
+  for (let place = 0; place < index.length; place++) {
+    const at = index[place]!;
+    if (words[at] === 0 || (!withFunctions && btfKind(words[at + 1]!) === BTF_KIND.FUNC)) continue;
+    if (count === places.length) places = grown(places, index.length + 1);
+    places[count++] = place;
+  }
+  return places.subarray(0, count);
+}
+
+function grown(array: Int32Array, length: number): Int32Array {
+  const larger = new Int32Array(length);
+  larger.set(array);
+  return larger;
 }
 
 /** FNV-1a over the string at `offset`, up to its NUL; a string that starts outside hashes like the empty one. */

@@ -29,6 +29,10 @@ const capture: Command = command({
     const path = options.own["output"];
     if (typeof path !== "string" || path === "")
       throw new UsageError("capture: into which file? -o FILE", { hint: "-o FILE.zst compresses it." });
+    if (path === "-")
+      throw new UsageError("capture: it goes into a file, and not to standard output", {
+        hint: "`-o ./-` is a file of that name",
+      });
     if (options.memory.length === 0) throw noMemory();
     const filter = new MapFilter(options.own["maps"], options.own["no-values"] === true);
     const follow = countOption(options, "follow", "steps") ?? DEFAULT_FOLLOW;

@@ -1,9 +1,6 @@
 import { UsageError } from "../errors.ts";
-import { buildInspection } from "../report/inspection.ts";
-import { inspectionJson } from "../report/inspection-json.ts";
-import { writeInspection } from "../report/inspection-text.ts";
-import { stringify } from "../report/json.ts";
-import { type Command, command } from "./command.ts";
+import type { Inspection } from "../report/inspection.ts";
+import { type Command, type Context, command } from "./command.ts";
 import { indentOf } from "./print.ts";
 import { countOption } from "./query.ts";
 import { openSource } from "./source.ts";
@@ -25,13 +22,27 @@ const inspect: Command = command({
     if (context.words.length > 0) throw new UsageError(`inspect: too much: ${context.words.join(" ")}`);
     const limit = countOption(context.options, "limit") ?? DEFAULT_LIMIT;
     await withStats(context);
-    using source = await openSource(context.options, () => true);
-    const inspection = buildInspection(source.state, limit);
-    const { out, options } = context;
-    if (options.json) out.line(stringify(inspectionJson(inspection), indentOf(context)));
-    else writeInspection(out, inspection, terminalStyle(), terminalWidth());
+    // The report's code is loaded while a capture is decompressed.
+    const [source, { buildInspection }, print] = await Promise.all([
+      openSource(context.options, () => true),
+      import("../report/inspection.ts"),
+      printer(context),
+    ]);
+    using _ = source;
+    print(buildInspection(source.state, limit));
     return 0;
   },
 });
 
 export default inspect;
+
+async function printer(context: Context): Promise<(inspection: Inspection) => void> {
+  const { out, options } = context;
+  if (!options.json) {
+    const { writeInspection } = await import("../report/inspection-text.ts");
+    return (inspection) => writeInspection(out, inspection, terminalStyle(), terminalWidth());
+  }
+  const { inspectionJson } = await import("../report/inspection-json.ts");
+  const { stringify } = await import("../report/json.ts");
+  return (inspection) => void out.line(stringify(inspectionJson(inspection), indentOf(context)));
+}

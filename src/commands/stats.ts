@@ -1,5 +1,4 @@
 import { UsageError } from "../errors.ts";
-import { enableStats } from "../live/stats.ts";
 import type { Context } from "./command.ts";
 
 const MAX_SECONDS = 86_400;
@@ -20,6 +19,7 @@ export async function withStats(context: Context): Promise<void> {
   if (context.options.memory.length > 0) {
     throw new UsageError("--stats: a frozen machine counts no further");
   }
+  const { enableStats } = await import("../live/stats.ts");
   using _switch = enableStats();
   await Bun.sleep(seconds * 1000);
 }

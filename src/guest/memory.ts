@@ -21,8 +21,8 @@
  * **Everything else** uses `pointer`, `u32`, `copy` and their like, which throw `GuestFault` with the path that
  * led there. A walker catches it per object, counts it, and goes on.
  *
- * How an address is translated, first match wins: the linear run that was hit last, the pages that
- * were translated before, the other linear runs (the direct map, the kernel's image), the page tables.
+ * How an address is translated, first match wins: the linear run that was hit last, the page
+ * tables that earlier walks came to (`page-cache.ts`), the other linear runs (the direct map, the kernel's image), the page tables.
  */
 import { type FaultReason, faultSentence, GuestFault } from "./fault.ts";
 import { NOT_CANONICAL, type PageTables, TABLE_OUTSIDE } from "./mmu.ts";
@@ -33,8 +33,6 @@ import { LinearRuns } from "./runs.ts";
 
 const TWO_32 = 2 ** 32;
 const SIGN = 0x8000_0000 | 0;
-
-const TLB_SLOTS = 16_384;
 
 /** The longest range that `locate` answers; a longer one is read in parts. */
 export const LOCATE_MAX_BYTES: number = 64 * 2 ** 20;
@@ -54,12 +52,7 @@ export class GuestMemory {
   readonly #runs: LinearRuns = new LinearRuns();
 
   readonly #pageBytes: number;
-  readonly #pageShift: number;
-  readonly #tlbHi: Int32Array = new Int32Array(TLB_SLOTS);
-  /** The page's low word with bit 0 set; 0: an empty slot. */
-  readonly #tlbLo: Int32Array = new Int32Array(TLB_SLOTS);
-  readonly #tlbWindow: Window[] = new Array<Window>(TLB_SLOTS).fill(NO_WINDOW);
-  readonly #tlbAt: Int32Array = new Int32Array(TLB_SLOTS);
+  readonly #windows: readonly Window[];
   readonly #tables: PageCache;
 
   // What `#resolve` found: `#pieceLength` bytes at `#pieceAt` of `#piece`.
@@ -76,8 +69,8 @@ export class GuestMemory {
   constructor(physical: PhysicalMemory, tables: PageTables) {
     this.physical = physical;
     this.tables = tables;
-    this.#pageShift = tables.mode.pageShift;
-    this.#pageBytes = 1 << this.#pageShift;
+    this.#pageBytes = 1 << tables.mode.pageShift;
+    this.#windows = physical.windows;
     this.#tables = pageCache(physical, tables);
   }
 
@@ -133,37 +126,36 @@ export class GuestMemory {
     const inPage = low & (this.#pageBytes - 1);
     // An int32 offset whose sum did not carry out of the low word (an unsigned compare, by flipped sign bits).
     const isPlain = (offset | 0) === offset && offset >= 0 && (low ^ SIGN) >= (lo ^ SIGN);
-    if (!(isPlain && length >= 0 && inPage + length <= this.#pageBytes))
-      return this.#locateSlow(hi, lo, offset, length);
-    const slot = this.#slot(hi, low);
-    if (this.#tlbLo[slot] !== ((low & -this.#pageBytes) | 1) || this.#tlbHi[slot] !== hi)
-      return this.#locateNew(hi, low, length);
-    this.window = this.#tlbWindow[slot]!;
-    return this.#tlbAt[slot]! + inPage;
-  }
-
-  /** Neighbours stay neighbours; higher bits are folded in, for CPUs' copies of a page lie 2^n apart. */
-  #slot(hi: number, lo: number): number {
-    const page = lo >>> this.#pageShift;
-    return (page ^ (page >>> 7) ^ (page >>> 13) ^ hi) & (TLB_SLOTS - 1);
-  }
-
-  /** A range within a page that the TLB does not have. */
-  #locateNew(hi: number, lo: number, length: number): number {
-    const at = this.#tables.find(hi, lo);
+    if (!(isPlain && length >= 0)) return this.#locateSlow(hi, lo, offset, length);
+    const at = this.#tables.find(hi, low);
     if (at < 0) {
-      if (this.#enterRun(hi, lo, length)) return (lo - this.#runLo) | 0;
-      return this.#locateSlow(hi, lo, 0, length);
+      if (this.#enterRun(hi, low, length)) return (low - this.#runLo) | 0;
+      return this.#locateSlow(hi, low, 0, length);
     }
-    const window = this.physical.windows[this.#tables.index]!;
-    this.window = window;
-    const slot = this.#slot(hi, lo);
-    this.#tlbHi[slot] = hi;
-    this.#tlbLo[slot] = (lo & -this.#pageBytes) | 1;
-    this.#tlbAt[slot] = at - (lo & (this.#pageBytes - 1));
-    // Mostly it is the same one: a store of an object costs more than the question.
-    if (this.#tlbWindow[slot] !== window) this.#tlbWindow[slot] = window;
+    const index = this.#tables.index;
+    if (inPage + length > this.#pageBytes) return this.#locateAcross(hi, low, length, at, index);
+    this.window = this.#windows[index]!;
     return at;
+  }
+
+  /** A range that begins in a page that was found: of two pages, most often. */
+  #locateAcross(hi: number, lo: number, length: number, at: number, index: number): number {
+    const first = this.#pageBytes - (lo & (this.#pageBytes - 1));
+    const next = (lo + first) | 0;
+    if (length > first + this.#pageBytes || next === 0) return this.#locateSlow(hi, lo, 0, length);
+    const nextAt = this.#tables.find(hi, next);
+    if (nextAt < 0) return this.#locateSlow(hi, lo, 0, length);
+    const piece = this.#windows[index]!;
+    const nextPiece = this.#windows[this.#tables.index]!;
+    if (piece === nextPiece && nextAt === at + first) {
+      this.window = piece;
+      return at;
+    }
+    const scratch = this.#scratchOf(length);
+    copyBytes(piece, at, scratch, 0, first);
+    copyBytes(nextPiece, nextAt, scratch, first, length - first);
+    this.window = scratch;
+    return 0;
   }
 
   /** Makes the run that holds all of a range the one that is asked first. */
@@ -204,11 +196,17 @@ export class GuestMemory {
   }
 
   #stitch(hi: number, lo: number, length: number): number {
+    const scratch = this.#scratchOf(length);
+    if (this.#copyPieces(hi, lo, scratch.bytes, length) < length) return -1;
+    this.window = scratch;
+    return 0;
+  }
+
+  /** Where a range is put together, at its start. */
+  #scratchOf(length: number): Window {
     if (this.#scratch.bytes.length < length)
       this.#scratch = windowOf(0, new Uint8Array(Math.max(length, 2 * this.#scratch.bytes.length)));
-    if (this.#copyPieces(hi, lo, this.#scratch.bytes, length) < length) return -1;
-    this.window = this.#scratch;
-    return 0;
+    return this.#scratch;
   }
 
   /** How many bytes from an address on it copied before one had no answer. */
@@ -378,6 +376,20 @@ export class GuestMemory {
     const run = this.#runs.at(hi, lo);
     return run === undefined ? this.tables.translate(hi, lo) : run.window.physical + ((lo - run.lo) | 0);
   }
+}
+
+/** Below this many bytes, a loop is done before the engine has made a view of them. */
+const FEW_BYTES = 512;
+
+function copyBytes(from: Window, at: number, to: Window, toAt: number, count: number): void {
+  if (count > FEW_BYTES) {
+    to.bytes.set(from.bytes.subarray(at, at + count), toAt);
+    return;
+  }
+  let done = 0;
+  for (; done + 4 <= count; done += 4)
+    to.view.setInt32(toAt + done, from.view.getInt32(at + done, true), true);
+  for (; done < count; done++) to.bytes[toAt + done] = from.bytes[at + done]!;
 }
 
 /** What the high word gains by adding `offset` (0 up to 2^32) to the low one. */

@@ -39,6 +39,7 @@ export function pageCache(memory: PhysicalMemory, { mode }: PageTables): PageCac
   const regionMask = -1 << regionShift;
   const inPage = ~(-1 << pageShift);
   const inTable = ~(-1 << (pageShift - 3));
+  const { firstStart, firstBytes } = firstOf(memory, 2 ** pageShift);
   const cache: PageCache = { index: 0, find, remember };
 
   function find(hi: number, lo: number): number {
@@ -53,8 +54,18 @@ export function pageCache(memory: PhysicalMemory, { mode }: PageTables): PageCac
     const at = slots[slot + 3]! + ((lo >>> pageShift) & inTable) * 2;
     const entryLo = table[at]!;
     const entryHi = table[at + 1]! & addressMaskHi;
-    const isSimple = ((entryLo >>> extraShift) & extraMask) === 0 && entryHi >>> (pageShift - 1) === 0;
-    if ((entryLo & pageMask) !== pageValue || !isSimple) return -1;
+    if ((entryLo & pageMask) !== pageValue || ((entryLo >>> extraShift) & extraMask) !== 0) return -1;
+    // A small machine's memory is one window.
+    const inFirst = ((entryLo & addressMaskLo) - firstStart) | 0;
+    if (entryHi === 0 && inFirst >= 0 && inFirst < firstBytes) {
+      cache.index = 0;
+      return inFirst + (lo & inPage);
+    }
+    return findInOther(entryHi, entryLo, lo);
+  }
+
+  function findInOther(entryHi: number, entryLo: number, lo: number): number {
+    if (entryHi >>> (pageShift - 1) !== 0) return -1;
     const page = (entryHi << (32 - pageShift)) | ((entryLo & addressMaskLo) >>> pageShift);
     const found = windowOf(page);
     if (found < 0) return -1;
@@ -83,7 +94,9 @@ export function pageCache(memory: PhysicalMemory, { mode }: PageTables): PageCac
 
   /** The window that holds a page whole, or -1. */
   function windowOf(page: number): number {
-    const near = nearby[page >>> nearbyShift] ?? 0;
+    const gib = page >>> nearbyShift;
+    if (gib >= nearby.length) return -1;
+    const near = nearby[gib]!;
     return page >= firstPage[near]! && page < endPage[near]! ? near : search(page);
   }
 
@@ -101,8 +114,8 @@ export function pageCache(memory: PhysicalMemory, { mode }: PageTables): PageCac
 
   /** Four neighbours stay side by side; what lies farther apart is spread (Fibonacci hashing), also what lies 2^n apart. */
   function slotOf(hi: number, lo: number): number {
-    const region = lo >>> regionShift;
-    const group = Math.imul((region >>> 2) ^ Math.imul(hi, 0x85eb_ca6b), 0x9e37_79b1) >>> (34 - SLOT_BITS);
+    const region = (hi << (32 - regionShift)) | (lo >>> regionShift);
+    const group = Math.imul(region >>> 2, 0x9e37_79b1) >>> (34 - SLOT_BITS);
     return ((group << 2) | (region & 3)) * SLOT_WORDS;
   }
 
@@ -112,6 +125,19 @@ export function pageCache(memory: PhysicalMemory, { mode }: PageTables): PageCac
 /** Empty where the bytes do not begin at a word. */
 function wordsOf({ buffer, byteOffset, length }: Uint8Array): Int32Array {
   return byteOffset % 4 === 0 ? new Int32Array(buffer, byteOffset, length >>> 2) : new Int32Array(0);
+}
+
+/** Where the first window begins and how long it is, in whole pages; 0 bytes where pages do not begin as it does. */
+function firstOf(
+  { windows: [first] }: PhysicalMemory,
+  pageBytes: number,
+): { readonly firstStart: number; readonly firstBytes: number } {
+  if (first === undefined || first.physical % pageBytes !== 0 || first.physical >= 2 ** 32)
+    return { firstStart: 0, firstBytes: 0 };
+  return {
+    firstStart: first.physical | 0,
+    firstBytes: Math.floor(first.bytes.length / pageBytes) * pageBytes,
+  };
 }
 
 interface WindowPages {

@@ -153,7 +153,7 @@ function fillText(info: MapInfo, sample: Sample): string {
 }
 
 function shapeText(info: MapInfo): string {
-  const entries = hasFill(info) ? "" : ` x ${countText(info.maxEntries)}`;
+  const entries = hasFill(info) || info.maxEntries === 0 ? "" : ` x ${countText(info.maxEntries)}`;
   return `${info.keySize} B -> ${info.valueSize} B${entries}`;
 }
 

@@ -164,6 +164,7 @@ describe("a capture's file", () => {
   test.each([
     [["capture", "--sample"], 2, "into which file? -o FILE"],
     [["capture", "-o", "x"], 2, "of which machine? --memory FILE"],
+    [["capture", "--sample", "-o", "-"], 2, "not to standard output"],
     [["capture", "--sample", "--memory", "x", "-o", "y"], 2, "--sample and --memory: one or the other"],
     [["capture", "--sample", "-o", "x", "--maps", "a", "--no-values"], 2, "one or the other"],
     [

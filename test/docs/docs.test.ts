@@ -3,7 +3,16 @@
  * place. `KTSTR_UPDATE_DOCS=1` writes what the examples print into the pages.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { CLI, ktstr, type Ran, spawn } from "../live/bpftool.ts";
@@ -154,6 +163,21 @@ describe.each(all.map((page) => [page.name, page] as const))("docs/%s.md", (_, p
     for (const [, target = ""] of page.text.matchAll(/\]\((?!https?:)([^)#]*)/g))
       expect(existsSync(join(ROOT, "docs", target)) ? "" : target).toBe("");
   });
+});
+
+test("the README's first output is what is printed, line for line between its dots", () => {
+  const [block] = blocks(readFileSync(join(ROOT, "README.md"), "utf8")).filter(
+    ({ kind }) => kind === "console",
+  );
+  const [first] = examples(block!);
+  const printed = bash(first!.command).out;
+  let at = 0;
+  for (const part of first!.output.split(/^\.\.\.\n/m)) {
+    const found = printed.indexOf(part, at);
+    expect(found < 0 ? part : "").toBe("");
+    at = found + part.length;
+  }
+  expect(at).toBeGreaterThan(1000);
 });
 
 test("docs/library.md prints what it says", () => {

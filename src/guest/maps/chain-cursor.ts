@@ -2,6 +2,7 @@
 import type { EntryCursor, WalkEnd } from "../../state.ts";
 import type { GuestKernel } from "../kernel.ts";
 import type { GuestMemory } from "../memory.ts";
+import { NO_WINDOW, type Window } from "../physical.ts";
 import type { Pointer } from "../pointer.ts";
 import { countNodes, type StepBudget } from "./chain.ts";
 import type { ValueReader } from "./value-reader.ts";
@@ -38,6 +39,8 @@ const EMPTY = new Uint8Array(0);
 const MAX_KEY_BYTES = 2 ** 20;
 
 const HEADS_AT_ONCE = 64;
+/** Elements that are read ahead: no more than stay in the processor's caches until they are visited. */
+const AHEAD_AT_ONCE = 512;
 /** From here on a table and its elements are more than the processor's nearest caches hold. */
 const MANY_BUCKETS = 8192;
 /** The smallest page of any kernel. */
@@ -77,9 +80,15 @@ export class ChainCursor implements EntryCursor {
   readonly #headBucket: Int32Array = new Int32Array(HEADS_AT_ONCE);
   readonly #headLo: Int32Array = new Int32Array(HEADS_AT_ONCE);
   readonly #headHi: Int32Array = new Int32Array(HEADS_AT_ONCE);
+  /** Where each one's element lies, in which window; -1: it was not looked for. */
+  readonly #headAt: Int32Array = new Int32Array(HEADS_AT_ONCE);
+  readonly #headWindow: Window[] = new Array<Window>(HEADS_AT_ONCE).fill(NO_WINDOW);
+  /** Elements of some chains that are read ahead of the walk: where they lie. */
+  readonly #frontAt: Int32Array = new Int32Array(HEADS_AT_ONCE);
+  readonly #frontWindow: Window[] = new Array<Window>(HEADS_AT_ONCE).fill(NO_WINDOW);
   #headCount = 0;
   #headIndex = 0;
-  /** What `#touch` read: kept, so that the engine does not leave the reads out. */
+  /** What `#touchFront` read: kept, so that the engine does not leave the reads out. */
   touched = 0;
   /** The bucket of the chain at hand, and the one that is read next. */
   #bucket = 0;
@@ -88,6 +97,8 @@ export class ChainCursor implements EntryCursor {
   // The chain's next node. Odd: a marker, the chain has ended.
   #hi = 0;
   #lo = 1;
+  /** Where its element lies, in the memory's window; -1: not known yet. */
+  #at = -1;
   #firstHi = 0;
   #firstLo = 0;
   /** Nodes of this chain that were seen; and that it has, once three were. */
@@ -145,7 +156,9 @@ export class ChainCursor implements EntryCursor {
       if (this.#seen !== 0 && !this.#isNew()) continue;
       this.#seen++;
       if (this.#left-- <= 0) return this.#stop();
-      const at = memory.locate(this.#hi, this.#lo, this.#elementAt, this.#span);
+      let at = this.#at;
+      if (at < 0) at = memory.locate(this.#hi, this.#lo, this.#elementAt, this.#span);
+      else this.#at = -1;
       if (at < 0) {
         this.#stepOver();
         continue;
@@ -199,6 +212,8 @@ export class ChainCursor implements EntryCursor {
     this.#bucket = this.#headBucket[index]!;
     this.#lo = this.#firstLo = this.#headLo[index]!;
     this.#hi = this.#firstHi = this.#headHi[index]!;
+    this.#at = this.#headAt[index]!;
+    if (this.#at >= 0) this.#memory.window = this.#headWindow[index]!;
     this.#seen = 0;
     return true;
   }
@@ -227,26 +242,76 @@ export class ChainCursor implements EntryCursor {
       if ((lo & 1) === 1 || (hi | lo) === 0) continue;
       this.#headBucket[heads] = this.#nextBucket + index;
       this.#headLo[heads] = lo;
+      this.#headAt[heads] = -1;
       this.#headHi[heads++] = hi;
     }
     this.#headCount = heads;
     this.#nextBucket += count;
-    if (this.#bucketCount >= MANY_BUCKETS) this.#touch();
+    if (this.#bucketCount >= MANY_BUCKETS) this.#readAhead();
   }
 
   /**
    * Elements lie all over memory, and a walk would wait for one after the other. Read in a row without a use for what is
-   * read, the processor has many of them on their way at once.
+   * read, the processor has many of them on their way at once: first those that the heads point to, whose places are
+   * kept for the walk, then the next ones of all these chains.
    */
-  #touch(): void {
-    const memory = this.#memory;
-    let touched = 0;
+  #readAhead(): void {
+    let count = 0;
     for (let index = 0; index < this.#headCount; index++) {
-      const at = memory.locate(this.#headHi[index]!, this.#headLo[index]!, 0, 8);
-      // Its end may lie in another page, which then is read for nothing.
-      if (at >= 0) touched ^= memory.bytes[at]! ^ (memory.bytes[at + this.#span] ?? 0);
+      const lo = this.#headLo[index]!;
+      const at = this.#addToFront(this.#headHi[index]!, lo, count);
+      if (at < 0) continue;
+      const isInPage = ((lo + this.#elementAt) & (PAGE_BYTES - 1)) + this.#span <= PAGE_BYTES;
+      this.#headAt[index] = isInPage ? at : -1;
+      const window = this.#frontWindow[count++]!;
+      if (this.#headWindow[index] !== window) this.#headWindow[index] = window;
+    }
+    let left = AHEAD_AT_ONCE;
+    while (count > 0 && left > 0) {
+      left -= count;
+      this.#touchFront(count);
+      count = this.#moveFront(count);
+    }
+  }
+
+  /** Reads something of the front's elements: a loop so short that many turns of it are under way at once. */
+  #touchFront(count: number): void {
+    const keyAt = this.#keyAt;
+    const last = this.#span - 1;
+    let touched = 0;
+    for (let index = 0; index < count; index++) {
+      const { bytes } = this.#frontWindow[index]!;
+      const at = this.#frontAt[index]!;
+      // The end may lie in another page; then another is read here for nothing.
+      if (at + last < bytes.length) touched ^= bytes[at]! ^ bytes[at + keyAt]! ^ bytes[at + last]!;
     }
     this.touched = touched;
+  }
+
+  /** Goes one element on in each of `count` chains; how many of them had one. */
+  #moveFront(count: number): number {
+    let next = 0;
+    for (let index = 0; index < count; index++) {
+      const { view } = this.#frontWindow[index]!;
+      const at = this.#frontAt[index]! + this.#nodeAt;
+      const lo = view.getInt32(at, true);
+      const hi = view.getInt32(at + 4, true);
+      if ((lo & 1) === 0 && (lo | hi) !== 0 && this.#addToFront(hi, lo, next) >= 0) next++;
+    }
+    return next;
+  }
+
+  /** Makes an element the one at `index` of the front; where it lies, or -1. */
+  #addToFront(hi: number, lo: number, index: number): number {
+    const memory = this.#memory;
+    const node = this.#nodeAt + 8;
+    // What `locate` would have to put together is good for one read alone.
+    if (((lo + this.#elementAt) & (PAGE_BYTES - 1)) + node > PAGE_BYTES) return -1;
+    const at = memory.locate(hi, lo, this.#elementAt, node);
+    if (at < 0) return -1;
+    this.#frontAt[index] = at;
+    if (this.#frontWindow[index] !== memory.window) this.#frontWindow[index] = memory.window;
+    return at;
   }
 
   #moveToNextTable(): boolean {
