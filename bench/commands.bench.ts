@@ -1,10 +1,10 @@
 /** Whole commands, cold: against the time in which Bun itself starts and ends, and memory against the running kernel. */
-import { existsSync } from "node:fs";
+import { truncateSync } from "node:fs";
 import { join } from "node:path";
 import { MapType } from "../src/uapi/names.ts";
-import { labImages } from "../test/guest/images.ts";
+import { type LabImage, labImages } from "../test/guest/images.ts";
 import type { Case, Prepared, Side } from "./case.ts";
-import { KTSTR } from "./harness.ts";
+import { KTSTR, output } from "./harness.ts";
 import { buildHash } from "./hash.bench.ts";
 import { createMap, fillMap } from "./maps.ts";
 
@@ -17,30 +17,81 @@ const ktstr = (...words: readonly string[]): Side => ({
   command: [...KTSTR, ...words],
 });
 
-/** Commands that need no kernel, and those that list one. */
+/** Commands that need no kernel; those that ask the running one; those that read the captured machine of `--sample`. */
+const ALONE = [["--version"], ["--help"], ["map", "--help"], ["completions", "bash"]];
 const LIVE = [
-  ["--version"],
-  ["--help"],
+  ["-j", "inspect"],
   ["-j", "map", "show"],
   ["-j", "prog", "show"],
   ["-j", "link", "show"],
   ["-j", "btf", "show"],
-  ["-j", "inspect"],
+  ["btf", "dump", "vmlinux", "format", "c"],
+];
+const CAPTURED = [
+  ["inspect", "--sample"],
+  ["-j", "map", "dump", "name", "scx_flat.bss", "--sample"],
+  ["get", "cvtime_now", "--sample"],
 ];
 
-/** The frozen machines that every lab has. */
-const IMAGES = ["sid", "sid-scx_flatcg", "arm64", "6.1"];
+/** Commands on the frozen machines that the lab kept, by the beginning of their names. */
 const FROZEN = [
-  ["-j", "inspect"],
+  ["inspect"],
   ["-j", "map", "show"],
   ["-j", "prog", "show"],
+  ["-j", "link", "show"],
+  ["-j", "btf", "show"],
 ];
+const IMAGES = ["sid-5level", "6.12", "6.1"];
 
-async function frozen(name: string): Promise<string | undefined> {
-  if (process.env["KTSTR_LAB_DIR"] === undefined) return undefined;
-  const images = await labImages();
-  return images.find((image) => image.name === name && existsSync(image.memory))?.memory;
+async function frozen(name: string): Promise<LabImage | undefined> {
+  return (await labImages()).find((image) => image.name === name || image.name.startsWith(`${name}-`));
 }
+
+/** The memory of such a machine; undefined: none is kept. */
+export async function frozenMemory(name: string): Promise<string | undefined> {
+  return (await frozen(name))?.memory;
+}
+
+/** The core that QEMU wrote of the same machine. */
+export async function frozenCore(name: string): Promise<string | undefined> {
+  return (await frozen(name))?.vmcore;
+}
+
+function cold(words: readonly string[], missing: () => string = () => ""): Case {
+  return {
+    name: `cold: ktstr ${words.join(" ")}, to bun itself`,
+    missing,
+    prepare: () => ({ subject: ktstr(...words), reference: BUN, [Symbol.dispose]: nothing }),
+  };
+}
+
+function coldFrozen(image: string, words: readonly string[]): Case {
+  return {
+    name: `cold: ktstr ${words.join(" ")} --memory ${image}, to bun itself`,
+    missing: async () => ((await frozenMemory(image)) === undefined ? `no frozen ${image} is kept` : ""),
+    prepare: async () => ({
+      subject: ktstr(...words, "--memory", (await frozenMemory(image))!),
+      reference: BUN,
+      [Symbol.dispose]: nothing,
+    }),
+  };
+}
+
+/** One machine as a file of 512 MiB, and as one of 64 GiB that holds nothing more. */
+function prepareSparse(folder: string): Prepared {
+  const path = buildHash(folder, { count: 1000, preallocated: true, perBucket: 1, valueSize: 24 });
+  const large = join(folder, "large");
+  output("cp", "--sparse=always", path, large);
+  truncateSync(path, 2 ** 29);
+  truncateSync(large, 2 ** 36);
+  return {
+    subject: ktstr("map", "show", "--memory", `${large}@0`),
+    reference: ktstr("map", "show", "--memory", `${path}@0`),
+    [Symbol.dispose]: nothing,
+  };
+}
+
+const needRoot = (): string => (process.getuid?.() === 0 ? "" : "it needs root");
 
 const COUNT = 1_000_000;
 const KEY_BYTES = 8;
@@ -64,26 +115,14 @@ function prepareDump(folder: string): Prepared {
 export const jobs = {};
 
 export const cases: readonly Case[] = [
-  ...LIVE.map((words) => ({
-    name: `cold: ktstr ${words.join(" ")}, to bun itself`,
-    missing: () => (process.getuid?.() === 0 ? "" : "it needs root"),
-    prepare: () => ({ subject: ktstr(...words), reference: BUN, [Symbol.dispose]: nothing }),
-  })),
-  ...IMAGES.flatMap((image) =>
-    FROZEN.map((words) => ({
-      name: `cold: ktstr ${words.join(" ")} --memory ${image}, to bun itself`,
-      missing: async () => ((await frozen(image)) === undefined ? "no such image (KTSTR_LAB_DIR)" : ""),
-      prepare: async () => ({
-        subject: ktstr(...words, "--memory", (await frozen(image))!),
-        reference: BUN,
-        [Symbol.dispose]: nothing,
-      }),
-    })),
-  ),
+  ...[...ALONE, ...CAPTURED].map((words) => cold(words)),
+  ...LIVE.map((words) => cold(words, needRoot)),
+  ...IMAGES.flatMap((image) => FROZEN.map((words) => coldFrozen(image, words))),
+  { name: "64 GiB of sparse memory, to 512 MiB", target: 1.15, prepare: prepareSparse },
   {
     name: "map dump -j of 1M elements, from memory to live",
     target: 1.3,
-    missing: () => (process.getuid?.() === 0 ? "" : "it needs root"),
+    missing: needRoot,
     prepare: prepareDump,
   },
 ];

@@ -1,4 +1,6 @@
 /** Walks over hash tables of a frozen machine, against the same walk in C. */
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
 import { place, ptr, struct, u32 } from "../src/btf/struct.ts";
 import { hashEntries } from "../src/guest/maps/contents.ts";
 import { MapType } from "../src/uapi/names.ts";
@@ -102,6 +104,25 @@ function caseOf(name: string, shape: Shape, target?: number): Case {
   };
 }
 
+/** Elements of a large table may cost a fifth more than those of a small one. */
+function growth(preallocated: boolean): Case {
+  const shape = { preallocated, perBucket: 1, valueSize: 24 };
+  return {
+    name: `hash 10M, to 1M, ${preallocated ? "preallocated" : "from slabs"}`,
+    target: 1.2,
+    times: 5,
+    prepare: (folder) => {
+      const small = join(folder, "small");
+      mkdirSync(small);
+      return {
+        subject: ours("walk", buildHash(folder, { ...shape, count: 10_000_000 })),
+        reference: ours("walk", buildHash(small, { ...shape, count: 1_000_000 })),
+        [Symbol.dispose]: () => {},
+      };
+    },
+  };
+}
+
 const MILLION = [true, false].flatMap((preallocated) => [
   ...[1, 8, 64].map((perBucket) => ({ preallocated, perBucket, valueSize: 24 })),
   ...[8, 256].map((valueSize) => ({ preallocated, perBucket: 1, valueSize })),
@@ -116,4 +137,5 @@ export const cases: readonly Case[] = [
   ...[true, false].map((preallocated) =>
     caseOf("10M", { count: 10_000_000, preallocated, perBucket: 1, valueSize: 24 }, 1.7),
   ),
+  ...[true, false].map(growth),
 ];

@@ -10,7 +10,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { cpus } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { compare, saveBaseline } from "./baseline.ts";
+import { compare, printComparison, readBaseline, saveBaseline } from "./baseline.ts";
 import type { Case, Suite } from "./case.ts";
 import { scratchFolder } from "./harness.ts";
 import { measureCase, type Row, runJob } from "./measure.ts";
@@ -54,19 +54,30 @@ async function main(): Promise<void> {
   // Memory, where there is a file system of it: a disk's own speed would drown the difference.
   using folder = scratchFolder(existsSync("/dev/shm") ? "/dev/shm" : undefined);
   const rows: Row[] = [];
+  let failed = 0;
   for (const { file, each } of found) {
     const missing = (await each.missing?.()) ?? "";
     if (missing !== "") {
       print(`${each.name}: skipped, ${missing}`);
       continue;
     }
-    const row = await measureCase(file, each, Number(values.rounds), folder.path);
-    rows.push(row);
-    print(lineOf(row));
+    try {
+      const row = await measureCase(file, each, Number(values.rounds), folder.path);
+      rows.push(row);
+      print(lineOf(row));
+    } catch (error) {
+      failed++;
+      print(`${each.name}: FAILED, ${error instanceof Error ? error.message : String(error)}`);
+    }
   }
   if (values.json) console.log(JSON.stringify({ machine, rows }, null, 2));
+  if (failed > 0) process.exitCode = 1;
+  if (values.check) {
+    const comparison = compare(readBaseline(), rows);
+    printComparison(comparison, print);
+    if (comparison.worse.length > 0) process.exitCode = 1;
+  }
   if (values.save) saveBaseline(rows);
-  if (values.check) process.exitCode = compare(rows, print) ? 0 : 1;
 }
 
 const HEADER = `${"".padEnd(66)}     items   ours ns    ref. ns   ratio  ±%  first  target`;

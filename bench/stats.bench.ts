@@ -70,11 +70,21 @@ const bulk: Job = (...words) => {
   const { reader, memory, hi, lo, count } = open(words);
   const sum = new StatsSum();
   const low = new Int32Array(sum.bits.buffer);
-  return () => {
-    let checksum = 0;
+  const statsHi = new Int32Array(count);
+  const statsLo = new Int32Array(count);
+  // Programs lie all over memory: where their counters are is read first, in a loop that waits for none of them.
+  const gather = (): void => {
     for (let index = 0; index < count; index++) {
       const at = memory.locate(hi, lo, index * PROG_BYTES, 8);
-      reader.load(memory.view.getInt32(at + 4, true), memory.view.getInt32(at, true), sum);
+      statsHi[index] = memory.view.getInt32(at + 4, true);
+      statsLo[index] = memory.view.getInt32(at, true);
+    }
+  };
+  return () => {
+    let checksum = 0;
+    gather();
+    for (let index = 0; index < count; index++) {
+      reader.load(statsHi[index]!, statsLo[index]!, sum);
       if (sum.hasWords) throw new Error(`not every counter was read at once: ${sum.missing}`);
       checksum = (checksum + low[0]! + Math.imul(3, low[2]!) + Math.imul(5, low[4]!)) | 0;
     }

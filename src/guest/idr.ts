@@ -52,6 +52,15 @@ function pointerAt(view: DataView, at: number): Pointer {
   return { hi: view.getInt32(at + 4, true), lo: view.getInt32(at, true) };
 }
 
+/** A node on the way to the slot at hand. */
+interface Node {
+  readonly shift: number;
+  /** Of its first slot. */
+  readonly index: number;
+  readonly slots: DataView;
+  slot: number;
+}
+
 class XarrayWalk {
   readonly #memory: GuestMemory;
   readonly #node: Offsets<"shift" | "slots" | "marksStart">;
@@ -59,6 +68,8 @@ class XarrayWalk {
   readonly #name: string;
   readonly #log: WalkLog;
   readonly #visited: Set<string> = new Set();
+  /** From the head's node on. */
+  readonly #path: Node[] = [];
 
   constructor(memory: GuestMemory, btf: Btf, name: string, log: WalkLog) {
     this.#memory = memory;
@@ -72,77 +83,96 @@ class XarrayWalk {
 
   /** From `xa_head` on: 0 is an empty array, a pointer is the lone entry of index 0, an internal entry a node. */
   *entries(head: Pointer, base: number): Generator<IdrEntry> {
-    const path = `${this.#name}.xa_head`;
-    const node = this.#nodeOf(head);
-    if (node !== undefined) yield* this.#walk(node, -1, 0, base, path);
-    else if (this.#isObject(head, path)) yield { id: base, address: head };
+    if (isNode(head.hi, head.lo)) {
+      const root = this.#enter(head, -1, 0);
+      if (root !== undefined) this.#path.push(root);
+    } else if (this.#isObject(head.hi, head.lo)) yield { id: base, address: head };
+    // One loop for all levels: a generator inside a generator would pass every object on from level to level.
+    for (;;) {
+      const node = this.#path.at(-1);
+      if (node === undefined || this.#log.stopped !== "") return;
+      node.slot++;
+      if (node.slot >= this.#slotCount) {
+        this.#path.pop();
+        continue;
+      }
+      const lo = node.slots.getInt32(node.slot * 8, true);
+      const hi = node.slots.getInt32(node.slot * 8 + 4, true);
+      if ((hi | lo) === 0) continue;
+      const index = node.index + node.slot * 2 ** node.shift;
+      if (index + base >= 2 ** 32)
+        this.#log.skip("an id past 2^32", `${this.#where()} would be id ${index + base}`);
+      else if (isNode(hi, lo)) this.#descend({ hi, lo }, node.shift, index);
+      else if (this.#isObject(hi, lo)) yield { id: index + base, address: { hi, lo } };
+    }
   }
 
-  /**
-   * The node that an entry points to (xa_to_node), or undefined where it does not point to one: sibling, retry and
-   * zero entries, at most 4096, stand for no object either.
-   */
-  #nodeOf({ hi, lo }: Pointer): Pointer | undefined {
-    const isNode = (lo & INTERNAL_MASK) === INTERNAL && (hi !== 0 || lo >>> 0 > MAX_SPECIAL_ENTRY);
-    return isNode ? { hi, lo: lo - INTERNAL } : undefined;
+  #descend(entry: Pointer, parentShift: number, index: number): void {
+    if (parentShift === 0) {
+      this.#log.skip("a node below the last level", `${this.#where()} points to a node`);
+      return;
+    }
+    const node = this.#enter(entry, parentShift, index);
+    if (node !== undefined) this.#path.push(node);
   }
 
-  #isObject({ hi, lo }: Pointer, path: string): boolean {
+  /** How the slot at hand was come to. */
+  #where(): string {
+    return [`${this.#name}.xa_head`, ...this.#path.map(({ slot }) => `slots[${slot}]`)].join(" -> ");
+  }
+
+  #isObject(hi: number, lo: number): boolean {
     if ((hi | lo) === 0 || (lo & INTERNAL_MASK) === INTERNAL) return false;
     if ((lo & INTERNAL_MASK) === 0) return true;
-    this.#log.skip("an entry that is not a pointer", `${path} holds ${hex(hi, lo)}, which is not a pointer`);
+    this.#log.skip(
+      "an entry that is not a pointer",
+      `${this.#where()} holds ${hex(hi, lo)}, which is not a pointer`,
+    );
     return false;
   }
 
-  /** `parentShift`: -1 for the head's own node, whose shift decides the depth. */
-  *#walk(node: Pointer, parentShift: number, index: number, base: number, path: string): Generator<IdrEntry> {
-    const shift = this.#enter(node, parentShift, path);
-    if (shift < 0) return;
-    const at = this.#memory.locate(node.hi, node.lo, this.#node.slots, this.#slotCount * 8);
-    if (at < 0) return this.#log.skip("a node that cannot be read", this.#memory.faultSentence(path));
-    // A copy: the consumer of an entry reads memory before the next slot is looked at.
-    const slots = this.#memory.bytes.slice(at, at + this.#slotCount * 8);
-    const view = new DataView(slots.buffer, slots.byteOffset, slots.byteLength);
-    for (let slot = 0; slot < this.#slotCount; slot++) {
-      const entry = pointerAt(view, slot * 8);
-      if ((entry.hi | entry.lo) === 0) continue;
-      const id = index + slot * 2 ** shift;
-      if (id + base >= 2 ** 32) {
-        this.#log.skip("an id past 2^32", `${path} -> slots[${slot}] would be id ${id + base}`);
-        continue;
-      }
-      const where = `${path} -> slots[${slot}]`;
-      const child = this.#nodeOf(entry);
-      if (child === undefined) {
-        if (this.#isObject(entry, where)) yield { id: id + base, address: entry };
-      } else if (shift === 0) this.#log.skip("a node below the last level", `${where} points to a node`);
-      else yield* this.#walk(child, shift, id, base, where);
-      if (this.#log.stopped !== "") return;
-    }
-  }
-
-  /** Checks a node before it is walked: its shift, or -1 where it is left out. */
-  #enter(node: Pointer, parentShift: number, path: string): number {
-    const where = hex(node.hi, node.lo);
-    if (this.#visited.has(where)) {
-      this.#log.skip("a node that was reached before", `${path} leads to the node at ${where} again`);
-      return -1;
+  /**
+   * Checks the node that an entry points to (xa_to_node) before it is walked; undefined where it is left out.
+   * `parentShift`: -1 for the head's own node, whose shift decides the depth.
+   */
+  #enter({ hi, lo: tagged }: Pointer, parentShift: number, index: number): Node | undefined {
+    const lo = tagged - INTERNAL;
+    const key = hex(hi, lo);
+    if (this.#visited.has(key)) {
+      this.#log.skip("a node that was reached before", `${this.#where()} leads to the node at ${key} again`);
+      return undefined;
     }
     if (this.#visited.size >= MAX_NODES) {
       this.#log.stop(`${this.#name} has more than ${MAX_NODES} nodes`);
-      return -1;
+      return undefined;
     }
-    this.#visited.add(where);
-    const at = this.#memory.locate(node.hi, node.lo, this.#node.shift, 1);
-    if (at < 0) {
-      this.#log.skip("a node that cannot be read", this.#memory.faultSentence(path));
-      return -1;
-    }
-    const shift = this.#memory.view.getUint8(at);
+    this.#visited.add(key);
+    const atShift = this.#memory.locate(hi, lo, this.#node.shift, 1);
+    if (atShift < 0) return this.#unreadable();
+    const shift = this.#memory.view.getUint8(atShift);
     const step = Math.log2(this.#slotCount);
     const fits = parentShift < 0 ? shift % step === 0 && shift <= MAX_SHIFT : shift === parentShift - step;
-    if (fits) return shift;
-    this.#log.skip("a node whose shift does not fit", `${path}: the node at ${where} has shift ${shift}`);
-    return -1;
+    if (!fits) {
+      const detail = `${this.#where()}: the node at ${key} has shift ${shift}`;
+      this.#log.skip("a node whose shift does not fit", detail);
+      return undefined;
+    }
+    const at = this.#memory.locate(hi, lo, this.#node.slots, this.#slotCount * 8);
+    if (at < 0) return this.#unreadable();
+    // A copy: the consumer of an entry reads memory before the next slot is looked at.
+    const slots = this.#memory.bytes.slice(at, at + this.#slotCount * 8);
+    return { shift, index, slots: new DataView(slots.buffer), slot: -1 };
   }
+
+  #unreadable(): undefined {
+    this.#log.skip("a node that cannot be read", this.#memory.faultSentence(this.#where()));
+  }
+}
+
+/**
+ * Whether an entry points to a node (xa_is_node): sibling, retry and zero entries, at most 4096, stand for no object
+ * either.
+ */
+function isNode(hi: number, lo: number): boolean {
+  return (lo & INTERNAL_MASK) === INTERNAL && (hi !== 0 || lo >>> 0 > MAX_SPECIAL_ENTRY);
 }

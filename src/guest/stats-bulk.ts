@@ -85,18 +85,16 @@ export function bulkReader(
     if (((lo - start) | 1) !== pageLo || hi !== pageHi) turnTo(hi, (lo - start) | 0);
     const page = shared;
     if (page === undefined) return loadApart(start >> 3, bits);
-    const countAt = (start >> 3) + countWord;
-    const runTimeAt = (start >> 3) + runTimeWord;
-    const missesAt = (start >> 3) + missesWord;
+    const word = start >> 3;
     let counts = 0;
     let runTimes = 0;
     let missed = 0;
     let magnitudes = 0;
     for (let index = 0; index < cpuCount; index++) {
-      const first = starts[index]!;
-      const a = page[first + countAt]!;
-      const b = page[first + runTimeAt]!;
-      const c = page[first + missesAt]!;
+      const at = (starts[index]! + word) | 0;
+      const a = page[(at + countWord) | 0]!;
+      const b = page[(at + runTimeWord) | 0]!;
+      const c = page[(at + missesWord) | 0]!;
       counts += a;
       runTimes += b;
       missed += c;

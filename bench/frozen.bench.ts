@@ -1,0 +1,130 @@
+/**
+ * The walks on real frozen machines of x86-64 whose memory is one piece, against the same walks in C: the hash map with
+ * the most elements, and the IDR of maps. Which machines: those that the lab keeps.
+ */
+import { at, place, ptr, struct, u32 } from "../src/btf/struct.ts";
+import { idrEntries } from "../src/guest/idr.ts";
+import { type GuestKernel, openKernel } from "../src/guest/kernel.ts";
+import { type GuestMap, listMaps } from "../src/guest/map-info.ts";
+import { hashEntries } from "../src/guest/maps/contents.ts";
+import { toBigInt } from "../src/guest/pointer.ts";
+import { requireSymbol } from "../src/guest/symbols.ts";
+import { WalkLog } from "../src/guest/walklog.ts";
+import type { EntryCursor } from "../src/state.ts";
+import { MapType } from "../src/uapi/names.ts";
+import { type Case, inC, type Job, ours, type Prepared, type Work } from "./case.ts";
+import { frozenMemory } from "./commands.bench.ts";
+import { readOf } from "./machine.ts";
+
+const HTAB = struct("bpf_htab", { buckets: ptr, n_buckets: u32 });
+const BUCKET = struct("bucket", { head: place });
+const ELEMENT = struct("htab_elem", { hash_node: place, key: place });
+const IDR = struct("idr", { head: at(ptr, "idr_rt.xa_head") });
+const NODE = struct("xa_node", { shift: place, slots: place });
+
+/** Of the lab's matrix. */
+const IMAGES = ["sid-5level", "6.12", "6.1"];
+
+const open = (path: string): GuestKernel => openKernel({ memory: [{ path, physical: 0 }] });
+
+const hashes = (kernel: GuestKernel): GuestMap[] =>
+  listMaps(kernel, () => {}).filter(({ info }) => info.type === MapType.hash);
+
+/** Looks at one byte of each key and of each value. */
+function walkAll(cursor: EntryCursor): Work {
+  const last = cursor.valueSize - 1;
+  let items = 0;
+  let checksum = 0;
+  while (cursor.next()) {
+    items++;
+    checksum =
+      (checksum + cursor.keyBytes[cursor.keyOffset]! + cursor.valueBytes[cursor.valueOffset + last]!) | 0;
+  }
+  return { items, checksum };
+}
+
+/** FILE DIRECT_BASE ROOT LEVELS: what `open_guest` of bench/reference/guest.h takes. */
+function guestWords(path: string, { memory, symbols }: GuestKernel): readonly (string | number | bigint)[] {
+  const base = requireSymbol(symbols, "page_offset_base");
+  const { root, mode } = memory.tables;
+  return [path, memory.u64(base.hi, base.lo, 0, "page_offset_base"), root, mode.levels.length];
+}
+
+function prepareHash(path: string): Prepared {
+  const kernel = open(path);
+  const { memory, btf } = kernel;
+  const counted = hashes(kernel).map((map) => ({
+    map,
+    count: walkAll(readOf(hashEntries(kernel, map))).items,
+  }));
+  const { map, count } = counted.reduce((most, each) => (each.count > most.count ? each : most));
+  const htab = HTAB.resolve(btf);
+  const element = ELEMENT.resolve(btf);
+  const { hi, lo } = map.at;
+  const buckets = memory.pointer(hi, lo, htab.buckets, "bpf_htab.buckets");
+  const bucketCount = memory.u32(hi, lo, htab.n_buckets, "bpf_htab.n_buckets");
+  const value = element.key + Math.ceil(map.info.keySize / 8) * 8;
+  const layout = [
+    BUCKET.resolve(btf).sizeof,
+    element.hash_node,
+    element.key,
+    value,
+    map.info.valueSize,
+    count,
+  ];
+  const words = [...guestWords(path, kernel), toBigInt(buckets.hi, buckets.lo), bucketCount, ...layout];
+  return {
+    subject: ours("hash", path, map.info.id),
+    reference: inC("hash", ...words),
+    [Symbol.dispose]: () => {},
+  };
+}
+
+function prepareIdr(path: string): Prepared {
+  const kernel = open(path);
+  const symbol = requireSymbol(kernel.symbols, "map_idr");
+  const head = toBigInt(symbol.hi, symbol.lo) + BigInt(IDR.resolve(kernel.btf).head);
+  const node = NODE.resolve(kernel.btf);
+  return {
+    subject: ours("idr", path),
+    reference: inC("xarray", ...guestWords(path, kernel), head, node.shift, node.slots),
+    [Symbol.dispose]: () => {},
+  };
+}
+
+const hash: Job = (path = "", id = "") => {
+  const kernel = open(path);
+  const map = hashes(kernel).find(({ info }) => info.id === Number(id))!;
+  return () => walkAll(readOf(hashEntries(kernel, map)));
+};
+
+const idr: Job = (path = "") => {
+  const { memory, btf, symbols } = open(path);
+  const symbol = requireSymbol(symbols, "map_idr");
+  return () => {
+    let items = 0;
+    let checksum = 0;
+    for (const { id, address } of idrEntries(memory, btf, symbol, "map_idr", new WalkLog())) {
+      items++;
+      checksum = (checksum + id + ((address.lo >>> 12) | (address.hi << 20))) | 0;
+    }
+    return { items, checksum };
+  };
+};
+
+export const jobs: Record<string, Job> = { hash, idr };
+
+function caseOf(name: string, image: string, prepare: (path: string) => Prepared): Case {
+  return {
+    name: `frozen ${image}: ${name}`,
+    times: 25,
+    loops: 100,
+    missing: async () => ((await frozenMemory(image)) === undefined ? `no frozen ${image} is kept` : ""),
+    prepare: async () => prepare((await frozenMemory(image))!),
+  };
+}
+
+export const cases: readonly Case[] = IMAGES.flatMap((image) => [
+  caseOf("its largest hash", image, prepareHash),
+  caseOf("its maps' IDR", image, prepareIdr),
+]);

@@ -1,0 +1,123 @@
+/**
+ * Whole commands against drgn and crash, which need the kernel's debug info: `KTSTR_PEERS` names the folder that
+ * bench/peers.sh made. drgn takes no memory without VMCOREINFO, so it reads the capture that ktstr makes of the same
+ * machine; crash reads QEMU's core of it.
+ */
+import { existsSync, linkSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Case, Side } from "./case.ts";
+import { frozenCore, frozenMemory } from "./commands.bench.ts";
+import { KTSTR, output } from "./harness.ts";
+
+const peers = process.env["KTSTR_PEERS"] ?? "";
+
+/** Prints the ids of maps and programs as JSON. */
+const LIST = `import sys, json, drgn
+from drgn.helpers.linux.bpf import bpf_map_for_each, bpf_prog_for_each
+prog = drgn.Program()
+prog.set_core_dump(sys.argv[1])
+prog.load_debug_info([sys.argv[2]])
+maps = [[int(m.id), int(m.map_type), int(m.key_size), int(m.value_size), int(m.max_entries), m.name.string_().decode("latin-1")]
+        for m in bpf_map_for_each(prog)]
+print(json.dumps([maps, [int(p.aux.id) for p in bpf_prog_for_each(prog)]]))
+`;
+
+function missing(): string {
+  if (!existsSync(join(peers, "debug/vmlinux")) || peers === "")
+    return "KTSTR_PEERS names no folder of bench/peers.sh";
+  return process.getuid?.() === 0 ? "" : "it needs root";
+}
+
+const command = (name: string, words: readonly string[]): Side => ({ kind: "command", name, command: words });
+
+/** A file of the chroot, which goes away with the case. */
+function inPeers(name: string): { readonly path: string } & Disposable {
+  const path = join(peers, name);
+  rmSync(path, { force: true });
+  return { path, [Symbol.dispose]: () => rmSync(path, { force: true }) };
+}
+
+interface Listed {
+  readonly id: number;
+  readonly bytes_key: number;
+  readonly bytes_value: number;
+  readonly max_entries: number;
+  readonly name?: string;
+}
+
+/** Throws where drgn sees other maps or programs than ktstr. */
+function compareLists(drgn: readonly string[], memory: string): void {
+  const [maps, progs] = JSON.parse(output(...drgn)) as [unknown[][], number[]];
+  const ask = (what: string): Listed[] =>
+    JSON.parse(output(...KTSTR, "-j", what, "show", "--memory", memory)) as Listed[];
+  const ours = ask("map").map((map) => [
+    map.id,
+    map.bytes_key,
+    map.bytes_value,
+    map.max_entries,
+    map.name ?? "",
+  ]);
+  const theirs = maps.map(([id, , ...rest]) => [id, ...rest]);
+  const ids = ask("prog").map(({ id }) => id);
+  if (JSON.stringify(ours) !== JSON.stringify(theirs)) throw new Error(`drgn lists other maps of ${memory}`);
+  if (JSON.stringify(ids) !== JSON.stringify(progs))
+    throw new Error(`drgn lists other programs of ${memory}`);
+}
+
+function withDrgn(image: string): Case {
+  return {
+    name: `peer: inspect --memory ${image}, to drgn's list of maps`,
+    target: 0.25,
+    missing: async () =>
+      missing() || ((await frozenMemory(image)) === undefined ? `no frozen ${image} is kept` : ""),
+    prepare: async () => {
+      const memory = (await frozenMemory(image))!;
+      const core = inPeers("bench.vmcore");
+      const script = inPeers("list.py");
+      writeFileSync(script.path, LIST);
+      output(...KTSTR, "capture", "--memory", memory, "-o", core.path);
+      const drgn = ["chroot", peers, "/usr/bin/python3", "/list.py", "/bench.vmcore", "/debug/vmlinux"];
+      compareLists(drgn, memory);
+      return {
+        subject: command("ktstr", [...KTSTR, "inspect", "--memory", memory]),
+        reference: command("drgn", drgn),
+        [Symbol.dispose]: () => {
+          core[Symbol.dispose]();
+          script[Symbol.dispose]();
+        },
+      };
+    },
+  };
+}
+
+function withCrash(image: string): Case {
+  return {
+    name: `peer: inspect --memory ${image}, to crash's bpf`,
+    missing: async () =>
+      missing() || ((await frozenCore(image)) === undefined ? `no core of a frozen ${image} is kept` : ""),
+    prepare: async () => {
+      const core = (await frozenCore(image))!;
+      const linked = inPeers("bench.core");
+      const script = inPeers("bench.commands");
+      linkSync(core, linked.path);
+      writeFileSync(script.path, "bpf\nquit\n");
+      const crash = ["/usr/bin/crash", "-s", "-i", "/bench.commands", "/debug/vmlinux", "/bench.core"];
+      return {
+        subject: command("ktstr", [...KTSTR, "inspect", "--memory", core]),
+        reference: command("crash", ["chroot", peers, ...crash]),
+        [Symbol.dispose]: () => {
+          linked[Symbol.dispose]();
+          script[Symbol.dispose]();
+        },
+      };
+    },
+  };
+}
+
+export const jobs = {};
+
+export const cases: readonly Case[] = [
+  withDrgn("sid-5level"),
+  withDrgn("sid-4level"),
+  withCrash("sid-4level"),
+];
