@@ -5,43 +5,52 @@
  * Calls answer as the kernel does: a result from 0 up, or `-errno`. Turning that into an error is the caller's
  * work, who knows what was asked of what.
  */
-import { dlopen, FFIType, type Pointer, ptr, read, toArrayBuffer } from "bun:ffi";
+import type { dlopen, FFIType, Pointer } from "bun:ffi";
 import { DisposedError, KtstrError, SyscallError } from "./errors.ts";
 import { EINTR, errnoName } from "./uapi/errno.ts";
 
 /** Bytes whose address may be stored in a struct that the kernel reads: backed by an ArrayBuffer, so they do not move. */
 export type PinnedBytes = Uint8Array<ArrayBuffer>;
 
-const SYMBOLS = {
-  __errno_location: { args: [], returns: "ptr" },
-  syscall: { args: ["i64", "i64", "ptr", "i64", "i64", "i64", "i64"], returns: FFIType.i64_fast },
-  open: { args: ["ptr", "i32", "i32"], returns: "i32" },
-  close: { args: ["i32"], returns: "i32" },
-  pread: { args: ["i32", "ptr", "u64", "i64"], returns: FFIType.i64_fast },
-  write: { args: ["i32", "ptr", "u64"], returns: FFIType.i64_fast },
-  lseek: { args: ["i32", "i64", "i32"], returns: FFIType.i64_fast },
-  mmap: { args: ["ptr", "u64", "i32", "i32", "i32", "i64"], returns: FFIType.i64_fast },
-  munmap: { args: ["ptr", "u64"], returns: "i32" },
-  madvise: { args: ["ptr", "u64", "i32"], returns: "i32" },
-  mincore: { args: ["ptr", "u64", "ptr"], returns: "i32" },
-  sysconf: { args: ["i32"], returns: FFIType.i64_fast },
-  clock_gettime: { args: ["i32", "ptr"], returns: "i32" },
-} as const;
+const symbols = (long: FFIType.i64_fast) =>
+  ({
+    __errno_location: { args: [], returns: "ptr" },
+    syscall: { args: ["i64", "i64", "ptr", "i64", "i64", "i64", "i64"], returns: long },
+    open: { args: ["ptr", "i32", "i32"], returns: "i32" },
+    close: { args: ["i32"], returns: "i32" },
+    pread: { args: ["i32", "ptr", "u64", "i64"], returns: long },
+    write: { args: ["i32", "ptr", "u64"], returns: long },
+    lseek: { args: ["i32", "i64", "i32"], returns: long },
+    mmap: { args: ["ptr", "u64", "i32", "i32", "i32", "i64"], returns: long },
+    munmap: { args: ["ptr", "u64"], returns: "i32" },
+    madvise: { args: ["ptr", "u64", "i32"], returns: "i32" },
+    mincore: { args: ["ptr", "u64", "ptr"], returns: "i32" },
+    sysconf: { args: ["i32"], returns: long },
+    clock_gettime: { args: ["i32", "ptr"], returns: "i32" },
+  }) as const;
 
-type Libc = ReturnType<typeof dlopen<typeof SYMBOLS>>["symbols"];
+type Libc = ReturnType<typeof dlopen<ReturnType<typeof symbols>>>["symbols"];
 
 /** What both C libraries call themselves; the second by the kernel's name of the machine. */
 const MUSL_MACHINE = process.arch === "arm64" ? "aarch64" : "x86_64";
 const LIBC_NAMES = ["libc.so.6", `libc.musl-${MUSL_MACHINE}.so.1`] as const;
 
+let loaded: typeof import("bun:ffi") | undefined;
 let opened: Libc | undefined;
+
+/** Loaded with the first call: it takes milliseconds, and what reads a capture makes none. */
+function ffi(): typeof import("bun:ffi") {
+  loaded ??= require("bun:ffi") as typeof import("bun:ffi");
+  return loaded;
+}
 
 function libc(): Libc {
   if (opened !== undefined) return opened;
+  const { dlopen, FFIType } = ffi();
   const failures: string[] = [];
   for (const name of LIBC_NAMES) {
     try {
-      opened = dlopen(name, SYMBOLS).symbols;
+      opened = dlopen(name, symbols(FFIType.i64_fast)).symbols;
       return opened;
     } catch (error) {
       failures.push(error instanceof Error ? error.message : String(error));
@@ -55,7 +64,7 @@ function libc(): Libc {
 /** The one place that reads errno: directly after the call, before anything else may call libc. */
 function orErrno(result: number | bigint): number {
   if (result !== -1 && result !== -1n) return Number(result);
-  return -read.i32(libc().__errno_location() as Pointer, 0);
+  return -ffi().read.i32(libc().__errno_location() as Pointer, 0);
 }
 
 /** asm/unistd_64.h and asm-generic/unistd.h. */
@@ -87,7 +96,7 @@ export function clockNs(clock: number): bigint {
 
 /** The address of bytes, for a pointer inside a struct. The caller keeps a reference for as long as it is used. */
 export function addressOf(bytes: PinnedBytes): number {
-  return ptr(bytes);
+  return ffi().ptr(bytes);
 }
 
 export const O_RDONLY = 0;
@@ -216,7 +225,7 @@ export class Mapping implements Disposable {
   constructor(address: number, length: number) {
     this.address = address;
     this.length = length;
-    this.#buffer = toArrayBuffer(address as Pointer, 0, length);
+    this.#buffer = ffi().toArrayBuffer(address as Pointer, 0, length);
   }
 
   get buffer(): ArrayBuffer {

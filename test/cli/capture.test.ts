@@ -89,7 +89,7 @@ describe("the sample", () => {
           setup(build) {
             build.onLoad({ filter: /src\/ffi\.ts$/ }, async (args) => ({
               loader: "ts",
-              contents: (await Bun.file(args.path).text()).replace('"bun:ffi"', '"no-ffi"'),
+              contents: (await Bun.file(args.path).text()).replaceAll('"bun:ffi"', '"no-ffi"'),
             }));
             build.onResolve({ filter: /^no-ffi$/ }, () => ({ path: "none", namespace: "no-ffi" }));
             build.onLoad({ filter: /.*/, namespace: "no-ffi" }, () => ({ loader: "js", contents: none }));

@@ -20,7 +20,7 @@ const guests = [
   ...(process.env["KTSTR_LAB"] === "all" ? [["arm64", "arm64", "arm64"] as const] : []),
 ] as const;
 
-/** Bun's JIT crashes in most runs under an emulated arm64, whatever it runs; without it there is no such crash. */
+/** Bun's JIT crashes in half of all longer runs on an emulated arm64, and never without it (which bun:ffi needs). */
 const settings = { amd64: "", arm64: "BUN_JSC_useJIT=0 " } as const;
 
 test.skipIf(why !== "").each(guests)(
@@ -37,7 +37,7 @@ test.skipIf(why !== "").each(guests)(
       expect(decode(there.stdout)).toBe(decode(here));
       await guest.exec("bpftool map create /sys/fs/bpf/one type hash key 4 value 8 entries 3 name one");
       await guest.exec("bpftool map update pinned /sys/fs/bpf/one key 1 0 0 0 value 2 0 0 0 0 0 0 0");
-      const shown = await guest.exec(`${settings[packageArch]}ktstr -j map dump name one`, GUEST_MS);
+      const shown = await guest.exec("ktstr -j map dump name one", GUEST_MS);
       const bpftool = await guest.exec("bpftool -j map dump name one");
       expect(JSON.parse(decode(shown.stdout))).toEqual(JSON.parse(decode(bpftool.stdout)));
     } finally {
