@@ -17,7 +17,7 @@ export interface Source extends Disposable {
 /** As much of a source as its maps' attributes take. */
 export interface MapSource extends Disposable {
   readonly state: Pick<BpfState, "maps" | "warnings">;
-  readonly live: Pick<LiveState, "adopt"> | undefined;
+  readonly live: Pick<LiveState, "adopt" | "map"> | undefined;
 }
 
 /** `keep` chooses the maps whose contents will be read. */

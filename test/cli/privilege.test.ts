@@ -8,7 +8,7 @@ const POWERLESS = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"];
 
 const COMMANDS: readonly (readonly [words: string, command: string, object: string])[] = [
   ["map show", "BPF_MAP_GET_NEXT_ID", "CAP_SYS_ADMIN"],
-  ["map dump id ID", "BPF_MAP_GET_NEXT_ID", "CAP_SYS_ADMIN"],
+  ["map dump id ID", "BPF_MAP_GET_FD_BY_ID", "CAP_SYS_ADMIN"],
   ["prog show", "BPF_PROG_GET_NEXT_ID", "CAP_SYS_ADMIN"],
   ["link show", "BPF_LINK_GET_NEXT_ID", "CAP_SYS_ADMIN"],
   ["btf show", "BPF_BTF_GET_NEXT_ID", "CAP_SYS_ADMIN"],
