@@ -10,11 +10,11 @@ import { hashEntries } from "../src/guest/maps/contents.ts";
 import { toBigInt } from "../src/guest/pointer.ts";
 import { requireSymbol } from "../src/guest/symbols.ts";
 import { WalkLog } from "../src/guest/walklog.ts";
-import type { EntryCursor } from "../src/state.ts";
 import { MapType } from "../src/uapi/names.ts";
-import { type Case, inC, type Job, ours, type Prepared, type Work } from "./case.ts";
+import { type Case, inC, type Job, ours, type Prepared } from "./case.ts";
 import { frozenMemory } from "./commands.bench.ts";
 import { readOf } from "./machine.ts";
+import { walkAll } from "./walk.ts";
 
 const HTAB = struct("bpf_htab", { buckets: ptr, n_buckets: u32 });
 const BUCKET = struct("bucket", { head: place });
@@ -29,19 +29,6 @@ const open = (path: string): GuestKernel => openKernel({ memory: [{ path, physic
 
 const hashes = (kernel: GuestKernel): GuestMap[] =>
   listMaps(kernel, () => {}).filter(({ info }) => info.type === MapType.hash);
-
-/** Looks at one byte of each key and of each value. */
-function walkAll(cursor: EntryCursor): Work {
-  const last = cursor.valueSize - 1;
-  let items = 0;
-  let checksum = 0;
-  while (cursor.next()) {
-    items++;
-    checksum =
-      (checksum + cursor.keyBytes[cursor.keyOffset]! + cursor.valueBytes[cursor.valueOffset + last]!) | 0;
-  }
-  return { items, checksum };
-}
 
 /** FILE DIRECT_BASE ROOT LEVELS: what `open_guest` of bench/reference/guest.h takes. */
 function guestWords(path: string, { memory, symbols }: GuestKernel): readonly (string | number | bigint)[] {

@@ -6,6 +6,7 @@ import { hashEntries } from "../src/guest/maps/contents.ts";
 import { MapType } from "../src/uapi/names.ts";
 import { type Case, inC, type Job, ours, type Prepared } from "./case.ts";
 import { BenchMachine, onlyMap, openBench, type Region, readOf } from "./machine.ts";
+import { walkAll } from "./walk.ts";
 
 const HTAB = struct("bpf_htab", { buckets: ptr, n_buckets: u32 });
 const BUCKET = struct("bucket", { head: place });
@@ -77,16 +78,9 @@ const walk: Job = (path = "") => {
   const map = onlyMap(kernel);
   return () => {
     const cursor = readOf(hashEntries(kernel, map));
-    const last = map.info.valueSize - 1;
-    let items = 0;
-    let checksum = 0;
-    while (cursor.next()) {
-      items++;
-      checksum =
-        (checksum + cursor.keyBytes[cursor.keyOffset]! + cursor.valueBytes[cursor.valueOffset + last]!) | 0;
-    }
+    const work = walkAll(cursor);
     if (!cursor.end.complete) throw new Error(`not everything was read: ${cursor.end.stopped}`);
-    return { items, checksum };
+    return work;
   };
 };
 

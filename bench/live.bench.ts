@@ -6,6 +6,7 @@ import { type Case, inC, type Job, ours, type Prepared, type Side } from "./case
 import { KTSTR } from "./harness.ts";
 import { readOf } from "./machine.ts";
 import { createMap, fillMap } from "./maps.ts";
+import { walkAll } from "./walk.ts";
 
 const MILLION = 1_000_000;
 const KEY_BYTES = 8;
@@ -22,15 +23,7 @@ const walk: Job = (id = "") => {
   const map = live.maps().find((each) => each.id === Number(id))!;
   return () => {
     using cursor = readOf(live.hashEntries(map));
-    const last = map.valueSize - 1;
-    let items = 0;
-    let checksum = 0;
-    while (cursor.next()) {
-      items++;
-      checksum =
-        (checksum + cursor.keyBytes[cursor.keyOffset]! + cursor.valueBytes[cursor.valueOffset + last]!) | 0;
-    }
-    return { items, checksum };
+    return walkAll(cursor);
   };
 };
 

@@ -218,7 +218,7 @@ function shuffled(start: number, count: number): Float64Array {
   return pages;
 }
 
-/** A machine of `BenchMachine`, opened as any other. */
+/** A machine of `BenchMachine`, opened through the same door as a real one. */
 export function openBench(path: string): GuestKernel {
   return openKernel({ memory: [{ path, physical: 0 }] });
 }

@@ -6,7 +6,7 @@
 /** Printable ASCII but the backslash. */
 const PLAIN = /^[ -[\]-~]*$/;
 
-// A byte order mark is a character as any other: dropped, it would make two names one.
+// A byte order mark is kept: dropped, it would make two names one.
 const lenient = new TextDecoder("utf-8", { ignoreBOM: true });
 const strict = new TextDecoder("utf-8", { ignoreBOM: true, fatal: true });
 

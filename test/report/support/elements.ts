@@ -79,7 +79,7 @@ export function valueBytes({
 
 export const u32Bytes = (key: number): Uint8Array => new Uint8Array(Uint32Array.of(key).buffer);
 
-/** Elements as a per-CPU map's cursor has them, or with one value each as any other's. */
+/** Elements as a per-CPU map's cursor has them, or with one value each. */
 export class ListCursor implements EntryCursor {
   readonly keySize: number;
   readonly valueSize: number;
