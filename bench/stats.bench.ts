@@ -73,11 +73,19 @@ const bulk: Job = (...words) => {
   const statsHi = new Int32Array(count);
   const statsLo = new Int32Array(count);
   // Programs lie all over memory: where their counters are is read first, in a loop that waits for none of them.
+  const progHi = new Int32Array(count).fill(hi);
+  const progLo = Int32Array.from(progHi, (_, index) => lo + index * PROG_BYTES);
+  const ats = new Int32Array(count);
+  const indexes = new Int32Array(count);
+  const { windows } = memory.physical;
   const gather = (): void => {
+    memory.locateEach(progHi, progLo, count, 0, 8, ats, indexes);
     for (let index = 0; index < count; index++) {
-      const at = memory.locate(hi, lo, index * PROG_BYTES, 8);
-      statsHi[index] = memory.view.getInt32(at + 4, true);
-      statsLo[index] = memory.view.getInt32(at, true);
+      const at = ats[index]!;
+      const where = at < 0 ? memory.locate(progHi[index]!, progLo[index]!, 0, 8) : at;
+      const view = at < 0 ? memory.view : windows[indexes[index]!]!.view;
+      statsHi[index] = view.getInt32(where + 4, true);
+      statsLo[index] = view.getInt32(where, true);
     }
   };
   return () => {

@@ -49,6 +49,9 @@ export class GuestMemory {
   #runLo = 0;
   #runLength = 0;
   #run: Window = NO_WINDOW;
+  /** Which of the windows `#run` is in, and where in that it begins. */
+  #runIndex = 0;
+  #runStart = 0;
   readonly #runs: LinearRuns = new LinearRuns();
 
   readonly #pageBytes: number;
@@ -121,6 +124,52 @@ export class GuestMemory {
     return this.locate((hi + otherHi + carried) | 0, low, offset, length);
   }
 
+  /**
+   * `locate` for the first `count` of these addresses, `length` bytes at the same `offset` from each, which leaves
+   * `bytes` and `view` alone: in `at` it puts where they lie in a window, and in `index` which of `physical.windows` that
+   * is; -1 in `at`: they lie there in parts or not at all, as `locate` would tell.
+   */
+  locateEach(
+    hi: Int32Array,
+    lo: Int32Array,
+    count: number,
+    offset: number,
+    length: number,
+    at: Int32Array,
+    index: Int32Array,
+  ): void {
+    if (this.#locateEachInRun(hi, lo, count, offset, length, at, index)) return;
+    this.#tables.findEach(hi, lo, count, offset, length, at, index);
+    for (let n = 0; n < count; n++) {
+      if (at[n]! >= 0) continue;
+      const low = (lo[n]! + offset) | 0;
+      let run = this.#runs.at(hi[n]!, low);
+      if (run === undefined || ((low - run.lo) | 0) > run.window.bytes.length - length) continue;
+      at[n] = run.start + ((low - run.lo) | 0);
+      index[n] = run.index;
+    }
+  }
+
+  /** Whether all of them are in the run that was hit last; then they are found. */
+  #locateEachInRun(
+    hi: Int32Array,
+    lo: Int32Array,
+    count: number,
+    offset: number,
+    length: number,
+    at: Int32Array,
+    index: Int32Array,
+  ): boolean {
+    const last = (this.#runLength - length) | 0;
+    for (let n = 0; n < count; n++) {
+      const inRun = (((lo[n]! + offset) | 0) - this.#runLo) | 0;
+      if (hi[n] !== this.#runHi || inRun < 0 || inRun > last) return false;
+      at[n] = (this.#runStart + inRun) | 0;
+      index[n] = this.#runIndex;
+    }
+    return true;
+  }
+
   #locateOther(hi: number, lo: number, offset: number, length: number): number {
     const low = (lo + offset) | 0;
     const inPage = low & (this.#pageBytes - 1);
@@ -165,6 +214,8 @@ export class GuestMemory {
     this.#runHi = run.hi;
     this.#runLo = run.lo;
     this.#runLength = run.window.bytes.length;
+    this.#runIndex = run.index;
+    this.#runStart = run.start;
     this.window = this.#run = run.window;
     return true;
   }

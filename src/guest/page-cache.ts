@@ -14,6 +14,19 @@ export interface PageCache {
   index: number;
   /** Where in that window the byte at an address lies, as does the rest of its page; -1: nothing is known of it here. */
   find(hi: number, lo: number): number;
+  /**
+   * The same for the first `count` of these addresses, each `offset` further: in `at` what `find` returns, in `index` the
+   * window; -1 also where `length` bytes are not in one page.
+   */
+  findEach(
+    hi: Int32Array,
+    lo: Int32Array,
+    count: number,
+    offset: number,
+    length: number,
+    at: Int32Array,
+    index: Int32Array,
+  ): void;
   /** Takes over what a walk found: where an address leads to, through the table at `table` or a leaf of `2^shift` bytes. */
   remember(hi: number, lo: number, physical: number, table: number, shift: number): void;
 }
@@ -27,6 +40,7 @@ const SLOT_BITS = 10;
 const SLOT_WORDS = 4;
 /** Page numbers stay int32; what lies beyond is left to the walk. */
 const MOST_PAGES = 2 ** 31;
+const NO_WORDS: Int32Array = new Int32Array(0);
 
 export function pageCache(memory: PhysicalMemory, { mode }: PageTables): PageCache {
   const { pageMask, pageValue, addressMaskHi, addressMaskLo, extraMask, extraShift, pageShift } = mode;
@@ -40,7 +54,7 @@ export function pageCache(memory: PhysicalMemory, { mode }: PageTables): PageCac
   const inPage = ~(-1 << pageShift);
   const inTable = ~(-1 << (pageShift - 3));
   const { firstStart, firstBytes } = firstOf(memory, 2 ** pageShift);
-  const cache: PageCache = { index: 0, find, remember };
+  const cache: PageCache = { index: 0, find, findEach, remember };
 
   function find(hi: number, lo: number): number {
     const slot = slotOf(hi, lo);
@@ -62,6 +76,59 @@ export function pageCache(memory: PhysicalMemory, { mode }: PageTables): PageCac
       return inFirst + (lo & inPage);
     }
     return findInOther(entryHi, entryLo, lo);
+  }
+
+  function findEach(
+    hi: Int32Array,
+    lo: Int32Array,
+    count: number,
+    offset: number,
+    length: number,
+    at: Int32Array,
+    index: Int32Array,
+  ): void {
+    const lastInPage = (inPage + 1 - length) | 0;
+    let regionHi = 0;
+    let regionLo = 0;
+    let table: Int32Array = NO_WORDS;
+    let first = 0;
+    for (let n = 0; n < count; n++) {
+      const high = hi[n]!;
+      const low = (lo[n]! + offset) | 0;
+      if ((low & inPage) > lastInPage) {
+        at[n] = -1;
+        continue;
+      }
+      // Neighbours are often in the same region.
+      if (((low & regionMask) | 1) !== regionLo || high !== regionHi) {
+        const slot = slotOf(high, low);
+        const window = slots[slot + 2]!;
+        if (slots[slot] !== ((low & regionMask) | 1) || slots[slot + 1] !== high || window < 0) {
+          at[n] = find(high, low);
+          index[n] = cache.index;
+          continue;
+        }
+        regionLo = (low & regionMask) | 1;
+        regionHi = high;
+        table = words[window]!;
+        first = slots[slot + 3]!;
+      }
+      const entry = first + ((low >>> pageShift) & inTable) * 2;
+      const entryLo = table[entry]!;
+      const entryHi = table[entry + 1]! & addressMaskHi;
+      if ((entryLo & pageMask) !== pageValue || ((entryLo >>> extraShift) & extraMask) !== 0) {
+        at[n] = -1;
+        continue;
+      }
+      const inFirst = ((entryLo & addressMaskLo) - firstStart) | 0;
+      if (entryHi === 0 && inFirst >= 0 && inFirst < firstBytes) {
+        at[n] = inFirst + (low & inPage);
+        index[n] = 0;
+      } else {
+        at[n] = findInOther(entryHi, entryLo, low);
+        index[n] = cache.index;
+      }
+    }
   }
 
   function findInOther(entryHi: number, entryLo: number, lo: number): number {

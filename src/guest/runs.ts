@@ -8,6 +8,9 @@ export interface LinearRun {
   readonly lo: number;
   /** Its bytes, and at which physical address they begin. */
   readonly window: Window;
+  /** Which of the physical windows it lies in, and where in that it begins. */
+  readonly index: number;
+  readonly start: number;
 }
 
 const SPACE_END = 1n << 64n;
@@ -22,7 +25,7 @@ export class LinearRuns {
   /** `length` bytes of addresses from `base` on map to physical memory from `physical` on, as far as windows hold it. */
   add(memory: PhysicalMemory, base: Pointer, physical: number, length: number): void {
     const start = toBigInt(base.hi, base.lo);
-    for (const window of memory.windows) {
+    for (const [index, window] of memory.windows.entries()) {
       let from = Math.max(window.physical, physical);
       const end = Math.min(window.physical + window.bytes.length, physical + length);
       while (from < end) {
@@ -30,8 +33,9 @@ export class LinearRuns {
         const { hi, lo } = fromBigInt(address);
         const size = Math.min(end - from, TWO_32 - (lo >>> 0));
         if (address + BigInt(size) > SPACE_END) break;
-        const bytes = window.bytes.subarray(from - window.physical, from - window.physical + size);
-        this.#runs.push({ hi, lo, window: windowOf(from, bytes) });
+        const at = from - window.physical;
+        const bytes = window.bytes.subarray(at, at + size);
+        this.#runs.push({ hi, lo, window: windowOf(from, bytes), index, start: at });
         from += size;
       }
     }

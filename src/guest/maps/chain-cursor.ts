@@ -2,7 +2,7 @@
 import type { EntryCursor, WalkEnd } from "../../state.ts";
 import type { GuestKernel } from "../kernel.ts";
 import type { GuestMemory } from "../memory.ts";
-import { NO_WINDOW, type Window } from "../physical.ts";
+import type { Window } from "../physical.ts";
 import type { Pointer } from "../pointer.ts";
 import { countNodes, type StepBudget } from "./chain.ts";
 import type { ValueReader } from "./value-reader.ts";
@@ -59,6 +59,7 @@ export class ChainCursor implements EntryCursor {
 
   readonly #kernel: GuestKernel;
   readonly #memory: GuestMemory;
+  readonly #windows: readonly Window[];
   readonly #account: Account = new Account();
   readonly #tables: readonly BucketTable[];
   #table: BucketTable;
@@ -80,15 +81,17 @@ export class ChainCursor implements EntryCursor {
   readonly #headBucket: Int32Array = new Int32Array(HEADS_AT_ONCE);
   readonly #headLo: Int32Array = new Int32Array(HEADS_AT_ONCE);
   readonly #headHi: Int32Array = new Int32Array(HEADS_AT_ONCE);
-  /** Where each one's element lies, in which window; -1: it was not looked for. */
-  readonly #headAt: Int32Array = new Int32Array(HEADS_AT_ONCE);
-  readonly #headWindow: Window[] = new Array<Window>(HEADS_AT_ONCE).fill(NO_WINDOW);
-  /** Elements of some chains that are read ahead of the walk: where they lie. */
-  readonly #frontAt: Int32Array = new Int32Array(HEADS_AT_ONCE);
-  readonly #frontWindow: Window[] = new Array<Window>(HEADS_AT_ONCE).fill(NO_WINDOW);
+  /** Where each one's element lies, in which window; -1: not known. */
+  readonly #headAt: Int32Array = new Int32Array(HEADS_AT_ONCE).fill(-1);
+  readonly #headWindow: Int32Array = new Int32Array(HEADS_AT_ONCE);
+  /** The same of later elements of these chains, which are read ahead of the walk. */
+  readonly #nextLo: Int32Array = new Int32Array(HEADS_AT_ONCE);
+  readonly #nextHi: Int32Array = new Int32Array(HEADS_AT_ONCE);
+  readonly #nextAt: Int32Array = new Int32Array(HEADS_AT_ONCE);
+  readonly #nextWindow: Int32Array = new Int32Array(HEADS_AT_ONCE);
   #headCount = 0;
   #headIndex = 0;
-  /** What `#touchFront` read: kept, so that the engine does not leave the reads out. */
+  /** What `#touch` read: kept, so that the engine does not leave the reads out. */
   touched = 0;
   /** The bucket of the chain at hand, and the one that is read next. */
   #bucket = 0;
@@ -113,6 +116,7 @@ export class ChainCursor implements EntryCursor {
   constructor(kernel: GuestKernel, map: GuestMap, tables: readonly BucketTable[], layout: ElementLayout) {
     const { keySize, valueSize, maxEntries } = map.info;
     this.#memory = kernel.memory;
+    this.#windows = kernel.memory.physical.windows;
     this.keySize = keySize;
     this.valueSize = valueSize;
     this.cpuCount = layout.cpuCount;
@@ -213,7 +217,7 @@ export class ChainCursor implements EntryCursor {
     this.#lo = this.#firstLo = this.#headLo[index]!;
     this.#hi = this.#firstHi = this.#headHi[index]!;
     this.#at = this.#headAt[index]!;
-    if (this.#at >= 0) this.#memory.window = this.#headWindow[index]!;
+    if (this.#at >= 0) this.#memory.window = this.#windows[this.#headWindow[index]!]!;
     this.#seen = 0;
     return true;
   }
@@ -242,7 +246,6 @@ export class ChainCursor implements EntryCursor {
       if ((lo & 1) === 1 || (hi | lo) === 0) continue;
       this.#headBucket[heads] = this.#nextBucket + index;
       this.#headLo[heads] = lo;
-      this.#headAt[heads] = -1;
       this.#headHi[heads++] = hi;
     }
     this.#headCount = heads;
@@ -256,62 +259,48 @@ export class ChainCursor implements EntryCursor {
    * kept for the walk, then the next ones of all these chains.
    */
   #readAhead(): void {
-    let count = 0;
-    for (let index = 0; index < this.#headCount; index++) {
-      const lo = this.#headLo[index]!;
-      const at = this.#addToFront(this.#headHi[index]!, lo, count);
-      if (at < 0) continue;
-      const isInPage = ((lo + this.#elementAt) & (PAGE_BYTES - 1)) + this.#span <= PAGE_BYTES;
-      this.#headAt[index] = isInPage ? at : -1;
-      const window = this.#frontWindow[count++]!;
-      if (this.#headWindow[index] !== window) this.#headWindow[index] = window;
-    }
-    let left = AHEAD_BYTES / this.#span;
-    while (count > 0 && left > 0) {
-      left -= count;
-      this.#touchFront(count);
-      count = this.#moveFront(count);
+    const memory = this.#memory;
+    let ats = this.#headAt;
+    let windows = this.#headWindow;
+    let count = this.#headCount;
+    memory.locateEach(this.#headHi, this.#headLo, count, this.#elementAt, this.#span, ats, windows);
+    for (let left = AHEAD_BYTES / this.#span; count > 0 && left > 0; left -= count) {
+      this.#touch(ats, windows, count);
+      count = this.#readNext(ats, windows, count);
+      ats = this.#nextAt;
+      windows = this.#nextWindow;
+      memory.locateEach(this.#nextHi, this.#nextLo, count, this.#elementAt, this.#span, ats, windows);
     }
   }
 
-  /** Reads something of the front's elements: a loop so short that many turns of it are under way at once. */
-  #touchFront(count: number): void {
+  /** Reads something of elements: a loop so short that many turns of it are under way at once. */
+  #touch(ats: Int32Array, windows: Int32Array, count: number): void {
     const keyAt = this.#keyAt;
     const last = this.#span - 1;
     let touched = 0;
     for (let index = 0; index < count; index++) {
-      const { bytes } = this.#frontWindow[index]!;
-      const at = this.#frontAt[index]!;
-      // The end may lie in another page; then another is read here for nothing.
-      if (at + last < bytes.length) touched ^= bytes[at]! ^ bytes[at + keyAt]! ^ bytes[at + last]!;
+      const at = ats[index]!;
+      if (at < 0) continue;
+      const { bytes } = this.#windows[windows[index]!]!;
+      touched ^= bytes[at]! ^ bytes[at + keyAt]! ^ bytes[at + last]!;
     }
     this.touched = touched;
   }
 
-  /** Goes one element on in each of `count` chains; how many of them had one. */
-  #moveFront(count: number): number {
+  /** Reads which elements come after these; how many of them there are. */
+  #readNext(ats: Int32Array, windows: Int32Array, count: number): number {
     let next = 0;
     for (let index = 0; index < count; index++) {
-      const { view } = this.#frontWindow[index]!;
-      const at = this.#frontAt[index]! + this.#nodeAt;
-      const lo = view.getInt32(at, true);
-      const hi = view.getInt32(at + 4, true);
-      if ((lo & 1) === 0 && (lo | hi) !== 0 && this.#addToFront(hi, lo, next) >= 0) next++;
+      const at = ats[index]!;
+      if (at < 0) continue;
+      const { view } = this.#windows[windows[index]!]!;
+      const lo = view.getInt32(at + this.#nodeAt, true);
+      const hi = view.getInt32(at + this.#nodeAt + 4, true);
+      if ((lo & 1) !== 0 || (lo | hi) === 0) continue;
+      this.#nextLo[next] = lo;
+      this.#nextHi[next++] = hi;
     }
     return next;
-  }
-
-  /** Makes an element the one at `index` of the front; where it lies, or -1. */
-  #addToFront(hi: number, lo: number, index: number): number {
-    const memory = this.#memory;
-    const node = this.#nodeAt + 8;
-    // What `locate` would have to put together is good for one read alone.
-    if (((lo + this.#elementAt) & (PAGE_BYTES - 1)) + node > PAGE_BYTES) return -1;
-    const at = memory.locate(hi, lo, this.#elementAt, node);
-    if (at < 0) return -1;
-    this.#frontAt[index] = at;
-    if (this.#frontWindow[index] !== memory.window) this.#frontWindow[index] = memory.window;
-    return at;
   }
 
   #moveToNextTable(): boolean {
