@@ -1,6 +1,7 @@
 /** The counters of all programs of a frozen machine, against the same sums in C and against our own counter-wise path. */
 import { place, struct } from "../src/btf/struct.ts";
 import type { GuestMemory } from "../src/guest/memory.ts";
+import { addressBatch } from "../src/guest/page-cache.ts";
 import { StatsReader, StatsSum } from "../src/guest/stats.ts";
 import { type Case, inC, type Job, ours, type Side } from "./case.ts";
 import { BenchMachine, openBench } from "./machine.ts";
@@ -73,19 +74,17 @@ const bulk: Job = (...words) => {
   const statsHi = new Int32Array(count);
   const statsLo = new Int32Array(count);
   // Programs lie all over memory: where their counters are is read first, in a loop that waits for none of them.
-  const progHi = new Int32Array(count).fill(hi);
-  const progLo = Int32Array.from(progHi, (_, index) => lo + index * PROG_BYTES);
-  const ats = new Int32Array(count);
-  const indexes = new Int32Array(count);
-  const { windows } = memory.physical;
+  const progs = addressBatch(count);
+  progs.hi.fill(hi);
+  for (let index = 0; index < count; index++) progs.lo[index] = lo + index * PROG_BYTES;
   const gather = (): void => {
-    memory.locateEach(progHi, progLo, count, 0, 8, ats, indexes);
+    memory.locateEach(progs, count, 0, 8);
     for (let index = 0; index < count; index++) {
-      const at = ats[index]!;
-      const where = at < 0 ? memory.locate(progHi[index]!, progLo[index]!, 0, 8) : at;
-      const view = at < 0 ? memory.view : windows[indexes[index]!]!.view;
-      statsHi[index] = view.getInt32(where + 4, true);
-      statsLo[index] = view.getInt32(where, true);
+      let at = progs.at[index]!;
+      if (at < 0) at = memory.expect(hi, lo, index * PROG_BYTES, 8, "bpf_prog.stats");
+      else memory.window = memory.physical.windows[progs.index[index]!]!;
+      statsHi[index] = memory.view.getInt32(at + 4, true);
+      statsLo[index] = memory.view.getInt32(at, true);
     }
   };
   return () => {

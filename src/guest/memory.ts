@@ -26,7 +26,7 @@
  */
 import { type FaultReason, faultSentence, GuestFault } from "./fault.ts";
 import { NOT_CANONICAL, type PageTables, TABLE_OUTSIDE } from "./mmu.ts";
-import { type PageCache, pageCache } from "./page-cache.ts";
+import { type AddressBatch, type PageCache, pageCache } from "./page-cache.ts";
 import { NO_WINDOW, type PhysicalMemory, type Window, windowOf } from "./physical.ts";
 import type { Pointer } from "./pointer.ts";
 import { LinearRuns } from "./runs.ts";
@@ -125,45 +125,32 @@ export class GuestMemory {
   }
 
   /**
-   * `locate` for the first `count` of these addresses, `length` bytes at the same `offset` from each, which leaves
-   * `bytes` and `view` alone: in `at` it puts where they lie in a window, and in `index` which of `physical.windows` that
-   * is; -1 in `at`: they lie there in parts or not at all, as `locate` would tell.
+   * `locate` for the first `count` addresses of a batch at once: where `length` bytes `offset` (up to 2^31 either way) from
+   * each lie in one of `physical.windows`. `bytes` and `view` stay what they were. An `at` of -1 is for `locate` to answer:
+   * they lie there in parts or not at all, or in a page that nobody came to before.
    */
-  locateEach(
-    hi: Int32Array,
-    lo: Int32Array,
-    count: number,
-    offset: number,
-    length: number,
-    at: Int32Array,
-    index: Int32Array,
-  ): void {
-    if (this.#locateEachInRun(hi, lo, count, offset, length, at, index)) return;
-    this.#tables.findEach(hi, lo, count, offset, length, at, index);
+  locateEach(batch: AddressBatch, count: number, offset: number, length: number): void {
+    if (this.#locateEachInRun(batch, count, offset, length)) return;
+    this.#tables.findEach(batch, count, offset, length);
     for (let n = 0; n < count; n++) {
-      if (at[n]! >= 0) continue;
-      const low = (lo[n]! + offset) | 0;
-      let run = this.#runs.at(hi[n]!, low);
-      if (run === undefined || ((low - run.lo) | 0) > run.window.bytes.length - length) continue;
-      at[n] = run.start + ((low - run.lo) | 0);
-      index[n] = run.index;
+      if (batch.at[n]! >= 0) continue;
+      const lo = (batch.lo[n]! + offset) | 0;
+      const run = (lo ^ batch.lo[n]!) < 0 ? undefined : this.#runs.at(batch.hi[n]!, lo);
+      if (run === undefined || ((lo - run.lo) | 0) > run.window.bytes.length - length) continue;
+      batch.at[n] = run.start + ((lo - run.lo) | 0);
+      batch.index[n] = run.index;
     }
   }
 
   /** Whether all of them are in the run that was hit last; then they are found. */
-  #locateEachInRun(
-    hi: Int32Array,
-    lo: Int32Array,
-    count: number,
-    offset: number,
-    length: number,
-    at: Int32Array,
-    index: Int32Array,
-  ): boolean {
+  #locateEachInRun(batch: AddressBatch, count: number, offset: number, length: number): boolean {
+    const { hi, lo, at, index } = batch;
     const last = (this.#runLength - length) | 0;
     for (let n = 0; n < count; n++) {
-      const inRun = (((lo[n]! + offset) | 0) - this.#runLo) | 0;
-      if (hi[n] !== this.#runHi || inRun < 0 || inRun > last) return false;
+      const start = lo[n]!;
+      const low = (start + offset) | 0;
+      const inRun = (low - this.#runLo) | 0;
+      if (hi[n] !== this.#runHi || inRun < 0 || inRun > last || (low ^ start) < 0) return false;
       at[n] = (this.#runStart + inRun) | 0;
       index[n] = this.#runIndex;
     }

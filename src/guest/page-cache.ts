@@ -9,24 +9,31 @@
 import type { PageTables } from "./mmu.ts";
 import { type PhysicalMemory, WINDOW_BYTES } from "./physical.ts";
 
+/** Addresses that are looked for together, and what was found. */
+export interface AddressBatch {
+  readonly hi: Int32Array;
+  readonly lo: Int32Array;
+  /** Where each lies in its window; -1: in parts, or not known. */
+  readonly at: Int32Array;
+  /** The windows' indexes. */
+  readonly index: Int32Array;
+}
+
+export function addressBatch(size: number): AddressBatch {
+  const words = (): Int32Array => new Int32Array(size);
+  return { hi: words(), lo: words(), at: words(), index: words() };
+}
+
 export interface PageCache {
   /** The window in which the last `find` found bytes. */
   index: number;
   /** Where in that window the byte at an address lies, as does the rest of its page; -1: nothing is known of it here. */
   find(hi: number, lo: number): number;
   /**
-   * The same for the first `count` of these addresses, each `offset` further: in `at` what `find` returns, in `index` the
-   * window; -1 also where `length` bytes are not in one page.
+   * The same for the first `count` addresses of a batch, each `offset` (up to 2^31 either way) further; -1 also where
+   * `length` bytes are not in one page.
    */
-  findEach(
-    hi: Int32Array,
-    lo: Int32Array,
-    count: number,
-    offset: number,
-    length: number,
-    at: Int32Array,
-    index: Int32Array,
-  ): void;
+  findEach(batch: AddressBatch, count: number, offset: number, length: number): void;
   /** Takes over what a walk found: where an address leads to, through the table at `table` or a leaf of `2^shift` bytes. */
   remember(hi: number, lo: number, physical: number, table: number, shift: number): void;
 }
@@ -64,8 +71,11 @@ export function pageCache(memory: PhysicalMemory, { mode }: PageTables): PageCac
       cache.index = ~index;
       return slots[slot + 3]! + (lo & ~regionMask);
     }
-    const table = words[index]!;
-    const at = slots[slot + 3]! + ((lo >>> pageShift) & inTable) * 2;
+    return follow(words[index]!, slots[slot + 3]! + ((lo >>> pageShift) & inTable) * 2, lo);
+  }
+
+  /** What lies where the entry at a word of a table leads to. */
+  function follow(table: Int32Array, at: number, lo: number): number {
     const entryLo = table[at]!;
     const entryHi = table[at + 1]! & addressMaskHi;
     if ((entryLo & pageMask) !== pageValue || ((entryLo >>> extraShift) & extraMask) !== 0) return -1;
@@ -78,56 +88,37 @@ export function pageCache(memory: PhysicalMemory, { mode }: PageTables): PageCac
     return findInOther(entryHi, entryLo, lo);
   }
 
-  function findEach(
-    hi: Int32Array,
-    lo: Int32Array,
-    count: number,
-    offset: number,
-    length: number,
-    at: Int32Array,
-    index: Int32Array,
-  ): void {
+  function findEach(batch: AddressBatch, count: number, offset: number, length: number): void {
+    const { hi: highs, lo: lows, at: ats, index: indexes } = batch;
     const lastInPage = (inPage + 1 - length) | 0;
+    // The region at hand: neighbours are often in one.
     let regionHi = 0;
     let regionLo = 0;
     let table: Int32Array = NO_WORDS;
     let first = 0;
     for (let n = 0; n < count; n++) {
-      const high = hi[n]!;
-      const low = (lo[n]! + offset) | 0;
-      if ((low & inPage) > lastInPage) {
-        at[n] = -1;
+      const hi = highs[n]!;
+      const start = lows[n]!;
+      const lo = (start + offset) | 0;
+      if ((lo & inPage) > lastInPage || (lo ^ start) < 0) {
+        ats[n] = -1;
         continue;
       }
-      // Neighbours are often in the same region.
-      if (((low & regionMask) | 1) !== regionLo || high !== regionHi) {
-        const slot = slotOf(high, low);
-        const window = slots[slot + 2]!;
-        if (slots[slot] !== ((low & regionMask) | 1) || slots[slot + 1] !== high || window < 0) {
-          at[n] = find(high, low);
-          index[n] = cache.index;
+      if (((lo & regionMask) | 1) !== regionLo || hi !== regionHi) {
+        const slot = slotOf(hi, lo);
+        const index = slots[slot + 2]!;
+        if (slots[slot] !== ((lo & regionMask) | 1) || slots[slot + 1] !== hi || index < 0) {
+          ats[n] = find(hi, lo);
+          indexes[n] = cache.index;
           continue;
         }
-        regionLo = (low & regionMask) | 1;
-        regionHi = high;
-        table = words[window]!;
+        regionLo = (lo & regionMask) | 1;
+        regionHi = hi;
+        table = words[index]!;
         first = slots[slot + 3]!;
       }
-      const entry = first + ((low >>> pageShift) & inTable) * 2;
-      const entryLo = table[entry]!;
-      const entryHi = table[entry + 1]! & addressMaskHi;
-      if ((entryLo & pageMask) !== pageValue || ((entryLo >>> extraShift) & extraMask) !== 0) {
-        at[n] = -1;
-        continue;
-      }
-      const inFirst = ((entryLo & addressMaskLo) - firstStart) | 0;
-      if (entryHi === 0 && inFirst >= 0 && inFirst < firstBytes) {
-        at[n] = inFirst + (low & inPage);
-        index[n] = 0;
-      } else {
-        at[n] = findInOther(entryHi, entryLo, low);
-        index[n] = cache.index;
-      }
+      ats[n] = follow(table, first + ((lo >>> pageShift) & inTable) * 2, lo);
+      indexes[n] = cache.index;
     }
   }
 

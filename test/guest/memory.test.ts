@@ -1,8 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import { GuestFault } from "../../src/guest/fault.ts";
-import type { GuestMemory } from "../../src/guest/memory.ts";
-import { LOCATE_MAX_BYTES } from "../../src/guest/memory.ts";
-import { arm64Paging, type PagingMode, x86Paging } from "../../src/guest/mmu.ts";
+import { GuestMemory, LOCATE_MAX_BYTES } from "../../src/guest/memory.ts";
+import { arm64Paging, PageTables, type PagingMode, x86Paging } from "../../src/guest/mmu.ts";
+import { addressBatch } from "../../src/guest/page-cache.ts";
+import { PhysicalMemory, windowOf } from "../../src/guest/physical.ts";
 import { add, fromBigInt, hex, pointer, toBigInt } from "../../src/guest/pointer.ts";
 import { Synthetic } from "./synthetic.ts";
 
@@ -233,6 +234,92 @@ describe("the direct map", () => {
     machine.map(end, 0x1000);
     machine.writeU64(0x1000, 0x7777n);
     expect(u64At(memory, end)).toBe(0x7777n);
+  });
+});
+
+describe("addresses that are looked for together", () => {
+  const base = 0xffff_c900_0000_0000n;
+
+  /** For each the byte that was found `offset` from it, or -1. */
+  const found = (
+    memory: GuestMemory,
+    addresses: readonly bigint[],
+    offset: number,
+    length: number,
+  ): number[] => {
+    const batch = addressBatch(addresses.length);
+    for (const [index, address] of addresses.entries()) {
+      batch.hi[index] = fromBigInt(address).hi;
+      batch.lo[index] = fromBigInt(address).lo;
+    }
+    memory.locateEach(batch, addresses.length, offset, length);
+    return addresses.map((_, n) =>
+      batch.at[n]! < 0 ? -1 : memory.physical.windows[batch.index[n]!]!.bytes[batch.at[n]!]!,
+    );
+  };
+
+  /** Its pages' bytes are 1, 2, 3 and so on; the last one is a gap. Each was read once. */
+  const pages = (count: number): GuestMemory => {
+    const machine = new Synthetic();
+    for (let index = 0; index < count; index++) {
+      const page = machine.allocate(8192, 4096);
+      machine.bytes.fill(index + 1, page, page + 4096);
+      machine.map(base + BigInt(index * 4096), page);
+    }
+    const memory = machine.memory();
+    for (let index = 0; index < count; index++) u64At(memory, base + BigInt(index * 4096));
+    return memory;
+  };
+
+  test("are found where each alone is", () => {
+    const memory = pages(3);
+    const addresses = [base + 8200n, base, base + 4100n, base + 16n, base + 12_288n];
+    expect(found(memory, addresses, 0, 8)).toEqual([3, 1, 2, 1, -1]);
+    expect(found(memory, addresses, 4096, 8)).toEqual([-1, 2, 3, 2, -1]);
+    expect(found(memory, addresses, -4096, 8)).toEqual([2, -1, 1, -1, 3]);
+  });
+
+  test("in two pages they are for locate", () => {
+    expect(found(pages(2), [base + 4088n, base + 4089n, base + 4096n], 0, 8)).toEqual([1, -1, 2]);
+  });
+
+  test("an offset that leads past 4 GiB leads nowhere else", () => {
+    const memory = pages(2);
+    expect(found(memory, [base + 2n ** 32n - 8n, base + 8n], -16, 8)).toEqual([-1, -1]);
+    expect(found(memory, [base - 8n], 16, 8)).toEqual([-1]);
+  });
+
+  test("a page of which nobody knows yet is found once it was read", () => {
+    const machine = new Synthetic();
+    const page = machine.allocate(4096, 4096);
+    machine.bytes[page] = 7;
+    machine.map(base, page);
+    const memory = machine.memory();
+    expect(found(memory, [base], 0, 8)).toEqual([-1]);
+    expect(memory.u8(fromBigInt(base).hi, fromBigInt(base).lo, 0, "test")).toBe(7);
+    expect(found(memory, [base], 0, 8)).toEqual([7]);
+  });
+
+  test("of the direct map, in whatever window and whichever was read last", () => {
+    const machine = new Synthetic({ directBase: 0xffff_8880_ffff_f000n });
+    const half = machine.bytes.length / 2;
+    const windows = [
+      windowOf(0, machine.bytes.subarray(0, half)),
+      windowOf(half, machine.bytes.subarray(half)),
+    ];
+    const physical = new PhysicalMemory(windows);
+    const memory = new GuestMemory(physical, new PageTables(physical, machine.mode, machine.root));
+    memory.addLinear(fromBigInt(machine.directBase), 0, machine.bytes.length);
+    const places = [0x500, 0x2500, half + 0x800, half - 0x800];
+    for (const [index, place] of places.entries()) machine.bytes[place] = index + 1;
+    const addresses = places.map((place) => machine.direct(place));
+    for (const last of addresses) {
+      u64At(memory, last);
+      expect(found(memory, addresses, 0, 8)).toEqual([1, 2, 3, 4]);
+      expect(found(memory, addresses.toReversed(), 0, 8)).toEqual([4, 3, 2, 1]);
+    }
+    expect(found(memory, [machine.direct(half - 4)], 0, 8)).toEqual([-1]);
+    expect(found(memory, [machine.direct(machine.bytes.length)], 0, 1)).toEqual([-1]);
   });
 });
 

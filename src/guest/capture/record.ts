@@ -4,6 +4,7 @@
  */
 import { GuestMemory, LOCATE_MAX_BYTES } from "../memory.ts";
 import type { PageTables } from "../mmu.ts";
+import type { AddressBatch } from "../page-cache.ts";
 import { PhysicalMemory } from "../physical.ts";
 import { add, hex, type Pointer } from "../pointer.ts";
 import type { NearSymbol, Symbols } from "../symbols.ts";
@@ -77,6 +78,11 @@ class RecordingMemory extends GuestMemory {
   override locate(hi: number, lo: number, offset: number, length: number): number {
     if (length >= 0 && length <= LOCATE_MAX_BYTES) this.#note(add({ hi, lo }, offset), length);
     return super.locate(hi, lo, offset, length);
+  }
+
+  override locateEach(batch: AddressBatch, count: number, offset: number, length: number): void {
+    for (let n = 0; n < count; n++) this.#note(add({ hi: batch.hi[n]!, lo: batch.lo[n]! }, offset), length);
+    super.locateEach(batch, count, offset, length);
   }
 
   override copyOut(hi: number, lo: number, offset: number, into: Uint8Array): number {

@@ -2,6 +2,7 @@
 import type { EntryCursor, WalkEnd } from "../../state.ts";
 import type { GuestKernel } from "../kernel.ts";
 import type { GuestMemory } from "../memory.ts";
+import { type AddressBatch, addressBatch } from "../page-cache.ts";
 import type { Window } from "../physical.ts";
 import type { Pointer } from "../pointer.ts";
 import { countNodes, type StepBudget } from "./chain.ts";
@@ -38,9 +39,11 @@ const EMPTY = new Uint8Array(0);
 
 const MAX_KEY_BYTES = 2 ** 20;
 
-const HEADS_AT_ONCE = 64;
+/** Chains that are read ahead at once, and where they are of one element most often. */
+const CHAINS_AT_ONCE = 64;
+const SHORT_CHAINS_AT_ONCE = 256;
 /** What is read ahead: no more than stays in the processor's caches until it is visited. */
-const AHEAD_BYTES = 2 ** 18;
+const AHEAD_BYTES = 2 ** 19;
 /** From here on a table and its elements are more than the processor's nearest caches hold. */
 const MANY_BUCKETS = 8192;
 /** The smallest page of any kernel. */
@@ -77,18 +80,11 @@ export class ChainCursor implements EntryCursor {
   readonly #reader: ValueReader | undefined;
   readonly #key: Uint8Array;
 
-  /** Heads of chains that were read and not walked yet: their buckets, and both words. */
-  readonly #headBucket: Int32Array = new Int32Array(HEADS_AT_ONCE);
-  readonly #headLo: Int32Array = new Int32Array(HEADS_AT_ONCE);
-  readonly #headHi: Int32Array = new Int32Array(HEADS_AT_ONCE);
-  /** Where each one's element lies, in which window; -1: not known. */
-  readonly #headAt: Int32Array = new Int32Array(HEADS_AT_ONCE).fill(-1);
-  readonly #headWindow: Int32Array = new Int32Array(HEADS_AT_ONCE);
-  /** The same of later elements of these chains, which are read ahead of the walk. */
-  readonly #nextLo: Int32Array = new Int32Array(HEADS_AT_ONCE);
-  readonly #nextHi: Int32Array = new Int32Array(HEADS_AT_ONCE);
-  readonly #nextAt: Int32Array = new Int32Array(HEADS_AT_ONCE);
-  readonly #nextWindow: Int32Array = new Int32Array(HEADS_AT_ONCE);
+  /** First elements of chains that were read and not walked yet, and their buckets. */
+  readonly #heads: AddressBatch;
+  readonly #headBucket: Int32Array;
+  /** Later elements of these chains, which are read ahead of the walk. */
+  readonly #followers: AddressBatch;
   #headCount = 0;
   #headIndex = 0;
   /** What `#touch` read: kept, so that the engine does not leave the reads out. */
@@ -136,6 +132,11 @@ export class ChainCursor implements EntryCursor {
     this.#left = maxEntries + kernel.cpus.areas.length;
     this.#probes = { left: 4 * Math.min(this.#left, mostObjects(kernel, 16)) + 64 };
     this.#table = tables[0]!;
+    const chains = maxEntries > this.#table.count ? CHAINS_AT_ONCE : SHORT_CHAINS_AT_ONCE;
+    const atOnce = Math.min(chains, this.#table.count);
+    this.#heads = addressBatch(atOnce);
+    this.#headBucket = new Int32Array(atOnce);
+    this.#followers = addressBatch(atOnce);
     this.#enter(this.#table);
   }
 
@@ -213,11 +214,14 @@ export class ChainCursor implements EntryCursor {
       else if (!this.#moveToNextTable()) return false;
     }
     const index = this.#headIndex++;
+    const heads = this.#heads;
     this.#bucket = this.#headBucket[index]!;
-    this.#lo = this.#firstLo = this.#headLo[index]!;
-    this.#hi = this.#firstHi = this.#headHi[index]!;
-    this.#at = this.#headAt[index]!;
-    if (this.#at >= 0) this.#memory.window = this.#windows[this.#headWindow[index]!]!;
+    this.#lo = this.#firstLo = heads.lo[index]!;
+    this.#hi = this.#firstHi = heads.hi[index]!;
+    // Whether all of it is where its node is.
+    const isWhole = ((this.#lo + this.#elementAt) & (PAGE_BYTES - 1)) + this.#span <= PAGE_BYTES;
+    this.#at = isWhole ? heads.at[index]! : -1;
+    if (this.#at >= 0) this.#memory.window = this.#windows[heads.index[index]!]!;
     this.#seen = 0;
     return true;
   }
@@ -228,7 +232,11 @@ export class ChainCursor implements EntryCursor {
     const start = this.#nextBucket * bytesEach + first;
     const inPage = (table.lo + start) & (PAGE_BYTES - 1);
     const fitting = Math.floor((PAGE_BYTES - inPage - 8) / bytesEach) + 1;
-    const count = Math.min(HEADS_AT_ONCE, this.#bucketCount - this.#nextBucket, Math.max(1, fitting));
+    const count = Math.min(
+      this.#headBucket.length,
+      this.#bucketCount - this.#nextBucket,
+      Math.max(1, fitting),
+    );
     const at = this.#memory.locate(table.hi, table.lo, start, (count - 1) * bytesEach + 8);
     this.#headCount = 0;
     this.#headIndex = 0;
@@ -239,18 +247,24 @@ export class ChainCursor implements EntryCursor {
     }
     this.#account.seen();
     const { view } = this.#memory;
+    const { hi, lo } = this.#heads;
+    const buckets = this.#headBucket;
+    const nextBucket = this.#nextBucket;
+    const mask = this.#headMask;
     let heads = 0;
     for (let index = 0; index < count; index++) {
-      const lo = view.getInt32(at + index * bytesEach, true) & this.#headMask;
-      const hi = view.getInt32(at + index * bytesEach + 4, true);
-      if ((lo & 1) === 1 || (hi | lo) === 0) continue;
-      this.#headBucket[heads] = this.#nextBucket + index;
-      this.#headLo[heads] = lo;
-      this.#headHi[heads++] = hi;
+      const low = view.getInt32(at + index * bytesEach, true) & mask;
+      const high = view.getInt32(at + index * bytesEach + 4, true);
+      buckets[heads] = nextBucket + index;
+      lo[heads] = low;
+      hi[heads] = high;
+      // An empty bucket is written over, and not jumped over: which ones are empty no processor can guess.
+      const either = low | high;
+      heads += ~low & ((either | -either) >>> 31);
     }
     this.#headCount = heads;
     this.#nextBucket += count;
-    if (this.#bucketCount >= MANY_BUCKETS) this.#readAhead();
+    this.#readAhead();
   }
 
   /**
@@ -260,45 +274,47 @@ export class ChainCursor implements EntryCursor {
    */
   #readAhead(): void {
     const memory = this.#memory;
-    let ats = this.#headAt;
-    let windows = this.#headWindow;
+    const nodeEnd = this.#nodeAt + 8;
+    let batch = this.#heads;
     let count = this.#headCount;
-    memory.locateEach(this.#headHi, this.#headLo, count, this.#elementAt, this.#span, ats, windows);
+    memory.locateEach(batch, count, this.#elementAt, nodeEnd);
+    if (this.#bucketCount < MANY_BUCKETS) return;
     for (let left = AHEAD_BYTES / this.#span; count > 0 && left > 0; left -= count) {
-      this.#touch(ats, windows, count);
-      count = this.#readNext(ats, windows, count);
-      ats = this.#nextAt;
-      windows = this.#nextWindow;
-      memory.locateEach(this.#nextHi, this.#nextLo, count, this.#elementAt, this.#span, ats, windows);
+      this.#touch(batch, count);
+      count = this.#readNext(batch, count);
+      batch = this.#followers;
+      memory.locateEach(batch, count, this.#elementAt, nodeEnd);
     }
   }
 
   /** Reads something of elements: a loop so short that many turns of it are under way at once. */
-  #touch(ats: Int32Array, windows: Int32Array, count: number): void {
+  #touch({ at: ats, index: windows }: AddressBatch, count: number): void {
     const keyAt = this.#keyAt;
     const last = this.#span - 1;
     let touched = 0;
-    for (let index = 0; index < count; index++) {
-      const at = ats[index]!;
+    for (let n = 0; n < count; n++) {
+      const at = ats[n]!;
       if (at < 0) continue;
-      const { bytes } = this.#windows[windows[index]!]!;
-      touched ^= bytes[at]! ^ bytes[at + keyAt]! ^ bytes[at + last]!;
+      const { bytes } = this.#windows[windows[n]!]!;
+      // The end may lie in another page; then another is read here for nothing.
+      if (at + last < bytes.length) touched ^= bytes[at]! ^ bytes[at + keyAt]! ^ bytes[at + last]!;
     }
     this.touched = touched;
   }
 
-  /** Reads which elements come after these; how many of them there are. */
-  #readNext(ats: Int32Array, windows: Int32Array, count: number): number {
+  /** Reads into `#followers` which elements come after these; how many there are. */
+  #readNext({ at: ats, index: windows }: AddressBatch, count: number): number {
+    const { hi, lo } = this.#followers;
     let next = 0;
-    for (let index = 0; index < count; index++) {
-      const at = ats[index]!;
-      if (at < 0) continue;
-      const { view } = this.#windows[windows[index]!]!;
-      const lo = view.getInt32(at + this.#nodeAt, true);
-      const hi = view.getInt32(at + this.#nodeAt + 4, true);
-      if ((lo & 1) !== 0 || (lo | hi) === 0) continue;
-      this.#nextLo[next] = lo;
-      this.#nextHi[next++] = hi;
+    for (let n = 0; n < count; n++) {
+      const at = ats[n]! + this.#nodeAt;
+      if (at < this.#nodeAt) continue;
+      const { view } = this.#windows[windows[n]!]!;
+      const low = view.getInt32(at, true);
+      const high = view.getInt32(at + 4, true);
+      if ((low & 1) === 1 || (low | high) === 0) continue;
+      lo[next] = low;
+      hi[next++] = high;
     }
     return next;
   }
