@@ -152,7 +152,7 @@ function indexTypes(words: Int32Array, steps: Int32Array, typeStart: number, for
 }
 
 /** A kernel's types have 6.3 words on average. */
-const USUAL_WORDS_PER_TYPE = 5;
+const USUAL_WORDS_PER_TYPE = 6;
 
 function grown(index: Int32Array): Int32Array {
   const larger = new Int32Array(index.length * 2);

@@ -8,8 +8,8 @@ import type { MapInfo } from "../state.ts";
 import { escapeText } from "../text.ts";
 import { askEverything } from "./ask.ts";
 import { type Command, command } from "./command.ts";
+import { countOption } from "./option-values.ts";
 import { indentOf } from "./print.ts";
-import { countOption } from "./query.ts";
 import { guestOptions } from "./source.ts";
 import { writeWholeFile } from "./whole-file.ts";
 

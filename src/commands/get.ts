@@ -17,8 +17,8 @@ import type { BpfState } from "../state.ts";
 import { escapeText } from "../text.ts";
 import { MapType } from "../uapi/names.ts";
 import { type Command, type Context, command } from "./command.ts";
+import { countOption } from "./option-values.ts";
 import { indentOf } from "./print.ts";
-import { countOption } from "./query.ts";
 import { choose, parseSelector } from "./select.ts";
 import { openSource, warnAll } from "./source.ts";
 

@@ -1,8 +1,8 @@
 import { UsageError } from "../errors.ts";
 import type { Inspection } from "../report/inspection.ts";
 import { type Command, type Context, command } from "./command.ts";
+import { countOption } from "./option-values.ts";
 import { indentOf } from "./print.ts";
-import { countOption } from "./query.ts";
 import { openSource } from "./source.ts";
 import { withStats } from "./stats.ts";
 import { terminalStyle, terminalWidth } from "./terminal.ts";

@@ -13,7 +13,8 @@ import { printable } from "../text.ts";
 import { type Command, type Context, command, type ExitStatus } from "./command.ts";
 import { neededFor, takeMapSelector } from "./map-contents.ts";
 import { selectMaps } from "./map-select.ts";
-import { countOption, QUERY_OPTIONS, queryOf, textOption } from "./query.ts";
+import { countOption, textOption } from "./option-values.ts";
+import { QUERY_OPTIONS, queryOf } from "./query.ts";
 import { openSource, type Source, warnAll } from "./source.ts";
 
 const dump: Command = command({

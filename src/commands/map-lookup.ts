@@ -10,8 +10,8 @@ import { typesOf } from "../report/typed.ts";
 import type { BpfState, MapInfo } from "../state.ts";
 import { type Command, type Context, command, type ExitStatus } from "./command.ts";
 import { neededFor, selectOneMap, takeMapSelector } from "./map-contents.ts";
+import { countOption, textOption } from "./option-values.ts";
 import { indentOf } from "./print.ts";
-import { countOption, textOption } from "./query.ts";
 import { openSource, type Source, warnAll } from "./source.ts";
 
 const GRAMMAR = "id N | name NAME | pinned PATH";

@@ -3,6 +3,7 @@ import { UsageError } from "../errors.ts";
 import { parseFilter } from "../report/filter-parse.ts";
 import type { Query } from "../report/query.ts";
 import type { Options } from "./command.ts";
+import { countOption, textOption } from "./option-values.ts";
 import type { OwnOption } from "./options.ts";
 
 export const QUERY_OPTIONS: readonly OwnOption[] = ["limit", "cpu", "filter", "sort"];
@@ -15,21 +16,6 @@ export function queryOf(options: Options): Query {
     filter: filterOf(textOption(options, "filter")),
     sort: sortOf(textOption(options, "sort")),
   };
-}
-
-/** A count that was given; undefined: it was not. Throws `UsageError`. */
-export function countOption(options: Options, name: OwnOption, of = "entries"): number | undefined {
-  const text = textOption(options, name);
-  if (text === undefined) return undefined;
-  const count = Number(text);
-  if (!/^\d+$/.test(text) || !Number.isSafeInteger(count))
-    throw new UsageError(`--${name} ${JSON.stringify(text)}: not a number of ${of}`);
-  return count;
-}
-
-export function textOption({ own }: Options, name: OwnOption): string | undefined {
-  const value = own[name];
-  return typeof value === "string" ? value : undefined;
 }
 
 function cpuOf(text: string | undefined): Query["cpu"] {

@@ -32,22 +32,35 @@ const PIECE = 8192;
 /** What JSON puts between values is no longer. */
 const SHORT = 16;
 
-const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
+const DIGITS = "0123456789abcdef";
+const BLANK = 0x20;
 
 /**
  * `"0x00",` for each byte as the eight bytes of a double: one store a byte instead of seven. The eighth is a
  * blank that the next store overwrites; as the double's highest byte it also keeps it from being a NaN.
  */
-const JSON_HEX = new Float64Array(
-  Buffer.from(HEX.map((hex) => `"0x${hex}", `).join(""), "latin1").buffer.slice(0),
-);
+function jsonHexTable(): Float64Array {
+  const table = new Float64Array(256);
+  const bytes = new Uint8Array(table.buffer);
+  for (let byte = 0; byte < 256; byte++) {
+    const text = `"0x${DIGITS[byte >>> 4]}${DIGITS[byte & 15]}", `;
+    for (let at = 0; at < 8; at++) bytes[8 * byte + at] = text.charCodeAt(at);
+  }
+  return table;
+}
 
-const BLANK = 0x20;
 /** `00 ` for each byte, in the same way: the fourth of four bytes is overwritten by the next. */
-const TEXT_HEX = Uint32Array.from(
-  HEX,
-  (hex) => hex.charCodeAt(0) | (hex.charCodeAt(1) << 8) | (BLANK << 16) | (BLANK << 24),
-);
+function textHexTable(): Uint32Array {
+  const digit = (value: number): number => DIGITS.charCodeAt(value);
+  const table = new Uint32Array(256);
+  for (let byte = 0; byte < 256; byte++)
+    table[byte] = digit(byte >>> 4) | (digit(byte & 15) << 8) | (BLANK << 16) | (BLANK << 24);
+  return table;
+}
+
+// Made when somebody first prints bytes: most commands never do.
+let jsonHex: Float64Array | undefined;
+let textHex: Uint32Array | undefined;
 
 export class Output {
   readonly #fd: number;
@@ -81,6 +94,8 @@ export class Output {
   /** `["0x01","0x02"]`: bytes as bpftool's JSON has them. */
   jsonHex(from: Uint8Array, offset: number, length: number): this {
     if (length === 0) return this.text("[]");
+    jsonHex ??= jsonHexTable();
+    const table = jsonHex;
     this.#reserve(1);
     this.#bytes[this.#used++] = 0x5b;
     for (let done = 0; done < length; done += PIECE) {
@@ -88,7 +103,7 @@ export class Output {
       this.#reserve(PIECE * 7);
       let at = this.#used;
       for (let index = offset + done; index < end; index++) {
-        this.#view.setFloat64(at, JSON_HEX[from[index] as number] as number, true);
+        this.#view.setFloat64(at, table[from[index]!]!, true);
         at += 7;
       }
       this.#used = at;
@@ -100,12 +115,14 @@ export class Output {
   /** `01 02 03`: bytes for people. */
   hex(from: Uint8Array, offset: number, length: number): this {
     if (length === 0) return this;
+    textHex ??= textHexTable();
+    const table = textHex;
     for (let done = 0; done < length; done += PIECE) {
       const end = offset + Math.min(done + PIECE, length);
       this.#reserve(PIECE * 3);
       let at = this.#used;
       for (let index = offset + done; index < end; index++) {
-        this.#view.setUint32(at, TEXT_HEX[from[index] as number] as number, true);
+        this.#view.setUint32(at, table[from[index]!]!, true);
         at += 3;
       }
       this.#used = at;

@@ -1,0 +1,19 @@
+/** What was given with a command's own options. */
+import { UsageError } from "../errors.ts";
+import type { Options } from "./command.ts";
+import type { OwnOption } from "./options.ts";
+
+/** A count that was given; undefined: it was not. Throws `UsageError`. */
+export function countOption(options: Options, name: OwnOption, of = "entries"): number | undefined {
+  const text = textOption(options, name);
+  if (text === undefined) return undefined;
+  const count = Number(text);
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(count))
+    throw new UsageError(`--${name} ${JSON.stringify(text)}: not a number of ${of}`);
+  return count;
+}
+
+export function textOption({ own }: Options, name: OwnOption): string | undefined {
+  const value = own[name];
+  return typeof value === "string" ? value : undefined;
+}
