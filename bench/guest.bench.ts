@@ -9,6 +9,7 @@ import { WalkLog } from "../src/guest/walklog.ts";
 import { MapType } from "../src/uapi/names.ts";
 import { type Case, inC, type Job, ours, type Prepared } from "./case.ts";
 import { BenchMachine, onlyMap, openBench } from "./machine.ts";
+import { walkCopies } from "./walk.ts";
 
 const IDR = struct("idr", { head: at(ptr, "idr_rt.xa_head") });
 const NODE = struct("xa_node", { shift: place, slots: place });
@@ -102,17 +103,7 @@ const entries: Job = (path = "") => {
   return () => {
     const contents = readContents(kernel, map);
     if (contents.kind !== "entries") throw new Error(`the map has ${contents.kind}`);
-    const { cursor } = contents;
-    const copies = Math.max(1, cursor.cpuCount);
-    let items = 0;
-    let checksum = 0;
-    while (cursor.next()) {
-      for (let cpu = 0; cpu < copies; cpu++)
-        checksum = (checksum + cursor.valueBytes[cursor.valueOffset + cpu * cursor.valueStride]!) | 0;
-      items += copies;
-    }
-    if (!cursor.end.complete) throw new Error(`not everything was read: ${cursor.end.stopped}`);
-    return { items, checksum };
+    return walkCopies(contents.cursor);
   };
 };
 

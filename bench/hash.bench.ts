@@ -2,11 +2,11 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { place, ptr, struct, u32 } from "../src/btf/struct.ts";
-import { hashEntries } from "../src/guest/maps/contents.ts";
+import { hashEntries, percpuHashEntries } from "../src/guest/maps/contents.ts";
 import { MapType } from "../src/uapi/names.ts";
 import { type Case, inC, type Job, ours, type Prepared } from "./case.ts";
 import { BenchMachine, onlyMap, openBench, type Region, readOf } from "./machine.ts";
-import { walkAll } from "./walk.ts";
+import { walkAll, walkCopies } from "./walk.ts";
 
 const HTAB = struct("bpf_htab", { buckets: ptr, n_buckets: u32 });
 const BUCKET = struct("bucket", { head: place });
@@ -20,7 +20,12 @@ export interface Shape {
   /** Elements in a bucket, on average. */
   readonly perBucket: number;
   readonly valueSize: number;
+  /** Set: values of this size for each of so many CPUs, an element holds a pointer to them. */
+  readonly cpus?: number;
 }
+
+/** Per-CPU address of the first element's values. */
+const FIRST_COPY = 0x4000;
 
 interface Built {
   readonly path: string;
@@ -28,18 +33,26 @@ interface Built {
   readonly words: readonly (string | number | bigint)[];
 }
 
-function build(folder: string, { count, preallocated, perBucket, valueSize }: Shape): Built {
+function build(folder: string, { count, preallocated, perBucket, valueSize, cpus = 0 }: Shape): Built {
   const bucketCount = 2 ** Math.ceil(Math.log2(count / perBucket));
-  const sizes = 16 * bucketCount + count * (64 + KEY_BYTES + valueSize);
-  using machine = new BenchMachine(folder, sizes + Math.ceil(sizes / 400) + 2 ** 22);
+  const isPerCpu = cpus > 0;
+  const inlineBytes = isPerCpu ? 8 : valueSize;
+  const sizes =
+    16 * bucketCount + count * (64 + KEY_BYTES + inlineBytes) + cpus * (count * valueSize + 16_384);
+  using machine = new BenchMachine(
+    folder,
+    sizes + Math.ceil(sizes / 400) + 2 ** 22,
+    isPerCpu ? cpus : undefined,
+  );
   const { btf, view } = machine;
   const htab = HTAB.resolve(btf);
   const bucket = BUCKET.resolve(btf);
   const element = ELEMENT.resolve(btf);
   const value = element.key + KEY_BYTES;
-  const stride = Math.ceil((value + valueSize) / 8) * 8;
+  const stride = Math.ceil((value + inlineBytes) / 8) * 8;
   const map = machine.kmalloc(htab.sizeof);
-  machine.addMap(map, { type: MapType.hash, keySize: KEY_BYTES, valueSize, maxEntries: count });
+  const type = isPerCpu ? MapType.percpu_hash : MapType.hash;
+  machine.addMap(map, { type, keySize: KEY_BYTES, valueSize, maxEntries: count });
   const area = (size: number): Region => (size > 2 ** 15 ? machine.vmalloc(size) : machine.kmalloc(size));
   const buckets = area(bucketCount * bucket.sizeof);
   machine.setPointer(map, htab.buckets, buckets, 0);
@@ -58,10 +71,15 @@ function build(folder: string, { count, preallocated, perBucket, valueSize }: Sh
     machine.setPointer(buckets, (hash & (bucketCount - 1)) * bucket.sizeof, elements, at);
     machine.setU32(elements, at + element.hash, hash | 0);
     machine.setU32(elements, at + element.key, index);
-    view.setUint8(elements.physical(at + value + valueSize - 1), index % 251);
+    if (isPerCpu) machine.setU64(elements, at + value, FIRST_COPY + index * valueSize);
+    else view.setUint8(elements.physical(at + value + valueSize - 1), index % 251);
   }
+  for (const [cpu, area] of isPerCpu ? machine.percpu(FIRST_COPY, count * valueSize).entries() : [])
+    for (let index = 0; index < count; index++) machine.setU32(area, index * valueSize, index + cpu);
   machine.finish();
-  const layout = [bucket.sizeof, element.hash_node, element.key, value, valueSize, count];
+  const perCpu = [value, valueSize, machine.kernel.addressOf("__per_cpu_offset"), cpus];
+  const plain = [element.key, value, valueSize, count];
+  const layout = [bucket.sizeof, element.hash_node, ...(isPerCpu ? perCpu : plain)];
   return { path: machine.path, words: [...machine.guestWords(), buckets.address, bucketCount, ...layout] };
 }
 
@@ -70,7 +88,8 @@ export const buildHash = (folder: string, shape: Shape): string => build(folder,
 
 function prepare(folder: string, shape: Shape): Prepared {
   const { path, words } = build(folder, shape);
-  return { subject: ours("walk", path), reference: inC("hash", ...words), [Symbol.dispose]: () => {} };
+  const [job, program] = shape.cpus === undefined ? ["walk", "hash"] : ["copies", "percpu_hash"];
+  return { subject: ours(job, path), reference: inC(program, ...words), [Symbol.dispose]: () => {} };
 }
 
 const walk: Job = (path = "") => {
@@ -84,7 +103,23 @@ const walk: Job = (path = "") => {
   };
 };
 
-export const jobs: Record<string, Job> = { walk };
+const copies: Job = (path = "") => {
+  const kernel = openBench(path);
+  const map = onlyMap(kernel);
+  return () => walkCopies(readOf(percpuHashEntries(kernel, map)));
+};
+
+export const jobs: Record<string, Job> = { walk, copies };
+
+function perCpuCase(cpus: number): Case {
+  const shape = { count: 1000, preallocated: true, perBucket: 1, valueSize: 8, cpus };
+  return {
+    name: `per-CPU hash, 1K values of 8 bytes on ${cpus} CPUs`,
+    times: 15,
+    loops: 2,
+    prepare: (folder) => prepare(folder, shape),
+  };
+}
 
 function caseOf(name: string, shape: Shape, target?: number): Case {
   const { count, preallocated, perBucket, valueSize } = shape;
@@ -132,4 +167,5 @@ export const cases: readonly Case[] = [
     caseOf("10M", { count: 10_000_000, preallocated, perBucket: 1, valueSize: 24 }, 1.7),
   ),
   ...[true, false].map(growth),
+  perCpuCase(256),
 ];
