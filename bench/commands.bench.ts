@@ -1,6 +1,6 @@
 /** Whole commands, cold: against the time in which Bun itself starts and ends, and memory against the running kernel. */
-import { truncateSync } from "node:fs";
-import { join } from "node:path";
+import { mkdirSync, truncateSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { MapType } from "../src/uapi/names.ts";
 import { type LabImage, labImages } from "../test/guest/images.ts";
 import type { Case, Prepared, Side } from "./case.ts";
@@ -31,7 +31,9 @@ const CAPTURED = [
   ["inspect", "--sample"],
   ["-j", "map", "dump", "name", "scx_flat.bss", "--sample"],
   ["get", "cvtime_now", "--sample"],
+  ["-j", "btf", "show", "--sample"],
 ];
+const SAMPLE = join(import.meta.dir, "../sample/sid.vmcore.zst");
 
 /** Commands on the frozen machines that the lab kept, by the beginning of their names. */
 const FROZEN = [
@@ -57,6 +59,8 @@ export async function frozenCore(name: string): Promise<string | undefined> {
   return (await frozen(name))?.vmcore;
 }
 
+const needRoot = (): string => (process.getuid?.() === 0 ? "" : "it needs root");
+
 function cold(words: readonly string[], missing: () => string = () => ""): Case {
   return {
     name: `cold: ktstr ${words.join(" ")}, to bun itself`,
@@ -64,6 +68,37 @@ function cold(words: readonly string[], missing: () => string = () => ""): Case 
     prepare: () => ({ subject: ktstr(...words), reference: BUN, [Symbol.dispose]: nothing }),
   };
 }
+
+/** The same of a command whose words are made in the case's folder. */
+function coldWith(what: string, words: (folder: string) => readonly string[]): Case {
+  return {
+    name: `cold: ktstr ${what}, to bun itself`,
+    prepare: (folder) => ({ subject: ktstr(...words(folder)), reference: BUN, [Symbol.dispose]: nothing }),
+  };
+}
+
+/** A build tree, as far as the search goes. */
+function kernelTree(folder: string): string {
+  const image = join(folder, "arch/x86/boot/bzImage");
+  mkdirSync(dirname(image), { recursive: true });
+  writeFileSync(image, "");
+  writeFileSync(join(folder, "vmlinux"), "");
+  return image;
+}
+
+/** Held while a command runs that does nothing. */
+const coldPin: Case = {
+  name: "cold: ktstr pin NAME -- true, to bun itself",
+  missing: needRoot,
+  prepare: () => {
+    const map = createMap(MapType.array, 4, 8, 1, "bench_pin");
+    return {
+      subject: ktstr("pin", "bench_pin", "--", "true"),
+      reference: BUN,
+      [Symbol.dispose]: () => map.fd[Symbol.dispose](),
+    };
+  },
+};
 
 function coldFrozen(image: string, words: readonly string[]): Case {
   return {
@@ -91,8 +126,6 @@ function prepareSparse(folder: string): Prepared {
   };
 }
 
-const needRoot = (): string => (process.getuid?.() === 0 ? "" : "it needs root");
-
 const COUNT = 1_000_000;
 const KEY_BYTES = 8;
 const VALUE_BYTES = 24;
@@ -116,7 +149,11 @@ export const jobs = {};
 
 export const cases: readonly Case[] = [
   ...[...ALONE, ...CAPTURED].map((words) => cold(words)),
+  coldWith("capture --sample", (folder) => ["capture", "--sample", "--force", "-o", join(folder, "capture")]),
+  coldWith("diff of two captures", () => ["diff", SAMPLE, SAMPLE]),
+  coldWith("vmlinux IMAGE", (folder) => ["vmlinux", kernelTree(folder)]),
   ...LIVE.map((words) => cold(words, needRoot)),
+  coldPin,
   ...IMAGES.flatMap((image) => FROZEN.map((words) => coldFrozen(image, words))),
   { name: "64 GiB of sparse memory, to 512 MiB", target: 1.15, prepare: prepareSparse },
   {
