@@ -27,6 +27,8 @@ export function addressBatch(size: number): AddressBatch {
 export interface PageCache {
   /** The window in which the last `find` found bytes. */
   index: number;
+  /** What was read ahead: kept, so that the engine does not leave the reads out. */
+  touched: number;
   /** Where in that window the byte at an address lies, as does the rest of its page; -1: nothing is known of it here. */
   find(hi: number, lo: number): number;
   /**
@@ -47,7 +49,6 @@ const SLOT_BITS = 10;
 const SLOT_WORDS = 4;
 /** Page numbers stay int32; what lies beyond is left to the walk. */
 const MOST_PAGES = 2 ** 31;
-const NO_WORDS: Int32Array = new Int32Array(0);
 
 export function pageCache(memory: PhysicalMemory, { mode }: PageTables): PageCache {
   const { pageMask, pageValue, addressMaskHi, addressMaskLo, extraMask, extraShift, pageShift } = mode;
@@ -61,7 +62,7 @@ export function pageCache(memory: PhysicalMemory, { mode }: PageTables): PageCac
   const inPage = ~(-1 << pageShift);
   const inTable = ~(-1 << (pageShift - 3));
   const { firstStart, firstBytes } = firstOf(memory, 2 ** pageShift);
-  const cache: PageCache = { index: 0, find, findEach, remember };
+  const cache: PageCache = { index: 0, touched: 0, find, findEach, remember };
 
   function find(hi: number, lo: number): number {
     const slot = slotOf(hi, lo);
@@ -90,36 +91,67 @@ export function pageCache(memory: PhysicalMemory, { mode }: PageTables): PageCac
 
   function findEach(batch: AddressBatch, count: number, offset: number, length: number): void {
     const { hi: highs, lo: lows, at: ats, index: indexes } = batch;
+    const changes = enterTables(batch, count, offset);
+    if (changes > count >> 2) touchEntries(batch, count);
     const lastInPage = (inPage + 1 - length) | 0;
+    for (let n = 0; n < count; n++) {
+      const start = lows[n]!;
+      const lo = (start + offset) | 0;
+      const index = indexes[n]!;
+      const isInPage = (lo & inPage) <= lastInPage && (lo ^ start) >= 0;
+      if (!isInPage) ats[n] = -1;
+      else ats[n] = ats[n]! < 0 ? find(highs[n]!, lo) : follow(words[index]!, ats[n]!, lo);
+      indexes[n] = cache.index;
+    }
+  }
+
+  /**
+   * Puts where each address's last-level entry lies into `at` and `index`; -1: in no table that is known. How often the
+   * table changed.
+   */
+  function enterTables(
+    { hi: highs, lo: lows, at: ats, index: indexes }: AddressBatch,
+    count: number,
+    offset: number,
+  ): number {
     // The region at hand: neighbours are often in one.
     let regionHi = 0;
     let regionLo = 0;
-    let table: Int32Array = NO_WORDS;
+    let index = 0;
     let first = 0;
+    let changes = 0;
     for (let n = 0; n < count; n++) {
       const hi = highs[n]!;
-      const start = lows[n]!;
-      const lo = (start + offset) | 0;
-      if ((lo & inPage) > lastInPage || (lo ^ start) < 0) {
-        ats[n] = -1;
-        continue;
-      }
+      const lo = (lows[n]! + offset) | 0;
       if (((lo & regionMask) | 1) !== regionLo || hi !== regionHi) {
         const slot = slotOf(hi, lo);
-        const index = slots[slot + 2]!;
-        if (slots[slot] !== ((lo & regionMask) | 1) || slots[slot + 1] !== hi || index < 0) {
-          ats[n] = find(hi, lo);
-          indexes[n] = cache.index;
+        changes++;
+        regionLo = slots[slot]!;
+        regionHi = slots[slot + 1]!;
+        index = slots[slot + 2]!;
+        first = slots[slot + 3]!;
+        if (regionLo !== ((lo & regionMask) | 1) || regionHi !== hi || index < 0) {
+          ats[n] = -1;
+          indexes[n] = 0;
+          regionLo = 0;
           continue;
         }
-        regionLo = (lo & regionMask) | 1;
-        regionHi = hi;
-        table = words[index]!;
-        first = slots[slot + 3]!;
       }
-      ats[n] = follow(table, first + ((lo >>> pageShift) & inTable) * 2, lo);
-      indexes[n] = cache.index;
+      ats[n] = (first + ((lo >>> pageShift) & inTable) * 2) | 0;
+      indexes[n] = index;
     }
+    return changes;
+  }
+
+  /** Entries lie far apart, too: read in a row without a use for them, many are on their way at once. */
+  function touchEntries({ at: ats, index: indexes }: AddressBatch, count: number): void {
+    let touched = 0;
+    for (let n = 0; n < count; ) {
+      const index = indexes[n]!;
+      const table = words[index]!;
+      for (; n < count && indexes[n] === index; n++) touched ^= table[Math.max(0, ats[n]!)]!;
+    }
+    cache.touched = touched;
   }
 
   function findInOther(entryHi: number, entryLo: number, lo: number): number {

@@ -46,6 +46,7 @@ const SHORT_CHAINS_AT_ONCE = 256;
 const AHEAD_BYTES = 2 ** 19;
 /** From here on a table and its elements are more than the processor's nearest caches hold. */
 const MANY_BUCKETS = 8192;
+const CACHE_LINE_BYTES = 64;
 /** The smallest page of any kernel. */
 const PAGE_BYTES = 4096;
 
@@ -287,17 +288,24 @@ export class ChainCursor implements EntryCursor {
     }
   }
 
-  /** Reads something of elements: a loop so short that many turns of it are under way at once. */
+  /**
+   * Reads the first and the last byte of elements, of long ones also the key's: a loop so short that many turns of it are
+   * under way at once. What is not there, or not in one piece, is read elsewhere for nothing: that takes no jump.
+   */
   #touch({ at: ats, index: windows }: AddressBatch, count: number): void {
     const keyAt = this.#keyAt;
     const last = this.#span - 1;
+    const isLong = this.#span > 2 * CACHE_LINE_BYTES;
     let touched = 0;
-    for (let n = 0; n < count; n++) {
-      const at = ats[n]!;
-      if (at < 0) continue;
-      const { bytes } = this.#windows[windows[n]!]!;
-      // The end may lie in another page; then another is read here for nothing.
-      if (at + last < bytes.length) touched ^= bytes[at]! ^ bytes[at + keyAt]! ^ bytes[at + last]!;
+    for (let n = 0; n < count; ) {
+      const window = windows[n]!;
+      const { bytes } = this.#windows[window]!;
+      const most = (bytes.length - 1) | 0;
+      for (; n < count && windows[n] === window; n++) {
+        const at = Math.max(0, ats[n]!);
+        touched ^= bytes[at]! ^ bytes[Math.min((at + last) | 0, most)]!;
+        if (isLong) touched ^= bytes[Math.min((at + keyAt) | 0, most)]!;
+      }
     }
     this.touched = touched;
   }
