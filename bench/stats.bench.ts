@@ -77,14 +77,18 @@ const bulk: Job = (...words) => {
   const progs = addressBatch(count);
   progs.hi.fill(hi);
   for (let index = 0; index < count; index++) progs.lo[index] = lo + index * PROG_BYTES;
+  const { windows } = memory.physical;
   const gather = (): void => {
     memory.locateEach(progs, count, 0, 8);
     for (let index = 0; index < count; index++) {
       let at = progs.at[index]!;
-      if (at < 0) at = memory.expect(hi, lo, index * PROG_BYTES, 8, "bpf_prog.stats");
-      else memory.window = memory.physical.windows[progs.index[index]!]!;
-      statsHi[index] = memory.view.getInt32(at + 4, true);
-      statsLo[index] = memory.view.getInt32(at, true);
+      let view = windows[progs.index[index]!]!.view;
+      if (at < 0) {
+        at = memory.expect(hi, lo, index * PROG_BYTES, 8, "bpf_prog.stats");
+        view = memory.view;
+      }
+      statsHi[index] = view.getInt32(at + 4, true);
+      statsLo[index] = view.getInt32(at, true);
     }
   };
   return () => {

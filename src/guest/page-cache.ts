@@ -94,13 +94,19 @@ export function pageCache(memory: PhysicalMemory, { mode }: PageTables): PageCac
     const changes = enterTables(batch, count, offset);
     if (changes > count >> 2) touchEntries(batch, count);
     const lastInPage = (inPage + 1 - length) | 0;
+    let tableIndex = 0;
+    let table = words[0]!;
     for (let n = 0; n < count; n++) {
       const start = lows[n]!;
       const lo = (start + offset) | 0;
       const index = indexes[n]!;
+      if (index !== tableIndex) {
+        tableIndex = index;
+        table = words[index]!;
+      }
       const isInPage = (lo & inPage) <= lastInPage && (lo ^ start) >= 0;
       if (!isInPage) ats[n] = -1;
-      else ats[n] = ats[n]! < 0 ? find(highs[n]!, lo) : follow(words[index]!, ats[n]!, lo);
+      else ats[n] = ats[n]! < 0 ? find(highs[n]!, lo) : follow(table, ats[n]!, lo);
       indexes[n] = cache.index;
     }
   }
