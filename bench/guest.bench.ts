@@ -4,6 +4,7 @@ import { at, place, ptr, struct } from "../src/btf/struct.ts";
 import { idrEntries } from "../src/guest/idr.ts";
 import { listMaps } from "../src/guest/map-info.ts";
 import { readContents } from "../src/guest/maps/contents.ts";
+import { addressBatch } from "../src/guest/page-cache.ts";
 import { requireSymbol } from "../src/guest/symbols.ts";
 import { WalkLog } from "../src/guest/walklog.ts";
 import { MapType } from "../src/uapi/names.ts";
@@ -22,20 +23,21 @@ const nothing = (): void => {};
 const PAGES = 2 ** 17;
 const READS = 300_000;
 
-function prepareTranslation(pages: number): (folder: string) => Prepared {
+function prepareTranslation(job: string, pages: number): (folder: string) => Prepared {
   return (folder) => {
     using machine = new BenchMachine(folder, pages * 4096 + 2 ** 23);
     const region = machine.vmalloc(pages * 4096);
     for (let page = 0; page < pages; page++) machine.setU32(region, page * 4096, page * 7);
     machine.finish();
     return {
-      subject: ours("translate", machine.path, region.hi, region.lo, pages),
+      subject: ours(job, machine.path, region.hi, region.lo, pages),
       reference: inC("translate", ...machine.guestWords(), region.address, pages, READS),
       [Symbol.dispose]: nothing,
     };
   };
 }
 
+/** The word at the start of pages at random, each looked for by itself. */
 const translate: Job = (path = "", highWord = "", lowWord = "", count = "") => {
   const { memory } = openBench(path);
   const [hi, lo, mask] = [Number(highWord) | 0, Number(lowWord) | 0, Number(count) - 1];
@@ -47,6 +49,40 @@ const translate: Job = (path = "", highWord = "", lowWord = "", count = "") => {
       const at = memory.locate(hi, lo, ((seed >>> 8) & mask) << 12, 8);
       if (at < 0) throw new Error(memory.faultSentence("page"));
       checksum = (checksum + memory.view.getInt32(at, true)) | 0;
+    }
+    return { items: READS, checksum };
+  };
+};
+
+/** As many as a walk over a hash table looks for together. */
+const TOGETHER = 256;
+
+/** The same words, looked for as walkers do it whose objects lie all over memory. */
+const translateEach: Job = (path = "", highWord = "", lowWord = "", count = "") => {
+  const { memory } = openBench(path);
+  const [hi, lo, mask] = [Number(highWord) | 0, Number(lowWord) | 0, Number(count) - 1];
+  const { windows } = memory.physical;
+  const batch = addressBatch(TOGETHER);
+  batch.hi.fill(hi);
+  return () => {
+    let seed = 1;
+    let checksum = 0;
+    for (let done = 0; done < READS; done += TOGETHER) {
+      const size = Math.min(TOGETHER, READS - done);
+      for (let n = 0; n < size; n++) {
+        seed = (Math.imul(seed, 1_664_525) + 1_013_904_223) | 0;
+        batch.lo[n] = lo + (((seed >>> 8) & mask) << 12);
+      }
+      memory.locateEach(batch, size, 0, 8);
+      for (let n = 0; n < size; n++) {
+        let at = batch.at[n]!;
+        let view = windows[batch.index[n]!]!.view;
+        if (at < 0) {
+          at = memory.expect(hi, batch.lo[n]!, 0, 8, "page");
+          view = memory.view;
+        }
+        checksum = (checksum + view.getInt32(at, true)) | 0;
+      }
     }
     return { items: READS, checksum };
   };
@@ -161,17 +197,23 @@ const list: Job = (path = "") => {
   };
 };
 
-export const jobs: Record<string, Job> = { translate, entries, idr, list };
-
-export const cases: readonly Case[] = [
-  { name: "translate, 2 Ki pages at random", times: 15, loops: 3, prepare: prepareTranslation(2048) },
-  {
-    name: "translate, 128 Ki pages at random",
-    target: 2,
+function translation(pages: number, job: string, how: string, target?: number): Case {
+  return {
+    name: `translate, ${pages / 1024} Ki pages at random, ${how}`,
+    ...(target === undefined ? {} : { target }),
     times: 15,
     loops: 3,
-    prepare: prepareTranslation(PAGES),
-  },
+    prepare: prepareTranslation(job, pages),
+  };
+}
+
+export const jobs: Record<string, Job> = { translate, translateEach, entries, idr, list };
+
+export const cases: readonly Case[] = [
+  ...[2048, PAGES].flatMap((pages) => [
+    translation(pages, "translate", "one at a time"),
+    translation(pages, "translateEach", `${TOGETHER} at a time`, pages === PAGES ? 2 : undefined),
+  ]),
   { name: "array, 1M values of 24 bytes", times: 15, prepare: prepareArray },
   { name: "per-CPU array, 1K values of 8 bytes on 256 CPUs", times: 15, loops: 2, prepare: preparePercpu },
   { name: "IDR, 100K objects", times: 15, loops: 10, prepare: prepareIdr },
