@@ -49,9 +49,6 @@ export class GuestMemory {
   #runLo = 0;
   #runLength = 0;
   #run: Window = NO_WINDOW;
-  /** Which of the windows `#run` is in, and where in that it begins. */
-  #runIndex = 0;
-  #runStart = 0;
   readonly #runs: LinearRuns = new LinearRuns();
 
   readonly #pageBytes: number;
@@ -130,31 +127,37 @@ export class GuestMemory {
    * they lie there in parts or not at all, or in a page that nobody came to before.
    */
   locateEach(batch: AddressBatch, count: number, offset: number, length: number): void {
-    if (this.#locateEachInRun(batch, count, offset, length)) return;
-    this.#tables.findEach(batch, count, offset, length);
-    for (let n = 0; n < count; n++) {
-      if (batch.at[n]! >= 0) continue;
-      const lo = (batch.lo[n]! + offset) | 0;
-      const run = (lo ^ batch.lo[n]!) < 0 ? undefined : this.#runs.at(batch.hi[n]!, lo);
-      if (run === undefined || ((lo - run.lo) | 0) > run.window.bytes.length - length) continue;
-      batch.at[n] = run.start + ((lo - run.lo) | 0);
-      batch.index[n] = run.index;
-    }
+    // Objects of one kind lie all in linear runs, or all in mapped pages.
+    const isLinear = count > 0 && this.#runs.at(batch.hi[0]!, (batch.lo[0]! + offset) | 0) !== undefined;
+    if (isLinear) this.#locateEachInRuns(batch, count, offset, length);
+    else this.#tables.findEach(batch, count, offset, length);
   }
 
-  /** Whether all of them are in the run that was hit last; then they are found. */
-  #locateEachInRun(batch: AddressBatch, count: number, offset: number, length: number): boolean {
+  #locateEachInRuns(batch: AddressBatch, count: number, offset: number, length: number): void {
     const { hi, lo, at, index } = batch;
-    const last = (this.#runLength - length) | 0;
+    let runHi = 0;
+    let runLo = 0;
+    let runStart = 0;
+    let runIndex = 0;
+    let last = -1;
     for (let n = 0; n < count; n++) {
       const start = lo[n]!;
       const low = (start + offset) | 0;
-      const inRun = (low - this.#runLo) | 0;
-      if (hi[n] !== this.#runHi || inRun < 0 || inRun > last || (low ^ start) < 0) return false;
-      at[n] = (this.#runStart + inRun) | 0;
-      index[n] = this.#runIndex;
+      let inRun = (low - runLo) | 0;
+      if (hi[n] !== runHi || inRun < 0 || inRun > last || (low ^ start) < 0) {
+        at[n] = -1;
+        const run = (low ^ start) < 0 ? undefined : this.#runs.at(hi[n]!, low);
+        if (run === undefined || ((low - run.lo) | 0) > run.window.bytes.length - length) continue;
+        runHi = run.hi;
+        runLo = run.lo;
+        runStart = run.start;
+        runIndex = run.index;
+        last = (run.window.bytes.length - length) | 0;
+        inRun = (low - runLo) | 0;
+      }
+      at[n] = (runStart + inRun) | 0;
+      index[n] = runIndex;
     }
-    return true;
   }
 
   #locateOther(hi: number, lo: number, offset: number, length: number): number {
@@ -201,8 +204,6 @@ export class GuestMemory {
     this.#runHi = run.hi;
     this.#runLo = run.lo;
     this.#runLength = run.window.bytes.length;
-    this.#runIndex = run.index;
-    this.#runStart = run.start;
     this.window = this.#run = run.window;
     return true;
   }
