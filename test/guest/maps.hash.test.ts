@@ -9,8 +9,8 @@ import { hex, type Walked, walk } from "./map-walk.ts";
 class Hash extends MapMachine {
   readonly buckets: number;
 
-  constructor(maxEntries = 16) {
-    super({ type: MapType.hash, maxEntries });
+  constructor(maxEntries = 16, sizeBytes?: number) {
+    super({ type: MapType.hash, maxEntries }, sizeBytes);
     this.buckets = this.machine.allocate(4 * BUCKET.size);
     this.pointer(this.at + HTAB.buckets, this.buckets);
     this.u32(this.at + HTAB.n_buckets, 4);
@@ -86,6 +86,20 @@ describe("hash", () => {
     hash.pointer(last + ELEM.node, ring);
     hash.head(1, hash.element(1, hash.element(5, hash.element(9, ring))));
     expect(hash.walk().pairs).toEqual([1, 5, 9, 13, 17].map(pair));
+  });
+
+  test("an element that the image ends in, within its page, is left out", () => {
+    const hash = new Hash(16, (4 << 20) - 4096 + 512);
+    const at = hash.machine.bytes.length - 16;
+    hash.pointer(at + ELEM.node, hash.end(1));
+    hash.head(1, at);
+    hash.head(2, hash.element(2, hash.end(2)));
+    expect(hash.walk()).toEqual({
+      pairs: [pair(2)],
+      skipped: { "not-present": 1 },
+      stopped: "",
+      complete: false,
+    });
   });
 
   test("a chain that was cut at NULL ends there", () => {

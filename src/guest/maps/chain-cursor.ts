@@ -219,10 +219,13 @@ export class ChainCursor implements EntryCursor {
     this.#bucket = this.#headBucket[index]!;
     this.#lo = this.#firstLo = heads.lo[index]!;
     this.#hi = this.#firstHi = heads.hi[index]!;
-    // Whether all of it is where its node is.
-    const isWhole = ((this.#lo + this.#elementAt) & (PAGE_BYTES - 1)) + this.#span <= PAGE_BYTES;
-    this.#at = isWhole ? heads.at[index]! : -1;
-    if (this.#at >= 0) this.#memory.window = this.#windows[heads.index[index]!]!;
+    // Whether all of it is where its node is: in the same page, and in the image.
+    const at = heads.at[index]!;
+    const window = this.#windows[heads.index[index]!]!;
+    const inPage = (this.#lo + this.#elementAt) & (PAGE_BYTES - 1);
+    const isWhole = inPage + this.#span <= PAGE_BYTES && at <= window.bytes.length - this.#span;
+    this.#at = isWhole ? at : -1;
+    if (this.#at >= 0) this.#memory.window = window;
     this.#seen = 0;
     return true;
   }
