@@ -1,10 +1,10 @@
 /** Translation, arrays, per-CPU values, IDRs and listings of a frozen machine. */
 import { join } from "node:path";
 import { at, place, ptr, struct } from "../src/btf/struct.ts";
+import { addressBatch } from "../src/guest/address-batch.ts";
 import { idrEntries } from "../src/guest/idr.ts";
 import { listMaps } from "../src/guest/map-info.ts";
 import { readContents } from "../src/guest/maps/contents.ts";
-import { addressBatch } from "../src/guest/page-cache.ts";
 import { requireSymbol } from "../src/guest/symbols.ts";
 import { WalkLog } from "../src/guest/walklog.ts";
 import { MapType } from "../src/uapi/names.ts";

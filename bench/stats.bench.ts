@@ -1,7 +1,7 @@
 /** The counters of all programs of a frozen machine, against the same sums in C and against our own counter-wise path. */
 import { place, struct } from "../src/btf/struct.ts";
+import { addressBatch } from "../src/guest/address-batch.ts";
 import type { GuestMemory } from "../src/guest/memory.ts";
-import { addressBatch } from "../src/guest/page-cache.ts";
 import { StatsReader, StatsSum } from "../src/guest/stats.ts";
 import { type Case, inC, type Job, ours, type Side } from "./case.ts";
 import { BenchMachine, openBench } from "./machine.ts";

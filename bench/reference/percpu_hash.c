@@ -3,12 +3,11 @@
  * looked at.
  * percpu_hash TIMES LOOPS FILE DIRECT_BASE ROOT LEVELS  BUCKETS COUNT BUCKET_BYTES  NEXT POINTER VALUE_BYTES  OFFSETS CPUS
  */
-#include "guest.h"
+#include "percpu.h"
 #include "timing.h"
 
-static uint64_t buckets, bucket_count, offsets[8192];
-static unsigned bucket_bytes, next_at, pointer_at, value_bytes, cpus;
-static unsigned char *copies;
+static uint64_t buckets, bucket_count;
+static unsigned bucket_bytes, next_at, pointer_at;
 
 static struct result walk(void)
 {
@@ -26,17 +25,10 @@ static struct result walk(void)
 
 			if (!element)
 				missing("an element");
+			/* Before its place is used for something else. */
 			address = u64_at(element + pointer_at);
 			node = u64_at(element + next_at);
-			for (unsigned cpu = 0; cpu < cpus; cpu++) {
-				const unsigned char *copy = locate(address + offsets[cpu], value_bytes);
-
-				if (!copy)
-					missing("a copy");
-				memcpy(copies + cpu * value_bytes, copy, value_bytes);
-			}
-			for (unsigned cpu = 0; cpu < cpus; cpu++)
-				result.checksum += copies[cpu * value_bytes];
+			result.checksum += copy_all(address);
 			result.items += cpus;
 		}
 	}
@@ -46,7 +38,6 @@ static struct result walk(void)
 int main(int argc, char **argv)
 {
 	int at = 2 + open_guest(argv + 2);
-	uint64_t table;
 
 	if (argc < at + 8)
 		return 2;
@@ -55,11 +46,6 @@ int main(int argc, char **argv)
 	bucket_bytes = atoi(argv[at++]);
 	next_at = atoi(argv[at++]);
 	pointer_at = atoi(argv[at++]);
-	value_bytes = atoi(argv[at++]);
-	table = strtoull(argv[at++], NULL, 0);
-	cpus = atoi(argv[at++]);
-	copies = malloc((size_t)cpus * value_bytes);
-	for (unsigned cpu = 0; cpu < cpus; cpu++)
-		offsets[cpu] = u64_at(locate(table + 8 * cpu, 8));
+	open_percpu(argv + at);
 	return measure(argv, walk);
 }

@@ -16,7 +16,8 @@
  * ```
  *
  * `memory.view` and `memory.bytes` are the image itself wherever the range is contiguous there, else a copy
- * stitched from its pages; both are good until the next read.
+ * stitched from its pages; both are good until the next read. Where many objects lie all over memory, `locateEach` finds
+ * some hundred of them together.
  *
  * **Everything else** uses `pointer`, `u32`, `copy` and their like, which throw `GuestFault` with the path that
  * led there. A walker catches it per object, counts it, and goes on.
@@ -24,10 +25,11 @@
  * How an address is translated, first match wins: the linear run that was hit last, the page
  * tables that earlier walks came to (`page-cache.ts`), the other linear runs (the direct map, the kernel's image), the page tables.
  */
+import type { AddressBatch } from "./address-batch.ts";
 import { type FaultReason, faultSentence, GuestFault } from "./fault.ts";
 import { NOT_CANONICAL, type PageTables, TABLE_OUTSIDE } from "./mmu.ts";
-import { type AddressBatch, type PageCache, pageCache } from "./page-cache.ts";
-import { NO_WINDOW, type PhysicalMemory, type Window, windowOf } from "./physical.ts";
+import { type PageCache, pageCache } from "./page-cache.ts";
+import { copyBytes, NO_WINDOW, type PhysicalMemory, type Window, windowOf } from "./physical.ts";
 import type { Pointer } from "./pointer.ts";
 import { LinearRuns } from "./runs.ts";
 
@@ -129,35 +131,8 @@ export class GuestMemory {
   locateEach(batch: AddressBatch, count: number, offset: number, length: number): void {
     // Objects of one kind lie all in linear runs, or all in mapped pages.
     const isLinear = count > 0 && this.#runs.at(batch.hi[0]!, (batch.lo[0]! + offset) | 0) !== undefined;
-    if (isLinear) this.#locateEachInRuns(batch, count, offset, length);
+    if (isLinear) this.#runs.findEach(batch, count, offset, length);
     else this.#tables.findEach(batch, count, offset, length);
-  }
-
-  #locateEachInRuns(batch: AddressBatch, count: number, offset: number, length: number): void {
-    const { hi, lo, at, index } = batch;
-    let runHi = 0;
-    let runLo = 0;
-    let runStart = 0;
-    let runIndex = 0;
-    let last = -1;
-    for (let n = 0; n < count; n++) {
-      const start = lo[n]!;
-      const low = (start + offset) | 0;
-      let inRun = (low - runLo) | 0;
-      if (hi[n] !== runHi || inRun < 0 || inRun > last || (low ^ start) < 0) {
-        at[n] = -1;
-        const run = (low ^ start) < 0 ? undefined : this.#runs.at(hi[n]!, low);
-        if (run === undefined || ((low - run.lo) | 0) > run.window.bytes.length - length) continue;
-        runHi = run.hi;
-        runLo = run.lo;
-        runStart = run.start;
-        runIndex = run.index;
-        last = (run.window.bytes.length - length) | 0;
-        inRun = (low - runLo) | 0;
-      }
-      at[n] = (runStart + inRun) | 0;
-      index[n] = runIndex;
-    }
   }
 
   #locateOther(hi: number, lo: number, offset: number, length: number): number {
@@ -415,20 +390,6 @@ export class GuestMemory {
     const run = this.#runs.at(hi, lo);
     return run === undefined ? this.tables.translate(hi, lo) : run.window.physical + ((lo - run.lo) | 0);
   }
-}
-
-/** Below this many bytes, a loop is done before the engine has made a view of them. */
-const FEW_BYTES = 512;
-
-function copyBytes(from: Window, at: number, to: Window, toAt: number, count: number): void {
-  if (count > FEW_BYTES) {
-    to.bytes.set(from.bytes.subarray(at, at + count), toAt);
-    return;
-  }
-  let done = 0;
-  for (; done + 4 <= count; done += 4)
-    to.view.setInt32(toAt + done, from.view.getInt32(at + done, true), true);
-  for (; done < count; done++) to.bytes[toAt + done] = from.bytes[at + done]!;
 }
 
 /** What the high word gains by adding `offset` (0 up to 2^32) to the low one. */

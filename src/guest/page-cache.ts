@@ -6,23 +6,9 @@
  * A function with what it needs around it, and not a class: the engine takes the variables around the first one made in
  * a process for constants, which halves the time of a look-up. Integers throughout.
  */
+import type { AddressBatch } from "./address-batch.ts";
 import type { PageTables } from "./mmu.ts";
 import { type PhysicalMemory, WINDOW_BYTES } from "./physical.ts";
-
-/** Addresses that are looked for together, and what was found. */
-export interface AddressBatch {
-  readonly hi: Int32Array;
-  readonly lo: Int32Array;
-  /** Where each lies in its window; -1: in parts, or not known. */
-  readonly at: Int32Array;
-  /** The windows' indexes. */
-  readonly index: Int32Array;
-}
-
-export function addressBatch(size: number): AddressBatch {
-  const words = (): Int32Array => new Int32Array(size);
-  return { hi: words(), lo: words(), at: words(), index: words() };
-}
 
 export interface PageCache {
   /** The window in which the last `find` found bytes. */

@@ -23,6 +23,21 @@ export function windowOf(physical: number, bytes: Uint8Array): Window {
 /** Holds nothing. */
 export const NO_WINDOW: Window = windowOf(0, new Uint8Array(0));
 
+/** Below this many bytes, a loop is done before the engine has made a view of them. */
+const FEW_BYTES = 512;
+
+/** Copies `count` bytes from one window into another. */
+export function copyBytes(from: Window, at: number, to: Window, toAt: number, count: number): void {
+  if (count > FEW_BYTES) {
+    to.bytes.set(from.bytes.subarray(at, at + count), toAt);
+    return;
+  }
+  let done = 0;
+  for (; done + 4 <= count; done += 4)
+    to.view.setInt32(toAt + done, from.view.getInt32(at + done, true), true);
+  for (; done < count; done++) to.bytes[toAt + done] = from.bytes[at + done]!;
+}
+
 /** Windows by physical address. They do not overlap. */
 export class PhysicalMemory {
   readonly windows: readonly Window[];

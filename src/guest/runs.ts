@@ -1,4 +1,5 @@
 /** Kernel addresses that lead to physical ones by one subtraction: the direct map, the kernel's image. */
+import type { AddressBatch } from "./address-batch.ts";
 import { type PhysicalMemory, type Window, windowOf } from "./physical.ts";
 import { fromBigInt, type Pointer, toBigInt } from "./pointer.ts";
 
@@ -57,5 +58,36 @@ export class LinearRuns {
     return run !== undefined && run.hi === hi && (lo - run.lo) >>> 0 < run.window.bytes.length
       ? run
       : undefined;
+  }
+
+  /**
+   * Puts where the first `count` addresses of a batch lie, each `offset` (up to 2^31 either way) further, into it; -1 where
+   * `length` bytes are not all in one run.
+   */
+  findEach(batch: AddressBatch, count: number, offset: number, length: number): void {
+    const { hi, lo, at, index } = batch;
+    let runHi = 0;
+    let runLo = 0;
+    let runStart = 0;
+    let runIndex = 0;
+    let last = -1;
+    for (let n = 0; n < count; n++) {
+      const start = lo[n]!;
+      const low = (start + offset) | 0;
+      let inRun = (low - runLo) | 0;
+      if (hi[n] !== runHi || inRun < 0 || inRun > last || (low ^ start) < 0) {
+        at[n] = -1;
+        const run = (low ^ start) < 0 ? undefined : this.at(hi[n]!, low);
+        if (run === undefined || ((low - run.lo) | 0) > run.window.bytes.length - length) continue;
+        runHi = run.hi;
+        runLo = run.lo;
+        runStart = run.start;
+        runIndex = run.index;
+        last = (run.window.bytes.length - length) | 0;
+        inRun = (low - runLo) | 0;
+      }
+      at[n] = (runStart + inRun) | 0;
+      index[n] = runIndex;
+    }
   }
 }

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
+import { addressBatch } from "../../src/guest/address-batch.ts";
 import { GuestFault } from "../../src/guest/fault.ts";
 import { GuestMemory, LOCATE_MAX_BYTES } from "../../src/guest/memory.ts";
 import { arm64Paging, PageTables, type PagingMode, x86Paging } from "../../src/guest/mmu.ts";
-import { addressBatch } from "../../src/guest/page-cache.ts";
 import { PhysicalMemory, windowOf } from "../../src/guest/physical.ts";
 import { add, fromBigInt, hex, pointer, toBigInt } from "../../src/guest/pointer.ts";
 import { Synthetic } from "./synthetic.ts";

@@ -2,9 +2,10 @@
  * A kernel's memory and symbols that note what is asked of them. They are classes of their own, so that a kernel
  * which nobody captures pays nothing for them.
  */
+
+import type { AddressBatch } from "../address-batch.ts";
 import { GuestMemory, LOCATE_MAX_BYTES } from "../memory.ts";
 import type { PageTables } from "../mmu.ts";
-import type { AddressBatch } from "../page-cache.ts";
 import { PhysicalMemory } from "../physical.ts";
 import { add, hex, type Pointer } from "../pointer.ts";
 import type { NearSymbol, Symbols } from "../symbols.ts";

@@ -1,8 +1,8 @@
 /** A walk over the chains of a hash table, whatever table it is: every kind that has buckets is one layout. */
 import type { EntryCursor, WalkEnd } from "../../state.ts";
+import { type AddressBatch, addressBatch } from "../address-batch.ts";
 import type { GuestKernel } from "../kernel.ts";
 import type { GuestMemory } from "../memory.ts";
-import { type AddressBatch, addressBatch } from "../page-cache.ts";
 import type { Window } from "../physical.ts";
 import type { Pointer } from "../pointer.ts";
 import { countNodes, type StepBudget } from "./chain.ts";
