@@ -5,7 +5,6 @@
 import { FormatError } from "../errors.ts";
 import {
   BTF_KIND,
-  BTF_KIND_NAMES,
   BTF_MAX_RESOLVE_DEPTH,
   btfKind,
   btfKindFlag,
@@ -14,8 +13,17 @@ import {
   btfVlen,
 } from "../uapi/btf.ts";
 import { exactInteger } from "./integer.ts";
+import { hasStoredSize, isModifier, kindName } from "./kinds.ts";
 import { findMember, type MemberPlace } from "./member.ts";
-import { buildNameIndex, hashName, type NameIndex, nameEquals } from "./names.ts";
+import {
+  buildNameIndex,
+  compareName,
+  findSorted,
+  hashName,
+  type NameIndex,
+  nameEquals,
+  namesAscend,
+} from "./names.ts";
 import { parseSections } from "./parse.ts";
 
 export interface BtfOptions {
@@ -64,6 +72,8 @@ export interface ArrayShape {
 const POINTER_SIZE = 8;
 /** A longer string is not a name. The kernel takes identifiers of at most 511 bytes; tags may be longer. */
 const MAX_STRING = 65_536;
+/** To tell whether names ascend. */
+const COMPARED_BYTES = 256;
 
 /**
  * Every method that takes an id throws `FormatError` where the id, or what its record refers to, does not exist.
@@ -81,7 +91,8 @@ export class Btf {
   readonly #index: Int32Array;
   readonly #strings: Buffer;
   readonly #firstString: number;
-  /** With functions, and without. */
+  #isSorted: boolean | undefined;
+  /** Where types are not sorted by name: with functions, and without. */
   readonly #names: Map<boolean, NameIndex> = new Map();
 
   private constructor(bytes: Uint8Array, { base, name = "" }: BtfOptions) {
@@ -162,6 +173,19 @@ export class Btf {
       bitOffset: flag ? btfMemberBitOffset(offset) : offset,
       bitSize: flag ? btfMemberBitfieldSize(offset) : 0,
     };
+  }
+
+  /**
+   * The number of the first member from `n` on that has this name, or no name (it may be an anonymous struct that holds
+   * it); -1: there is none.
+   */
+  memberNamed(id: number, name: Uint8Array, n: number): number {
+    this.#expect(id, BTF_KIND.STRUCT, BTF_KIND.UNION);
+    for (let count = this.vlen(id); n < count; n++) {
+      const offset = this.#word(id, 3 + 3 * n);
+      if (offset === 0 || this.#isAt(offset, name)) return n;
+    }
+    return -1;
   }
 
   *members(id: number): Generator<Member> {
@@ -258,12 +282,28 @@ export class Btf {
   #findBytes(name: Uint8Array, kind: number | undefined): number | undefined {
     const inBase = this.base === undefined ? undefined : this.base.#findBytes(name, kind);
     if (inBase !== undefined) return inBase;
+    this.#isSorted ??= namesAscend(this.#index.length, (place, other) =>
+      this.#compareAt(this.#nameAt(place), this.#startOfString(this.#nameAt(other))),
+    );
+    return this.#isSorted ? this.#findSorted(name, kind) : this.#findHashed(name, kind);
+  }
+
+  #findSorted(name: Uint8Array, kind: number | undefined): number | undefined {
+    const place = findSorted(
+      this.#index.length,
+      (one) => this.#compareAt(this.#nameAt(one), name),
+      (one) => kind === undefined || this.kind(this.firstId + one) === kind,
+    );
+    return place < 0 ? undefined : this.firstId + place;
+  }
+
+  #findHashed(name: Uint8Array, kind: number | undefined): number | undefined {
     const { heads, next, places } = this.#nameIndex(kind === undefined || kind === BTF_KIND.FUNC);
     for (let at = heads[hashName(name, 0) & (heads.length - 1)]!; at !== 0; at = next[at]!) {
       const place = places[at]!;
       const word = this.#index[place]!;
       if (kind !== undefined && btfKind(this.#words[word + 1]!) !== kind) continue;
-      if (this.#isAt(this.#words[word]! >>> 0, name)) return this.firstId + place;
+      if (this.#isAt(this.#nameAt(place), name)) return this.firstId + place;
     }
     return undefined;
   }
@@ -293,9 +333,28 @@ export class Btf {
     return this.#strings.subarray(start, end);
   }
 
+  /** At most so many bytes that names differ in them; none of what lies outside. */
+  #startOfString(offset: number): Uint8Array {
+    if (offset < this.#firstString) return this.base!.#startOfString(offset);
+    const start = offset - this.#firstString;
+    const bytes = this.#strings.subarray(start, start + COMPARED_BYTES);
+    const end = bytes.indexOf(0);
+    return end < 0 ? bytes : bytes.subarray(0, end);
+  }
+
   #hashAt(offset: number): number {
     if (offset < this.#firstString) return this.base!.#hashAt(offset);
     return hashName(this.#strings, offset - this.#firstString);
+  }
+
+  /** `btf_type.name_off` of one of its own types. */
+  #nameAt(place: number): number {
+    return this.#words[this.#index[place]!]! >>> 0;
+  }
+
+  #compareAt(offset: number, name: Uint8Array): number {
+    if (offset < this.#firstString) return this.base!.#compareAt(offset, name);
+    return compareName(this.#strings, offset - this.#firstString, name);
   }
 
   #isAt(offset: number, name: Uint8Array): boolean {
@@ -338,31 +397,4 @@ export class Btf {
   #outside(problem: string): FormatError {
     return new FormatError(this.#format, this.#typeOffset + 4 * this.#words.length, problem);
   }
-}
-
-/** CONST, VOLATILE, RESTRICT or TYPE_TAG. */
-export function isModifier(kind: number): boolean {
-  return (
-    kind === BTF_KIND.CONST ||
-    kind === BTF_KIND.VOLATILE ||
-    kind === BTF_KIND.RESTRICT ||
-    kind === BTF_KIND.TYPE_TAG
-  );
-}
-
-/** "STRUCT"; "kind 20" for one that is newer than this reader. */
-export function kindName(kind: number): string {
-  return BTF_KIND_NAMES[kind] ?? `kind ${kind}`;
-}
-
-function hasStoredSize(kind: number): boolean {
-  return (
-    kind === BTF_KIND.INT ||
-    kind === BTF_KIND.STRUCT ||
-    kind === BTF_KIND.UNION ||
-    kind === BTF_KIND.ENUM ||
-    kind === BTF_KIND.ENUM64 ||
-    kind === BTF_KIND.FLOAT ||
-    kind === BTF_KIND.DATASEC
-  );
 }

@@ -4,8 +4,9 @@
  */
 import { FormatError } from "../errors.ts";
 import { BTF_KIND } from "../uapi/btf.ts";
-import { type Btf, isModifier } from "./btf.ts";
+import type { Btf } from "./btf.ts";
 import { CBodies } from "./c-body.ts";
+import { isModifier } from "./kinds.ts";
 
 /** Types that need each other before they can be written; more is no C. */
 const MAX_DEPTH = 256;

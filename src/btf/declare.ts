@@ -1,7 +1,8 @@
 /** Types as C writes them. */
 import { FormatError } from "../errors.ts";
 import { BTF_KIND, BTF_MAX_RESOLVE_DEPTH } from "../uapi/btf.ts";
-import { type Btf, isModifier } from "./btf.ts";
+import type { Btf } from "./btf.ts";
+import { isModifier } from "./kinds.ts";
 
 /** How a writer of declarations differs from the one for people. */
 export interface Dialect {

@@ -54,7 +54,7 @@ function enterArray(btf: Btf, found: Found, index: number): boolean {
 
 function enterStruct(btf: Btf, found: Found, name: string): boolean {
   const budget = { visits: MAX_VISITS };
-  return search(btf, btf.resolve(found.typeId), found.bits, name, found, budget, 0);
+  return search(btf, btf.resolve(found.typeId), found.bits, Buffer.from(name), found, budget, 0);
 }
 
 /** Depth first, in declaration order, as C resolves a name through anonymous members. */
@@ -62,28 +62,33 @@ function search(
   btf: Btf,
   structId: number,
   baseBits: number,
-  name: string,
+  name: Uint8Array,
   found: Found,
   budget: { visits: number },
   depth: number,
 ): boolean {
-  const kind = btf.kind(structId);
-  if (kind !== BTF_KIND.STRUCT && kind !== BTF_KIND.UNION) return false;
-  for (let n = 0, count = btf.vlen(structId); n < count; n++) {
-    if (budget.visits-- <= 0) return false;
+  if (!isStructOrUnion(btf.kind(structId))) return false;
+  const count = btf.vlen(structId);
+  for (let n = 0; n < count; n++) {
+    const next = btf.memberNamed(structId, name, n);
+    budget.visits -= (next < 0 ? count : next + 1) - n;
+    if (next < 0 || budget.visits < 0) return false;
+    n = next;
     const member = btf.memberAt(structId, n);
-    if (member.name === name) {
+    if (member.name !== "") {
       found.bits = baseBits + member.bitOffset;
       found.bitSize = member.bitSize;
       found.typeId = member.typeId;
       return true;
     }
-    if (member.name !== "" || depth >= MAX_DEPTH) continue;
+    if (depth >= MAX_DEPTH) continue;
     const inner = btf.resolve(member.typeId);
     if (search(btf, inner, baseBits + member.bitOffset, name, found, budget, depth + 1)) return true;
   }
   return false;
 }
+
+const isStructOrUnion = (kind: number): boolean => kind === BTF_KIND.STRUCT || kind === BTF_KIND.UNION;
 
 function placeOf(btf: Btf, { bits, bitSize, typeId }: Found): MemberPlace {
   const id = btf.resolve(typeId);

@@ -1,4 +1,4 @@
-/** A hash over the names of one BTF object's types: two arrays of numbers, no string is made. */
+/** Looking for the names of one BTF object's types: numbers and bytes, no string is made. */
 import { BTF_KIND, btfKind } from "../uapi/btf.ts";
 
 /** Bytes of a name that the hash looks at: a hostile string section cannot make building it slow. */
@@ -45,7 +45,8 @@ export function buildNameIndex(
 function namedPlaces(words: Int32Array, index: Int32Array, withFunctions: boolean): Int32Array {
   let places: Int32Array = new Int32Array(withFunctions ? index.length + 1 : (index.length >>> 2) + 1);
   let count = 1;
-  for (let place = 0; place < index.length; place++) {
+  const all = index.length; // read once: a loop that was not compiled yet calls a function for it
+  for (let place = 0; place < all; place++) {
     const at = index[place]!;
     if (words[at] === 0 || (!withFunctions && btfKind(words[at + 1]!) === BTF_KIND.FUNC)) continue;
     if (count === places.length) places = grown(places, index.length + 1);
@@ -60,14 +61,14 @@ function grown(array: Int32Array, length: number): Int32Array {
   return larger;
 }
 
-/** FNV-1a over the string at `offset`, up to its NUL; a string that starts outside hashes like the empty one. */
+/** Over the string at `offset`, up to its NUL; a string that starts outside hashes like the empty one. */
 export function hashName(strings: Uint8Array, offset: number): number {
-  let hash = 0x811c9dc5;
+  let hash = 5381;
   const end = Math.min(strings.length, offset + HASHED_BYTES);
   for (let at = offset; at < end; at++) {
     const byte = strings[at]!;
     if (byte === 0) break;
-    hash = Math.imul(hash ^ byte, 0x01000193);
+    hash = ((hash << 5) - hash + byte) | 0;
   }
   return hash ^ (hash >>> 15);
 }
@@ -82,4 +83,58 @@ export function nameEquals(strings: Uint8Array, offset: number, name: Uint8Array
     if (strings[offset + at] !== name[at]) return false;
   }
   return true;
+}
+
+/** strcmp of the NUL-terminated string at `offset` with `name`: less than, equal to or greater than 0. Outside is NULs. */
+export function compareName(strings: Uint8Array, offset: number, name: Uint8Array): number {
+  const length = name.length;
+  for (let at = 0; at < length; at++) {
+    const byte = strings[offset + at] ?? 0;
+    if (byte !== name[at]) return byte - name[at]!;
+  }
+  return strings[offset + length] ?? 0;
+}
+
+/** Places that are looked at to tell whether names ascend: of an object that has no more types, all. */
+const SAMPLED_PLACES = 256;
+
+/**
+ * Whether the types of an object stand in the order of their names, those without one first. Since Linux 7.0 the kernel's
+ * and its modules' do, and the kernel relies on it (kernel/bpf/btf.c, btf_check_sorted); others' order is any.
+ * `compare` compares the names at two places.
+ */
+export function namesAscend(count: number, compare: (place: number, other: number) => number): boolean {
+  const samples = Math.min(count, SAMPLED_PLACES);
+  let before = 0;
+  for (let sample = 1; sample < samples; sample++) {
+    const place = Math.floor((sample * (count - 1)) / (samples - 1));
+    if (compare(before, place) > 0) return false;
+    before = place;
+  }
+  return true;
+}
+
+/** The first of `count` places in the order of names that has the name that `compare` compares with, and `fits`; -1: none. */
+export function findSorted(
+  count: number,
+  compare: (place: number) => number,
+  fits: (place: number) => boolean,
+): number {
+  const first = lowerBound(count, compare);
+  // Where they end is searched, too: a hostile object has a hundred thousand of one name, and that is long.
+  const end = lowerBound(count, (place) => (compare(place) <= 0 ? -1 : 1));
+  for (let place = first; place < end; place++) if (fits(place)) return place;
+  return -1;
+}
+
+/** The first of `count` places whose name is not less than the one that is looked for. */
+function lowerBound(count: number, compare: (place: number) => number): number {
+  let low = 0;
+  let high = count;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (compare(middle) < 0) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }

@@ -128,21 +128,25 @@ function recordSteps(bytes: Uint8Array, { layoutStart, layoutLength }: Header): 
 }
 
 /**
- * The first word of each type. One pass, no object per type, few operations for each: the kernel has more than 125,000,
- * and a command reads them once, before this loop was compiled.
+ * The first word of each type. One pass, no object per type, few operations and no call for each: the kernel has more than
+ * 125,000, and a command reads them once, before this loop was compiled.
  */
 function indexTypes(words: Int32Array, steps: Int32Array, typeStart: number, format: string): Int32Array {
   const last = words.length - BTF_TYPE_SIZE / 4;
-  let index: Int32Array = new Int32Array(Math.floor(words.length / USUAL_WORDS_PER_TYPE) + 16);
+  let room = Math.floor(words.length / USUAL_WORDS_PER_TYPE) + 16;
+  let index: Int32Array = new Int32Array(room);
   let count = 0;
   let at = 0;
   while (at <= last) {
     const info = words[at + 1]!;
     const step = steps[info >>> 24]!;
     if (step === 0) throw unknownKind(format, typeStart + 4 * at, (info >>> 24) & 0x7f, count);
-    if (count === index.length) index = grown(index);
+    if (count === room) {
+      index = grown(index);
+      room = index.length;
+    }
     index[count++] = at;
-    at += (step & 0xff) + Math.imul(info & 0xffffff, step >>> 8);
+    at += (step & 0xff) + (info & 0xffffff) * (step >>> 8);
   }
   if (at !== words.length) {
     const lastStart = count === 0 ? 0 : index[count - 1]!;

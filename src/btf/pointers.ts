@@ -1,7 +1,8 @@
 /** Pointers that a value holds, with what their types say of what they lead to. */
 import { BTF_KIND, BTF_MAX_RESOLVE_DEPTH } from "../uapi/btf.ts";
-import { type Btf, isModifier } from "./btf.ts";
+import type { Btf } from "./btf.ts";
 import { readInteger } from "./integer.ts";
+import { isModifier } from "./kinds.ts";
 import { type Shape, shapeOf } from "./shape.ts";
 import { Walk } from "./walk.ts";
 

@@ -12,8 +12,9 @@ import {
   btfIntEncoding,
   btfIntOffset,
 } from "../uapi/btf.ts";
-import { type Btf, isModifier, kindName } from "./btf.ts";
+import type { Btf } from "./btf.ts";
 import { exactInteger } from "./integer.ts";
+import { isModifier, kindName } from "./kinds.ts";
 
 /** `size` in bytes; `id`: the type, stripped. */
 interface Common {

@@ -1,7 +1,8 @@
-import { constants, zstdCompressSync } from "node:zlib";
 import { KtstrError, UsageError } from "../errors.ts";
 import { type Capture, captureGuest } from "../guest/capture/capture.ts";
+import { compressedFrames } from "../guest/capture/compress.ts";
 import { CAPTURE_PAGE_BYTES } from "../guest/capture/pages.ts";
+import { MAX_DECOMPRESSED_BYTES } from "../guest/zstd.ts";
 import { stringify } from "../report/json.ts";
 import { countText, sizeText } from "../report/units.ts";
 import type { MapInfo } from "../state.ts";
@@ -42,7 +43,8 @@ const capture: Command = command({
     });
     filter.check();
     const isCompressed = path.endsWith(".zst") || options.own["zstd"] === true;
-    const pieces = isCompressed ? [compressed(made)] : made.pieces();
+    if (isCompressed) checkSize(made);
+    const pieces = isCompressed ? compressedFrames(made.pieces(), ZSTD_LEVEL) : made.pieces();
     let fileBytes = 0;
     writeWholeFile(
       path,
@@ -102,15 +104,13 @@ class MapFilter {
 
 /** Of what zstd makes 2 ms a MiB at; higher levels take three times as long for a tenth less. */
 const ZSTD_LEVEL = 6;
-const MAX_COMPRESSED_BYTES = 2 ** 31;
 
-function compressed(made: Capture): Uint8Array {
-  if (made.sizeBytes > MAX_COMPRESSED_BYTES)
-    throw new KtstrError(`compress a capture of ${sizeText(made.sizeBytes)}: it is too large for that`, {
-      hint: "Write it without .zst, and compress it with zstd.",
-    });
-  const params = { [constants.ZSTD_c_compressionLevel]: ZSTD_LEVEL, [constants.ZSTD_c_checksumFlag]: 1 };
-  return zstdCompressSync(Buffer.concat([...made.pieces()]), { params });
+/** What is compressed is opened by decompressing all of it. */
+function checkSize({ sizeBytes }: Capture): void {
+  if (sizeBytes <= MAX_DECOMPRESSED_BYTES) return;
+  throw new KtstrError(`compress a capture of ${sizeText(sizeBytes)}: it is too large for that`, {
+    hint: "Write it without .zst, and compress it with zstd.",
+  });
 }
 
 function* counted(pieces: Iterable<Uint8Array>, tell: (size: number) => void): Generator<Uint8Array> {

@@ -5,6 +5,7 @@ import { isElf, type Piece, readCore } from "./core.ts";
 import type { DataFile } from "./file.ts";
 import { PhysicalMemory, type Window, windowOf } from "./physical.ts";
 import { openDataFile } from "./small-file.ts";
+import type { Chunks } from "./zstd.ts";
 
 /** One `--memory FILE[@GPA]`. */
 export interface MemorySource {
@@ -12,7 +13,7 @@ export interface MemorySource {
   /** Guest physical address of the file's first byte; without it, a lone raw file's layout is guessed. */
   readonly physical?: number;
   /** What was decompressed of it, where that was begun before (zstd.ts). */
-  readonly decompressed?: Uint8Array<ArrayBuffer> | undefined;
+  readonly decompressed?: Chunks | undefined;
 }
 
 interface FilePiece extends Piece {

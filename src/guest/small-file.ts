@@ -9,7 +9,7 @@ import { viewOf } from "./elf.ts";
 import { type DataFile, ImageFile } from "./file.ts";
 import { headOf, isEmbedded } from "./head.ts";
 import { WINDOW_BYTES } from "./physical.ts";
-import { decompress, isZstd } from "./zstd.ts";
+import { type Chunks, decompress, isZstd } from "./zstd.ts";
 
 /** Larger cores are mapped. */
 const SMALL_BYTES = 64 * 2 ** 20;
@@ -18,12 +18,12 @@ const SMALL_BYTES = 64 * 2 ** 20;
  * Opens a file by its content, or by what was decompressed of it already. Throws `SyscallError` where it cannot be read,
  * `KtstrError` where it is empty or broken.
  */
-export function openDataFile(path: string, decompressed?: Uint8Array<ArrayBuffer>): DataFile {
+export function openDataFile(path: string, decompressed?: Chunks): DataFile {
   if (decompressed !== undefined) return new SmallFile(path, decompressed);
   if (isEmbedded(path)) return new SmallFile(path, unpacked(path, readWhole(path)));
   const { magic, sizeBytes } = reading(path, () => headOf(path));
   if (isZstd(magic)) return new SmallFile(path, unpacked(path, readWhole(path)));
-  if (magic === ELF_MAGIC && sizeBytes <= SMALL_BYTES) return new SmallFile(path, readWhole(path));
+  if (magic === ELF_MAGIC && sizeBytes <= SMALL_BYTES) return new SmallFile(path, [readWhole(path)]);
   return new ImageFile(path);
 }
 
@@ -46,7 +46,7 @@ function reading<T>(path: string, read: () => T): T {
   }
 }
 
-function unpacked(path: string, bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+function unpacked(path: string, bytes: Uint8Array<ArrayBuffer>): Chunks {
   try {
     return decompress(bytes);
   } catch (error) {
@@ -59,33 +59,60 @@ function unpacked(path: string, bytes: Uint8Array<ArrayBuffer>): Uint8Array<Arra
   }
 }
 
+/** More are put together at once. */
+const MAX_CHUNKS = 64;
+
 class SmallFile implements DataFile {
   readonly path: string;
   readonly isMapped = false;
   readonly sizeBytes: number;
-  readonly #bytes: Uint8Array<ArrayBuffer>;
+  #chunks: Chunks;
 
-  constructor(path: string, bytes: Uint8Array<ArrayBuffer>) {
+  constructor(path: string, chunks: Chunks) {
     this.path = path;
-    // Not a Buffer, whose slices are no copies.
-    this.#bytes = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
-    this.sizeBytes = bytes.length;
-    if (bytes.length === 0) throw new KtstrError(`read ${path}: the file is empty`);
+    // Not Buffers, whose slices are no copies.
+    this.#chunks = chunks.map(({ buffer, byteOffset, length }) => new Uint8Array(buffer, byteOffset, length));
+    this.sizeBytes = chunks.reduce((sum, { length }) => sum + length, 0);
+    if (this.sizeBytes === 0) throw new KtstrError(`read ${path}: the file is empty`);
+    if (chunks.length > MAX_CHUNKS) this.#join();
   }
 
   /** It is in memory: whatever becomes of the file, nothing shrinks. */
   check(): void {}
 
   read(offset: number, length: number): Uint8Array<ArrayBuffer> {
-    return this.#bytes.slice(offset, offset + Math.max(0, length));
+    return this.#range(offset, length).slice();
   }
 
   window(offset: number, length: number): Uint8Array {
-    return this.#bytes.subarray(offset, offset + Math.min(length, WINDOW_BYTES));
+    return this.#range(offset, Math.min(length, WINDOW_BYTES));
   }
 
   search(from: number, to: number, visit: (view: DataView, offset: number) => boolean): void {
-    visit(viewOf(this.#bytes.subarray(from, to)), from);
+    visit(viewOf(this.#range(from, to - from)), from);
+  }
+
+  /** As much of it as the file has. Captures are cut so that what is asked for lies in one chunk. */
+  #range(offset: number, length: number): Uint8Array<ArrayBuffer> {
+    const from = Math.min(offset, this.sizeBytes);
+    const to = Math.min(from + Math.max(0, length), this.sizeBytes);
+    let start = 0;
+    for (const chunk of this.#chunks) {
+      if (from >= start && to <= start + chunk.length) return chunk.subarray(from - start, to - start);
+      start += chunk.length;
+    }
+    return this.#join().subarray(from, to);
+  }
+
+  #join(): Uint8Array<ArrayBuffer> {
+    const whole = new Uint8Array(this.sizeBytes);
+    let at = 0;
+    for (const chunk of this.#chunks) {
+      whole.set(chunk, at);
+      at += chunk.length;
+    }
+    this.#chunks = [whole];
+    return whole;
   }
 
   [Symbol.dispose](): void {}

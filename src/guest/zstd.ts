@@ -1,35 +1,52 @@
-/** Files that zstd compressed (RFC 8878). */
-import { readFileSync } from "node:fs";
+/** Files that zstd compressed (RFC 8878): frames, one after the other. */
 import { headOf, isEmbedded } from "./head.ts";
 
 /** The first four bytes of a frame (3.1.1), little-endian. */
 const ZSTD_MAGIC = 0xfd2f_b528;
-const MAX_DECOMPRESSED_BYTES = 2 ** 32 - 1;
+/** Of a frame to step over (3.1.2): the low four bits are anything. */
+const SKIPPABLE_MAGIC = 0x184d_2a50;
+/** The longest frame header (3.1.1.1). */
+const MAX_HEADER_BYTES = 18;
+/** 3.1.1.2.2: a block of this type has one byte, which is repeated. */
+const RLE_BLOCK = 1;
+const CHECKSUM_BYTES = 4;
+/** More is not decompressed. */
+export const MAX_DECOMPRESSED_BYTES: number = 2 ** 32 - 1;
+
+/** What the frames of a file hold, in their order. */
+export type Chunks = readonly Uint8Array<ArrayBuffer>[];
 
 /** By a file's first word. */
-export const isZstd = (magic: number): boolean => magic === ZSTD_MAGIC;
+export const isZstd = (magic: number): boolean => magic === ZSTD_MAGIC || isSkippable(magic);
+const isSkippable = (magic: number): boolean => (magic & ~0xf) === SKIPPABLE_MAGIC;
 
-/** What the bytes hold. Throws `RangeError` where that is 4 GiB or more, `Error` where they are damaged. */
-export function decompress(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
-  const size = contentSize(bytes);
-  if (size !== undefined && size > MAX_DECOMPRESSED_BYTES) throw new RangeError("too large");
-  if (size !== undefined) return ownBytes(Bun.zstdDecompressSync(bytes));
+/** What the bytes hold; frames are told apart where they can be. Throws `RangeError` where that is 4 GiB or more, `Error` where they are damaged. */
+export function decompress(bytes: Uint8Array<ArrayBuffer>): Chunks {
+  const frames = framesOf(bytes);
+  if (frames !== undefined) return frames.map((frame) => ownBytes(Bun.zstdDecompressSync(frame)));
   // Loading node:zlib takes longer than decompressing a capture; only it can bound what does not tell its size.
   const { zstdDecompressSync } = process.getBuiltinModule("node:zlib");
-  return ownBytes(zstdDecompressSync(bytes, { maxOutputLength: MAX_DECOMPRESSED_BYTES }));
+  return [ownBytes(zstdDecompressSync(bytes, { maxOutputLength: MAX_DECOMPRESSED_BYTES }))];
 }
 
 /**
- * Begins to decompress a file on another thread, while this one loads what reads it. undefined: it is not compressed, or
+ * Begins to decompress a file on other threads, while this one loads what reads it. undefined: it is not compressed, or
  * not as it should be, which whoever opens it then finds out.
  */
-export async function decompressAhead(path: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
+export async function decompressAhead(path: string): Promise<Chunks | undefined> {
   try {
     if (!isEmbedded(path) && !isZstd(headOf(path).magic)) return undefined;
-    const bytes = readFileSync(path);
-    const size = contentSize(bytes);
-    if (size === undefined || size > MAX_DECOMPRESSED_BYTES) return undefined;
-    return ownBytes(await Bun.zstdDecompress(bytes));
+    const frames = framesOf(await Bun.file(path).bytes());
+    if (frames === undefined) return undefined;
+    // The longest first: that is the soonest that all are done.
+    const ordered = [...frames.entries()].sort(([, a], [, b]) => b.length - a.length);
+    const chunks: Uint8Array<ArrayBuffer>[] = [];
+    await Promise.all(
+      ordered.map(async ([index, frame]) => {
+        chunks[index] = ownBytes(await Bun.zstdDecompress(frame));
+      }),
+    );
+    return chunks;
   } catch {
     return undefined;
   }
@@ -40,21 +57,74 @@ function ownBytes({ buffer, byteOffset, length }: Buffer): Uint8Array<ArrayBuffe
   return new Uint8Array(buffer as ArrayBuffer, byteOffset, length);
 }
 
-/** 3.1.1.1: what the first frame's header says; undefined: it does not. */
-function contentSize(bytes: Uint8Array): number | undefined {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  if (bytes.length < 18) return undefined;
-  const descriptor = view.getUint8(4);
+/**
+ * The frames that hold something; undefined: one does not tell how much that is. Throws `RangeError` where all of them
+ * tell of 4 GiB or more, `Error` where one does not end, or is none.
+ */
+function framesOf(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer>[] | undefined {
+  const frames: Uint8Array<ArrayBuffer>[] = [];
+  let total = 0;
+  for (let at = 0; at < bytes.length; ) {
+    const frame = frameAt(bytes, at);
+    if (frame.contentBytes === undefined) return undefined;
+    if (!(frame.end <= bytes.length)) throw new Error("it ends within a frame");
+    total += frame.contentBytes;
+    if (total > MAX_DECOMPRESSED_BYTES) throw new RangeError("too large");
+    if (frame.contentBytes > 0) frames.push(bytes.subarray(at, frame.end));
+    at = frame.end;
+  }
+  return frames;
+}
+
+interface Frame {
+  /** Where the next one begins; past the bytes: they end within it. */
+  readonly end: number;
+  /** How much it says that it holds; undefined: it does not. */
+  readonly contentBytes: number | undefined;
+}
+
+/** 3.1.1 and 3.1.2. Throws `Error` where no frame begins. */
+function frameAt(bytes: Uint8Array, start: number): Frame {
+  const header = new Uint8Array(MAX_HEADER_BYTES);
+  header.set(bytes.subarray(start, start + MAX_HEADER_BYTES));
+  const view = new DataView(header.buffer);
+  const magic = view.getUint32(0, true);
+  if (isSkippable(magic)) return { end: start + 8 + view.getUint32(4, true), contentBytes: 0 };
+  if (magic !== ZSTD_MAGIC) throw new Error(`no frame begins at byte ${start}`);
+  const descriptor = header[4]!;
   const isSingle = (descriptor & 0x20) !== 0;
-  const at = 5 + (isSingle ? 0 : 1) + [0, 1, 2, 4][descriptor & 3]!;
-  switch (descriptor >>> 6) {
+  const sizeAt = 5 + (isSingle ? 0 : 1) + [0, 1, 2, 4][descriptor & 3]!;
+  const [contentBytes, sizeBytes] = contentSize(view, sizeAt, descriptor >>> 6, isSingle);
+  const blocksEnd = endOfBlocks(bytes, start + sizeAt + sizeBytes);
+  return { end: blocksEnd + ((descriptor & 4) === 0 ? 0 : CHECKSUM_BYTES), contentBytes };
+}
+
+/** 3.1.1.2: a block has "last" in bit 0, its type in two bits, its size above. */
+function endOfBlocks(bytes: Uint8Array, start: number): number {
+  let at = start;
+  while (at + 3 <= bytes.length) {
+    const block = bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16);
+    at += 3 + (((block >>> 1) & 3) === RLE_BLOCK ? 1 : block >>> 3);
+    if ((block & 1) === 1) return at;
+  }
+  return Number.POSITIVE_INFINITY;
+}
+
+/** 3.1.1.1.4, Frame_Content_Size by its flag, and how long that field is; undefined: it is not there. */
+function contentSize(
+  view: DataView,
+  at: number,
+  flag: number,
+  isSingle: boolean,
+): readonly [bytes: number | undefined, fieldBytes: number] {
+  switch (flag) {
     case 0:
-      return isSingle ? view.getUint8(at) : undefined;
+      return isSingle ? [view.getUint8(at), 1] : [undefined, 0];
     case 1:
-      return view.getUint16(at, true) + 256;
+      return [view.getUint16(at, true) + 256, 2];
     case 2:
-      return view.getUint32(at, true);
+      return [view.getUint32(at, true), 4];
     default:
-      return Number(view.getBigUint64(at, true));
+      return [Number(view.getBigUint64(at, true)), 8];
   }
 }

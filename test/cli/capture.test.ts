@@ -141,6 +141,68 @@ describe("a capture's file", () => {
     expect(readdirSync(folder).sort()).toEqual(["link", "old"]);
   });
 
+  test("compressed in frames it opens wherever they end, as zstd and pzstd write them", () => {
+    const plain = zstdDecompressSync(readFileSync(samplePath));
+    const cut = (every: number): Buffer[] => {
+      const frames: Buffer[] = [];
+      for (let at = 0; at < plain.length; at += every)
+        frames.push(zstdCompressSync(plain.subarray(at, at + every), { pledgedSrcSize: every }));
+      return frames;
+    };
+    // RFC 8878, 3.1.2: to be stepped over. pzstd puts a frame's size into one before it.
+    const skippable = (content: number[]): Buffer =>
+      Buffer.from([0x5e, 0x2a, 0x4d, 0x18, content.length, 0, 0, 0, ...content]);
+    const sized = (bytes: Buffer): Buffer => {
+      const size = Buffer.alloc(4);
+      size.writeUInt32LE(bytes.length);
+      return Buffer.concat([skippable([...size]), bytes]);
+    };
+    const wanted = ktstr("inspect", "--sample");
+    for (const [name, file] of [
+      ["in the middle of pages", Buffer.concat(cut(1_234_567))],
+      ["in many places", Buffer.concat(cut(100_000))],
+      ["with sizes before them", Buffer.concat(cut(4_000_000).map(sized))],
+      [
+        "with one of nothing",
+        Buffer.concat([...cut(6_000_000), zstdCompressSync(Buffer.alloc(0)), skippable([])]),
+      ],
+    ] as const) {
+      writeFileSync(path(name), file);
+      expect([name, ktstr("inspect", "--memory", path(name))]).toEqual([name, wanted]);
+      writeFileSync(path("half"), file.subarray(0, file.length >> 1));
+      const half = ktstr("map", "show", "--memory", path("half"));
+      expect([name, half.status, half.out]).toEqual([name, 1, ""]);
+      expect(half.err).toMatch(/^ktstr: error: decompress [^\n]+\n$/);
+    }
+  });
+
+  test("compressed it has frames of whole segments, and types in one frame", () => {
+    expect(ktstr("capture", "--sample", "-o", path("frames.zst")).status).toBe(0);
+    const bytes = readFileSync(path("frames.zst"));
+    const starts: number[] = [];
+    const magic = Buffer.from([0x28, 0xb5, 0x2f, 0xfd]);
+    for (let at = bytes.indexOf(magic); at >= 0; at = bytes.indexOf(magic, at + 4)) starts.push(at);
+    const sizes = starts.map((start, n) => zstdDecompressSync(bytes.subarray(start, starts[n + 1])).length);
+    expect(sizes.length).toBeGreaterThan(2);
+    const core = zstdDecompressSync(readFileSync(samplePath));
+    const view = new DataView(core.buffer, core.byteOffset);
+    const ends = new Set<number>();
+    let longest = 0;
+    for (let n = 0; n < view.getUint16(56, true); n++) {
+      const at = 64 + 56 * n;
+      const [offset, size] = [view.getBigUint64(at + 8, true), view.getBigUint64(at + 32, true)];
+      ends.add(Number(offset)).add(Number(offset + size));
+      longest = Math.max(longest, Number(size));
+    }
+    let end = 0;
+    for (const size of sizes) {
+      end += size;
+      expect(ends.has(end)).toBe(true);
+    }
+    expect(end).toBe(core.length);
+    expect(Math.max(...sizes)).toBeGreaterThanOrEqual(longest);
+  });
+
   test("compressed in a way that does not tell its size, it opens as well; damaged it is an error of ours", () => {
     const plain = zstdDecompressSync(readFileSync(samplePath));
     const bytes = zstdCompressSync(plain, { params: { 200: 0 } });

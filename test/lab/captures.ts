@@ -5,6 +5,7 @@ import { join, relative } from "node:path";
 import { constants, zstdCompressSync } from "node:zlib";
 import { askEverything } from "../../src/commands/ask.ts";
 import { captureGuest } from "../../src/guest/capture/capture.ts";
+import { compressedFrames } from "../../src/guest/capture/compress.ts";
 import { labDir } from "./cache.ts";
 import { type CpioEntry, cpio } from "./cpio.ts";
 import { bootGuest, type FrozenImage, openImage, writeMeta } from "./frozen.ts";
@@ -16,6 +17,9 @@ export const CAPTURES_PATH: string = join(project, "test/fixtures/machines.cpio.
 
 /** Steps that are captured of what kernel pointers lead to. */
 const FOLLOW = 3;
+
+/** Higher levels save a tenth, and take a quarter longer to decompress. */
+const SAMPLE_LEVEL = 12;
 
 /** Level 19, and a window over all of it (2^27 bytes): the machines' types and the zoo's maps are much the same. */
 function compress(bytes: Uint8Array): Uint8Array {
@@ -29,17 +33,17 @@ function compress(bytes: Uint8Array): Uint8Array {
   });
 }
 
-/** The capture of a frozen guest, as a file. Throws `LabError` where it tells of this machine's folders. */
-function captureOf(image: FrozenImage): Uint8Array {
+/** The capture of a frozen guest, the file in pieces. Throws `LabError` where it tells of this machine's folders. */
+function captureOf(image: FrozenImage): readonly Uint8Array[] {
   const { memoryPath: path, pieces } = image;
   // A lone piece's address is told; parts of one file are laid out by the kernel's own list of RAM.
   const source = pieces.length === 1 ? { path, physical: pieces[0]!.gpa } : { path };
   using capture = captureGuest({ memory: [source] }, (state) => {
     askEverything(state, FOLLOW);
   });
-  const bytes = Buffer.concat([...capture.pieces()]);
-  refusePaths(image.memoryPath, bytes);
-  return bytes;
+  const file = [...capture.pieces()];
+  refusePaths(image.memoryPath, Buffer.concat(file));
+  return file;
 }
 
 function refusePaths(what: string, bytes: Uint8Array): void {
@@ -66,7 +70,7 @@ export async function makeSample(onProgress: (line: string) => void): Promise<nu
       await writeMeta(guest);
     }
     onProgress("capture");
-    const file = compress(captureOf(await openImage(dir)));
+    const file = Buffer.concat([...compressedFrames(captureOf(await openImage(dir)), SAMPLE_LEVEL)]);
     await mkdir(join(project, "sample"), { recursive: true });
     await writeFile(SAMPLE_PATH, file);
     return file.length;
@@ -86,7 +90,7 @@ export async function makeCaptures(
   const entries: CpioEntry[] = [];
   for (const [name, image] of rows) {
     onProgress(`capture ${name}`);
-    entries.push({ kind: "file", path: `${name}/vmcore`, data: captureOf(image) });
+    entries.push({ kind: "file", path: `${name}/vmcore`, data: Buffer.concat(captureOf(image)) });
     for (const file of answerFiles(image.answers.dir)) {
       const data = readFileSync(join(image.answers.dir, file));
       refusePaths(`${name}'s ${file}`, data);
