@@ -14,7 +14,6 @@ import { CapturedSymbols } from "./capture/symbols.ts";
 import { clocks } from "./clock.ts";
 import { type DiscoverOptions, discover, type Found } from "./discover.ts";
 import { MemoryImage, type MemorySource } from "./image.ts";
-import { Kallsyms } from "./kallsyms.ts";
 import { describeLayout, readRamRanges } from "./layout.ts";
 import { checkMachine, readUtsName } from "./machine.ts";
 import { GuestMemory } from "./memory.ts";
@@ -22,7 +21,7 @@ import { PageTables } from "./mmu.ts";
 import { type Cpus, readCpus } from "./percpu.ts";
 import { fromBigInt, hex, toBigInt } from "./pointer.ts";
 import { requireSymbol, type Symbols } from "./symbols.ts";
-import { loadVmlinux, type Vmlinux } from "./vmlinux.ts";
+import type { Vmlinux } from "./vmlinux.ts";
 
 export interface OpenKernelOptions extends DiscoverOptions {
   /** Raw files or ELF cores, told by content. */
@@ -95,6 +94,8 @@ function recorded(found: Found, recorder: Recorder): Found {
 }
 
 function requireVmlinux(path: string): Vmlinux {
+  // Here and below: code that a capture has no use for is loaded where it is used.
+  const { loadVmlinux } = require("./vmlinux.ts") as typeof import("./vmlinux.ts");
   const vmlinux = loadVmlinux(path);
   if (vmlinux !== null) return vmlinux;
   throw new KtstrError(`open vmlinux ${path}: there is no such file`);
@@ -158,6 +159,7 @@ class Kernel implements OpenedKernel {
     }
     const { captureNote } = this.#image;
     if (captureNote !== undefined) return new CapturedSymbols(captureNote);
+    const { Kallsyms } = require("./kallsyms.ts") as typeof import("./kallsyms.ts");
     return new Kallsyms(this.#recorder === undefined ? this.memory : this.#unrecorded(), info);
   }
 
@@ -276,7 +278,7 @@ class Kernel implements OpenedKernel {
       this.directBase === undefined ? "not used" : this.#mapping(this.directBase, this.directBase),
     );
     const names = fromBigInt(info.symbol("kallsyms_names") ?? 0n);
-    const namesAt = this.symbols instanceof Kallsyms ? ` at ${hex(names.hi, names.lo)}` : "";
+    const namesAt = this.symbols.source === "kallsyms" ? ` at ${hex(names.hi, names.lo)}` : "";
     add("symbols", `${this.symbols.count} from ${this.symbols.source}${namesAt}`);
     const start = this.symbols.address("__start_BTF");
     const where = start === undefined ? "" : ` at ${hex(start.hi, start.lo)}`;

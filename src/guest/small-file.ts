@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { KtstrError, SyscallError } from "../errors.ts";
 import { ELF_MAGIC } from "../uapi/elf.ts";
 import { viewOf } from "./elf.ts";
-import { type DataFile, ImageFile } from "./file.ts";
+import type { DataFile } from "./file.ts";
 import { headOf, isEmbedded } from "./head.ts";
 import { WINDOW_BYTES } from "./physical.ts";
 import { type Chunks, decompress, isZstd } from "./zstd.ts";
@@ -24,6 +24,8 @@ export function openDataFile(path: string, decompressed?: Chunks): DataFile {
   const { magic, sizeBytes } = reading(path, () => headOf(path));
   if (isZstd(magic)) return new SmallFile(path, unpacked(path, readWhole(path)));
   if (magic === ELF_MAGIC && sizeBytes <= SMALL_BYTES) return new SmallFile(path, [readWhole(path)]);
+  // libc is opened for what is mapped alone.
+  const { ImageFile } = require("./file.ts") as typeof import("./file.ts");
   return new ImageFile(path);
 }
 

@@ -133,13 +133,22 @@ function inspectMap(state: BpfState, info: MapInfo, limit: number): InspectedMap
   const style = styleFor(state, info, { follow: 0, declarations: false });
   return {
     info,
-    sample: takeSample(state.contents(info), limit, style),
+    sample: takeSample(state.contents(info), limit, style, hasAll(info) ? info.maxEntries : undefined),
     style,
     variables: isSection(info) ? variablesOf(state, info) : undefined,
   };
 }
 
-function takeSample(contents: MapContents, limit: number, style: DumpStyle): Sample {
+/** An array has all of its elements, always: those that are not shown need not be walked to be counted. */
+const hasAll = ({ type }: MapInfo): boolean => type === MapType.array || type === MapType.percpu_array;
+
+/** `known`: how many elements there are. */
+function takeSample(
+  contents: MapContents,
+  limit: number,
+  style: DumpStyle,
+  known: number | undefined,
+): Sample {
   const nothing = { entries: [], records: [], count: 0, countIsWhole: true, problem: "" };
   switch (contents.kind) {
     case "unreadable":
@@ -168,6 +177,7 @@ function takeSample(contents: MapContents, limit: number, style: DumpStyle): Sam
         ended = !walk.next();
         if (ended) break;
         if (count++ < limit) entries.push(copyEntry(walk));
+        else if (known !== undefined) return { ...nothing, entries, count: known };
       }
       const problem = ended ? whyIncomplete(walk.end) : "";
       return { ...nothing, entries, count, countIsWhole: ended && problem === "", problem };
