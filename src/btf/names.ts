@@ -99,7 +99,7 @@ export function compareName(strings: Uint8Array, offset: number, name: Uint8Arra
 const SAMPLED_PLACES = 256;
 
 /**
- * Whether the types of an object stand in the order of their names, those without one first. Since Linux 7.0 the kernel's
+ * Whether the types of an object stand in the order of their names, those without one first. In Linux 7.2 the kernel's
  * and its modules' do, and the kernel relies on it (kernel/bpf/btf.c, btf_check_sorted); others' order is any.
  * `compare` compares the names at two places.
  */
