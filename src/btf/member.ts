@@ -69,11 +69,11 @@ function search(
 ): boolean {
   if (!isStructOrUnion(btf.kind(structId))) return false;
   const count = btf.vlen(structId);
-  for (let n = 0; n < count; n++) {
-    const next = btf.memberNamed(structId, name, n);
-    budget.visits -= (next < 0 ? count : next + 1) - n;
-    if (next < 0 || budget.visits < 0) return false;
-    n = next;
+  for (let from = 0; from < count; ) {
+    const n = btf.memberNamed(structId, name, from);
+    budget.visits -= (n < 0 ? count : n + 1) - from;
+    if (n < 0 || budget.visits < 0) return false;
+    from = n + 1;
     const member = btf.memberAt(structId, n);
     if (member.name !== "") {
       found.bits = baseBits + member.bitOffset;

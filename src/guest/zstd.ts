@@ -20,7 +20,10 @@ export type Chunks = readonly Uint8Array<ArrayBuffer>[];
 export const isZstd = (magic: number): boolean => magic === ZSTD_MAGIC || isSkippable(magic);
 const isSkippable = (magic: number): boolean => (magic & ~0xf) === SKIPPABLE_MAGIC;
 
-/** What the bytes hold; frames are told apart where they can be. Throws `RangeError` where that is 4 GiB or more, `Error` where they are damaged. */
+/**
+ * What the bytes hold; frames are told apart where they can be. Throws `RangeError` where that is 4 GiB or more, `Error`
+ * where they are damaged.
+ */
 export function decompress(bytes: Uint8Array<ArrayBuffer>): Chunks {
   const frames = framesOf(bytes);
   if (frames !== undefined) return frames.map((frame) => ownBytes(Bun.zstdDecompressSync(frame)));

@@ -177,12 +177,17 @@ function takeSample(
         ended = !walk.next();
         if (ended) break;
         if (count++ < limit) entries.push(copyEntry(walk));
-        else if (known !== undefined) return { ...nothing, entries, count: known };
+        else if (known !== undefined) return { ...nothing, entries, count: known, problem: unread(walk) };
       }
       const problem = ended ? whyIncomplete(walk.end) : "";
       return { ...nothing, entries, count, countIsWhole: ended && problem === "", problem };
     }
   }
+}
+
+/** What of a walk that goes on could not be read so far; "" where all was. */
+function unread({ end: { skipped, stopped } }: EntryCursor): string {
+  return skipped.size === 0 ? "" : whyIncomplete({ complete: false, skipped, stopped });
 }
 
 function copyEntry(walk: EntryCursor): SampleEntry {
