@@ -151,7 +151,12 @@ export interface ContentRecord {
 
 /** All that a map holds, in the shape that fits its type. */
 export type MapContents =
-  | { readonly kind: "entries"; readonly cursor: EntryCursor }
+  | {
+      readonly kind: "entries";
+      readonly cursor: EntryCursor;
+      /** How many entries there are, where that is known without a walk. */
+      readonly count?: number | undefined;
+    }
   /** In the order that the map would give them out; storage maps have no order. */
   | { readonly kind: "records"; readonly records: readonly ContentRecord[]; readonly end: WalkEnd }
   | { readonly kind: "arena"; readonly arena: ArenaPages }

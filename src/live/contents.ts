@@ -38,9 +38,16 @@ export function readContents(sys: Sys, fd: Fd, map: MapInfo, cpuCount: () => num
         "the kernel looks storage up by its owner's descriptor; sockets and inodes of others cannot be opened",
       );
     default:
-      return { kind: "entries", cursor: openWalk(sys, fd, map, isPerCpuMap(map.type) ? cpuCount() : 0) };
+      return {
+        kind: "entries",
+        cursor: openWalk(sys, fd, map, isPerCpuMap(map.type) ? cpuCount() : 0),
+        count: hasAll(map) ? map.maxEntries : undefined,
+      };
   }
 }
+
+/** An array has all of its elements, always. */
+const hasAll = ({ type }: MapInfo): boolean => type === MapType.array || type === MapType.percpu_array;
 
 function cannot(why: string): MapContents {
   return { kind: "unreadable", why: unreadable("unsupported", why).why };

@@ -133,22 +133,13 @@ function inspectMap(state: BpfState, info: MapInfo, limit: number): InspectedMap
   const style = styleFor(state, info, { follow: 0, declarations: false });
   return {
     info,
-    sample: takeSample(state.contents(info), limit, style, hasAll(info) ? info.maxEntries : undefined),
+    sample: takeSample(state.contents(info), limit, style),
     style,
     variables: isSection(info) ? variablesOf(state, info) : undefined,
   };
 }
 
-/** An array has all of its elements, always: those that are not shown need not be walked to be counted. */
-const hasAll = ({ type }: MapInfo): boolean => type === MapType.array || type === MapType.percpu_array;
-
-/** `known`: how many elements there are. */
-function takeSample(
-  contents: MapContents,
-  limit: number,
-  style: DumpStyle,
-  known: number | undefined,
-): Sample {
+function takeSample(contents: MapContents, limit: number, style: DumpStyle): Sample {
   const nothing = { entries: [], records: [], count: 0, countIsWhole: true, problem: "" };
   switch (contents.kind) {
     case "unreadable":
@@ -170,6 +161,7 @@ function takeSample(
     }
     case "entries": {
       using walk = contents.cursor;
+      const known = contents.count;
       const entries: SampleEntry[] = [];
       let count = 0;
       let ended = false;
@@ -177,7 +169,9 @@ function takeSample(
         ended = !walk.next();
         if (ended) break;
         if (count++ < limit) entries.push(copyEntry(walk));
-        else if (known !== undefined) return { ...nothing, entries, count: known, problem: unread(walk) };
+        // Those that are not shown need not be walked to be counted.
+        else if (known !== undefined && known >= count)
+          return { ...nothing, entries, count: known, problem: unread(walk) };
       }
       const problem = ended ? whyIncomplete(walk.end) : "";
       return { ...nothing, entries, count, countIsWhole: ended && problem === "", problem };

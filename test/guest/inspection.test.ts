@@ -4,6 +4,7 @@ import { openGuest } from "../../src/guest/guest.ts";
 import { buildInspection } from "../../src/report/inspection.ts";
 import { inspectionJson } from "../../src/report/inspection-json.ts";
 import { stringify } from "../../src/report/json.ts";
+import { isHashMap, isPerCpuHashMap } from "../../src/uapi/names.ts";
 import { inspectionProblems } from "../report/schema.ts";
 import { labImages } from "./images.ts";
 
@@ -39,5 +40,21 @@ describe.each(images.map((image) => [image.name, image] as const))("%s", (_, ima
       if (count > 3) long++;
     }
     expect(long).toBeGreaterThan(0);
+  });
+
+  test("hashes have as many entries as the kernel counted itself, however few of them are shown", () => {
+    using guest = openGuest({ memory: image.memory });
+    const { maps } = buildInspection(guest, 1);
+    let counted = 0;
+    for (const { info, sample } of maps) {
+      const contents = guest.contents(info);
+      if (contents.kind !== "entries" || contents.count === undefined) continue;
+      if (isHashMap(info.type) || isPerCpuHashMap(info.type)) counted++;
+      let walked = 0;
+      while (contents.cursor.next()) walked++;
+      expect([info.id, contents.count, sample.count]).toEqual([info.id, walked, walked]);
+    }
+    // `bpf_map.elem_count` came with 6.6.
+    expect(counted > 0).toBe(!guest.kernel().release.startsWith("6.1."));
   });
 });

@@ -15,6 +15,7 @@ import { arrayEntries, percpuArrayEntries, readArray, readArrayPart, readPercpuA
 import { describeBloom } from "./bloom.ts";
 import { cgroupStorageEntries } from "./cgroup-storage.ts";
 import { devmapHashEntries, rhashEntries, sockhashEntries } from "./chained.ts";
+import { elementCount } from "./element-count.ts";
 import { openHash } from "./hash.ts";
 import { insnArrayEntries } from "./insn-array.ts";
 import { lookupPrefix, lpmEntries } from "./lpm.ts";
@@ -90,7 +91,8 @@ export function readContents(kernel: GuestKernel, map: GuestMap): MapContents {
     return cannot(why.ok ? why.value : why.why);
   }
   const cursor = openEntries(kernel, map);
-  return cursor.ok ? { kind: "entries", cursor: cursor.value } : cannot(cursor.why);
+  if (!cursor.ok) return cannot(cursor.why);
+  return { kind: "entries", cursor: cursor.value, count: elementCount(kernel, map) };
 }
 
 function cannot(why: Unreadable): MapContents {
