@@ -5,7 +5,7 @@ import { type Command, type CommandTable, command } from "./commands/command.ts"
 import { parseCommandLine, wantsDebug } from "./commands/parse.ts";
 import { KtstrError, UsageError } from "./errors.ts";
 import { log, logEverything } from "./log.ts";
-import { ClosedPipeError, Output } from "./report/output.ts";
+import { ClosedPipeError, Output, writeError } from "./report/output.ts";
 
 const COMMANDS: CommandTable = {
   inspect: async () => (await import("./commands/inspect.ts")).default,
@@ -69,12 +69,12 @@ function report(error: unknown, out: Output, debug: boolean): number {
   }
   if (!(error instanceof KtstrError)) {
     const detail = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    process.stderr.write(`ktstr: internal error, please report it: ${detail}\n`);
+    writeError(`ktstr: internal error, please report it: ${detail}\n`);
     return 1;
   }
   // One line: what, then what to do.
   log.error(error.hint === "" ? error.message : `${error.message}. ${capital(error.hint)}`);
-  if (debug) process.stderr.write(`${error.stack ?? ""}\n`);
+  if (debug) writeError(`${error.stack ?? ""}\n`);
   return error instanceof UsageError ? 2 : 1;
 }
 
@@ -82,4 +82,5 @@ function capital(text: string): string {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
-process.exitCode = await main(process.argv.slice(2));
+// Everything is written: whatever the runtime would still wait for takes longer than a short command.
+process.exit(await main(process.argv.slice(2)));

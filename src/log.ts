@@ -4,6 +4,7 @@
  * three lines. The core is loaded with the first sentence, for most commands have nothing to say.
  */
 import type { ConsolaInstance } from "consola/core";
+import { writeError } from "./report/output.ts";
 import { escapeText } from "./text.ts";
 
 let everything = false;
@@ -16,7 +17,7 @@ function open(): ConsolaInstance {
     throttle: 0,
     reporters: [
       {
-        log: ({ type, args }) => void process.stderr.write(`ktstr: ${type}: ${escapeText(args.join(" "))}\n`),
+        log: ({ type, args }) => writeError(`ktstr: ${type}: ${escapeText(args.join(" "))}\n`),
       },
     ],
   });

@@ -3,7 +3,7 @@ import { UsageError } from "../errors.ts";
 import type { GuestOptions } from "../guest/guest.ts";
 import type { MemorySource } from "../guest/image.ts";
 import type { LiveState } from "../live/live.ts";
-import { writeThrough } from "../report/output.ts";
+import { writeError, writeThrough } from "../report/output.ts";
 import type { BpfState, MapInfo } from "../state.ts";
 import { escapeText } from "../text.ts";
 import type { Context, Options } from "./command.ts";
@@ -50,7 +50,7 @@ function readsMemory(options: Options): boolean {
 async function openMemory(options: Options): Promise<Source> {
   const given = guestOptions(options);
   // Before the rest is loaded, which takes as long.
-  const { decompressAhead } = await import("../guest/zstd.ts");
+  const { decompressAhead } = require("../guest/zstd.ts") as typeof import("../guest/zstd.ts");
   const ahead = given.memory.map(async (source) => ({
     ...source,
     decompressed: await decompressAhead(source.path),
@@ -105,7 +105,7 @@ export function warnAll(context: Context, state: Pick<BpfState, "warnings">): vo
 }
 
 function note(sentence: string): void {
-  process.stderr.write(`${escapeText(sentence)}\n`);
+  writeError(`${escapeText(sentence)}\n`);
 }
 
 /** A search that takes no longer than this is not talked about. */
@@ -122,10 +122,10 @@ class Progress implements Disposable {
     if (percent === this.#percent || performance.now() - this.#started < SILENT_MS) return;
     if (!process.stderr.isTTY) return; // asked last: the first touch of process.stderr takes 7 ms
     this.#percent = percent;
-    process.stderr.write(`\r\x1b[Ksearching for the kernel: ${percent} % of ${(total / GIB).toFixed(1)} GiB`);
+    writeError(`\r\x1b[Ksearching for the kernel: ${percent} % of ${(total / GIB).toFixed(1)} GiB`);
   };
 
   [Symbol.dispose](): void {
-    if (this.#percent >= 0) process.stderr.write("\r\x1b[K");
+    if (this.#percent >= 0) writeError("\r\x1b[K");
   }
 }

@@ -1,5 +1,4 @@
 /** A file's first word, which tells what it is. */
-import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 
 /** Files inside an executable that `bun build --compile` made: they can be read whole and not be opened. */
 const EMBEDDED = "/$bunfs/";
@@ -7,6 +6,7 @@ export const isEmbedded = (path: string): boolean => path.startsWith(EMBEDDED);
 
 /** `magic`: little-endian, or 0 where there is none. Throws what the file system throws. */
 export function headOf(path: string): { readonly magic: number; readonly sizeBytes: number } {
+  const { closeSync, fstatSync, openSync, readSync } = process.getBuiltinModule("node:fs");
   const fd = openSync(path, "r");
   try {
     const head = new Uint8Array(4);

@@ -1,4 +1,4 @@
-/** Standard output, or a file: buffered bytes that are written whole, whatever the other end does. */
+/** Standard output, or a file: buffered bytes that are written whole and at once, whatever the other end does. */
 import { KtstrError } from "../errors.ts";
 import { EAGAIN, EINTR, EIO, EPIPE, errnoName } from "../uapi/errno.ts";
 
@@ -12,13 +12,14 @@ export class ClosedPipeError extends KtstrError {
 /** write(2): how many bytes were taken, or `-errno`. */
 export type Write = (fd: number, bytes: Uint8Array<ArrayBuffer>) => number;
 
-let write: Write = (fd, bytes) => {
+const writeByNode: Write = (fd, bytes) => {
   try {
     return process.getBuiltinModule("node:fs").writeSync(fd, bytes);
   } catch (error) {
     return (error as NodeJS.ErrnoException).errno ?? -EIO;
   }
 };
+let write = writeByNode;
 
 /** From now on by this call: libc's, where it is open anyway, for loading node:fs takes 2 ms. */
 export function writeThrough(call: Write): void {
@@ -83,7 +84,7 @@ export class Output {
       return this;
     }
     this.flush();
-    this.#writeAll(Buffer.from(text, "utf8"));
+    writeAll(write, this.#fd, Buffer.from(text, "utf8"));
     return this;
   }
 
@@ -135,7 +136,7 @@ export class Output {
     if (this.#used === 0) return;
     const used = this.#used;
     this.#used = 0;
-    this.#writeAll(this.#bytes.subarray(0, used));
+    writeAll(write, this.#fd, this.#bytes.subarray(0, used));
   }
 
   /** Letter by letter: for few of them that is faster than a call out of the engine. False: some are not ASCII. */
@@ -155,16 +156,28 @@ export class Output {
   #reserve(size: number): void {
     if (this.#used + size > CAPACITY) this.flush();
   }
+}
 
-  #writeAll(bytes: Uint8Array<ArrayBuffer>): void {
-    let done = 0;
-    while (done < bytes.length) {
-      const result = write(this.#fd, bytes.subarray(done));
-      if (result >= 0) done += result;
-      else if (result === -EAGAIN) waitABit();
-      else if (result === -EPIPE) throw new ClosedPipeError();
-      else if (result !== -EINTR) throw new KtstrError(`write: ${errnoName(-result)}`);
-    }
+/**
+ * Standard error, which may have no reader, also where there is no libc to write by. Unlike `process.stderr`, nothing of
+ * it is left to do when this returns.
+ */
+export function writeError(text: string): void {
+  try {
+    writeAll(writeByNode, 2, Buffer.from(text, "utf8"));
+  } catch (error) {
+    if (!(error instanceof KtstrError)) throw error;
+  }
+}
+
+function writeAll(call: Write, fd: number, bytes: Uint8Array<ArrayBuffer>): void {
+  let done = 0;
+  while (done < bytes.length) {
+    const result = call(fd, bytes.subarray(done));
+    if (result >= 0) done += result;
+    else if (result === -EAGAIN) waitABit();
+    else if (result === -EPIPE) throw new ClosedPipeError();
+    else if (result !== -EINTR) throw new KtstrError(`write: ${errnoName(-result)}`);
   }
 }
 

@@ -31,19 +31,35 @@ describe.skipIf(whyNoKernel("script", "perl") !== "")("output", () => {
     }
   });
 
-  test("into a pipe that is non-blocking and read slowly loses nothing", () => {
+  /** What a command writes into a pipe that is non-blocking and read slowly. */
+  const slowly = (stream: "STDOUT" | "STDERR", command: string[]): ReturnType<typeof spawn> => {
     const script = `
       use Fcntl; $| = 1;
       pipe(my $r, my $w); fcntl($w, F_SETFL, fcntl($w, F_GETFL, 0) | O_NONBLOCK);
       my $pid = fork;
-      if (!$pid) { close $r; open(STDOUT, ">&", $w); exec @ARGV or die; }
+      if (!$pid) { close $r; open(${stream}, ">&", $w); exec @ARGV or die; }
       close $w;
       select(undef, undef, undef, 0.3);
       while (sysread($r, my $piece, 100_000)) { print $piece; select(undef, undef, undef, 0.002); }
       waitpid($pid, 0); exit $? >> 8;`;
-    const ran = spawn(["perl", "-e", script, "--", ...dumping().split(" ")]);
+    return spawn(["perl", "-e", script, "--", ...command]);
+  };
+
+  test("into a pipe that is non-blocking and read slowly loses nothing", () => {
+    const ran = slowly("STDOUT", dumping().split(" "));
     expect([ran.status, ran.err]).toEqual([0, ""]);
     expect(ran.out === dump).toBe(true);
+  });
+
+  test("of an error is whole, too, and where nobody hears it the status still tells", () => {
+    const word = "x".repeat(100_000);
+    const ran = slowly("STDERR", [process.execPath, CLI, word]);
+    expect(ran.status).toBe(2);
+    expect(ran.out).toStartWith(`ktstr: error: ktstr: there is no command "${word}"`);
+    expect(ran.out).toEndWith("\n");
+    expect(
+      spawn(["bash", "-c", `${COMMAND} nothing 2>&-; echo $?; ${COMMAND} nothing 2>/dev/full; echo $?`]).out,
+    ).toBe("2\n2\n");
   });
 
   test("onto a full disk is an error that says so", () => {
