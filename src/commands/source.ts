@@ -2,6 +2,7 @@
 import { UsageError } from "../errors.ts";
 import type { GuestOptions } from "../guest/guest.ts";
 import type { MemorySource } from "../guest/image.ts";
+import { decompressAhead } from "../guest/zstd.ts";
 import type { LiveState } from "../live/live.ts";
 import { writeError, writeThrough } from "../report/output.ts";
 import type { BpfState, MapInfo } from "../state.ts";
@@ -50,7 +51,6 @@ function readsMemory(options: Options): boolean {
 async function openMemory(options: Options): Promise<Source> {
   const given = guestOptions(options);
   // Before the rest is loaded, which takes as long.
-  const { decompressAhead } = require("../guest/zstd.ts") as typeof import("../guest/zstd.ts");
   const ahead = given.memory.map(async (source) => ({
     ...source,
     decompressed: await decompressAhead(source.path),
