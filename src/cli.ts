@@ -83,4 +83,4 @@ function capital(text: string): string {
 }
 
 // Everything is written: whatever the runtime would still wait for takes longer than a short command.
-process.exit(await main(process.argv.slice(2)));
+void main(process.argv.slice(2)).then((status) => process.exit(status));

@@ -50,10 +50,13 @@ test.skipIf(why !== "").each(guests)(
 test("the packed tarball, installed elsewhere, shows the sample, and has nothing of the tests", async () => {
   const folder = await mkdtemp(join(tmpdir(), "ktstr-packed-"));
   try {
-    await run([tool("npm"), "pack", "--silent", "--ignore-scripts", "--pack-destination", folder, project]);
+    await run([tool("npm"), "pack", "--silent", "--pack-destination", folder, project]);
     const [archive] = (await readdir(folder)).filter((name) => name.endsWith(".tgz"));
     const names = decode(await run(["tar", "-tzf", join(folder, archive!)])).split("\n");
-    expect(names.filter((name) => /^package\/(test|bench|tools|dist)\//.test(name))).toEqual([]);
+    expect(names.filter((name) => /^package\/(test|bench|tools|dist)\//.test(name)).sort()).toEqual([
+      "package/dist/cli.js",
+      "package/dist/cli.js.jsc",
+    ]);
     // As an installer lays it down: the package, its dependencies beside it, and a link to its program.
     const modules = join(folder, "app/node_modules");
     await run(["mkdir", "-p", join(modules, "ktstr"), join(modules, ".bin")]);
@@ -64,7 +67,10 @@ test("the packed tarball, installed elsewhere, shows the sample, and has nothing
     };
     for (const name of Object.keys(dependencies))
       await cp(join(project, "node_modules", name), join(modules, name), { recursive: true });
-    await run(["chmod", "+x", join(modules, "ktstr", bin.ktstr)]);
+    const command = join(modules, "ktstr", bin.ktstr);
+    for (const file of [command, `${command}.jsc`])
+      expect(Buffer.from(await Bun.file(file).bytes()).includes(project)).toBe(false);
+    await run(["chmod", "+x", command]);
     await symlink(join("../ktstr", bin.ktstr), join(modules, ".bin/ktstr"));
     const { exitCode, stdout, stderr } = Bun.spawnSync(
       [process.execPath, "x", "ktstr", "inspect", "--sample"],
