@@ -12,6 +12,7 @@ import {
   btfMemberBitOffset,
   btfVlen,
 } from "../uapi/btf.ts";
+import type { ArrayShape, EnumValue, Member, Param, SectionVar } from "./elements.ts";
 import { exactInteger } from "./integer.ts";
 import { hasStoredSize, isModifier, kindName } from "./kinds.ts";
 import { findMember, type MemberPlace } from "./member.ts";
@@ -31,41 +32,6 @@ export interface BtfOptions {
   readonly base?: Btf | undefined;
   /** "vmlinux", a module's or a map's name: for messages. */
   readonly name?: string;
-}
-
-/** `struct btf_member`. Offsets and sizes in bits; `bitSize` is 0 where it is not a bit-field. */
-export interface Member {
-  /** "" for an anonymous struct or union. */
-  readonly name: string;
-  readonly typeId: number;
-  readonly bitOffset: number;
-  readonly bitSize: number;
-}
-
-/** `struct btf_enum` or `struct btf_enum64`: a bigint only where 53 bits do not hold it. */
-export interface EnumValue {
-  readonly name: string;
-  readonly value: number | bigint;
-}
-
-/** `struct btf_param`; a last one with type 0 and no name is the `...` of a variadic function. */
-export interface Param {
-  readonly name: string;
-  readonly typeId: number;
-}
-
-/** `struct btf_var_secinfo`: a variable (a VAR, in kernel modules also a FUNC) in its section. Bytes. */
-export interface SectionVar {
-  readonly typeId: number;
-  readonly offset: number;
-  readonly size: number;
-}
-
-/** `struct btf_array`. */
-export interface ArrayShape {
-  readonly elementTypeId: number;
-  readonly indexTypeId: number;
-  readonly count: number;
 }
 
 /** All kernels that are read are 64-bit. */
@@ -180,10 +146,17 @@ export class Btf {
    * it); -1: there is none.
    */
   memberNamed(id: number, name: Uint8Array, n: number): number {
+    if (id < this.firstId && this.base !== undefined) return this.base.memberNamed(id, name, n);
     this.#expect(id, BTF_KIND.STRUCT, BTF_KIND.UNION);
-    for (let count = this.vlen(id); n < count; n++) {
-      const offset = this.#word(id, 3 + 3 * n);
-      if (offset === 0 || this.#isAt(offset, name)) return n;
+    const count = this.vlen(id);
+    // Most names end elsewhere, which is seen without a call: this runs before the engine has compiled it.
+    const words = this.#words;
+    const endsAt = name.length - this.#firstString;
+    for (let at = this.#index[id - this.firstId]! + 3 + 3 * n; n < count; n++, at += 3) {
+      const offset = words[at]! >>> 0;
+      if (offset === 0) return n;
+      if (offset >= this.#firstString && this.#strings[offset + endsAt] !== 0) continue;
+      if (this.#isAt(offset, name)) return n;
     }
     return -1;
   }

@@ -2,9 +2,10 @@
 import { FormatError } from "../errors.ts";
 import { BTF_KIND, btfIntBits, btfIntOffset } from "../uapi/btf.ts";
 import { Alignments } from "./align.ts";
-import type { Btf, Member } from "./btf.ts";
+import type { Btf } from "./btf.ts";
 import { CNames, identifier } from "./c-names.ts";
 import { declaration } from "./declare.ts";
+import type { Member } from "./elements.ts";
 
 /** Anonymous structs in each other. */
 const MAX_DEPTH = 32;

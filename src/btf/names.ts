@@ -120,17 +120,25 @@ export function findSorted(
   compare: (place: number) => number,
   fits: (place: number) => boolean,
 ): number {
-  const first = lowerBound(count, compare);
-  // Where they end is searched, too: a hostile object has a hundred thousand of one name, and that is long.
-  const end = lowerBound(count, (place) => (compare(place) <= 0 ? -1 : 1));
-  for (let place = first; place < end; place++) if (fits(place)) return place;
+  let place = lowerBound(0, count, compare);
+  const few = Math.min(count, place + FEW_OF_A_NAME);
+  for (; place < few; place++) {
+    if (compare(place) !== 0) return -1;
+    if (fits(place)) return place;
+  }
+  // Where they end is searched: a hostile object has a hundred thousand of one name, and that is long.
+  const end = lowerBound(place, count, (one) => (compare(one) <= 0 ? -1 : 1));
+  for (; place < end; place++) if (fits(place)) return place;
   return -1;
 }
 
-/** The first of `count` places whose name is not less than the one that is looked for. */
-function lowerBound(count: number, compare: (place: number) => number): number {
-  let low = 0;
-  let high = count;
+/** Types of one name that are looked at one by one. */
+const FEW_OF_A_NAME = 4;
+
+/** The first place of some whose name is not less than the one that is looked for. */
+function lowerBound(start: number, end: number, compare: (place: number) => number): number {
+  let low = start;
+  let high = end;
   while (low < high) {
     const middle = (low + high) >>> 1;
     if (compare(middle) < 0) low = middle + 1;

@@ -60,6 +60,9 @@ function readMask(memory: GuestMemory, symbols: Symbols, btf: Btf, name: string)
   const size = Math.min(CPUMASK.resolve(btf).sizeof, MAX_CPUS / 8);
   const bytes = memory.copy(at.hi, at.lo, 0, size, name);
   const cpus: number[] = [];
-  for (let cpu = 0; cpu < size * 8; cpu++) if ((bytes[cpu >>> 3]! >>> (cpu & 7)) & 1) cpus.push(cpu);
+  for (let at = 0; at < size; at++) {
+    // Of 8,192 CPUs that a mask has room for, few are there.
+    for (let left = bytes[at]!, cpu = 8 * at; left !== 0; left >>>= 1, cpu++) if (left & 1) cpus.push(cpu);
+  }
   return cpus;
 }
