@@ -42,11 +42,12 @@ export async function decompressAhead(path: string): Promise<Chunks | undefined>
     if (!isEmbedded(path) && !(await beginsAsZstd(file))) return undefined;
     const frames = framesOf(await file.bytes());
     if (frames === undefined) return undefined;
-    // The longest first: that is the soonest that all are done.
+    // The longest first, and the others when this thread has loaded its code: that is the soonest that all is done.
     const ordered = [...frames.entries()].sort(([, a], [, b]) => b.length - a.length);
     const chunks: Uint8Array<ArrayBuffer>[] = [];
     await Promise.all(
-      ordered.map(async ([index, frame]) => {
+      ordered.map(async ([index, frame], place) => {
+        if (place > 0) await new Promise((resume) => setImmediate(resume));
         chunks[index] = ownBytes(await Bun.zstdDecompress(frame));
       }),
     );
