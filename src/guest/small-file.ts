@@ -38,13 +38,11 @@ function reading<T>(path: string, read: () => T): T {
     return read();
   } catch (error) {
     const { code = "EIO", errno = -5, syscall = "read" } = error as NodeJS.ErrnoException;
-    throw new SyscallError(
-      syscall,
-      path,
-      Math.abs(errno),
-      code,
-      "Check the path, and that this user may read the file.",
-    );
+    const hint =
+      code === "ESPIPE"
+        ? "It is a pipe, and memory is read in any order: write it to a file."
+        : "Check the path, and that this user may read the file.";
+    throw new SyscallError(syscall, path, Math.abs(errno), code, hint);
   }
 }
 

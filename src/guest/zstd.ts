@@ -1,5 +1,5 @@
 /** Files that zstd compressed (RFC 8878): frames, one after the other. */
-import { isEmbedded } from "./head.ts";
+import { headOf, isEmbedded } from "./head.ts";
 
 /** The first four bytes of a frame (3.1.1), little-endian. */
 const ZSTD_MAGIC = 0xfd2f_b528;
@@ -38,9 +38,8 @@ export function decompress(bytes: Uint8Array<ArrayBuffer>): Chunks {
  */
 export async function decompressAhead(path: string): Promise<Chunks | undefined> {
   try {
-    const file = Bun.file(path);
-    if (!isEmbedded(path) && !(await beginsAsZstd(file))) return undefined;
-    const frames = framesOf(await file.bytes());
+    if (!isEmbedded(path) && !isZstd(headOf(path).magic)) return undefined;
+    const frames = framesOf(await Bun.file(path).bytes());
     if (frames === undefined) return undefined;
     // The longest first, and the others when this thread has loaded its code: that is the soonest that all is done.
     const ordered = [...frames.entries()].sort(([, a], [, b]) => b.length - a.length);
@@ -55,11 +54,6 @@ export async function decompressAhead(path: string): Promise<Chunks | undefined>
   } catch {
     return undefined;
   }
-}
-
-async function beginsAsZstd(file: Bun.BunFile): Promise<boolean> {
-  const head = new DataView(await file.slice(0, 4).arrayBuffer());
-  return head.byteLength === 4 && isZstd(head.getUint32(0, true));
 }
 
 /** Not a Buffer, whose slices are no copies. */
