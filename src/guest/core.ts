@@ -1,4 +1,5 @@
 /** An ELF core of a machine's memory: QEMU's `dump-guest-memory`, a kdump `vmcore`, `makedumpfile -E`. */
+
 import { basename } from "node:path";
 import { FormatError } from "../errors.ts";
 import {
@@ -16,8 +17,8 @@ import {
   PT_NOTE,
   SHDR,
 } from "../uapi/elf.ts";
+import { u53, viewOf } from "../uapi/layout.ts";
 import { CAPTURE_NOTE_NAME, CAPTURE_NOTE_TYPE } from "./capture/note.ts";
-import { u53, viewOf } from "./elf.ts";
 import type { DataFile } from "./file.ts";
 
 /** Memory as a file holds it: `length` bytes at `fileOffset` are the guest's from `physical` up. */

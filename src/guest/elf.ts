@@ -1,6 +1,7 @@
 /** ELF files by their sections. */
 import { FormatError } from "../errors.ts";
 import { EHDR, ELF_MAGIC, ELFCLASS64, ELFDATA2LSB, SHDR, SHT_NOBITS } from "../uapi/elf.ts";
+import { u53, viewOf } from "../uapi/layout.ts";
 import type { DataFile } from "./file.ts";
 
 export interface Section {
@@ -93,13 +94,4 @@ function readSection(table: DataView, at: number): Omit<Section, "name"> & { rea
     size: u53(table, at + SHDR.fields.size.offset),
     link: table.getUint32(at + SHDR.fields.link.offset, true),
   };
-}
-
-export function viewOf(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
-
-/** A u64 as a number: exact below 2^53, and from there up large enough to fail every check of a range. */
-export function u53(view: DataView, offset: number): number {
-  return view.getUint32(offset + 4, true) * 2 ** 32 + view.getUint32(offset, true);
 }

@@ -2,7 +2,7 @@
  * The tables that kallsyms keeps for its own look-ups, `kallsyms_markers` and `kallsyms_seqs_of_names`. VMCOREINFO
  * does not name them; they lie at a fixed place among those that it names, another one in each layout.
  */
-import { viewOf } from "./elf.ts";
+import { viewOf } from "../uapi/layout.ts";
 import type { GuestMemory } from "./memory.ts";
 import { fromBigInt } from "./pointer.ts";
 

@@ -1,9 +1,8 @@
 /** Maps of the guest and their attributes: `struct idr map_idr` -> every live `struct bpf_map`. */
 import { at, bytes, optional, place, ptr, struct, u8, u32, u64 } from "../btf/struct.ts";
 import type { MapInfo } from "../state.ts";
-import { BPF_OBJ_NAME_LEN } from "../uapi/bpf.ts";
 import { cutAtNul } from "../uapi/layout.ts";
-import { MapType } from "../uapi/names.ts";
+import { BPF_OBJ_NAME_LEN, MapType } from "../uapi/names.ts";
 import type { GuestKernel } from "./kernel.ts";
 import { listObjects, type Warn } from "./listing.ts";
 import { memlockBytes } from "./maps/memlock.ts";

@@ -2,7 +2,7 @@
 import { at, bytes, optional, place, ptr, struct, u32, u64 } from "../btf/struct.ts";
 import { KtstrError } from "../errors.ts";
 import { SYM } from "../uapi/elf.ts";
-import { cutAtNul } from "../uapi/layout.ts";
+import { cutAtNul, viewOf } from "../uapi/layout.ts";
 import type { GuestKernel } from "./kernel.ts";
 import { listObjects } from "./listing.ts";
 import { add, distance, isBelow, isNull, type Pointer, pointer } from "./pointer.ts";
@@ -187,8 +187,6 @@ function holds({ start, bytes: length }: Range, address: Pointer): boolean {
   const offset = distance(start, address);
   return offset >= 0 && offset < length;
 }
-
-const viewOf = (from: Uint8Array): DataView => new DataView(from.buffer, from.byteOffset, from.length);
 
 function orNone<T>(read: () => T[]): T[] {
   try {

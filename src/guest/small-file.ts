@@ -2,10 +2,11 @@
  * Files that are read whole: what zstd compressed, and ELF cores up to some size, which captures are. It takes nothing
  * but a file system, so a capture opens wherever Bun runs.
  */
+
 import { readFileSync } from "node:fs";
 import { KtstrError, SyscallError } from "../errors.ts";
 import { ELF_MAGIC } from "../uapi/elf.ts";
-import { viewOf } from "./elf.ts";
+import { viewOf } from "../uapi/layout.ts";
 import type { DataFile } from "./file.ts";
 import { headOf, isEmbedded } from "./head.ts";
 import { WINDOW_BYTES } from "./physical.ts";

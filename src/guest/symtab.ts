@@ -1,7 +1,8 @@
 /** An ELF symbol table, asked by name. */
 import { FormatError } from "../errors.ts";
 import { SYM } from "../uapi/elf.ts";
-import { type ElfFile, type Section, viewOf } from "./elf.ts";
+import { viewOf } from "../uapi/layout.ts";
+import type { ElfFile, Section } from "./elf.ts";
 import { distance, isBelow, type Pointer, pointer } from "./pointer.ts";
 import { HASH_BASE, hashBytes, type NearSymbol } from "./symbols.ts";
 

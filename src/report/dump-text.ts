@@ -1,22 +1,15 @@
 /** A dump for people: typed where the map has types, else bytes. Streamed, like the JSON. */
 
-import { declaration } from "../btf/declare.ts";
 import { readU32 } from "../btf/integer.ts";
 import type { TextOptions } from "../btf/text.ts";
-import type { ContentRecord, EntryCursor, MapContents, MapInfo, StorageOwner } from "../state.ts";
-import { escapeText, printable } from "../text.ts";
+import type { EntryCursor, MapContents, MapInfo } from "../state.ts";
+import { escapeText } from "../text.ts";
 import type { ArenaObject } from "./arena-objects.ts";
-import {
-  arenaIncomplete,
-  type DumpResult,
-  type DumpStyle,
-  hexAddress,
-  idMeaning,
-  valuesOf,
-  whyIncomplete,
-} from "./dump.ts";
+import { type DumpResult, type DumpStyle, idMeaning, valuesOf } from "./dump.ts";
+import { arenaObjectText, bytesText, recordText } from "./element-text.ts";
 import type { Output } from "./output.ts";
-import { type MapTypes, soundly, type TypeRef, text } from "./typed.ts";
+import { type MapTypes, type TypeRef, text } from "./typed.ts";
+import { arenaIncomplete, hexAddress, whyIncomplete } from "./words.ts";
 
 /** `key: .. value: ..`, on one line where both are short; values of per-CPU maps CPU by CPU. */
 export function dumpText(
@@ -47,40 +40,6 @@ export function dumpText(
   }
 }
 
-/** `task 12 (sleep): { hits = 3 }`. */
-export function recordText(
-  record: ContentRecord,
-  types: MapTypes | undefined,
-  options?: TextOptions,
-): string {
-  const words = [record.owner === undefined ? "" : ownerText(record.owner), record.note ?? ""];
-  const head = words.filter((word) => word !== "").join(", ");
-  return `${head === "" ? "value" : head}: ${bytesText(types?.value, record.value, options)}`;
-}
-
-/** Typed, or in hexadecimal. */
-export function bytesText(type: TypeRef | undefined, bytes: Uint8Array, options?: TextOptions): string {
-  if (type !== undefined) return text(type, bytes, options);
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
-    .toString("hex")
-    .replace(/..(?=.)/g, "$& ");
-}
-
-function ownerText(owner: StorageOwner): string {
-  switch (owner.kind) {
-    case "task":
-      return `task ${owner.pid} (${printable(owner.comm)})`;
-    case "cgroup":
-      return `cgroup ${owner.id} ${printable(owner.path)}`;
-    case "inode":
-      return `inode ${owner.inode} on ${printable(owner.superblock)}`;
-    case "socket":
-      return `socket ${hexAddress(owner.address)}`;
-    case "unknown":
-      return `owner unknown: ${owner.why}`;
-  }
-}
-
 const LONG_FIELD = 16;
 const ONE_LINE = 24;
 
@@ -107,18 +66,6 @@ export function writeFollowed(
 function writeArenaObject(out: Output, object: ArenaObject, style: DumpStyle): void {
   out.line(`  ${arenaObjectText(object, style.text).replaceAll("\n", "\n  ")}`);
   if (object.isVariable) writeFollowed(out, style, object.type, [object.bytes]);
-}
-
-/** `+0x018  struct node *head = arena+0x3e7fd8`. */
-export function arenaObjectText(object: ArenaObject, options: TextOptions | undefined): string {
-  const { offset, names, isVariable, typeText, type, bytes } = object;
-  const name = names.join(", ");
-  const head = isVariable
-    ? `${soundly(name, () => declaration(type.btf, type.id, name))} =`
-    : names.length === 0
-      ? typeText
-      : `${name} = ${typeText}`;
-  return `+0x${offset.toString(16).padStart(3, "0")}  ${escapeText(head)} ${text(type, bytes, options)}`;
 }
 
 function dumpEntries(out: Output, map: MapInfo, cursor: EntryCursor, style: DumpStyle): DumpResult {

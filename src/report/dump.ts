@@ -2,14 +2,16 @@
 
 import { readU32 } from "../btf/integer.ts";
 import type { TextOptions } from "../btf/text.ts";
-import type { ContentRecord, EntryCursor, MapContents, MapInfo, StorageOwner, WalkEnd } from "../state.ts";
+import type { ContentRecord, EntryCursor, MapContents, MapInfo, StorageOwner } from "../state.ts";
 import { printable } from "../text.ts";
 import { MapType } from "../uapi/names.ts";
 import type { ArenaObject, ArenaObjects } from "./arena-objects.ts";
 import type { Follower, Target } from "./follow.ts";
 import { type Json, stringify } from "./json.ts";
 import type { Output } from "./output.ts";
-import { formattedJson, json, type MapTypes, plain, type TypeRef } from "./typed.ts";
+import type { MapTypes, TypeRef } from "./typed.ts";
+import { formattedJson, json, plain } from "./typed-json.ts";
+import { arenaIncomplete, hexAddress, whyIncomplete } from "./words.ts";
 
 /** What a dump shows besides bytes. */
 export interface DumpStyle {
@@ -74,22 +76,6 @@ export function dumpJson(
       out.text("[]");
       return { count: 0, incomplete: contents.why.detail };
   }
-}
-
-export function arenaIncomplete({ arena }: Extract<MapContents, { kind: "arena" }>): string {
-  if (arena.missingPages) return `${arena.missingPages} more pages are allocated, and not in the image`;
-  if (arena.truncated) return `only the first ${arena.pages.length} pages were read`;
-  return arena.spanCapped ? "only the first 4 GiB of the arena were looked at" : "";
-}
-
-export function whyIncomplete(end: WalkEnd): string {
-  if (end.stopped !== "") return end.stopped;
-  if (end.complete) return "";
-  return [...end.skipped].map(([reason, count]) => `${count} skipped (${reason})`).join(", ");
-}
-
-export function hexAddress(address: bigint): string {
-  return `0x${address.toString(16)}`;
 }
 
 function dumpEntriesJson(

@@ -6,7 +6,8 @@ import { linkJson, mapJson, progJson } from "./bpftool.ts";
 import { ownerJson } from "./dump.ts";
 import type { InspectedMap, Inspection } from "./inspection.ts";
 import type { Json } from "./json.ts";
-import { type MapTypes, plain } from "./typed.ts";
+import type { MapTypes } from "./typed.ts";
+import { plain } from "./typed-json.ts";
 
 /** Raised when a member goes or changes its meaning; new members come without. */
 const SCHEMA_VERSION = 1;

@@ -7,12 +7,12 @@ import { escapeText, printable } from "../text.ts";
 import { LINK_TYPES, MAP_TYPES, PROG_TYPES } from "../uapi/names.ts";
 import type { ArenaObject } from "./arena-objects.ts";
 import type { DumpStyle } from "./dump.ts";
-import { arenaObjectText, bytesText, recordText } from "./dump-text.ts";
+import { arenaObjectText, bytesText, recordText } from "./element-text.ts";
 import { hasFill, type InspectedMap, type Inspection, type Sample, type SampleRecord } from "./inspection.ts";
 import type { Output } from "./output.ts";
-import { typeText } from "./text.ts";
 import { type MapTypes, text } from "./typed.ts";
 import { callsText, countText, sizeText, timeText } from "./units.ts";
+import { typeText } from "./words.ts";
 
 export interface Style {
   readonly heading: (text: string) => string;

@@ -14,9 +14,10 @@ import type {
 import { printable } from "../text.ts";
 import { isHashMap, isPerCpuHashMap, MapType } from "../uapi/names.ts";
 import type { ArenaObject } from "./arena-objects.ts";
-import { arenaIncomplete, type DumpStyle, hexAddress, whyIncomplete } from "./dump.ts";
+import type { DumpStyle } from "./dump.ts";
 import { isSection, type Variable, variablesOf } from "./globals.ts";
 import { styleFor } from "./style.ts";
+import { arenaIncomplete, hexAddress, whyIncomplete } from "./words.ts";
 
 export interface Inspection {
   readonly kernel: KernelInfo;

@@ -3,7 +3,8 @@ import type { BpfState, MapInfo, ProgInfo } from "../state.ts";
 import { isSection, type Variable, variablesOf } from "./globals.ts";
 import type { Json } from "./json.ts";
 import { JsonText } from "./json.ts";
-import { json, text } from "./typed.ts";
+import { text } from "./typed.ts";
+import { json } from "./typed-json.ts";
 
 const PREFIX = "bpf_metadata_";
 

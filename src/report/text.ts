@@ -2,9 +2,10 @@
 import { statsLine } from "../derive.ts";
 import type { BtfInfo, KernelInfo, LinkDetails, LinkInfo, MapInfo, ProgInfo } from "../state.ts";
 import { escapeText, printable } from "../text.ts";
-import { LINK_TYPES, LinkType, MAP_TYPES, MapType, nameOr, PROG_TYPES } from "../uapi/names.ts";
+import { LINK_TYPES, LinkType, MAP_TYPES, MapType, PROG_TYPES } from "../uapi/names.ts";
 import { loadedAt } from "./bpftool.ts";
 import { sizeText } from "./units.ts";
+import { typeText } from "./words.ts";
 
 /** `12: hash  name events  flags 0x1`. */
 export function mapTitle(map: MapInfo): string {
@@ -70,11 +71,6 @@ export function btfText(btf: BtfInfo, progs: readonly ProgInfo[], maps: readonly
   };
   const shown = btf.kernel ? `[${name}]` : name;
   return `${btf.id}: name ${shown}  size ${sizeText(btf.sizeBytes)}${ids("prog_ids", progs)}${ids("map_ids", maps)}`;
-}
-
-export function typeText(names: readonly string[], type: number): string {
-  const name = nameOr(names, type);
-  return typeof name === "string" ? name : `type ${name}`;
 }
 
 /** bpftool's `%FT%T%z`, in UTC: the machine that is shown may be in another zone than ours. */

@@ -10,13 +10,14 @@ import type { PlainValue } from "../btf/value.ts";
 import { KtstrError } from "../errors.ts";
 import type { BpfState, EntryCursor, MapContents, MapInfo } from "../state.ts";
 import { printable } from "../text.ts";
-import { whyIncomplete } from "./dump.ts";
 import { parseFilter } from "./filter-parse.ts";
 import { findGlobal, findGlobalAnywhere, globalValue, mapByName } from "./find-global.ts";
 import { variablesOf } from "./globals.ts";
 import { keyFromText } from "./key.ts";
 import { applyQuery, type Query, singleElement } from "./query.ts";
-import { type MapTypes, plain, type TypeRef, typesOf } from "./typed.ts";
+import { type MapTypes, type TypeRef, typesOf } from "./typed.ts";
+import { plain } from "./typed-json.ts";
+import { whyIncomplete } from "./words.ts";
 
 /** Which elements, in which order: the options of `ktstr map dump` under their names. */
 export interface ElementOptions {

@@ -3,6 +3,7 @@
  * `include/uapi/linux/bpf.h`. Only the fields that a command needs.
  */
 import { bytes, type Layout, layout, u8, u32, u64 } from "./layout.ts";
+import { BPF_OBJ_NAME_LEN } from "./names.ts";
 
 /** `enum bpf_cmd`. */
 export const COMMANDS = {
@@ -33,9 +34,6 @@ export const COMMANDS = {
 } as const;
 
 export type BpfCommand = keyof typeof COMMANDS;
-
-/** `BPF_OBJ_NAME_LEN`: 15 usable bytes and a NUL. */
-export const BPF_OBJ_NAME_LEN = 16;
 
 /** `enum bpf_stats_type`. */
 export const BPF_STATS_RUN_TIME = 0;

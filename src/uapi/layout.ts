@@ -46,6 +46,16 @@ export function layout<Names extends string>(
   return { name, size, fields };
 }
 
+/** The same bytes. */
+export function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/** A u64 as a number: exact below 2^53, and from there up large enough to fail every check of a range. */
+export function u53(view: DataView, offset: number): number {
+  return view.getUint32(offset + 4, true) * 2 ** 32 + view.getUint32(offset, true);
+}
+
 /** A u64 as an exact number. Throws `RangeError` from 2^53 up. */
 export function readU53(view: DataView, offset: number): number {
   const value = view.getUint32(offset + 4, true) * 2 ** 32 + view.getUint32(offset, true);

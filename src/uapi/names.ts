@@ -207,6 +207,9 @@ export function isPerCpuHashMap(type: number): boolean {
   return type === MapType.percpu_hash || type === MapType.lru_percpu_hash;
 }
 
+/** `BPF_OBJ_NAME_LEN`: 15 usable bytes and a NUL. */
+export const BPF_OBJ_NAME_LEN = 16;
+
 /** `BPF_F_MMAPABLE` and its neighbours, `map_flags` of `struct bpf_map_info`. */
 export const BPF_F_NO_PREALLOC = 0x1;
 export const BPF_F_RDONLY = 0x8;

@@ -50,11 +50,11 @@ export function fdInfo(fd: number, key: string): number {
 }
 
 /**
- * How many descriptors this process has open, but for pipes, sockets and processes: the code under test opens none, and
- * the runtime closes those of a command that ended whenever it comes to it.
+ * How many descriptors this process has open of what the code under test opens: BPF objects, and files of the kernel's.
+ * The runtime has others, and closes those of a command that ended whenever it comes to it.
  */
 export function fdCount(): number {
-  const isOurs = (target: string): boolean => !/^(pipe:|socket:|anon_inode:\[?pidfd)/.test(target);
+  const isOurs = (target: string): boolean => /^(anon_inode:\[?(bpf|btf)|\/proc\/|\/sys\/)/.test(target);
   return readdirSync("/proc/self/fd").filter((number) => isOurs(targetOf(number))).length;
 }
 

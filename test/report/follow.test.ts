@@ -3,7 +3,7 @@ import { Btf } from "../../src/btf/btf.ts";
 import { openGuest } from "../../src/guest/guest.ts";
 import { ArenaSpace } from "../../src/report/arena-space.ts";
 import { Follower } from "../../src/report/follow.ts";
-import { plain } from "../../src/report/typed.ts";
+import { plain } from "../../src/report/typed-json.ts";
 import { type BpfState, found, unreadable } from "../../src/state.ts";
 import { BTF_KIND } from "../../src/uapi/btf.ts";
 import { BtfWriter } from "../btf/support/encode.ts";

@@ -3,7 +3,7 @@ import { UsageError } from "../../src/errors.ts";
 import { parseFilter } from "../../src/report/filter-parse.ts";
 import { applyQuery, type Query } from "../../src/report/query.ts";
 import { SortCursor } from "../../src/report/sort.ts";
-import { plain } from "../../src/report/typed.ts";
+import { plain } from "../../src/report/typed-json.ts";
 import type { EntryCursor, MapContents } from "../../src/state.ts";
 import {
   elementsInfo,

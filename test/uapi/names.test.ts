@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { constants } from "node:os";
-import { BPF_OBJ_NAME_LEN, BPF_STATS_RUN_TIME, COMMANDS } from "../../src/uapi/bpf.ts";
+import { BPF_STATS_RUN_TIME, COMMANDS } from "../../src/uapi/bpf.ts";
 import * as errno from "../../src/uapi/errno.ts";
 import {
   ATTACH_TYPES,
@@ -9,6 +9,7 @@ import {
   BPF_F_RDONLY,
   BPF_F_SEGV_ON_FAULT,
   BPF_F_WRONLY,
+  BPF_OBJ_NAME_LEN,
   LINK_TYPES,
   MAP_TYPES,
   MapType,
