@@ -33,6 +33,7 @@ export function printable(bytes: Uint8Array): string {
 
 /** The same for text that is one already. */
 export function escapeText(text: string): string {
+  if (PLAIN.test(text)) return text;
   return text.replace(
     /[\u0000-\u001f\u007f-\u009f\\\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb]/g,
     (character) => {

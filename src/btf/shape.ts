@@ -13,6 +13,7 @@ import {
   btfIntOffset,
 } from "../uapi/btf.ts";
 import type { Btf } from "./btf.ts";
+import type { Member, SectionVar } from "./elements.ts";
 import { exactInteger } from "./integer.ts";
 import { isModifier, kindName } from "./kinds.ts";
 
@@ -68,14 +69,22 @@ export interface StructShape extends Common {
 export interface SectionShape extends Common {
   readonly kind: "section";
   readonly name: string;
-  /** In bytes; a variable may be larger than its type, by the elements of a flexible array. */
-  readonly variables: readonly {
-    name: string;
-    typeId: number;
-    offset: number;
-    size: number;
-    shape: Shape;
-  }[];
+  readonly variables: readonly SectionVariable[];
+}
+
+/** In bytes; a variable may be larger than its type, by the elements of a flexible array. */
+export interface SectionVariable {
+  readonly name: string;
+  readonly typeId: number;
+  readonly offset: number;
+  readonly size: number;
+  readonly shape: Shape;
+}
+
+export interface VariableShape extends Common {
+  readonly kind: "variable";
+  readonly name: string;
+  readonly shape: Shape;
 }
 
 export type Shape =
@@ -86,7 +95,7 @@ export type Shape =
   | SectionShape
   | (Common & { readonly kind: "float" })
   | (Common & { readonly kind: "pointer"; readonly targetId: number; readonly toFunction: boolean })
-  | (Common & { readonly kind: "variable"; readonly name: string; readonly shape: Shape })
+  | VariableShape
   /** What has no bytes: void, a forward declaration, a function, a kind that is not known. */
   | (Common & { readonly kind: "none"; readonly what: string });
 
@@ -124,53 +133,154 @@ function makeShape(btf: Btf, id: number): Shape {
       const toFunction = btf.kind(btf.resolve(targetId)) === BTF_KIND.FUNC_PROTO;
       return { kind: "pointer", ...common, targetId, toFunction };
     }
-    case BTF_KIND.ARRAY: {
-      const { count, elementTypeId } = btf.array(id);
-      const text = isChar(btf, elementTypeId);
-      return lazily({ kind: "array", ...common, count, text } as ArrayTypeShape, "element", () =>
-        shapeOf(btf, elementTypeId),
-      );
-    }
+    case BTF_KIND.ARRAY:
+      return new OfArray(btf, common);
     case BTF_KIND.STRUCT:
-    case BTF_KIND.UNION: {
-      const union = kind === BTF_KIND.UNION;
-      return lazily(
-        { kind: "struct", ...common, union, name: btf.typeName(id) } as StructShape,
-        "members",
-        () => memberShapes(btf, id),
-      );
-    }
-    case BTF_KIND.VAR: {
-      const name = btf.typeName(id);
-      return lazily({ kind: "variable", ...common, name } as Shape & { kind: "variable" }, "shape", () =>
-        shapeOf(btf, btf.referenced(id)),
-      );
-    }
+    case BTF_KIND.UNION:
+      return new OfStruct(btf, common, kind === BTF_KIND.UNION);
+    case BTF_KIND.VAR:
+      return new OfVariable(btf, common);
     case BTF_KIND.DATASEC:
-      return lazily({ kind: "section", ...common, name: btf.typeName(id) } as SectionShape, "variables", () =>
-        variableShapes(btf, id),
-      );
+      return new OfSection(btf, common);
     default:
       return { kind: "none", ...common, what: whatHasNoBytes(btf, id, kind) };
   }
 }
 
-/** Gives an object a property that is computed when first read: types refer to themselves through what they hold. */
-function lazily<T extends object, K extends keyof T>(target: T, key: K, compute: () => T[K]): T {
-  Object.defineProperty(target, key, {
-    configurable: true,
-    enumerable: true,
-    get(): T[K] {
-      const value = compute();
-      Object.defineProperty(target, key, { value, enumerable: true });
-      return value;
-    },
-  });
-  return target;
+// Types refer to themselves through what they hold: the shape of that is made when it is first asked for.
+
+class OfArray implements ArrayTypeShape {
+  readonly kind = "array";
+  readonly id: number;
+  readonly size: number;
+  readonly count: number;
+  readonly text: boolean;
+  readonly #btf: Btf;
+  readonly #elementTypeId: number;
+  #element: Shape | undefined;
+
+  constructor(btf: Btf, { id, size }: Common) {
+    const { count, elementTypeId } = btf.array(id);
+    this.id = id;
+    this.size = size;
+    this.count = count;
+    this.text = isChar(btf, elementTypeId);
+    this.#btf = btf;
+    this.#elementTypeId = elementTypeId;
+  }
+
+  get element(): Shape {
+    this.#element ??= shapeOf(this.#btf, this.#elementTypeId);
+    return this.#element;
+  }
 }
 
-function lazyShape<T extends { readonly shape: Shape }>(btf: Btf, typeId: number, rest: Omit<T, "shape">): T {
-  return lazily(rest as T, "shape", () => shapeOf(btf, typeId));
+class OfStruct implements StructShape {
+  readonly kind = "struct";
+  readonly id: number;
+  readonly size: number;
+  readonly union: boolean;
+  readonly name: string;
+  readonly #btf: Btf;
+  #members: readonly MemberShape[] | undefined;
+
+  constructor(btf: Btf, { id, size }: Common, union: boolean) {
+    this.id = id;
+    this.size = size;
+    this.union = union;
+    this.name = btf.typeName(id);
+    this.#btf = btf;
+  }
+
+  get members(): readonly MemberShape[] {
+    this.#members ??= Array.from(this.#btf.members(this.id), (member) => new OfMember(this.#btf, member));
+    return this.#members;
+  }
+}
+
+class OfVariable implements VariableShape {
+  readonly kind = "variable";
+  readonly id: number;
+  readonly size: number;
+  readonly name: string;
+  readonly #btf: Btf;
+
+  constructor(btf: Btf, { id, size }: Common) {
+    this.id = id;
+    this.size = size;
+    this.name = btf.typeName(id);
+    this.#btf = btf;
+  }
+
+  get shape(): Shape {
+    return shapeOf(this.#btf, this.#btf.referenced(this.id));
+  }
+}
+
+class OfSection implements SectionShape {
+  readonly kind = "section";
+  readonly id: number;
+  readonly size: number;
+  readonly name: string;
+  readonly #btf: Btf;
+  #variables: readonly SectionVariable[] | undefined;
+
+  constructor(btf: Btf, { id, size }: Common) {
+    this.id = id;
+    this.size = size;
+    this.name = btf.typeName(id);
+    this.#btf = btf;
+  }
+
+  get variables(): readonly SectionVariable[] {
+    this.#variables ??= Array.from(this.#btf.sectionVars(this.id), (part) => new InSection(this.#btf, part));
+    return this.#variables;
+  }
+}
+
+class OfMember implements MemberShape {
+  readonly name: string;
+  readonly typeId: number;
+  readonly bitOffset: number;
+  readonly bitSize: number;
+  readonly #btf: Btf;
+  #shape: Shape | undefined;
+
+  constructor(btf: Btf, { name, typeId, bitOffset, bitSize }: Member) {
+    this.name = name;
+    this.typeId = typeId;
+    this.bitOffset = bitOffset;
+    this.bitSize = bitSize;
+    this.#btf = btf;
+  }
+
+  get shape(): Shape {
+    this.#shape ??= shapeOf(this.#btf, this.typeId);
+    return this.#shape;
+  }
+}
+
+/** In kernel modules sections have functions, too. */
+class InSection implements SectionVariable {
+  readonly name: string;
+  readonly typeId: number;
+  readonly offset: number;
+  readonly size: number;
+  readonly #btf: Btf;
+  #shape: Shape | undefined;
+
+  constructor(btf: Btf, { typeId, offset, size }: SectionVar) {
+    this.name = btf.typeName(typeId);
+    this.typeId = btf.kind(typeId) === BTF_KIND.VAR ? btf.referenced(typeId) : typeId;
+    this.offset = offset;
+    this.size = size;
+    this.#btf = btf;
+  }
+
+  get shape(): Shape {
+    this.#shape ??= shapeOf(this.#btf, this.typeId);
+    return this.#shape;
+  }
 }
 
 function intShape(btf: Btf, common: Common): IntShape {
@@ -213,25 +323,6 @@ function narrowed(value: number, size: number, signed: boolean): number | bigint
   if (size === 8) return exactInteger(value >>> 0, (value | 0) < 0 ? 0xffff_ffff : 0, signed);
   const shift = 32 - 8 * size;
   return signed ? (value << shift) >> shift : (value << shift) >>> shift;
-}
-
-function memberShapes(btf: Btf, id: number): MemberShape[] {
-  const members: MemberShape[] = [];
-  for (const member of btf.members(id))
-    members.push(lazyShape<MemberShape>(btf, member.typeId, { ...member }));
-  return members;
-}
-
-function variableShapes(btf: Btf, id: number): SectionShape["variables"] {
-  const variables: SectionShape["variables"][number][] = [];
-  for (const { typeId, offset, size } of btf.sectionVars(id)) {
-    const isVariable = btf.kind(typeId) === BTF_KIND.VAR;
-    const valueType = isVariable ? btf.referenced(typeId) : typeId;
-    variables.push(
-      lazyShape(btf, valueType, { name: btf.typeName(typeId), typeId: valueType, offset, size }),
-    );
-  }
-  return variables;
 }
 
 function whatHasNoBytes(btf: Btf, id: number, kind: number): string {

@@ -141,9 +141,11 @@ class TextRenderer {
   }
 
   #members(shape: StructShape, at: number, indent: string, last: boolean, items: string[]): void {
-    for (const [n, member] of shape.members.entries()) {
+    const { members } = shape;
+    for (let n = 0; n < members.length; n++) {
+      const member = members[n]!;
       const byteAt = at + (member.bitOffset >>> 3);
-      const isLast = last && (shape.union || n === shape.members.length - 1);
+      const isLast = last && (shape.union || n === members.length - 1);
       if (member.name === "" && member.shape.kind === "struct" && !member.shape.union) {
         this.#walk.part();
         this.#walk.enter();

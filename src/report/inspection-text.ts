@@ -165,8 +165,9 @@ function writeVariables(
   style: Style,
 ): void {
   const ordered = variables.toSorted((a, b) => Number(isHeaders(a.name)) - Number(isHeaders(b.name)));
+  const options = { ...shown.text, ...SHORT };
   for (const { name, type, bytes } of ordered.slice(0, limit)) {
-    const value = text(type, bytes, { ...shown.text, ...SHORT });
+    const value = text(type, bytes, options);
     out.line(`${indent}${indented(`${escapeText(name)} = ${value}`, indent)}`);
   }
   if (variables.length > limit) out.line(style.dim(`${indent}... ${variables.length} in all`));
@@ -177,12 +178,13 @@ const SHORT = { limit: 16, width: 90 };
 
 function writeSample(out: Output, { sample, style }: InspectedMap): void {
   const { types } = style;
+  const options = { ...style.text, ...SHORT };
   for (const { key, values, missing } of sample.entries) {
     const shown =
       missing !== ""
         ? `<${missing}>`
-        : values.map((value) => shortText(value, types?.value, style)).join(" | ");
-    const line = `${shortText(key, types?.key, style)}: ${shown}`;
+        : values.map((value) => shortText(value, types?.value, options)).join(" | ");
+    const line = `${shortText(key, types?.key, options)}: ${shown}`;
     out.line(`${SAMPLE_INDENT}${indented(line, SAMPLE_INDENT)}`);
   }
   for (const record of sample.records)
@@ -214,8 +216,8 @@ function pageText(
   return ` +0x${start.toString(16).padStart(3, "0")}  ${bytesText(undefined, page.subarray(start, start + SHOWN_BYTES))}`;
 }
 
-function shortText(bytes: Uint8Array, type: MapTypes["value"] | undefined, style: DumpStyle): string {
-  if (type !== undefined) return text(type, bytes, { ...style.text, ...SHORT });
+function shortText(bytes: Uint8Array, type: MapTypes["value"] | undefined, options: TextOptions): string {
+  if (type !== undefined) return text(type, bytes, options);
   const shown = bytesText(undefined, bytes.subarray(0, SHOWN_BYTES));
   return bytes.length > SHOWN_BYTES ? `${shown} ... (${sizeText(bytes.length)})` : shown;
 }
