@@ -29,8 +29,6 @@ const STEP = /^(?:\.?([^.[\]]+)|\[(\d+)\])/;
 /** See `Btf.member`. */
 export function findMember(btf: Btf, structId: number, path: string): MemberPlace | undefined {
   const found: Found = { bits: 0, bitSize: 0, typeId: structId };
-  const isName = path !== "" && !path.includes(".") && !path.includes("[");
-  if (isName) return enterStruct(btf, found, path) ? placeOf(btf, found) : undefined;
   let rest = path;
   while (rest !== "") {
     const step = STEP.exec(rest);

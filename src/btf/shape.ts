@@ -198,25 +198,6 @@ class OfStruct implements StructShape {
   }
 }
 
-class OfVariable implements VariableShape {
-  readonly kind = "variable";
-  readonly id: number;
-  readonly size: number;
-  readonly name: string;
-  readonly #btf: Btf;
-
-  constructor(btf: Btf, { id, size }: Common) {
-    this.id = id;
-    this.size = size;
-    this.name = btf.typeName(id);
-    this.#btf = btf;
-  }
-
-  get shape(): Shape {
-    return shapeOf(this.#btf, this.#btf.referenced(this.id));
-  }
-}
-
 class OfSection implements SectionShape {
   readonly kind = "section";
   readonly id: number;
@@ -238,19 +219,14 @@ class OfSection implements SectionShape {
   }
 }
 
-class OfMember implements MemberShape {
-  readonly name: string;
+/** What has a type. */
+abstract class Part {
   readonly typeId: number;
-  readonly bitOffset: number;
-  readonly bitSize: number;
   readonly #btf: Btf;
   #shape: Shape | undefined;
 
-  constructor(btf: Btf, { name, typeId, bitOffset, bitSize }: Member) {
-    this.name = name;
+  constructor(btf: Btf, typeId: number) {
     this.typeId = typeId;
-    this.bitOffset = bitOffset;
-    this.bitSize = bitSize;
     this.#btf = btf;
   }
 
@@ -260,26 +236,44 @@ class OfMember implements MemberShape {
   }
 }
 
-/** In kernel modules sections have functions, too. */
-class InSection implements SectionVariable {
+class OfVariable extends Part implements VariableShape {
+  readonly kind = "variable";
+  readonly id: number;
+  readonly size: number;
   readonly name: string;
-  readonly typeId: number;
+
+  constructor(btf: Btf, { id, size }: Common) {
+    super(btf, btf.referenced(id));
+    this.id = id;
+    this.size = size;
+    this.name = btf.typeName(id);
+  }
+}
+
+class OfMember extends Part implements MemberShape {
+  readonly name: string;
+  readonly bitOffset: number;
+  readonly bitSize: number;
+
+  constructor(btf: Btf, { name, typeId, bitOffset, bitSize }: Member) {
+    super(btf, typeId);
+    this.name = name;
+    this.bitOffset = bitOffset;
+    this.bitSize = bitSize;
+  }
+}
+
+/** In kernel modules sections have functions, too. */
+class InSection extends Part implements SectionVariable {
+  readonly name: string;
   readonly offset: number;
   readonly size: number;
-  readonly #btf: Btf;
-  #shape: Shape | undefined;
 
   constructor(btf: Btf, { typeId, offset, size }: SectionVar) {
+    super(btf, btf.kind(typeId) === BTF_KIND.VAR ? btf.referenced(typeId) : typeId);
     this.name = btf.typeName(typeId);
-    this.typeId = btf.kind(typeId) === BTF_KIND.VAR ? btf.referenced(typeId) : typeId;
     this.offset = offset;
     this.size = size;
-    this.#btf = btf;
-  }
-
-  get shape(): Shape {
-    this.#shape ??= shapeOf(this.#btf, this.typeId);
-    return this.#shape;
   }
 }
 

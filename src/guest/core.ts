@@ -1,5 +1,4 @@
 /** An ELF core of a machine's memory: QEMU's `dump-guest-memory`, a kdump `vmcore`, `makedumpfile -E`. */
-
 import { basename } from "node:path";
 import { FormatError } from "../errors.ts";
 import {

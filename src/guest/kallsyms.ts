@@ -6,7 +6,6 @@
  * pass over all names keeps a 32-bit hash of each, put together from the hashes of its tokens, and look-ups search
  * those: 10 ms that nothing else needs.
  */
-
 import { FormatError } from "../errors.ts";
 import { viewOf } from "../uapi/layout.ts";
 import { type NameOrder, nameOrders } from "./kallsyms-order.ts";

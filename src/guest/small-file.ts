@@ -2,7 +2,6 @@
  * Files that are read whole: what zstd compressed, and ELF cores up to some size, which captures are. It takes nothing
  * but a file system, so a capture opens wherever Bun runs.
  */
-
 import { readFileSync } from "node:fs";
 import { KtstrError, SyscallError } from "../errors.ts";
 import { ELF_MAGIC } from "../uapi/elf.ts";
@@ -67,12 +66,14 @@ class SmallFile implements DataFile {
   readonly path: string;
   readonly isMapped = false;
   readonly sizeBytes: number;
-  #chunks: Chunks;
+  #chunks: readonly Uint8Array<ArrayBuffer>[];
 
   constructor(path: string, chunks: Chunks) {
     this.path = path;
     // Not Buffers, whose slices are no copies.
-    this.#chunks = chunks.map(({ buffer, byteOffset, length }) => new Uint8Array(buffer, byteOffset, length));
+    this.#chunks = chunks.map(
+      ({ buffer, byteOffset, length }) => new Uint8Array(buffer as ArrayBuffer, byteOffset, length),
+    );
     this.sizeBytes = chunks.reduce((sum, { length }) => sum + length, 0);
     if (this.sizeBytes === 0) throw new KtstrError(`read ${path}: the file is empty`);
     if (chunks.length > MAX_CHUNKS) this.#join();

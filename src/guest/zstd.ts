@@ -14,7 +14,7 @@ const CHECKSUM_BYTES = 4;
 export const MAX_DECOMPRESSED_BYTES: number = 2 ** 32 - 1;
 
 /** What the frames of a file hold, in their order. */
-export type Chunks = readonly Uint8Array<ArrayBuffer>[];
+export type Chunks = readonly Uint8Array[];
 
 /** By a file's first word. */
 export const isZstd = (magic: number): boolean => magic === ZSTD_MAGIC || isSkippable(magic);
@@ -26,10 +26,10 @@ const isSkippable = (magic: number): boolean => (magic & ~0xf) === SKIPPABLE_MAG
  */
 export function decompress(bytes: Uint8Array<ArrayBuffer>): Chunks {
   const frames = framesOf(bytes);
-  if (frames !== undefined) return frames.map((frame) => ownBytes(Bun.zstdDecompressSync(frame)));
+  if (frames !== undefined) return frames.map((frame) => Bun.zstdDecompressSync(frame));
   // Loading node:zlib takes longer than decompressing a capture; only it can bound what does not tell its size.
   const { zstdDecompressSync } = process.getBuiltinModule("node:zlib");
-  return [ownBytes(zstdDecompressSync(bytes, { maxOutputLength: MAX_DECOMPRESSED_BYTES }))];
+  return [zstdDecompressSync(bytes, { maxOutputLength: MAX_DECOMPRESSED_BYTES })];
 }
 
 /**
@@ -43,22 +43,17 @@ export async function decompressAhead(path: string): Promise<Chunks | undefined>
     if (frames === undefined) return undefined;
     // The longest first, and the others when this thread has loaded its code: that is the soonest that all is done.
     const ordered = [...frames.entries()].sort(([, a], [, b]) => b.length - a.length);
-    const chunks: Uint8Array<ArrayBuffer>[] = [];
+    const chunks: Uint8Array[] = [];
     await Promise.all(
       ordered.map(async ([index, frame], place) => {
         if (place > 0) await new Promise((resume) => setImmediate(resume));
-        chunks[index] = ownBytes(await Bun.zstdDecompress(frame));
+        chunks[index] = await Bun.zstdDecompress(frame);
       }),
     );
     return chunks;
   } catch {
     return undefined;
   }
-}
-
-/** Not a Buffer, whose slices are no copies. */
-function ownBytes({ buffer, byteOffset, length }: Buffer): Uint8Array<ArrayBuffer> {
-  return new Uint8Array(buffer as ArrayBuffer, byteOffset, length);
 }
 
 /**

@@ -9,7 +9,7 @@ import {
   type WalkEnd,
 } from "../state.ts";
 import { EACCES, EINVAL, ENOENT, ENOTDIR, EPERM, ESRCH, errnoName } from "../uapi/errno.ts";
-import { isPerCpuMap, MapType } from "../uapi/names.ts";
+import { isArrayMap, isPerCpuMap, MapType } from "../uapi/names.ts";
 import { lookupElement } from "./lookup.ts";
 import { mountsOf } from "./mounts.ts";
 import type { Sys } from "./sys.ts";
@@ -41,13 +41,10 @@ export function readContents(sys: Sys, fd: Fd, map: MapInfo, cpuCount: () => num
       return {
         kind: "entries",
         cursor: openWalk(sys, fd, map, isPerCpuMap(map.type) ? cpuCount() : 0),
-        count: hasAll(map) ? map.maxEntries : undefined,
+        count: isArrayMap(map.type) ? map.maxEntries : undefined,
       };
   }
 }
-
-/** An array has all of its elements, always. */
-const hasAll = ({ type }: MapInfo): boolean => type === MapType.array || type === MapType.percpu_array;
 
 function cannot(why: string): MapContents {
   return { kind: "unreadable", why: unreadable("unsupported", why).why };

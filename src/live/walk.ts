@@ -16,7 +16,7 @@ import {
   errnoName,
   strerror,
 } from "../uapi/errno.ts";
-import { isHashMap, isPerCpuHashMap, isPerCpuMap, MapType } from "../uapi/names.ts";
+import { isArrayMap, isHashMap, isPerCpuHashMap, isPerCpuMap, MapType } from "../uapi/names.ts";
 import { Attr } from "./attr.ts";
 import { pinned } from "./objects.ts";
 import type { Sys } from "./sys.ts";
@@ -46,7 +46,7 @@ const roundUp8 = (size: number): number => Math.ceil(size / 8) * 8;
 
 /** Types whose batch walk visits each bucket or index once and never answers for a hole. */
 function hasBatch(type: number): boolean {
-  return isHashMap(type) || isPerCpuHashMap(type) || type === MapType.array || type === MapType.percpu_array;
+  return isHashMap(type) || isPerCpuHashMap(type) || isArrayMap(type);
 }
 
 /** Opens a walk over every key. `map` must be of a type that has keys. */

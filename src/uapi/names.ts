@@ -203,6 +203,11 @@ export function isHashMap(type: number): boolean {
   return type === MapType.hash || type === MapType.lru_hash;
 }
 
+/** Arrays, which have all of their elements, always. */
+export function isArrayMap(type: number): boolean {
+  return type === MapType.array || type === MapType.percpu_array;
+}
+
 export function isPerCpuHashMap(type: number): boolean {
   return type === MapType.percpu_hash || type === MapType.lru_percpu_hash;
 }

@@ -41,7 +41,7 @@ describe("bun run lab", () => {
       "--scheduler",
       "scx_sdt",
       "--out",
-      "/tmp/ktstr-lab-none",
+      "/nowhere/frozen",
     );
     expect(status).toBe(1);
     expect(err).toContain("that kernel has no sched_ext");

@@ -1,6 +1,6 @@
 /** How many entries a map has, where it says so itself: counting a million by a walk takes a fraction of a second. */
 import { LayoutError, optional, ptr, struct } from "../../btf/struct.ts";
-import { isHashMap, isPerCpuHashMap, MapType } from "../../uapi/names.ts";
+import { isArrayMap, isHashMap, isPerCpuHashMap, MapType } from "../../uapi/names.ts";
 import { GuestFault } from "../fault.ts";
 import type { GuestKernel } from "../kernel.ts";
 import { perCpuAddress } from "../percpu.ts";
@@ -10,7 +10,7 @@ import type { GuestMap } from "./walk.ts";
 /** Undefined: it takes a walk. */
 export function elementCount(kernel: GuestKernel, map: GuestMap): number | undefined {
   const { type, maxEntries } = map.info;
-  if (type === MapType.array || type === MapType.percpu_array) return maxEntries;
+  if (isArrayMap(type)) return maxEntries;
   const isHash = isHashMap(type) || isPerCpuHashMap(type) || type === MapType.hash_of_maps;
   return isHash ? hashCount(kernel, map) : undefined;
 }
