@@ -12,9 +12,9 @@ import {
   btfMemberBitOffset,
   btfVlen,
 } from "../uapi/btf.ts";
-import type { ArrayShape, EnumValue, Member, Param, SectionVar } from "./elements.ts";
+import type { ArrayShape, EnumValue, Member, MemberRecord, Param, SectionVar } from "./elements.ts";
 import { exactInteger } from "./integer.ts";
-import { hasStoredSize, isModifier, kindName } from "./kinds.ts";
+import { hasStoredSize, isAlias, kindName } from "./kinds.ts";
 import { findMember, type MemberPlace } from "./member.ts";
 import {
   buildNameIndex,
@@ -85,16 +85,16 @@ export class Btf {
 
   /** `BTF_KIND_*`; a kind that is newer than this reader is still a number. */
   kind(id: number): number {
-    return id === 0 ? BTF_KIND.UNKN : btfKind(this.#info(id));
+    return btfKind(this.#info(id));
   }
 
   kindFlag(id: number): boolean {
-    return id !== 0 && btfKindFlag(this.#info(id));
+    return btfKindFlag(this.#info(id));
   }
 
   /** `vlen`: how many members, values, parameters or variables follow; a FUNC's linkage. */
   vlen(id: number): number {
-    return id === 0 ? 0 : btfVlen(this.#info(id));
+    return btfVlen(this.#info(id));
   }
 
   /** The type's name, "" where it has none. */
@@ -128,13 +128,13 @@ export class Btf {
   }
 
   /** Member `n` of a struct or union. */
-  memberAt(id: number, n: number): Member {
+  memberAt(id: number, n: number): MemberRecord {
     this.#expect(id, BTF_KIND.STRUCT, BTF_KIND.UNION);
     const at = this.#element(id, n, 3);
     const offset = this.#word(id, at + 2);
     const flag = this.kindFlag(id);
     return {
-      name: this.string(this.#word(id, at)),
+      nameOffset: this.#word(id, at),
       typeId: this.#word(id, at + 1),
       bitOffset: flag ? btfMemberBitOffset(offset) : offset,
       bitSize: flag ? btfMemberBitfieldSize(offset) : 0,
@@ -163,7 +163,10 @@ export class Btf {
 
   *members(id: number): Generator<Member> {
     this.#expect(id, BTF_KIND.STRUCT, BTF_KIND.UNION);
-    for (let n = 0, count = this.vlen(id); n < count; n++) yield this.memberAt(id, n);
+    for (let n = 0, count = this.vlen(id); n < count; n++) {
+      const member = this.memberAt(id, n);
+      yield { name: this.string(member.nameOffset), ...member };
+    }
   }
 
   /** The values of an ENUM or ENUM64, signed where the kind flag says so. */
@@ -205,8 +208,7 @@ export class Btf {
   resolve(id: number): number {
     let current = id;
     for (let depth = 0; depth <= BTF_MAX_RESOLVE_DEPTH; depth++) {
-      const kind = this.kind(current);
-      if (!isModifier(kind) && kind !== BTF_KIND.TYPEDEF) return current;
+      if (!isAlias(this.kind(current))) return current;
       current = this.referenced(current);
     }
     throw this.#error(id, `typedefs and modifiers do not end within ${BTF_MAX_RESOLVE_DEPTH} steps`);
@@ -262,9 +264,16 @@ export class Btf {
   }
 
   #findSorted(name: Uint8Array, kind: number | undefined): number | undefined {
+    const words = this.#words;
+    const index = this.#index;
+    const strings = this.#strings;
+    const firstString = this.#firstString;
     const place = findSorted(
-      this.#index.length,
-      (one) => this.#compareAt(this.#nameAt(one), name),
+      index.length,
+      (one) => {
+        const at = (words[index[one]!]! >>> 0) - firstString;
+        return at < 0 ? this.base!.#compareAt(at + firstString, name) : compareName(strings, at, name);
+      },
       (one) => kind === undefined || this.kind(this.firstId + one) === kind,
     );
     return place < 0 ? undefined : this.firstId + place;
@@ -335,19 +344,25 @@ export class Btf {
     return nameEquals(this.#strings, offset - this.#firstString, name);
   }
 
+  /** `btf_type.info`; void's is 0. */
   #info(id: number): number {
-    return this.#word(id, 1);
+    const at = this.#index[id - this.firstId];
+    if (at !== undefined) return this.#words[at + 1]!;
+    return id === 0 ? 0 : this.#otherWord(id, 1);
   }
 
   /** Word `n` of a type's record. Callers know from the kind that the record has it. */
   #word(id: number, n: number): number {
-    if (id < this.firstId && this.base !== undefined) return this.base.#word(id, n);
     const at = this.#index[id - this.firstId];
-    if (at === undefined)
-      throw this.#outside(
-        id === 0 ? "void has no record" : `type ${id} does not exist (${this.typeCount} types)`,
-      );
-    return (this.#words[at + n] ?? 0) >>> 0;
+    return at === undefined ? this.#otherWord(id, n) : (this.#words[at + n] ?? 0) >>> 0;
+  }
+
+  /** Of a type that is not its own. */
+  #otherWord(id: number, n: number): number {
+    if (id < this.firstId && this.base !== undefined) return this.base.#word(id, n);
+    throw this.#outside(
+      id === 0 ? "void has no record" : `type ${id} does not exist (${this.typeCount} types)`,
+    );
   }
 
   #element(id: number, n: number, wordsPerElement: number): number {

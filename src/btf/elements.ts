@@ -1,9 +1,15 @@
 /** What follows a type in BTF, element by element (include/uapi/linux/btf.h). */
 
 /** `struct btf_member`. Offsets and sizes in bits; `bitSize` is 0 where it is not a bit-field. */
-export interface Member {
+export interface Member extends MemberRecord {
   /** "" for an anonymous struct or union. */
   readonly name: string;
+}
+
+/** The same as it is stored. */
+export interface MemberRecord {
+  /** Of its string; 0: it has no name. */
+  readonly nameOffset: number;
   readonly typeId: number;
   readonly bitOffset: number;
   readonly bitSize: number;

@@ -75,7 +75,7 @@ function search(
     if (n < 0 || budget.visits < 0) return false;
     from = n + 1;
     const member = btf.memberAt(structId, n);
-    if (member.name !== "") {
+    if (member.nameOffset !== 0) {
       found.bits = baseBits + member.bitOffset;
       found.bitSize = member.bitSize;
       found.typeId = member.typeId;

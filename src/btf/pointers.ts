@@ -2,7 +2,7 @@
 import { BTF_KIND, BTF_MAX_RESOLVE_DEPTH } from "../uapi/btf.ts";
 import type { Btf } from "./btf.ts";
 import { readInteger } from "./integer.ts";
-import { isModifier } from "./kinds.ts";
+import { isAlias } from "./kinds.ts";
 import { type Shape, shapeOf } from "./shape.ts";
 import { Walk } from "./walk.ts";
 
@@ -110,7 +110,7 @@ function tagsOf(btf: Btf, typeId: number): string[] {
   for (let depth = 0; depth < BTF_MAX_RESOLVE_DEPTH; depth++) {
     const kind = btf.kind(id);
     if (kind === BTF_KIND.TYPE_TAG) tags.push(btf.typeName(id));
-    else if (!isModifier(kind) && kind !== BTF_KIND.TYPEDEF) break;
+    else if (!isAlias(kind)) break;
     id = btf.referenced(id);
   }
   return tags;

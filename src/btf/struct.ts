@@ -14,6 +14,8 @@ import type { MemberPlace } from "./member.ts";
 export interface MemberSpec<Optional extends boolean = boolean> {
   /** For messages: "u32". */
   readonly type: string;
+  /** Whether it is a bit-field. */
+  readonly isBits: boolean;
   /** The bits that are read; 0: whatever is there. */
   readonly bits: number;
   /** Whether the member must have just these bits, or at least these. */
@@ -58,7 +60,10 @@ export const ptr: MemberSpec<false> = spec("pointer", 64, true);
 /** At least `size` bytes. */
 export const bytes = (size: number): MemberSpec<false> => spec(`bytes(${size})`, size * 8, false);
 /** A bit-field of just `count` bits; its offset is in bits: byte `offset >>> 3`, bit `offset & 7`. */
-export const bits = (count: number): MemberSpec<false> => spec(`bits(${count})`, count, true);
+export const bits = (count: number): MemberSpec<false> => ({
+  ...spec(`bits(${count})`, count, true),
+  isBits: true,
+});
 /** A nested struct or an array, of whatever size: only where it starts. */
 export const place: MemberSpec<false> = spec("place", 0, false);
 
@@ -111,7 +116,7 @@ export function struct<const S extends Specs>(
 const HINT = "This kernel is laid out, or configured, in a way that is not known yet.";
 
 function spec(type: string, bitCount: number, exact: boolean): MemberSpec<false> {
-  return { type, bits: bitCount, exact, paths: [], optional: false, note: "" };
+  return { type, isBits: false, bits: bitCount, exact, paths: [], optional: false, note: "" };
 }
 
 const btfName = (btf: Btf): string => (btf.name === "" ? "the BTF" : `the BTF of ${btf.name}`);
@@ -139,7 +144,8 @@ function resolveMembers(
       if (!member.optional) problems.push(`no member ${paths.join(" or ")} (${member.type})`);
       continue;
     }
-    const problem = misfit(btf, member, found.place) || outside(btf, found.place, offsets["sizeof"] ?? 0);
+    const bits = bitsOf(btf, found.place);
+    const problem = misfit(member, found.place, bits) || outside(found.place, bits, offsets["sizeof"] ?? 0);
     if (problem === "") offsets[key] = offsetOf(member, found.place);
     else problems.push(`${found.path}${member.note === "" ? "" : ` (${member.note})`} ${problem}`);
   }
@@ -162,25 +168,26 @@ function firstPlace(
   return undefined;
 }
 
+const bitsOf = (btf: Btf, { bitSize, typeId }: MemberPlace): number =>
+  bitSize > 0 ? bitSize : btf.sizeOf(typeId) * 8;
+
 /** What keeps a member from being read as its table says; "" where nothing does. */
-function misfit(btf: Btf, member: MemberSpec, { bitSize, typeId }: MemberPlace): string {
+function misfit(member: MemberSpec, { bitSize }: MemberPlace, actual: number): string {
   if (member.bits === 0) return bitSize === 0 ? "" : "is a bit-field";
-  const isBits = member.type.startsWith("bits");
+  const { isBits } = member;
   if (isBits !== bitSize > 0)
     return bitSize > 0 ? `is a bit-field, not ${member.type}` : "is not a bit-field";
-  const actual = bitSize > 0 ? bitSize : btf.sizeOf(typeId) * 8;
   if (member.exact ? actual === member.bits : actual >= member.bits) return "";
   const unit = isBits ? `${actual} bits` : `${actual / 8} bytes`;
   return `has ${unit}, and is read as ${member.type}`;
 }
 
 /** A walker locates `sizeof` bytes and reads members within: one that lies past them is of no struct that exists. */
-function outside(btf: Btf, { byteOffset, bitOffset, bitSize, typeId }: MemberPlace, size: number): string {
-  const end =
-    bitSize > 0 ? byteOffset + Math.ceil((bitOffset + bitSize) / 8) : byteOffset + btf.sizeOf(typeId);
+function outside({ byteOffset, bitOffset }: MemberPlace, bits: number, size: number): string {
+  const end = byteOffset + Math.ceil((bitOffset + bits) / 8);
   return end <= size ? "" : `ends at byte ${end} of ${size}`;
 }
 
 function offsetOf(member: MemberSpec, { byteOffset, bitOffset }: MemberPlace): number {
-  return member.type.startsWith("bits") ? byteOffset * 8 + bitOffset : byteOffset;
+  return member.isBits ? byteOffset * 8 + bitOffset : byteOffset;
 }

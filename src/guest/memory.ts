@@ -175,10 +175,10 @@ export class GuestMemory {
   /** Makes the run that holds all of a range the one that is asked first. */
   #enterRun(hi: number, lo: number, length: number): boolean {
     const run = this.#runs.at(hi, lo);
-    if (run === undefined || ((lo - run.lo) | 0) > run.window.bytes.length - length) return false;
+    if (run === undefined || ((lo - run.lo) | 0) > run.length - length) return false;
     this.#runHi = run.hi;
     this.#runLo = run.lo;
-    this.#runLength = run.window.bytes.length;
+    this.#runLength = run.length;
     this.window = this.#run = run.window;
     return true;
   }
@@ -241,7 +241,7 @@ export class GuestMemory {
     if (run !== undefined) {
       this.#piece = run.window;
       this.#pieceAt = (lo - run.lo) | 0;
-      this.#pieceLength = run.window.bytes.length - this.#pieceAt;
+      this.#pieceLength = run.length - this.#pieceAt;
       return true;
     }
     const at = this.#tables.find(hi, lo);

@@ -8,7 +8,7 @@
  */
 import type { AddressBatch } from "./address-batch.ts";
 import type { PageTables } from "./mmu.ts";
-import { type PhysicalMemory, WINDOW_BYTES } from "./physical.ts";
+import type { PhysicalMemory } from "./physical.ts";
 
 export interface PageCache {
   /** The window in which the last `find` found bytes. */
@@ -41,8 +41,7 @@ export function pageCache(memory: PhysicalMemory, { mode }: PageTables): PageCac
   const slots = new Int32Array(SLOT_WORDS << SLOT_BITS);
   const { windows } = memory;
   const words = windows.map(({ bytes }) => wordsOf(bytes));
-  const { firstPage, endPage, firstAt, nearby } = pagesOf(memory, 2 ** pageShift);
-  const nearbyShift = Math.log2(WINDOW_BYTES) - pageShift;
+  const { firstPage, endPage, firstAt, nearby, nearbyShift } = pagesOf(memory, 2 ** pageShift);
   const regionShift = 2 * pageShift - 3;
   const regionMask = -1 << regionShift;
   const inPage = ~(-1 << pageShift);
@@ -176,9 +175,8 @@ export function pageCache(memory: PhysicalMemory, { mode }: PageTables): PageCac
 
   /** The window that holds a page whole, or -1. */
   function windowOf(page: number): number {
-    const gib = page >>> nearbyShift;
-    if (gib >= nearby.length) return -1;
-    const near = nearby[gib]!;
+    const near = nearby[page >>> nearbyShift];
+    if (near === undefined) return -1;
     return page >= firstPage[near]! && page < endPage[near]! ? near : search(page);
   }
 
@@ -227,23 +225,27 @@ interface WindowPages {
   readonly firstPage: Int32Array;
   readonly endPage: Int32Array;
   readonly firstAt: Int32Array;
-  /** For each GiB of physical memory a window that lies there: most likely the one that is looked for. */
+  /** For every `2^nearbyShift` pages of physical memory a window that lies there: most likely the one that is looked for. */
   readonly nearby: Int32Array;
+  readonly nearbyShift: number;
 }
+
+const NEARBY = 4096;
 
 function pagesOf({ windows, end }: PhysicalMemory, pageBytes: number): WindowPages {
   const page = (number: number): number => Math.min(number, MOST_PAGES - 1);
-  const nearby = new Int32Array(Math.ceil(Math.min(end, MOST_PAGES * pageBytes) / WINDOW_BYTES));
-  for (const [index, { physical, bytes }] of windows.entries()) {
-    const middle = Math.floor((physical + bytes.length / 2) / WINDOW_BYTES);
-    if (middle < nearby.length) nearby[middle] = index;
+  const pages = Math.min(Math.ceil(end / pageBytes), MOST_PAGES);
+  const nearbyShift = Math.max(0, Math.ceil(Math.log2(pages / NEARBY)));
+  const nearby = new Int32Array(Math.ceil(pages / 2 ** nearbyShift));
+  for (const [index, { physical, end: windowEnd }] of windows.entries()) {
+    const first = Math.floor(physical / pageBytes / 2 ** nearbyShift);
+    nearby.fill(index, first, Math.ceil(windowEnd / pageBytes / 2 ** nearbyShift));
   }
   return {
     firstPage: Int32Array.from(windows, ({ physical }) => page(Math.ceil(physical / pageBytes))),
-    endPage: Int32Array.from(windows, ({ physical, bytes }) =>
-      page(Math.floor((physical + bytes.length) / pageBytes)),
-    ),
+    endPage: Int32Array.from(windows, (window) => page(Math.floor(window.end / pageBytes))),
     firstAt: Int32Array.from(windows, ({ physical }) => (pageBytes - (physical % pageBytes)) % pageBytes),
     nearby,
+    nearbyShift,
   };
 }

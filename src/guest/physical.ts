@@ -8,6 +8,8 @@
 export interface Window {
   /** Guest physical address of `bytes[0]`. */
   readonly physical: number;
+  /** Of the byte after its last. */
+  readonly end: number;
   readonly bytes: Uint8Array;
   /** The same bytes. */
   readonly view: DataView;
@@ -17,7 +19,8 @@ export const WINDOW_BYTES: number = 2 ** 30;
 
 /** `bytes` as the guest's memory from `physical` up. */
 export function windowOf(physical: number, bytes: Uint8Array): Window {
-  return { physical, bytes, view: new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength) };
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return { physical, end: physical + bytes.length, bytes, view };
 }
 
 /** Holds nothing. */
@@ -53,13 +56,14 @@ export class PhysicalMemory {
    * longer than `WINDOW_BYTES`: whoever made them checks.
    */
   constructor(windows: readonly Window[], sizeBytes?: number) {
-    this.windows = windows.filter((w) => w.bytes.length > 0).sort((a, b) => a.physical - b.physical);
+    this.windows = windows.filter((w) => w.end > w.physical).sort((a, b) => a.physical - b.physical);
     let end = 0;
     let held = 0;
-    for (const { physical, bytes } of this.windows) {
-      if (physical < end || bytes.length > WINDOW_BYTES) throw new RangeError("physical windows overlap");
-      end = physical + bytes.length;
-      held += bytes.length;
+    for (const window of this.windows) {
+      const length = window.end - window.physical;
+      if (window.physical < end || length > WINDOW_BYTES) throw new RangeError("physical windows overlap");
+      end = window.end;
+      held += length;
     }
     this.end = end;
     this.sizeBytes = sizeBytes ?? held;
@@ -70,15 +74,12 @@ export class PhysicalMemory {
    * not hold all of them in one window.
    */
   locate(physical: number, length: number): number {
-    let at = physical - this.window.physical;
-    if (at < 0 || at + length > this.window.bytes.length) {
+    if (physical < this.window.physical || physical + length > this.window.end) {
       const window = this.windows[this.indexOf(physical)];
-      if (window === undefined) return -1;
-      at = physical - window.physical;
-      if (at + length > window.bytes.length) return -1;
+      if (window === undefined || physical + length > window.end) return -1;
       this.window = window;
     }
-    return at | 0;
+    return (physical - this.window.physical) | 0;
   }
 
   /** The index of the window that holds the byte at `physical`, or -1. */
@@ -87,9 +88,9 @@ export class PhysicalMemory {
     let high = this.windows.length;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      const { physical: start, bytes } = this.windows[middle]!;
-      if (physical < start) high = middle;
-      else if (physical >= start + bytes.length) low = middle + 1;
+      const window = this.windows[middle]!;
+      if (physical < window.physical) high = middle;
+      else if (physical >= window.end) low = middle + 1;
       else return middle;
     }
     return -1;

@@ -210,8 +210,9 @@ function pageText(
 ): string {
   const lines = objects.map((object) => `\n${arenaObjectText(object, options)}`);
   if (lines.length > 0) return lines.join("").replaceAll("\n", "\n  ");
-  const first = page.findIndex((byte) => byte !== 0);
-  if (first < 0) return " zeros";
+  let first = 0;
+  while (page[first] === 0) first++;
+  if (first === page.length) return " zeros";
   const start = first - (first % 8);
   return ` +0x${start.toString(16).padStart(3, "0")}  ${bytesText(undefined, page.subarray(start, start + SHOWN_BYTES))}`;
 }

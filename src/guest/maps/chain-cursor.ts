@@ -36,10 +36,13 @@ export interface ElementLayout {
 }
 
 const EMPTY = new Uint8Array(0);
+const NO_BATCH = addressBatch(0);
 
 const MAX_KEY_BYTES = 2 ** 20;
 
-/** Chains that are read ahead at once, and where they are of one element most often. */
+/** Chains that are read ahead first: of most tables nobody wants more elements than they hold. */
+const FIRST_CHAINS = 16;
+/** Then, and where they are of one element most often. */
 const CHAINS_AT_ONCE = 64;
 const SHORT_CHAINS_AT_ONCE = 256;
 /** What is read ahead: no more than stays in the processor's caches until it is visited. */
@@ -82,13 +85,13 @@ export class ChainCursor implements EntryCursor {
   readonly #key: Uint8Array;
 
   /** First elements of chains that were read and not walked yet, and their buckets. */
-  readonly #heads: AddressBatch;
-  readonly #headBucket: Int32Array;
-  /** A page of buckets: copied, for words of an array are faster to read than those of a view. */
-  readonly #page: Int32Array = new Int32Array(PAGE_BYTES / 4);
-  readonly #pageBytes: Uint8Array = new Uint8Array(this.#page.buffer);
+  #heads: AddressBatch = NO_BATCH;
+  #headBucket: Int32Array = NO_BATCH.at;
+  /** Their buckets, copied: words of an array are faster to read than those of a view. */
+  #words: Int32Array = NO_BATCH.at;
+  #wordBytes: Uint8Array = EMPTY;
   /** Later elements of these chains, which are read ahead of the walk. */
-  readonly #followers: AddressBatch;
+  #followers: AddressBatch = NO_BATCH;
   #headCount = 0;
   #headIndex = 0;
   /** What `#touch` read: kept, so that the engine does not leave the reads out. */
@@ -97,6 +100,8 @@ export class ChainCursor implements EntryCursor {
   #bucket = 0;
   #nextBucket = 0;
   #bucketCount = 0;
+  /** Chains that are read ahead at once from the second time on. */
+  readonly #chains: number;
   // The chain's next node. Odd: a marker, the chain has ended.
   #hi = 0;
   #lo = 1;
@@ -136,11 +141,7 @@ export class ChainCursor implements EntryCursor {
     this.#left = maxEntries + kernel.cpus.areas.length;
     this.#probes = { left: 4 * Math.min(this.#left, mostObjects(kernel, 16)) + 64 };
     this.#table = tables[0]!;
-    const chains = maxEntries > this.#table.count ? CHAINS_AT_ONCE : SHORT_CHAINS_AT_ONCE;
-    const atOnce = Math.min(chains, this.#table.count);
-    this.#heads = addressBatch(atOnce);
-    this.#headBucket = new Int32Array(atOnce);
-    this.#followers = addressBatch(atOnce);
+    this.#chains = maxEntries > this.#table.count ? CHAINS_AT_ONCE : SHORT_CHAINS_AT_ONCE;
     this.#enter(this.#table);
   }
 
@@ -233,8 +234,21 @@ export class ChainCursor implements EntryCursor {
     return true;
   }
 
+  /** For the first chains, and then for as many as are read ahead at once. */
+  #makeRoom(): void {
+    const room = this.#headBucket.length;
+    if (room >= this.#chains) return;
+    const chains = room === 0 ? FIRST_CHAINS : this.#chains;
+    this.#heads = addressBatch(chains);
+    this.#headBucket = new Int32Array(chains);
+    this.#words = new Int32Array(Math.min(chains * (this.#table.bytesEach >>> 2) + 2, PAGE_BYTES / 4));
+    this.#wordBytes = new Uint8Array(this.#words.buffer);
+    if (this.#bucketCount >= MANY_BUCKETS) this.#followers = addressBatch(chains);
+  }
+
   /** Reads the heads of as many buckets as lie in one page, and remembers those of chains that are not empty. */
   #readHeads(): void {
+    this.#makeRoom();
     const { at: table, bytesEach, first } = this.#table;
     const start = this.#nextBucket * bytesEach + first;
     const inPage = (table.lo + start) & (PAGE_BYTES - 1);
@@ -254,8 +268,8 @@ export class ChainCursor implements EntryCursor {
       return;
     }
     this.#account.seen();
-    this.#pageBytes.set(this.#memory.bytes.subarray(at, at + length));
-    const words = this.#page;
+    this.#wordBytes.set(this.#memory.bytes.subarray(at, at + length));
+    const words = this.#words;
     const wordsEach = bytesEach >>> 2;
     const { hi, lo } = this.#heads;
     const buckets = this.#headBucket;
