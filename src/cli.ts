@@ -1,86 +1,22 @@
 #!/usr/bin/env bun
-/** The command table, the error boundary and the exit status; nothing else. */
-import pkg from "../package.json" with { type: "json" };
-import { type Command, type CommandTable, command } from "./commands/command.ts";
-import { parseCommandLine, wantsDebug } from "./commands/parse.ts";
-import { KtstrError, UsageError } from "./errors.ts";
-import { log, logEverything } from "./log.ts";
-import { ClosedPipeError, Output, writeError } from "./report/output.ts";
+/** Starts the command: before its code is loaded, how the engine is to run it. */
+import { join } from "node:path";
+import { runPatiently } from "./patience.ts";
 
-const COMMANDS: CommandTable = {
-  inspect: async () => (await import("./commands/inspect.ts")).default,
-  map: async () => (await import("./commands/map.ts")).default,
-  prog: async () => (await import("./commands/prog.ts")).default,
-  link: async () => (await import("./commands/link.ts")).default,
-  get: async () => (await import("./commands/get.ts")).default,
-  diff: async () => (await import("./commands/diff.ts")).default,
-  btf: async () => (await import("./commands/btf.ts")).default,
-  capture: async () => (await import("./commands/capture.ts")).default,
-  pin: async () => (await import("./commands/pin.ts")).default,
-  vmlinux: async () => (await import("./commands/vmlinux.ts")).default,
-  completions: async () => (await import("./commands/completions.ts")).default,
-};
+runPatiently();
+if (Bun.main.endsWith(".ts")) cacheBytecode();
+void import("./main.ts")
+  .then(({ main }) => main(process.argv.slice(2)))
+  // Everything is written: whatever the runtime would still wait for takes longer than a short command.
+  .then((status) => process.exit(status));
 
-const root: Command = command({
-  name: "ktstr",
-  version: pkg.version,
-  description: "The BPF state of a Linux kernel, live or from a frozen machine's memory",
-  options: ["version"],
-  examples: [
-    "ktstr inspect                    # everything, for people",
-    "ktstr get nr_enqueued            # one global variable, for scripts",
-    "ktstr -j map dump name foo.bss   # bpftool's words, bpftool's JSON",
-  ],
-  subCommands: COMMANDS,
-});
-
-/** Runs one command line; answers with its exit status: 0, 1 on a failure, 2 on wrong usage. */
-async function main(argv: readonly string[]): Promise<number> {
-  const out = new Output();
-  if (wantsDebug(argv)) logEverything();
-  const warn = (sentence: string): void => log.warn(sentence);
-  try {
-    const {
-      command: chosen,
-      parents,
-      options,
-      words,
-      tail,
-      help,
-      version,
-    } = await parseCommandLine(root, argv);
-    let status = 0;
-    if (version) out.line(pkg.version);
-    else if (help) out.text(await (await import("./commands/help.ts")).helpText(chosen, parents));
-    else status = (await chosen.start?.({ root, words, tail, options, out, warn })) ?? 0;
-    out.flush();
-    return status;
-  } catch (error) {
-    return report(error, out, wantsDebug(argv));
-  }
+/**
+ * What the engine makes of sources is kept for the next time, which saves a fifth of a short command; what was built
+ * (tools/) has it beside the code. A source that changed since, or a cache that is damaged, is compiled anew. Only the
+ * user's own folder will do: bytecode that others may write would run as this user, who is often root.
+ */
+function cacheBytecode(): void {
+  const { HOME, XDG_CACHE_HOME } = process.env;
+  const caches = XDG_CACHE_HOME || (HOME && join(HOME, ".cache"));
+  if (caches) process.getBuiltinModule("node:module").enableCompileCache(join(caches, "ktstr"));
 }
-
-function report(error: unknown, out: Output, debug: boolean): number {
-  if (error instanceof ClosedPipeError) return 0;
-  try {
-    out.flush(); // what was printed before the failure is still true
-  } catch (late) {
-    if (late instanceof ClosedPipeError) return 1;
-  }
-  if (!(error instanceof KtstrError)) {
-    const detail = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    writeError(`ktstr: internal error, please report it: ${detail}\n`);
-    return 1;
-  }
-  // One line: what, then what to do.
-  log.error(error.hint === "" ? error.message : `${error.message}. ${capital(error.hint)}`);
-  if (debug) writeError(`${error.stack ?? ""}\n`);
-  return error instanceof UsageError ? 2 : 1;
-}
-
-function capital(text: string): string {
-  return text.charAt(0).toUpperCase() + text.slice(1);
-}
-
-// Everything is written: whatever the runtime would still wait for takes longer than a short command.
-void main(process.argv.slice(2)).then((status) => process.exit(status));

@@ -33,24 +33,16 @@ export function decompress(bytes: Uint8Array<ArrayBuffer>): Chunks {
 }
 
 /**
- * Begins to decompress a file on other threads, while this one loads what reads it. undefined: it is not compressed, or
+ * Begins to decompress a file on other threads, before this one loads what reads it. undefined: it is not compressed, or
  * not as it should be, which whoever opens it then finds out.
  */
 export async function decompressAhead(path: string): Promise<Chunks | undefined> {
   try {
     if (!isEmbedded(path) && !isZstd(headOf(path).magic)) return undefined;
-    const frames = framesOf(await Bun.file(path).bytes());
+    // At once, and not by a promise: that would be kept only when the code is loaded.
+    const frames = framesOf(process.getBuiltinModule("node:fs").readFileSync(path));
     if (frames === undefined) return undefined;
-    // The longest first, and the others when this thread has loaded its code: that is the soonest that all is done.
-    const ordered = [...frames.entries()].sort(([, a], [, b]) => b.length - a.length);
-    const chunks: Uint8Array[] = [];
-    await Promise.all(
-      ordered.map(async ([index, frame], place) => {
-        if (place > 0) await new Promise((resume) => setImmediate(resume));
-        chunks[index] = await Bun.zstdDecompress(frame);
-      }),
-    );
-    return chunks;
+    return await Promise.all(frames.map((frame) => Bun.zstdDecompress(frame)));
   } catch {
     return undefined;
   }
