@@ -19,6 +19,7 @@ import { findMember, type MemberPlace } from "./member.ts";
 import {
   buildNameIndex,
   compareName,
+  compareStrings,
   findSorted,
   hashName,
   type NameIndex,
@@ -38,9 +39,6 @@ export interface BtfOptions {
 const POINTER_SIZE = 8;
 /** A longer string is not a name. The kernel takes identifiers of at most 511 bytes; tags may be longer. */
 const MAX_STRING = 65_536;
-/** To tell whether names ascend. */
-const COMPARED_BYTES = 256;
-
 /**
  * Every method that takes an id throws `FormatError` where the id, or what its record refers to, does not exist.
  * Ids of the base are answered by the base. Id 0 is void, of kind UNKN.
@@ -257,9 +255,7 @@ export class Btf {
   #findBytes(name: Uint8Array, kind: number | undefined): number | undefined {
     const inBase = this.base === undefined ? undefined : this.base.#findBytes(name, kind);
     if (inBase !== undefined) return inBase;
-    this.#isSorted ??= namesAscend(this.#index.length, (place, other) =>
-      this.#compareAt(this.#nameAt(place), this.#startOfString(this.#nameAt(other))),
-    );
+    this.#isSorted ??= namesAscend(this.#index.length, (place, other) => this.#compareTwo(place, other));
     return this.#isSorted ? this.#findSorted(name, kind) : this.#findHashed(name, kind);
   }
 
@@ -315,13 +311,23 @@ export class Btf {
     return this.#strings.subarray(start, end);
   }
 
-  /** At most so many bytes that names differ in them; none of what lies outside. */
-  #startOfString(offset: number): Uint8Array {
-    if (offset < this.#firstString) return this.base!.#startOfString(offset);
-    const start = offset - this.#firstString;
-    const bytes = this.#strings.subarray(start, start + COMPARED_BYTES);
-    const end = bytes.indexOf(0);
-    return end < 0 ? bytes : bytes.subarray(0, end);
+  /** The names of two of its own types. */
+  #compareTwo(place: number, other: number): number {
+    const at = this.#nameAt(place);
+    const otherAt = this.#nameAt(other);
+    const home = this.#homeOf(at);
+    const otherHome = this.#homeOf(otherAt);
+    return compareStrings(
+      home.#strings,
+      at - home.#firstString,
+      otherHome.#strings,
+      otherAt - otherHome.#firstString,
+    );
+  }
+
+  /** Whose strings an offset lies in. */
+  #homeOf(offset: number): Btf {
+    return offset < this.#firstString ? this.base!.#homeOf(offset) : this;
   }
 
   #hashAt(offset: number): number {

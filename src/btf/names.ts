@@ -95,6 +95,25 @@ export function compareName(strings: Uint8Array, offset: number, name: Uint8Arra
   return strings[offset + length] ?? 0;
 }
 
+/** A hostile string is long. */
+const COMPARED_BYTES = 1024;
+
+/** The same of two strings, as far as names reach. */
+export function compareStrings(
+  strings: Uint8Array,
+  offset: number,
+  others: Uint8Array,
+  otherOffset: number,
+): number {
+  for (let at = 0; at < COMPARED_BYTES; at++) {
+    const byte = strings[offset + at] ?? 0;
+    const other = others[otherOffset + at] ?? 0;
+    if (byte !== other) return byte - other;
+    if (byte === 0) break;
+  }
+  return 0;
+}
+
 /** Places that are looked at to tell whether names ascend: of an object that has no more types, all. */
 const SAMPLED_PLACES = 256;
 

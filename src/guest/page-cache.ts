@@ -237,15 +237,15 @@ function pagesOf({ windows, end }: PhysicalMemory, pageBytes: number): WindowPag
   const pages = Math.min(Math.ceil(end / pageBytes), MOST_PAGES);
   const nearbyShift = Math.max(0, Math.ceil(Math.log2(pages / NEARBY)));
   const nearby = new Int32Array(Math.ceil(pages / 2 ** nearbyShift));
+  const firstPage = new Int32Array(windows.length);
+  const endPage = new Int32Array(windows.length);
+  const firstAt = new Int32Array(windows.length);
   for (const [index, { physical, end: windowEnd }] of windows.entries()) {
+    firstPage[index] = page(Math.ceil(physical / pageBytes));
+    endPage[index] = page(Math.floor(windowEnd / pageBytes));
+    firstAt[index] = (pageBytes - (physical % pageBytes)) % pageBytes;
     const first = Math.floor(physical / pageBytes / 2 ** nearbyShift);
     nearby.fill(index, first, Math.ceil(windowEnd / pageBytes / 2 ** nearbyShift));
   }
-  return {
-    firstPage: Int32Array.from(windows, ({ physical }) => page(Math.ceil(physical / pageBytes))),
-    endPage: Int32Array.from(windows, (window) => page(Math.floor(window.end / pageBytes))),
-    firstAt: Int32Array.from(windows, ({ physical }) => (pageBytes - (physical % pageBytes)) % pageBytes),
-    nearby,
-    nearbyShift,
-  };
+  return { firstPage, endPage, firstAt, nearby, nearbyShift };
 }

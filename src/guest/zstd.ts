@@ -42,7 +42,11 @@ export async function decompressAhead(path: string): Promise<Chunks | undefined>
     // At once, and not by a promise: that would be kept only when the code is loaded.
     const frames = framesOf(process.getBuiltinModule("node:fs").readFileSync(path));
     if (frames === undefined) return undefined;
-    return await Promise.all(frames.map((frame) => Bun.zstdDecompress(frame)));
+    // The longest begin first, so that all end soonest.
+    const chunks: Promise<Uint8Array>[] = [];
+    for (const [index, frame] of [...frames.entries()].sort(([, a], [, b]) => b.length - a.length))
+      chunks[index] = Bun.zstdDecompress(frame);
+    return await Promise.all(chunks);
   } catch {
     return undefined;
   }

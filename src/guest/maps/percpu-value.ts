@@ -8,6 +8,9 @@ import { CorruptMap, type GuestMap, roundUp8, type Shape } from "./walk.ts";
 /** PCPU_MIN_UNIT_SIZE, which bounds a per-CPU value: 32 KiB rounded up to a page. */
 const MAX_PERCPU_BYTES = 64 * 1024;
 
+/** More are copied at once. */
+const FEW_BYTES = 64;
+
 /** Reads all CPUs' copies into one buffer, `stride` apart, without allocating. */
 export class PerCpuValue {
   readonly bytes: Uint8Array;
@@ -45,9 +48,13 @@ export class PerCpuValue {
     return true;
   }
 
-  /** Words, as `bpf_long_memcpy` does: a `subarray` would cost an object each. */
+  /** Few bytes by words, as `bpf_long_memcpy` does: a `subarray` would cost an object each. */
   #copy(from: number, to: number): void {
-    const { view } = this.#memory;
+    const { bytes, view } = this.#memory;
+    if (this.stride > FEW_BYTES) {
+      this.bytes.set(bytes.subarray(from, from + this.stride), to);
+      return;
+    }
     for (let done = 0; done < this.stride; done += 4)
       this.#view.setInt32(to + done, view.getInt32(from + done, true), true);
   }
