@@ -162,8 +162,8 @@ export class Btf {
   *members(id: number): Generator<Member> {
     this.#expect(id, BTF_KIND.STRUCT, BTF_KIND.UNION);
     for (let n = 0, count = this.vlen(id); n < count; n++) {
-      const member = this.memberAt(id, n);
-      yield { name: this.string(member.nameOffset), ...member };
+      const { nameOffset, typeId, bitOffset, bitSize } = this.memberAt(id, n);
+      yield { name: this.string(nameOffset), typeId, bitOffset, bitSize };
     }
   }
 

@@ -1,18 +1,17 @@
 /** What follows a type in BTF, element by element (include/uapi/linux/btf.h). */
 
 /** `struct btf_member`. Offsets and sizes in bits; `bitSize` is 0 where it is not a bit-field. */
-export interface Member extends MemberRecord {
+export interface Member {
   /** "" for an anonymous struct or union. */
   readonly name: string;
-}
-
-/** The same as it is stored. */
-export interface MemberRecord {
-  /** Of its string; 0: it has no name. */
-  readonly nameOffset: number;
   readonly typeId: number;
   readonly bitOffset: number;
   readonly bitSize: number;
+}
+
+/** The same, its name as it is stored: the offset of its string, 0 where it has none. */
+export interface MemberRecord extends Omit<Member, "name"> {
+  readonly nameOffset: number;
 }
 
 /** `struct btf_enum` or `struct btf_enum64`: a bigint only where 53 bits do not hold it. */
