@@ -6,7 +6,7 @@ import type { Btf } from "./btf/btf.ts";
 import type { ActiveScheduler, BpfState, MapInfo, ProgInfo } from "./state.ts";
 import { BTF_KIND } from "./uapi/btf.ts";
 import { cutAtNul } from "./uapi/layout.ts";
-import { MapType, ProgType } from "./uapi/names.ts";
+import { LinkType, MapType, ProgType } from "./uapi/names.ts";
 
 /** libbpf's names of the maps behind an object's global variables. */
 const SECTIONS = [".bss", ".data", ".rodata"] as const;
@@ -82,7 +82,8 @@ function candidates(source: Source, btf: Btf): Candidate[] {
   const opsType = btf.find(SCX_OPS_TYPE, BTF_KIND.STRUCT);
   if (valueType === undefined || opsType === undefined) return [];
   const progs = source.progs({ type: ProgType.struct_ops });
-  const linked = new Set(source.links().map((link) => link.details["map_id"]));
+  const links = source.links().filter(({ type }) => type === LinkType.struct_ops);
+  const linked = new Set(links.map(({ details }) => details["map_id"]));
   const result: Candidate[] = [];
   for (const map of source.maps()) {
     if (map.type !== MapType.struct_ops || map.btfVmlinuxValueTypeId !== valueType) continue;

@@ -232,6 +232,7 @@ export interface LinkInfo {
   /** `enum bpf_link_type`. */
   readonly type: number;
   readonly progId: number;
+  /** Of a frozen machine, they are read when they are first asked for: while it is open. */
   readonly details: LinkDetails;
 }
 

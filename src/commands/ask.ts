@@ -7,6 +7,7 @@ import { buildInspection } from "../report/inspection.ts";
 import { writeInspection } from "../report/inspection-text.ts";
 import { Output } from "../report/output.ts";
 import { styleFor } from "../report/style.ts";
+import { linkText } from "../report/text.ts";
 import { PLAIN } from "./terminal.ts";
 
 /** `follow`: how far pointers in values are followed. Answers with how many elements the maps have. */
@@ -17,6 +18,7 @@ export function askEverything(state: GuestState, follow: number): number {
     // Text has more in it than JSON: names of addresses, global variables one by one.
     writeInspection(out, buildInspection(state, 1), PLAIN, 120);
     state.explain();
+    for (const link of state.links()) out.line(linkText(link, () => undefined));
     // Of no function: what modules and programs there are is looked up for the first such address.
     state.symbolAt(2n ** 64n - 1n);
     for (const { id } of state.btfs()) state.btf(id);

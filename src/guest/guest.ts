@@ -112,7 +112,7 @@ export class GuestState implements BpfState {
 
   links(): readonly LinkInfo[] {
     const kernel = this.#checked();
-    this.#links ??= listLinks(kernel, this.#warn);
+    this.#links ??= listLinks(kernel, this.#warn, () => this.#checked());
     return this.#links;
   }
 

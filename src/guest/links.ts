@@ -50,9 +50,10 @@ const READERS: Readonly<Record<number, LinkReader>> = {
 
 /**
  * Every link, by ascending id, with the attributes of its type under bpftool's names; `unreadable` among them says
- * what was not to be read. One that is being made (its own id is still 0) or freed is left out. Throws `LayoutError`.
+ * what was not to be read. They are read when they are asked for, of what `open` answers then. One that is being made (its
+ * own id is still 0) or freed is left out. Throws `LayoutError`.
  */
-export function listLinks(kernel: GuestKernel, warn: Warn): LinkInfo[] {
+export function listLinks(kernel: GuestKernel, warn: Warn, open: () => GuestKernel): LinkInfo[] {
   const layout = LINK.resolve(kernel.btf);
   return listObjects(
     kernel,
@@ -68,7 +69,16 @@ export function listLinks(kernel: GuestKernel, warn: Warn): LinkInfo[] {
       const attachType =
         layout.attach_type === undefined ? undefined : link.u32(layout.attach_type, "attach_type");
       const prog = progId(kernel, link.pointer(layout.prog, "prog"), "bpf_link.prog");
-      return { id, type, progId: prog, details: detailsOf(kernel, link, type, attachType) };
+      let details: LinkDetails | undefined;
+      return {
+        id,
+        type,
+        progId: prog,
+        get details(): LinkDetails {
+          details ??= detailsOf(open(), link, type, attachType);
+          return details;
+        },
+      };
     },
     warn,
   );

@@ -21,7 +21,7 @@ function xdpLink(
 
 const list = (machine: ObjectMachine, links: Record<number, number>): readonly LinkInfo[] => {
   machine.idr("link_idr", links);
-  return listLinks(machine.kernel, machine.warn);
+  return listLinks(machine.kernel, machine.warn, () => machine.kernel);
 };
 
 test("a link lies within the struct of its type, wherever that has it", () => {
