@@ -14,11 +14,13 @@ import { KtstrError, SyscallError } from "../errors.ts";
 
 /**
  * Writes a file for its owner alone (mode 0600) under a name of its own beside `path`, and gives it that name once it is
- * on the disk. What lies at `path` stays as it is until then; without `replace` it stays for good, and that is an
- * error. Throws `KtstrError`; then nothing of the file is left.
+ * on the disk. What lies at `path` stays as it is until then; without `replace`, or where it is no regular file, it stays
+ * for good, and that is an error. Throws `KtstrError`; then nothing of the file is left.
  */
 export function writeWholeFile(path: string, pieces: Iterable<Uint8Array>, replace: boolean): void {
-  if (!replace && exists(path)) throw taken(path);
+  const there = statSync(path, { throwIfNoEntry: false });
+  if (there !== undefined && !there.isFile()) throw noFile(path);
+  if (there !== undefined && !replace) throw taken(path);
   const temporary = join(dirname(path), `.${basename(path)}.${process.pid}.tmp`);
   const fd = step("create", temporary, () => openSync(temporary, "wx", 0o600));
   try {
@@ -39,6 +41,13 @@ export function writeWholeFile(path: string, pieces: Iterable<Uint8Array>, repla
 
 function exists(path: string): boolean {
   return statSync(path, { throwIfNoEntry: false }) !== undefined;
+}
+
+/** What a name like /dev/null stands for is not to be replaced by a file. */
+function noFile(path: string): KtstrError {
+  return new KtstrError(`write ${path}: what is there is no regular file`, {
+    hint: "Give the name of a file.",
+  });
 }
 
 function taken(path: string): KtstrError {

@@ -46,7 +46,10 @@ export async function decompressAhead(path: string): Promise<Chunks | undefined>
     const chunks: Promise<Uint8Array>[] = [];
     for (const [index, frame] of [...frames.entries()].sort(([, a], [, b]) => b.length - a.length))
       chunks[index] = Bun.zstdDecompress(frame);
-    return await Promise.all(chunks);
+    const all = await Promise.all(chunks);
+    // So many bytes make the engine collect at its next chance, beside work and with its helpers; now there is little to visit.
+    Bun.gc(true);
+    return all;
   } catch {
     return undefined;
   }

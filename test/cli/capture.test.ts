@@ -2,6 +2,8 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import {
   chmodSync,
+  lstatSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -283,6 +285,23 @@ describe("what goes wrong leaves the old file as it was, and no half one", () =>
     expect(refused.status).toBe(1);
     expect(refused.err).toContain("EACCES");
     expect(readFileSync(path("old"), "utf8")).toBe("old");
+  });
+
+  test.each([
+    ["a pipe", () => run(["mkfifo", path("there")])],
+    ["a folder", () => mkdirSync(path("there"))],
+    ["a link to a device", () => symlinkSync("/dev/null", path("there"))],
+  ])("%s under the name, which is no file to replace", (_, make) => {
+    make();
+    const before = lstatSync(path("there"));
+    for (const force of [[], ["--force"]]) {
+      const refused = ktstr("capture", "--sample", "-o", path("there"), ...force);
+      expect([refused.status, refused.out]).toEqual([1, ""]);
+      expect(refused.err).toContain("what is there is no regular file");
+    }
+    const { ino, mode } = lstatSync(path("there"));
+    expect({ ino, mode }).toEqual({ ino: before.ino, mode: before.mode });
+    expect(readdirSync(folder)).toEqual(["there"]);
   });
 
   test("a capture that is killed, whenever that is", async () => {
