@@ -39,6 +39,7 @@ export interface BtfOptions {
 const POINTER_SIZE = 8;
 /** A longer string is not a name. The kernel takes identifiers of at most 511 bytes; tags may be longer. */
 const MAX_STRING = 65_536;
+
 /**
  * Every method that takes an id throws `FormatError` where the id, or what its record refers to, does not exist.
  * Ids of the base are answered by the base. Id 0 is void, of kind UNKN.

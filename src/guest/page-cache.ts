@@ -230,6 +230,7 @@ interface WindowPages {
   readonly nearbyShift: number;
 }
 
+/** Parts of physical memory that know a window at most. */
 const NEARBY = 4096;
 
 function pagesOf({ windows, end }: PhysicalMemory, pageBytes: number): WindowPages {
@@ -245,7 +246,8 @@ function pagesOf({ windows, end }: PhysicalMemory, pageBytes: number): WindowPag
     endPage[index] = page(Math.floor(windowEnd / pageBytes));
     firstAt[index] = (pageBytes - (physical % pageBytes)) % pageBytes;
     const first = Math.floor(physical / pageBytes / 2 ** nearbyShift);
-    nearby.fill(index, first, Math.ceil(windowEnd / pageBytes / 2 ** nearbyShift));
+    const last = Math.min(Math.floor(windowEnd / pageBytes / 2 ** nearbyShift), nearby.length - 1);
+    for (let part = first; part <= last; part++) nearby[part] = index;
   }
   return { firstPage, endPage, firstAt, nearby, nearbyShift };
 }

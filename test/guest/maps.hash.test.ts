@@ -1,6 +1,8 @@
 /** Hash maps that no kernel shows on demand: torn, recycled, bent into rings, with counts that nothing bounds. */
 import { describe, expect, test } from "bun:test";
+import { ChainCursor } from "../../src/guest/maps/chain-cursor.ts";
 import { lookup, readContents } from "../../src/guest/maps/contents.ts";
+import { add } from "../../src/guest/pointer.ts";
 import { MapType } from "../../src/uapi/names.ts";
 import { BUCKET, ELEM, HTAB, MapMachine } from "./map-machine.ts";
 import { hex, type Walked, walk } from "./map-walk.ts";
@@ -202,6 +204,48 @@ describe("hash", () => {
     });
     expect(lookup(hash.kernel, hash.map, Uint8Array.of(5))).toMatchObject({
       why: { reason: "out-of-range" },
+    });
+  });
+});
+
+/** Buckets that are one pointer, whose bit 0 is a lock; elements of a pointer, a key of 4 bytes and a value of 8. */
+describe("a table that grows has a second one", () => {
+  test.each([
+    [4, 8192],
+    [8192, 4],
+    [64, 16_384],
+    [8192, 16_384],
+  ])("of %d buckets and %d", (one, other) => {
+    const machine = new MapMachine({ type: MapType.rhash, maxEntries: 4096 });
+    const buckets = machine.machine.allocate(8 * (one + other), 4096);
+    const wanted: string[] = [];
+    const tables = [one, other].map((count, table) => {
+      const start = table === 0 ? 0 : 8 * one;
+      for (let bucket = 0; bucket < count; bucket += 3) {
+        // A chain of two each, so that what follows is read ahead.
+        const keys = [table * 100_000 + 2 * bucket, table * 100_000 + 2 * bucket + 1];
+        let next = 0;
+        for (const key of keys.toReversed()) {
+          const at = machine.machine.allocate(24);
+          if (next !== 0) machine.pointer(at, next);
+          machine.u32(at + 8, key);
+          machine.u32(at + 16, key + 0x100);
+          next = at;
+        }
+        machine.pointer(buckets + start + 8 * bucket, machine.machine.direct(next) | 1n);
+        wanted.push(...keys.map(pair));
+      }
+      const { at } = machine.map;
+      return { at: add(at, buckets + start - machine.at), count, bytesEach: 8, first: 0, hasLockBit: true };
+    });
+    const info = { ...machine.info, maxEntries: wanted.length };
+    const layout = { node: 0, hash: -1, key: 8, value: 16, reader: undefined, cpuCount: 0 };
+    const cursor = new ChainCursor(machine.kernel, { ...machine.map, info }, tables, layout);
+    expect(walk({ kind: "entries", cursor })).toEqual({
+      pairs: wanted,
+      skipped: {},
+      stopped: "",
+      complete: true,
     });
   });
 });

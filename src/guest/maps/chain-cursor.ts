@@ -9,7 +9,7 @@ import { countNodes, type StepBudget } from "./chain.ts";
 import type { ValueReader } from "./value-reader.ts";
 import { Account, type GuestMap, mostObjects, roundUp8 } from "./walk.ts";
 
-/** Buckets in a row. */
+/** Buckets in a row. Those of one map's tables are all of one size. */
 export interface BucketTable {
   readonly at: Pointer;
   /** A power of two where elements keep their hash. */
@@ -243,7 +243,6 @@ export class ChainCursor implements EntryCursor {
     this.#headBucket = new Int32Array(chains);
     this.#words = new Int32Array(Math.min(chains * (this.#table.bytesEach >>> 2) + 2, PAGE_BYTES / 4));
     this.#wordBytes = new Uint8Array(this.#words.buffer);
-    if (this.#bucketCount >= MANY_BUCKETS) this.#followers = addressBatch(chains);
   }
 
   /** Reads the heads of as many buckets as lie in one page, and remembers those of chains that are not empty. */
@@ -303,6 +302,7 @@ export class ChainCursor implements EntryCursor {
     let count = this.#headCount;
     memory.locateEach(batch, count, this.#elementAt, nodeEnd);
     if (this.#bucketCount < MANY_BUCKETS) return;
+    if (this.#followers.at.length < batch.at.length) this.#followers = addressBatch(batch.at.length);
     for (let left = AHEAD_BYTES / this.#span; count > 0 && left > 0; left -= count) {
       this.#touch(batch, count);
       count = this.#readNext(batch, count);
