@@ -1,6 +1,5 @@
 #!/usr/bin/env bun
 /** Starts the command: before its code is loaded, how the engine is to run it. */
-import { join } from "node:path";
 import { runPatiently } from "./patience.ts";
 
 runPatiently();
@@ -17,6 +16,7 @@ void import("./main.ts")
  */
 function cacheBytecode(): void {
   const { HOME, XDG_CACHE_HOME } = process.env;
-  const caches = XDG_CACHE_HOME || (HOME && join(HOME, ".cache"));
-  if (caches) process.getBuiltinModule("node:module").enableCompileCache(join(caches, "ktstr"));
+  // Without node:path, which takes 1 ms to load.
+  const caches = XDG_CACHE_HOME || (HOME && `${HOME}/.cache`);
+  if (caches) process.getBuiltinModule("node:module").enableCompileCache(`${caches}/ktstr`);
 }
