@@ -8,7 +8,7 @@ import { baseInitramfs } from "./initramfs.ts";
 import { fetchKernel, type Kernel, type KernelName } from "./kernels.ts";
 import { LabError } from "./process.ts";
 import { type Machine, type MemoryPiece, piecesIn, startQemu } from "./qemu.ts";
-import { Vigil } from "./vigil.ts";
+import { GuestDied, Vigil } from "./vigil.ts";
 
 export interface StartOptions {
   readonly kernel: KernelName;
@@ -51,13 +51,32 @@ async function writeInitrd(kernel: Kernel, path: string, overlays: readonly Uint
   for (const overlay of overlays) await writeFile(path, overlay, { flag: "a" });
 }
 
+const BOOTS = 3;
+/**
+ * A kernel that patches its code puts a breakpoint there first, for the other CPUs. Emulated ones may run into it when the
+ * patch is done, and nobody knows of it any more: that is QEMU's doing, and seldom.
+ */
+const EMULATED_DEATH = "Oops: int3";
+
 /** Boots a guest to its agent. */
 export async function startGuest(options: StartOptions): Promise<Guest> {
+  for (let boot = 1; ; boot++) {
+    try {
+      return await bootOnce(options);
+    } catch (error) {
+      const isEmulations = error instanceof GuestDied && error.message.includes(EMULATED_DEATH);
+      if (!isEmulations || boot === BOOTS) throw error;
+      options.onProgress?.(`boot again: ${error.message}`);
+    }
+  }
+}
+
+async function bootOnce(options: StartOptions): Promise<Guest> {
   const progress = options.onProgress ?? (() => {});
   progress(`kernel ${options.kernel}`);
   const kernel = await fetchKernel(options.kernel);
   const dir = options.dir ?? join(labDir(), "runs", `${options.kernel}-${process.pid}-${++serial}`);
-  await rm(join(dir, "mem"), { force: true });
+  for (const old of ["mem", "con.txt"]) await rm(join(dir, old), { force: true });
   await mkdir(dir, { recursive: true });
   const initrd = join(dir, "initrd");
   await writeInitrd(kernel, initrd, options.overlays ?? []);
