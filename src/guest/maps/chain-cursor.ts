@@ -4,36 +4,10 @@ import { type AddressBatch, addressBatch } from "../address-batch.ts";
 import type { GuestKernel } from "../kernel.ts";
 import type { GuestMemory } from "../memory.ts";
 import type { Window } from "../physical.ts";
-import type { Pointer } from "../pointer.ts";
 import { countNodes, type StepBudget } from "./chain.ts";
+import type { BucketTable, ElementLayout } from "./chain-layout.ts";
 import type { ValueReader } from "./value-reader.ts";
 import { Account, type GuestMap, mostObjects, roundUp8 } from "./walk.ts";
-
-/** Buckets in a row. Those of one map's tables are all of one size. */
-export interface BucketTable {
-  readonly at: Pointer;
-  /** A power of two where elements keep their hash. */
-  readonly count: number;
-  /** From one to the next, and where in each the first node's address lies. */
-  readonly bytesEach: number;
-  readonly first: number;
-  /** Whether bit 0 of that address is a lock, and not a marker that ends the chain. */
-  readonly hasLockBit?: boolean;
-}
-
-/** Where things lie in an element; all from its start. */
-export interface ElementLayout {
-  /** The list node: what the chain's pointers point to. The next one's address is its first word. */
-  readonly node: number;
-  /** What decides the bucket; -1: elements do not keep it. */
-  readonly hash: number;
-  readonly key: number;
-  /** The value, or what `reader` starts from. */
-  readonly value: number;
-  /** undefined: the value is the bytes that lie there. */
-  readonly reader: ValueReader | undefined;
-  readonly cpuCount: number;
-}
 
 const EMPTY = new Uint8Array(0);
 const NO_BATCH = addressBatch(0);

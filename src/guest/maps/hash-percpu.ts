@@ -5,7 +5,8 @@
  */
 import { KtstrError } from "../../errors.ts";
 import type { GuestKernel } from "../kernel.ts";
-import { type BucketTable, ChainCursor, type ElementLayout } from "./chain-cursor.ts";
+import { ChainCursor } from "./chain-cursor.ts";
+import type { BucketTable, ElementLayout } from "./chain-layout.ts";
 import { PerCpuChunks } from "./percpu-chunks.ts";
 import { type GuestMap, roundUp8 } from "./walk.ts";
 
