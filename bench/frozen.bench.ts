@@ -3,13 +3,13 @@
  * the most elements, and the IDR of maps. Which machines: those that the lab keeps.
  */
 import { at, place, ptr, struct, u32 } from "../src/btf/struct.ts";
-import { idrEntries } from "../src/guest/idr.ts";
-import { type GuestKernel, openKernel } from "../src/guest/kernel.ts";
-import { type GuestMap, listMaps } from "../src/guest/map-info.ts";
-import { hashEntries } from "../src/guest/maps/contents.ts";
-import { toBigInt } from "../src/guest/pointer.ts";
-import { requireSymbol } from "../src/guest/symbols.ts";
-import { WalkLog } from "../src/guest/walklog.ts";
+import { type GuestMap, listMaps } from "../src/guest/bpf/map-info.ts";
+import { hashEntries } from "../src/guest/bpf/maps/contents.ts";
+import { idrEntries } from "../src/guest/kernel/idr.ts";
+import { type GuestKernel, openKernel } from "../src/guest/kernel/kernel.ts";
+import { requireSymbol } from "../src/guest/kernel/symbols.ts";
+import { WalkLog } from "../src/guest/kernel/walklog.ts";
+import { toBigInt } from "../src/guest/memory/pointer.ts";
 import { MapType } from "../src/uapi/names.ts";
 import { type Case, inC, type Job, ours, type Prepared } from "./case.ts";
 import { frozenMemory } from "./commands.bench.ts";

@@ -1,12 +1,12 @@
 /** Translation, arrays, per-CPU values, IDRs and listings of a frozen machine. */
 import { join } from "node:path";
 import { at, place, ptr, struct } from "../src/btf/struct.ts";
-import { addressBatch } from "../src/guest/address-batch.ts";
-import { idrEntries } from "../src/guest/idr.ts";
-import { listMaps } from "../src/guest/map-info.ts";
-import { readContents } from "../src/guest/maps/contents.ts";
-import { requireSymbol } from "../src/guest/symbols.ts";
-import { WalkLog } from "../src/guest/walklog.ts";
+import { listMaps } from "../src/guest/bpf/map-info.ts";
+import { readContents } from "../src/guest/bpf/maps/contents.ts";
+import { idrEntries } from "../src/guest/kernel/idr.ts";
+import { requireSymbol } from "../src/guest/kernel/symbols.ts";
+import { WalkLog } from "../src/guest/kernel/walklog.ts";
+import { addressBatch } from "../src/guest/memory/address-batch.ts";
 import { MapType } from "../src/uapi/names.ts";
 import { type Case, inC, type Job, ours, type Prepared } from "./case.ts";
 import { BenchMachine, onlyMap, openBench } from "./machine.ts";

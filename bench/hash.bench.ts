@@ -2,7 +2,7 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { place, ptr, struct, u32 } from "../src/btf/struct.ts";
-import { hashEntries, percpuHashEntries } from "../src/guest/maps/contents.ts";
+import { hashEntries, percpuHashEntries } from "../src/guest/bpf/maps/contents.ts";
 import { MapType } from "../src/uapi/names.ts";
 import { type Case, inC, type Job, ours, type Prepared } from "./case.ts";
 import { BenchMachine, onlyMap, openBench, type Region, readOf } from "./machine.ts";

@@ -1,8 +1,8 @@
 /** The counters of all programs of a frozen machine, against the same sums in C and against our own counter-wise path. */
 import { place, struct } from "../src/btf/struct.ts";
-import { addressBatch } from "../src/guest/address-batch.ts";
-import type { GuestMemory } from "../src/guest/memory.ts";
-import { StatsReader, StatsSum } from "../src/guest/stats.ts";
+import { StatsReader, StatsSum } from "../src/guest/bpf/stats.ts";
+import { addressBatch } from "../src/guest/memory/address-batch.ts";
+import type { GuestMemory } from "../src/guest/memory/memory.ts";
 import { type Case, inC, type Job, ours, type Side } from "./case.ts";
 import { BenchMachine, openBench } from "./machine.ts";
 

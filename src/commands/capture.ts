@@ -2,7 +2,7 @@ import { KtstrError, UsageError } from "../errors.ts";
 import { type Capture, captureGuest } from "../guest/capture/capture.ts";
 import { compressedFrames } from "../guest/capture/compress.ts";
 import { CAPTURE_PAGE_BYTES } from "../guest/capture/pages.ts";
-import { MAX_DECOMPRESSED_BYTES } from "../guest/zstd.ts";
+import { MAX_DECOMPRESSED_BYTES } from "../guest/image/zstd.ts";
 import { stringify } from "../report/json.ts";
 import { countText, sizeText } from "../report/units.ts";
 import type { MapInfo } from "../state.ts";

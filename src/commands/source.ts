@@ -1,8 +1,8 @@
 /** Opens what a command reads: the running kernel, or a memory file. Only the code of the one that is read is loaded. */
 import { UsageError } from "../errors.ts";
 import type { GuestOptions } from "../guest/guest.ts";
-import type { MemorySource } from "../guest/image.ts";
-import { decompressAhead } from "../guest/zstd.ts";
+import type { MemorySource } from "../guest/image/image.ts";
+import { decompressAhead } from "../guest/image/zstd.ts";
 import type { LiveState } from "../live/live.ts";
 import { writeError, writeThrough } from "../report/output.ts";
 import type { BpfState, MapInfo } from "../state.ts";

@@ -1,5 +1,5 @@
 import { KtstrError, UsageError } from "../errors.ts";
-import { findVmlinux, loadVmlinux } from "../guest/vmlinux.ts";
+import { findVmlinux, loadVmlinux } from "../guest/kernel/vmlinux.ts";
 import { stringify } from "../report/json.ts";
 import { escapeText } from "../text.ts";
 import { type Command, command } from "./command.ts";

@@ -18,11 +18,9 @@ import {
   type Read,
   unreadable,
 } from "../state.ts";
-import { GuestBtfs } from "./btfs.ts";
-import type { MemorySource } from "./image.ts";
-import { type Finding, type GuestKernel, openKernel } from "./kernel.ts";
-import { listLinks } from "./links.ts";
-import { type GuestMap, listMaps } from "./map-info.ts";
+import { GuestBtfs } from "./bpf/btfs.ts";
+import { listLinks } from "./bpf/links.ts";
+import { type GuestMap, listMaps } from "./bpf/map-info.ts";
 import {
   arenaPages,
   hashEntries,
@@ -32,11 +30,13 @@ import {
   readArray,
   readContents,
   readValue,
-} from "./maps/contents.ts";
-import { AddressNames } from "./names-at.ts";
-import { fromBigInt } from "./pointer.ts";
-import { listProgs } from "./progs.ts";
-import { readSchedExtState } from "./sched-ext.ts";
+} from "./bpf/maps/contents.ts";
+import { listProgs } from "./bpf/progs.ts";
+import type { MemorySource } from "./image/image.ts";
+import { type Finding, type GuestKernel, openKernel } from "./kernel/kernel.ts";
+import { AddressNames } from "./kernel/names-at.ts";
+import { fromBigInt } from "./memory/pointer.ts";
+import { readSchedExtState } from "./sched/sched-ext.ts";
 
 export interface GuestOptions {
   /** The machine's memory: raw files or ELF cores, told by content. A bare string is a path. */

@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { zstdDecompressSync } from "node:zlib";
-import { openKernel } from "../../src/guest/kernel.ts";
+import { openKernel } from "../../src/guest/kernel/kernel.ts";
 import { labDir } from "../lab/cache.ts";
 import { capturedImages } from "./captured.ts";
 import { labImages } from "./images.ts";

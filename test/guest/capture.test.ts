@@ -8,8 +8,8 @@ import { type CaptureNote, captureNoteText, parseCaptureNote } from "../../src/g
 import { TouchedPages } from "../../src/guest/capture/pages.ts";
 import { CapturedSymbols } from "../../src/guest/capture/symbols.ts";
 import { coreFile } from "../../src/guest/capture/vmcore.ts";
-import { MemoryImage } from "../../src/guest/image.ts";
-import { PhysicalMemory, windowOf } from "../../src/guest/physical.ts";
+import { MemoryImage } from "../../src/guest/image/image.ts";
+import { PhysicalMemory, windowOf } from "../../src/guest/image/physical.ts";
 
 let folder = "";
 beforeAll(() => {

@@ -4,11 +4,11 @@ import { constants, copyFileSync, mkdtempSync, rmSync, truncateSync, writeFileSy
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { KtstrError } from "../../src/errors.ts";
-import type { Piece } from "../../src/guest/core.ts";
-import { idrEntries } from "../../src/guest/idr.ts";
-import { type GuestKernel, openKernel } from "../../src/guest/kernel.ts";
-import { requireSymbol } from "../../src/guest/symbols.ts";
-import { WalkLog } from "../../src/guest/walklog.ts";
+import type { Piece } from "../../src/guest/image/core.ts";
+import { idrEntries } from "../../src/guest/kernel/idr.ts";
+import { type GuestKernel, openKernel } from "../../src/guest/kernel/kernel.ts";
+import { requireSymbol } from "../../src/guest/kernel/symbols.ts";
+import { WalkLog } from "../../src/guest/kernel/walklog.ts";
 import { labImages } from "./images.ts";
 import { SyntheticKernel } from "./machine.ts";
 import { Mutator, type Place } from "./mutate.ts";

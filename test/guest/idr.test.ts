@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
-import { idrEntries } from "../../src/guest/idr.ts";
-import { fromBigInt, toBigInt } from "../../src/guest/pointer.ts";
-import { WalkLog } from "../../src/guest/walklog.ts";
+import { idrEntries } from "../../src/guest/kernel/idr.ts";
+import { WalkLog } from "../../src/guest/kernel/walklog.ts";
+import { fromBigInt, toBigInt } from "../../src/guest/memory/pointer.ts";
 import { Synthetic } from "./synthetic.ts";
 import {
   IDR_BASE,

@@ -12,7 +12,7 @@ import {
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { FormatError, KtstrError, UsageError } from "../../src/errors.ts";
-import { MemoryImage } from "../../src/guest/image.ts";
+import { MemoryImage } from "../../src/guest/image/image.ts";
 import { EHDR, PHDR } from "../../src/uapi/elf.ts";
 
 let folder = "";

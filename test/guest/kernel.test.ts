@@ -12,10 +12,10 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { KtstrError } from "../../src/errors.ts";
-import { Kallsyms } from "../../src/guest/kallsyms.ts";
-import { type GuestKernel, openKernel } from "../../src/guest/kernel.ts";
-import { perCpuAddress } from "../../src/guest/percpu.ts";
-import { fromBigInt, toBigInt } from "../../src/guest/pointer.ts";
+import { Kallsyms } from "../../src/guest/kernel/kallsyms.ts";
+import { type GuestKernel, openKernel } from "../../src/guest/kernel/kernel.ts";
+import { perCpuAddress } from "../../src/guest/kernel/percpu.ts";
+import { fromBigInt, toBigInt } from "../../src/guest/memory/pointer.ts";
 import { type KallsymsForm, type KernelOptions, SyntheticKernel } from "./machine.ts";
 
 let folder = "";

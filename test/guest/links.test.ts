@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { listLinks } from "../../src/guest/links.ts";
+import { listLinks } from "../../src/guest/bpf/links.ts";
 import type { LinkInfo } from "../../src/state.ts";
 import { LinkType } from "../../src/uapi/names.ts";
 import { ObjectMachine } from "./objects.ts";

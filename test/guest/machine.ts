@@ -2,8 +2,8 @@
  * A whole synthetic kernel: page tables, VMCOREINFO, kallsyms in the form of each release, BTF, per-CPU areas and the
  * resource tree, as a memory file. Enough for everything that finds a kernel; no map or program lives in it.
  */
-import type { PagingMode } from "../../src/guest/mmu.ts";
-import { arm64Paging, x86Paging } from "../../src/guest/mmu.ts";
+import type { PagingMode } from "../../src/guest/memory/mmu.ts";
+import { arm64Paging, x86Paging } from "../../src/guest/memory/mmu.ts";
 import { Synthetic } from "./synthetic.ts";
 import { type KernelTypes, ownTypes } from "./types.ts";
 

@@ -1,8 +1,8 @@
 /** Maps on a machine built by hand: their structs with offsets that no kernel has, and a kernel around them. */
 import { Btf } from "../../src/btf/btf.ts";
-import type { GuestKernel } from "../../src/guest/kernel.ts";
-import type { GuestMap } from "../../src/guest/maps/walk.ts";
-import { fromBigInt } from "../../src/guest/pointer.ts";
+import type { GuestMap } from "../../src/guest/bpf/maps/walk.ts";
+import type { GuestKernel } from "../../src/guest/kernel/kernel.ts";
+import { fromBigInt } from "../../src/guest/memory/pointer.ts";
 import type { MapInfo } from "../../src/state.ts";
 import { BtfWriter } from "../btf/support/encode.ts";
 import { mapInfo } from "../report/support/map-info.ts";

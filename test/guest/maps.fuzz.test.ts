@@ -4,10 +4,10 @@ import { constants, copyFileSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { KtstrError } from "../../src/errors.ts";
-import { type GuestKernel, openKernel } from "../../src/guest/kernel.ts";
-import { listMaps } from "../../src/guest/map-info.ts";
-import { readContents } from "../../src/guest/maps/contents.ts";
-import type { GuestMap } from "../../src/guest/maps/walk.ts";
+import { listMaps } from "../../src/guest/bpf/map-info.ts";
+import { readContents } from "../../src/guest/bpf/maps/contents.ts";
+import type { GuestMap } from "../../src/guest/bpf/maps/walk.ts";
+import { type GuestKernel, openKernel } from "../../src/guest/kernel/kernel.ts";
 import { labImages } from "./images.ts";
 import { Mutator, type Place } from "./mutate.ts";
 

@@ -1,8 +1,8 @@
 /** Hash maps that no kernel shows on demand: torn, recycled, bent into rings, with counts that nothing bounds. */
 import { describe, expect, test } from "bun:test";
-import { ChainCursor } from "../../src/guest/maps/chain-cursor.ts";
-import { lookup, readContents } from "../../src/guest/maps/contents.ts";
-import { add } from "../../src/guest/pointer.ts";
+import { ChainCursor } from "../../src/guest/bpf/maps/chain-cursor.ts";
+import { lookup, readContents } from "../../src/guest/bpf/maps/contents.ts";
+import { add } from "../../src/guest/memory/pointer.ts";
 import { MapType } from "../../src/uapi/names.ts";
 import { BUCKET, ELEM, HTAB, MapMachine } from "./map-machine.ts";
 import { hex, type Walked, walk } from "./map-walk.ts";

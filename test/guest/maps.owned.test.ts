@@ -1,6 +1,6 @@
 /** Local storage and arenas that no kernel shows on demand: recycled elements, rings, pages that are mapped and free. */
 import { describe, expect, test } from "bun:test";
-import { arenaPages, readContents } from "../../src/guest/maps/contents.ts";
+import { arenaPages, readContents } from "../../src/guest/bpf/maps/contents.ts";
 import { MapType } from "../../src/uapi/names.ts";
 import {
   ARENA,

@@ -1,6 +1,6 @@
 /** Maps of frozen machines against bpftool in them, and against the program that filled them. */
 import { describe, expect, test } from "bun:test";
-import { openKernel } from "../../src/guest/kernel.ts";
+import { openKernel } from "../../src/guest/kernel/kernel.ts";
 import { capturedImages } from "./captured.ts";
 import { labImages } from "./images.ts";
 import { Comparison } from "./support/frozen.ts";

@@ -1,6 +1,6 @@
 /** Arrays, tries, queues and ring buffers that no kernel shows on demand: torn, recycled, bent into rings, with counts that nothing bounds. */
 import { describe, expect, test } from "bun:test";
-import { lookup, readArray, readContents, readValue } from "../../src/guest/maps/contents.ts";
+import { lookup, readArray, readContents, readValue } from "../../src/guest/bpf/maps/contents.ts";
 import { MapType } from "../../src/uapi/names.ts";
 import { ARRAY, MapMachine, QUEUE, RINGBUF, RINGBUF_MAP, TRIE, TRIE_NODE } from "./map-machine.ts";
 import { walk } from "./map-walk.ts";

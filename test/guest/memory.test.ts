@@ -1,10 +1,10 @@
 import { describe, expect, test } from "bun:test";
-import { addressBatch } from "../../src/guest/address-batch.ts";
-import { GuestFault } from "../../src/guest/fault.ts";
-import { GuestMemory, LOCATE_MAX_BYTES } from "../../src/guest/memory.ts";
-import { arm64Paging, PageTables, type PagingMode, x86Paging } from "../../src/guest/mmu.ts";
-import { PhysicalMemory, windowOf } from "../../src/guest/physical.ts";
-import { add, fromBigInt, hex, pointer, toBigInt } from "../../src/guest/pointer.ts";
+import { PhysicalMemory, windowOf } from "../../src/guest/image/physical.ts";
+import { addressBatch } from "../../src/guest/memory/address-batch.ts";
+import { GuestFault } from "../../src/guest/memory/fault.ts";
+import { GuestMemory, LOCATE_MAX_BYTES } from "../../src/guest/memory/memory.ts";
+import { arm64Paging, PageTables, type PagingMode, x86Paging } from "../../src/guest/memory/mmu.ts";
+import { add, fromBigInt, hex, pointer, toBigInt } from "../../src/guest/memory/pointer.ts";
 import { Synthetic } from "./synthetic.ts";
 
 const u64At = (memory: GuestMemory, address: bigint): bigint => {

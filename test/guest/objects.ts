@@ -3,8 +3,8 @@
  * out as no kernel lays them out: an offset that was not asked of the BTF shows.
  */
 import { Btf } from "../../src/btf/btf.ts";
-import type { GuestKernel } from "../../src/guest/kernel.ts";
-import { fromBigInt, type Pointer } from "../../src/guest/pointer.ts";
+import type { GuestKernel } from "../../src/guest/kernel/kernel.ts";
+import { fromBigInt, type Pointer } from "../../src/guest/memory/pointer.ts";
 import { BtfWriter } from "../btf/support/encode.ts";
 import { Synthetic } from "./synthetic.ts";
 

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { Btf } from "../../src/btf/btf.ts";
-import { listProgs } from "../../src/guest/progs.ts";
+import { listProgs } from "../../src/guest/bpf/progs.ts";
 import type { ProgInfo } from "../../src/state.ts";
 import { BtfWriter } from "../btf/support/encode.ts";
 import { ObjectMachine } from "./objects.ts";

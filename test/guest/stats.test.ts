@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { StatsReader, StatsSum } from "../../src/guest/stats.ts";
+import { StatsReader, StatsSum } from "../../src/guest/bpf/stats.ts";
 import type { ProgStats } from "../../src/state.ts";
 import { ObjectMachine, type ObjectMachineOptions } from "./objects.ts";
 

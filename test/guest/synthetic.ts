@@ -2,10 +2,11 @@
  * Machines that no kernel shows on demand: physical memory with real page tables, built by hand. Addresses are
  * bigints here; the code under test sees only the bytes.
  */
-import { GuestMemory } from "../../src/guest/memory.ts";
-import { PageTables, type PagingMode, x86Paging } from "../../src/guest/mmu.ts";
-import { PhysicalMemory, windowOf } from "../../src/guest/physical.ts";
-import { fromBigInt } from "../../src/guest/pointer.ts";
+
+import { PhysicalMemory, windowOf } from "../../src/guest/image/physical.ts";
+import { GuestMemory } from "../../src/guest/memory/memory.ts";
+import { PageTables, type PagingMode, x86Paging } from "../../src/guest/memory/mmu.ts";
+import { fromBigInt } from "../../src/guest/memory/pointer.ts";
 
 export interface SyntheticOptions {
   readonly mode?: PagingMode;

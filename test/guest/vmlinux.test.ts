@@ -3,9 +3,9 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, utimesSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { FormatError, KtstrError } from "../../src/errors.ts";
-import { openKernel } from "../../src/guest/kernel.ts";
-import { fromBigInt, toBigInt } from "../../src/guest/pointer.ts";
-import { findVmlinux, loadVmlinux } from "../../src/guest/vmlinux.ts";
+import { openKernel } from "../../src/guest/kernel/kernel.ts";
+import { findVmlinux, loadVmlinux } from "../../src/guest/kernel/vmlinux.ts";
+import { fromBigInt, toBigInt } from "../../src/guest/memory/pointer.ts";
 import { EHDR, SHDR } from "../../src/uapi/elf.ts";
 import { SyntheticKernel } from "./machine.ts";
 import { kernelTypesBytes } from "./types.ts";

@@ -5,9 +5,9 @@
 import type { MapInfo } from "../../state.ts";
 import { MapType } from "../../uapi/names.ts";
 import { GuestState } from "../guest.ts";
-import { type OpenedKernel, type OpenKernelOptions, openKernel } from "../kernel.ts";
-import { WINDOW_BYTES } from "../physical.ts";
-import { toBigInt } from "../pointer.ts";
+import { WINDOW_BYTES } from "../image/physical.ts";
+import { type OpenedKernel, type OpenKernelOptions, openKernel } from "../kernel/kernel.ts";
+import { toBigInt } from "../memory/pointer.ts";
 import { CAPTURE_NOTE_NAME, CAPTURE_NOTE_TYPE, type CaptureNote, captureNoteText } from "./note.ts";
 import { CAPTURE_PAGE_BYTES } from "./pages.ts";
 import { Recorder } from "./record.ts";

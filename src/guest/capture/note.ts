@@ -4,8 +4,8 @@
  * look-up of fifty names would touch most of it), and what was assumed on the way to the kernel.
  */
 import { FormatError } from "../../errors.ts";
-import { fromBigInt, hex, type Pointer } from "../pointer.ts";
-import type { NearSymbol } from "../symbols.ts";
+import type { NearSymbol } from "../kernel/symbols.ts";
+import { fromBigInt, hex, type Pointer } from "../memory/pointer.ts";
 
 export const CAPTURE_NOTE_NAME = "KTSTR";
 export const CAPTURE_NOTE_TYPE = 0x4b53;

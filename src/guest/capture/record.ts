@@ -3,12 +3,12 @@
  * which nobody captures pays nothing for them.
  */
 
-import type { AddressBatch } from "../address-batch.ts";
-import { GuestMemory, LOCATE_MAX_BYTES } from "../memory.ts";
-import type { PageTables } from "../mmu.ts";
-import { PhysicalMemory } from "../physical.ts";
-import { add, hex, type Pointer } from "../pointer.ts";
-import type { NearSymbol, Symbols } from "../symbols.ts";
+import { PhysicalMemory } from "../image/physical.ts";
+import type { NearSymbol, Symbols } from "../kernel/symbols.ts";
+import type { AddressBatch } from "../memory/address-batch.ts";
+import { GuestMemory, LOCATE_MAX_BYTES } from "../memory/memory.ts";
+import type { PageTables } from "../memory/mmu.ts";
+import { add, hex, type Pointer } from "../memory/pointer.ts";
 import { TouchedPages } from "./pages.ts";
 
 export class Recorder {

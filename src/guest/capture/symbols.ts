@@ -1,7 +1,7 @@
 /** The symbols that a capture holds: those that were asked for when it was made. */
 import { KtstrError } from "../../errors.ts";
-import { hex, type Pointer } from "../pointer.ts";
-import type { NearSymbol, Symbols } from "../symbols.ts";
+import type { NearSymbol, Symbols } from "../kernel/symbols.ts";
+import { hex, type Pointer } from "../memory/pointer.ts";
 import type { CaptureNote } from "./note.ts";
 
 export class CapturedSymbols implements Symbols {

@@ -14,7 +14,7 @@ import {
   PT_NOTE,
   SHDR,
 } from "../../uapi/elf.ts";
-import type { PhysicalMemory } from "../physical.ts";
+import type { PhysicalMemory } from "../image/physical.ts";
 import type { PageRun } from "./pages.ts";
 
 export interface CoreContents {

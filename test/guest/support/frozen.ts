@@ -1,8 +1,9 @@
 /** Frozen guests with the answers that bpftool gave in them, and what our reading of one differs in. */
-import type { GuestKernel } from "../../../src/guest/kernel.ts";
-import { listMaps } from "../../../src/guest/map-info.ts";
-import { readContents } from "../../../src/guest/maps/contents.ts";
-import type { GuestMap } from "../../../src/guest/maps/walk.ts";
+
+import { listMaps } from "../../../src/guest/bpf/map-info.ts";
+import { readContents } from "../../../src/guest/bpf/maps/contents.ts";
+import type { GuestMap } from "../../../src/guest/bpf/maps/walk.ts";
+import type { GuestKernel } from "../../../src/guest/kernel/kernel.ts";
 import type { ArenaPage, ContentRecord, EntryCursor, MapContents, MapInfo } from "../../../src/state.ts";
 import { printable } from "../../../src/text.ts";
 import { MAP_TYPES, MapType, PROG_TYPES } from "../../../src/uapi/names.ts";

@@ -1,0 +1,106 @@
+/** BTF objects: `struct idr btf_idr` -> every `struct btf`. */
+import { Btf } from "../../btf/btf.ts";
+import { at, bytes, i32, ptr, struct, u8, u32 } from "../../btf/struct.ts";
+import { KtstrError } from "../../errors.ts";
+import type { BtfInfo } from "../../state.ts";
+import { cutAtNul } from "../../uapi/layout.ts";
+import type { GuestKernel } from "../kernel/kernel.ts";
+import { listObjects, type Warn } from "../kernel/listing.ts";
+import { LOCATE_MAX_BYTES } from "../memory/memory.ts";
+import { hex, isNull, type Pointer } from "../memory/pointer.ts";
+
+/** MODULE_NAME_LEN: 64 less a pointer. */
+const NAME_BYTES = 56;
+
+const BTF = struct("btf", {
+  id: u32,
+  refcnt: at(i32, "refcnt.refs.counter"),
+  data: ptr,
+  data_size: u32,
+  base_btf: ptr,
+  name: bytes(NAME_BYTES),
+  kernel_btf: u8,
+});
+
+interface BtfObject {
+  readonly info: BtfInfo;
+  readonly address: Pointer;
+}
+
+/** Every BTF object of a kernel, listed once and parsed when asked for. */
+export class GuestBtfs {
+  readonly #kernel: GuestKernel;
+  readonly #warn: Warn;
+  #objects: readonly BtfObject[] | undefined;
+  readonly #parsed: Map<string, Btf> = new Map();
+
+  constructor(kernel: GuestKernel, warn: Warn) {
+    this.#kernel = kernel;
+    this.#warn = warn;
+  }
+
+  /** By ascending id. */
+  infos(): readonly BtfInfo[] {
+    return this.#list().map(({ info }) => info);
+  }
+
+  /** Throws `KtstrError` where there is none of this id, or it cannot be read; `FormatError` for bytes that are no BTF. */
+  byId(id: number): Btf {
+    const object = this.#list().find(({ info }) => info.id === id);
+    if (object === undefined) throw new KtstrError(`BTF object ${id}: btf_idr has none of this id`);
+    return this.at(object.address);
+  }
+
+  /**
+   * The types of a `struct btf *`, as its creator gave them (`data`, `data_size`); a module's come over the kernel's,
+   * whose own are not read a second time. Throws as `byId` does.
+   */
+  at(address: Pointer): Btf {
+    const where = hex(address.hi, address.lo);
+    const known = this.#parsed.get(where);
+    if (known !== undefined) return known;
+    const parsed = this.#parse(address, `BTF object at ${where}`);
+    this.#parsed.set(where, parsed);
+    return parsed;
+  }
+
+  #parse({ hi, lo }: Pointer, object: string): Btf {
+    const { memory, btf: kernelBtf } = this.#kernel;
+    const layout = BTF.resolve(kernelBtf);
+    const isKernel = memory.u8(hi, lo, layout.kernel_btf, "btf.kernel_btf") !== 0;
+    const base = memory.pointer(hi, lo, layout.base_btf, "btf.base_btf");
+    if (isKernel && isNull(base)) return kernelBtf;
+    const size = memory.u32(hi, lo, layout.data_size, "btf.data_size");
+    if (size > LOCATE_MAX_BYTES) throw new KtstrError(`${object}: ${size} bytes are not believable`);
+    const data = memory.pointer(hi, lo, layout.data, "btf.data");
+    const raw = memory.copy(data.hi, data.lo, 0, size, "btf.data");
+    const name = Buffer.from(cutAtNul(memory.copy(hi, lo, layout.name, NAME_BYTES, "btf.name"))).toString();
+    return Btf.parse(raw, { base: isKernel ? kernelBtf : undefined, name: name === "" ? object : name });
+  }
+
+  #list(): readonly BtfObject[] {
+    this.#objects ??= listObjects(
+      this.#kernel,
+      "btf_idr",
+      "BTF object",
+      (address, id) => this.#read(address, id),
+      this.#warn,
+    );
+    return this.#objects;
+  }
+
+  #read(address: Pointer, id: number): BtfObject | string {
+    const layout = BTF.resolve(this.#kernel.btf);
+    const raw = this.#kernel.memory.copy(address.hi, address.lo, 0, layout.sizeof, "btf");
+    const view = new DataView(raw.buffer, raw.byteOffset, raw.length);
+    if (view.getUint32(layout.id, true) !== id) return "its own id is another";
+    if (view.getInt32(layout.refcnt, true) <= 0) return "being freed";
+    const info: BtfInfo = {
+      id,
+      sizeBytes: view.getUint32(layout.data_size, true),
+      name: cutAtNul(raw.subarray(layout.name, layout.name + NAME_BYTES)),
+      kernel: view.getUint8(layout.kernel_btf) !== 0,
+    };
+    return { info, address };
+  }
+}

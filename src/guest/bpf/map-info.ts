@@ -1,0 +1,141 @@
+/** Maps of the guest and their attributes: `struct idr map_idr` -> every live `struct bpf_map`. */
+import { at, bytes, optional, place, ptr, struct, u8, u32, u64 } from "../../btf/struct.ts";
+import type { MapInfo } from "../../state.ts";
+import { cutAtNul } from "../../uapi/layout.ts";
+import { BPF_OBJ_NAME_LEN, MapType } from "../../uapi/names.ts";
+import type { GuestKernel } from "../kernel/kernel.ts";
+import { listObjects, type Warn } from "../kernel/listing.ts";
+import { isNull, type Pointer, toBigInt } from "../memory/pointer.ts";
+import { memlockBytes } from "./maps/memlock.ts";
+import { structOpsBtf } from "./maps/struct-ops.ts";
+import { valueAddress } from "./maps/value-address.ts";
+import type { GuestMap } from "./maps/walk.ts";
+
+export type { GuestMap } from "./maps/walk.ts";
+
+const BPF_MAP = struct("bpf_map", {
+  ops: ptr,
+  map_type: u32,
+  key_size: u32,
+  value_size: u32,
+  max_entries: u32,
+  map_extra: u64,
+  map_flags: u32,
+  id: u32,
+  btf_key_type_id: u32,
+  btf_value_type_id: u32,
+  btf_vmlinux_value_type_id: u32,
+  btf: ptr,
+  name: bytes(BPF_OBJ_NAME_LEN),
+  frozen: u8,
+  owner: place,
+  owner_type: optional(at(u32, "owner.type"), "a struct of its own, not a pointer, up to 6.16"),
+  owner_jited: optional(at(u8, "owner.jited"), "the same"),
+});
+
+const BPF_MAP_OWNER = struct("bpf_map_owner", { type: u32, jited: u8 });
+const BTF_OBJECT = struct("btf", { id: u32 });
+const OFFLOADED_MAP = struct("bpf_offloaded_map", { netdev: ptr });
+const NET_DEVICE = struct("net_device", { ifindex: u32 });
+
+/** Every map, by ascending id; what could not be read is counted, and told in one sentence. Throws `KtstrError`. */
+export function listMaps(kernel: GuestKernel, warn: Warn): readonly GuestMap[] {
+  const read = (at: Pointer, id: number): GuestMap | string => {
+    const info = readMapInfo(kernel, at, `map ${id}`);
+    return info.id === id ? { info, at } : "recycled memory";
+  };
+  return listObjects(kernel, "map_idr", "map", read, warn);
+}
+
+/** Reads one `struct bpf_map`. Throws `GuestFault` where it is not in the image. */
+function readMapInfo(kernel: GuestKernel, map: Pointer, path: string): MapInfo {
+  const { memory } = kernel;
+  const offsets = BPF_MAP.resolve(kernel.btf);
+  const start = memory.expect(map.hi, map.lo, 0, offsets.sizeof, path);
+  const { view } = memory;
+  const u32At = (offset: number): number => view.getUint32(start + offset, true);
+  const pointerAt = (offset: number): Pointer => ({
+    hi: view.getInt32(start + offset + 4, true),
+    lo: view.getInt32(start + offset, true),
+  });
+  const name = memory.bytes.slice(start + offsets.name, start + offsets.name + BPF_OBJ_NAME_LEN);
+  const attributes = {
+    id: u32At(offsets.id),
+    type: u32At(offsets.map_type),
+    keySize: u32At(offsets.key_size),
+    valueSize: u32At(offsets.value_size),
+    maxEntries: u32At(offsets.max_entries),
+    flags: u32At(offsets.map_flags),
+    name: cutAtNul(name),
+    btfVmlinuxValueTypeId: u32At(offsets.btf_vmlinux_value_type_id),
+    mapExtra: view.getBigUint64(start + offsets.map_extra, true),
+    frozen: view.getUint8(start + offsets.frozen) !== 0,
+  };
+  const btf = pointerAt(offsets.btf);
+  const ops = pointerAt(offsets.ops);
+  const btfTypes = isNull(btf)
+    ? { btfKeyTypeId: 0, btfValueTypeId: 0 }
+    : { btfKeyTypeId: u32At(offsets.btf_key_type_id), btfValueTypeId: u32At(offsets.btf_value_type_id) };
+  const owner = readOwner(kernel, map, path);
+  const withoutCost: MapInfo = {
+    ...attributes,
+    ...btfTypes,
+    ...owner,
+    ifindex: readIfindex(kernel, map, ops, path),
+    btfId: readBtfId(kernel, btf, `${path}.btf`),
+    btfVmlinuxId: attributes.type === MapType.struct_ops ? readStructOpsBtfId(kernel, map, path) : 0,
+    memlockBytes: undefined,
+    location: undefined,
+  };
+  const guestMap: GuestMap = { info: withoutCost, at: map };
+  const location = {
+    address: toBigInt(map.hi, map.lo),
+    physical: memory.physicalOf(map.hi, map.lo, path),
+    valueAddress: valueAddress(kernel, guestMap),
+  };
+  return { ...withoutCost, memlockBytes: memlockBytes(kernel, guestMap), location };
+}
+
+/** `btf_obj_id()`; 0 where there is none. */
+function readBtfId(kernel: GuestKernel, btf: Pointer, path: string): number {
+  return isNull(btf) ? 0 : kernel.memory.u32(btf.hi, btf.lo, BTF_OBJECT.resolve(kernel.btf).id, path);
+}
+
+/** kernel/bpf/bpf_struct_ops.c, `bpf_map_struct_ops_info_fill`. */
+function readStructOpsBtfId(kernel: GuestKernel, map: Pointer, path: string): number {
+  return readBtfId(kernel, structOpsBtf(kernel, map, path), `${path}.btf`);
+}
+
+/** Whose programs a prog array takes; the kernel shows it only where a type is set (`bpf_map_show_fdinfo`). */
+function readOwner(
+  { memory, btf }: GuestKernel,
+  map: Pointer,
+  path: string,
+): Pick<MapInfo, "ownerProgType" | "ownerJited"> {
+  const offsets = BPF_MAP.resolve(btf);
+  let owner = map;
+  let { owner_type: type, owner_jited: jited } = offsets;
+  if (type === undefined || jited === undefined) {
+    owner = memory.pointer(map.hi, map.lo, offsets.owner, path);
+    if (isNull(owner)) return { ownerProgType: undefined, ownerJited: undefined };
+    ({ type, jited } = BPF_MAP_OWNER.resolve(btf));
+  }
+  const ownerProgType = memory.u32(owner.hi, owner.lo, type, `${path}.owner`);
+  if (ownerProgType === 0) return { ownerProgType: undefined, ownerJited: undefined };
+  return { ownerProgType, ownerJited: memory.u8(owner.hi, owner.lo, jited, `${path}.owner`) !== 0 };
+}
+
+/** Of a map that lives in a network card: kernel/bpf/offload.c, `bpf_map_offload_info_fill`. */
+function readIfindex(kernel: GuestKernel, map: Pointer, ops: Pointer, path: string): number {
+  const offloaded = kernel.symbols.address("bpf_map_offload_ops");
+  if (offloaded === undefined || offloaded.hi !== ops.hi || offloaded.lo !== ops.lo) return 0;
+  const { netdev } = OFFLOADED_MAP.resolve(kernel.btf);
+  const device = kernel.memory.pointer(map.hi, map.lo, netdev, path);
+  if (isNull(device)) return 0;
+  return kernel.memory.u32(
+    device.hi,
+    device.lo,
+    NET_DEVICE.resolve(kernel.btf).ifindex,
+    `${path}.netdev.ifindex`,
+  );
+}

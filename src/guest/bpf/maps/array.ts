@@ -1,0 +1,129 @@
+/**
+ * `struct bpf_array`: values in a row, each rounded up to 8 bytes; or a pointer to a per-CPU value each.
+ * A `BPF_F_MMAPABLE` array is placed so that its values begin a page; they follow `struct bpf_array` all the same
+ * (kernel/bpf/arraymap.c, `array_map_alloc`).
+ */
+import { place, struct } from "../../../btf/struct.ts";
+import {
+  type CpuValue,
+  type EntryCursor,
+  found,
+  type Read,
+  type Unreadable,
+  unreadable,
+} from "../../../state.ts";
+import { MapType } from "../../../uapi/names.ts";
+import type { GuestKernel } from "../../kernel/kernel.ts";
+import { LOCATE_MAX_BYTES } from "../../memory/memory.ts";
+import { add, type Pointer } from "../../memory/pointer.ts";
+import { PerCpuValue, perCpuShape } from "./percpu-value.ts";
+import { clearFields, readSpecialFields, type SpecialField } from "./special-fields.ts";
+import { attempt, copyBytes, type GuestMap, IndexCursor, roundUp8, shapeOf } from "./walk.ts";
+
+const BPF_ARRAY = struct("bpf_array", { value: place, pptrs: place });
+
+/** Where the values of an array begin. */
+export const arrayValues = ({ btf }: GuestKernel, { at }: GuestMap): Pointer =>
+  add(at, BPF_ARRAY.resolve(btf).value);
+
+/** Every element by its index. Throws `GuestFault`. */
+export function arrayEntries(kernel: GuestKernel, map: GuestMap): EntryCursor {
+  const { memory } = kernel;
+  const { hi, lo } = map.at;
+  const { valueSize, maxEntries } = map.info;
+  const stride = roundUp8(valueSize);
+  const start = BPF_ARRAY.resolve(kernel.btf).value;
+  const fields = readSpecialFields(kernel, map);
+  const isPlain = fields.length === 0 && valueSize <= LOCATE_MAX_BYTES;
+  return new IndexCursor(kernel, shapeOf(map), { count: maxEntries, bytesEach: stride }, (index, cursor) => {
+    if (isPlain) {
+      const at = memory.locate(hi, lo, start + index * stride, valueSize);
+      if (at < 0) return cursor.account.skip("not-present");
+      cursor.valueBytes = memory.bytes;
+      cursor.valueOffset = at;
+      return "value";
+    }
+    const value = readElement(kernel, map, fields, index);
+    if (!value.ok) return cursor.account.skip(value.why.reason);
+    cursor.valueBytes = value.value;
+    cursor.valueOffset = 0;
+    return "value";
+  });
+}
+
+/** One element of an array, as a look-up gives it. */
+export function readArray(kernel: GuestKernel, map: GuestMap, key: number): Read<Uint8Array> {
+  if (map.info.type !== MapType.array) return unreadable("wrong-type", "not an array");
+  return checkIndex(map, key) ?? attempt(() => readElement(kernel, map, readSpecialFields(kernel, map), key));
+}
+
+/** `length` bytes at `offset` of an array's first value. The bounds were checked. */
+export function readArrayPart(
+  kernel: GuestKernel,
+  map: GuestMap,
+  offset: number,
+  length: number,
+): Read<Uint8Array> {
+  return attempt(() => {
+    const fields = readSpecialFields(kernel, map);
+    const start = BPF_ARRAY.resolve(kernel.btf).value + offset;
+    const bytes = copyBytes(kernel, map.at, start, length, `map ${map.info.id}.value`);
+    clearFields(fields, bytes, -offset);
+    return found(bytes);
+  });
+}
+
+function readElement(
+  kernel: GuestKernel,
+  map: GuestMap,
+  fields: readonly SpecialField[],
+  index: number,
+): Read<Uint8Array> {
+  return attempt(() => {
+    const { valueSize, id } = map.info;
+    const start = BPF_ARRAY.resolve(kernel.btf).value + index * roundUp8(valueSize);
+    const bytes = copyBytes(kernel, map.at, start, valueSize, `map ${id}.value[${index}]`);
+    clearFields(fields, bytes, 0);
+    return found(bytes);
+  });
+}
+
+/** Every element of a per-CPU array. Throws `GuestFault`. */
+export function percpuArrayEntries(kernel: GuestKernel, map: GuestMap): EntryCursor {
+  const { memory } = kernel;
+  const { hi, lo } = map.at;
+  const values = new PerCpuValue(kernel, map);
+  const start = BPF_ARRAY.resolve(kernel.btf).pptrs;
+  const shape = perCpuShape(kernel, map);
+  const bounds = { count: map.info.maxEntries, bytesEach: 8 };
+  return new IndexCursor(kernel, shape, bounds, (index, cursor) => {
+    const at = memory.locate(hi, lo, start + index * 8, 8);
+    if (at < 0) return cursor.account.skip("not-present");
+    if (!values.read(memory.view.getInt32(at + 4, true), memory.view.getInt32(at, true)))
+      return cursor.account.skip("not-present");
+    cursor.valueBytes = values.bytes;
+    return "value";
+  });
+}
+
+/** One element of a per-CPU array, every CPU's copy. */
+export function readPercpuArray(kernel: GuestKernel, map: GuestMap, key: number): Read<readonly CpuValue[]> {
+  if (map.info.type !== MapType.percpu_array) return unreadable("wrong-type", "not a per-CPU array");
+  return (
+    checkIndex(map, key) ??
+    attempt(() => {
+      const path = `map ${map.info.id}.pptrs[${key}]`;
+      const start = BPF_ARRAY.resolve(kernel.btf).pptrs + key * 8;
+      const values = new PerCpuValue(kernel, map);
+      const { hi, lo } = kernel.memory.pointer(map.at.hi, map.at.lo, start, path);
+      if (!values.read(hi, lo)) throw kernel.memory.fault(path);
+      return found(values.values(map.info.valueSize));
+    })
+  );
+}
+
+/** undefined: the key is one of this map's. */
+export function checkIndex({ info }: GuestMap, key: number): { ok: false; why: Unreadable } | undefined {
+  if (Number.isInteger(key) && key >= 0 && key < info.maxEntries) return undefined;
+  return unreadable("out-of-range", `key ${key} of a map with ${info.maxEntries} entries`);
+}

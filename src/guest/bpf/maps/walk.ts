@@ -1,0 +1,203 @@
+/** What the walks over maps have in common: how they are bounded, and how they account for what they could not read. */
+import { LayoutError } from "../../../btf/struct.ts";
+import { KtstrError } from "../../../errors.ts";
+import {
+  type ContentRecord,
+  type EntryCursor,
+  type MapInfo,
+  type Read,
+  unreadable,
+  type WalkEnd,
+} from "../../../state.ts";
+import type { GuestKernel } from "../../kernel/kernel.ts";
+import { GuestFault } from "../../memory/fault.ts";
+import { LOCATE_MAX_BYTES } from "../../memory/memory.ts";
+import type { Pointer } from "../../memory/pointer.ts";
+
+/** A map of the guest: its attributes, and where its `struct bpf_map` lies. */
+export interface GuestMap {
+  readonly info: MapInfo;
+  readonly at: Pointer;
+}
+
+/** What was seen and could not be read, by reason, and why the walk stopped early. */
+export class Account {
+  readonly skipped: Map<string, number> = new Map();
+  /** "" while the walk goes on, or ended at its end. */
+  stopped = "";
+  #inARow = 0;
+
+  /** Counts an element that could not be read. So many in a row stop the walk: they are not there at all. */
+  skip(reason: string): "skipped" {
+    this.skipped.set(reason, (this.skipped.get(reason) ?? 0) + 1);
+    if (++this.#inARow >= MAX_SKIPS_IN_A_ROW && this.stopped === "")
+      this.stopped = `stopped after ${MAX_SKIPS_IN_A_ROW} elements in a row that could not be read (${reason})`;
+    return "skipped";
+  }
+
+  /** An element was read. */
+  seen(): void {
+    this.#inARow = 0;
+  }
+
+  get end(): WalkEnd {
+    return {
+      complete: this.stopped === "" && this.skipped.size === 0,
+      stopped: this.stopped,
+      skipped: this.skipped,
+    };
+  }
+}
+
+/** A page that is not there takes at most 4,096 elements (of 16K pages) with it. */
+const MAX_SKIPS_IN_A_ROW = 16_384;
+
+/** How many objects of at least `bytesEach` bytes the image can hold at most; no kernel has more than its memory holds. */
+export function mostObjects({ memory }: GuestKernel, bytesEach: number): number {
+  return Math.floor(memory.physical.sizeBytes / Math.max(bytesEach, 1));
+}
+
+/** A copy of `length` bytes, of any length that the image can hold. Throws `GuestFault`. */
+export function copyBytes(
+  kernel: GuestKernel,
+  { hi, lo }: Pointer,
+  offset: number,
+  length: number,
+  path: string,
+): Uint8Array {
+  const { memory } = kernel;
+  if (length <= LOCATE_MAX_BYTES || length > mostObjects(kernel, 1))
+    return memory.copy(hi, lo, offset, length, path);
+  const bytes = new Uint8Array(length);
+  if (memory.copyOut(hi, lo, offset, bytes) < length) throw memory.fault(path);
+  return bytes;
+}
+
+/** A map whose members contradict themselves, or one another. */
+export class CorruptMap extends KtstrError {}
+
+/** A read whose faults are its answer. */
+export function attempt<T>(read: () => Read<T>): Read<T> {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof GuestFault) return unreadable("not-present", error.message);
+    if (error instanceof CorruptMap) return unreadable("corrupt", error.message);
+    if (error instanceof LayoutError) return unreadable("unsupported", error.message);
+    throw error;
+  }
+}
+
+export const roundUp8 = (size: number): number => Math.ceil(size / 8) * 8;
+
+/** The u32 at the start of a key. */
+export function keyIndex(key: Uint8Array): number {
+  return (key[0]! | (key[1]! << 8) | (key[2]! << 16) | (key[3]! << 24)) >>> 0;
+}
+
+/** How a cursor's values lie in its buffer. */
+export interface Shape {
+  readonly keySize: number;
+  readonly valueSize: number;
+  /** 0: one value for all CPUs. */
+  readonly cpuCount: number;
+}
+
+export const shapeOf = ({ info }: GuestMap): Shape => ({
+  keySize: info.keySize,
+  valueSize: info.valueSize,
+  cpuCount: 0,
+});
+
+/** What the cursors over anything but hash tables share. A kind of map fills in `advance`. */
+export abstract class BaseCursor implements EntryCursor {
+  readonly keySize: number;
+  readonly valueSize: number;
+  readonly cpuCount: number;
+  readonly valueStride: number;
+  keyBytes: Uint8Array;
+  keyOffset = 0;
+  valueBytes: Uint8Array;
+  valueOffset = 0;
+  valueMissing = "";
+  note = "";
+  readonly account: Account = new Account();
+  #ended = false;
+
+  constructor({ keySize, valueSize, cpuCount }: Shape) {
+    this.keySize = keySize;
+    this.valueSize = valueSize;
+    this.cpuCount = cpuCount;
+    this.valueStride = cpuCount === 0 ? 0 : roundUp8(valueSize);
+    this.keyBytes = EMPTY;
+    this.valueBytes = EMPTY;
+  }
+
+  /** Moves to the next element and sets what differs; false at the end. */
+  protected abstract advance(): boolean;
+
+  next(): boolean {
+    if (this.#ended) return false;
+    if (this.advance()) return true;
+    this.#ended = true;
+    return false;
+  }
+
+  get end(): WalkEnd {
+    return this.account.end;
+  }
+
+  [Symbol.dispose](): void {
+    this.#ended = true;
+  }
+}
+
+const EMPTY = new Uint8Array(0);
+
+/** Values that have no key. */
+export interface Records {
+  readonly records: readonly ContentRecord[];
+  readonly end: WalkEnd;
+}
+
+/** How a walk's reader found an element: with a value (or why it has none), silently absent, or counted as skipped. */
+export type Found = "value" | "hole" | "skipped";
+
+/** A walk over keys 0 to `count` - 1 of a map whose keys are u32 indices. */
+export class IndexCursor extends BaseCursor {
+  readonly #count: number;
+  readonly #keyView: DataView;
+  readonly #load: (index: number, cursor: IndexCursor) => Found;
+  #index = -1;
+
+  /** `bytesEach`: what an index costs the kernel at least. `load` sets the value of one index, or `valueMissing`. */
+  constructor(
+    kernel: GuestKernel,
+    shape: Shape,
+    { count, bytesEach }: { readonly count: number; readonly bytesEach: number },
+    load: (index: number, cursor: IndexCursor) => Found,
+  ) {
+    super(shape);
+    this.keyBytes = new Uint8Array(4);
+    this.#keyView = new DataView(this.keyBytes.buffer);
+    const most = mostObjects(kernel, bytesEach);
+    this.#count = Math.min(count, most);
+    if (count > most) this.account.stopped = `stopped after ${most} of ${count}: the image cannot hold more`;
+    this.#load = load;
+  }
+
+  protected advance(): boolean {
+    while (++this.#index < this.#count) {
+      this.valueMissing = "";
+      this.note = "";
+      const found = this.#load(this.#index, this);
+      if (found === "value") {
+        this.account.seen();
+        this.#keyView.setUint32(0, this.#index, true);
+        return true;
+      }
+      if (found === "skipped" && this.account.stopped !== "") return false;
+    }
+    return false;
+  }
+}

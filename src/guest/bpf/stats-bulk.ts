@@ -1,0 +1,169 @@
+/**
+ * A program's three counters on every CPU, in one read each: they lie side by side, and the counters of some hundred
+ * programs lie in the same page of per-CPU memory, whose translation is made once for all of them.
+ *
+ * A function with what it needs around it, as page-cache.ts is, for the same reason.
+ */
+import type { GuestMemory } from "../memory/memory.ts";
+
+/** Where the counters are in a sum. */
+export const COUNT = 0;
+export const RUN_TIME = 1;
+export const MISSES = 2;
+export const COUNTER_BYTES = 8;
+
+/** What `load` answers: the sums are whole; the CPUs whose `starts` is negative are left out; nothing was summed. */
+export const ALL = 0;
+export const SOME = 1;
+export const NONE = 2;
+
+export interface BulkReader {
+  /** For each CPU where its copy of the page begins, in doubles; negative: it is to be read otherwise. */
+  readonly starts: Int32Array;
+  /** Makes `bits` the sums of the counters at per-CPU address `hi:lo`, as bits of integers. */
+  load(hi: number, lo: number, bits: Float64Array): typeof ALL | typeof SOME | typeof NONE;
+}
+
+/** Offsets in `struct bpf_prog_stats`. */
+interface CounterOffsets {
+  readonly count: number;
+  readonly runTimeNs: number;
+  readonly misses: number;
+}
+
+/** Counters farther apart than a cache line are not worth one read. */
+const BULK_MAX_BYTES = 64;
+const NO_DOUBLES: Float64Array = new Float64Array(0);
+/** 2^53 as bits of a double: from here on bits are no longer proportional to what they stand for. */
+const LINEAR_END = 2 ** -1021;
+
+/** `offsetHi:offsetLo`: `__per_cpu_offset` of each CPU. */
+export function bulkReader(
+  memory: GuestMemory,
+  offsetHi: Int32Array,
+  offsetLo: Int32Array,
+  { count, runTimeNs, misses }: CounterOffsets,
+): BulkReader {
+  const pageBytes = 2 ** memory.tables.mode.pageShift;
+  const least = Math.min(count, runTimeNs, misses);
+  const end = Math.max(count, runTimeNs, misses) + COUNTER_BYTES;
+  /** Where in a page an object may begin whose counters are all in it. */
+  const lastStart = pageBytes - end;
+  const isDense = end - least <= BULK_MAX_BYTES && ((count | runTimeNs | misses) & 7) === 0;
+  /** Whether a page of the one address is a page of all CPUs' addresses. */
+  const isAligned = offsetLo.every((lo) => (lo & (pageBytes - 1)) === 0);
+  const isPossible = isDense && isAligned;
+  const countWord = count >> 3;
+  const runTimeWord = runTimeNs >> 3;
+  const missesWord = misses >> 3;
+  const cpuCount = offsetLo.length;
+  const starts = new Int32Array(cpuCount).fill(-1);
+  /** For each CPU the image as doubles. */
+  const doubles: Float64Array[] = Array.from(starts, () => NO_DOUBLES);
+  const images = new Map(
+    memory.physical.windows.map(({ bytes: { buffer } }) => [
+      buffer as ArrayBufferLike,
+      new Float64Array(buffer, 0, Math.floor(buffer.byteLength / 8)),
+    ]),
+  );
+  // The page at hand: its low word has bit 0 set; 0: none yet.
+  let pageHi = 0;
+  let pageLo = 0;
+  /** The image, where all CPUs' copies of the page are in the same one and none is missing. */
+  let shared: Float64Array | undefined;
+
+  /**
+   * The bits of an integer below 2^53, taken for a double, are that integer times 2^-1074, and IEEE 754 adds such
+   * numbers exactly: one load and one addition a counter, as on a 64-bit machine. A negative, an infinite or a larger
+   * one shows in the sum of magnitudes, and then the words are to be added up instead. (2^63 itself is taken for 0: no
+   * counter gets there in 292 years.)
+   */
+  function load(hi: number, lo: number, bits: Float64Array): typeof ALL | typeof SOME | typeof NONE {
+    const start = lo & (pageBytes - 1);
+    // Counters that run into the next page, or lie at an odd address, are nobody's but a hostile pointer's.
+    if (!isPossible || (start & 7) !== 0 || start > lastStart) return cleared(bits);
+    if (((lo - start) | 1) !== pageLo || hi !== pageHi) turnTo(hi, (lo - start) | 0);
+    const page = shared;
+    if (page === undefined) return loadApart(start >> 3, bits);
+    const word = start >> 3;
+    let counts = 0;
+    let runTimes = 0;
+    let missed = 0;
+    let magnitudes = 0;
+    // Two CPUs at a time: an addition takes longer to come out than to begin, and each sum waits for its last one.
+    let index = cpuCount & 1;
+    if (index === 1) {
+      const at = (starts[0]! + word) | 0;
+      counts = page[(at + countWord) | 0]!;
+      runTimes = page[(at + runTimeWord) | 0]!;
+      missed = page[(at + missesWord) | 0]!;
+      magnitudes = Math.abs(counts) + Math.abs(runTimes) + Math.abs(missed);
+    }
+    for (; index < cpuCount; index += 2) {
+      const at = (starts[index]! + word) | 0;
+      const a = page[(at + countWord) | 0]!;
+      const b = page[(at + runTimeWord) | 0]!;
+      const c = page[(at + missesWord) | 0]!;
+      const next = (starts[index + 1]! + word) | 0;
+      const d = page[(next + countWord) | 0]!;
+      const e = page[(next + runTimeWord) | 0]!;
+      const f = page[(next + missesWord) | 0]!;
+      counts += a + d;
+      runTimes += b + e;
+      missed += c + f;
+      magnitudes += Math.abs(a) + Math.abs(d) + (Math.abs(b) + Math.abs(e)) + (Math.abs(c) + Math.abs(f));
+    }
+    bits[COUNT] = counts;
+    bits[RUN_TIME] = runTimes;
+    bits[MISSES] = missed;
+    return magnitudes < LINEAR_END && magnitudes === counts + runTimes + missed ? ALL : cleared(bits);
+  }
+
+  /** The same where CPUs' copies are not all there, or not in the same window. */
+  function loadApart(word: number, bits: Float64Array): typeof ALL | typeof SOME | typeof NONE {
+    let magnitudes = 0;
+    let answer: typeof ALL | typeof SOME = ALL;
+    bits.fill(0);
+    for (let index = 0; index < cpuCount; index++) {
+      const first = starts[index]!;
+      if (first < 0) {
+        answer = SOME;
+        continue;
+      }
+      const page = doubles[index]!;
+      const a = page[first + word + countWord]!;
+      const b = page[first + word + runTimeWord]!;
+      const c = page[first + word + missesWord]!;
+      bits[COUNT]! += a;
+      bits[RUN_TIME]! += b;
+      bits[MISSES]! += c;
+      magnitudes += Math.abs(a) + Math.abs(b) + Math.abs(c);
+    }
+    const isExact = magnitudes < LINEAR_END && magnitudes === bits[COUNT]! + bits[RUN_TIME]! + bits[MISSES]!;
+    return isExact ? answer : cleared(bits);
+  }
+
+  function cleared(bits: Float64Array): typeof NONE {
+    bits.fill(0);
+    return NONE;
+  }
+
+  /** Makes `starts`, `doubles` and `shared` those of the page at per-CPU address `hi:lo`. */
+  function turnTo(hi: number, lo: number): void {
+    pageHi = hi;
+    pageLo = lo | 1;
+    for (let index = 0; index < cpuCount; index++) {
+      const at = memory.locateSum(hi, lo, offsetHi[index]!, offsetLo[index]!, 0, pageBytes);
+      // What `locate` had to put together from pieces is no image, and good for one read alone.
+      const image = at < 0 ? undefined : images.get(memory.bytes.buffer);
+      const byte = memory.bytes.byteOffset + at;
+      const isUsable = image !== undefined && byte % 8 === 0;
+      doubles[index] = isUsable ? image : NO_DOUBLES;
+      starts[index] = isUsable ? byte / 8 : -1;
+    }
+    const [first] = doubles;
+    shared = doubles.every((each) => each === first) && starts.every((at) => at >= 0) ? first : undefined;
+  }
+
+  return { starts, load };
+}

@@ -1,0 +1,144 @@
+/**
+ * Run-time statistics: `struct bpf_prog_stats __percpu *stats` of a program, summed over the possible CPUs as
+ * `bpf_prog_get_stats` does (kernel/bpf/syscall.c).
+ *
+ * A CPU's three counters lie side by side, so they come in one read; where they do not (or where that read has no
+ * answer, as one of its pages is absent) they come one by one, as two words each. Nothing is allocated per CPU, and
+ * no bigint is made before somebody asks for a sum.
+ */
+import { at, type Offsets, struct, u64 } from "../../btf/struct.ts";
+import { saturatingAdd } from "../../derive.ts";
+import { found, type ProgStats, type Read, unreadable } from "../../state.ts";
+import type { GuestKernel } from "../kernel/kernel.ts";
+import type { GuestMemory } from "../memory/memory.ts";
+import {
+  ALL,
+  type BulkReader,
+  bulkReader,
+  COUNT,
+  COUNTER_BYTES,
+  MISSES,
+  RUN_TIME,
+  SOME,
+} from "./stats-bulk.ts";
+
+/** `struct bpf_prog_stats`; each counter is a `u64_stats_t`, on 64-bit machines one u64. */
+const STATS = struct("bpf_prog_stats", { count: at(u64, "cnt"), runTimeNs: at(u64, "nsecs"), misses: u64 });
+
+/**
+ * The sums of the three counters: `bits` as `BulkReader.load` makes them, and those that were read as words, low and high
+ * words added up each for themselves (exact for up to 2^21 CPUs).
+ */
+export class StatsSum {
+  readonly bits: Float64Array = new Float64Array(3);
+  readonly lo: Float64Array = new Float64Array(3);
+  readonly hi: Float64Array = new Float64Array(3);
+  /** Whether `lo` and `hi` may hold something. */
+  hasWords = false;
+  /** The first counter that could not be read, in words; "" where all were. */
+  missing = "";
+
+  clear(): void {
+    this.bits.fill(0);
+    this.lo.fill(0);
+    this.hi.fill(0);
+    this.hasWords = false;
+    this.missing = "";
+  }
+
+  /** The sums as they are shown, held at 2^64-1. */
+  value(): ProgStats {
+    const bits = new BigUint64Array(this.bits.buffer);
+    const total = (counter: number): bigint => {
+      const words = (BigInt(this.hi[counter]!) << 32n) + BigInt(this.lo[counter]!);
+      return saturatingAdd(bits[counter]!, words);
+    };
+    return { count: total(COUNT), runTimeNs: total(RUN_TIME), misses: total(MISSES) };
+  }
+}
+
+/** Reads the counters of one program after the other. */
+export class StatsReader {
+  readonly #memory: GuestMemory;
+  readonly #cpus: Int32Array;
+  readonly #offsetHi: Int32Array;
+  readonly #offsetLo: Int32Array;
+  readonly #layout: Offsets<"count" | "runTimeNs" | "misses">;
+  readonly #bulk: BulkReader;
+  readonly #sum: StatsSum = new StatsSum();
+
+  /** Throws `LayoutError` where the kernel has other counters. */
+  constructor(kernel: GuestKernel) {
+    const { areas } = kernel.cpus;
+    this.#memory = kernel.memory;
+    this.#cpus = Int32Array.from(areas, ({ cpu }) => cpu);
+    this.#offsetHi = Int32Array.from(areas, ({ offset }) => offset.hi);
+    this.#offsetLo = Int32Array.from(areas, ({ offset }) => offset.lo);
+    this.#layout = STATS.resolve(kernel.btf);
+    this.#bulk = bulkReader(kernel.memory, this.#offsetHi, this.#offsetLo, this.#layout);
+  }
+
+  /**
+   * `hi:lo` is `bpf_prog.stats`, a per-CPU address. NULL has no stats, which is not zero. A counter that is absent
+   * leaves no sum to give; the answer's words then say what the others add up to.
+   */
+  read(hi: number, lo: number): Read<ProgStats> {
+    if ((hi | lo) === 0)
+      return unreadable("not-present", "the program has no counters (bpf_prog.stats is NULL)");
+    const sum = this.#sum;
+    this.load(hi, lo, sum);
+    const value = sum.value();
+    if (sum.missing === "") return found(value);
+    return unreadable(
+      "not-present",
+      `${sum.missing}; the others add up to cnt=${value.count} nsecs=${value.runTimeNs} misses=${value.misses}`,
+    );
+  }
+
+  /** Makes `sum` a program's counters: one read a CPU, wherever the layout and the pages allow it. */
+  load(hi: number, lo: number, sum: StatsSum): void {
+    if (sum.hasWords) sum.clear();
+    const answer = this.#bulk.load(hi, lo, sum.bits);
+    if (answer !== ALL) this.#addOthers(hi, lo, sum, answer === SOME);
+  }
+
+  /** The CPUs that were left out by the way that reads all three counters at once. */
+  #addOthers(hi: number, lo: number, sum: StatsSum, isExact: boolean): void {
+    const { starts } = this.#bulk;
+    sum.hasWords = true;
+    for (let index = 0; index < starts.length; index++)
+      if (!isExact || starts[index]! < 0) this.#addCpu(hi, lo, index, sum);
+  }
+
+  /** The same with a read a counter. */
+  loadOneByOne(hi: number, lo: number, sum: StatsSum): void {
+    sum.clear();
+    sum.hasWords = true;
+    for (let index = 0; index < this.#cpus.length; index++) this.#addCpu(hi, lo, index, sum);
+  }
+
+  #addCpu(hi: number, lo: number, index: number, sum: StatsSum): void {
+    this.#addCounter(hi, lo, index, COUNT, this.#layout.count, sum);
+    this.#addCounter(hi, lo, index, RUN_TIME, this.#layout.runTimeNs, sum);
+    this.#addCounter(hi, lo, index, MISSES, this.#layout.misses, sum);
+  }
+
+  #addCounter(hi: number, lo: number, index: number, counter: number, offset: number, sum: StatsSum): void {
+    const memory = this.#memory;
+    const at = memory.locateSum(
+      hi,
+      lo,
+      this.#offsetHi[index]!,
+      this.#offsetLo[index]!,
+      offset,
+      COUNTER_BYTES,
+    );
+    if (at >= 0) {
+      sum.lo[counter]! += memory.view.getUint32(at, true);
+      sum.hi[counter]! += memory.view.getUint32(at + 4, true);
+    } else if (sum.missing === "") {
+      const member = ["cnt", "nsecs", "misses"][counter];
+      sum.missing = memory.faultSentence(`bpf_prog.stats->${member} of CPU ${this.#cpus[index]}`);
+    }
+  }
+}

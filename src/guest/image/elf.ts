@@ -1,0 +1,97 @@
+/** ELF files by their sections. */
+import { FormatError } from "../../errors.ts";
+import { EHDR, ELF_MAGIC, ELFCLASS64, ELFDATA2LSB, SHDR, SHT_NOBITS } from "../../uapi/elf.ts";
+import { u53, viewOf } from "../../uapi/layout.ts";
+import type { DataFile } from "./file.ts";
+
+export interface Section {
+  readonly name: string;
+  readonly type: number;
+  readonly offset: number;
+  readonly size: number;
+  /** Another section's index: of a symbol table, its strings. */
+  readonly link: number;
+}
+
+/** A vmlinux has some 80; -ffunction-sections makes no more than this. */
+const MAX_SECTIONS = 65_535;
+/** Of a section that is read whole: a vmlinux with DWARF has symbol strings of some 20 MB. */
+const MAX_SECTION_BYTES = 512 * 2 ** 20;
+
+export class ElfFile {
+  /** For messages: "vmlinux /boot/vmlinux". */
+  readonly format: string;
+  /** `e_machine`. */
+  readonly machine: number;
+  readonly sections: readonly Section[];
+  readonly #file: DataFile;
+
+  /** Reads the headers. Throws `FormatError` where they are no 64-bit little-endian ELF file's. */
+  constructor(file: DataFile, format: string) {
+    this.#file = file;
+    this.format = format;
+    const head = file.read(0, EHDR.size);
+    const header = viewOf(head);
+    if (head.length < EHDR.size || header.getUint32(0, true) !== ELF_MAGIC)
+      throw new FormatError(
+        format,
+        0,
+        "it is not an ELF file",
+        "A compressed kernel (vmlinuz, bzImage) is none.",
+      );
+    if (
+      header.getUint8(EHDR.fields.class.offset) !== ELFCLASS64 ||
+      header.getUint8(EHDR.fields.data.offset) !== ELFDATA2LSB
+    )
+      throw new FormatError(format, 4, "it is not 64-bit and little-endian");
+    this.machine = header.getUint16(EHDR.fields.machine.offset, true);
+    this.sections = this.#readSections(header);
+  }
+
+  section(name: string): Section | undefined {
+    return this.sections.find((section) => section.name === name);
+  }
+
+  /** A section's bytes, copied. Throws `FormatError` where the file ends before it does. */
+  contents(section: Section): Uint8Array<ArrayBuffer> {
+    const { name, type, offset, size } = section;
+    if (type === SHT_NOBITS) return new Uint8Array(0);
+    if (!(offset + size <= this.#file.sizeBytes) || size > MAX_SECTION_BYTES)
+      throw new FormatError(this.format, offset, `section ${name} of ${size} bytes lies past the file's end`);
+    return this.#file.read(offset, size);
+  }
+
+  #readSections(header: DataView): Section[] {
+    const offset = u53(header, EHDR.fields.shoff.offset);
+    const entrySize = header.getUint16(EHDR.fields.shentsize.offset, true);
+    const count = header.getUint16(EHDR.fields.shnum.offset, true);
+    const namesIndex = header.getUint16(EHDR.fields.shstrndx.offset, true);
+    if (count === 0 || count > MAX_SECTIONS || entrySize < SHDR.size)
+      throw new FormatError(this.format, EHDR.fields.shnum.offset, `${count} sections of ${entrySize} bytes`);
+    if (!(offset + count * entrySize <= this.#file.sizeBytes))
+      throw new FormatError(
+        this.format,
+        EHDR.fields.shoff.offset,
+        "the section headers lie past the file's end",
+      );
+    const table = viewOf(this.#file.read(offset, count * entrySize));
+    const raw = Array.from({ length: count }, (_, index) => readSection(table, index * entrySize));
+    const names = raw[namesIndex];
+    const text =
+      names === undefined ? Buffer.alloc(0) : Buffer.from(this.contents({ ...names, name: "names" }));
+    return raw.map(({ nameAt, ...section }) => {
+      const end = text.indexOf(0, nameAt);
+      return { ...section, name: end < nameAt ? "" : text.toString("latin1", nameAt, end) };
+    });
+  }
+}
+
+function readSection(table: DataView, at: number): Omit<Section, "name"> & { readonly nameAt: number } {
+  return {
+    nameAt: table.getUint32(at + SHDR.fields.name.offset, true),
+    type: table.getUint32(at + SHDR.fields.type.offset, true),
+    offset: u53(table, at + SHDR.fields.offset.offset),
+    size: u53(table, at + SHDR.fields.size.offset),
+    link: table.getUint32(at + SHDR.fields.link.offset, true),
+  };
+}

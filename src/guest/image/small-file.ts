@@ -1,0 +1,121 @@
+/**
+ * Files that are read whole: what zstd compressed, and ELF cores up to some size, which captures are. It takes nothing
+ * but a file system, so a capture opens wherever Bun runs.
+ */
+import { readFileSync } from "node:fs";
+import { KtstrError, SyscallError } from "../../errors.ts";
+import { ELF_MAGIC } from "../../uapi/elf.ts";
+import { viewOf } from "../../uapi/layout.ts";
+import type { DataFile } from "./file.ts";
+import { headOf, isEmbedded } from "./head.ts";
+import { WINDOW_BYTES } from "./physical.ts";
+import { type Chunks, decompress, isZstd } from "./zstd.ts";
+
+/** Larger cores are mapped. */
+const SMALL_BYTES = 64 * 2 ** 20;
+
+/**
+ * Opens a file by its content, or by what was decompressed of it already. Throws `SyscallError` where it cannot be read,
+ * `KtstrError` where it is empty or broken.
+ */
+export function openDataFile(path: string, decompressed?: Chunks): DataFile {
+  if (decompressed !== undefined) return new SmallFile(path, decompressed);
+  if (isEmbedded(path)) return new SmallFile(path, unpacked(path, readWhole(path)));
+  const { magic, sizeBytes } = reading(path, () => headOf(path));
+  if (isZstd(magic)) return new SmallFile(path, unpacked(path, readWhole(path)));
+  if (magic === ELF_MAGIC && sizeBytes <= SMALL_BYTES) return new SmallFile(path, [readWhole(path)]);
+  // libc is opened for what is mapped alone.
+  const { ImageFile } = require("./file.ts") as typeof import("./file.ts");
+  return new ImageFile(path);
+}
+
+function readWhole(path: string): Uint8Array<ArrayBuffer> {
+  return reading(path, () => readFileSync(path));
+}
+
+function reading<T>(path: string, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    const { code = "EIO", errno = -5, syscall = "read" } = error as NodeJS.ErrnoException;
+    const hint =
+      code === "ESPIPE"
+        ? "It is a pipe, and memory is read in any order: write it to a file."
+        : "Check the path, and that this user may read the file.";
+    throw new SyscallError(syscall, path, Math.abs(errno), code, hint);
+  }
+}
+
+function unpacked(path: string, bytes: Uint8Array<ArrayBuffer>): Chunks {
+  try {
+    return decompress(bytes);
+  } catch (error) {
+    const { code = "", message } = error as NodeJS.ErrnoException;
+    const isTooLarge = code === "ERR_BUFFER_TOO_LARGE" || error instanceof RangeError;
+    throw new KtstrError(
+      `decompress ${path}: ${isTooLarge ? "it holds more than 4 GiB" : message}`,
+      isTooLarge ? { hint: "Decompress it first (`zstd -d`)." } : { hint: "The file is damaged." },
+    );
+  }
+}
+
+/** More are put together at once. */
+const MAX_CHUNKS = 64;
+
+class SmallFile implements DataFile {
+  readonly path: string;
+  readonly isMapped = false;
+  readonly sizeBytes: number;
+  #chunks: readonly Uint8Array<ArrayBuffer>[];
+
+  constructor(path: string, chunks: Chunks) {
+    this.path = path;
+    // Not Buffers, whose slices are no copies.
+    this.#chunks = chunks.map(
+      ({ buffer, byteOffset, length }) => new Uint8Array(buffer as ArrayBuffer, byteOffset, length),
+    );
+    this.sizeBytes = chunks.reduce((sum, { length }) => sum + length, 0);
+    if (this.sizeBytes === 0) throw new KtstrError(`read ${path}: the file is empty`);
+    if (chunks.length > MAX_CHUNKS) this.#join();
+  }
+
+  /** It is in memory: whatever becomes of the file, nothing shrinks. */
+  check(): void {}
+
+  read(offset: number, length: number): Uint8Array<ArrayBuffer> {
+    return this.#range(offset, length).slice();
+  }
+
+  window(offset: number, length: number): Uint8Array {
+    return this.#range(offset, Math.min(length, WINDOW_BYTES));
+  }
+
+  search(from: number, to: number, visit: (view: DataView, offset: number) => boolean): void {
+    visit(viewOf(this.#range(from, to - from)), from);
+  }
+
+  /** As much of it as the file has. Captures are cut so that what is asked for lies in one chunk. */
+  #range(offset: number, length: number): Uint8Array<ArrayBuffer> {
+    const from = Math.min(offset, this.sizeBytes);
+    const to = Math.min(from + Math.max(0, length), this.sizeBytes);
+    let start = 0;
+    for (const chunk of this.#chunks) {
+      if (from >= start && to <= start + chunk.length) return chunk.subarray(from - start, to - start);
+      start += chunk.length;
+    }
+    return this.#join().subarray(from, to);
+  }
+
+  #join(): Uint8Array<ArrayBuffer> {
+    const whole = new Uint8Array(this.sizeBytes);
+    let at = 0;
+    for (const chunk of this.#chunks) {
+      whole.set(chunk, at);
+      at += chunk.length;
+    }
+    this.#chunks = [whole];
+    return whole;
+  }
+
+  [Symbol.dispose](): void {}
+}

@@ -1,0 +1,72 @@
+/**
+ * The tables that kallsyms keeps for its own look-ups, `kallsyms_markers` and `kallsyms_seqs_of_names`. VMCOREINFO
+ * does not name them; they lie at a fixed place among those that it names, another one in each layout.
+ */
+import { viewOf } from "../../uapi/layout.ts";
+import type { GuestMemory } from "../memory/memory.ts";
+import { fromBigInt } from "../memory/pointer.ts";
+
+/** What VMCOREINFO gives: how many symbols, and the addresses of tables. */
+export interface KnownTables {
+  readonly count: number;
+  readonly offsets: bigint;
+  readonly base: bigint | undefined;
+  readonly tokens: bigint;
+}
+
+export interface NameOrder {
+  /** The symbols in the order of their names, as big-endian u24 (since 6.2, and in 6.1's later updates). */
+  readonly sequences: Uint8Array;
+  /** Where every 256th name begins. */
+  readonly marks: Uint32Array;
+}
+
+/** The smallest name takes two bytes, its length and one token. */
+const MIN_GROUP_BYTES = 512;
+
+/** What lies at the known places and can be both tables by its form; whether it is, a look-up shows. */
+export function* nameOrders(memory: GuestMemory, known: KnownTables): Generator<NameOrder> {
+  const { count, offsets, base, tokens } = known;
+  const sequencesBytes = 3 * count;
+  // 6.1: names, markers, sequences, tokens. 6.12: markers, tokens, offsets, base, sequences. 7.2: the same without a
+  // base (scripts/kallsyms.c, write_src).
+  const beforeTokens = tokens - BigInt(roundUp(sequencesBytes, 8));
+  const places: readonly (readonly [bigint, bigint])[] =
+    base === undefined
+      ? [[offsets + BigInt(4 * count), tokens]]
+      : [
+          [base + 8n, tokens],
+          [beforeTokens, beforeTokens],
+        ];
+  for (const [start, markersEnd] of places) {
+    const marks = findMarks(memory, count, markersEnd);
+    const sequences = marks === undefined ? undefined : read(memory, start, sequencesBytes);
+    if (marks !== undefined && sequences !== undefined) yield { sequences, marks };
+  }
+}
+
+/** The markers end where the next table begins, but for its alignment to 4 or 8 bytes. */
+function findMarks(memory: GuestMemory, count: number, end: bigint): Uint32Array | undefined {
+  const groups = Math.ceil(count / 256);
+  for (const padding of [0n, 4n]) {
+    const bytes = read(memory, end - BigInt(4 * groups) - padding, 4 * groups);
+    if (bytes === undefined) continue;
+    const view = viewOf(bytes);
+    const marks = Uint32Array.from({ length: groups }, (_, group) => view.getUint32(4 * group, true));
+    if (
+      marks.every((mark, group) => (group === 0 ? mark === 0 : mark - marks[group - 1]! >= MIN_GROUP_BYTES))
+    )
+      return marks;
+  }
+  return undefined;
+}
+
+function read(memory: GuestMemory, address: bigint, length: number): Uint8Array | undefined {
+  const { hi, lo } = fromBigInt(address);
+  const at = memory.locate(hi, lo, 0, length);
+  return at < 0 ? undefined : memory.bytes.slice(at, at + length);
+}
+
+function roundUp(value: number, unit: number): number {
+  return Math.ceil(value / unit) * unit;
+}

@@ -1,0 +1,275 @@
+/**
+ * The kernel's own symbol table, as it lies in memory (scripts/kallsyms.c writes it, kernel/kallsyms.c reads it).
+ *
+ * A name is stored as a string of tokens, one byte each. A look-up bisects the kernel's own list of names in order
+ * (since 6.2) and writes out the dozen names that it meets. Where that list is not there, or cannot be right, one
+ * pass over all names keeps a 32-bit hash of each, put together from the hashes of its tokens, and look-ups search
+ * those: 10 ms that nothing else needs.
+ */
+import { FormatError } from "../../errors.ts";
+import { viewOf } from "../../uapi/layout.ts";
+import type { GuestMemory } from "../memory/memory.ts";
+import { add, distance, fromBigInt, isBelow, type Pointer, toBigInt } from "../memory/pointer.ts";
+import { type NameOrder, nameOrders } from "./kallsyms-order.ts";
+import { HASH_BASE, hashBytes, type NearSymbol, type Symbols } from "./symbols.ts";
+import type { Vmcoreinfo } from "./vmcoreinfo.ts";
+
+/** A kernel has some 200,000. */
+const MAX_SYMBOLS = 2 ** 22;
+const MAX_NAME_TABLE_BYTES = 64 * 2 ** 20;
+/** KSYM_NAME_LEN. */
+const MAX_NAME_BYTES = 512;
+const MARK_SHIFT = 8;
+const MARK_EVERY = 256;
+
+/** How `kallsyms_offsets[i]` gives an address (kernel/kallsyms.c, kallsyms_sym_address). */
+type AddressRule =
+  | "self-relative" // from where the offset itself lies: 7.2
+  | "base-relative" // unsigned, from kallsyms_relative_base: arm64 in 6.1 and 6.12
+  | "absolute-percpu"; // the same where negative; else as it is, a per-CPU symbol: x86-64 in 6.1 and 6.12
+
+export class Kallsyms implements Symbols {
+  readonly source = "kallsyms";
+  readonly count: number;
+  readonly #names: Uint8Array;
+  readonly #tokens: readonly string[];
+  readonly #offsets: DataView;
+  readonly #offsetsAt: Pointer;
+  readonly #base: Pointer | undefined;
+  readonly #rule: AddressRule;
+  /** Symbols in the order of their names, as big-endian u24; undefined where the kernel has no such list. */
+  #sequences: Uint8Array | undefined;
+  /** Where every 256th name begins. */
+  #marks: Uint32Array = new Uint32Array(0);
+  /** By symbol, in the order of addresses; only where there are no sequences. */
+  #hashes: Uint32Array = new Uint32Array(0);
+
+  /**
+   * Reads the tables that VMCOREINFO points at (in it since 6.0). Throws `FormatError` where they contradict
+   * themselves, `GuestFault` where they are not in the image.
+   */
+  constructor(memory: GuestMemory, info: Vmcoreinfo) {
+    const names = required(info, "kallsyms_names");
+    const tokenTable = required(info, "kallsyms_token_table");
+    const tokenIndex = required(info, "kallsyms_token_index");
+    this.#offsetsAt = fromBigInt(required(info, "kallsyms_offsets"));
+    const base = info.symbol("kallsyms_relative_base");
+    const countAt = fromBigInt(required(info, "kallsyms_num_syms"));
+    this.count = memory.u32(countAt.hi, countAt.lo, 0, "kallsyms_num_syms");
+    if (this.count === 0 || this.count > MAX_SYMBOLS) throw broken(0, `${this.count} symbols`);
+    // Nothing but markers (and in 6.1 sequence numbers) lies between the names and the tokens.
+    this.#names = table(memory, names, tokenTable, MAX_NAME_TABLE_BYTES, "kallsyms_names");
+    this.#tokens = readTokens(memory, tokenTable, tokenIndex);
+    const { hi, lo } = this.#offsetsAt;
+    const offsets = memory.share(hi, lo, 0, 4 * this.count, "kallsyms_offsets");
+    this.#offsets = viewOf(offsets);
+    this.#base = base === undefined ? undefined : readBase(memory, base);
+    const offsetsAt = required(info, "kallsyms_offsets");
+    const tables = { count: this.count, offsets: offsetsAt, base, tokens: tokenTable };
+    if (!this.#findOrder(nameOrders(memory, tables))) this.#hashNames();
+    this.#rule = this.#findRule(required(info, "_stext"));
+  }
+
+  address(name: string): Pointer | undefined {
+    const index = this.#indexOf(name);
+    return index < 0 ? undefined : this.#addressAt(index, this.#rule);
+  }
+
+  /** kernel/kallsyms.c, `get_symbol_pos`: symbols lie in the order of their addresses. */
+  nearest(at: Pointer): NearSymbol | undefined {
+    let low = 0;
+    let high = this.count;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (isBelow(at, this.#addressAt(middle, this.#rule))) high = middle;
+      else low = middle + 1;
+    }
+    if (low === 0) return undefined;
+    const address = this.#addressAt(low - 1, this.#rule);
+    let first = low - 1;
+    while (first > 0 && !isBelow(this.#addressAt(first - 1, this.#rule), address)) first--;
+    return { name: this.#nameAt(first), offset: distance(address, at) };
+  }
+
+  /** All symbols in the order of their addresses, with the type letter of `/proc/kallsyms`. */
+  *all(): Generator<{ readonly name: string; readonly type: string; readonly address: Pointer }> {
+    let at = 0;
+    for (let index = 0; index < this.count; index++) {
+      const { text, end } = this.#expand(at);
+      yield { type: text.slice(0, 1), name: text.slice(1), address: this.#addressAt(index, this.#rule) };
+      at = end;
+    }
+  }
+
+  #indexOf(name: string): number {
+    if (this.#sequences !== undefined) return this.#bisect(name);
+    const bytes = Buffer.from(name, "latin1");
+    const hash = hashBytes(bytes, 0, bytes.length);
+    let index = this.#hashes.indexOf(hash);
+    while (index >= 0) {
+      if (this.#nameAt(index) === name) return index;
+      index = this.#hashes.indexOf(hash, index + 1);
+    }
+    return -1;
+  }
+
+  /** Takes the first list by which _stext is found; one by which it is not is none. */
+  #findOrder(orders: Iterable<NameOrder>): boolean {
+    for (const { sequences, marks } of orders) {
+      this.#sequences = sequences;
+      this.#marks = marks;
+      if (this.#bisect("_stext") >= 0) return true;
+    }
+    return false;
+  }
+
+  /** kallsyms_lookup_names: names are in the order of strcmp, equal ones in that of addresses. */
+  #bisect(name: string): number {
+    let low = 0;
+    let high = this.count;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#nameAt(this.#sequence(middle)) < name) low = middle + 1;
+      else high = middle;
+    }
+    const index = this.#sequence(low);
+    return this.#nameAt(index) === name ? index : -1;
+  }
+
+  /** The symbol at a place in the order of names; `count` where the list names none. */
+  #sequence(place: number): number {
+    const at = 3 * place;
+    const list = this.#sequences!;
+    if (at + 3 > list.length) return this.count;
+    return (list[at]! << 16) | (list[at + 1]! << 8) | list[at + 2]!;
+  }
+
+  /** A symbol's name; "" for one that there is not. */
+  #nameAt(index: number): string {
+    if (index >= this.count) return "";
+    let at = this.#marks[index >>> MARK_SHIFT]!;
+    for (let step = index & (MARK_EVERY - 1); step > 0; step--) {
+      const length = this.#names[at]!;
+      at += length < 0x80 ? 1 + length : 2 + ((length & 0x7f) | (this.#names[at + 1]! << 7));
+    }
+    return this.#expand(at).text.slice(1);
+  }
+
+  /** The name at an offset with its type letter before it, and where the next one begins. */
+  #expand(at: number): { readonly text: string; readonly end: number } {
+    let length = this.#names[at++] ?? 0;
+    if (length >= 0x80) length = (length & 0x7f) | ((this.#names[at++] ?? 0) << 7);
+    const end = at + length;
+    let text = "";
+    while (at < end && text.length < MAX_NAME_BYTES) text += this.#tokens[this.#names[at++] ?? 0]!;
+    return { text, end };
+  }
+
+  /** One pass over all names. The first character of a name is its type letter, which is no part of the hash. */
+  #hashNames(): void {
+    this.#sequences = undefined;
+    this.#marks = new Uint32Array(Math.ceil(this.count / MARK_EVERY));
+    this.#hashes = new Uint32Array(this.count);
+    const names = this.#names;
+    const { hashes, powers, typedHashes } = tokenHashes(this.#tokens);
+    let at = 0;
+    for (let index = 0; index < this.count; index++) {
+      if (index % MARK_EVERY === 0) this.#marks[index / MARK_EVERY] = at;
+      let length = names[at++]!;
+      if (length >= 0x80) length = (length & 0x7f) | (names[at++]! << 7);
+      const end = at + length;
+      if (length === 0 || !(end <= names.length))
+        throw broken(at, `name ${index} of ${this.count} has no end`);
+      let hash = typedHashes[names[at++]!]!;
+      while (at < end) {
+        const token = names[at++]!;
+        hash = (Math.imul(hash, powers[token]!) + hashes[token]!) | 0;
+      }
+      this.#hashes[index] = hash;
+    }
+  }
+
+  #addressAt(index: number, rule: AddressRule): Pointer {
+    const offset = this.#offsets.getInt32(4 * index, true);
+    if (rule === "self-relative") return add(this.#offsetsAt, 4 * index + offset);
+    if (rule === "base-relative") return add(this.#base!, offset >>> 0);
+    return offset >= 0 ? { hi: 0, lo: offset } : add(this.#base!, -1 - offset);
+  }
+
+  /** The rule by which `_stext` has the address that VMCOREINFO gives it. */
+  #findRule(start: bigint): AddressRule {
+    const rules: readonly AddressRule[] =
+      this.#base === undefined ? ["self-relative"] : ["absolute-percpu", "base-relative"];
+    const index = this.#indexOf("_stext");
+    if (index < 0) throw broken(0, "_stext is not among the symbols");
+    for (const rule of rules) {
+      const { hi, lo } = this.#addressAt(index, rule);
+      if (toBigInt(hi, lo) === start) return rule;
+    }
+    throw broken(4 * index, "_stext has another address than in VMCOREINFO");
+  }
+}
+
+function required(info: Vmcoreinfo, name: string): bigint {
+  const address = info.symbol(name);
+  if (address !== undefined) return address;
+  throw new FormatError(
+    "VMCOREINFO",
+    0,
+    `${name} is not in it`,
+    "Kernels since 6.0 say where kallsyms lies.",
+  );
+}
+
+function broken(offset: number, problem: string): FormatError {
+  return new FormatError("kallsyms", offset, problem);
+}
+
+/** The bytes between two addresses. */
+function table(memory: GuestMemory, from: bigint, to: bigint, maxBytes: number, what: string): Uint8Array {
+  const size = Number(to - from);
+  if (!(size > 0 && size <= maxBytes)) throw broken(0, `${what} would have ${size} bytes`);
+  const { hi, lo } = fromBigInt(from);
+  return memory.share(hi, lo, 0, size, what);
+}
+
+/** The 256 tokens: `kallsyms_token_index[i]` is where in `kallsyms_token_table` token `i` begins. */
+function readTokens(memory: GuestMemory, tokenTable: bigint, tokenIndex: bigint): string[] {
+  const text = Buffer.from(table(memory, tokenTable, tokenIndex, 65_536, "kallsyms_token_table"));
+  const { hi, lo } = fromBigInt(tokenIndex);
+  const index = Buffer.from(memory.copy(hi, lo, 0, 512, "kallsyms_token_index"));
+  return Array.from({ length: 256 }, (_, token) => {
+    const start = index.readUInt16LE(2 * token);
+    const end = text.indexOf(0, start);
+    if (start >= text.length || end < start) throw broken(start, `token ${token} has no end`);
+    return text.toString("latin1", start, end);
+  });
+}
+
+function readBase(memory: GuestMemory, at: bigint): Pointer {
+  const { hi, lo } = fromBigInt(at);
+  return memory.pointer(hi, lo, 0, "kallsyms_relative_base");
+}
+
+interface TokenHashes {
+  readonly hashes: Int32Array;
+  /** What a hash is multiplied with before a token's own is added. */
+  readonly powers: Int32Array;
+  /** The hash of a token without its first character. */
+  readonly typedHashes: Int32Array;
+}
+
+function tokenHashes(tokens: readonly string[]): TokenHashes {
+  const hashes = new Int32Array(256);
+  const powers = new Int32Array(256);
+  const typedHashes = new Int32Array(256);
+  for (const [index, text] of tokens.entries()) {
+    const token = Buffer.from(text, "latin1");
+    hashes[index] = hashBytes(token, 0, token.length);
+    typedHashes[index] = hashBytes(token, 1, token.length);
+    let power = 1;
+    for (let i = 0; i < token.length; i++) power = Math.imul(power, HASH_BASE);
+    powers[index] = power;
+  }
+  return { hashes, powers, typedHashes };
+}

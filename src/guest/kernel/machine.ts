@@ -1,0 +1,141 @@
+/** From VMCOREINFO to page tables: what each architecture's text says, and how it is checked against memory. */
+
+import type { PhysicalMemory } from "../image/physical.ts";
+import { arm64Paging, PageTables, type PagingMode, x86Paging } from "../memory/mmu.ts";
+import { fromBigInt, hex } from "../memory/pointer.ts";
+import type { Vmcoreinfo } from "./vmcoreinfo.ts";
+
+/** How a kernel's addresses translate, as its VMCOREINFO claims. */
+export interface Machine {
+  /** `uname -m`. */
+  readonly machine: "x86_64" | "aarch64";
+  readonly mode: PagingMode;
+  readonly pageBytes: number;
+  /** Physical address of the kernel's top page table. */
+  readonly root: number;
+  /** A kernel-image address less its physical one. */
+  readonly imageOffset: bigint;
+  /** Where the direct map's physical address 0 would lie; undefined: a variable of the kernel says it. */
+  readonly directBase: bigint | undefined;
+}
+
+/** arch/x86/include/asm/page_64_types.h: `__START_KERNEL_map`. */
+const X86_IMAGE_BASE = 0xffff_ffff_8000_0000n;
+const MAX_PHYSICAL = 1n << 52n;
+
+/** Why a text is not that of this image's kernel: a sentence for people. */
+export type Refusal = string;
+
+/** Reads what the text says about translation; a sentence where it does not say enough. */
+export function machineOf(info: Vmcoreinfo): Machine | Refusal {
+  if (info.symbol("init_top_pgt") !== undefined) return x86Machine(info);
+  if (info.number("NUMBER(kimage_voffset)") !== undefined) return arm64Machine(info);
+  return "it names neither init_top_pgt (x86-64) nor kimage_voffset (arm64)";
+}
+
+function x86Machine(info: Vmcoreinfo): Machine | Refusal {
+  const table = info.symbol("init_top_pgt")!;
+  const physBase = info.number("NUMBER(phys_base)");
+  if (physBase === undefined) return "it does not give phys_base";
+  const imageOffset = X86_IMAGE_BASE - physBase;
+  const root = table - imageOffset;
+  if (root < 0n || root >= MAX_PHYSICAL) return "init_top_pgt has no physical address";
+  const levels = info.number("NUMBER(pgtable_l5_enabled)") === 1n ? 5 : 4;
+  return {
+    machine: "x86_64",
+    mode: x86Paging(levels),
+    pageBytes: 4096,
+    root: Number(root),
+    imageOffset,
+    directBase: undefined,
+  };
+}
+
+const ARM64_PAGE_SHIFTS: Readonly<Record<number, 12 | 14 | 16>> = { 4096: 12, 16384: 14, 65536: 16 };
+
+function arm64Machine(info: Vmcoreinfo): Machine | Refusal {
+  const imageOffset = info.number("NUMBER(kimage_voffset)")!;
+  const table = info.symbol("swapper_pg_dir");
+  const pageBytes = Number(info.number("PAGESIZE") ?? 0n);
+  const pageShift = ARM64_PAGE_SHIFTS[pageBytes];
+  const linkedBits = Number(info.number("NUMBER(VA_BITS)") ?? 0n);
+  const t1sz = Number(info.number("NUMBER(TCR_EL1_T1SZ)") ?? BigInt(64 - linkedBits));
+  if (table === undefined || pageShift === undefined) return "it does not give swapper_pg_dir and PAGESIZE";
+  // With 64K pages the top table always has the entries of all linked bits; fewer translated bits use its end
+  // (arch/arm64/include/asm/assembler.h, offset_ttbr1).
+  const addressBits = pageShift === 16 ? linkedBits : 64 - t1sz;
+  if (!(addressBits >= 36 && addressBits <= 52 && linkedBits >= 36 && linkedBits <= 52))
+    return `it gives ${addressBits} translated bits of ${linkedBits}`;
+  const root = table - imageOffset;
+  if (root < 0n || root >= MAX_PHYSICAL) return "swapper_pg_dir has no physical address";
+  const memoryStart = info.number("NUMBER(PHYS_OFFSET)");
+  // arch/arm64/include/asm/memory.h: __phys_to_virt is (x - PHYS_OFFSET) | PAGE_OFFSET; PHYS_OFFSET may be negative.
+  const directBase =
+    memoryStart === undefined ? undefined : -(1n << BigInt(linkedBits)) - BigInt.asIntN(64, memoryStart);
+  return {
+    machine: "aarch64",
+    mode: arm64Paging(pageShift, addressBits),
+    pageBytes,
+    root: Number(root),
+    imageOffset,
+    directBase,
+  };
+}
+
+/**
+ * Whether the text is this memory's kernel's: its page tables must lead from `_stext` to where the image's offset
+ * says, and the release behind `init_uts_ns` must be the text's own. A copy left by an earlier boot fails here.
+ */
+export function checkMachine(
+  memory: PhysicalMemory,
+  machine: Machine,
+  info: Vmcoreinfo,
+): PageTables | Refusal {
+  const tables = new PageTables(memory, machine.mode, machine.root);
+  const start = info.symbol("_stext");
+  const uts = info.symbol("init_uts_ns");
+  if (start === undefined || uts === undefined) return "it does not give _stext and init_uts_ns";
+  const { hi, lo } = fromBigInt(start);
+  const translated = tables.translate(hi, lo);
+  if (translated < 0)
+    return `the page tables at 0x${machine.root.toString(16)} do not lead to _stext (${hex(hi, lo)}, ended at ${tables.level})`;
+  if (BigInt(translated) !== start - machine.imageOffset)
+    return `the page tables lead from _stext (${hex(hi, lo)}) to 0x${translated.toString(16)}, not to where the kernel lies`;
+  return checkRelease(memory, Number(uts - machine.imageOffset), info) ?? tables;
+}
+
+/** include/uapi/linux/utsname.h: `struct new_utsname`, six strings of 65 bytes; the release is the third. */
+const UTS_FIELD_BYTES = 65;
+const UTS_FIELDS = { system: 0, release: 2, version: 3, machine: 4 } as const;
+
+function checkRelease(memory: PhysicalMemory, physical: number, info: Vmcoreinfo): Refusal | undefined {
+  const names = readUtsName(memory, physical, info);
+  if (names === undefined) return "init_uts_ns lies outside the image";
+  if (names.system !== "Linux") return `init_uts_ns does not hold "Linux"`;
+  // setarch's personality can change what uname shows, never what lies here (kernel/sys.c, override_release).
+  if (names.release !== info.release) return `init_uts_ns holds the release "${names.release}"`;
+  return undefined;
+}
+
+/** `init_uts_ns.name`; undefined where the image does not hold it. */
+export function readUtsName(
+  memory: PhysicalMemory,
+  physical: number,
+  info: Vmcoreinfo,
+): Readonly<Record<keyof typeof UTS_FIELDS, string>> | undefined {
+  const offset = Number(info.number("OFFSET(uts_namespace.name)") ?? 0n);
+  const bytes = new Uint8Array(6 * UTS_FIELD_BYTES);
+  if (!(offset >= 0 && offset < 4096) || memory.copyOut(physical + offset, bytes) < bytes.length)
+    return undefined;
+  const field = (index: number): string => {
+    const text = Buffer.from(bytes.subarray(index * UTS_FIELD_BYTES, (index + 1) * UTS_FIELD_BYTES));
+    const end = text.indexOf(0);
+    return text.toString("utf8", 0, end < 0 ? text.length : end);
+  };
+  return {
+    system: field(UTS_FIELDS.system),
+    release: field(UTS_FIELDS.release),
+    version: field(UTS_FIELDS.version),
+    machine: field(UTS_FIELDS.machine),
+  };
+}

@@ -1,0 +1,198 @@
+/** What lies at an address of the kernel: a symbol of its image, of a module, or a BPF program's function. */
+import { at, bytes, optional, place, ptr, struct, u32, u64 } from "../../btf/struct.ts";
+import { KtstrError } from "../../errors.ts";
+import { SYM } from "../../uapi/elf.ts";
+import { cutAtNul, viewOf } from "../../uapi/layout.ts";
+import { add, distance, isBelow, isNull, type Pointer, pointer } from "../memory/pointer.ts";
+import type { GuestKernel } from "./kernel.ts";
+import { listObjects } from "./listing.ts";
+import { StructAt } from "./struct-at.ts";
+import type { NearSymbol } from "./symbols.ts";
+
+export interface NamedAddress extends NearSymbol {
+  /** The module's name; "bpf" for a program's function, as /proc/kallsyms says; "" for the kernel's own. */
+  readonly module: string;
+}
+
+/** A part of a module, or a program's function. */
+interface Range {
+  readonly start: Pointer;
+  readonly bytes: number;
+}
+
+interface Code extends Range {
+  readonly name: string;
+}
+
+interface Module {
+  readonly name: string;
+  readonly at: StructAt;
+  readonly ranges: readonly Range[];
+}
+
+const MODULE_NAME_BYTES = 56;
+/** Before 6.4 a module's memory is one piece; since then it lies in seven, `enum mod_mem_type`. */
+const MEMORY_TYPES = 7;
+const MODULE = struct("module", {
+  list: place,
+  name: bytes(MODULE_NAME_BYTES),
+  kallsyms: ptr,
+  mem: optional(place, "since 6.4"),
+  coreBase: at(optional(ptr, "until 6.3"), "core_layout.base"),
+  coreSize: at(optional(u32, "until 6.3"), "core_layout.size"),
+});
+const MODULE_MEMORY = struct("module_memory", { base: ptr, size: u32 });
+const MOD_KALLSYMS = struct("mod_kallsyms", { symtab: ptr, num_symtab: u32, strtab: ptr });
+const LIST_HEAD = struct("list_head", { next: ptr });
+
+const PROG = struct("bpf_prog", { aux: ptr });
+const KSYM_NAME_BYTES = 512;
+const PROG_AUX = struct("bpf_prog_aux", {
+  start: at(u64, "ksym.start"),
+  end: at(u64, "ksym.end"),
+  name: at(bytes(KSYM_NAME_BYTES), "ksym.name"),
+  func: ptr,
+  func_cnt: u32,
+});
+
+const MAX_MODULES = 4096;
+const MAX_MODULE_SYMBOLS = 2 ** 20;
+/** include/linux/bpf_verifier.h: `BPF_MAX_SUBPROGS`. */
+const MAX_SUBPROGS = 256;
+const MAX_SYMBOL_BYTES = 512;
+
+/** Modules and programs are listed when an address first lies outside the kernel's image. */
+export class AddressNames {
+  readonly #kernel: GuestKernel;
+  #modules: readonly Module[] | undefined;
+  #code: readonly Code[] | undefined;
+
+  constructor(kernel: GuestKernel) {
+    this.#kernel = kernel;
+  }
+
+  /** undefined: no symbol is known to lie there. What cannot be read has no names. */
+  find(address: Pointer): NamedAddress | undefined {
+    const { symbols } = this.#kernel;
+    const [text, end] = [symbols.address("_text"), symbols.address("_end")];
+    if (text === undefined || end === undefined) return undefined;
+    if (!isBelow(address, text) && isBelow(address, end)) {
+      const near = symbols.nearest(address);
+      return near && { ...near, module: "" };
+    }
+    this.#modules ??= orNone(() => this.#listModules());
+    for (const module of this.#modules)
+      if (module.ranges.some((range) => holds(range, address)))
+        return orNone(() => this.#findInModule(module, address))[0];
+    this.#code ??= orNone(() => this.#listCode());
+    const code = this.#code.find((one) => holds(one, address));
+    return code && { name: code.name, offset: distance(code.start, address), module: "bpf" };
+  }
+
+  /** `struct list_head modules` -> every `struct module`. */
+  #listModules(): Module[] {
+    const { memory, btf, symbols } = this.#kernel;
+    const head = symbols.address("modules");
+    const layout = MODULE.resolveIfPresent(btf);
+    if (head === undefined || layout === undefined) return [];
+    const { next } = LIST_HEAD.resolve(btf);
+    const modules: Module[] = [];
+    let list = memory.pointer(head.hi, head.lo, next, "modules.next");
+    while (!isNull(list) && distance(head, list) !== 0 && modules.length < MAX_MODULES) {
+      const module = new StructAt(memory, add(list, -layout.list), "module.");
+      modules.push({
+        name: module.inlineString(layout.name, "name", MODULE_NAME_BYTES),
+        at: module,
+        ranges: this.#rangesOf(module),
+      });
+      list = memory.pointer(list.hi, list.lo, next, "module.list.next");
+    }
+    return modules;
+  }
+
+  #rangesOf(module: StructAt): Range[] {
+    const { btf } = this.#kernel;
+    const { mem, coreBase, coreSize } = MODULE.resolve(btf);
+    if (mem === undefined) {
+      if (coreBase === undefined || coreSize === undefined) return [];
+      return [
+        {
+          start: module.pointer(coreBase, "core_layout.base"),
+          bytes: module.u32(coreSize, "core_layout.size"),
+        },
+      ];
+    }
+    const { base, size, sizeof } = MODULE_MEMORY.resolve(btf);
+    return Array.from({ length: MEMORY_TYPES }, (_, type) => ({
+      start: module.pointer(mem + type * sizeof + base, `mem[${type}].base`),
+      bytes: module.u32(mem + type * sizeof + size, `mem[${type}].size`),
+    }));
+  }
+
+  /** kernel/module/kallsyms.c, `find_kallsyms_symbol`: the last symbol at or before the address. */
+  #findInModule(module: Module, address: Pointer): NamedAddress[] {
+    const { memory, btf } = this.#kernel;
+    const layout = MOD_KALLSYMS.resolve(btf);
+    const table = module.at.follow(MODULE.resolve(btf).kallsyms, "kallsyms");
+    const count = Math.min(table.u32(layout.num_symtab, "num_symtab"), MAX_MODULE_SYMBOLS);
+    const symtab = table.pointer(layout.symtab, "symtab");
+    const view = viewOf(memory.copy(symtab.hi, symtab.lo, 0, count * SYM.size, "module.kallsyms->symtab"));
+    let best = -1;
+    let bestAt: Pointer | undefined;
+    for (let at = 0; at < view.byteLength; at += SYM.size) {
+      if (view.getUint16(at + SYM.fields.shndx.offset, true) === 0) continue;
+      const value = at + SYM.fields.value.offset;
+      const start = pointer(view.getInt32(value + 4, true), view.getInt32(value, true));
+      if (isBelow(address, start) || (bestAt !== undefined && !isBelow(bestAt, start))) continue;
+      best = at;
+      bestAt = start;
+    }
+    if (bestAt === undefined) return [];
+    const strings = table.pointer(layout.strtab, "strtab");
+    const name = view.getUint32(best, true);
+    const text = memory.cstring(strings.hi, strings.lo, name, MAX_SYMBOL_BYTES, "module.kallsyms->strtab");
+    const offset = distance(bestAt, address);
+    return [{ name: Buffer.from(text).toString("latin1"), offset, module: module.name }];
+  }
+
+  /** `bpf_prog.aux->ksym` of every program, whose first function it is, and of the others behind `func`. */
+  #listCode(): Code[] {
+    const { memory, btf } = this.#kernel;
+    const layout = PROG_AUX.resolve(btf);
+    const { aux } = PROG.resolve(btf);
+    const codeOf = (prog: StructAt): Code => {
+      const owner = prog.follow(aux, "aux");
+      const start = owner.pointer(layout.start, "ksym.start");
+      const end = owner.pointer(layout.end, "ksym.end");
+      const name = cutAtNul(
+        memory.copy(owner.at.hi, owner.at.lo, layout.name, KSYM_NAME_BYTES, "bpf_prog.aux->ksym.name"),
+      );
+      return { start, bytes: distance(start, end), name: Buffer.from(name).toString("latin1") };
+    };
+    const read = (address: Pointer): Code[] => {
+      const prog = new StructAt(memory, address, "bpf_prog.");
+      const owner = prog.follow(aux, "aux");
+      const count = Math.min(owner.u32(layout.func_cnt, "func_cnt"), MAX_SUBPROGS);
+      const list = owner.follow(layout.func, "func");
+      const others = Array.from({ length: count }, (_, index) =>
+        codeOf(list.follow(index * 8, `[${index}]`)),
+      );
+      return [codeOf(prog), ...others];
+    };
+    return listObjects(this.#kernel, "prog_idr", "program", read, () => {}).flat();
+  }
+}
+
+function holds({ start, bytes: length }: Range, address: Pointer): boolean {
+  const offset = distance(start, address);
+  return offset >= 0 && offset < length;
+}
+
+function orNone<T>(read: () => T[]): T[] {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof KtstrError) return [];
+    throw error;
+  }
+}

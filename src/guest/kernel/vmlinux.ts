@@ -1,0 +1,142 @@
+/** A kernel's own ELF file: found for a kernel image, read once, and asked for symbols and types. */
+import { realpathSync, statSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { Btf } from "../../btf/btf.ts";
+import { FormatError } from "../../errors.ts";
+import { EM_AARCH64, EM_X86_64, NT_GNU_BUILD_ID, SHT_SYMTAB } from "../../uapi/elf.ts";
+import { findNote } from "../image/core.ts";
+import { ElfFile } from "../image/elf.ts";
+import { ImageFile } from "../image/file.ts";
+import { add, type Pointer } from "../memory/pointer.ts";
+import type { Symbols } from "./symbols.ts";
+import { SymbolTable } from "./symtab.ts";
+
+/** What is kept of a vmlinux: tens of MB of symbols at most, and its BTF once somebody asked for it. */
+export class Vmlinux {
+  readonly path: string;
+  /** `uname -m`. */
+  readonly machine: "x86_64" | "aarch64";
+  /** Hexadecimal, of `.notes`; "" where it has none. */
+  readonly buildId: string;
+  /** Link addresses; undefined in a stripped file. */
+  readonly symtab: SymbolTable | undefined;
+  readonly #btfBytes: Uint8Array | undefined;
+  #btf: Btf | undefined;
+
+  /** Throws `SyscallError` or `FormatError`. */
+  constructor(path: string) {
+    this.path = path;
+    using file = new ImageFile(path);
+    const elf = new ElfFile(file, `vmlinux ${path}`);
+    const { machine } = elf;
+    if (machine !== EM_X86_64 && machine !== EM_AARCH64)
+      throw new FormatError(elf.format, 18, `machine ${machine} is neither x86-64 (62) nor arm64 (183)`);
+    this.machine = machine === EM_X86_64 ? "x86_64" : "aarch64";
+    this.buildId = readBuildId(elf);
+    const symtab = elf.sections.find(({ type }) => type === SHT_SYMTAB);
+    this.symtab = symtab === undefined ? undefined : SymbolTable.read(elf, symtab);
+    const btf = elf.section(".BTF");
+    this.#btfBytes = btf === undefined ? undefined : elf.contents(btf);
+  }
+
+  /** Its `.BTF`; undefined where it has none. Throws `FormatError` where that is broken. */
+  btf(): Btf | undefined {
+    if (this.#btf === undefined && this.#btfBytes !== undefined)
+      this.#btf = Btf.parse(this.#btfBytes, { name: "vmlinux" });
+    return this.#btf;
+  }
+
+  /** Its symbols where a kernel runs with its text moved by KASLR; undefined in a stripped file. */
+  symbolsMovedBy(kaslrOffset: number): Symbols | undefined {
+    const { symtab, path } = this;
+    if (symtab === undefined) return undefined;
+    const moved = (at: Pointer | undefined): Pointer | undefined =>
+      // Absolute symbols and per-CPU offsets (x86-64 up to 6.14) are no addresses of the image and do not move.
+      at === undefined || at.hi >= 0 ? at : add(at, kaslrOffset);
+    return {
+      source: path,
+      count: symtab.count,
+      address: (name) => moved(symtab.address(name)),
+      nearest: (at) => symtab.nearest(add(at, -kaslrOffset)),
+    };
+  }
+}
+
+function readBuildId(elf: ElfFile): string {
+  for (const name of [".notes", ".note.gnu.build-id"]) {
+    const section = elf.section(name);
+    const note = section === undefined ? undefined : findNote(elf.contents(section), "GNU", NT_GNU_BUILD_ID);
+    if (note !== undefined) return Buffer.from(note).toString("hex");
+  }
+  return "";
+}
+
+const cache = new Map<string, { readonly mtimeNs: bigint; readonly vmlinux: Vmlinux }>();
+
+/**
+ * The vmlinux at a path, kept for the life of the process: the same object again while the file's mtime stays, under
+ * whatever name it is reached. null: there is no such file. Throws `FormatError` or `SyscallError` where it cannot be
+ * read, every time anew.
+ */
+export function loadVmlinux(path: string): Vmlinux | null {
+  const canonical = canonicalPath(path);
+  if (canonical === undefined) return null;
+  const { mtimeNs } = statSync(canonical, { bigint: true });
+  const known = cache.get(canonical);
+  if (known?.mtimeNs === mtimeNs) return known.vmlinux;
+  cache.delete(canonical);
+  const vmlinux = new Vmlinux(canonical);
+  cache.set(canonical, { mtimeNs, vmlinux });
+  return vmlinux;
+}
+
+function canonicalPath(path: string): string | undefined {
+  try {
+    return realpathSync(path);
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * The vmlinux that belongs to a kernel image, by the places where build trees and distributions put it; null where
+ * there is none. `root` is where absolute places are looked for.
+ */
+export function findVmlinux(image: string, root: string = "/"): string | null {
+  for (const place of placesFor(image, root)) if (isFile(place)) return place;
+  return null;
+}
+
+function placesFor(image: string, root: string): string[] {
+  const places: string[] = [];
+  // A bare name says nothing about where the image lies.
+  if (image.includes("/")) {
+    const directory = dirname(image);
+    places.push(join(directory, "vmlinux"));
+    if (/(^|\/)arch\/[^/]+\/boot$/.test(directory)) places.push(join(directory, "../../../vmlinux"));
+  }
+  const inModules = /(?:^|\/)lib\/modules\/([^/]+)\/vmlinuz$/.exec(image);
+  if (inModules !== null) {
+    const version = inModules[1]!;
+    places.push(join(dirname(image), "build/vmlinux"), join(root, `boot/vmlinux-${version}`));
+    places.push(...debugPlaces(version, root));
+  }
+  const suffixed = /^vmlinuz-(.+)$/.exec(basename(image));
+  if (suffixed !== null) {
+    const version = suffixed[1]!;
+    places.push(join(root, `usr/lib/debug/boot/vmlinux-${version}`), join(root, `boot/vmlinux-${version}`));
+    places.push(join(root, `lib/modules/${version}/build/vmlinux`), ...debugPlaces(version, root));
+  }
+  return places;
+}
+
+function debugPlaces(version: string, root: string): string[] {
+  return [
+    join(root, `usr/lib/debug/lib/modules/${version}/vmlinux`),
+    join(root, `usr/lib/debug/vmlinux-${version}`),
+  ];
+}
+
+function isFile(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isFile() ?? false;
+}

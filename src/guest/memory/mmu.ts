@@ -1,0 +1,189 @@
+/**
+ * The MMU as data: one walker, and a table per paging mode that says how an address splits and how an entry
+ * reads. x86-64: Intel SDM vol. 3A, 4.5; arm64: Arm ARM D8.3, and arch/arm64/include/asm/pgtable-hwdef.h.
+ */
+import type { PhysicalMemory } from "../image/physical.ts";
+
+/** One level of tables: `bits` of the address from bit `shift` up are the index into it. */
+export interface Level {
+  /** The kernel's name: "PGD", "P4D", "PUD", "PMD", "PTE". */
+  readonly name: string;
+  readonly shift: number;
+  readonly bits: number;
+}
+
+export interface PagingMode {
+  /** For people: "x86-64, 5 levels". */
+  readonly name: string;
+  readonly pageShift: number;
+  /** Bits of an address that are translated; all above are ones in the kernel's half. */
+  readonly addressBits: number;
+  /** The lowest bit that must be one in a kernel address. */
+  readonly canonicalBit: number;
+  /** Whether the top byte of an address is ignored (arm64's TBI). */
+  readonly topByteIgnored: boolean;
+  /** Top table first. */
+  readonly levels: readonly Level[];
+  /** Whether an entry above the last level is a leaf: `(low word & leafMask) === leafValue`. */
+  readonly leafMask: number;
+  readonly leafValue: number;
+  /** The same for an entry of the last level: what a present page looks like. */
+  readonly pageMask: number;
+  readonly pageValue: number;
+  /** Bits of an entry's words that are its physical address. */
+  readonly addressMaskHi: number;
+  readonly addressMaskLo: number;
+  /** Bits of the low word that hold further, higher address bits: `(lo >> extraShift & extraMask) * extraUnit`. */
+  readonly extraShift: number;
+  readonly extraMask: number;
+  readonly extraUnit: number;
+}
+
+/** From the last level up. */
+const NAMES = ["PTE", "PMD", "PUD", "P4D"] as const;
+
+function levelsOf(addressBits: number, pageShift: number): Level[] {
+  const stride = pageShift - 3;
+  const count = Math.ceil((addressBits - pageShift) / stride);
+  return Array.from({ length: count }, (_, index) => {
+    const fromBottom = count - 1 - index;
+    const shift = pageShift + fromBottom * stride;
+    return {
+      name: index === 0 ? "PGD" : NAMES[fromBottom]!,
+      shift,
+      bits: Math.min(stride, addressBits - shift),
+    };
+  });
+}
+
+/** x86-64 with 4 or 5 levels: present is bit 0, PS (a leaf above the last level) bit 7, the address bits 51:12. */
+export function x86Paging(levels: 4 | 5): PagingMode {
+  const addressBits = levels === 5 ? 57 : 48;
+  return {
+    name: `x86-64, ${levels} levels`,
+    pageShift: 12,
+    addressBits,
+    canonicalBit: addressBits - 1,
+    topByteIgnored: false,
+    levels: levelsOf(addressBits, 12),
+    leafMask: 0x80,
+    leafValue: 0x80,
+    pageMask: 1,
+    pageValue: 1,
+    addressMaskHi: 0x000f_ffff,
+    addressMaskLo: 0xffff_f000 | 0,
+    extraShift: 0,
+    extraMask: 0,
+    extraUnit: 0,
+  };
+}
+
+/**
+ * arm64's kernel half (TTBR1): `addressBits` is 64 - TCR_EL1.T1SZ. A descriptor ends in 0b11 (table, or a page
+ * on the last level) or 0b01 (block). 64K pages keep address bits 51:48 in bits 15:12; 4K and 16K pages with
+ * 52-bit addresses (LPA2, TCR_EL1.DS) keep bits 51:50 in bits 9:8. The contiguous bit changes no translation.
+ */
+export function arm64Paging(pageShift: 12 | 14 | 16, addressBits: number): PagingMode {
+  const lpa2 = pageShift !== 16 && addressBits > 48;
+  const levels = levelsOf(addressBits, pageShift);
+  return {
+    name: `arm64, ${2 ** (pageShift - 10)}K pages, ${addressBits}-bit addresses, ${levels.length} levels`,
+    pageShift,
+    addressBits,
+    canonicalBit: addressBits,
+    topByteIgnored: true,
+    levels,
+    leafMask: 0b11,
+    leafValue: 0b01,
+    pageMask: 0b11,
+    pageValue: 0b11,
+    addressMaskHi: lpa2 ? 0x0003_ffff : 0x0000_ffff,
+    addressMaskLo: -(2 ** pageShift),
+    extraShift: pageShift === 16 ? 12 : 8,
+    extraMask: pageShift === 16 ? 0b1111 : lpa2 ? 0b11 : 0,
+    extraUnit: pageShift === 16 ? 2 ** 48 : 2 ** 50,
+  };
+}
+
+/** What `translate` answers where there is no physical address. */
+const NOT_MAPPED = -1;
+/** A table lies outside the image: the walk cannot go on, and nothing is known about the address. */
+export const TABLE_OUTSIDE = -2;
+export const NOT_CANONICAL = -3;
+
+/** The tables behind one root. */
+export class PageTables {
+  readonly mode: PagingMode;
+  /** Physical address of the top table. */
+  readonly root: number;
+  readonly #memory: PhysicalMemory;
+  readonly #canonicalMask: number;
+  /** After `translate`: the level whose entry was the leaf, or ended the walk. */
+  level = "";
+  /** After `translate` found a leaf: the bits of the address inside it. */
+  leafShift = 0;
+  /** After `translate` found a page by a last-level table: that table's physical address, else -1. */
+  table = -1;
+
+  constructor(memory: PhysicalMemory, mode: PagingMode, root: number) {
+    this.#memory = memory;
+    this.mode = mode;
+    this.root = root;
+    this.#canonicalMask = mode.topByteIgnored
+      ? maskFrom(mode.canonicalBit - 32) & 0x00ff_ffff
+      : maskFrom(mode.canonicalBit - 32);
+  }
+
+  /** The physical address behind a kernel virtual address, or one of the negative answers above. */
+  translate(hi: number, lo: number): number {
+    const { levels, leafMask, leafValue, pageMask, pageValue } = this.mode;
+    this.level = "";
+    this.table = -1;
+    if ((hi & this.#canonicalMask) !== this.#canonicalMask) return NOT_CANONICAL;
+    let table = this.root;
+    const last = levels.length - 1;
+    for (let depth = 0; depth <= last; depth++) {
+      const { name, shift, bits } = levels[depth]!;
+      this.level = name;
+      const index =
+        (shift >= 32 ? hi >>> (shift - 32) : (lo >>> shift) | (hi << (32 - shift))) & ((1 << bits) - 1);
+      const at = this.#memory.locate(table + index * 8, 8);
+      if (at < 0) return TABLE_OUTSIDE;
+      const { view } = this.#memory.window;
+      const entryLo = view.getInt32(at, true);
+      const address = this.#addressOf(view.getInt32(at + 4, true), entryLo);
+      if ((entryLo & 1) === 0) return NOT_MAPPED;
+      if (depth === last) {
+        if ((entryLo & pageMask) !== pageValue) return NOT_MAPPED;
+        this.table = table;
+      } else if ((entryLo & leafMask) !== leafValue) {
+        table = address;
+        continue;
+      }
+      this.leafShift = shift;
+      const size = 2 ** shift;
+      return Math.floor(address / size) * size + lowBits(hi, lo, shift);
+    }
+    return NOT_MAPPED;
+  }
+
+  #addressOf(hi: number, lo: number): number {
+    const { addressMaskHi, addressMaskLo, extraShift, extraMask, extraUnit } = this.mode;
+    return (
+      (hi & addressMaskHi) * 2 ** 32 +
+      ((lo & addressMaskLo) >>> 0) +
+      ((lo >>> extraShift) & extraMask) * extraUnit
+    );
+  }
+}
+
+/** Ones from `bit` up to bit 31. */
+function maskFrom(bit: number): number {
+  return bit >= 32 ? 0 : -1 << bit;
+}
+
+/** The low `count` bits of an address. */
+function lowBits(hi: number, lo: number, count: number): number {
+  if (count <= 32) return (lo & (count === 32 ? -1 : (1 << count) - 1)) >>> 0;
+  return (hi & ((1 << (count - 32)) - 1)) * 2 ** 32 + (lo >>> 0);
+}

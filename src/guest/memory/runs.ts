@@ -1,0 +1,106 @@
+/** Kernel addresses that lead to physical ones by one subtraction: the direct map, the kernel's image. */
+
+import { type PhysicalMemory, type Window, windowOf } from "../image/physical.ts";
+import type { AddressBatch } from "./address-batch.ts";
+import { fromBigInt, type Pointer, toBigInt } from "./pointer.ts";
+
+/** A range of them that lies in one window, and whose addresses all have one high word. */
+export interface LinearRun {
+  readonly hi: number;
+  readonly lo: number;
+  /** At most that of a window, in bytes. */
+  readonly length: number;
+  /** Its bytes, and at which physical address they begin. */
+  readonly window: Window;
+  /** Which of the physical windows it lies in, and where in that it begins. */
+  readonly index: number;
+  readonly start: number;
+}
+
+const SPACE_END = 1n << 64n;
+const TWO_32 = 2 ** 32;
+/** Flipped, int32 words compare as the unsigned ones that they stand for. */
+const SIGN = 0x8000_0000 | 0;
+
+const NEAR_SLOTS = 256;
+/** 16 KiB: what lies so near to each other is often one run. */
+const NEAR_SHIFT = 14;
+
+/** Runs by address. They do not overlap. */
+export class LinearRuns {
+  readonly #runs: LinearRun[] = [];
+  /** Found before, by a part of the address: a capture has hundreds of runs, and most are asked for often. */
+  readonly #near: (LinearRun | undefined)[] = new Array<LinearRun | undefined>(NEAR_SLOTS).fill(undefined);
+
+  /** `length` bytes of addresses from `base` on map to physical memory from `physical` on, as far as windows hold it. */
+  add(memory: PhysicalMemory, base: Pointer, physical: number, length: number): void {
+    const start = toBigInt(base.hi, base.lo);
+    for (const [index, window] of memory.windows.entries()) {
+      let from = Math.max(window.physical, physical);
+      const end = Math.min(window.end, physical + length);
+      while (from < end) {
+        const address = start + BigInt(from - physical);
+        const { hi, lo } = fromBigInt(address);
+        const size = Math.min(end - from, TWO_32 - (lo >>> 0));
+        if (address + BigInt(size) > SPACE_END) break;
+        const at = from - window.physical;
+        const isAll = from === window.physical && from + size === window.end;
+        const part = isAll ? window : windowOf(from, window.bytes.subarray(at, at + size));
+        this.#runs.push({ hi, lo, length: size, window: part, index, start: at });
+        from += size;
+      }
+    }
+    this.#runs.sort((a, b) => (a.hi >>> 0) - (b.hi >>> 0) || (a.lo >>> 0) - (b.lo >>> 0));
+  }
+
+  /** The run that holds an address; by bisection, for a filtered dump has one for each of its thousands of segments. */
+  at(hi: number, lo: number): LinearRun | undefined {
+    const slot = ((lo >>> NEAR_SHIFT) ^ hi) & (NEAR_SLOTS - 1);
+    const near = this.#near[slot];
+    if (near !== undefined && near.hi === hi && (lo - near.lo) >>> 0 < near.length) return near;
+    let low = 0;
+    let high = this.#runs.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      const run = this.#runs[middle]!;
+      const isBelow = hi === run.hi ? (lo ^ SIGN) < (run.lo ^ SIGN) : (hi ^ SIGN) < (run.hi ^ SIGN);
+      if (isBelow) high = middle;
+      else low = middle + 1;
+    }
+    const run = this.#runs[low - 1];
+    if (run === undefined || run.hi !== hi || (lo - run.lo) >>> 0 >= run.length) return undefined;
+    this.#near[slot] = run;
+    return run;
+  }
+
+  /**
+   * Puts where the first `count` addresses of a batch lie, each `offset` (up to 2^31 either way) further, into it; -1 where
+   * `length` bytes are not all in one run.
+   */
+  findEach(batch: AddressBatch, count: number, offset: number, length: number): void {
+    const { hi, lo, at, index } = batch;
+    let runHi = 0;
+    let runLo = 0;
+    let runStart = 0;
+    let runIndex = 0;
+    let last = -1;
+    for (let n = 0; n < count; n++) {
+      const start = lo[n]!;
+      const low = (start + offset) | 0;
+      let inRun = (low - runLo) | 0;
+      if (hi[n] !== runHi || inRun < 0 || inRun > last || (low ^ start) < 0) {
+        at[n] = -1;
+        const run = (low ^ start) < 0 ? undefined : this.at(hi[n]!, low);
+        if (run === undefined || ((low - run.lo) | 0) > run.length - length) continue;
+        runHi = run.hi;
+        runLo = run.lo;
+        runStart = run.start;
+        runIndex = run.index;
+        last = (run.length - length) | 0;
+        inRun = (low - runLo) | 0;
+      }
+      at[n] = (runStart + inRun) | 0;
+      index[n] = runIndex;
+    }
+  }
+}
