@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { writeWhole } from "./cache.ts";
 import type { Guest } from "./guest.ts";
 import { LabError, run } from "./process.ts";
 
@@ -15,9 +16,10 @@ const symbols =
   "sysctl_unprivileged_bpf_disabled bpf_map_types cgrp_dfl_root physvirt_offset vabits_actual";
 
 /**
- * Collects into /tmp/answers and prints it as a tar archive. Maps are asked for one by one: bpftool 7.8 does not clear
- * its `struct bpf_map_info` between two maps of a listing, and Linux 7.x copies it in (bpf_map_get_info_by_fd), so that a
- * map without BTF is listed with the `btf_id` of the one before it.
+ * Collects into /tmp/answers and prints it as a tar archive. Maps are asked for one by one, of Debian's bpftool: bpftool
+ * 7.8 does not clear its `struct bpf_map_info` between two maps of a listing, and Linux 7.x copies it in
+ * (bpf_map_get_info_by_fd), so that a map without BTF is listed with the `btf_id` of the one before it. The lab's own
+ * lists them once more, with `pids`: `withPids` puts these beside the rest.
  */
 const collectScript = `
 d=/tmp/answers; rm -rf $d; mkdir -p $d/map-dump $d/sched_ext
@@ -45,8 +47,8 @@ bpftool -j struct_ops dump > $d/struct_ops-dump.json 2>/dev/null
 bpftool -j map show > $d/map-list.json 2>$d/map-list.err
 ids=$(grep -o '"id":[0-9]*,"type"' $d/map-list.json | grep -o '[0-9]*')
 mkdir -p /tmp/.show; rm -f /tmp/.show/*
-echo "$ids" | D=$d xargs -P $(nproc) -I ID sh -c 'bpftool -j map show id ID > /tmp/.show/ID
-  bpftool -j map dump id ID > $D/map-dump/ID.json 2> $D/map-dump/ID.err'
+echo "$ids" | D=$d xargs -P $(nproc) -I ID sh -c 'bpftool-debian -j map show id ID > /tmp/.show/ID
+  bpftool-debian -j map dump id ID > $D/map-dump/ID.json 2> $D/map-dump/ID.err'
 (printf '['; comma=; for id in $ids; do printf %s "$comma"; tr -d '\\n' < /tmp/.show/$id; comma=,; done; printf ']') > $d/map-show.json
 bpftool -j prog show > $d/prog-show.json 2>$d/prog-show.err
 cat /proc/uptime > $d/uptime-last
@@ -91,7 +93,25 @@ export async function collectAnswers(guest: Pick<Guest, "exec">, dir: string): P
   if (status !== 0) throw new LabError(`lab: the guest's answers: status ${status}: ${stderr}`);
   await mkdir(dir, { recursive: true });
   await run(["tar", "-xz", "--no-same-owner", "-C", dir], { input: stdout });
+  const path = join(dir, "map-show.json");
+  const list = await readFile(join(dir, "map-list.json"), "utf8");
+  await writeWhole(path, withPids(await readFile(path, "utf8"), list));
   return openAnswers(dir);
+}
+
+/** The maps of `shown` as they are printed there, each with the `pids` that `listed` prints of it. */
+export function withPids(shown: string, listed: string): string {
+  const pids = new Map<string, string>();
+  for (const map of listed.split(/(?=\{"id":)/)) {
+    const [, id] = /^\{"id":(\d+),/.exec(map) ?? [];
+    const [told] = /"pids":\[(?:\{[^}]*\},?)*\]/.exec(map) ?? [];
+    if (id !== undefined && told !== undefined) pids.set(id, told);
+  }
+  const maps = shown.split(/(?=\{"id":)/).map((map) => {
+    const told = pids.get(/^\{"id":(\d+),/.exec(map)?.[1] ?? "");
+    return told === undefined ? map : map.replace(/\}(?=[,\]]*\s*$)/, `,${told}}`);
+  });
+  return maps.join("");
 }
 
 /** Answers that an earlier run left in a folder. */

@@ -1,19 +1,14 @@
 /**
- * The lab's cache folder: `KTSTR_LAB_DIR`, or `ktstr-lab` in the user's cache directory. An entry appears whole
- * (temporary name, then rename) and is made once, however many processes ask for it at the same time.
+ * Entries of the lab's cache folder. An entry appears whole (temporary name, then rename) and is made once, however
+ * many processes ask for it at the same time.
  */
 import { existsSync } from "node:fs";
 import { mkdir, rename, rm, writeFile } from "node:fs/promises";
-import { homedir } from "node:os";
 import { dirname, join } from "node:path";
+import { labDir } from "../lab-dir.ts";
 import { holdLock } from "./process.ts";
 
-export function labDir(): string {
-  const named = process.env["KTSTR_LAB_DIR"];
-  if (named !== undefined && named !== "") return named;
-  const cache = process.env["XDG_CACHE_HOME"];
-  return join(cache === undefined || cache === "" ? join(homedir(), ".cache") : cache, "ktstr-lab");
-}
+export { labDir };
 
 let serial = 0;
 

@@ -4,6 +4,7 @@ import { readdir, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { type ParseArgsOptionsConfig, parseArgs } from "node:util";
 import { KtstrError, UsageError } from "../../src/errors.ts";
+import { buildBpftool } from "./bpftool.ts";
 import { labDir } from "./cache.ts";
 import { CAPTURES_PATH, makeCaptures, makeSample, SAMPLE_PATH } from "./captures.ts";
 import { type BootOptions, bootGuest, type FrozenImage, openImage, writeMeta } from "./frozen.ts";
@@ -14,6 +15,7 @@ import { frozenRow, type RowName, type RowResult, rowNames, rows, runRow, tableO
 import { updateLists } from "./packages.ts";
 import { type SchedulerName, schedulerNames } from "./schedulers.ts";
 import { shell } from "./shell.ts";
+import { hostArch } from "./toolchain.ts";
 
 const help = `Real kernels under QEMU, for ktstr's tests and for people.
 
@@ -23,6 +25,7 @@ const help = `Real kernels under QEMU, for ktstr's tests and for people.
   bun run lab matrix [--row R]... [--ci] [--times N] [--out DIR]   every row's boot, and a table
   bun run lab sample                                boots a guest and makes what \`ktstr --sample\` reads
   bun run lab captures [--from DIR]                 makes test/fixtures from every row; DIR: one that \`matrix --out\` made
+  bun run lab bpftool [--arch amd64|arm64]          the path of bpftool 7.8 with \`pids\` and the disassembler, built if absent
   bun run lab clean                                 what died and half-made runs leave; the cache stays
 
 machine: --kernel ${kernelNames.join("|")} (default sid), --cpus N, --memory 3G|512M, --no-5level (x86-64: 4-level paging)
@@ -197,6 +200,13 @@ async function shellCommand(args: string[]): Promise<number> {
   return shell(machineOf(values));
 }
 
+async function bpftool(args: string[]): Promise<number> {
+  const { values } = parseArgs({ args, options: { arch: { type: "string" } }, strict: true });
+  const arch = values.arch === undefined ? hostArch() : oneOf("--arch", values.arch, ["amd64", "arm64"]);
+  console.log(await buildBpftool(arch));
+  return 0;
+}
+
 async function clean(args: string[]): Promise<number> {
   parseArgs({ args, options: {}, strict: true });
   for (const name of ["runs", "died", "frozen"])
@@ -211,6 +221,7 @@ const commands: { readonly [name: string]: (args: string[]) => Promise<number> }
   shell: shellCommand,
   sample,
   captures,
+  bpftool,
   clean,
 };
 

@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Agent, connectAgent, type ExecResult } from "./agent.ts";
+import { buildBpftool } from "./bpftool.ts";
 import { labDir } from "./cache.ts";
 import { baseInitramfs } from "./initramfs.ts";
 import { fetchKernel, type Kernel, type KernelName } from "./kernels.ts";
@@ -47,7 +48,7 @@ export interface Guest extends AsyncDisposable {
 let serial = 0;
 
 async function writeInitrd(kernel: Kernel, path: string, overlays: readonly Uint8Array[]): Promise<void> {
-  await writeFile(path, await baseInitramfs(kernel.arch));
+  await writeFile(path, await baseInitramfs(kernel.arch, await buildBpftool(kernel.arch)));
   for (const overlay of overlays) await writeFile(path, overlay, { flag: "a" });
 }
 

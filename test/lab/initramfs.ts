@@ -1,5 +1,5 @@
 /**
- * A guest's userland: sid's busybox, bpftool and their libraries for the guest's architecture, an init that mounts
+ * A guest's userland: sid's busybox, the lab's bpftool and libraries for the guest's architecture, an init that mounts
  * what BPF needs, and the agent that runs the lab's commands. What a test adds is laid behind it as more archives.
  */
 import { existsSync, realpathSync } from "node:fs";
@@ -131,8 +131,11 @@ const applets =
   "insmod lsmod rmmod taskset nice chmod touch test true false seq date id env vi less more dd hexdump cmp diff tee nproc " +
   "which timeout mktemp basename dirname readlink realpath mknod sync usleep yes watch nc";
 
-/** The base archive. */
-export async function baseInitramfs(arch: Arch): Promise<Uint8Array<ArrayBuffer>> {
+/**
+ * The base archive. `bpftool`: the path of the lab's own (bpftool.ts). Debian's, of the same sources without the BPF
+ * skeletons, is `bpftool-debian`: it answers fast under emulation, for it loads no program to find `pids`.
+ */
+export async function baseInitramfs(arch: Arch, bpftool: string): Promise<Uint8Array<ArrayBuffer>> {
   const tree = await userland(arch);
   const first = (...names: string[]): string => {
     const path = names.map((name) => join(tree, name)).find((name) => existsSync(name));
@@ -140,11 +143,12 @@ export async function baseInitramfs(arch: Arch): Promise<Uint8Array<ArrayBuffer>
     return path;
   };
   const busybox = first("usr/bin/busybox", "bin/busybox");
-  const bpftool = first("usr/sbin/bpftool", "usr/bin/bpftool");
+  const debian = first("usr/sbin/bpftool", "usr/bin/bpftool");
   return cpio([
     ...fixedEntries(),
     ...(await withLibraries({ from: busybox, to: "bin/busybox" }, arch)),
     ...(await withLibraries({ from: bpftool, to: "bin/bpftool" }, arch)),
+    ...(await withLibraries({ from: debian, to: "bin/bpftool-debian" }, arch)),
     ...applets
       .split(" ")
       .map((name): CpioEntry => ({ kind: "symlink", path: `bin/${name}`, target: "busybox" })),

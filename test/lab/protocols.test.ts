@@ -4,7 +4,29 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { AgentStream, type ExecResult, parseHeader } from "./agent.ts";
+import { withPids } from "./answers.ts";
 import { connectQmp, lineSplitter, parseQmp } from "./qmp.ts";
+
+describe("bpftool's lists of maps", () => {
+  test("the `pids` of one are put beside the words of the other, map by map", () => {
+    const shown = '[{"id":1,"name":"a"},{"id":12,"name":"{}","btf_id":7},{"id":3,"name":"c"}]\n';
+    const listed =
+      '[{"id":1,"name":"a","pids":[{"pid":7,"comm":"x"},{"pid":8,"comm":"y"}]},' +
+      '{"id":12,"name":"{}","btf_id":9,"pids":[{"pid":9,"comm":"z"}]},{"id":3,"name":"c"}]';
+    expect(JSON.parse(withPids(shown, listed))).toEqual([
+      {
+        id: 1,
+        name: "a",
+        pids: [
+          { pid: 7, comm: "x" },
+          { pid: 8, comm: "y" },
+        ],
+      },
+      { id: 12, name: "{}", btf_id: 7, pids: [{ pid: 9, comm: "z" }] },
+      { id: 3, name: "c" },
+    ]);
+  });
+});
 
 describe("QMP", () => {
   test("a line is a greeting, an answer, an error or an event", () => {

@@ -2,6 +2,7 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { buildBpftool } from "./bpftool.ts";
 import type { BootOptions } from "./frozen.ts";
 import { baseInitramfs } from "./initramfs.ts";
 import { fetchKernel } from "./kernels.ts";
@@ -16,7 +17,8 @@ export async function shell(options: BootOptions): Promise<number> {
   const dir = await mkdtemp(join(tmpdir(), "ktstr-lab-"));
   try {
     const schedulers = kernel.suite === "sid" ? schedulerNames : [];
-    const archives = [await baseInitramfs(kernel.arch), await loadOverlay({ schedulers, zoo: true }, kernel)];
+    const base = await baseInitramfs(kernel.arch, await buildBpftool(kernel.arch));
+    const archives = [base, await loadOverlay({ schedulers, zoo: true }, kernel)];
     if (options.withKtstr === true) archives.push(await ktstrOverlay(kernel.arch));
     const initrd = join(dir, "initrd");
     for (const archive of archives) await writeFile(initrd, archive, { flag: "a" });

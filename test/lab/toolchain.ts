@@ -1,7 +1,10 @@
 /** Compiling C for guests: clang for both architectures, Debian stable's static libraries, sid's bpftool. */
 import { realpathSync } from "node:fs";
-import { join } from "node:path";
+import { mkdir, writeFile } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { cached, labDir } from "./cache.ts";
 import { triplet, userland } from "./initramfs.ts";
+import { type Kernel, kernelBtf } from "./kernels.ts";
 import { type Arch, packageTree } from "./packages.ts";
 import { run, tool } from "./process.ts";
 
@@ -17,7 +20,7 @@ const sysrootPackages = [
   "libgcc-14-dev",
 ];
 
-const hostArch = (): Arch => (process.arch === "arm64" ? "arm64" : "amd64");
+export const hostArch = (): Arch => (process.arch === "arm64" ? "arm64" : "amd64");
 
 export async function sysroot(arch: Arch): Promise<string> {
   return packageTree("trixie", arch, sysrootPackages);
@@ -60,4 +63,42 @@ export async function runBpftool(args: readonly string[]): Promise<Uint8Array<Ar
     join(libraries, arch === "amd64" ? "ld-linux-x86-64.so.2" : "ld-linux-aarch64.so.1"),
   );
   return run([loader, "--library-path", libraries, join(tree, "usr/sbin/bpftool"), ...args]);
+}
+
+/** `vmlinux.h` of a kernel, made from the BTF inside its boot image. */
+export async function vmlinuxHeader(kernel: Kernel): Promise<string> {
+  const btf = await kernelBtf(kernel);
+  const dir = await cached(join(labDir(), "btf", `${basename(btf)}.include`), async (fresh) => {
+    await mkdir(fresh, { recursive: true });
+    await writeFile(join(fresh, "vmlinux.h"), await runBpftool(["btf", "dump", "file", btf, "format", "c"]));
+  });
+  return dir;
+}
+
+/** Compiles a BPF object for a kernel's architecture. `include`: folders, searched before the sysroot's. */
+export async function compileBpf(
+  source: string,
+  kernel: Kernel,
+  include: readonly string[],
+  out: string,
+): Promise<void> {
+  const headers = join(await sysroot(kernel.arch), "usr/include");
+  const target = kernel.arch === "amd64" ? "x86" : "arm64";
+  await run([
+    ...[
+      tool("clang-19"),
+      "-target",
+      "bpf",
+      "-g",
+      "-O2",
+      "-mcpu=v3",
+      "-mlittle-endian",
+      `-D__TARGET_ARCH_${target}`,
+    ],
+    ...["-fms-extensions", "-Wno-microsoft-anon-tag", "-Wno-compare-distinct-pointer-types"],
+    ...include.map((path) => `-I${path}`),
+    ...["-isystem", headers, "-isystem", join(headers, triplet[kernel.arch])],
+    ...withoutPaths(labDir()),
+    ...["-c", source, "-o", out],
+  ]);
 }

@@ -3,6 +3,7 @@ import { expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { run } from "../btf/support/live.ts";
 import { whyNoKernel } from "./bpftool.ts";
 
 const SOURCE = `
@@ -15,12 +16,6 @@ SEC("socket") int with_metadata(void *skb) { return other + bpf_metadata_revisio
 `;
 
 const cli = join(import.meta.dir, "../../src/cli.ts");
-
-function run(...command: string[]): string {
-  const done = Bun.spawnSync(command);
-  if (!done.success) throw new Error(`${command.join(" ")}: ${done.stderr}`);
-  return done.stdout.toString();
-}
 
 const isReady = whyNoKernel("bpftool", "clang-19") === "";
 

@@ -6,6 +6,7 @@ import { isSection } from "../../../src/report/globals.ts";
 import { styleFor } from "../../../src/report/style.ts";
 import { typesOf } from "../../../src/report/typed.ts";
 import type { BpfState, MapInfo } from "../../../src/state.ts";
+import { which } from "../../btf/support/live.ts";
 import type { Expected, ZooAnswers, ZooEntry, ZooMap } from "../../lab/zoo/answers.ts";
 
 /** Why the zoo cannot live here; "" where it can. Throws where the lab was promised. */
@@ -20,7 +21,7 @@ export function whyNoZoo(): string {
 function obstacle(): string {
   if (process.platform !== "linux" || process.getuid?.() !== 0) return "needs root on Linux";
   if (!existsSync("/sys/kernel/btf/vmlinux")) return "this kernel has no BTF";
-  const missing = ["clang-19", "bpftool", "apt-get", "dpkg-deb"].filter((name) => Bun.which(name) === null);
+  const missing = ["clang-19", "bpftool", "apt-get", "dpkg-deb"].filter((name) => which(name) === null);
   return missing.length === 0 ? "" : `not installed: ${missing.join(", ")}`;
 }
 
