@@ -37,7 +37,6 @@ cat /sys/kernel/vmcoreinfo > $d/vmcoreinfo 2>/dev/null
 cat /proc/sys/kernel/bpf_stats_enabled > $d/bpf_stats_enabled
 uname -r > $d/release; uname -m > $d/machine
 cp -r /sys/kernel/sched_ext/. $d/sched_ext/ 2>/dev/null
-for p in /proc/[0-9]*; do echo "$(basename $p) $(cat $p/comm)"; done > $d/tasks 2>/dev/null
 find /sys/fs/cgroup -type d -exec stat -c '%i %n' {} + > $d/cgroup-ids
 cat /tmp/loader.json > $d/loader.json 2>/dev/null || rm -f $d/loader.json
 bpftool -j btf show > $d/btf-show.json 2>/dev/null
@@ -51,8 +50,35 @@ echo "$ids" | D=$d xargs -P $(nproc) -I ID sh -c 'bpftool-debian -j map show id 
   bpftool-debian -j map dump id ID > $D/map-dump/ID.json 2> $D/map-dump/ID.err'
 (printf '['; comma=; for id in $ids; do printf %s "$comma"; tr -d '\\n' < /tmp/.show/$id; comma=,; done; printf ']') > $d/map-show.json
 bpftool -j prog show > $d/prog-show.json 2>$d/prog-show.err
-cat /proc/uptime > $d/uptime-last
 find $d -name '*.err' -size 0 -exec rm {} +
+tar -c -C $d . | gzip -1
+`;
+
+/**
+ * What moves all the time, collected last: the freeze follows at once. Every task's counts of switches (\`status\`) are taken
+ * before its stack, so that a task whose counts in memory are still the same has slept since, and its stack is the one here.
+ * The kernel's own dump of the scheduler (kernel/sched/ext, sysrq_handle_sched_ext_dump) goes to the trace.
+ */
+const lateScript = `
+d=/tmp/late; rm -rf $d; mkdir -p $d/sched_ext
+cat /tmp/sleepers.json > $d/sleepers.json 2>/dev/null || rm -f $d/sleepers.json
+cat /tmp/stall.json > $d/stall.json 2>/dev/null || rm -f $d/stall.json
+for p in /proc/[0-9]*; do echo "$(basename $p) $(cat $p/comm)"; done > $d/tasks 2>/dev/null
+cat /proc/loadavg > $d/loadavg
+cat /proc/schedstat > $d/schedstat 2>/dev/null
+cat /sys/kernel/debug/sched/debug > $d/sched-debug 2>/dev/null
+dmesg -r > $d/dmesg
+timeout 1 cat /dev/kmsg > $d/kmsg
+cp -r /sys/kernel/sched_ext/. $d/sched_ext/ 2>/dev/null
+for f in stat cgroup status wchan stack; do head -n 200 -v /proc/[0-9]*/task/[0-9]*/$f > $d/task-$f 2>/dev/null; done
+t=/sys/kernel/tracing
+if [ -e $t/events/sched_ext/sched_ext_dump ]; then
+  echo 4096 > $t/buffer_size_kb
+  echo 1 > $t/events/sched_ext/sched_ext_dump/enable
+  echo D > /proc/sysrq-trigger
+  cat $t/trace > $d/scx-dump
+fi
+cat /proc/uptime > $d/uptime-last
 tar -c -C $d . | gzip -1
 `;
 
@@ -88,15 +114,25 @@ export interface Answers {
   kallsyms(): Promise<ReadonlyMap<string, bigint>>;
 }
 
-export async function collectAnswers(guest: Pick<Guest, "exec">, dir: string): Promise<Answers> {
-  const { status, stdout, stderr } = await guest.exec(collectScript);
+async function unpackAnswers(guest: Pick<Guest, "exec">, script: string, dir: string): Promise<void> {
+  const { status, stdout, stderr } = await guest.exec(script);
   if (status !== 0) throw new LabError(`lab: the guest's answers: status ${status}: ${stderr}`);
   await mkdir(dir, { recursive: true });
   await run(["tar", "-xz", "--no-same-owner", "-C", dir], { input: stdout });
+}
+
+/** Collects everything but what moves all the time: see `collectLate`. */
+export async function collectAnswers(guest: Pick<Guest, "exec">, dir: string): Promise<Answers> {
+  await unpackAnswers(guest, collectScript, dir);
   const path = join(dir, "map-show.json");
   const list = await readFile(join(dir, "map-list.json"), "utf8");
   await writeWhole(path, withPids(await readFile(path, "utf8"), list));
   return openAnswers(dir);
+}
+
+/** Collects tasks, stacks, the kernel's log and its dump of the scheduler: right before the freeze. */
+export async function collectLate(guest: Pick<Guest, "exec">, dir: string): Promise<void> {
+  await unpackAnswers(guest, lateScript, dir);
 }
 
 /** The maps of `shown` as they are printed there, each with the `pids` that `listed` prints of it. */

@@ -24,7 +24,7 @@ const help = `Real kernels under QEMU, for ktstr's tests and for people.
   bun run lab fetch  [--kernel K]... [--update]     kernels, userland, schedulers and zoo into the cache
   bun run lab matrix [--row R]... [--ci] [--times N] [--out DIR]   every row's boot, and a table
   bun run lab sample                                boots a guest and makes what \`ktstr --sample\` reads
-  bun run lab captures [--from DIR]                 makes test/fixtures from every row; DIR: one that \`matrix --out\` made
+  bun run lab captures [--from DIR]                 makes test/fixtures from its rows; DIR: one that \`matrix --out\` made
   bun run lab bpftool [--arch amd64|arm64]          the path of bpftool 7.8 with \`pids\` and the disassembler, built if absent
   bun run lab clean                                 what died and half-made runs leave; the cache stays
 
@@ -142,12 +142,12 @@ async function fetchAll(args: string[]): Promise<number> {
 }
 
 async function fetchOne(name: KernelName, say: (line: string) => void): Promise<string> {
-  const { suite, arch } = kernelSources[name];
+  const { arch, hasSchedExt } = kernelSources[name];
   say("kernel");
   const kernel = await fetchKernel(name);
   await kernelBtf(kernel);
   say("load");
-  await loadOverlay({ schedulers: suite === "sid" ? schedulerNames : [], zoo: true }, kernel);
+  await loadOverlay({ schedulers: hasSchedExt ? schedulerNames : [], zoo: true }, kernel);
   say("ktstr");
   await ktstrOverlay(arch);
   return kernel.release;
@@ -185,7 +185,7 @@ async function sample(args: string[]): Promise<number> {
 async function captures(args: string[]): Promise<number> {
   const { values } = parseArgs({ args, options: { from: { type: "string" } }, strict: true });
   const images = new Map<string, FrozenImage>();
-  for (const row of rowNames)
+  for (const row of rowNames.filter((name) => rows[name].captured))
     images.set(
       row,
       values.from === undefined ? await frozenRow(row) : await openImage(resolve(values.from, row)),

@@ -5,10 +5,10 @@
 import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { type Answers, collectAnswers, openAnswers } from "./answers.ts";
+import { type Answers, collectAnswers, collectLate, openAnswers } from "./answers.ts";
 import { cached, keyOf, labDir, writeWhole } from "./cache.ts";
 import { type Guest, type StartOptions, startGuest } from "./guest.ts";
-import { fetchKernel, type Kernel, kernelSources } from "./kernels.ts";
+import { fetchKernel, type Kernel, kernelNames, kernelSources } from "./kernels.ts";
 import { ktstrOverlay } from "./ktstr.ts";
 import { insertModules, loadOverlay, startScheduler, startWorkload, startZoo } from "./load.ts";
 import { LabError } from "./process.ts";
@@ -17,7 +17,7 @@ import type { SchedulerName } from "./schedulers.ts";
 import { GuestDied } from "./vigil.ts";
 
 export interface BootOptions extends StartOptions {
-  /** A sched_ext scheduler to attach; only kernels from sid have sched_ext. */
+  /** A sched_ext scheduler to attach, where the kernel has sched_ext. */
   readonly scheduler?: SchedulerName;
   /** Whether to load the BPF zoo. */
   readonly zoo?: boolean;
@@ -45,10 +45,9 @@ export interface FrozenGuest extends Guest {
 
 /** Boots a guest with its load, collects its answers, and freezes it. Guests that die are tried again, a bounded number of times. */
 export async function bootGuest(options: BootOptions): Promise<FrozenGuest> {
-  const { suite } = kernelSources[options.kernel];
-  if (options.scheduler !== undefined && suite !== "sid")
+  if (options.scheduler !== undefined && !kernelSources[options.kernel].hasSchedExt)
     throw new LabError(`lab: ${options.scheduler} on ${options.kernel}: that kernel has no sched_ext`, {
-      hint: "sched_ext schedulers run on sid, arm64 and arm64-16k",
+      hint: `sched_ext schedulers run on ${kernelNames.filter((name) => kernelSources[name].hasSchedExt).join(", ")}`,
     });
   const progress = options.onProgress ?? (() => {});
   progress("load");
@@ -87,6 +86,7 @@ async function bootOnce(options: BootOptions, deaths: readonly GuestDied[]): Pro
       await startWorkload(guest);
     progress("answers");
     const answers = await collectAnswers(guest, join(guest.dir, "answers"));
+    await collectLate(guest, answers.dir);
     if (options.panic === true) await guest.panic();
     await guest.freeze();
     // Between the answers and the freeze much may happen on a slow machine: then the answers are another guest's.

@@ -50,6 +50,7 @@ mkdir -p /dev/pts /tmp /root /var/run /sys/fs/cgroup
 mount -t devpts pts /dev/pts
 mount -t tmpfs tmp /tmp
 mount -t tracefs trace /sys/kernel/tracing 2>/dev/null
+mount -t debugfs debug /sys/kernel/debug 2>/dev/null
 mount -t bpf bpf /sys/fs/bpf
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 ulimit -l unlimited 2>/dev/null

@@ -3,24 +3,56 @@ import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { cached, keyOf, labDir } from "./cache.ts";
-import { type Arch, dependsOf, describe, packageTree, type Suite } from "./packages.ts";
+import { type Arch, dependsOf, describe, packagesLike, packageTree, type Suite } from "./packages.ts";
 import { LabError, run } from "./process.ts";
 
-export type KernelName = "sid" | "6.12" | "6.1" | "arm64" | "arm64-16k";
+/** What every kernel of the lab is known by; releases are Debian's newest of that series. */
+export type KernelName =
+  | "sid"
+  | "sid-rt"
+  | "sid-cloud"
+  | "7.3"
+  | "7.2"
+  | "7.1"
+  | "7.0"
+  | "6.19"
+  | "6.18"
+  | "6.17"
+  | "6.16"
+  | "6.12"
+  | "6.1"
+  | "5.10"
+  | "arm64"
+  | "arm64-16k";
 
 interface KernelSource {
   readonly suite: Suite;
   readonly arch: Arch;
-  /** The metapackage that follows the suite's newest kernel. */
-  readonly meta: string;
+  /** The metapackage that follows the suite's newest kernel; undefined: the newest package of the series that names it. */
+  readonly meta?: string;
+  /** `CONFIG_SCHED_CLASS_EXT=y`. */
+  readonly hasSchedExt: boolean;
 }
 
+const backport: KernelSource = { suite: "trixie-backports", arch: "amd64", hasSchedExt: true };
+
 export const kernelSources: { readonly [name in KernelName]: KernelSource } = {
-  sid: { suite: "sid", arch: "amd64", meta: "linux-image-amd64" },
-  "6.12": { suite: "trixie", arch: "amd64", meta: "linux-image-amd64" },
-  "6.1": { suite: "bookworm", arch: "amd64", meta: "linux-image-amd64" },
-  arm64: { suite: "sid", arch: "arm64", meta: "linux-image-arm64" },
-  "arm64-16k": { suite: "sid", arch: "arm64", meta: "linux-image-arm64-16k" },
+  sid: { suite: "sid", arch: "amd64", meta: "linux-image-amd64", hasSchedExt: true },
+  "sid-rt": { suite: "sid", arch: "amd64", meta: "linux-image-rt-amd64", hasSchedExt: true },
+  "sid-cloud": { suite: "sid", arch: "amd64", meta: "linux-image-cloud-amd64", hasSchedExt: true },
+  "7.3": backport,
+  "7.2": backport,
+  "7.1": backport,
+  "7.0": backport,
+  "6.19": backport,
+  "6.18": backport,
+  "6.17": backport,
+  "6.16": backport,
+  "6.12": { suite: "trixie", arch: "amd64", meta: "linux-image-amd64", hasSchedExt: false },
+  "6.1": { suite: "bookworm", arch: "amd64", meta: "linux-image-amd64", hasSchedExt: false },
+  "5.10": { suite: "bullseye", arch: "amd64", meta: "linux-image-amd64", hasSchedExt: false },
+  arm64: { suite: "sid", arch: "arm64", meta: "linux-image-arm64", hasSchedExt: true },
+  "arm64-16k": { suite: "sid", arch: "arm64", meta: "linux-image-arm64-16k", hasSchedExt: true },
 };
 
 export const kernelNames = Object.keys(kernelSources) as KernelName[];
@@ -44,12 +76,35 @@ export function releaseIn(depends: readonly string[]): string | undefined {
   return undefined;
 }
 
+/**
+ * The newest release of a series among packages' names, of the plain flavour: for "6.16", "linux-image-6.16.12+deb13-amd64"
+ * -> "6.16.12+deb13-amd64". Backports keep every release that they had, and their metapackage follows the newest series.
+ */
+export function newestOf(series: string, arch: Arch, packages: readonly string[]): string | undefined {
+  const pattern = new RegExp(`^linux-image-(${RegExp.escape(series)}\\.(\\d+)\\+deb\\d+-${arch})$`);
+  let newest: { readonly release: string; readonly patch: number } | undefined;
+  for (const name of packages) {
+    const [, release, patch] = pattern.exec(name) ?? [];
+    if (release === undefined || Number(patch) <= (newest?.patch ?? -1)) continue;
+    newest = { release, patch: Number(patch) };
+  }
+  return newest?.release;
+}
+
+async function releaseOf(name: KernelName): Promise<string> {
+  const { suite, arch, meta } = kernelSources[name];
+  const release =
+    meta === undefined
+      ? newestOf(name, arch, await packagesLike(suite, arch, /^linux-image-/))
+      : releaseIn(dependsOf(await describe(suite, arch, meta)));
+  if (release !== undefined) return release;
+  throw new LabError(`lab: ${suite} (${arch}) has no kernel image for ${meta ?? name}`);
+}
+
 /** Fetches a kernel (nothing, once it is in the cache). */
 export async function fetchKernel(name: KernelName): Promise<Kernel> {
-  const { suite, arch, meta } = kernelSources[name];
-  const release = releaseIn(dependsOf(await describe(suite, arch, meta)));
-  if (release === undefined)
-    throw new LabError(`lab: ${meta} of ${suite} (${arch}) depends on no kernel image`);
+  const { suite, arch } = kernelSources[name];
+  const release = await releaseOf(name);
   // Since 7.x the image's package is empty and depends on linux-binary-V; before, it holds everything.
   const parts = dependsOf(await describe(suite, arch, `linux-image-${release}`));
   const binary = parts.includes(`linux-binary-${release}`)

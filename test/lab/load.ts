@@ -5,6 +5,7 @@ import type { Guest } from "./guest.ts";
 import { fetchModules, type Kernel } from "./kernels.ts";
 import { LabError, run } from "./process.ts";
 import { buildScheduler, type SchedulerName } from "./schedulers.ts";
+import { buildSleepers } from "./sleepers/build.ts";
 import { buildZoo } from "./zoo/build.ts";
 
 export interface Load {
@@ -14,7 +15,7 @@ export interface Load {
   readonly modules?: readonly string[];
 }
 
-/** The load's programs as an archive for the guest: `/bin/scx_...`, `/zoo-loader`, modules. */
+/** The load's programs as an archive for the guest: `/bin/scx_...`, `/zoo-loader`, `/lab-sleepers`, modules. */
 export async function loadOverlay(load: Load, kernel: Kernel): Promise<Uint8Array> {
   const { arch } = kernel;
   const entries: CpioEntry[] = [];
@@ -22,6 +23,7 @@ export async function loadOverlay(load: Load, kernel: Kernel): Promise<Uint8Arra
     entries.push({ kind: "file", path, data: new Uint8Array(await readFile(from)), executable: true });
   };
   for (const name of load.schedulers) await program(await buildScheduler(name, arch), `bin/${name}`);
+  await program(await buildSleepers(arch), "lab-sleepers");
   if (load.zoo) await program((await buildZoo({ arch })).loader, "zoo-loader");
   for (const [index, path] of (await fetchModules(kernel, load.modules ?? [])).entries()) {
     const data = path.endsWith(".xz") ? await run(["xz", "-dc", path]) : new Uint8Array(await readFile(path));
@@ -40,7 +42,10 @@ export async function insertModules(guest: Guest, names: readonly string[]): Pro
   for (const name of names) await must(guest, `module ${name}`, `insmod /lib/modules/${name}.ko`, 60_000);
 }
 
-/** Two busy loops and two sleepers, in three cgroups of different weights; all of them sleep now and then. */
+/**
+ * Two busy loops and two sleepers, in three cgroups of different weights; all of them sleep now and then. Beside them
+ * processes that sleep until the end, each in another place of the kernel (sleepers/sleepers.c).
+ */
 export async function startWorkload(guest: Guest): Promise<void> {
   const script = `
 echo +cpu > /sys/fs/cgroup/cgroup.subtree_control
@@ -53,6 +58,12 @@ END
 for group in left right; do
   sh -c "echo \\$\\$ > /sys/fs/cgroup/lab/$group/cgroup.procs; exec sh /tmp/busy" > /dev/null 2>&1 &
   sh -c "echo \\$\\$ > /sys/fs/cgroup/lab/$group/cgroup.procs; while :; do usleep 200000; done" > /dev/null 2>&1 &
+done
+/lab-sleepers > /tmp/sleepers.json 2>/dev/null &
+i=0
+while [ ! -s /tmp/sleepers.json ]; do
+  [ $i -lt 300 ] || { echo "no sleepers after 30 s" >&2; exit 1; }
+  usleep 100000; i=$((i+1))
 done
 `;
   await must(guest, "the workload", script, 60_000);

@@ -17,15 +17,45 @@ export interface Row extends Omit<BootOptions, "dir" | "overlays" | "onProgress"
   readonly about: string;
   /** Whether CI runs it. */
   readonly ci: boolean;
+  /** Whether `bun run lab captures` takes it into test/fixtures. */
+  readonly captured?: boolean;
+  /** Why ktstr does not open its memory yet; the row boots and gives its answers all the same. */
+  readonly unopened?: string;
 }
 
-export type RowName = "sid-5level" | "sid-4level" | "6.12" | "6.1" | "arm64" | "arm64-16k" | "panicked";
+export type RowName =
+  | "sid-5level"
+  | "sid-4level"
+  | "6.12"
+  | "6.1"
+  | "arm64"
+  | "arm64-16k"
+  | "panicked"
+  | "sid-rt"
+  | "sid-cloud"
+  | "7.3"
+  | "7.2"
+  | "7.1"
+  | "7.0"
+  | "6.19"
+  | "6.18"
+  | "6.17"
+  | "6.16"
+  | "5.10";
 
 export const rows: { readonly [name in RowName]: Row } = {
-  "sid-5level": { about: "5-level paging", ci: true, kernel: "sid", zoo: true, scheduler: "scx_sdt" },
+  "sid-5level": {
+    about: "5-level paging",
+    ci: true,
+    captured: true,
+    kernel: "sid",
+    zoo: true,
+    scheduler: "scx_sdt",
+  },
   "sid-4level": {
     about: "4-level paging, 4 CPUs, RAM behind the hole below 4 GiB; ELF core",
     ci: true,
+    captured: true,
     kernel: "sid",
     zoo: true,
     scheduler: "scx_flatcg",
@@ -34,10 +64,18 @@ export const rows: { readonly [name in RowName]: Row } = {
     cpus: 4,
     memoryMiB: 3072,
   },
-  "6.12": { about: "no sched_ext; a module's BTF", ci: true, kernel: "6.12", zoo: true, modules: ["dummy"] },
+  "6.12": {
+    about: "no sched_ext; a module's BTF",
+    ci: true,
+    captured: true,
+    kernel: "6.12",
+    zoo: true,
+    modules: ["dummy"],
+  },
   "6.1": {
     about: "older layouts, no arena; a module's BTF",
     ci: true,
+    captured: true,
     kernel: "6.1",
     zoo: true,
     modules: ["dummy"],
@@ -45,27 +83,78 @@ export const rows: { readonly [name in RowName]: Row } = {
   arm64: {
     about: "4K pages; ELF core",
     ci: false,
+    captured: true,
     kernel: "arm64",
     zoo: true,
     scheduler: "scx_sdt",
     vmcore: true,
   },
-  "arm64-16k": { about: "16K pages", ci: false, kernel: "arm64-16k", zoo: true, scheduler: "scx_flatcg" },
+  "arm64-16k": {
+    about: "16K pages",
+    ci: false,
+    captured: true,
+    kernel: "arm64-16k",
+    zoo: true,
+    scheduler: "scx_flatcg",
+  },
   panicked: {
     about: "panicked by sysrq with everything loaded",
     ci: false,
+    captured: true,
     kernel: "sid",
     zoo: true,
     scheduler: "scx_sdt",
     panic: true,
   },
+  "sid-rt": { about: "PREEMPT_RT", ci: false, kernel: "sid-rt", zoo: true, scheduler: "scx_simple" },
+  "sid-cloud": { about: "few drivers", ci: false, kernel: "sid-cloud", zoo: true, scheduler: "scx_flatcg" },
+  "7.3": { about: "the newest release", ci: false, kernel: "7.3", zoo: true, scheduler: "scx_sdt" },
+  "7.2": { about: "layouts of its release", ci: false, kernel: "7.2", zoo: true, scheduler: "scx_simple" },
+  "7.1": { about: "layouts of its release", ci: false, kernel: "7.1", zoo: true, scheduler: "scx_flatcg" },
+  "7.0": {
+    about: "a scheduler that decides on one CPU",
+    ci: false,
+    kernel: "7.0",
+    zoo: true,
+    scheduler: "scx_central",
+    cpus: 4,
+  },
+  "6.19": { about: "layouts of its release", ci: false, kernel: "6.19", zoo: true, scheduler: "scx_sdt" },
+  "6.18": { about: "layouts of its release", ci: false, kernel: "6.18", zoo: true, scheduler: "scx_flatcg" },
+  "6.17": {
+    about: "a scheduler that decides on one CPU",
+    ci: false,
+    kernel: "6.17",
+    zoo: true,
+    scheduler: "scx_central",
+    cpus: 4,
+  },
+  "6.16": {
+    about: "the first release of the lab with sched_ext",
+    ci: false,
+    kernel: "6.16",
+    zoo: true,
+    scheduler: "scx_simple",
+  },
+  "5.10": {
+    about: "no kallsyms addresses in VMCOREINFO",
+    ci: false,
+    unopened: "finds no symbols: VMCOREINFO has kallsyms' addresses since 6.0",
+    kernel: "5.10",
+    zoo: true,
+  },
 };
 
 export const rowNames: readonly RowName[] = Object.keys(rows) as RowName[];
 
-/** The rows that tests run on: CI's, or every one of them under KTSTR_LAB=all. */
-export function labRows(): RowName[] {
+/** The rows that are booted here: CI's, or every one of them under KTSTR_LAB=all. */
+export function bootedRows(): RowName[] {
   return rowNames.filter((name) => rows[name].ci || process.env["KTSTR_LAB"] === "all");
+}
+
+/** Those of them whose memory ktstr opens. */
+export function labRows(): RowName[] {
+  return bootedRows().filter((name) => rows[name].unopened === undefined);
 }
 
 /** A row's frozen image, booted once for all tests that ask for it. Do not write into its folder. */
@@ -74,7 +163,7 @@ export function frozenRow(name: RowName): Promise<FrozenImage> {
 }
 
 export function bootOptionsOf(name: RowName): Omit<BootOptions, "dir" | "overlays"> {
-  const { about: _about, ci: _ci, ...options } = rows[name];
+  const { about: _about, ci: _ci, captured: _captured, unopened: _unopened, ...options } = rows[name];
   return options;
 }
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { releaseIn } from "./kernels.ts";
+import { newestOf, releaseIn } from "./kernels.ts";
 import { dependsOf, mirrorIn, parseStanzas } from "./packages.ts";
 
 describe("apt's sources", () => {
@@ -21,6 +21,28 @@ describe("apt's sources", () => {
     };
     const security = { name: "s.list", text: "deb http://m.example/debian-security sid main\n" };
     expect(mirrorIn([other, security])).toBeUndefined();
+  });
+});
+
+describe("releases of a series", () => {
+  const packages = [
+    "linux-image-6.18.5+deb13-amd64",
+    "linux-image-6.18.15+deb13-amd64",
+    "linux-image-6.18.9+deb13-amd64",
+    "linux-image-6.18.20+deb13-rt-amd64",
+    "linux-image-6.18.20+deb13-amd64-unsigned",
+    "linux-image-6.1.80+deb13-amd64",
+    "linux-image-amd64",
+  ];
+
+  test("the newest is told by its number, not by its letters, and of the plain flavour", () => {
+    expect(newestOf("6.18", "amd64", packages)).toBe("6.18.15+deb13-amd64");
+    expect(newestOf("6.1", "amd64", packages)).toBe("6.1.80+deb13-amd64");
+  });
+
+  test("a series that is not there has none", () => {
+    expect(newestOf("6.2", "amd64", packages)).toBeUndefined();
+    expect(newestOf("6.18", "arm64", packages)).toBeUndefined();
   });
 });
 

@@ -9,7 +9,7 @@ import { cached, keyOf, labDir, writeWhole } from "./cache.ts";
 import { LabError, run, runText, tool } from "./process.ts";
 
 export type Arch = "amd64" | "arm64";
-export type Suite = "sid" | "trixie" | "bookworm";
+export type Suite = "sid" | "trixie-backports" | "trixie" | "bookworm" | "bullseye";
 
 const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const noNetwork = "the first fetch needs the network and a Debian mirror; later boots run from the cache";
@@ -133,14 +133,24 @@ export async function updateLists(suite: Suite, arch: Arch): Promise<void> {
   await fetchLists(suite, arch);
 }
 
-/** What the suite's list says about a package. */
-export async function describe(suite: Suite, arch: Arch, name: string): Promise<Index[string]> {
+/** The suite's list of packages, read once. */
+function indexOf(suite: Suite, arch: Arch): Promise<Index> {
   const key = `${suite}-${arch}`;
   const index = indexes.get(key) ?? readIndex(suite, arch);
   indexes.set(key, index);
   // One that failed is asked again: the network may be back.
   index.catch(() => indexes.delete(key));
-  const found = (await index)[name];
+  return index;
+}
+
+/** Names of the suite's packages that match. */
+export async function packagesLike(suite: Suite, arch: Arch, pattern: RegExp): Promise<string[]> {
+  return Object.keys(await indexOf(suite, arch)).filter((name) => pattern.test(name));
+}
+
+/** What the suite's list says about a package. */
+export async function describe(suite: Suite, arch: Arch, name: string): Promise<Index[string]> {
+  const found = (await indexOf(suite, arch))[name];
   if (found !== undefined) return found;
   throw new LabError(`lab: ${suite} (${arch}) has no package ${name}`, {
     hint: "`bun run lab fetch --update` refreshes the package lists",

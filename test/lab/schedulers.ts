@@ -38,7 +38,7 @@ async function build(name: SchedulerName, kernel: Kernel, tree: string, out: str
   await compileStatic(kernel.arch, join(out, name), [...include, join(folder, `${name}.c`)]);
 }
 
-/** A scheduler's static program for sid's kernels of an architecture: the only ones of the lab that have sched_ext. */
+/** A scheduler's static program, compiled for sid's kernel of an architecture. It runs on every release that has sched_ext. */
 export async function buildScheduler(name: SchedulerName, arch: Arch): Promise<string> {
   const kernel = await fetchKernel(arch === "amd64" ? "sid" : "arm64");
   const key = keyOf(kernel.release, build.toString(), compileBpf.toString(), withoutPaths.toString());

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { buildBpftool } from "./bpftool.ts";
 import type { BootOptions } from "./frozen.ts";
 import { baseInitramfs } from "./initramfs.ts";
-import { fetchKernel } from "./kernels.ts";
+import { fetchKernel, kernelSources } from "./kernels.ts";
 import { ktstrOverlay } from "./ktstr.ts";
 import { loadOverlay } from "./load.ts";
 import { startQemu } from "./qemu.ts";
@@ -16,7 +16,7 @@ export async function shell(options: BootOptions): Promise<number> {
   const kernel = await fetchKernel(options.kernel);
   const dir = await mkdtemp(join(tmpdir(), "ktstr-lab-"));
   try {
-    const schedulers = kernel.suite === "sid" ? schedulerNames : [];
+    const schedulers = kernelSources[kernel.name].hasSchedExt ? schedulerNames : [];
     const base = await baseInitramfs(kernel.arch, await buildBpftool(kernel.arch));
     const archives = [base, await loadOverlay({ schedulers, zoo: true }, kernel)];
     if (options.withKtstr === true) archives.push(await ktstrOverlay(kernel.arch));
