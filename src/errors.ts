@@ -34,9 +34,12 @@ export class SyscallError extends KtstrError {
 /** Bytes that do not follow their format: an ELF file, BTF, a core's notes. `offset` is in bytes from its start. */
 export class FormatError extends KtstrError {
   readonly offset: number;
+  /** The message without the format's name and the offset. */
+  readonly problem: string;
 
   constructor(format: string, offset: number, problem: string, hint = "") {
     super(`${format}: ${problem} (at byte ${offset})`, { hint });
+    this.problem = problem;
     this.offset = offset;
   }
 }

@@ -10,6 +10,7 @@ export interface Options {
   readonly memory: readonly string[];
   readonly vmlinux: string | undefined;
   readonly vmcoreinfo: string | undefined;
+  readonly format: string | undefined;
   readonly explain: boolean;
   /** Options that only some commands take, by name. */
   readonly own: Readonly<Record<string, string | boolean>>;

@@ -1,5 +1,6 @@
 /** What a shell may offer for the word at the cursor. */
 import type { ArgDef } from "citty";
+import { FORMAT_NAMES } from "../guest/image/formats.ts";
 import type { BpfState } from "../state.ts";
 import { printable } from "../text.ts";
 import { LINK_TYPES, MAP_TYPES, nameOr, PROG_TYPES } from "../uapi/names.ts";
@@ -113,6 +114,7 @@ async function optionValue(def: ArgDef, kernel: OpenKernel): Promise<Completion>
   const hint = "valueHint" in def ? (def.valueHint ?? "") : "";
   if (hint.startsWith("FILE")) return FILES;
   if (hint.startsWith("NAME")) return words(await named("map", "NAME", kernel));
+  if (hint === "FORMAT") return words(FORMAT_NAMES.map((word) => ({ word, description: "" })));
   const fixed = hint.split("|").filter((word) => /^[a-z]+$/.test(word));
   return words(fixed.map((word) => ({ word, description: "" })));
 }

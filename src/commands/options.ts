@@ -3,6 +3,7 @@
  * name means one thing everywhere.
  */
 import type { ArgDef, ArgsDef } from "citty";
+import { FORMAT_NAMES } from "../guest/image/formats.ts";
 
 /** Options that a command takes by naming them. */
 export type OwnOption =
@@ -29,6 +30,11 @@ const GLOBAL: ArgsDef = {
     type: "string",
     valueHint: "FILE[@GPA]",
     description: "read a frozen machine's memory instead of the running kernel; may be repeated",
+  },
+  format: {
+    type: "string",
+    valueHint: "FORMAT",
+    description: `the memory file's format, where its content does not tell: ${FORMAT_NAMES.join(", ")}`,
   },
   sample: { type: "boolean", description: "read the captured machine that comes with ktstr" },
   vmlinux: { type: "string", valueHint: "FILE", description: "take symbols and types from this vmlinux" },

@@ -107,6 +107,7 @@ async function optionsOf(given: readonly Given[]): Promise<Options> {
     memory: await memoryOf(valuesOf(given, "memory"), has(given, "sample")),
     vmlinux: valuesOf(given, "vmlinux").at(-1),
     vmcoreinfo: valuesOf(given, "vmcoreinfo").at(-1),
+    format: valuesOf(given, "format").at(-1),
     explain: has(given, "explain"),
     own,
   };

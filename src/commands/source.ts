@@ -1,6 +1,7 @@
 /** Opens what a command reads: the running kernel, or a memory file. Only the code of the one that is read is loaded. */
 import { UsageError } from "../errors.ts";
 import type { GuestOptions } from "../guest/guest.ts";
+import { checkFormatName } from "../guest/image/formats.ts";
 import type { MemorySource } from "../guest/image/image.ts";
 import { decompressAhead } from "../guest/image/zstd.ts";
 import type { LiveState } from "../live/live.ts";
@@ -42,7 +43,7 @@ export async function openMaps(options: Options): Promise<MapSource> {
 /** Throws `UsageError` where an option is given that only goes with a memory file. */
 function readsMemory(options: Options): boolean {
   if (options.memory.length > 0) return true;
-  for (const name of ["vmlinux", "vmcoreinfo", "explain"] as const)
+  for (const name of ["vmlinux", "vmcoreinfo", "format", "explain"] as const)
     if (options[name] !== undefined && options[name] !== false)
       throw new UsageError(`--${name} goes with --memory`);
   return false;
@@ -53,7 +54,7 @@ async function openMemory(options: Options): Promise<Source> {
   // Before the rest is loaded, which takes as long.
   const ahead = given.memory.map(async (source) => ({
     ...source,
-    decompressed: await decompressAhead(source.path),
+    decompressed: source.format === undefined ? await decompressAhead(source.path) : undefined,
   }));
   const { openGuest } = await import("../guest/guest.ts");
   using progress = new Progress();
@@ -66,10 +67,12 @@ async function openMemory(options: Options): Promise<Source> {
 export function guestOptions(
   options: Options,
 ): Pick<GuestOptions, "vmlinux" | "vmcoreinfo"> & { readonly memory: readonly MemorySource[] } {
-  const { vmlinux } = options;
+  const { vmlinux, format } = options;
+  if (format !== undefined) checkFormatName(format);
   const vmcoreinfo =
     options.vmcoreinfo === undefined ? undefined : addressOf("vmcoreinfo", options.vmcoreinfo);
-  return { memory: options.memory.map(memorySource), vmlinux, vmcoreinfo };
+  const memory = options.memory.map((given) => ({ ...memorySource(given), format }));
+  return { memory, vmlinux, vmcoreinfo };
 }
 
 /** "FILE" or "FILE@ADDRESS"; a file whose own name ends so is itself. */

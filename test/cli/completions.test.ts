@@ -92,6 +92,7 @@ for (const [shell, ask] of SHELLS) {
       ["options of the command", ["inspect", "--l"], ["--limit"]],
       ["no option twice, but --memory", ["inspect", "--limit", "1", "--memory", "x", "--"], undefined],
       ["the words that an option takes", ["map", "dump", "--cpu", ""], ["all", "sum"]],
+      ["formats of memory", ["inspect", "--format", "r"], ["raw"]],
       ["files for a file", ["inspect", "--memory", ""], ["files"]],
       ["files for a pinned path", ["map", "show", "pinned", "/s"], ["files"]],
       ["files for what is compared", ["diff", "a", ""], ["files"]],

@@ -4,7 +4,7 @@ import { constants, copyFileSync, mkdtempSync, rmSync, truncateSync, writeFileSy
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { KtstrError } from "../../src/errors.ts";
-import type { Piece } from "../../src/guest/image/core.ts";
+import type { Piece } from "../../src/guest/image/format.ts";
 import { idrEntries } from "../../src/guest/kernel/idr.ts";
 import { type GuestKernel, openKernel } from "../../src/guest/kernel/kernel.ts";
 import { requireSymbol } from "../../src/guest/kernel/symbols.ts";

@@ -15,26 +15,12 @@ import {
   PT_LOAD,
   PT_NOTE,
   SHDR,
+  SHT_NOBITS,
 } from "../../uapi/elf.ts";
 import { u53, viewOf } from "../../uapi/layout.ts";
 import { CAPTURE_NOTE_NAME, CAPTURE_NOTE_TYPE } from "../capture/note.ts";
 import type { DataFile } from "./file.ts";
-
-/** Memory as a file holds it: `length` bytes at `fileOffset` are the guest's from `physical` up. */
-export interface Piece {
-  readonly fileOffset: number;
-  readonly physical: number;
-  readonly length: number;
-}
-
-export interface Core {
-  readonly pieces: readonly Piece[];
-  /** The text of the VMCOREINFO note, where the dump has one. */
-  readonly vmcoreinfo: Uint8Array | undefined;
-  /** What a capture says of itself (capture/note.ts). */
-  readonly captureNote: Uint8Array | undefined;
-  readonly warnings: readonly string[];
-}
+import type { Contents, FormatReader, Piece } from "./format.ts";
 
 /** A core has one segment per RAM range, and one per hole that makedumpfile left out. */
 const MAX_SEGMENTS = 1_000_000;
@@ -42,28 +28,22 @@ const MAX_NOTE_BYTES = 16 * 2 ** 20;
 /** x86-64 and arm64 address at most 52 bits of physical memory. */
 const MAX_PHYSICAL = 2 ** 52;
 
-/** Whether a file's first bytes are an ELF file's. */
-export function isElf(head: Uint8Array): boolean {
-  return head.length >= EHDR.size && viewOf(head).getUint32(0, true) === ELF_MAGIC;
-}
+/**
+ * The part of a file that its last segment or section may leave over: a boot image's vmlinux has relocations there
+ * (arch/x86/boot/compressed/Makefile), a module its signature. A raw memory image whose first page is an ELF file's has
+ * the rest of memory there.
+ */
+const MAX_TAIL = 1 / 8;
+
+/** @public Loaded by formats.ts. */
+export const elfCore: FormatReader = { problem, open: readCore };
 
 /** Reads the headers of a core. Throws `FormatError` where it is no core of a 64-bit machine that we know. */
-export function readCore(file: DataFile): Core {
-  const header = viewOf(file.read(0, EHDR.size));
-  const format = `ELF core ${file.path}`;
+function readCore(file: DataFile): Contents {
+  const header = elfHeader(file);
+  const format = `memory file ${file.path}`;
   checkHeader(header, format);
-  const offset = u53(header, EHDR.fields.phoff.offset);
-  const entrySize = header.getUint16(EHDR.fields.phentsize.offset, true);
-  const count = segmentCount(file, header, format);
-  if (entrySize < PHDR.size)
-    throw new FormatError(format, EHDR.fields.phentsize.offset, `a program header of ${entrySize} bytes`);
-  if (!(offset + count * entrySize <= file.sizeBytes))
-    throw new FormatError(
-      format,
-      EHDR.fields.phoff.offset,
-      `${count} program headers at ${offset} lie past the file's end`,
-    );
-  const table = viewOf(file.read(offset, count * entrySize));
+  const { table, entrySize, offset } = programHeaders(file, header, format);
   const warnings: string[] = [];
   const loads: Piece[] = [];
   let vmcoreinfo: Uint8Array | undefined;
@@ -86,7 +66,97 @@ export function readCore(file: DataFile): Core {
       "no segment holds memory",
       "The dump was cut short before its data.",
     );
-  return { pieces: withoutOverlaps(loads), vmcoreinfo, captureNote, warnings };
+  return {
+    format: captureNote === undefined ? "ELF core" : "capture",
+    pieces: withoutOverlaps(loads),
+    vmcoreinfo,
+    captureNote,
+    warnings,
+  };
+}
+
+/** Throws `FormatError` where the file is shorter. */
+function elfHeader(file: DataFile): DataView {
+  const header = viewOf(file.read(0, EHDR.size));
+  if (header.byteLength === EHDR.size && header.getUint32(0, true) === ELF_MAGIC) return header;
+  throw new FormatError(`memory file ${file.path}`, 0, "it is not an ELF file");
+}
+
+interface ProgramHeaders {
+  readonly table: DataView;
+  readonly entrySize: number;
+  readonly offset: number;
+}
+
+function programHeaders(file: DataFile, header: DataView, format: string): ProgramHeaders {
+  const offset = u53(header, EHDR.fields.phoff.offset);
+  const entrySize = header.getUint16(EHDR.fields.phentsize.offset, true);
+  const count = segmentCount(file, header, format);
+  if (entrySize < PHDR.size)
+    throw new FormatError(format, EHDR.fields.phentsize.offset, `a program header of ${entrySize} bytes`);
+  if (!(offset + count * entrySize <= file.sizeBytes))
+    throw new FormatError(
+      format,
+      EHDR.fields.phoff.offset,
+      `${count} program headers at ${offset} lie past the file's end`,
+    );
+  return { table: viewOf(file.read(offset, count * entrySize)), entrySize, offset };
+}
+
+/**
+ * An ELF file's segments and sections end where the file ends. A core may be cut short, as kdump's are where a disk was
+ * full. Any other ELF file (a vmlinux) must be complete to be one; `readCore` then says that it is no core.
+ */
+function problem(file: DataFile): string | undefined {
+  try {
+    const header = elfHeader(file);
+    const isCore = header.getUint16(EHDR.fields.type.offset, true) === ET_CORE;
+    if (isCore) readCore(file);
+    const end = isCore
+      ? endOfSegments(file, header)
+      : Math.max(endOfSegments(file, header), endOfSections(file, header));
+    if (!isCore && end > file.sizeBytes) return "it is no core, and its contents go past the end of the file";
+    return end < file.sizeBytes * (1 - MAX_TAIL)
+      ? `its contents end at byte ${end}, and the file has ${file.sizeBytes}`
+      : undefined;
+  } catch (error) {
+    if (error instanceof FormatError) return error.problem;
+    throw error;
+  }
+}
+
+/** Throws `FormatError` where the table lies outside the file. */
+function endOfSegments(file: DataFile, header: DataView): number {
+  if (u53(header, EHDR.fields.phoff.offset) === 0) return 0;
+  const { table, entrySize } = programHeaders(file, header, `ELF file ${file.path}`);
+  let end = 0;
+  for (let at = 0; at + PHDR.size <= table.byteLength; at += entrySize) {
+    const start = u53(table, at + PHDR.fields.offset.offset);
+    end = Math.max(end, start + u53(table, at + PHDR.fields.filesz.offset));
+  }
+  return end;
+}
+
+/** With the table itself. Throws `FormatError` where that lies outside the file. */
+function endOfSections(file: DataFile, header: DataView): number {
+  const offset = u53(header, EHDR.fields.shoff.offset);
+  const entrySize = header.getUint16(EHDR.fields.shentsize.offset, true);
+  const count = header.getUint16(EHDR.fields.shnum.offset, true);
+  let end = offset + count * entrySize;
+  if (offset === 0) return 0;
+  if (entrySize < SHDR.size || !(end <= file.sizeBytes))
+    throw new FormatError(
+      `ELF file ${file.path}`,
+      EHDR.fields.shoff.offset,
+      `${count} section headers at ${offset} lie past the file's end`,
+    );
+  const table = viewOf(file.read(offset, count * entrySize));
+  for (let at = 0; at + SHDR.size <= table.byteLength; at += entrySize) {
+    if (table.getUint32(at + SHDR.fields.type.offset, true) === SHT_NOBITS) continue;
+    const start = u53(table, at + SHDR.fields.offset.offset);
+    end = Math.max(end, start + u53(table, at + SHDR.fields.size.offset));
+  }
+  return end;
 }
 
 function checkHeader(header: DataView, format: string): void {
@@ -100,7 +170,7 @@ function checkHeader(header: DataView, format: string): void {
   if (type !== ET_CORE)
     refuse(
       "type",
-      `it is not a core (type ${type})`,
+      `it is an ELF file and not a core (type ${type})`,
       "A kernel's own ELF file goes to --vmlinux, not to --memory.",
     );
   const machine = header.getUint16(EHDR.fields.machine.offset, true);

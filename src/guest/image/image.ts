@@ -1,10 +1,11 @@
-/** The guest's physical memory from files: raw, in pieces, or an ELF core, told by content. */
-import { FormatError, KtstrError, UsageError } from "../../errors.ts";
+/** The guest's physical memory from files: raw, in pieces, or a dump of any format (formats.ts). */
+import { KtstrError, UsageError } from "../../errors.ts";
 import { type CaptureNote, parseCaptureNote } from "../capture/note.ts";
-import { isElf, type Piece, readCore } from "./core.ts";
 import type { DataFile } from "./file.ts";
+import type { Piece } from "./format.ts";
+import { tellFormat } from "./formats.ts";
 import { PhysicalMemory, type Window, windowOf } from "./physical.ts";
-import { openDataFile } from "./small-file.ts";
+import { openDataFile, SmallFile } from "./small-file.ts";
 import type { Chunks } from "./zstd.ts";
 
 /** One `--memory FILE[@GPA]`. */
@@ -12,6 +13,8 @@ export interface MemorySource {
   readonly path: string;
   /** Guest physical address of the file's first byte; without it, a lone raw file's layout is guessed. */
   readonly physical?: number;
+  /** One of the names in formats.ts, which is then not told by content. */
+  readonly format?: string | undefined;
   /** What was decompressed of it, where that was begun before (zstd.ts). */
   readonly decompressed?: Chunks | undefined;
 }
@@ -19,21 +22,6 @@ export interface MemorySource {
 interface FilePiece extends Piece {
   readonly file: DataFile;
 }
-
-/** Dumps that we do not read, by their first bytes: an error that says so beats a search through them. */
-const OTHER_FORMATS: readonly (readonly [string, string, string])[] = [
-  [
-    "KDUMP   ",
-    "a compressed kdump file",
-    "Write it as ELF: `makedumpfile -E`, or QEMU's dump without -z, -l and -s.",
-  ],
-  ["DISKDUMP", "a compressed kdump file", "Write it as ELF: `makedumpfile -E`."],
-  ["makedumpfile", "a flattened kdump file", "Write it as ELF: `makedumpfile -R`, then `makedumpfile -E`."],
-  ["QEVM", "a QEMU migration stream or snapshot", "Use QEMU's `dump-guest-memory`, or a file-backed memory."],
-  ["EMiL", "a LiME dump", "Convert it to raw pieces, one FILE@ADDRESS each."],
-  ["\x1f\x8b", "compressed by gzip", "Decompress it first."],
-  ["\xfd7zXZ", "compressed by xz", "Decompress it first."],
-];
 
 export class MemoryImage implements Disposable {
   readonly #files: readonly DataFile[];
@@ -45,8 +33,10 @@ export class MemoryImage implements Disposable {
   readonly warnings: readonly string[];
   /** What a capture says of itself; undefined: it is none. */
   readonly captureNote: CaptureNote | undefined;
-  /** "raw", "ELF core" or "capture". */
+  /** "raw", or what the dump's format is called. */
   readonly format: string;
+  /** Formats that the files begin like, and why they are raw memory, as sentences. */
+  readonly doubts: readonly string[];
 
   /** Opens the files. Throws `KtstrError` where they cannot be read, or contradict one another. */
   constructor(sources: readonly MemorySource[]) {
@@ -57,24 +47,26 @@ export class MemoryImage implements Disposable {
     const warnings: string[] = [];
     let vmcoreinfo: Uint8Array | undefined;
     let captureNote: Uint8Array | undefined;
+    const doubts: string[] = [];
     let format = "raw";
     try {
-      for (const { path, physical, decompressed } of sources) {
-        const file = openDataFile(path, decompressed);
-        files.push(file);
-        const head = file.read(0, 4096);
-        refuseOtherFormats(path, head);
-        if (isElf(head)) {
+      for (const { path, physical, format: named, decompressed } of sources) {
+        const opened = decompressed === undefined ? openDataFile(path) : new SmallFile(path, decompressed);
+        files.push(opened);
+        const { file, contents, doubts: told } = tellFormat(opened, named);
+        if (file !== opened) files.push(file);
+        doubts.push(...told);
+        if (contents !== undefined) {
           if (physical !== undefined)
             throw new UsageError(
-              `${path} is an ELF file, which says itself where its memory lies; leave @ADDRESS away`,
+              `${path} is ${contents.format}, which says itself where its memory lies; leave @ADDRESS away`,
+              { hint: "`--format raw` reads it as raw memory." },
             );
-          const core = readCore(file);
-          for (const piece of core.pieces) pieces.push({ file, ...piece });
-          warnings.push(...core.warnings);
-          vmcoreinfo ??= core.vmcoreinfo;
-          captureNote ??= core.captureNote;
-          format = captureNote === undefined ? "ELF core" : "capture";
+          for (const piece of contents.pieces) pieces.push({ file, ...piece });
+          warnings.push(...contents.warnings);
+          vmcoreinfo ??= contents.vmcoreinfo;
+          captureNote ??= contents.captureNote;
+          format = contents.format;
           continue;
         }
         if (physical === undefined && sources.length > 1)
@@ -93,6 +85,7 @@ export class MemoryImage implements Disposable {
     this.vmcoreinfo = vmcoreinfo;
     this.warnings = [...warnings, ...(this.captureNote?.warnings ?? [])];
     this.format = format;
+    this.doubts = doubts;
   }
 
   /** Bytes of memory that the files hold. */
@@ -163,12 +156,6 @@ export class MemoryImage implements Disposable {
   [Symbol.dispose](): void {
     for (const file of this.#files) file[Symbol.dispose]();
   }
-}
-
-function refuseOtherFormats(path: string, head: Uint8Array): void {
-  const text = Buffer.from(head.buffer, head.byteOffset, Math.min(head.length, 16)).toString("latin1");
-  for (const [magic, what, hint] of OTHER_FORMATS)
-    if (text.startsWith(magic)) throw new FormatError(`memory file ${path}`, 0, `it is ${what}`, hint);
 }
 
 function checked(pieces: FilePiece[]): readonly FilePiece[] {

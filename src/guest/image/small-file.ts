@@ -1,6 +1,6 @@
 /**
- * Files that are read whole: what zstd compressed, and ELF cores up to some size, which captures are. It takes nothing
- * but a file system, so a capture opens wherever Bun runs.
+ * Files that are read whole: compressed ones and ELF cores up to some size, which captures are. It takes nothing but a
+ * file system, so a capture opens wherever Bun runs.
  */
 import { readFileSync } from "node:fs";
 import { KtstrError, SyscallError } from "../../errors.ts";
@@ -9,21 +9,20 @@ import { viewOf } from "../../uapi/layout.ts";
 import type { DataFile } from "./file.ts";
 import { headOf, isEmbedded } from "./head.ts";
 import { WINDOW_BYTES } from "./physical.ts";
-import { type Chunks, decompress, isZstd } from "./zstd.ts";
+import { type Chunks, isZstd } from "./zstd.ts";
 
-/** Larger cores are mapped. */
+/** Larger files are mapped. */
 const SMALL_BYTES = 64 * 2 ** 20;
 
 /**
- * Opens a file by its content, or by what was decompressed of it already. Throws `SyscallError` where it cannot be read,
- * `KtstrError` where it is empty or broken.
+ * Opens a file: one that begins like a dump or a compressed file and is small is read whole, any other is mapped. Throws
+ * `SyscallError` where it cannot be read, `KtstrError` where it is empty.
  */
-export function openDataFile(path: string, decompressed?: Chunks): DataFile {
-  if (decompressed !== undefined) return new SmallFile(path, decompressed);
-  if (isEmbedded(path)) return new SmallFile(path, unpacked(path, readWhole(path)));
+export function openDataFile(path: string): DataFile {
+  if (isEmbedded(path)) return new SmallFile(path, [readWhole(path)]);
   const { magic, sizeBytes } = reading(path, () => headOf(path));
-  if (isZstd(magic)) return new SmallFile(path, unpacked(path, readWhole(path)));
-  if (magic === ELF_MAGIC && sizeBytes <= SMALL_BYTES) return new SmallFile(path, [readWhole(path)]);
+  if ((isZstd(magic) || magic === ELF_MAGIC) && sizeBytes <= SMALL_BYTES)
+    return new SmallFile(path, [readWhole(path)]);
   // libc is opened for what is mapped alone.
   const { ImageFile } = require("./file.ts") as typeof import("./file.ts");
   return new ImageFile(path);
@@ -46,23 +45,10 @@ function reading<T>(path: string, read: () => T): T {
   }
 }
 
-function unpacked(path: string, bytes: Uint8Array<ArrayBuffer>): Chunks {
-  try {
-    return decompress(bytes);
-  } catch (error) {
-    const { code = "", message } = error as NodeJS.ErrnoException;
-    const isTooLarge = code === "ERR_BUFFER_TOO_LARGE" || error instanceof RangeError;
-    throw new KtstrError(
-      `decompress ${path}: ${isTooLarge ? "it holds more than 4 GiB" : message}`,
-      isTooLarge ? { hint: "Decompress it first (`zstd -d`)." } : { hint: "The file is damaged." },
-    );
-  }
-}
-
 /** More are put together at once. */
 const MAX_CHUNKS = 64;
 
-class SmallFile implements DataFile {
+export class SmallFile implements DataFile {
   readonly path: string;
   readonly isMapped = false;
   readonly sizeBytes: number;

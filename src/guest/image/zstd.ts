@@ -9,9 +9,17 @@ const SKIPPABLE_MAGIC = 0x184d_2a50;
 const MAX_HEADER_BYTES = 18;
 /** 3.1.1.2.2: a block of this type has one byte, which is repeated. */
 const RLE_BLOCK = 1;
+const RESERVED_BLOCK = 3;
+/** 3.1.1.2.4, Block_Maximum_Size. No encoder writes an empty block before the last one. */
+const MAX_BLOCK_BYTES = 128 * 1024;
+/** 3.1.1.1.1: it must be zero. */
+const RESERVED_BIT = 8;
 const CHECKSUM_BYTES = 4;
 /** More is not decompressed. */
 export const MAX_DECOMPRESSED_BYTES: number = 2 ** 32 - 1;
+
+/** Larger files are read once their format is known: one may be raw memory that begins like zstd. */
+const MAX_AHEAD_BYTES = 2 ** 28;
 
 /** What the frames of a file hold, in their order. */
 export type Chunks = readonly Uint8Array[];
@@ -38,7 +46,10 @@ export function decompress(bytes: Uint8Array<ArrayBuffer>): Chunks {
  */
 export async function decompressAhead(path: string): Promise<Chunks | undefined> {
   try {
-    if (!isEmbedded(path) && !isZstd(headOf(path).magic)) return undefined;
+    if (!isEmbedded(path)) {
+      const { magic, sizeBytes } = headOf(path);
+      if (!isZstd(magic) || sizeBytes > MAX_AHEAD_BYTES) return undefined;
+    }
     // At once, and not by a promise: that would be kept only when the code is loaded.
     const frames = framesOf(process.getBuiltinModule("node:fs").readFileSync(path));
     if (frames === undefined) return undefined;
@@ -55,55 +66,79 @@ export async function decompressAhead(path: string): Promise<Chunks | undefined>
   }
 }
 
+/** Up to `length` bytes at an offset; fewer where the bytes end. */
+export type ReadAt = (offset: number, length: number) => Uint8Array;
+
+/** A frame that holds something. */
+interface Span {
+  readonly start: number;
+  readonly end: number;
+}
+
 /**
  * The frames that hold something; undefined: one does not tell how much that is. Throws `RangeError` where all of them
  * tell of 4 GiB or more, `Error` where one does not end, or is none.
  */
 function framesOf(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer>[] | undefined {
-  const frames: Uint8Array<ArrayBuffer>[] = [];
+  const read: ReadAt = (offset, length) => bytes.subarray(offset, offset + length);
+  const spans: Span[] = [];
   let total = 0;
-  for (let at = 0; at < bytes.length; ) {
-    const frame = frameAt(bytes, at);
-    if (frame.contentBytes === undefined) return undefined;
-    if (!(frame.end <= bytes.length)) throw new Error("it ends within a frame");
-    total += frame.contentBytes;
+  for (const { start, end, contentBytes } of walkFrames(read, bytes.length)) {
+    if (contentBytes === undefined) return undefined;
+    if (!(end <= bytes.length)) throw new Error("it ends within a frame");
+    total += contentBytes;
     if (total > MAX_DECOMPRESSED_BYTES) throw new RangeError("too large");
-    if (frame.contentBytes > 0) frames.push(bytes.subarray(at, frame.end));
-    at = frame.end;
+    if (contentBytes > 0) spans.push({ start, end });
   }
-  return frames;
+  return spans.map(({ start, end }) => bytes.subarray(start, end));
 }
 
-interface Frame {
-  /** Where the next one begins; past the bytes: they end within it. */
+interface Frame extends Span {
+  /** `end` lies past the bytes where they end within the frame. */
   readonly end: number;
   /** How much it says that it holds; undefined: it does not. */
   readonly contentBytes: number | undefined;
 }
 
+/** Steps from frame to frame by their headers and their blocks' headers. Throws `Error` where one is not coherent. */
+export function* walkFrames(read: ReadAt, sizeBytes: number): Generator<Frame> {
+  for (let at = 0; at < sizeBytes; ) {
+    const frame = frameAt(read, at, sizeBytes);
+    yield frame;
+    at = frame.end;
+  }
+}
+
 /** 3.1.1 and 3.1.2. Throws `Error` where no frame begins. */
-function frameAt(bytes: Uint8Array, start: number): Frame {
+function frameAt(read: ReadAt, start: number, sizeBytes: number): Frame {
   const header = new Uint8Array(MAX_HEADER_BYTES);
-  header.set(bytes.subarray(start, start + MAX_HEADER_BYTES));
+  header.set(read(start, MAX_HEADER_BYTES));
   const view = new DataView(header.buffer);
   const magic = view.getUint32(0, true);
-  if (isSkippable(magic)) return { end: start + 8 + view.getUint32(4, true), contentBytes: 0 };
+  if (isSkippable(magic)) return { start, end: start + 8 + view.getUint32(4, true), contentBytes: 0 };
   if (magic !== ZSTD_MAGIC) throw new Error(`no frame begins at byte ${start}`);
   const descriptor = header[4]!;
+  if ((descriptor & RESERVED_BIT) !== 0) throw new Error(`the frame at byte ${start} has a reserved bit set`);
   const isSingle = (descriptor & 0x20) !== 0;
   const sizeAt = 5 + (isSingle ? 0 : 1) + [0, 1, 2, 4][descriptor & 3]!;
-  const [contentBytes, sizeBytes] = contentSize(view, sizeAt, descriptor >>> 6, isSingle);
-  const blocksEnd = endOfBlocks(bytes, start + sizeAt + sizeBytes);
-  return { end: blocksEnd + ((descriptor & 4) === 0 ? 0 : CHECKSUM_BYTES), contentBytes };
+  const [contentBytes, contentSizeBytes] = contentSize(view, sizeAt, descriptor >>> 6, isSingle);
+  const blocksEnd = endOfBlocks(read, start + sizeAt + contentSizeBytes, sizeBytes);
+  return { start, end: blocksEnd + ((descriptor & 4) === 0 ? 0 : CHECKSUM_BYTES), contentBytes };
 }
 
 /** 3.1.1.2: a block has "last" in bit 0, its type in two bits, its size above. */
-function endOfBlocks(bytes: Uint8Array, start: number): number {
+function endOfBlocks(read: ReadAt, start: number, sizeBytes: number): number {
   let at = start;
-  while (at + 3 <= bytes.length) {
-    const block = bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16);
-    at += 3 + (((block >>> 1) & 3) === RLE_BLOCK ? 1 : block >>> 3);
-    if ((block & 1) === 1) return at;
+  while (at + 3 <= sizeBytes) {
+    const header = read(at, 3);
+    const block = header[0]! | (header[1]! << 8) | (header[2]! << 16);
+    const type = (block >>> 1) & 3;
+    const size = block >>> 3;
+    const isLast = (block & 1) === 1;
+    if (type === RESERVED_BLOCK || size > MAX_BLOCK_BYTES || (size === 0 && !isLast))
+      throw new Error(`no block begins at byte ${at}`);
+    at += 3 + (type === RLE_BLOCK ? 1 : size);
+    if (isLast) return at;
   }
   return Number.POSITIVE_INFINITY;
 }

@@ -1,6 +1,6 @@
 /** Finding the kernel in an image: a VMCOREINFO that is this memory's own, under a layout that the kernel confirms. */
 import { KtstrError } from "../../errors.ts";
-import type { Piece } from "../image/core.ts";
+import type { Piece } from "../image/format.ts";
 import type { MemoryImage } from "../image/image.ts";
 import type { PhysicalMemory } from "../image/physical.ts";
 import type { PageTables } from "../memory/mmu.ts";
@@ -49,7 +49,10 @@ function notFound(image: MemoryImage, refusals: readonly string[], at: number | 
     return new KtstrError(`find the kernel in ${files}: no VMCOREINFO lies at 0x${at.toString(16)}`);
   if (refusals.length === 0)
     return new KtstrError(`find the kernel in ${files}: no page begins with VMCOREINFO's text`, {
-      hint: "It must be the whole memory of a Linux since 6.0 with CONFIG_VMCORE_INFO, neither encrypted nor compressed.",
+      hint: [
+        ...image.doubts.map((sentence) => `${sentence}.`),
+        "It must be the whole memory of a Linux since 6.0 with CONFIG_VMCORE_INFO, neither encrypted nor compressed.",
+      ].join(" "),
     });
   return new KtstrError(
     `find the kernel in ${files}: VMCOREINFO was found ${refusals.length} times, and none is this memory's: ${refusals.slice(0, 3).join("; ")}`,

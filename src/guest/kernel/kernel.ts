@@ -265,6 +265,7 @@ class Kernel implements OpenedKernel {
       findings.push({ what, text });
     };
     add("memory", `${this.#image.format}, ${describeLayout(this.#image.pieces)}`);
+    for (const doubt of this.#image.doubts) add("format", doubt);
     add(
       "VMCOREINFO",
       info.physical === undefined ? "in the dump's note" : `at physical 0x${info.physical.toString(16)}`,

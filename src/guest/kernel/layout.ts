@@ -4,7 +4,7 @@
  */
 import type { Btf } from "../../btf/btf.ts";
 import { ptr, struct, u64 } from "../../btf/struct.ts";
-import type { Piece } from "../image/core.ts";
+import type { Piece } from "../image/format.ts";
 import type { GuestMemory } from "../memory/memory.ts";
 import { isNull, type Pointer } from "../memory/pointer.ts";
 import { requireSymbol, type Symbols } from "./symbols.ts";

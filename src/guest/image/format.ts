@@ -1,0 +1,48 @@
+/** What a file format of memory is, to the table of formats (formats.ts) and to whoever opens a file of one. */
+import type { DataFile } from "./file.ts";
+
+/** Memory as a file holds it: `length` bytes at `fileOffset` are the guest's from `physical` up. */
+export interface Piece {
+  readonly fileOffset: number;
+  readonly physical: number;
+  readonly length: number;
+}
+
+/** What the headers of a dump say. */
+export interface Contents {
+  /** For people: "ELF core". */
+  readonly format: string;
+  readonly pieces: readonly Piece[];
+  /** The VMCOREINFO text that the dump carries. */
+  readonly vmcoreinfo?: Uint8Array | undefined;
+  /** What a capture says of itself (capture/note.ts). */
+  readonly captureNote?: Uint8Array | undefined;
+  readonly warnings: readonly string[];
+}
+
+/** The code of one format. */
+export interface FormatReader {
+  /**
+   * Why the file is not of this format, as a clause ("it has no program headers"). undefined: the header is complete,
+   * agrees with itself, and accounts for the file. A file that only begins like one is raw memory, whose first page may
+   * be a page of any file.
+   */
+  problem(file: DataFile): string | undefined;
+  /**
+   * Reads the headers, or returns the decompressed file, which is then examined in turn. Also called for a file with a
+   * problem, where `--format` names the format. Throws `KtstrError` where the file cannot be read.
+   */
+  open(file: DataFile): Contents | DataFile;
+}
+
+/** A row of the table. */
+export interface Format {
+  /** What `--format` takes. */
+  readonly name: string;
+  /** For people: "an ELF file". */
+  readonly what: string;
+  /** The file's first bytes, as Latin-1: any of these. */
+  readonly magic: readonly string[];
+  /** Loads the code. Only called for files that begin with `magic`, or where `--format` names the format. */
+  readonly load: () => FormatReader;
+}

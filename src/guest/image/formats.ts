@@ -1,0 +1,104 @@
+/**
+ * The formats of memory files, one row each. A new format is one file, which exports a `FormatReader`, and one row here:
+ * `--format`, its help and its completion come from the names in this table.
+ */
+import { FormatError, UsageError } from "../../errors.ts";
+import type { DataFile } from "./file.ts";
+import type { Contents, Format } from "./format.ts";
+
+/** RFC 8878: a frame (3.1.1), and the 16 kinds of frame to skip (3.1.2). */
+const ZSTD_MAGIC: readonly string[] = [
+  "\x28\xb5\x2f\xfd",
+  ...Array.from({ length: 16 }, (_, n) => `${String.fromCharCode(0x50 + n)}\x2a\x4d\x18`),
+];
+
+const unread = (): typeof import("./unread.ts") => require("./unread.ts") as typeof import("./unread.ts");
+
+/** Examined in this order. Raw memory is what is left. */
+const FORMATS: readonly Format[] = [
+  {
+    name: "elf",
+    what: "an ELF file",
+    magic: ["\x7fELF"],
+    load: () => (require("./core.ts") as typeof import("./core.ts")).elfCore,
+  },
+  {
+    name: "zstd",
+    what: "a zstd file",
+    magic: ZSTD_MAGIC,
+    load: () => (require("./zstd-file.ts") as typeof import("./zstd-file.ts")).zstdFile,
+  },
+  {
+    name: "kdump",
+    what: "a compressed kdump file",
+    magic: ["KDUMP   ", "DISKDUMP"],
+    load: () => unread().kdump,
+  },
+  { name: "flat", what: "a flattened kdump file", magic: ["makedumpfile"], load: () => unread().flattened },
+  { name: "qemu", what: "a QEMU migration stream", magic: ["QEVM"], load: () => unread().migration },
+  { name: "lime", what: "a LiME dump", magic: ["EMiL"], load: () => unread().lime },
+  { name: "gzip", what: "a gzip file", magic: ["\x1f\x8b\x08"], load: () => unread().gzip },
+  { name: "xz", what: "an xz file", magic: ["\xfd7zXZ\0"], load: () => unread().xz },
+];
+
+const RAW = "raw";
+
+/** What `--format` takes, in the order of the table. */
+export const FORMAT_NAMES: readonly string[] = [RAW, ...FORMATS.map(({ name }) => name)];
+
+/** A file's format, and what its headers say. */
+export interface Told {
+  /** The file itself, or what it was decompressed to. */
+  readonly file: DataFile;
+  /** undefined: it is raw memory, all of it. */
+  readonly contents: Contents | undefined;
+  /** Formats that the file begins like and is not of, as sentences. */
+  readonly doubts: readonly string[];
+}
+
+/** A compressed file in a compressed file, and no deeper. */
+const MAX_LAYERS = 3;
+
+/**
+ * Tells the format of a file by its content, or takes the one that is `named`. Throws `UsageError` where no format has
+ * that name, `KtstrError` where the file is of a format and cannot be read.
+ */
+export function tellFormat(file: DataFile, named?: string): Told {
+  if (named !== undefined) checkFormatName(named);
+  let current = file;
+  const doubts: string[] = [];
+  for (let layer = 0; layer < MAX_LAYERS; layer++) {
+    const format = layer === 0 && named !== undefined ? byName(named) : byContent(current, doubts);
+    if (format === undefined) return { file: current, contents: undefined, doubts };
+    const opened = format.load().open(current);
+    if ("pieces" in opened) return { file: current, contents: opened, doubts };
+    current = opened;
+  }
+  throw new FormatError(`memory file ${file.path}`, 0, `it is compressed more than ${MAX_LAYERS} times`);
+}
+
+/** Throws `UsageError` where no format has that name. */
+export function checkFormatName(name: string): void {
+  if (FORMAT_NAMES.includes(name)) return;
+  throw new UsageError(`--format ${JSON.stringify(name)}: there is no such format`, {
+    hint: `there are: ${FORMAT_NAMES.join(", ")}`,
+  });
+}
+
+const byName = (name: string): Format | undefined => FORMATS.find((format) => format.name === name);
+
+function byContent(file: DataFile, doubts: string[]): Format | undefined {
+  for (const format of beginningWith(file.read(0, 16))) {
+    const problem = format.load().problem(file);
+    if (problem === undefined) return format;
+    doubts.push(
+      `${file.path} begins like ${format.what} and was read as raw memory: ${problem} (--format ${format.name} overrides)`,
+    );
+  }
+  return undefined;
+}
+
+function beginningWith(head: Uint8Array): Format[] {
+  const text = Buffer.from(head.buffer, head.byteOffset, Math.min(head.length, 16)).toString("latin1");
+  return FORMATS.filter(({ magic }) => magic.some((bytes) => text.startsWith(bytes)));
+}

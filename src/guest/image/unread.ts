@@ -1,0 +1,168 @@
+/** Formats that are recognised and not read: their error says what to do, where a search for a kernel would find none. */
+import { FormatError } from "../../errors.ts";
+import { u53, viewOf } from "../../uapi/layout.ts";
+import type { FormatReader } from "./format.ts";
+
+function notRead(what: string, hint: string, problem: FormatReader["problem"]): FormatReader {
+  return {
+    problem,
+    open(file) {
+      throw new FormatError(`memory file ${file.path}`, 0, `it is ${what}, which is not read`, hint);
+    },
+  };
+}
+
+/** The header is cut off: no file of the format is so short. */
+const TOO_SHORT = "it ends within the header";
+
+/** `struct disk_dump_header` and `struct page_desc` of makedumpfile (diskdump_mod.h). */
+const DISK_DUMP = { headerVersion: 8, blockSize: 428, subHeaderBlocks: 432, bitmapBlocks: 436, size: 464 };
+const PAGE_DESC = { offset: 0, bytes: 8, size: 24 };
+
+/** @public Loaded by formats.ts. */
+export const kdump: FormatReader = notRead(
+  "a compressed kdump file",
+  "Write it as ELF: `makedumpfile -E`, or QEMU's dump without -z, -l and -s.",
+  (file) => {
+    const header = viewOf(file.read(0, DISK_DUMP.size));
+    if (header.byteLength < DISK_DUMP.size) return TOO_SHORT;
+    const blockSize = header.getUint32(DISK_DUMP.blockSize, true);
+    const subBlocks = header.getUint32(DISK_DUMP.subHeaderBlocks, true);
+    const blocks = 1 + subBlocks + header.getUint32(DISK_DUMP.bitmapBlocks, true);
+    if (![4096, 16_384, 65_536].includes(blockSize)) return `its block size is ${blockSize}`;
+    if (subBlocks === 0 || blocks * blockSize > file.sizeBytes)
+      return `its headers are ${blocks} blocks of ${blockSize} bytes`;
+    // Page descriptors follow the bitmaps; the first one refers to data behind it.
+    const page = viewOf(file.read(blocks * blockSize, PAGE_DESC.size));
+    if (page.byteLength < PAGE_DESC.size) return TOO_SHORT;
+    const offset = u53(page, PAGE_DESC.offset);
+    const size = page.getUint32(PAGE_DESC.bytes, true);
+    return offset > blocks * blockSize && offset < file.sizeBytes && size > 0 && size <= blockSize
+      ? undefined
+      : `no page descriptor follows its headers (at byte ${blocks * blockSize})`;
+  },
+);
+
+/** `struct makedumpfile_header` and `makedumpfile_data_header` (makedumpfile.h), big-endian. */
+const FLAT_HEADER_BYTES = 4096;
+const FLAT_RECORD_BYTES = 16;
+/** Records that are checked. */
+const FLAT_RECORDS = 16;
+
+/** @public Loaded by formats.ts. */
+export const flattened: FormatReader = notRead(
+  "a flattened kdump file",
+  "Write it as ELF: `makedumpfile -R`, then `makedumpfile -E`.",
+  (file) => {
+    const header = viewOf(file.read(0, 32));
+    if (header.byteLength < 32) return TOO_SHORT;
+    if (header.getBigInt64(16) !== 1n || header.getBigInt64(24) !== 1n) return "its type or version is not 1";
+    let at = FLAT_HEADER_BYTES;
+    for (let record = 0; record < FLAT_RECORDS && at < file.sizeBytes; record++) {
+      const view = viewOf(file.read(at, FLAT_RECORD_BYTES));
+      if (view.byteLength < FLAT_RECORD_BYTES) break;
+      const [offset, size] = [view.getBigInt64(0), view.getBigInt64(8)];
+      if (offset === -1n && size === -1n) break;
+      if (offset < 0n || size <= 0n || size > 2n ** 31n) return `no record begins at byte ${at}`;
+      at += FLAT_RECORD_BYTES + Number(size);
+    }
+    return undefined;
+  },
+);
+
+/** QEMU's migration/savevm.c: QEMU_VM_FILE_VERSION, QEMU_VM_SECTION_START, QEMU_VM_CONFIGURATION. */
+const QEMU_VERSION = 3;
+const SECTION_START = 1;
+const CONFIGURATION = 7;
+const CLOSING_BRACE = 0x7d;
+
+/** @public Loaded by formats.ts. */
+export const migration: FormatReader = notRead(
+  "a QEMU migration stream or snapshot",
+  "Use QEMU's `dump-guest-memory`, or a file-backed memory.",
+  (file) => {
+    const header = viewOf(file.read(0, 80));
+    if (header.byteLength < 16) return TOO_SHORT;
+    if (header.getUint32(4) !== QEMU_VERSION) return `its version is ${header.getUint32(4)}`;
+    const section = header.getUint8(8);
+    if (section !== CONFIGURATION && section !== SECTION_START)
+      return `its first section is of type ${section}`;
+    // A section start has its id in front of the length of its name, which is one byte.
+    const nameAt = section === CONFIGURATION ? 13 : 14;
+    const length = section === CONFIGURATION ? header.getUint32(9) : header.getUint8(13);
+    const name = Buffer.from(file.read(nameAt, Math.min(length, 64))).toString("latin1");
+    if (!/^[\w./+ -]+$/.test(name) || length > 255) return "its first section has no name";
+    // QEMU_VM_VMDESCRIPTION, the last section, is JSON.
+    return file.read(file.sizeBytes - 1, 1)[0] === CLOSING_BRACE
+      ? undefined
+      : "it does not end with the description of the machine";
+  },
+);
+
+/** `lime_mem_range_header` (LiME's src/lime.h): magic, version, first and last address, 8 zeros; then the memory. */
+const LIME_MAGIC = 0x4c69_4d45;
+const LIME_HEADER_BYTES = 32;
+const MAX_LIME_RANGES = 4096;
+
+/** @public Loaded by formats.ts. */
+export const lime: FormatReader = notRead(
+  "a LiME dump",
+  "Convert it to raw pieces, one FILE@ADDRESS each.",
+  (file) => {
+    let at = 0;
+    for (let range = 0; range < MAX_LIME_RANGES && at < file.sizeBytes; range++) {
+      const header = viewOf(file.read(at, LIME_HEADER_BYTES));
+      if (header.byteLength < LIME_HEADER_BYTES) return TOO_SHORT;
+      const [first, last] = [u53(header, 8), u53(header, 16)];
+      if (header.getUint32(0, true) !== LIME_MAGIC || header.getUint32(4, true) !== 1 || !(first <= last))
+        return `no range begins at byte ${at}`;
+      at += LIME_HEADER_BYTES + last - first + 1;
+    }
+    return undefined;
+  },
+);
+
+/** As much as is decompressed to see whether it is compressed: two blocks, each of which may be stored as it is. */
+const PROBE_BYTES = 131_072;
+const MAX_PROBED_BYTES = 16 * 2 ** 20;
+/** RFC 1952, 2.3.1: these bits of FLG are zero. */
+const GZIP_RESERVED = 0xe0;
+
+/** @public Loaded by formats.ts. */
+export const gzip: FormatReader = notRead("compressed by gzip", "Decompress it first.", (file) => {
+  const head = file.read(0, PROBE_BYTES);
+  if (head.length < 18) return TOO_SHORT;
+  if ((head[3]! & GZIP_RESERVED) !== 0) return "its flags have reserved bits set";
+  if (!inflates(head, true)) return "what follows its header is not compressed";
+  const isWhole = head.length === file.sizeBytes;
+  return !isWhole && inflates(head, false) ? `it ends within the first ${PROBE_BYTES} bytes` : undefined;
+});
+
+/** `mayGoOn`: a stream that does not end within the bytes is accepted. */
+function inflates(bytes: Uint8Array<ArrayBuffer>, mayGoOn: boolean): boolean {
+  const { constants, gunzipSync } = process.getBuiltinModule("node:zlib");
+  try {
+    gunzipSync(bytes, {
+      maxOutputLength: MAX_PROBED_BYTES,
+      finishFlush: mayGoOn ? constants.Z_SYNC_FLUSH : constants.Z_FINISH,
+    });
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "ERR_BUFFER_TOO_LARGE" && mayGoOn;
+  }
+}
+
+/** The .xz File Format 1.2.1, 2.1.1 and 2.1.2: six bytes of magic, two of flags and their CRC; a footer of 12 bytes. */
+const XZ_HEADER_BYTES = 12;
+const XZ_FOOTER_MAGIC = "YZ";
+
+/** @public Loaded by formats.ts. */
+export const xz: FormatReader = notRead("compressed by xz", "Decompress it first.", (file) => {
+  const header = file.read(0, XZ_HEADER_BYTES);
+  const footer = file.read(file.sizeBytes - XZ_HEADER_BYTES, XZ_HEADER_BYTES);
+  if (header.length < XZ_HEADER_BYTES || footer.length < XZ_HEADER_BYTES) return TOO_SHORT;
+  if (viewOf(header).getUint32(8, true) !== Bun.hash.crc32(header.subarray(6, 8)))
+    return "the checksum of its header is wrong";
+  if (Buffer.from(footer).toString("latin1", 10) !== XZ_FOOTER_MAGIC) return "it does not end with a footer";
+  return footer[8] === header[6] && footer[9] === header[7] ? undefined : "its header and footer differ";
+});

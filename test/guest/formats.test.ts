@@ -1,0 +1,211 @@
+/** Which format a memory file has: complete files of each format, and raw memory whose first page is a page of one. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import {
+  closeSync,
+  copyFileSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
+import { FORMAT_NAMES } from "../../src/guest/image/formats.ts";
+import { MemoryImage } from "../../src/guest/image/image.ts";
+import { openKernel } from "../../src/guest/kernel/kernel.ts";
+import { capturedImages } from "./captured.ts";
+import { labImages } from "./images.ts";
+
+const PAGE = 4096;
+/** A program is an ELF file; its first page has the header and the program headers. */
+const PROGRAM = process.execPath;
+
+let folder = "";
+let serial = 0;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "ktstr-formats-"));
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function file(...contents: readonly Uint8Array[]): string {
+  const path = join(folder, `file-${serial++}`);
+  writeFileSync(path, Buffer.concat(contents));
+  return path;
+}
+
+/** Bytes that compress to more than a page, and look like no header. */
+const noise = (bytes: number): Uint8Array => {
+  const made = new Uint8Array(bytes);
+  for (let at = 0, state = 1; at < bytes; at++) {
+    state = (Math.imul(state, 1_103_515_245) + 12_345) | 0;
+    made[at] = state >>> 16;
+  }
+  return made;
+};
+
+function xzOf(bytes: Uint8Array): Uint8Array | undefined {
+  if (Bun.which("xz") === null) return undefined;
+  return Bun.spawnSync(["xz", "-c"], { stdin: bytes }).stdout;
+}
+
+const big = (...words: readonly bigint[]): Buffer => {
+  const bytes = Buffer.alloc(words.length * 8);
+  for (const [index, word] of words.entries()) bytes.writeBigInt64BE(word, index * 8);
+  return bytes;
+};
+
+/** A file of each format that is recognised and not read. */
+function unreadFiles(): [string, string, Uint8Array][] {
+  const content = noise(20 * PAGE);
+  const kdump = Buffer.alloc(64 * PAGE, 0x11);
+  kdump.fill(0, 0, 2 * PAGE);
+  kdump.write("KDUMP   ", "latin1");
+  kdump.writeUInt32LE(6, 8);
+  kdump.writeUInt32LE(PAGE, 428);
+  kdump.writeUInt32LE(1, 432);
+  kdump.writeUInt32LE(2, 436);
+  kdump.writeBigUInt64LE(BigInt(5 * PAGE), 4 * PAGE);
+  kdump.writeUInt32LE(100, 4 * PAGE + 8);
+  const flat = Buffer.alloc(PAGE);
+  flat.write("makedumpfile", "latin1");
+  big(1n, 1n).copy(flat, 16);
+  const migration = Buffer.from("QEVM\0\0\0\x03\x07\0\0\0\x0bpc-q35-10.0\x01", "latin1");
+  const lime = Buffer.alloc(32);
+  lime.write("EMiL\x01", "latin1");
+  lime.writeBigUInt64LE(BigInt(20 * PAGE - 1), 16);
+  const xz = xzOf(content);
+  return [
+    ["kdump", "a compressed kdump file", kdump],
+    ["flat", "a flattened kdump file", Buffer.concat([flat, big(0n, 81_920n), content, big(-1n, -1n)])],
+    [
+      "qemu",
+      "a QEMU migration stream",
+      Buffer.concat([migration, content, Buffer.from('{"page_size": 4096}')]),
+    ],
+    ["lime", "a LiME dump", Buffer.concat([lime, content])],
+    ["gzip", "compressed by gzip", gzipSync(content)],
+    ...(xz === undefined ? [] : [["xz", "compressed by xz", xz] as [string, string, Uint8Array]]),
+  ];
+}
+
+describe.each(unreadFiles())("a file of the format %s", (name, what, bytes) => {
+  test("is refused as one, and by --format raw it is memory", () => {
+    const path = file(bytes);
+    expect(() => new MemoryImage([{ path }])).toThrow(`it is ${what}`);
+    using image = new MemoryImage([{ path, format: "raw" }]);
+    expect([image.format, image.sizeBytes]).toEqual(["raw", bytes.length]);
+  });
+
+  test("whose first page alone begins the file is raw memory, and --format overrides", () => {
+    const path = file(bytes.subarray(0, PAGE), noise(40 * PAGE));
+    using image = new MemoryImage([{ path }]);
+    expect([image.format, image.sizeBytes, image.layoutIsKnown]).toEqual([
+      "raw",
+      Math.min(bytes.length, PAGE) + 40 * PAGE,
+      false,
+    ]);
+    expect(image.doubts.join()).toContain("and was read as raw memory: ");
+    expect(() => new MemoryImage([{ path, format: name }])).toThrow(`it is ${what}`);
+  });
+});
+
+describe("a file that zstd compressed", () => {
+  const compressed = Bun.zstdCompressSync(noise(20 * PAGE));
+
+  test("is what it holds, and by --format raw its own bytes", () => {
+    const path = file(compressed);
+    using image = new MemoryImage([{ path }]);
+    expect([image.format, image.sizeBytes]).toEqual(["raw", 20 * PAGE]);
+    using raw = new MemoryImage([{ path, format: "raw" }]);
+    expect(raw.sizeBytes).toBe(compressed.length);
+  });
+
+  test("and that is cut short is damaged, not memory", () => {
+    const path = file(compressed.subarray(0, compressed.length - 100));
+    expect(() => new MemoryImage([{ path }])).toThrow("decompress");
+  });
+
+  test.each([
+    ["a page of it", compressed.subarray(0, PAGE)],
+    [
+      "a small one, and zeros to the end of the page",
+      Buffer.alloc(PAGE).fill(Bun.zstdCompressSync(new Uint8Array(100)), 0, 20),
+    ],
+    ["four bytes of it", compressed.subarray(0, 4)],
+  ])("%s at the beginning of memory leaves it memory", (_, page) => {
+    const path = file(page, new Uint8Array(PAGE), noise(40 * PAGE));
+    using image = new MemoryImage([{ path }]);
+    expect([image.format, image.sizeBytes]).toEqual(["raw", page.length + 41 * PAGE]);
+    expect(() => new MemoryImage([{ path, format: "zstd" }])).toThrow("decompress");
+  });
+});
+
+describe("an ELF file", () => {
+  test("that is complete and no core has its own error: a vmlinux given by mistake", () => {
+    expect(() => new MemoryImage([{ path: PROGRAM }])).toThrow("it is an ELF file and not a core");
+    try {
+      new MemoryImage([{ path: PROGRAM }]);
+    } catch (error) {
+      expect((error as { hint: string }).hint).toContain("--vmlinux");
+    }
+  });
+
+  test("of which the first page begins the file leaves it memory", () => {
+    const header = readFileSync(PROGRAM).subarray(0, PAGE);
+    using image = new MemoryImage([{ path: file(header, noise(40 * PAGE)) }]);
+    expect(image.format).toBe("raw");
+  });
+
+  test.each(capturedImages().map(({ name, memory }) => [name, memory] as const))(
+    "a core's first pages before other memory leave it memory: %s",
+    (_, memory) => {
+      const core = readFileSync(memory);
+      using whole = new MemoryImage([{ path: memory }]);
+      expect(whole.format).toBe("capture");
+      // Ten times as long as the segments say: the rest of memory lies behind the pages of the file.
+      const path = file(core, new Uint8Array(core.length * 9));
+      using image = new MemoryImage([{ path }]);
+      expect(image.format).toBe("raw");
+    },
+  );
+});
+
+const [image] = await labImages();
+
+describe.skipIf(image === undefined)("a real machine's memory", () => {
+  let copy = "";
+  let first: Buffer = Buffer.alloc(0);
+  beforeAll(() => {
+    copy = join(folder, "mem");
+    copyFileSync(image!.memory, copy);
+    first = readFileSync(copy).subarray(0, PAGE);
+  });
+
+  const replaceFirstPage = (page: Uint8Array): void => {
+    const fd = openSync(copy, "r+");
+    writeSync(fd, Buffer.concat([page, first]).subarray(0, PAGE), 0, PAGE, 0);
+    closeSync(fd);
+  };
+
+  test.each([
+    ["ELF program", () => readFileSync(PROGRAM).subarray(0, PAGE)],
+    ["ELF core", () => readFileSync(capturedImages()[0]!.memory).subarray(0, PAGE)],
+    ["zstd file", () => Bun.zstdCompressSync(noise(20 * PAGE)).subarray(0, PAGE)],
+    ...unreadFiles().map(([name, , bytes]) => [`${name} file`, () => bytes.subarray(0, PAGE)] as const),
+  ])("whose first page is that of an %s is read as the memory that it is", (_, page) => {
+    replaceFirstPage(page());
+    using kernel = openKernel({ memory: [{ path: copy }] });
+    expect(kernel.info.release).toBe(image!.answer("release")!.trim());
+    expect(kernel.explain().map(({ what }) => what)).toContain("format");
+    expect(statSync(copy).size).toBe(statSync(image!.memory).size);
+  });
+});
+
+test("the names that --format takes are those of the table", () => {
+  expect(FORMAT_NAMES[0]).toBe("raw");
+  expect(new Set(FORMAT_NAMES).size).toBe(FORMAT_NAMES.length);
+});
