@@ -61,6 +61,39 @@ function libc(): Libc {
   });
 }
 
+/** A C function's arguments and result, as bun:ffi names them. */
+interface CFunction {
+  readonly args: readonly ("ptr" | "u64" | "i64" | "i32")[];
+  readonly returns: "i32" | "u64";
+}
+
+/** Called with buffers for pointers. */
+type Callable = (...args: (ArrayBufferView | number | bigint | null)[]) => number;
+
+/**
+ * Functions of another library than libc, by the first of its names that the loader finds. Throws what `missing` makes
+ * of the loader's words.
+ */
+export function sharedLibrary<Names extends string>(
+  names: readonly string[],
+  functions: Record<Names, CFunction>,
+  missing: (why: string) => KtstrError,
+): Record<Names, Callable> {
+  const { dlopen } = ffi();
+  const failures: string[] = [];
+  for (const name of names) {
+    try {
+      return dlopen(name, functions as Parameters<typeof dlopen>[1]).symbols as unknown as Record<
+        Names,
+        Callable
+      >;
+    } catch (error) {
+      failures.push(error instanceof Error ? error.message : String(error));
+    }
+  }
+  throw missing(failures.join("; "));
+}
+
 /** The one place that reads errno: directly after the call, before anything else may call libc. */
 function orErrno(result: number | bigint): number {
   if (result !== -1 && result !== -1n) return Number(result);
@@ -211,6 +244,17 @@ export function mmap(options: MmapOptions): Mapping | number {
     return -17;
   }
   return new Mapping(at, options.length);
+}
+
+const MAP_PRIVATE = 0x02;
+const MAP_ANONYMOUS = 0x20;
+const MAP_NORESERVE = 0x4000;
+
+/** mmap(2) of memory of our own, zeros that take room only where they are written: a mapping or `-errno`. */
+export function mmapPrivate(length: number): Mapping | number {
+  const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  const at = orErrno(libc().mmap(null, length, PROT_READ | PROT_WRITE, flags, -1, 0));
+  return at < 0 ? at : new Mapping(at, length);
 }
 
 /**

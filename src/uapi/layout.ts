@@ -56,6 +56,11 @@ export function u53(view: DataView, offset: number): number {
   return view.getUint32(offset + 4, true) * 2 ** 32 + view.getUint32(offset, true);
 }
 
+/** The same of a big-endian u64. */
+export function u53be(view: DataView, offset: number): number {
+  return view.getUint32(offset) * 2 ** 32 + view.getUint32(offset + 4);
+}
+
 /** A u64 as an exact number. Throws `RangeError` from 2^53 up. */
 export function readU53(view: DataView, offset: number): number {
   const value = view.getUint32(offset + 4, true) * 2 ** 32 + view.getUint32(offset, true);

@@ -58,8 +58,8 @@ const big = (...words: readonly bigint[]): Buffer => {
   return bytes;
 };
 
-/** A file of each format that is recognised and not read. */
-function unreadFiles(): [string, string, Uint8Array][] {
+/** A file of each format that holds no machine: its name, what its error says, what that of its first page says. */
+function filesOfNoMachine(): [string, string, string, Uint8Array][] {
   const content = noise(20 * PAGE);
   const kdump = Buffer.alloc(64 * PAGE, 0x11);
   kdump.fill(0, 0, 2 * PAGE);
@@ -79,23 +79,38 @@ function unreadFiles(): [string, string, Uint8Array][] {
   lime.writeBigUInt64LE(BigInt(20 * PAGE - 1), 16);
   const xz = xzOf(content);
   return [
-    ["kdump", "a compressed kdump file", kdump],
-    ["flat", "a flattened kdump file", Buffer.concat([flat, big(0n, 81_920n), content, big(-1n, -1n)])],
+    ["kdump", "no page of memory is in it", "kdump file", kdump],
+    [
+      "flat",
+      "from its records is no dump",
+      "flattened dump",
+      Buffer.concat([flat, big(0n, 81_920n), content, big(-1n, -1n)]),
+    ],
     [
       "qemu",
-      "a QEMU migration stream",
+      "it is a QEMU migration stream",
+      "it is a QEMU migration stream",
       Buffer.concat([migration, content, Buffer.from('{"page_size": 4096}')]),
     ],
-    ["lime", "a LiME dump", Buffer.concat([lime, content])],
-    ["gzip", "compressed by gzip", gzipSync(content)],
-    ...(xz === undefined ? [] : [["xz", "compressed by xz", xz] as [string, string, Uint8Array]]),
+    ["lime", "it is a LiME dump", "it is a LiME dump", Buffer.concat([lime, content])],
+    ["gzip", "it is compressed by gzip", "it is compressed by gzip", gzipSync(content)],
+    ...(xz === undefined
+      ? []
+      : [
+          ["xz", "it is compressed by xz", "it is compressed by xz", xz] as [
+            string,
+            string,
+            string,
+            Uint8Array,
+          ],
+        ]),
   ];
 }
 
-describe.each(unreadFiles())("a file of the format %s", (name, what, bytes) => {
+describe.each(filesOfNoMachine())("a file of the format %s", (name, whole, cut, bytes) => {
   test("is refused as one, and by --format raw it is memory", () => {
     const path = file(bytes);
-    expect(() => new MemoryImage([{ path }])).toThrow(`it is ${what}`);
+    expect(() => new MemoryImage([{ path }])).toThrow(whole);
     using image = new MemoryImage([{ path, format: "raw" }]);
     expect([image.format, image.sizeBytes]).toEqual(["raw", bytes.length]);
   });
@@ -109,7 +124,7 @@ describe.each(unreadFiles())("a file of the format %s", (name, what, bytes) => {
       false,
     ]);
     expect(image.doubts.join()).toContain("and was read as raw memory: ");
-    expect(() => new MemoryImage([{ path, format: name }])).toThrow(`it is ${what}`);
+    expect(() => new MemoryImage([{ path, format: name }])).toThrow(cut);
   });
 });
 
@@ -195,7 +210,9 @@ describe.skipIf(image === undefined)("a real machine's memory", () => {
     ["ELF program", () => readFileSync(PROGRAM).subarray(0, PAGE)],
     ["ELF core", () => readFileSync(capturedImages()[0]!.memory).subarray(0, PAGE)],
     ["zstd file", () => Bun.zstdCompressSync(noise(20 * PAGE)).subarray(0, PAGE)],
-    ...unreadFiles().map(([name, , bytes]) => [`${name} file`, () => bytes.subarray(0, PAGE)] as const),
+    ...filesOfNoMachine().map(
+      ([name, , , bytes]) => [`${name} file`, () => bytes.subarray(0, PAGE)] as const,
+    ),
   ])("whose first page is that of an %s is read as the memory that it is", (_, page) => {
     replaceFirstPage(page());
     using kernel = openKernel({ memory: [{ path: copy }] });

@@ -1,4 +1,5 @@
 /** Which pages of a machine's memory were read. */
+import type { PageObserver } from "../image/observed.ts";
 
 /** A capture's grain on every machine: also of larger pages only what was read goes in. */
 export const CAPTURE_PAGE_BYTES = 4096;
@@ -9,7 +10,7 @@ export interface PageRun {
   readonly length: number;
 }
 
-export class TouchedPages {
+export class TouchedPages implements PageObserver {
   readonly #pages: Set<number> = new Set();
   #last = -1;
 
@@ -18,12 +19,13 @@ export class TouchedPages {
   }
 
   /** Notes every page that `length` bytes at a physical address lie in. */
-  note(physical: number, length: number): void {
+  note(physical: number, length: number): true {
     const first = Math.floor(physical / CAPTURE_PAGE_BYTES);
     const last = Math.floor((physical + Math.max(length, 1) - 1) / CAPTURE_PAGE_BYTES);
-    if (first === last && first === this.#last) return;
+    if (first === last && first === this.#last) return true;
     for (let page = first; page <= last; page++) this.#pages.add(page);
     this.#last = last;
+    return true;
   }
 
   /** By ascending address; neighbours are one run of at most `maxBytes`. */

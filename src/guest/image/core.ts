@@ -19,7 +19,7 @@ import {
 } from "../../uapi/elf.ts";
 import { u53, viewOf } from "../../uapi/layout.ts";
 import { CAPTURE_NOTE_NAME, CAPTURE_NOTE_TYPE } from "../capture/note.ts";
-import type { DataFile } from "./file.ts";
+import type { ReadableFile } from "./file.ts";
 import type { Contents, FormatReader, Piece } from "./format.ts";
 
 /** A core has one segment per RAM range, and one per hole that makedumpfile left out. */
@@ -39,7 +39,7 @@ const MAX_TAIL = 1 / 8;
 export const elfCore: FormatReader = { problem, open: readCore };
 
 /** Reads the headers of a core. Throws `FormatError` where it is no core of a 64-bit machine that we know. */
-function readCore(file: DataFile): Contents {
+function readCore(file: ReadableFile): Contents {
   const header = elfHeader(file);
   const format = `memory file ${file.path}`;
   checkHeader(header, format);
@@ -76,7 +76,7 @@ function readCore(file: DataFile): Contents {
 }
 
 /** Throws `FormatError` where the file is shorter. */
-function elfHeader(file: DataFile): DataView {
+function elfHeader(file: ReadableFile): DataView {
   const header = viewOf(file.read(0, EHDR.size));
   if (header.byteLength === EHDR.size && header.getUint32(0, true) === ELF_MAGIC) return header;
   throw new FormatError(`memory file ${file.path}`, 0, "it is not an ELF file");
@@ -88,7 +88,7 @@ interface ProgramHeaders {
   readonly offset: number;
 }
 
-function programHeaders(file: DataFile, header: DataView, format: string): ProgramHeaders {
+function programHeaders(file: ReadableFile, header: DataView, format: string): ProgramHeaders {
   const offset = u53(header, EHDR.fields.phoff.offset);
   const entrySize = header.getUint16(EHDR.fields.phentsize.offset, true);
   const count = segmentCount(file, header, format);
@@ -107,7 +107,7 @@ function programHeaders(file: DataFile, header: DataView, format: string): Progr
  * An ELF file's segments and sections end where the file ends. A core may be cut short, as kdump's are where a disk was
  * full. Any other ELF file (a vmlinux) must be complete to be one; `readCore` then says that it is no core.
  */
-function problem(file: DataFile): string | undefined {
+function problem(file: ReadableFile): string | undefined {
   try {
     const header = elfHeader(file);
     const isCore = header.getUint16(EHDR.fields.type.offset, true) === ET_CORE;
@@ -126,7 +126,7 @@ function problem(file: DataFile): string | undefined {
 }
 
 /** Throws `FormatError` where the table lies outside the file. */
-function endOfSegments(file: DataFile, header: DataView): number {
+function endOfSegments(file: ReadableFile, header: DataView): number {
   if (u53(header, EHDR.fields.phoff.offset) === 0) return 0;
   const { table, entrySize } = programHeaders(file, header, `ELF file ${file.path}`);
   let end = 0;
@@ -138,7 +138,7 @@ function endOfSegments(file: DataFile, header: DataView): number {
 }
 
 /** With the table itself. Throws `FormatError` where that lies outside the file. */
-function endOfSections(file: DataFile, header: DataView): number {
+function endOfSections(file: ReadableFile, header: DataView): number {
   const offset = u53(header, EHDR.fields.shoff.offset);
   const entrySize = header.getUint16(EHDR.fields.shentsize.offset, true);
   const count = header.getUint16(EHDR.fields.shnum.offset, true);
@@ -178,7 +178,7 @@ function checkHeader(header: DataView, format: string): void {
     refuse("machine", `machine ${machine} is neither x86-64 (62) nor arm64 (183)`);
 }
 
-function segmentCount(file: DataFile, header: DataView, format: string): number {
+function segmentCount(file: ReadableFile, header: DataView, format: string): number {
   const count = header.getUint16(EHDR.fields.phnum.offset, true);
   if (count !== PN_XNUM) return count;
   const first = viewOf(file.read(u53(header, EHDR.fields.shoff.offset), SHDR.size));
@@ -191,7 +191,7 @@ function segmentCount(file: DataFile, header: DataView, format: string): number 
   );
 }
 
-function loadOf(file: DataFile, table: DataView, at: number, warnings: string[]): Piece | undefined {
+function loadOf(file: ReadableFile, table: DataView, at: number, warnings: string[]): Piece | undefined {
   const fileOffset = u53(table, at + PHDR.fields.offset.offset);
   const physical = u53(table, at + PHDR.fields.paddr.offset);
   const size = u53(table, at + PHDR.fields.filesz.offset);
@@ -226,7 +226,7 @@ function withoutOverlaps(pieces: Piece[]): Piece[] {
   return kept;
 }
 
-function readNotes(file: DataFile, table: DataView, at: number): Uint8Array {
+function readNotes(file: ReadableFile, table: DataView, at: number): Uint8Array {
   const size = Math.min(u53(table, at + PHDR.fields.filesz.offset), MAX_NOTE_BYTES);
   return file.read(u53(table, at + PHDR.fields.offset.offset), size);
 }

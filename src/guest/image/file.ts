@@ -15,17 +15,24 @@ const GUEST_PAGE_BYTES = 4096;
 /** More extents than a file system makes of one file in use: then holes are read as the zeros that they are. */
 const MAX_EXTENTS = 1_000_000;
 
-/** What holds memory, or an ELF file: mapped (`ImageFile`), or read whole (`small-file.ts`). */
-export interface DataFile extends Disposable {
+/** A file's bytes, read by their place. */
+export interface ReadableFile extends Disposable {
   readonly path: string;
   /** At the time that it was opened. */
   readonly sizeBytes: number;
-  /** Its windows are views of the file, and gone when it is closed; false: of a copy that stays. */
-  readonly isMapped: boolean;
   /** Throws `KtstrError` where it is shorter than when it was opened. */
   check(): void;
   /** Up to `length` bytes at an offset; fewer where the file ends. */
   read(offset: number, length: number): Uint8Array<ArrayBuffer>;
+}
+
+/**
+ * One whose bytes can also be had in place: mapped (`ImageFile`), read whole (`small-file.ts`), or filled page by page
+ * (`on-demand.ts`).
+ */
+export interface DataFile extends ReadableFile {
+  /** Its windows are views of the file, and gone when it is closed; false: of a copy that stays. */
+  readonly isMapped: boolean;
   /** Up to `length` bytes from `offset` on, at most `WINDOW_BYTES`. Good until the file is closed. */
   window(offset: number, length: number): Uint8Array;
   /**

@@ -1,5 +1,5 @@
 /** What a file format of memory is, to the table of formats (formats.ts) and to whoever opens a file of one. */
-import type { DataFile } from "./file.ts";
+import type { DataFile, ReadableFile } from "./file.ts";
 
 /** Memory as a file holds it: `length` bytes at `fileOffset` are the guest's from `physical` up. */
 export interface Piece {
@@ -12,6 +12,8 @@ export interface Piece {
 export interface Contents {
   /** For people: "ELF core". */
   readonly format: string;
+  /** What the pieces lie in, where that is not the file itself. */
+  readonly memory?: DataFile | undefined;
   readonly pieces: readonly Piece[];
   /** The VMCOREINFO text that the dump carries. */
   readonly vmcoreinfo?: Uint8Array | undefined;
@@ -27,12 +29,12 @@ export interface FormatReader {
    * agrees with itself, and accounts for the file. A file that only begins like one is raw memory, whose first page may
    * be a page of any file.
    */
-  problem(file: DataFile): string | undefined;
+  problem(file: ReadableFile): string | undefined;
   /**
    * Reads the headers, or returns the decompressed file, which is then examined in turn. Also called for a file with a
    * problem, where `--format` names the format. Throws `KtstrError` where the file cannot be read.
    */
-  open(file: DataFile): Contents | DataFile;
+  open(file: ReadableFile): Contents | ReadableFile;
 }
 
 /** A row of the table. */

@@ -3,7 +3,7 @@
  * `--format`, its help and its completion come from the names in this table.
  */
 import { FormatError, UsageError } from "../../errors.ts";
-import type { DataFile } from "./file.ts";
+import type { DataFile, ReadableFile } from "./file.ts";
 import type { Contents, Format } from "./format.ts";
 
 /** RFC 8878: a frame (3.1.1), and the 16 kinds of frame to skip (3.1.2). */
@@ -32,9 +32,14 @@ const FORMATS: readonly Format[] = [
     name: "kdump",
     what: "a compressed kdump file",
     magic: ["KDUMP   ", "DISKDUMP"],
-    load: () => unread().kdump,
+    load: () => (require("./kdump.ts") as typeof import("./kdump.ts")).kdump,
   },
-  { name: "flat", what: "a flattened kdump file", magic: ["makedumpfile"], load: () => unread().flattened },
+  {
+    name: "flat",
+    what: "a flattened kdump file",
+    magic: ["makedumpfile"],
+    load: () => (require("./flattened.ts") as typeof import("./flattened.ts")).flattened,
+  },
   { name: "qemu", what: "a QEMU migration stream", magic: ["QEVM"], load: () => unread().migration },
   { name: "lime", what: "a LiME dump", magic: ["EMiL"], load: () => unread().lime },
   { name: "gzip", what: "a gzip file", magic: ["\x1f\x8b\x08"], load: () => unread().gzip },
@@ -48,10 +53,12 @@ export const FORMAT_NAMES: readonly string[] = [RAW, ...FORMATS.map(({ name }) =
 
 /** A file's format, and what its headers say. */
 export interface Told {
-  /** The file itself, or what it was decompressed to. */
-  readonly file: DataFile;
+  /** What the pieces lie in: the file itself, what it was decompressed to, or its pages as they are read. */
+  readonly memory: DataFile;
   /** undefined: it is raw memory, all of it. */
   readonly contents: Contents | undefined;
+  /** What was opened on the way, and is to be closed. */
+  readonly opened: readonly ReadableFile[];
   /** Formats that the file begins like and is not of, as sentences. */
   readonly doubts: readonly string[];
 }
@@ -63,18 +70,39 @@ const MAX_LAYERS = 3;
  * Tells the format of a file by its content, or takes the one that is `named`. Throws `UsageError` where no format has
  * that name, `KtstrError` where the file is of a format and cannot be read.
  */
-export function tellFormat(file: DataFile, named?: string): Told {
+export function tellFormat(file: ReadableFile, named?: string): Told {
   if (named !== undefined) checkFormatName(named);
-  let current = file;
+  let current: ReadableFile = file;
+  const files: ReadableFile[] = [];
   const doubts: string[] = [];
   for (let layer = 0; layer < MAX_LAYERS; layer++) {
     const format = layer === 0 && named !== undefined ? byName(named) : byContent(current, doubts);
-    if (format === undefined) return { file: current, contents: undefined, doubts };
+    if (format === undefined && isInPlace(current))
+      return { memory: current, contents: undefined, opened: files, doubts };
+    if (format === undefined)
+      throw new FormatError(
+        `memory file ${file.path}`,
+        0,
+        "what was put together from its records is no dump",
+      );
     const opened = format.load().open(current);
-    if ("pieces" in opened) return { file: current, contents: opened, doubts };
+    if ("pieces" in opened) return { ...placed(opened, current), opened: files, doubts };
+    files.push(opened);
     current = opened;
   }
   throw new FormatError(`memory file ${file.path}`, 0, `it is compressed more than ${MAX_LAYERS} times`);
+}
+
+const isInPlace = (file: ReadableFile): file is DataFile => "window" in file;
+
+/** Gives the pieces of a file that can only be read a place to be read into. */
+function placed(contents: Contents, file: ReadableFile): Pick<Told, "memory" | "contents"> {
+  if (contents.memory !== undefined) return { memory: contents.memory, contents };
+  if (isInPlace(file)) return { memory: file, contents };
+  const { OnDemandFile } = require("./on-demand.ts") as typeof import("./on-demand.ts");
+  const { ReadPages } = require("./read-pages.ts") as typeof import("./read-pages.ts");
+  const memory = new OnDemandFile(new ReadPages(file, contents.pieces));
+  return { memory, contents: { ...contents, pieces: memory.pieces } };
 }
 
 /** Throws `UsageError` where no format has that name. */
@@ -87,7 +115,7 @@ export function checkFormatName(name: string): void {
 
 const byName = (name: string): Format | undefined => FORMATS.find((format) => format.name === name);
 
-function byContent(file: DataFile, doubts: string[]): Format | undefined {
+function byContent(file: ReadableFile, doubts: string[]): Format | undefined {
   for (const format of beginningWith(file.read(0, 16))) {
     const problem = format.load().problem(file);
     if (problem === undefined) return format;

@@ -1,9 +1,11 @@
 /** The guest's physical memory from files: raw, in pieces, or a dump of any format (formats.ts). */
 import { KtstrError, UsageError } from "../../errors.ts";
 import { type CaptureNote, parseCaptureNote } from "../capture/note.ts";
-import type { DataFile } from "./file.ts";
+import type { DataFile, ReadableFile } from "./file.ts";
 import type { Piece } from "./format.ts";
 import { tellFormat } from "./formats.ts";
+import type { PageObserver } from "./observed.ts";
+import type { OnDemandFile } from "./on-demand.ts";
 import { PhysicalMemory, type Window, windowOf } from "./physical.ts";
 import { openDataFile, SmallFile } from "./small-file.ts";
 import type { Chunks } from "./zstd.ts";
@@ -24,7 +26,8 @@ interface FilePiece extends Piece {
 }
 
 export class MemoryImage implements Disposable {
-  readonly #files: readonly DataFile[];
+  readonly #files: readonly ReadableFile[];
+  readonly #pages: PageObserver | undefined;
   #pieces: readonly FilePiece[];
   /** False: a lone raw file, of which only the bytes are known, not where they belong. */
   readonly layoutIsKnown: boolean;
@@ -41,7 +44,7 @@ export class MemoryImage implements Disposable {
   /** Opens the files. Throws `KtstrError` where they cannot be read, or contradict one another. */
   constructor(sources: readonly MemorySource[]) {
     if (sources.length === 0) throw new UsageError("no memory file was given");
-    const files: DataFile[] = [];
+    const files: ReadableFile[] = [];
     this.#files = files;
     const pieces: FilePiece[] = [];
     const warnings: string[] = [];
@@ -53,9 +56,11 @@ export class MemoryImage implements Disposable {
       for (const { path, physical, format: named, decompressed } of sources) {
         const opened = decompressed === undefined ? openDataFile(path) : new SmallFile(path, decompressed);
         files.push(opened);
-        const { file, contents, doubts: told } = tellFormat(opened, named);
+        const told = tellFormat(opened, named);
+        const { memory: file, contents } = told;
+        files.push(...told.opened);
         if (file !== opened) files.push(file);
-        doubts.push(...told);
+        doubts.push(...told.doubts);
         if (contents !== undefined) {
           if (physical !== undefined)
             throw new UsageError(
@@ -76,7 +81,12 @@ export class MemoryImage implements Disposable {
       if (captureNote !== undefined && sources.length > 1)
         throw new UsageError("a capture is all there is of a machine; give it alone");
       this.captureNote = captureNote === undefined ? undefined : parseCaptureNote(captureNote);
+      if (pieces.length === 0)
+        throw new KtstrError(
+          `read ${sources.map(({ path }) => path).join(", ")}: no page of memory is in it`,
+        );
       this.#pieces = checked(pieces);
+      this.#pages = observerOf(files);
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
@@ -95,7 +105,14 @@ export class MemoryImage implements Disposable {
 
   /** Whether its bytes are gone when it is closed. */
   get isMapped(): boolean {
-    return this.#files.some((file) => file.isMapped);
+    return this.#pieces.some(({ file }) => file.isMapped);
+  }
+
+  /**
+   * To be told before pages are read, where any of them are read on demand (on-demand.ts). undefined: all are in place.
+   */
+  get pages(): PageObserver | undefined {
+    return this.#pages;
   }
 
   /** The pieces as they are laid out now. */
@@ -105,7 +122,7 @@ export class MemoryImage implements Disposable {
 
   /** Lays a lone raw file out anew: where which part of it belongs. */
   arrange(pieces: readonly Piece[]): void {
-    const file = this.#files[0]!;
+    const { file } = this.#pieces[0]!;
     this.#pieces = checked(pieces.map((piece) => ({ ...piece, file })));
   }
 
@@ -120,7 +137,10 @@ export class MemoryImage implements Disposable {
         done += bytes.length;
       }
     }
-    return new PhysicalMemory(windows, this.captureNote?.memoryBytes);
+    const memory = new PhysicalMemory(windows, this.captureNote?.memoryBytes);
+    if (this.pages === undefined) return memory;
+    const { ObservedPhysical } = require("./observed.ts") as typeof import("./observed.ts");
+    return new ObservedPhysical(memory, this.pages);
   }
 
   /**
@@ -156,6 +176,14 @@ export class MemoryImage implements Disposable {
   [Symbol.dispose](): void {
     for (const file of this.#files) file[Symbol.dispose]();
   }
+}
+
+function observerOf(files: readonly ReadableFile[]): PageObserver | undefined {
+  const filled = files.filter((file) => "note" in file) as OnDemandFile[];
+  if (filled.length <= 1) return filled[0];
+  return {
+    note: (physical, length) => filled.find((file) => file.holds(physical))?.note(physical, length) ?? true,
+  };
 }
 
 function checked(pieces: FilePiece[]): readonly FilePiece[] {

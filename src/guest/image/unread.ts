@@ -15,61 +15,6 @@ function notRead(what: string, hint: string, problem: FormatReader["problem"]): 
 /** The header is cut off: no file of the format is so short. */
 const TOO_SHORT = "it ends within the header";
 
-/** `struct disk_dump_header` and `struct page_desc` of makedumpfile (diskdump_mod.h). */
-const DISK_DUMP = { headerVersion: 8, blockSize: 428, subHeaderBlocks: 432, bitmapBlocks: 436, size: 464 };
-const PAGE_DESC = { offset: 0, bytes: 8, size: 24 };
-
-/** @public Loaded by formats.ts. */
-export const kdump: FormatReader = notRead(
-  "a compressed kdump file",
-  "Write it as ELF: `makedumpfile -E`, or QEMU's dump without -z, -l and -s.",
-  (file) => {
-    const header = viewOf(file.read(0, DISK_DUMP.size));
-    if (header.byteLength < DISK_DUMP.size) return TOO_SHORT;
-    const blockSize = header.getUint32(DISK_DUMP.blockSize, true);
-    const subBlocks = header.getUint32(DISK_DUMP.subHeaderBlocks, true);
-    const blocks = 1 + subBlocks + header.getUint32(DISK_DUMP.bitmapBlocks, true);
-    if (![4096, 16_384, 65_536].includes(blockSize)) return `its block size is ${blockSize}`;
-    if (subBlocks === 0 || blocks * blockSize > file.sizeBytes)
-      return `its headers are ${blocks} blocks of ${blockSize} bytes`;
-    // Page descriptors follow the bitmaps; the first one refers to data behind it.
-    const page = viewOf(file.read(blocks * blockSize, PAGE_DESC.size));
-    if (page.byteLength < PAGE_DESC.size) return TOO_SHORT;
-    const offset = u53(page, PAGE_DESC.offset);
-    const size = page.getUint32(PAGE_DESC.bytes, true);
-    return offset > blocks * blockSize && offset < file.sizeBytes && size > 0 && size <= blockSize
-      ? undefined
-      : `no page descriptor follows its headers (at byte ${blocks * blockSize})`;
-  },
-);
-
-/** `struct makedumpfile_header` and `makedumpfile_data_header` (makedumpfile.h), big-endian. */
-const FLAT_HEADER_BYTES = 4096;
-const FLAT_RECORD_BYTES = 16;
-/** Records that are checked. */
-const FLAT_RECORDS = 16;
-
-/** @public Loaded by formats.ts. */
-export const flattened: FormatReader = notRead(
-  "a flattened kdump file",
-  "Write it as ELF: `makedumpfile -R`, then `makedumpfile -E`.",
-  (file) => {
-    const header = viewOf(file.read(0, 32));
-    if (header.byteLength < 32) return TOO_SHORT;
-    if (header.getBigInt64(16) !== 1n || header.getBigInt64(24) !== 1n) return "its type or version is not 1";
-    let at = FLAT_HEADER_BYTES;
-    for (let record = 0; record < FLAT_RECORDS && at < file.sizeBytes; record++) {
-      const view = viewOf(file.read(at, FLAT_RECORD_BYTES));
-      if (view.byteLength < FLAT_RECORD_BYTES) break;
-      const [offset, size] = [view.getBigInt64(0), view.getBigInt64(8)];
-      if (offset === -1n && size === -1n) break;
-      if (offset < 0n || size <= 0n || size > 2n ** 31n) return `no record begins at byte ${at}`;
-      at += FLAT_RECORD_BYTES + Number(size);
-    }
-    return undefined;
-  },
-);
-
 /** QEMU's migration/savevm.c: QEMU_VM_FILE_VERSION, QEMU_VM_SECTION_START, QEMU_VM_CONFIGURATION. */
 const QEMU_VERSION = 3;
 const SECTION_START = 1;

@@ -1,6 +1,6 @@
 /** A file that zstd compressed, as a format: what it holds is examined in turn. */
 import { KtstrError } from "../../errors.ts";
-import type { DataFile } from "./file.ts";
+import type { ReadableFile } from "./file.ts";
 import type { FormatReader } from "./format.ts";
 import { SmallFile } from "./small-file.ts";
 import { decompress, MAX_DECOMPRESSED_BYTES, walkFrames } from "./zstd.ts";
@@ -9,7 +9,7 @@ import { decompress, MAX_DECOMPRESSED_BYTES, walkFrames } from "./zstd.ts";
 export const zstdFile: FormatReader = { problem, open };
 
 /** Frames and their blocks follow each other to the end of the file; the last one may be cut short. */
-function problem(file: DataFile): string | undefined {
+function problem(file: ReadableFile): string | undefined {
   try {
     for (const _ of walkFrames((offset, length) => file.read(offset, length), file.sizeBytes));
     return undefined;
@@ -19,7 +19,7 @@ function problem(file: DataFile): string | undefined {
 }
 
 /** Throws `KtstrError` where it is damaged, or holds 4 GiB or more. */
-function open(file: DataFile): DataFile {
+function open(file: ReadableFile): ReadableFile {
   const { path, sizeBytes } = file;
   if (sizeBytes > MAX_DECOMPRESSED_BYTES) throw tooLarge(path);
   try {

@@ -12,6 +12,7 @@ import type { KernelInfo } from "../../state.ts";
 import type { Recorder } from "../capture/record.ts";
 import { CapturedSymbols } from "../capture/symbols.ts";
 import { MemoryImage, type MemorySource } from "../image/image.ts";
+import type { PageObserver } from "../image/observed.ts";
 import { GuestMemory } from "../memory/memory.ts";
 import { PageTables } from "../memory/mmu.ts";
 import { fromBigInt, hex, toBigInt } from "../memory/pointer.ts";
@@ -87,10 +88,20 @@ export function openKernel(options: OpenKernelOptions): OpenedKernel {
 
 /** The same kernel, found anew with what that takes on record; trials and their mistakes are not. */
 function recorded(found: Found, recorder: Recorder): Found {
-  const physical = recorder.physical(found.physical);
+  const { ObservedPhysical } = require("../image/observed.ts") as typeof import("../image/observed.ts");
+  const physical = new ObservedPhysical(found.physical, recorder.pages);
   const tables = checkMachine(physical, found.machine, found.info);
   if (typeof tables === "string") throw new KtstrError(`find the kernel a second time: ${tables}`);
   return { ...found, physical, tables };
+}
+
+function memoryOf(
+  { physical, tables }: Pick<Found, "physical" | "tables">,
+  observer: PageObserver | undefined,
+): GuestMemory {
+  if (observer === undefined) return new GuestMemory(physical, tables);
+  const { ObservedMemory } = require("../memory/observed.ts") as typeof import("../memory/observed.ts");
+  return new ObservedMemory(physical, tables, observer);
 }
 
 function requireVmlinux(path: string): Vmlinux {
@@ -136,12 +147,17 @@ class Kernel implements OpenedKernel {
     this.#recorder = recorder;
     this.assumptions = found.assumption === "" ? image.warnings : [...image.warnings, found.assumption];
     this.warnings = [...this.assumptions];
-    this.memory =
-      recorder?.memory(found.physical, found.tables) ?? new GuestMemory(found.physical, found.tables);
+    this.memory = memoryOf(found, this.#observer(recorder?.pages));
     const symbols = this.#openSymbols();
     this.symbols = recorder?.symbols(symbols) ?? symbols;
     this.#addImage();
     this.#addDirectMap();
+  }
+
+  #observer(recorded: PageObserver | undefined): PageObserver | undefined {
+    const { pages } = this.#image;
+    if (recorded === undefined || pages === undefined) return recorded ?? pages;
+    return { note: (physical, length) => pages.note(physical, length) && recorded.note(physical, length) };
   }
 
   #openSymbols(): Symbols {
@@ -167,7 +183,7 @@ class Kernel implements OpenedKernel {
   #unrecorded(): GuestMemory {
     const { mode, root } = this.found.machine;
     const physical = this.#image.physicalMemory();
-    return new GuestMemory(physical, new PageTables(physical, mode, root));
+    return memoryOf({ physical, tables: new PageTables(physical, mode, root) }, this.#image.pages);
   }
 
   get capturedValues(): ReadonlySet<number> | undefined {

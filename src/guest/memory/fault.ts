@@ -5,6 +5,7 @@ import { hex, toBigInt } from "./pointer.ts";
 export type FaultReason =
   | "not-mapped" // a page-table entry on the way is not present
   | "outside-image" // it translates to a physical address that the image does not hold
+  | "unreadable" // the image holds its page, and the page's bytes are damaged
   | "table-outside" // a page table on the way lies outside the image
   | "not-canonical" // no address of the kernel's half of the address space
   | "wraps" // the range runs past 2^64
@@ -13,6 +14,7 @@ export type FaultReason =
 const SENTENCES: Readonly<Record<FaultReason, string>> = {
   "not-mapped": "is not mapped",
   "outside-image": "lies outside the memory image",
+  unreadable: "lies in a page of the memory image that is damaged",
   "table-outside": "cannot be translated: a page table lies outside the memory image",
   "not-canonical": "is not a kernel address",
   wraps: "runs past the end of the address space",

@@ -289,6 +289,11 @@ export class GuestMemory {
     return -1;
   }
 
+  /** For subclasses: a `locate` whose page is in the image and cannot be had. */
+  protected failUnreadable(hi: number, lo: number): -1 {
+    return this.#fail("unreadable", hi, lo, "");
+  }
+
   /** Why the last `locate` that answered -1 did so. `path`: how the address was come by. */
   faultSentence(path: string): string {
     return faultSentence(this.#faultReason, this.#faultHi, this.#faultLo, this.#faultLevel, path);

@@ -1,0 +1,248 @@
+/**
+ * A compressed kdump file: what makedumpfile writes by default, and QEMU's `dump-guest-memory -z`, `-l` and `-s`. Two
+ * bitmaps say which pages the machine had and which of them the file holds; a table has the place of each page.
+ */
+import { basename } from "node:path";
+import { FormatError } from "../../errors.ts";
+import {
+  DISK_DUMP_HEADER,
+  DUMP_DH_COMPRESSED_INCOMPLETE,
+  KDUMP_SUB_HEADER,
+  PAGE_DESC,
+} from "../../uapi/kdump.ts";
+import { u53, viewOf } from "../../uapi/layout.ts";
+import type { ReadableFile } from "./file.ts";
+import type { Contents, FormatReader } from "./format.ts";
+import { OnDemandFile, type PageRange, type PageSource } from "./on-demand.ts";
+import { type PageCodec, pageCodec } from "./page-codec.ts";
+
+/** @public Loaded by formats.ts. */
+export const kdump: FormatReader = { problem, open };
+
+/** Page sizes of x86-64 and arm64. */
+const PAGE_SIZES: readonly number[] = [4096, 16_384, 65_536];
+const MAX_DUMP_LEVEL = 31;
+const MAX_VMCOREINFO_BYTES = 65_536;
+/** x86-64 and arm64 address at most 52 bits of physical memory. */
+const MAX_PHYSICAL = 2 ** 52;
+
+interface Header {
+  readonly blockBytes: number;
+  readonly isIncomplete: boolean;
+  /** Where the bitmaps begin, and how long each of them is, in bytes. */
+  readonly bitmapsAt: number;
+  readonly bitmapBytes: number;
+  readonly isSplit: boolean;
+  /** Page frames that this file describes: all, or those of a part of a split dump. */
+  readonly startPfn: number;
+  readonly endPfn: number;
+  readonly vmcoreinfoAt: number;
+  readonly vmcoreinfoBytes: number;
+}
+
+/** Reads both headers, or returns why they are none. */
+function headerOf(file: ReadableFile): Header | string {
+  const main = viewOf(file.read(0, DISK_DUMP_HEADER.size));
+  if (main.byteLength < DISK_DUMP_HEADER.size) return "it ends within the header";
+  const word = (field: keyof typeof DISK_DUMP_HEADER.fields): number =>
+    main.getUint32(DISK_DUMP_HEADER.fields[field].offset, true);
+  const blockBytes = word("block_size");
+  if (!PAGE_SIZES.includes(blockBytes)) return `its block size is ${blockBytes}`;
+  const bitmapsAt = (1 + word("sub_hdr_size")) * blockBytes;
+  const bothBytes = word("bitmap_blocks") * blockBytes;
+  if (word("sub_hdr_size") === 0 || bothBytes === 0 || bitmapsAt + bothBytes > file.sizeBytes)
+    return `its headers and bitmaps are ${bitmapsAt + bothBytes} bytes long, and the file ${file.sizeBytes}`;
+  const sub = viewOf(file.read(blockBytes, KDUMP_SUB_HEADER.size));
+  const long = (field: keyof typeof KDUMP_SUB_HEADER.fields): number =>
+    u53(sub, KDUMP_SUB_HEADER.fields[field].offset);
+  const level = sub.getUint32(KDUMP_SUB_HEADER.fields.dump_level.offset, true);
+  const split = sub.getUint32(KDUMP_SUB_HEADER.fields.split.offset, true);
+  if (level > MAX_DUMP_LEVEL || split > 1)
+    return `its second block is no header: dump level ${level}, split ${split}`;
+  const version = word("header_version");
+  const isWide = version >= 6;
+  const mapped = isWide ? long("max_mapnr_64") : word("max_mapnr");
+  // One bit a page frame, rounded up to whole blocks.
+  const endOfMap = Math.min(mapped, (bothBytes / 2) * 8, MAX_PHYSICAL / blockBytes);
+  const start = isWide ? long("start_pfn_64") : long("start_pfn");
+  const end = isWide ? long("end_pfn_64") : long("end_pfn");
+  return {
+    blockBytes,
+    isIncomplete: (word("status") & DUMP_DH_COMPRESSED_INCOMPLETE) !== 0,
+    bitmapsAt,
+    bitmapBytes: bothBytes / 2,
+    isSplit: split === 1,
+    startPfn: split === 1 ? Math.min(start, endOfMap) : 0,
+    endPfn: split === 1 ? Math.min(end, endOfMap) : endOfMap,
+    vmcoreinfoAt: version >= 3 ? long("offset_vmcoreinfo") : 0,
+    vmcoreinfoBytes: version >= 3 ? long("size_vmcoreinfo") : 0,
+  };
+}
+
+function problem(file: ReadableFile): string | undefined {
+  const header = headerOf(file);
+  if (typeof header === "string") return header;
+  // Of a split dump one part may have no pages.
+  if (header.isSplit && header.startPfn === header.endPfn) return undefined;
+  // Page descriptors follow the bitmaps; the first one refers to data behind it.
+  const tableAt = header.bitmapsAt + 2 * header.bitmapBytes;
+  const page = viewOf(file.read(tableAt, PAGE_DESC.size));
+  if (page.byteLength < PAGE_DESC.size) return "it ends before the first page descriptor";
+  const offset = u53(page, PAGE_DESC.fields.offset.offset);
+  const size = page.getUint32(PAGE_DESC.fields.size.offset, true);
+  return offset > tableAt && offset < file.sizeBytes && size > 0 && size <= header.blockBytes
+    ? undefined
+    : `no page descriptor follows its headers (at byte ${tableAt})`;
+}
+
+function open(file: ReadableFile): Contents {
+  const header = headerOf(file);
+  if (typeof header === "string") throw new FormatError(`kdump file ${file.path}`, 0, header);
+  const warnings: string[] = [];
+  if (header.isIncomplete)
+    warnings.push(
+      `${basename(file.path)} is incomplete: its writer ran out of room, and later pages are missing.`,
+    );
+  const memory = new OnDemandFile(new KdumpPages(file, header));
+  const { vmcoreinfoAt, vmcoreinfoBytes } = header;
+  const hasText = vmcoreinfoBytes > 0 && vmcoreinfoBytes <= MAX_VMCOREINFO_BYTES;
+  return {
+    format: "kdump",
+    memory,
+    pieces: memory.pieces,
+    vmcoreinfo: hasText ? file.read(vmcoreinfoAt, vmcoreinfoBytes) : undefined,
+    warnings,
+  };
+}
+
+/** Page frames between two counts of `#before`. */
+const RANK_PFNS = 512;
+/** Consecutive descriptors that are read at once. */
+const DESCRIPTORS = 256;
+
+class KdumpPages implements PageSource {
+  readonly path: string;
+  readonly pageBytes: number;
+  readonly ranges: readonly PageRange[];
+  readonly #file: ReadableFile;
+  readonly #descriptorsAt: number;
+  /** The second bitmap (bit 0 of byte 0 is page frame 0), of this file's page frames only. */
+  readonly #bitmap: Uint8Array;
+  readonly #firstPfn: number;
+  /** How many pages of the file come before each `RANK_PFNS`th page frame from `#firstPfn` on. */
+  readonly #before: Uint32Array;
+  readonly #codecs: Map<number, PageCodec | undefined> = new Map();
+  #descriptors: DataView = viewOf(new Uint8Array(0));
+  #firstDescriptor = 0;
+
+  constructor(file: ReadableFile, header: Header) {
+    this.path = file.path;
+    this.pageBytes = header.blockBytes;
+    this.#file = file;
+    this.#descriptorsAt = header.bitmapsAt + 2 * header.bitmapBytes;
+    // A whole number of bytes; what precedes `startPfn` there is cleared.
+    this.#firstPfn = header.startPfn - (header.startPfn % 8);
+    const bytes = Math.max(0, Math.ceil((header.endPfn - this.#firstPfn) / 8));
+    this.#bitmap = file.read(header.bitmapsAt + header.bitmapBytes + this.#firstPfn / 8, bytes);
+    this.#clear(0, header.startPfn - this.#firstPfn);
+    this.#clear(header.endPfn - this.#firstPfn, this.#bitmap.length * 8);
+    this.#before = ranksOf(this.#bitmap);
+    this.ranges = this.#rangesOf();
+    this.#requireCodecs();
+  }
+
+  /** Opens the libraries that the first pages need, so that a missing one is an error of opening the file. */
+  #requireCodecs(): void {
+    if (this.#descriptor(0) < 0) return;
+    for (let at = 0; at + PAGE_DESC.size <= this.#descriptors.byteLength; at += PAGE_DESC.size)
+      this.#codec(this.#descriptors.getUint32(at + PAGE_DESC.fields.flags.offset, true));
+  }
+
+  #clear(from: number, to: number): void {
+    for (let bit = from; bit < to; bit++) this.#bitmap[bit >>> 3]! &= ~(1 << (bit & 7));
+  }
+
+  #rangesOf(): PageRange[] {
+    const ranges: PageRange[] = [];
+    const bits = this.#bitmap.length * 8;
+    const address = (bit: number): number => (this.#firstPfn + bit) * this.pageBytes;
+    let start = -1;
+    for (let bit = 0; bit < bits; ) {
+      const byte = this.#bitmap[bit >>> 3]!;
+      // Most bytes are all of one kind.
+      if ((bit & 7) === 0 && (byte === 0xff || byte === 0) && start >= 0 === (byte === 0xff)) {
+        bit += 8;
+        continue;
+      }
+      const isSet = ((byte >>> (bit & 7)) & 1) === 1;
+      if (isSet && start < 0) start = bit;
+      if (!isSet && start >= 0) {
+        ranges.push({ start: address(start), end: address(bit) });
+        start = -1;
+      }
+      bit++;
+    }
+    if (start >= 0) ranges.push({ start: address(start), end: address(bits) });
+    return ranges;
+  }
+
+  check(): void {
+    this.#file.check();
+  }
+
+  readPage(physical: number, into: Uint8Array<ArrayBuffer>): boolean {
+    const descriptor = this.#descriptor(this.#rank(physical / this.pageBytes - this.#firstPfn));
+    if (descriptor < 0) return false;
+    const { fields } = PAGE_DESC;
+    const size = this.#descriptors.getUint32(descriptor + fields.size.offset, true);
+    const flags = this.#descriptors.getUint32(descriptor + fields.flags.offset, true);
+    // Of an incomplete dump the table may be there and the page not, or a descriptor that was never written.
+    if (size === 0 || size > this.pageBytes) return false;
+    const bytes = this.#file.read(u53(this.#descriptors, descriptor + fields.offset.offset), size);
+    return bytes.length === size && this.#codec(flags)?.(bytes, into) === true;
+  }
+
+  #codec(flags: number): PageCodec | undefined {
+    if (!this.#codecs.has(flags)) this.#codecs.set(flags, pageCodec(flags));
+    return this.#codecs.get(flags);
+  }
+
+  /** How many pages of the file come before a set bit. */
+  #rank(bit: number): number {
+    const block = Math.floor(bit / RANK_PFNS);
+    let count = this.#before[block]!;
+    for (let byte = (block * RANK_PFNS) >>> 3; byte < bit >>> 3; byte++) count += bitsOf(this.#bitmap[byte]!);
+    return count + bitsOf(this.#bitmap[bit >>> 3]! & ((1 << (bit & 7)) - 1));
+  }
+
+  /** Where the descriptor with this index lies in `#descriptors`, or -1 where the file ends before it. */
+  #descriptor(index: number): number {
+    const held = this.#descriptors.byteLength / PAGE_DESC.size;
+    if (held === 0 || index < this.#firstDescriptor || index >= this.#firstDescriptor + held) {
+      this.#firstDescriptor = index - (index % DESCRIPTORS);
+      const at = this.#descriptorsAt + this.#firstDescriptor * PAGE_DESC.size;
+      this.#descriptors = viewOf(this.#file.read(at, DESCRIPTORS * PAGE_DESC.size));
+    }
+    const at = (index - this.#firstDescriptor) * PAGE_DESC.size;
+    return at + PAGE_DESC.size <= this.#descriptors.byteLength ? at : -1;
+  }
+
+  [Symbol.dispose](): void {}
+}
+
+function ranksOf(bitmap: Uint8Array): Uint32Array {
+  const before = new Uint32Array(Math.floor((bitmap.length * 8) / RANK_PFNS) + 1);
+  let count = 0;
+  for (let byte = 0; byte < bitmap.length; byte++) {
+    if ((byte * 8) % RANK_PFNS === 0) before[(byte * 8) / RANK_PFNS] = count;
+    count += bitsOf(bitmap[byte]!);
+  }
+  return before;
+}
+
+/** How many bits of a byte are set. */
+function bitsOf(byte: number): number {
+  let bits = byte - ((byte >>> 1) & 0x55);
+  bits = (bits & 0x33) + ((bits >>> 2) & 0x33);
+  return (bits + (bits >>> 4)) & 0x0f;
+}

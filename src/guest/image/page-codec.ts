@@ -1,0 +1,103 @@
+/** The compressions of single pages in kdump files. */
+import { KtstrError } from "../../errors.ts";
+import { sharedLibrary } from "../../ffi.ts";
+import {
+  DUMP_DH_COMPRESSED_LZO,
+  DUMP_DH_COMPRESSED_SNAPPY,
+  DUMP_DH_COMPRESSED_ZLIB,
+  DUMP_DH_COMPRESSED_ZSTD,
+} from "../../uapi/kdump.ts";
+
+/** Decompresses one page into all of `into`; false: the bytes are damaged. */
+export type PageCodec = (from: Uint8Array<ArrayBuffer>, into: Uint8Array<ArrayBuffer>) => boolean;
+
+/**
+ * The codec that `page_desc.flags` name; undefined: there is none of that number. Throws `KtstrError` where the machine
+ * lacks the library that has it.
+ */
+export function pageCodec(flags: number): PageCodec | undefined {
+  switch (flags & ALL) {
+    case 0:
+      return stored;
+    case DUMP_DH_COMPRESSED_ZLIB:
+      return inflate;
+    case DUMP_DH_COMPRESSED_ZSTD:
+      return unzstd;
+    case DUMP_DH_COMPRESSED_LZO:
+      return lzo();
+    case DUMP_DH_COMPRESSED_SNAPPY:
+      return snappy();
+    default:
+      return undefined;
+  }
+}
+
+const ALL =
+  DUMP_DH_COMPRESSED_ZLIB | DUMP_DH_COMPRESSED_LZO | DUMP_DH_COMPRESSED_SNAPPY | DUMP_DH_COMPRESSED_ZSTD;
+
+function stored(from: Uint8Array<ArrayBuffer>, into: Uint8Array<ArrayBuffer>): boolean {
+  if (from.length !== into.length) return false;
+  into.set(from);
+  return true;
+}
+
+/** RFC 1950's container: windowBits from 8 to 15. */
+const ZLIB_CONTAINER = { windowBits: 15 } as const;
+
+function inflate(from: Uint8Array<ArrayBuffer>, into: Uint8Array<ArrayBuffer>): boolean {
+  return copied(() => Bun.inflateSync(from, ZLIB_CONTAINER), into);
+}
+
+function unzstd(from: Uint8Array<ArrayBuffer>, into: Uint8Array<ArrayBuffer>): boolean {
+  return copied(() => Bun.zstdDecompressSync(from), into);
+}
+
+function copied(decompress: () => Uint8Array, into: Uint8Array<ArrayBuffer>): boolean {
+  try {
+    const bytes = decompress();
+    if (bytes.length !== into.length) return false;
+    into.set(bytes);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** liblzo2: `int lzo1x_decompress_safe(src, src_len, dst, lzo_uint *dst_len, wrkmem)`, 0 where it worked. */
+function lzo(): PageCodec {
+  const { lzo1x_decompress_safe } = sharedLibrary(
+    ["liblzo2.so.2"],
+    { lzo1x_decompress_safe: { args: ["ptr", "u64", "ptr", "ptr", "ptr"], returns: "i32" } },
+    (why) => missing("LZO", "liblzo2-2", why),
+  );
+  const length = new BigUint64Array(1);
+  return (from, into) => {
+    length[0] = BigInt(into.length);
+    return (
+      lzo1x_decompress_safe(from, from.length, into, length, null) === 0 && length[0] === BigInt(into.length)
+    );
+  };
+}
+
+/** libsnappy's C binding (snappy-c.h): `snappy_status snappy_uncompress(src, src_len, dst, size_t *dst_len)`. */
+function snappy(): PageCodec {
+  const { snappy_uncompress } = sharedLibrary(
+    ["libsnappy.so.1"],
+    { snappy_uncompress: { args: ["ptr", "u64", "ptr", "ptr"], returns: "i32" } },
+    (why) => missing("Snappy", "libsnappy1v5", why),
+  );
+  const length = new BigUint64Array(1);
+  return (from, into) => {
+    length[0] = BigInt(into.length);
+    return snappy_uncompress(from, from.length, into, length) === 0 && length[0] === BigInt(into.length);
+  };
+}
+
+function missing(compression: string, debian: string, why: string): KtstrError {
+  return new KtstrError(
+    `decompress pages: this dump uses ${compression}, and its library cannot be opened (${why})`,
+    {
+      hint: `Install it (Debian: ${debian}), or write the dump anew with zlib: \`makedumpfile -c\`.`,
+    },
+  );
+}

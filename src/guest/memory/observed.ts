@@ -1,0 +1,67 @@
+/** Virtual memory that tells somebody which pages are about to be read (image/observed.ts). */
+import type { PageObserver } from "../image/observed.ts";
+import type { PhysicalMemory } from "../image/physical.ts";
+import type { AddressBatch } from "./address-batch.ts";
+import { GuestMemory, LOCATE_MAX_BYTES } from "./memory.ts";
+import type { PageTables } from "./mmu.ts";
+import { add, type Pointer } from "./pointer.ts";
+
+/**
+ * Tells of what is read by virtual addresses, up to the first page that has no answer: a reader of a capture is to fail
+ * in the same place and for the same reason.
+ *
+ * @public Loaded by kernel.ts.
+ */
+export class ObservedMemory extends GuestMemory {
+  readonly #observer: PageObserver;
+  readonly #pageBytes: number;
+
+  constructor(physical: PhysicalMemory, tables: PageTables, observer: PageObserver) {
+    super(physical, tables);
+    this.#observer = observer;
+    this.#pageBytes = 1 << tables.mode.pageShift;
+  }
+
+  override locate(hi: number, lo: number, offset: number, length: number): number {
+    if (length >= 0 && length <= LOCATE_MAX_BYTES) {
+      const start = add({ hi, lo }, offset);
+      if (this.#noted(start, length) < 0) return this.failUnreadable(start.hi, start.lo);
+    }
+    return super.locate(hi, lo, offset, length);
+  }
+
+  override locateEach(batch: AddressBatch, count: number, offset: number, length: number): void {
+    // What cannot be read is left to `locate`, which says why: a batch has no place for a reason.
+    const unreadable: number[] = [];
+    for (let n = 0; n < count; n++)
+      if (this.#noted(add({ hi: batch.hi[n]!, lo: batch.lo[n]! }, offset), length) < 0) unreadable.push(n);
+    super.locateEach(batch, count, offset, length);
+    for (const n of unreadable) batch.at[n] = -1;
+  }
+
+  override copyOut(hi: number, lo: number, offset: number, into: Uint8Array): number {
+    const start = add({ hi, lo }, offset);
+    const noted = this.#noted(start, into.length);
+    if (noted >= 0) return super.copyOut(hi, lo, offset, into);
+    const got = super.copyOut(hi, lo, offset, into.subarray(0, ~noted));
+    const at = add(start, got);
+    this.failUnreadable(at.hi, at.lo);
+    return got;
+  }
+
+  /** How many bytes were told of, up to the first page without an answer; `~count` where the page behind them is unreadable. */
+  #noted(start: Pointer, length: number): number {
+    const wanted = Math.max(length, 1);
+    let at = start;
+    let done = 0;
+    while (done < wanted) {
+      const physical = this.translate(at.hi, at.lo);
+      if (physical < 0 || this.physical.indexOf(physical) < 0) return done;
+      const size = Math.min(wanted - done, this.#pageBytes - (at.lo & (this.#pageBytes - 1)));
+      if (!this.#observer.note(physical, size)) return ~done;
+      at = add(at, size);
+      done += size;
+    }
+    return done;
+  }
+}

@@ -1,0 +1,80 @@
+/** Dumps of one frozen machine in the formats of the tools that write them: every answer is the raw memory's. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { openKernel } from "../../src/guest/kernel/kernel.ts";
+import type { FrozenImage } from "./frozen.ts";
+import { makedumpfile, writeCore } from "./makedumpfile.ts";
+import { frozenRow } from "./matrix.ts";
+import { whyNoLab } from "./promise.ts";
+
+const cli = join(import.meta.dir, "../../src/cli.ts");
+const bootMs = 600_000;
+const dumpMs = 120_000;
+
+async function inspect(...files: readonly string[]): Promise<string> {
+  const memory = files.flatMap((file) => ["--memory", file]);
+  const child = Bun.spawn([process.execPath, cli, "-j", "inspect", ...memory], { stderr: "pipe" });
+  const [out, err, status] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
+  expect([status, err]).toEqual([0, ""]);
+  return out;
+}
+
+// A kernel that makedumpfile knows: of newer ones it drops pages that are in use.
+describe.skipIf((await whyNoLab()) !== "")("dumps of a 6.1 guest", () => {
+  let folder = "";
+  let image: FrozenImage;
+  let raw = "";
+  const path = (name: string): string => join(folder, name);
+
+  beforeAll(async () => {
+    folder = mkdtempSync(join(tmpdir(), "ktstr-dumps-"));
+    image = await frozenRow("6.1");
+    raw = await inspect(`${image.memoryPath}@0`);
+    using kernel = openKernel({ memory: [{ path: image.memoryPath }] });
+    await writeCore(image.memoryPath, kernel.found.info.text, path("core"));
+  }, bootMs);
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  test("the raw memory has an answer worth comparing", () => {
+    expect(raw.length).toBeGreaterThan(100_000);
+  });
+
+  for (const [compression, option] of [
+    ["zlib", "-c"],
+    ["LZO", "-l"],
+    ["zstd", "-z"],
+  ] as const)
+    for (const level of [0, 31])
+      test(
+        `makedumpfile with ${compression}, dump level ${level}`,
+        async () => {
+          await makedumpfile(option, "-d", `${level}`, path("core"), path("kdump"));
+          expect(await inspect(path("kdump"))).toBe(raw);
+          rmSync(path("kdump"));
+        },
+        dumpMs,
+      );
+
+  test(
+    "makedumpfile -F, flattened: compressed, and an ELF core without zero pages",
+    async () => {
+      await Bun.write(path("flat"), await makedumpfile("-F", "-c", "-d", "31", path("core")));
+      expect(await inspect(path("flat"))).toBe(raw);
+      await Bun.write(path("flat"), await makedumpfile("-F", "-E", "-d", "30", path("core")));
+      expect(await inspect(path("flat"))).toBe(raw);
+      rmSync(path("flat"));
+    },
+    dumpMs,
+  );
+
+  test(
+    "makedumpfile --split: the parts together, in any order",
+    async () => {
+      await makedumpfile("--split", "-c", "-d", "0", path("core"), path("part1"), path("part2"));
+      expect(await inspect(path("part2"), path("part1"))).toBe(raw);
+    },
+    dumpMs,
+  );
+});
