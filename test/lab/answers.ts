@@ -23,6 +23,11 @@ const symbols =
  */
 const collectScript = `
 d=/tmp/answers; rm -rf $d; mkdir -p $d/map-dump $d/sched_ext
+t=/sys/kernel/tracing
+if [ -e $t/events/sched_ext/sched_ext_dump ]; then
+  echo 4096 > $t/buffer_size_kb
+  echo 1 > $t/events/sched_ext/sched_ext_dump/enable
+fi
 cat /proc/kallsyms > /tmp/.kallsyms
 sha256sum < /tmp/.kallsyms | cut -d' ' -f1 > $d/kallsyms.sha256
 awk -v names="${symbols}" -v d=$d 'BEGIN { n = split(names, a, " "); for (i = 1; i <= n; i++) want[a[i]] = 1 }
@@ -47,7 +52,7 @@ bpftool -j map show > $d/map-list.json 2>$d/map-list.err
 ids=$(grep -o '"id":[0-9]*,"type"' $d/map-list.json | grep -o '[0-9]*')
 mkdir -p /tmp/.show; rm -f /tmp/.show/*
 echo "$ids" | D=$d xargs -P $(nproc) -I ID sh -c 'bpftool-debian -j map show id ID > /tmp/.show/ID
-  bpftool-debian -j map dump id ID > $D/map-dump/ID.json 2> $D/map-dump/ID.err'
+  bpftool -j map dump id ID > $D/map-dump/ID.json 2> $D/map-dump/ID.err'
 (printf '['; comma=; for id in $ids; do printf %s "$comma"; tr -d '\\n' < /tmp/.show/$id; comma=,; done; printf ']') > $d/map-show.json
 bpftool -j prog show > $d/prog-show.json 2>$d/prog-show.err
 find $d -name '*.err' -size 0 -exec rm {} +
@@ -63,7 +68,7 @@ const lateScript = `
 d=/tmp/late; rm -rf $d; mkdir -p $d/sched_ext
 cat /tmp/sleepers.json > $d/sleepers.json 2>/dev/null || rm -f $d/sleepers.json
 cat /tmp/stall.json > $d/stall.json 2>/dev/null || rm -f $d/stall.json
-for p in /proc/[0-9]*; do echo "$(basename $p) $(cat $p/comm)"; done > $d/tasks 2>/dev/null
+awk '{ split(FILENAME, part, "/"); print part[3], $0 }' /proc/[0-9]*/comm > $d/tasks 2>/dev/null
 cat /proc/loadavg > $d/loadavg
 cat /proc/schedstat > $d/schedstat 2>/dev/null
 cat /sys/kernel/debug/sched/debug > $d/sched-debug 2>/dev/null
@@ -73,8 +78,6 @@ cp -r /sys/kernel/sched_ext/. $d/sched_ext/ 2>/dev/null
 for f in stat cgroup status wchan stack; do head -n 200 -v /proc/[0-9]*/task/[0-9]*/$f > $d/task-$f 2>/dev/null; done
 t=/sys/kernel/tracing
 if [ -e $t/events/sched_ext/sched_ext_dump ]; then
-  echo 4096 > $t/buffer_size_kb
-  echo 1 > $t/events/sched_ext/sched_ext_dump/enable
   echo D > /proc/sysrq-trigger
   cat $t/trace > $d/scx-dump
 fi

@@ -15,6 +15,7 @@ import { frozenRow, type RowName, type RowResult, rowNames, rows, runRow, tableO
 import { updateLists } from "./packages.ts";
 import { type SchedulerName, schedulerNames } from "./schedulers.ts";
 import { shell } from "./shell.ts";
+import { stallKinds } from "./stall/run.ts";
 import { hostArch } from "./toolchain.ts";
 
 const help = `Real kernels under QEMU, for ktstr's tests and for people.
@@ -29,10 +30,14 @@ const help = `Real kernels under QEMU, for ktstr's tests and for people.
   bun run lab clean                                 what died and half-made runs leave; the cache stays
 
 machine: --kernel ${kernelNames.join("|")} (default sid), --cpus N, --memory 3G|512M, --no-5level (x86-64: 4-level paging)
-load:    --scheduler ${schedulerNames.join("|")}, --zoo, --ktstr (Bun and this project in /ktstr), --panic, --vmcore
+load:    --scheduler ${schedulerNames.join("|")}
+         --stall ${stallKinds.join("|")}: the lab's own scheduler, frozen in the middle
+         of its stall, or with --ejected when the kernel has thrown it out
+         --zoo, --ktstr (Bun and this project in /ktstr), --panic, --vmcore
 rows:    ${rowNames.join(", ")}
 
   bun run lab boot --kernel sid --cpus 4 --memory 3G --scheduler scx_flatcg
+  bun run lab boot --kernel sid --stall lost-comm
   bun run lab shell --kernel arm64-16k --ktstr
   bun run lab matrix --row 6.1 --row panicked --times 10
 
@@ -50,6 +55,8 @@ const machineOptions = {
 const bootFlags = {
   ...machineOptions,
   scheduler: { type: "string" },
+  stall: { type: "string" },
+  ejected: { type: "boolean", default: false },
   zoo: { type: "boolean", default: false },
   panic: { type: "boolean", default: false },
   vmcore: { type: "boolean", default: false },
@@ -108,12 +115,17 @@ async function boot(args: string[]): Promise<number> {
   const { values } = parseArgs({ args, options: bootFlags, strict: true });
   const scheduler: SchedulerName | undefined =
     values.scheduler === undefined ? undefined : oneOf("--scheduler", values.scheduler, schedulerNames);
+  const kind = values.stall === undefined ? undefined : oneOf("--stall", values.stall, stallKinds);
+  if (kind !== undefined && scheduler !== undefined) throw new UsageError("--stall, --scheduler: give one");
+  if (values.ejected && (kind === undefined || kind === "healthy"))
+    throw new UsageError("--ejected: needs --stall and a stall");
+  const stall = kind === undefined ? {} : { stall: { kind, ejected: values.ejected } };
   const dir = resolve(values.out ?? `frozen-${values.kernel}`);
   if (existsSync(dir) && !existsSync(join(dir, "meta.json")) && (await readdir(dir)).length > 0)
     throw new UsageError(`--out ${dir}: there, and not a frozen guest's folder`);
   const { zoo, panic, vmcore } = values;
   const onProgress = progress("");
-  const options = { ...machineOf(values), zoo, panic, vmcore, dir, onProgress };
+  const options = { ...machineOf(values), ...stall, zoo, panic, vmcore, dir, onProgress };
   await using guest = await bootGuest(scheduler === undefined ? options : { ...options, scheduler });
   await writeMeta(guest);
   const image = await openImage(dir);
@@ -209,7 +221,7 @@ async function bpftool(args: string[]): Promise<number> {
 
 async function clean(args: string[]): Promise<number> {
   parseArgs({ args, options: {}, strict: true });
-  for (const name of ["runs", "died", "frozen"])
+  for (const name of ["runs", "died", "frozen", "apart"])
     await rm(join(labDir(), name), { recursive: true, force: true });
   return 0;
 }

@@ -14,11 +14,14 @@ import { insertModules, loadOverlay, startScheduler, startWorkload, startZoo } f
 import { LabError } from "./process.ts";
 import type { MemoryPiece } from "./qemu.ts";
 import type { SchedulerName } from "./schedulers.ts";
+import { type Stall, stallAndCollect, startStall } from "./stall/run.ts";
 import { GuestDied } from "./vigil.ts";
 
 export interface BootOptions extends StartOptions {
   /** A sched_ext scheduler to attach, where the kernel has sched_ext. */
   readonly scheduler?: SchedulerName;
+  /** The lab's own scheduler instead, and how it stalls before the freeze. Needs two CPUs. */
+  readonly stall?: Stall;
   /** Whether to load the BPF zoo. */
   readonly zoo?: boolean;
   /** Modules of the kernel to insert first, by name; ones that depend on no other. */
@@ -45,14 +48,20 @@ export interface FrozenGuest extends Guest {
 
 /** Boots a guest with its load, collects its answers, and freezes it. Guests that die are tried again, a bounded number of times. */
 export async function bootGuest(options: BootOptions): Promise<FrozenGuest> {
-  if (options.scheduler !== undefined && !kernelSources[options.kernel].hasSchedExt)
-    throw new LabError(`lab: ${options.scheduler} on ${options.kernel}: that kernel has no sched_ext`, {
+  const scheduler = options.stall === undefined ? options.scheduler : "a scheduler that stalls";
+  if (scheduler !== undefined && !kernelSources[options.kernel].hasSchedExt)
+    throw new LabError(`lab: ${scheduler} on ${options.kernel}: that kernel has no sched_ext`, {
       hint: `sched_ext schedulers run on ${kernelNames.filter((name) => kernelSources[name].hasSchedExt).join(", ")}`,
     });
   const progress = options.onProgress ?? (() => {});
   progress("load");
   const schedulers = options.scheduler === undefined ? [] : [options.scheduler];
-  const load = { schedulers, zoo: options.zoo === true, modules: options.modules ?? [] };
+  const load = {
+    schedulers,
+    zoo: options.zoo === true,
+    modules: options.modules ?? [],
+    stall: options.stall !== undefined,
+  };
   const kernel = await fetchKernel(options.kernel);
   const overlays = [...(options.overlays ?? []), await loadOverlay(load, kernel)];
   if (options.withKtstr === true) overlays.push(await ktstrOverlay(kernel.arch));
@@ -71,7 +80,8 @@ export async function bootGuest(options: BootOptions): Promise<FrozenGuest> {
 async function bootOnce(options: BootOptions, deaths: readonly GuestDied[]): Promise<FrozenGuest> {
   const progress = options.onProgress ?? (() => {});
   const memoryMiB = options.memoryMiB ?? (options.withKtstr === true ? 1536 : 768);
-  const guest = await startGuest({ ...options, memoryMiB });
+  const mayBeEjected = options.stall?.ejected === true;
+  const guest = await startGuest({ ...options, memoryMiB, mayBeEjected });
   try {
     await insertModules(guest, options.modules ?? []);
     if (options.zoo === true) {
@@ -82,11 +92,16 @@ async function bootOnce(options: BootOptions, deaths: readonly GuestDied[]): Pro
       progress(options.scheduler);
       await startScheduler(guest, options.scheduler);
     }
-    if (options.workload ?? (options.zoo === true || options.scheduler !== undefined))
-      await startWorkload(guest);
+    if (options.stall !== undefined) {
+      progress(`the lab's scheduler (${options.stall.kind})`);
+      await startStall(guest, options.stall);
+    }
+    const isBusy = options.zoo === true || options.scheduler !== undefined || options.stall !== undefined;
+    if (options.workload ?? isBusy) await startWorkload(guest);
     progress("answers");
     const answers = await collectAnswers(guest, join(guest.dir, "answers"));
-    await collectLate(guest, answers.dir);
+    if (options.stall === undefined) await collectLate(guest, answers.dir);
+    else await stallAndCollect(guest, options.stall, answers.dir);
     if (options.panic === true) await guest.panic();
     await guest.freeze();
     // Between the answers and the freeze much may happen on a slow machine: then the answers are another guest's.
@@ -150,15 +165,19 @@ async function sourcesKey(): Promise<string> {
   return keyOf(...(await Promise.all(texts)));
 }
 
-/** The frozen image of a boot, from the cache where the same boot was made before. Do not write into its folder. */
+/**
+ * The frozen image of a boot, from the cache's `folder` where the same boot was made before. Do not write into the image's
+ * own folder.
+ */
 export async function frozenImage(
   name: string,
   options: Omit<BootOptions, "dir" | "overlays">,
+  folder = "frozen",
 ): Promise<FrozenImage> {
   const kernel = await fetchKernel(options.kernel);
   const { onProgress, ...rest } = options;
   const key = keyOf(kernel.release, JSON.stringify(rest), await sourcesKey());
-  const frozen = join(labDir(), "frozen");
+  const frozen = join(labDir(), folder);
   const path = await cached(join(frozen, `${name}-${key}`), async (fresh) => {
     await dropOlder(frozen, name, key);
     await mkdir(fresh, { recursive: true });

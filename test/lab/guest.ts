@@ -23,6 +23,8 @@ export interface StartOptions {
   /** From QEMU's start until init answers. Emulation on a busy machine is slow: this ends hangs, it measures nothing. */
   readonly bootTimeoutMs?: number;
   readonly onProgress?: (line: string) => void;
+  /** Whether a scheduler that the kernel ejects is no death of the guest. */
+  readonly mayBeEjected?: boolean;
 }
 
 export interface Guest extends AsyncDisposable {
@@ -98,7 +100,7 @@ async function bootOnce(options: StartOptions): Promise<Guest> {
     progress(`boot ${kernel.release}`);
     return await attach(
       machine,
-      { kernel, dir, sockets, memoryMiB, temporary },
+      { kernel, dir, sockets, memoryMiB, temporary, mayBeEjected: options.mayBeEjected === true },
       options.bootTimeoutMs ?? 180_000,
     );
   } catch (error) {
@@ -118,12 +120,13 @@ interface Placement {
   readonly memoryMiB: number;
   /** What goes away with the guest. */
   readonly temporary: readonly string[];
+  readonly mayBeEjected: boolean;
 }
 
 /** The guest behind a machine that was started, once its agent answers. Ends the machine on any failure. */
 async function attach(machine: Machine, placement: Placement, bootTimeoutMs: number): Promise<Guest> {
   const { kernel, dir, sockets, memoryMiB, temporary } = placement;
-  const vigil = new Vigil(kernel.name, join(dir, "con.txt"), machine.child.exited);
+  const vigil = new Vigil(kernel.name, join(dir, "con.txt"), machine.child.exited, placement.mayBeEjected);
   const agent = connectAgent(join(sockets, "agent"));
   const end = async (): Promise<void> => {
     vigil.stop();

@@ -6,6 +6,7 @@ import { fetchModules, type Kernel } from "./kernels.ts";
 import { LabError, run } from "./process.ts";
 import { buildScheduler, type SchedulerName } from "./schedulers.ts";
 import { buildSleepers } from "./sleepers/build.ts";
+import { buildStall } from "./stall/build.ts";
 import { buildZoo } from "./zoo/build.ts";
 
 export interface Load {
@@ -13,9 +14,11 @@ export interface Load {
   readonly zoo: boolean;
   /** Modules of the guest's own kernel, by name, without dependencies. */
   readonly modules?: readonly string[];
+  /** Whether the lab's own scheduler lies ready. */
+  readonly stall?: boolean;
 }
 
-/** The load's programs as an archive for the guest: `/bin/scx_...`, `/zoo-loader`, `/lab-sleepers`, modules. */
+/** The load's programs as an archive for the guest: `/bin/scx_...`, `/zoo-loader`, `/lab-sleepers`, `/lab-stall`, modules. */
 export async function loadOverlay(load: Load, kernel: Kernel): Promise<Uint8Array> {
   const { arch } = kernel;
   const entries: CpioEntry[] = [];
@@ -24,10 +27,13 @@ export async function loadOverlay(load: Load, kernel: Kernel): Promise<Uint8Arra
   };
   for (const name of load.schedulers) await program(await buildScheduler(name, arch), `bin/${name}`);
   await program(await buildSleepers(arch), "lab-sleepers");
+  if (load.stall === true) await program(await buildStall(arch), "lab-stall");
   if (load.zoo) await program((await buildZoo({ arch })).loader, "zoo-loader");
-  for (const [index, path] of (await fetchModules(kernel, load.modules ?? [])).entries()) {
+  const modules = load.modules ?? [];
+  const paths = modules.length === 0 ? [] : await fetchModules(kernel, modules);
+  for (const [index, path] of paths.entries()) {
     const data = path.endsWith(".xz") ? await run(["xz", "-dc", path]) : new Uint8Array(await readFile(path));
-    entries.push({ kind: "file", path: `lib/modules/${load.modules?.[index]}.ko`, data });
+    entries.push({ kind: "file", path: `lib/modules/${modules[index]}.ko`, data });
   }
   return cpio(entries);
 }

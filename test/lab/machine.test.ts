@@ -66,6 +66,8 @@ test("a guest's death is the console's first line of a panic or an oops", () => 
   expect(deathIn(thrownOut)).toBe('sched_ext: BPF scheduler "flatcg" disabled (runtime error)');
   const ended = '[   43.9] sched_ext: BPF scheduler "simple" disabled (unregistered from user space)\n';
   expect(deathIn(ended)).toBeUndefined();
+  expect(deathIn(thrownOut, true)).toBeUndefined();
+  expect(deathIn(`${thrownOut}${console}`, true)).toBe("Kernel panic - not syncing: sysrq triggered crash");
 });
 
 test("/proc/iomem and /proc/kallsyms give addresses; offsets follow the pieces", () => {

@@ -11,6 +11,7 @@ import {
   openImage,
   writeMeta,
 } from "./frozen.ts";
+import type { StallKind } from "./stall/run.ts";
 import { GuestDied } from "./vigil.ts";
 
 export interface Row extends Omit<BootOptions, "dir" | "overlays" | "onProgress"> {
@@ -23,7 +24,10 @@ export interface Row extends Omit<BootOptions, "dir" | "overlays" | "onProgress"
   readonly unopened?: string;
 }
 
+export type StallRowName = `stall-${StallKind}` | `ejected-${Exclude<StallKind, "healthy">}`;
+
 export type RowName =
+  | StallRowName
   | "sid-5level"
   | "sid-4level"
   | "6.12"
@@ -42,6 +46,20 @@ export type RowName =
   | "6.17"
   | "6.16"
   | "5.10";
+
+const stalled = (kind: StallKind, ci = false): Row => ({
+  about: kind === "healthy" ? "the lab's scheduler, at work" : "in the middle of a stall",
+  ci,
+  kernel: "sid",
+  stall: { kind, ejected: false },
+});
+
+const ejected = (kind: StallKind): Row => ({
+  about: "after the watchdog ejected the scheduler",
+  ci: false,
+  kernel: "sid",
+  stall: { kind, ejected: true },
+});
 
 export const rows: { readonly [name in RowName]: Row } = {
   "sid-5level": {
@@ -143,13 +161,28 @@ export const rows: { readonly [name in RowName]: Row } = {
     kernel: "5.10",
     zoo: true,
   },
+  "stall-healthy": stalled("healthy"),
+  "stall-lost-comm": stalled("lost-comm", true),
+  "stall-lost-dsq": stalled("lost-dsq"),
+  "stall-pinned": stalled("pinned"),
+  "stall-slice-inf": stalled("slice-inf"),
+  "stall-loop": stalled("loop"),
+  "stall-rt-hog": stalled("rt-hog"),
+  "ejected-lost-comm": ejected("lost-comm"),
+  "ejected-lost-dsq": ejected("lost-dsq"),
+  "ejected-pinned": ejected("pinned"),
+  "ejected-slice-inf": ejected("slice-inf"),
+  "ejected-loop": ejected("loop"),
+  "ejected-rt-hog": ejected("rt-hog"),
 };
 
 export const rowNames: readonly RowName[] = Object.keys(rows) as RowName[];
 
-/** The rows that are booted here: CI's, or every one of them under KTSTR_LAB=all. */
+const isBooted = (name: RowName): boolean => rows[name].ci || process.env["KTSTR_LAB"] === "all";
+
+/** The rows with the zoo that are booted here: CI's, or every one of them under KTSTR_LAB=all. */
 export function bootedRows(): RowName[] {
-  return rowNames.filter((name) => rows[name].ci || process.env["KTSTR_LAB"] === "all");
+  return rowNames.filter((name) => isBooted(name) && rows[name].stall === undefined);
 }
 
 /** Those of them whose memory ktstr opens. */
@@ -157,9 +190,20 @@ export function labRows(): RowName[] {
   return bootedRows().filter((name) => rows[name].unopened === undefined);
 }
 
+/** The rows of the lab's own scheduler that are booted here. */
+export function stallRows(): StallRowName[] {
+  return rowNames.filter((name): name is StallRowName => isBooted(name) && rows[name].stall !== undefined);
+}
+
 /** A row's frozen image, booted once for all tests that ask for it. Do not write into its folder. */
 export function frozenRow(name: RowName): Promise<FrozenImage> {
-  return frozenImage(name, bootOptionsOf(name));
+  const { unopened, stall } = rows[name];
+  // Tests take every image of `frozen` for one that ktstr opens and that holds the zoo.
+  return frozenImage(
+    name,
+    bootOptionsOf(name),
+    unopened === undefined && stall === undefined ? "frozen" : "apart",
+  );
 }
 
 export function bootOptionsOf(name: RowName): Omit<BootOptions, "dir" | "overlays"> {

@@ -16,14 +16,17 @@ export class GuestDied extends LabError {
   }
 }
 
+const deathPattern = /Kernel panic - not syncing|BUG: unable to handle|Internal error: Oops|Oops: /;
 // A scheduler that the kernel threw out counts, too: what was asked for is a guest that runs it. One that its own
 // loader ended is "unregistered".
-const deathPattern =
-  /Kernel panic - not syncing|BUG: unable to handle|Internal error: Oops|Oops: |sched_ext: BPF scheduler "[^"\n]*" disabled \((?!unregistered)/;
+const ejectionPattern = /sched_ext: BPF scheduler "[^"\n]*" disabled \((?!unregistered)/;
 
-/** What the console shows of a panic, an oops or a scheduler's end by error, its first line; undefined: nothing. */
-export function deathIn(console: string): string | undefined {
-  const found = deathPattern.exec(console);
+/**
+ * What the console shows of a panic, an oops or (unless that was asked for) a scheduler's end by error, the first line of
+ * it; undefined: nothing.
+ */
+export function deathIn(console: string, mayBeEjected = false): string | undefined {
+  const found = deathPattern.exec(console) ?? (mayBeEjected ? null : ejectionPattern.exec(console));
   return found === null ? undefined : console.slice(found.index).split(/\r?\n/)[0];
 }
 
@@ -33,14 +36,16 @@ export class Vigil {
   readonly #name: string;
   readonly #consolePath: string;
   readonly #timer: ReturnType<typeof setInterval>;
+  readonly #mayBeEjected: boolean;
 
-  constructor(name: string, consolePath: string, exited: Promise<number>) {
+  constructor(name: string, consolePath: string, exited: Promise<number>, mayBeEjected = false) {
     this.#name = name;
+    this.#mayBeEjected = mayBeEjected;
     this.#consolePath = consolePath;
     const death = Promise.withResolvers<string>();
     exited.then((status) => death.resolve(`QEMU ended with status ${status}`));
     this.#timer = setInterval(async () => {
-      const seen = deathIn(await this.console());
+      const seen = deathIn(await this.console(), this.#mayBeEjected);
       if (seen !== undefined) death.resolve(seen);
     }, 500);
     this.death = death.promise;
@@ -80,7 +85,7 @@ export class Vigil {
 
   /** Throws `GuestDied` where the console shows by now that the guest is not what it was asked to be. */
   async check(): Promise<void> {
-    const seen = deathIn(await this.console());
+    const seen = deathIn(await this.console(), this.#mayBeEjected);
     if (seen !== undefined) throw await this.#dead(seen);
   }
 

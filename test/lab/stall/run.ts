@@ -1,0 +1,98 @@
+/** A stall in a guest: the scheduler is attached, healthy at first; the stall begins when the other answers are collected. */
+import { collectLate } from "../answers.ts";
+import type { Guest } from "../guest.ts";
+import { LabError } from "../process.ts";
+
+export const stallKinds = [
+  "healthy",
+  "lost-comm",
+  "lost-dsq",
+  "pinned",
+  "slice-inf",
+  "loop",
+  "rt-hog",
+] as const;
+
+export type StallKind = (typeof stallKinds)[number];
+
+export interface Stall {
+  /** What the scheduler does from then on: see stall.h. `rt-hog`: it is healthy, and a SCHED_FIFO task holds a CPU. */
+  readonly kind: StallKind;
+  /** Whether the freeze waits until the kernel's watchdog has ejected the scheduler, instead of coming before. */
+  readonly ejected: boolean;
+}
+
+/** sched_ext's longest, and its default (kernel/sched/ext, SCX_WATCHDOG_MAX_TIMEOUT). */
+const LONG_TIMEOUT_MS = 30_000;
+const SHORT_TIMEOUT_MS = 6_000;
+const LOOP_MS = 20_000;
+/** From the begin of a stall to the answers, which are collected in two to ten seconds: well before the watchdog strikes. */
+const STALLED_MS = 3_000;
+
+async function must(guest: Guest, what: string, script: string, timeoutMs = 120_000): Promise<void> {
+  const { status, stderr } = await guest.exec(script, timeoutMs);
+  if (status !== 0) throw new LabError(`lab: ${what} in the guest: status ${status}: ${stderr.trim()}`);
+}
+
+/** Attaches the scheduler; its tasks sleep, and it serves everybody. */
+export async function startStall(guest: Guest, stall: Stall): Promise<void> {
+  const timeoutMs = stall.ejected ? SHORT_TIMEOUT_MS : LONG_TIMEOUT_MS;
+  const script = `
+/lab-stall ${stall.kind} ${timeoutMs} ${LOOP_MS} /tmp/stall.json > /tmp/stall.log 2>&1 &
+echo $! > /tmp/stall.pid
+i=0
+while [ "$(cat /sys/kernel/sched_ext/state)" != enabled ]; do
+  if [ $i -ge 300 ] || ! kill -0 $(cat /tmp/stall.pid); then cat /tmp/stall.log >&2; exit 1; fi
+  usleep 100000; i=$((i+1))
+done
+`;
+  await must(guest, `the scheduler that stalls (${stall.kind})`, script);
+}
+
+/**
+ * The real-time task may have its CPU for itself: without the throttle of real-time tasks, and without the servers that lend
+ * fair and scx tasks time (kernel/sched/deadline.c, fair_server and ext_server).
+ */
+const UNLEASH_RT = `
+echo -1 > /proc/sys/kernel/sched_rt_runtime_us
+for server in fair_server ext_server; do
+  f=/sys/kernel/debug/sched/$server/cpu1/runtime
+  [ ! -e $f ] || echo 0 > $f
+done
+`;
+
+const BEGIN = `
+rm -f /tmp/stall.json
+kill -USR1 $(cat /tmp/stall.pid)
+i=0
+while [ ! -s /tmp/stall.json ]; do
+  [ $i -lt 200 ] || { echo "no statement after 20 s" >&2; cat /tmp/stall.log >&2; exit 1; }
+  usleep 100000; i=$((i+1))
+done
+cat /tmp/stall.json
+`;
+
+/** Begins the stall and collects the late answers in its middle, or after the ejection. The freeze follows at once. */
+export async function stallAndCollect(guest: Guest, stall: Stall, answersDir: string): Promise<void> {
+  // Nobody answers about a CPU whose run queue is locked: what its dump would tell is collected before.
+  const isLocked = stall.kind === "loop" && !stall.ejected;
+  if (isLocked) await collectLate(guest, answersDir);
+  await must(guest, "real-time limits", stall.kind === "rt-hog" ? UNLEASH_RT : "");
+  const { status, stdout, stderr } = await guest.exec(BEGIN, 120_000);
+  if (status !== 0) throw new LabError(`lab: the stall's begin: status ${status}: ${stderr.trim()}`);
+  if (stall.ejected) await waitForEjection(guest);
+  else await Bun.sleep(STALLED_MS);
+  if (isLocked) await Bun.write(`${answersDir}/stall.json`, stdout);
+  else await collectLate(guest, answersDir);
+}
+
+async function waitForEjection(guest: Guest): Promise<void> {
+  const script = `
+i=0
+while [ "$(cat /sys/kernel/sched_ext/state)" != disabled ] || ! grep -q '"exit"' /tmp/stall.json; do
+  [ $i -lt 600 ] || { echo "not ejected after 60 s" >&2; exit 1; }
+  usleep 100000; i=$((i+1))
+done
+`;
+  await must(guest, "the ejection", script);
+}

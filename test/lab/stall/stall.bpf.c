@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
+/*
+ * A FIFO scheduler over one shared queue, which serves everybody until its loader sets `stalling`. From then on it treats
+ * tasks whose comm starts with "victim" or "hog" as `kind` says. All other tasks are served, so that the guest answers.
+ */
+#include "vmlinux.h"
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+#include "stall.h"
+
+char _license[] SEC("license") = "GPL";
+
+const volatile enum stall_kind kind = HEALTHY;
+const volatile __u64 shared_dsq = 0x5ced0;
+const volatile __u64 unconsumed_dsq = 0xdead0;
+const volatile __u64 loop_ns = 20000000000ULL;
+
+bool stalling;
+struct victim victims[MAX_VICTIMS];
+__u64 loop_started_ns;
+__u64 loop_ended_ns;
+struct exit_record exited;
+
+/* The longest slice that is not infinite, for the long task of PINNED. */
+#define LONG_SLICE_NS 600000000000ULL
+
+static bool is_victim(const struct task_struct *p)
+{
+	return p->comm[0] == 'v' && p->comm[1] == 'i' && p->comm[2] == 'c' && p->comm[3] == 't';
+}
+
+static bool is_hog(const struct task_struct *p)
+{
+	return p->comm[0] == 'h' && p->comm[1] == 'o' && p->comm[2] == 'g' && p->comm[3] == '-';
+}
+
+static void note_victim(const struct task_struct *p)
+{
+	for (int i = 0; i < MAX_VICTIMS; i++)
+		if (victims[i].pid == p->pid && !victims[i].enqueued_ns)
+			victims[i].enqueued_ns = bpf_ktime_get_ns();
+}
+
+SEC("struct_ops/stall_select_cpu")
+s32 BPF_PROG(stall_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flags)
+{
+	bool is_idle = false;
+	s32 cpu = scx_bpf_select_cpu_dfl(p, prev_cpu, wake_flags, &is_idle);
+
+	/* Without an insertion here the task goes through ops.enqueue(). */
+	if (is_idle && !(stalling && (is_victim(p) || is_hog(p))))
+		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, SCX_SLICE_DFL, 0);
+	return cpu;
+}
+
+static void enqueue_victim(struct task_struct *p, u64 enq_flags)
+{
+	note_victim(p);
+	switch (kind) {
+	case LOST_COMM:
+		return;
+	case LOST_DSQ:
+		scx_bpf_dsq_insert(p, unconsumed_dsq, SCX_SLICE_DFL, enq_flags);
+		return;
+	case PINNED:
+		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL_ON | STALL_CPU, SCX_SLICE_DFL, enq_flags);
+		return;
+	default:
+		scx_bpf_dsq_insert(p, shared_dsq, SCX_SLICE_DFL, enq_flags);
+	}
+}
+
+SEC("struct_ops/stall_enqueue")
+void BPF_PROG(stall_enqueue, struct task_struct *p, u64 enq_flags)
+{
+	if (stalling && is_victim(p)) {
+		enqueue_victim(p, enq_flags);
+	} else if (stalling && is_hog(p)) {
+		u64 slice = kind == SLICE_INF ? SCX_SLICE_INF : LONG_SLICE_NS;
+		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, slice, enq_flags);
+	} else if (stalling && kind == SLICE_INF) {
+		/* Ahead of the hog that runs there; the victims wait in the shared queue meanwhile. */
+		u64 ahead = bpf_core_enum_value(enum scx_enq_flags, SCX_ENQ_HEAD) |
+			    bpf_core_enum_value(enum scx_enq_flags, SCX_ENQ_PREEMPT);
+		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, SCX_SLICE_DFL, enq_flags | ahead);
+	} else {
+		scx_bpf_dsq_insert(p, shared_dsq, SCX_SLICE_DFL, enq_flags);
+	}
+}
+
+static long inner_loop(u64 index, void *context)
+{
+	return bpf_ktime_get_ns() - loop_started_ns > loop_ns;
+}
+
+static long outer_loop(u64 index, void *context)
+{
+	bpf_loop(1 << 20, inner_loop, NULL, 0);
+	return bpf_ktime_get_ns() - loop_started_ns > loop_ns;
+}
+
+SEC("struct_ops/stall_dispatch")
+void BPF_PROG(stall_dispatch, s32 cpu, struct task_struct *prev)
+{
+	if (kind == LOOP && stalling && cpu == STALL_CPU && !loop_started_ns) {
+		loop_started_ns = bpf_ktime_get_ns();
+		/* As long as the verifier lets it be: 2^43 rounds, or until the time is over. */
+		bpf_loop(1 << 23, outer_loop, NULL, 0);
+		loop_ended_ns = bpf_ktime_get_ns();
+	}
+	scx_bpf_dsq_move_to_local(shared_dsq);
+}
+
+SEC("struct_ops.s/stall_init")
+s32 BPF_PROG(stall_init)
+{
+	s32 status = scx_bpf_create_dsq(shared_dsq, -1);
+
+	return status ? status : scx_bpf_create_dsq(unconsumed_dsq, -1);
+}
+
+SEC("struct_ops/stall_exit")
+void BPF_PROG(stall_exit, struct scx_exit_info *info)
+{
+	bpf_probe_read_kernel_str(exited.reason, sizeof(exited.reason), info->reason);
+	bpf_probe_read_kernel_str(exited.message, sizeof(exited.message), info->msg);
+	exited.ns = bpf_ktime_get_ns();
+	exited.kind = info->kind;
+}
+
+SEC(".struct_ops.link")
+struct sched_ext_ops stall_ops = {
+	.select_cpu = (void *)stall_select_cpu,
+	.enqueue = (void *)stall_enqueue,
+	.dispatch = (void *)stall_dispatch,
+	.init = (void *)stall_init,
+	.exit = (void *)stall_exit,
+	.name = "stall",
+};

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * lab-stall KIND TIMEOUT_MS LOOP_MS STATEMENT: attaches the scheduler and makes its tasks, which sleep. On SIGUSR1 the stall
+ * begins: hogs start to spin, then victims are woken, and what happened is written to the file STATEMENT as JSON; once more
+ * when the kernel ejects the scheduler. The process stays, so that its programs and maps do.
+ */
+#define _GNU_SOURCE
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+#include <bpf/libbpf.h>
+#include "stall.h"
+#include "stall.skel.h"
+
+#define VICTIMS 3
+#ifndef SCHED_EXT
+#define SCHED_EXT 7
+#endif
+/* kernel/sched/ext: only tasks of the policy SCHED_EXT are the scheduler's. */
+#define SCX_OPS_SWITCH_PARTIAL (1 << 3)
+
+static const char *const names[] = {
+	[HEALTHY] = "healthy",	 [LOST_COMM] = "lost-comm", [LOST_DSQ] = "lost-dsq", [PINNED] = "pinned",
+	[SLICE_INF] = "slice-inf", [LOOP] = "loop",	    [RT_HOG] = "rt-hog",
+};
+
+struct actor {
+	int pid;
+	char comm[16];
+	int wake; /* The writing end of the pipe in which it sleeps. */
+	int cpu;  /* The one that it is bound to, or -1. */
+	unsigned long long woken_ns;
+};
+
+static struct actor victims[VICTIMS];
+static struct actor hogs[MAX_HOGS];
+static int hog_count;
+static unsigned long long began_ns;
+
+static unsigned long long now_ns(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000ULL + now.tv_nsec;
+}
+
+static void die(const char *format, ...)
+{
+	va_list args;
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fputc('\n', stderr);
+	exit(1);
+}
+
+static void set_policy(int policy, int priority)
+{
+	struct sched_param param = { .sched_priority = priority };
+	if (sched_setscheduler(0, policy, &param))
+		die("sched_setscheduler %d: %m", policy);
+}
+
+/* The end of a hog's pause: spin, without a system call, until killed. */
+static void spin(void)
+{
+	for (volatile unsigned long long i = 0;; i++)
+		;
+}
+
+static void start(struct actor *actor, enum stall_kind kind, bool is_hog)
+{
+	int ends[2];
+
+	if (pipe(ends))
+		die("pipe: %m");
+	actor->wake = ends[1];
+	actor->pid = fork();
+	if (actor->pid < 0)
+		die("fork: %m");
+	if (actor->pid > 0) {
+		close(ends[0]);
+		return;
+	}
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	prctl(PR_SET_NAME, actor->comm);
+	close(ends[1]);
+	if (actor->cpu >= 0) {
+		cpu_set_t set;
+		CPU_ZERO(&set);
+		CPU_SET(actor->cpu, &set);
+		if (sched_setaffinity(0, sizeof(set), &set))
+			die("sched_setaffinity %d: %m", actor->cpu);
+	}
+	if (kind == PINNED)
+		set_policy(SCHED_EXT, 0);
+	if (kind == RT_HOG && is_hog)
+		set_policy(SCHED_FIFO, 50);
+	char byte;
+	while (read(ends[0], &byte, 1) == 1)
+		if (is_hog)
+			spin();
+	_exit(0);
+}
+
+static void start_actors(enum stall_kind kind)
+{
+	int cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	bool on_stall_cpu = kind == LOOP || kind == RT_HOG;
+
+	for (int i = 0; i < VICTIMS; i++) {
+		victims[i].cpu = on_stall_cpu ? STALL_CPU : -1;
+		snprintf(victims[i].comm, sizeof(victims[i].comm), "victim-%d", i);
+		start(&victims[i], kind, false);
+	}
+	for (int cpu = 0; cpu < cpus && cpu < MAX_HOGS; cpu++) {
+		if (kind != SLICE_INF && !((kind == PINNED || kind == RT_HOG) && cpu == STALL_CPU))
+			continue;
+		struct actor *hog = &hogs[hog_count++];
+		hog->cpu = cpu;
+		snprintf(hog->comm, sizeof(hog->comm), "hog-%d", cpu);
+		start(hog, kind, true);
+	}
+}
+
+static void wake(struct actor *actor)
+{
+	actor->woken_ns = now_ns();
+	if (write(actor->wake, "!", 1) != 1)
+		die("wake %s: %m", actor->comm);
+}
+
+static void put_string(FILE *out, const char *text)
+{
+	fputc('"', out);
+	for (; *text; text++)
+		if (*text == '"' || *text == '\\')
+			fprintf(out, "\\%c", *text);
+		else
+			fprintf(out, (unsigned char)*text < ' ' ? "\\u%04x" : "%c", (unsigned char)*text);
+	fputc('"', out);
+}
+
+static void state(const char *path, enum stall_kind kind, struct stall *skel)
+{
+	char fresh[256];
+	snprintf(fresh, sizeof(fresh), "%s.new", path);
+	FILE *out = fopen(fresh, "w");
+	if (!out)
+		die("%s: %m", fresh);
+	fprintf(out, "{\"kind\": \"%s\", \"ops\": \"stall\", \"timeout_ms\": %u,\n", names[kind],
+		skel->struct_ops.stall_ops->timeout_ms);
+	fprintf(out, " \"loader_pid\": %d, \"cpu\": %d, \"shared_dsq\": \"0x%llx\", \"unconsumed_dsq\": \"0x%llx\",\n", getpid(),
+		STALL_CPU, (unsigned long long)skel->rodata->shared_dsq,
+		(unsigned long long)skel->rodata->unconsumed_dsq);
+	fprintf(out, " \"began_ns\": %llu, \"victims\": [", began_ns);
+	for (int i = 0; i < VICTIMS; i++)
+		fprintf(out, "%s\n  {\"pid\": %d, \"comm\": \"%s\", \"woken_ns\": %llu, \"enqueued_ns\": %llu}", i ? "," : "",
+			victims[i].pid, victims[i].comm, victims[i].woken_ns, skel->bss->victims[i].enqueued_ns);
+	fprintf(out, "\n ], \"hogs\": [");
+	for (int i = 0; i < hog_count; i++)
+		fprintf(out, "%s\n  {\"pid\": %d, \"comm\": \"%s\", \"cpu\": %d, \"woken_ns\": %llu}", i ? "," : "",
+			hogs[i].pid, hogs[i].comm, hogs[i].cpu, hogs[i].woken_ns);
+	fprintf(out, "\n ], \"loop_started_ns\": %llu, \"loop_ended_ns\": %llu",
+		(unsigned long long)skel->bss->loop_started_ns, (unsigned long long)skel->bss->loop_ended_ns);
+	if (skel->bss->exited.kind) {
+		fprintf(out, ",\n \"exit\": {\"kind\": %d, \"ns\": %llu, \"reason\": ", skel->bss->exited.kind,
+			skel->bss->exited.ns);
+		put_string(out, skel->bss->exited.reason);
+		fprintf(out, ", \"message\": ");
+		put_string(out, skel->bss->exited.message);
+		fprintf(out, "}");
+	}
+	fprintf(out, ",\n \"stated_ns\": %llu}\n", now_ns());
+	if (fclose(out) || rename(fresh, path))
+		die("%s: %m", path);
+}
+
+static volatile sig_atomic_t began;
+static void on_begin(int signal)
+{
+	(void)signal;
+	began = 1;
+}
+
+/* Whether everything that the statement tells has happened. */
+static bool has_begun(enum stall_kind kind, const struct stall *skel)
+{
+	if (kind == LOOP && !skel->bss->loop_started_ns)
+		return false;
+	/* Victims of a healthy scheduler may be put on an idle CPU's queue without ops.enqueue(). */
+	for (int i = 0; kind != HEALTHY && kind != RT_HOG && i < VICTIMS; i++)
+		if (!skel->bss->victims[i].enqueued_ns)
+			return false;
+	return true;
+}
+
+static void begin(enum stall_kind kind, struct stall *skel)
+{
+	began_ns = now_ns();
+	if (kind != HEALTHY && kind != RT_HOG)
+		skel->bss->stalling = true;
+	for (int i = 0; i < hog_count; i++)
+		wake(&hogs[i]);
+	if (hog_count)
+		usleep(300000);
+	for (int i = 0; i < VICTIMS; i++)
+		wake(&victims[i]);
+	for (int tries = 0; tries < 50 && !has_begun(kind, skel); tries++)
+		usleep(20000);
+}
+
+int main(int argc, char **argv)
+{
+	enum stall_kind kind = HEALTHY;
+
+	if (argc != 5)
+		die("usage: lab-stall KIND TIMEOUT_MS LOOP_MS STATEMENT");
+	while (kind <= RT_HOG && strcmp(names[kind], argv[1]))
+		kind++;
+	if (kind > RT_HOG)
+		die("no kind %s", argv[1]);
+	struct stall *skel = stall__open();
+	if (!skel)
+		die("open: %m");
+	skel->rodata->kind = kind;
+	skel->rodata->loop_ns = strtoull(argv[3], NULL, 10) * 1000000;
+	skel->struct_ops.stall_ops->timeout_ms = strtoul(argv[2], NULL, 10);
+	/* Beside a task that never ends its turn everybody else on that CPU needs a higher class. */
+	if (kind == PINNED)
+		skel->struct_ops.stall_ops->flags = SCX_OPS_SWITCH_PARTIAL;
+	if (stall__load(skel))
+		die("load: %m");
+	signal(SIGUSR1, on_begin);
+	start_actors(kind);
+	for (int i = 0; i < VICTIMS; i++)
+		skel->bss->victims[i].pid = victims[i].pid;
+	if (!bpf_map__attach_struct_ops(skel->maps.stall_ops))
+		die("attach: %m");
+	while (!began)
+		usleep(50000);
+	begin(kind, skel);
+	state(argv[4], kind, skel);
+	while (!skel->bss->exited.kind)
+		usleep(50000);
+	state(argv[4], kind, skel);
+	for (;;)
+		pause();
+}

@@ -1,0 +1,103 @@
+/** The lab's own scheduler stalls as it was told: the kernel's dump of it and its watchdog say so, not only its loader. */
+import { describe, expect, test } from "bun:test";
+import type { FrozenImage } from "../frozen.ts";
+import { frozenRow, rows, type StallRowName, stallRows } from "../matrix.ts";
+import { whyNoLab } from "../promise.ts";
+import type { StallKind } from "./run.ts";
+
+const BOOT_MS = 600_000;
+/** From the stall's begin to the kernel's dump at the least: see STALLED_MS. */
+const WAITED_MS = 3000;
+
+interface Statement {
+  readonly kind: StallKind;
+  readonly victims: readonly { readonly pid: number; readonly comm: string; readonly enqueued_ns: number }[];
+  readonly hogs: readonly { readonly pid: number; readonly comm: string }[];
+  readonly loop_started_ns: number;
+  readonly loop_ended_ns: number;
+  readonly exit?: { readonly kind: number; readonly reason: string; readonly message: string };
+}
+
+async function statementOf({ answers }: FrozenImage): Promise<Statement> {
+  return JSON.parse((await answers.text("stall.json"))!) as Statement;
+}
+
+/** The dump's lines, without the trace's own columns. */
+async function dumpOf({ answers }: FrozenImage): Promise<string> {
+  const text = (await answers.text("scx-dump"))!;
+  return text.replaceAll(/^.*?: sched_ext_dump: /gm, "");
+}
+
+/** A runnable task of the dump: its lines up to its stack, and the CPU under which it stands. */
+function taskIn(
+  dump: string,
+  name: string,
+): { readonly text: string; readonly cpu: string; readonly waitedMs: number } {
+  const at = dump.indexOf(` ${name} `);
+  if (at < 0) return { text: "", cpu: "", waitedMs: 0 };
+  const text = dump.slice(at).split(/\n\s*\n/)[0]!;
+  const cpu = /[\s\S]*\nCPU (\d+)/.exec(dump.slice(0, at))?.[1] ?? "";
+  return { text, cpu, waitedMs: -Number(/ ([-+]\d+)ms/.exec(text)?.[1] ?? 0) };
+}
+
+/** Where the kernel says that the victims wait, and what stands in their way. */
+const inTheWay: { readonly [kind in StallKind]?: (dump: string, victim: string) => void } = {
+  "lost-comm": (_, victim) => {
+    // SCX_OPSS_QUEUED: the BPF scheduler has it, and no queue does.
+    expect(victim).toMatch(/ops_state\/qseq=2\//);
+    expect(victim).toContain("dsq_id=(n/a)");
+  },
+  "lost-dsq": (_, victim) => expect(victim).toContain("dsq_id=0xdead0"),
+  pinned: (dump, victim) => {
+    expect(victim).toContain("dsq_id=0x8000000000000002");
+    expect(dump).toMatch(/CPU 1 .*\n +curr=hog-1\[\d+\] class=ext_sched_class/);
+  },
+  "slice-inf": (dump, victim) => {
+    expect(victim).toContain("dsq_id=0x5ced0");
+    expect(dump).toContain("slice=18446744073709551615");
+  },
+  "rt-hog": (dump) => expect(dump).toMatch(/CPU 1 .*\n +curr=hog-1\[\d+\] class=rt_sched_class/),
+};
+
+describe.skipIf((await whyNoLab()) !== "")("a scheduler that stalls", () => {
+  test.each(stallRows().filter((row) => rows[row].stall?.ejected === false))(
+    "%s: the kernel says where its tasks wait, and for how long",
+    async (row: StallRowName) => {
+      const image = await frozenRow(row);
+      const statement = await statementOf(image);
+      expect(await image.answers.text("sched_ext/state")).toBe("enabled\n");
+      expect(await image.answers.text("sched_ext/root/ops")).toBe("stall\n");
+      if (statement.kind === "loop") {
+        expect(statement.loop_started_ns).toBeGreaterThan(0);
+        expect(statement.loop_ended_ns).toBe(0);
+        return;
+      }
+      const dump = await dumpOf(image);
+      expect(statement.victims).toHaveLength(3);
+      for (const { comm, pid } of statement.victims) {
+        const { text, waitedMs } = taskIn(dump, `${comm}[${pid}]`);
+        if (statement.kind === "healthy") expect(text).toBe("");
+        else expect(waitedMs).toBeGreaterThanOrEqual(WAITED_MS);
+        inTheWay[statement.kind]?.(dump, text);
+      }
+    },
+    BOOT_MS,
+  );
+
+  const ejected = stallRows().filter((row) => rows[row].stall?.ejected === true);
+  test.skipIf(ejected.length === 0).each(ejected)(
+    "%s: the watchdog ejected it, and names what stalled",
+    async (row: StallRowName) => {
+      const image = await frozenRow(row);
+      const { exit, victims } = await statementOf(image);
+      expect(await image.answers.text("sched_ext/state")).toBe("disabled\n");
+      // SCX_EXIT_ERROR_STALL
+      expect(exit?.kind).toBe(1026);
+      expect(await image.answers.text("dmesg")).toContain(`BPF scheduler "stall" disabled (${exit?.reason})`);
+      const stalled = victims.map(({ comm, pid }) => `${comm}[${pid}]`);
+      const named = [...stalled, "watchdog failed to check in"].some((name) => exit?.message.includes(name));
+      if (row !== "ejected-rt-hog") expect([named, exit?.message]).toEqual([true, exit?.message]);
+    },
+    BOOT_MS,
+  );
+});
