@@ -6,6 +6,7 @@ import type { Btf } from "./btf.ts";
 import { CNames, identifier } from "./c-names.ts";
 import { declaration } from "./declare.ts";
 import type { Member } from "./elements.ts";
+import { isStruct } from "./kinds.ts";
 
 /** Anonymous structs in each other. */
 const MAX_DEPTH = 32;
@@ -48,56 +49,53 @@ export class CBodies {
     return `${this.#keyword(id)} ${name === "" ? "" : `${name} `}${body}${packed ? " __attribute__((packed))" : ""}`;
   }
 
-  /** Anonymous ones too stand by themselves: what is of their type is an integer of their size. */
-  enumeration(id: number): string {
+  /** `enum name { ... }`, its inner lines indented by `indent` and a tab. */
+  enumeration(id: number, indent: string): string {
     const btf = this.#btf;
     const name = this.#names.ofType(id);
     const values = Array.from(btf.enumValues(id), ({ name: enumerator, value }) => {
       const suffix = btf.kind(id) === BTF_KIND.ENUM64 ? (btf.kindFlag(id) ? "LL" : "ULL") : "";
-      return `\t${this.#names.enumerator(enumerator)} = ${digits(value)}${suffix},\n`;
+      return `${indent}\t${this.#names.enumerator(enumerator)} = ${digits(value)}${suffix},\n`;
     });
     const head = name === "" ? "enum" : `enum ${name}`;
     // Only declared in what was compiled: one enumerator makes it complete.
     if (values.length === 0)
       return `${head} { __${name === "" ? `anonymous_${id}` : name}_is_empty }${this.#mode(id)}`;
-    return `${head} {\n${values.join("")}}${this.#mode(id)}`;
+    return `${head} {\n${values.join("")}${indent}}${this.#mode(id)}`;
   }
 
   typedef(id: number): string {
     return `typedef ${this.declare(this.#btf.referenced(id), this.#names.ofType(id), "")}`;
   }
 
-  declare(typeId: number, name: string, indent: string): string {
+  /** `inline`: a struct's members are written also where it has a tag. */
+  declare(typeId: number, name: string, indent: string, inline = false): string {
     return declaration(this.#btf, typeId, name, {
-      base: (id) => this.#base(id, indent),
+      base: (id) => this.#base(id, indent, inline),
       identifier,
       emptyArray: "[0]",
+      typeTag: (id) => typeTag(this.#btf, id),
     });
   }
 
-  #base(id: number, indent: string): string {
+  #base(id: number, indent: string, inline: boolean): string {
     const btf = this.#btf;
     const kind = btf.kind(id);
     const named = btf.typeName(id) !== "";
     switch (kind) {
       case BTF_KIND.STRUCT:
       case BTF_KIND.UNION:
-        return named ? this.tag(id) : this.struct(id, indent);
+        return named && !inline ? this.tag(id) : this.struct(id, indent, "");
       case BTF_KIND.FWD:
         return this.tag(id);
       case BTF_KIND.ENUM:
       case BTF_KIND.ENUM64:
-        return named ? this.tag(id) : sizedInteger(btf.storedSize(id), btf.kindFlag(id));
+        return named ? this.tag(id) : this.enumeration(id, indent);
       case BTF_KIND.TYPEDEF:
         return this.#names.ofType(id);
       default:
         return named ? btf.typeName(id) : "void";
     }
-  }
-
-  #isStruct(id: number): boolean {
-    const kind = this.#btf.kind(id);
-    return kind === BTF_KIND.STRUCT || kind === BTF_KIND.UNION;
   }
 
   #keyword(id: number): string {
@@ -109,7 +107,7 @@ export class CBodies {
 
   #mode(id: number): string {
     const size = this.#btf.storedSize(id);
-    const mode = size === 1 ? "QI" : size === 2 ? "HI" : size === 8 ? "DI" : "";
+    const mode = size === 1 ? "byte" : size === 2 ? "HI" : size === 8 ? "word" : "";
     return mode === "" || (size === 8 && this.#btf.kind(id) === BTF_KIND.ENUM64 && this.#isWide(id))
       ? ""
       : ` __attribute__((mode(${mode})))`;
@@ -141,37 +139,27 @@ export class CBodies {
     const lines: string[] = [];
     const structAlignment = this.#alignments.of(id);
     let end = 0;
+    let afterBits = false;
     for (const stored of btf.members(id)) {
       const member = effective(btf, stored);
-      const placed = packed ? end : this.#naturalOffset(member, end);
-      if (placed < member.bitOffset) pad(lines, end, member.bitOffset, structAlignment);
+      const isBits = member.bitSize > 0;
+      // A bit-field is put next to what is before it, whatever its type.
+      const alignmentBits = isBits ? 1 : packed ? 8 : this.#alignments.of(member.typeId) * 8;
+      pad(lines, end, member.bitOffset, alignmentBits, isBits && afterBits);
       lines.push(this.#memberLine(member, indent));
       end = Math.max(end, member.bitOffset + (member.bitSize || btf.sizeOf(member.typeId) * 8));
+      afterBits = isBits;
     }
-    const size = btf.storedSize(id) * 8;
-    const unit = structAlignment * 8;
-    if (Math.ceil(end / unit) * unit < size) pad(lines, end, size, structAlignment);
+    pad(lines, end, btf.storedSize(id) * 8, structAlignment * 8, false);
     return lines;
-  }
-
-  /** Where a compiler puts a member after `end` bits (System V and AAPCS rules for bit-fields). */
-  #naturalOffset({ typeId, bitSize }: Member, end: number): number {
-    if (bitSize === 0) {
-      const unit = this.#alignments.of(typeId) * 8;
-      return Math.ceil(end / unit) * unit;
-    }
-    const unit = this.#btf.sizeOf(typeId) * 8;
-    const fits = Math.floor(end / unit) === Math.floor((end + bitSize - 1) / unit);
-    return fits ? end : Math.ceil(end / unit) * unit;
   }
 
   #memberLine({ name, typeId, bitSize }: Member, indent: string): string {
     if (--this.#membersLeft < 0)
       throw new FormatError("BTF", 0, "its anonymous structs have too many members to write");
-    // `struct tag;` without a name is a member with -fms-extensions alone, which 7.2 is built with: its members are one in any C.
-    const id = name === "" ? this.#btf.resolve(typeId) : 0;
-    if (id !== 0 && this.#isStruct(id)) return this.struct(id, `${indent}\t`, "");
-    const text = this.declare(typeId, identifier(name), `${indent}\t`);
+    // `struct tag;` without a name is a member with -fms-extensions alone, which 7.2 is built with.
+    const inline = name === "" && isStruct(this.#btf.kind(this.#btf.resolve(typeId)));
+    const text = this.declare(typeId, identifier(name), `${indent}\t`, inline);
     return bitSize === 0 ? text : `${text}: ${bitSize}`;
   }
 }
@@ -187,29 +175,46 @@ function effective(btf: Btf, member: Member): Member {
   return { ...member, bitOffset: member.bitOffset + btfIntOffset(trailer), bitSize: bits };
 }
 
-/** Unnamed bit-fields from bit `from` to bit `to`, in units that align the struct no further. */
-function pad(lines: string[], from: number, to: number, alignment: number): void {
+const PADS: readonly (readonly [type: string, bits: number])[] = [
+  ["long", 64],
+  ["int", 32],
+  ["short", 16],
+  ["char", 8],
+];
+
+/**
+ * Unnamed bit-fields from bit `from` to bit `to`, where a member of this alignment follows; as few as libbpf writes
+ * (tools/lib/bpf/btf_dump.c, btf_dump_emit_bit_padding).
+ */
+function pad(lines: string[], from: number, to: number, alignmentBits: number, inBits: boolean): void {
+  if (from >= to) return;
   if (to - from > MAX_PADDING_BYTES * 8)
     throw new FormatError("BTF", 0, "a struct with a hole of more than a megabyte");
-  let at = from;
-  while (at < to) {
-    const inByte = at % 8;
-    let bits = Math.min(8 - inByte, to - at);
-    let type = "char";
-    if (alignment >= 8 && at % 64 === 0 && to - at >= 64) [type, bits] = ["long", 64];
-    else if (alignment >= 4 && at % 32 === 0 && to - at >= 32) [type, bits] = ["int", 32];
-    lines.push(`${type}: ${bits}`);
-    at += bits;
+  const [type, unit] = PADS.find(([, bits]) => roundUp(from, bits) <= to) ?? ["char", 8];
+  let at = roundUp(from, unit);
+  if (at > to) at = from;
+  else if (at > from) {
+    // `long: 0` aligns what follows; a compiler does so by itself where the next member or field needs it.
+    const isNeeded =
+      inBits || (at === to && roundUp(from, alignmentBits) !== at) || (at !== to && to - at <= at - from);
+    if (isNeeded) lines.push(`${type}: ${inBits ? at - from : 0}`);
   }
+  for (; to - at >= unit; at += unit) lines.push(`${type}: ${unit}`);
+  if (at === to) return;
+  const [smallest] = PADS.findLast(([, bits]) => bits >= to - at)!;
+  lines.push(`${smallest}: ${to - at}`);
 }
 
-/** C has no literal for the smallest i64 and i32. */
+const roundUp = (value: number, unit: number): number => Math.ceil(value / unit) * unit;
+
+/** A TYPE_TAG as clang takes it; one whose name is no attribute, or no string, is left out. */
+function typeTag(btf: Btf, id: number): string {
+  const name = btf.typeName(id);
+  if (!btf.kindFlag(id)) return /^[\w:. -]+$/.test(name) ? `__attribute__((btf_type_tag("${name}")))` : "";
+  return /^\w+(\([\w, ]*\))?$/.test(name) ? `__attribute__((${name}))` : "";
+}
+
+/** C has no literal for the smallest i64. */
 function digits(value: number | bigint): string {
-  if (value === -0x8000_0000) return "(-2147483647 - 1)";
   return value === -0x8000_0000_0000_0000n ? "-9223372036854775807LL - 1" : String(value);
-}
-
-function sizedInteger(size: number, signed: boolean): string {
-  const type = size === 1 ? "char" : size === 2 ? "short" : size === 8 ? "long long" : "int";
-  return `${signed ? "signed" : "unsigned"} ${type}`;
 }

@@ -19,8 +19,9 @@ export class CNames {
     if (before !== undefined) return before;
     const name = identifier(this.#btf.typeName(id));
     const kind = this.#btf.kind(id);
+    const isDeclaration = kind === BTF_KIND.FWD || (kind === BTF_KIND.ENUM && this.#btf.vlen(id) === 0);
     const unique =
-      name === "" || kind === BTF_KIND.FWD
+      name === "" || isDeclaration
         ? name
         : this.#unique(kind === BTF_KIND.TYPEDEF ? this.#identifiers : this.#tags, name);
     this.#byType.set(id, unique);

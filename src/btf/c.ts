@@ -1,15 +1,21 @@
 /**
- * A BTF object's types as C that compiles, each before it is needed: `bpftool btf dump ... format c`. Layouts are kept
- * (padding, bit-fields, packed structs); functions, variables and tags have no place in it.
+ * A BTF object's types as C that compiles, as `bpftool btf dump ... format c` prints them: each type before its first use,
+ * then the prototypes of kfuncs. The passes are those of libbpf's btf_dump.c (btf_dump_order_type, btf_dump_emit_type).
  */
 import { FormatError } from "../errors.ts";
 import { BTF_KIND } from "../uapi/btf.ts";
 import type { Btf } from "./btf.ts";
 import { CBodies } from "./c-body.ts";
-import { isModifier } from "./kinds.ts";
+import { kfuncs } from "./c-kfuncs.ts";
+import { sortedIds } from "./c-order.ts";
+import { isModifier, isStruct } from "./kinds.ts";
+import { referencedIds } from "./references.ts";
 
 /** Types that need each other before they can be written; more is no C. */
 const MAX_DEPTH = 256;
+/** Types that are looked at, for each that there is: anonymous structs and functions are, at each use. */
+const STEPS_PER_TYPE = 256;
+const STEPS_BASE = 1_000_000;
 /** Characters of output that are handed out at once. */
 const CHUNK = 65_536;
 
@@ -18,6 +24,22 @@ const HEADER = `#ifndef __VMLINUX_H__
 
 #ifndef BPF_NO_PRESERVE_ACCESS_INDEX
 #pragma clang attribute push (__attribute__((preserve_access_index)), apply_to = record)
+#endif
+
+#ifndef __ksym
+#define __ksym __attribute__((section(".ksyms")))
+#endif
+
+#ifndef __weak
+#define __weak __attribute__((weak))
+#endif
+
+#ifndef __bpf_fastcall
+#if __has_attribute(bpf_fastcall)
+#define __bpf_fastcall __attribute__((bpf_fastcall))
+#else
+#define __bpf_fastcall
+#endif
 #endif
 
 `;
@@ -36,17 +58,22 @@ const MISSING_INTS: ReadonlyMap<string, string> = new Map([
   ["__Poly128_t", "unsigned __int128"],
 ]);
 
-/**
- * The types as C, in pieces: a split BTF's own, or `ids`, and whatever they need. Throws `FormatError` where types
- * contain each other.
- */
-export function* cDump(btf: Btf, ids: Iterable<number> = ownIds(btf)): Generator<string> {
+export interface CDumpOptions {
+  /** Only these types, and what they need: no kfuncs. Without it, all types of the BTF; of a split BTF its own. */
+  readonly ids?: readonly number[] | undefined;
+  /** In the order of ids (`format c unsorted`), and not by name. */
+  readonly unsorted?: boolean;
+}
+
+/** Yields pieces of text. Throws `FormatError` where types contain each other. */
+export function* cDump(btf: Btf, { ids, unsorted = false }: CDumpOptions = {}): Generator<string> {
   const dump = new CDump(btf);
   yield HEADER;
-  for (const id of ids) {
+  for (const id of ids ?? (unsorted ? ownIds(btf) : sortedIds(btf))) {
     dump.add(id);
     if (dump.pending.length >= CHUNK) yield dump.take();
   }
+  if (ids === undefined) dump.addKfuncs();
   yield dump.take() + FOOTER;
 }
 
@@ -54,21 +81,33 @@ function* ownIds(btf: Btf): Generator<number> {
   for (let id = btf.firstId; id < btf.typeCount; id++) yield id;
 }
 
+const TODO = 0;
+const DOING = 1;
+const DONE = 2;
+/** For types that nothing contains: they are used, not defined, where they are met. */
+const NOTHING = -1;
+/** Defined where it is met. */
+const TOP = 0;
+
 class CDump {
   readonly #btf: Btf;
   readonly #bodies: CBodies;
-  /** Written, or being written further up. */
-  readonly #done = new Set<number>();
-  readonly #inProgress = new Set<number>();
-  /** Pointers and functions that were looked through: what they need is there, or is being written. */
-  readonly #seen = new Set<number>();
-  /** Tags that are known to the compiler, as "struct name". */
-  readonly #declared = new Set<string>();
+  readonly #order: Uint8Array;
+  readonly #emitted: Uint8Array;
+  /** A forward declaration, or a typedef's only line, is written. */
+  readonly #declared: Uint8Array;
+  #referenced: Uint8Array | undefined;
+  #queue: number[] = [];
+  #steps: number;
   pending = "";
 
   constructor(btf: Btf) {
     this.#btf = btf;
     this.#bodies = new CBodies(btf);
+    this.#order = new Uint8Array(btf.typeCount);
+    this.#emitted = new Uint8Array(btf.typeCount);
+    this.#declared = new Uint8Array(btf.typeCount);
+    this.#steps = STEPS_BASE + STEPS_PER_TYPE * btf.typeCount;
   }
 
   take(): string {
@@ -77,112 +116,168 @@ class CDump {
     return text;
   }
 
-  /** Writes a type that is one by itself. */
+  /** Writes a type and what it needs, where they are not written yet. */
   add(id: number): void {
-    switch (this.#btf.kind(id)) {
-      case BTF_KIND.STRUCT:
-      case BTF_KIND.UNION:
-      case BTF_KIND.ENUM:
-      case BTF_KIND.ENUM64:
-      case BTF_KIND.TYPEDEF:
-      case BTF_KIND.FWD:
-      case BTF_KIND.INT:
-        this.#need(id, this.#btf.typeName(id) !== "", 0);
-    }
+    this.#queue = [];
+    this.#arrange(id, false, 0);
+    for (const each of this.#queue) this.#emit(each, TOP, 0);
   }
 
-  /** Writes what must stand before a use of the type; `whole`: its size must be known there. */
-  #need(id: number, whole: boolean, depth: number): void {
-    if (depth > MAX_DEPTH) throw new FormatError("BTF", 0, `type ${id}: it needs too many types before it`);
+  addKfuncs(): void {
+    const found = kfuncs(this.#btf);
+    // A split BTF's prototypes may name types of its base that nothing else of its own needs.
+    for (const { protoId } of found) this.#emit(protoId, NOTHING, 0);
+    this.pending += "\n/* BPF kfuncs */\n#ifndef BPF_NO_KFUNC_PROTOTYPES\n";
+    for (const { name, protoId, isFastcall } of found)
+      this.pending += `extern ${isFastcall ? "__bpf_fastcall " : ""}${this.#bodies.declare(protoId, name, "")} __weak __ksym;\n`;
+    this.pending += "#endif\n\n";
+  }
+
+  #step(id: number, depth: number): void {
+    if (depth > MAX_DEPTH || --this.#steps < 0)
+      throw new FormatError("BTF", 0, `type ${id}: it needs too many types before it`);
+  }
+
+  /**
+   * Queues the definitions that must stand before a use of the type, and its own. True: the use needs a complete type;
+   * false: a forward declaration does.
+   */
+  #arrange(id: number, throughPointer: boolean, depth: number): boolean {
+    this.#step(id, depth);
+    if (id === 0) return true;
     const btf = this.#btf;
+    const state = this.#order;
+    if (state[id] === DONE) return true;
+    const isNamed = btf.typeName(id) !== "";
     const kind = btf.kind(id);
-    switch (kind) {
-      case BTF_KIND.PTR:
-        if (this.#firstSight(id)) this.#need(btf.referenced(id), false, depth + 1);
-        break;
-      case BTF_KIND.ARRAY:
-        this.#need(btf.array(id).elementTypeId, true, depth + 1);
-        break;
-      case BTF_KIND.FUNC_PROTO:
-        if (!this.#firstSight(id)) break;
-        this.#need(btf.referenced(id), false, depth + 1);
-        for (const { typeId } of btf.params(id)) this.#need(typeId, false, depth + 1);
-        break;
-      case BTF_KIND.TYPEDEF:
-        this.#typedef(id, depth);
-        if (whole) this.#need(btf.referenced(id), true, depth + 1);
-        break;
-      case BTF_KIND.FWD:
-        this.#forward(id);
-        break;
-      case BTF_KIND.STRUCT:
-      case BTF_KIND.UNION:
-        if (whole || btf.typeName(id) === "") this.#struct(id, depth);
-        else this.#forward(id);
-        break;
-      case BTF_KIND.ENUM:
-      case BTF_KIND.ENUM64:
-        this.#once(id, () => this.#bodies.enumeration(id));
-        break;
-      case BTF_KIND.INT: {
-        const alias = MISSING_INTS.get(btf.typeName(id));
-        if (alias !== undefined) this.#once(id, () => `typedef ${alias} ${btf.typeName(id)}`);
-        break;
-      }
-      default:
-        if (isModifier(kind)) this.#need(btf.referenced(id), whole, depth + 1);
-    }
-  }
-
-  #firstSight(id: number): boolean {
-    if (this.#seen.has(id)) return false;
-    this.#seen.add(id);
-    return true;
-  }
-
-  /** An anonymous struct is written where it is used; what its members need comes before. */
-  #struct(id: number, depth: number): void {
-    const btf = this.#btf;
-    if (this.#done.has(id)) return;
-    const anonymous = btf.typeName(id) === "";
-    if (this.#inProgress.has(id)) {
-      if (anonymous) return;
+    if (state[id] === DOING) {
+      if (isStruct(kind) && throughPointer && isNamed) return false;
       throw new FormatError("BTF", 0, `type ${id}: it contains itself`);
     }
-    this.#inProgress.add(id);
-    for (const { typeId } of btf.members(id)) this.#need(typeId, true, depth + 1);
-    this.#inProgress.delete(id);
-    this.#done.add(id);
-    if (anonymous) return;
-    this.#declared.add(this.#bodies.tag(id));
-    this.pending += `${this.#bodies.struct(id, "")};\n\n`;
+    switch (kind) {
+      case BTF_KIND.PTR: {
+        const isStrong = this.#arrange(btf.referenced(id), true, depth + 1);
+        state[id] = DONE;
+        return isStrong;
+      }
+      case BTF_KIND.ARRAY:
+        return this.#arrange(btf.array(id).elementTypeId, false, depth + 1);
+      case BTF_KIND.STRUCT:
+      case BTF_KIND.UNION:
+        if (throughPointer && isNamed) return false;
+        state[id] = DOING;
+        for (const { typeId } of btf.members(id)) this.#arrange(typeId, false, depth + 1);
+        if (isNamed) this.#queue.push(id);
+        state[id] = DONE;
+        return true;
+      case BTF_KIND.ENUM:
+      case BTF_KIND.ENUM64:
+      case BTF_KIND.FWD:
+        if (isNamed || !this.#isReferenced(id)) this.#queue.push(id);
+        state[id] = DONE;
+        return true;
+      case BTF_KIND.TYPEDEF: {
+        const isStrong = this.#arrange(btf.referenced(id), throughPointer, depth + 1);
+        if (throughPointer && !isStrong) return false;
+        this.#queue.push(id);
+        state[id] = DONE;
+        return true;
+      }
+      case BTF_KIND.FUNC_PROTO: {
+        let isStrong = this.#arrange(btf.referenced(id), throughPointer, depth + 1);
+        for (const { typeId } of btf.params(id))
+          isStrong = this.#arrange(typeId, throughPointer, depth + 1) || isStrong;
+        return isStrong;
+      }
+      default:
+        if (isModifier(kind)) return this.#arrange(btf.referenced(id), throughPointer, depth + 1);
+    }
+    state[id] = DONE;
+    return false;
   }
 
-  #typedef(id: number, depth: number): void {
+  #isReferenced(id: number): boolean {
+    this.#referenced ??= referencedIds(this.#btf);
+    return this.#referenced[id] === 1;
+  }
+
+  /** Writes a definition, or where `container` is not `TOP` the declarations that a use in that struct needs. */
+  #emit(id: number, container: number, depth: number): void {
+    this.#step(id, depth);
+    if (id === 0 || this.#emitted[id] === DONE) return;
     const btf = this.#btf;
-    if (this.#done.has(id)) return;
-    this.#done.add(id);
-    const name = btf.typeName(id);
-    // The compiler's own, and the one that its headers make of it.
-    if (name === "__builtin_va_list") return;
-    if (name === "__gnuc_va_list") {
-      this.pending += "typedef __builtin_va_list __gnuc_va_list;\n\n";
+    const kind = btf.kind(id);
+    if (this.#emitted[id] === DOING) {
+      if (this.#declared[id] === 1) return;
+      if (isStruct(kind)) {
+        if (id !== container && btf.typeName(id) !== "") this.#declare(id);
+      } else if (kind === BTF_KIND.TYPEDEF) this.#typedef(id);
       return;
     }
-    this.#need(btf.referenced(id), false, depth + 1);
-    this.pending += `${this.#bodies.typedef(id)};\n\n`;
+    switch (kind) {
+      case BTF_KIND.INT: {
+        const name = btf.typeName(id);
+        const alias = MISSING_INTS.get(name);
+        if (alias !== undefined) this.pending += `typedef ${alias} ${name};\n\n`;
+        this.#emitted[id] = DONE;
+        break;
+      }
+      case BTF_KIND.ENUM:
+      case BTF_KIND.ENUM64:
+        if (container === TOP) this.pending += `${this.#bodies.enumeration(id, "")};\n\n`;
+        this.#emitted[id] = DONE;
+        break;
+      case BTF_KIND.FWD:
+        this.#declare(id);
+        this.#emitted[id] = DONE;
+        break;
+      case BTF_KIND.ARRAY:
+        this.#emit(btf.array(id).elementTypeId, container, depth + 1);
+        break;
+      case BTF_KIND.TYPEDEF:
+        this.#emitted[id] = DOING;
+        this.#emit(btf.referenced(id), id, depth + 1);
+        if (this.#declared[id] === 0) this.#typedef(id);
+        this.#emitted[id] = DONE;
+        break;
+      case BTF_KIND.STRUCT:
+      case BTF_KIND.UNION:
+        this.#struct(id, container, depth);
+        break;
+      case BTF_KIND.FUNC_PROTO:
+        this.#emit(btf.referenced(id), container, depth + 1);
+        for (const { typeId } of btf.params(id)) this.#emit(typeId, container, depth + 1);
+        break;
+      default:
+        if (kind === BTF_KIND.PTR || isModifier(kind)) this.#emit(btf.referenced(id), container, depth + 1);
+    }
   }
 
-  #forward(id: number): void {
-    const tag = this.#bodies.tag(id);
-    if (this.#declared.has(tag)) return;
-    this.#declared.add(tag);
-    this.pending += `${tag};\n\n`;
+  /** Where its members are written, too, as those of an anonymous struct are, what these need comes before. */
+  #struct(id: number, container: number, depth: number): void {
+    const btf = this.#btf;
+    const isAnonymous = btf.typeName(id) === "";
+    this.#emitted[id] = DOING;
+    if (container === TOP || isAnonymous) {
+      for (const { typeId } of btf.members(id)) this.#emit(typeId, isAnonymous ? container : id, depth + 1);
+    } else if (this.#declared[id] === 0 && id !== container) this.#declare(id);
+    if (container === TOP) this.pending += `${this.#bodies.struct(id, "")};\n\n`;
+    this.#emitted[id] = container === TOP ? DONE : TODO;
   }
 
-  #once(id: number, write: () => string): void {
-    if (this.#done.has(id)) return;
-    this.#done.add(id);
-    this.pending += `${write()};\n\n`;
+  #declare(id: number): void {
+    this.pending += `${this.#bodies.tag(id)};\n\n`;
+    this.#declared[id] = 1;
+  }
+
+  #typedef(id: number): void {
+    const btf = this.#btf;
+    this.#declared[id] = 1;
+    const name = btf.typeName(id);
+    // The compiler's own, and the one that old gcc makes of it.
+    if (name === "__builtin_va_list") return;
+    if (name === "__gnuc_va_list" && btf.referenced(id) === 0)
+      this.pending += "typedef __builtin_va_list __gnuc_va_list;\n\n";
+    else this.pending += `${this.#bodies.typedef(id)};\n\n`;
   }
 }

@@ -12,6 +12,8 @@ export interface Dialect {
   readonly identifier: (name: string) => string;
   /** The dimension of a flexible array. */
   readonly emptyArray: string;
+  /** What a TYPE_TAG is written as, "" for nothing. */
+  readonly typeTag: (id: number) => string;
 }
 
 /**
@@ -23,6 +25,7 @@ export function declaration(btf: Btf, typeId: number, name: string, dialect?: Di
     base: (id: number) => baseName(btf, id),
     identifier: (text: string) => text,
     emptyArray: "[]",
+    typeTag: () => "",
   };
   return declare({ btf, steps: MAX_STEPS, ...(dialect ?? people) }, typeId, name, 0);
 }
@@ -57,8 +60,10 @@ function declare(context: Context, id: number, inner: string, depth: number): st
     case BTF_KIND.VOLATILE:
     case BTF_KIND.RESTRICT:
       return qualified(context, id, inner, depth);
-    case BTF_KIND.TYPE_TAG:
-      return outwards(btf.referenced(id), inner);
+    case BTF_KIND.TYPE_TAG: {
+      const tag = context.typeTag(id);
+      return outwards(btf.referenced(id), [tag, inner].filter((part) => part !== "").join(" "));
+    }
     default: {
       const base = context.base(id);
       return inner === "" ? base : `${base} ${inner}`;
@@ -80,12 +85,17 @@ function unmodified(btf: Btf, id: number): number {
   return target;
 }
 
-/** A pointer's qualifier follows its `*`, any other stands in front. */
+/**
+ * A pointer's qualifier follows its `*`, any other stands in front. An array's and a function's are left out: gcc writes
+ * those of an array's elements a second time for the array (https://gcc.gnu.org/bugzilla/show_bug.cgi?id=8354), and
+ * `volatile` for a function that does not return.
+ */
 function qualified(context: Context, id: number, inner: string, depth: number): string {
   const { btf } = context;
   const kind = btf.kind(id);
   const word = kind === BTF_KIND.CONST ? "const" : kind === BTF_KIND.VOLATILE ? "volatile" : "restrict";
   const target = btf.referenced(id);
+  if (bindsTighter(btf, target)) return declare(context, target, inner, depth + 1);
   if (btf.kind(unmodified(btf, target)) !== BTF_KIND.PTR)
     return `${word} ${declare(context, target, inner, depth + 1)}`;
   return declare(context, target, inner === "" ? word : `${word} ${inner}`, depth + 1);
@@ -97,7 +107,9 @@ function parameters(context: Context, id: number, depth: number): string {
     params.push(
       typeId === 0 && name === "" ? "..." : declare(context, typeId, context.identifier(name), depth + 1),
     );
-  return params.length === 0 ? "void" : params.join(", ");
+  // clang writes a function without parameters with one that is void.
+  const isEmpty = params.length === 0 || (params.length === 1 && params[0] === "...");
+  return isEmpty ? "void" : params.join(", ");
 }
 
 function baseName(btf: Btf, id: number): string {

@@ -26,7 +26,12 @@ export function isModifier(kind: number): boolean {
   return MODIFIERS[kind] === 1;
 }
 
-/** These and TYPEDEF: the type is the one that it refers to. */
+/** STRUCT or UNION. */
+export function isStruct(kind: number): boolean {
+  return kind === BTF_KIND.STRUCT || kind === BTF_KIND.UNION;
+}
+
+/** A modifier or TYPEDEF: the type is the one that it refers to. */
 export function isAlias(kind: number): boolean {
   return ALIASES[kind] === 1;
 }

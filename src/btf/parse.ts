@@ -15,7 +15,10 @@ import {
 /** The sections of one BTF object; offsets in bytes from its start. */
 export interface BtfSections {
   readonly typeOffset: number;
-  /** The type section; signed, because that is the faster to read. Shares the input's memory where that is aligned. */
+  /**
+   * The type section, in this machine's byte order; signed, because that is the faster to read. Shares the input's memory
+   * where that is aligned and of this byte order.
+   */
   readonly words: Int32Array;
   readonly strings: Uint8Array;
   /** The first word of each type, in the order of ids. */
@@ -23,6 +26,8 @@ export interface BtfSections {
 }
 
 interface Header {
+  /** The machine that it is of is of the other byte order: of every word the bytes are reversed. */
+  readonly isSwapped: boolean;
   readonly typeStart: number;
   readonly typeLength: number;
   readonly stringStart: number;
@@ -37,7 +42,9 @@ export function parseSections(bytes: Uint8Array, format: string, split: boolean)
   const { typeStart, typeLength, stringStart, stringLength } = header;
   const strings = bytes.subarray(stringStart, stringStart + stringLength);
   checkStrings(strings, stringStart, format, split);
-  const words = asWords(bytes, typeStart, typeLength);
+  const words = header.isSwapped
+    ? swappedWords(bytes, typeStart, typeLength)
+    : asWords(bytes, typeStart, typeLength);
   const steps = recordSteps(bytes, header);
   return { typeOffset: typeStart, words, strings, index: indexTypes(words, steps, typeStart, format) };
 }
@@ -49,11 +56,12 @@ function readHeader(bytes: Uint8Array, format: string): Header {
   if (bytes.length < BTF_HEADER.size)
     fail(bytes.length, `ends inside its header (${bytes.length} bytes of ${BTF_HEADER.size})`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  const u32 = (name: Exclude<keyof typeof BTF_HEADER.fields, "magic">): number =>
-    view.getUint32(BTF_HEADER.fields[name].offset, true);
   const magic = view.getUint16(0, true);
-  if (magic === BTF_MAGIC_SWAPPED) fail(0, "it is big-endian; only little-endian BTF is read");
-  if (magic !== BTF_MAGIC) fail(0, `the magic is 0x${magic.toString(16)}, not 0x${BTF_MAGIC.toString(16)}`);
+  const isSwapped = magic === BTF_MAGIC_SWAPPED;
+  const u32 = (name: Exclude<keyof typeof BTF_HEADER.fields, "magic">): number =>
+    view.getUint32(BTF_HEADER.fields[name].offset, !isSwapped);
+  if (magic !== BTF_MAGIC && !isSwapped)
+    fail(0, `the magic is 0x${magic.toString(16)}, not 0x${BTF_MAGIC.toString(16)}`);
   const version = bytes[BTF_HEADER.fields.version.offset];
   if (version !== BTF_VERSION) fail(2, `version ${version} is not known, only ${BTF_VERSION}`);
   const headerLength = u32("hdr_len");
@@ -78,11 +86,11 @@ function readHeader(bytes: Uint8Array, format: string): Header {
   let layoutStart = 0;
   let layoutLength = 0;
   if (headerLength >= BTF_HEADER_LAYOUT.size) {
-    layoutLength = view.getUint32(BTF_HEADER_LAYOUT.fields.layout_len.offset, true);
-    const offset = view.getUint32(BTF_HEADER_LAYOUT.fields.layout_off.offset, true);
+    layoutLength = view.getUint32(BTF_HEADER_LAYOUT.fields.layout_len.offset, !isSwapped);
+    const offset = view.getUint32(BTF_HEADER_LAYOUT.fields.layout_off.offset, !isSwapped);
     layoutStart = section("layout", offset, layoutLength, 24);
   }
-  return { typeStart, typeLength, stringStart, stringLength, layoutStart, layoutLength };
+  return { isSwapped, typeStart, typeLength, stringStart, stringLength, layoutStart, layoutLength };
 }
 
 function checkStrings(strings: Uint8Array, start: number, format: string, split: boolean): void {
@@ -100,6 +108,13 @@ function asWords(bytes: Uint8Array, start: number, length: number): Int32Array {
   const offset = bytes.byteOffset + start;
   if (offset % 4 === 0) return new Int32Array(bytes.buffer, offset, length / 4);
   return new Int32Array(bytes.slice(start, start + length).buffer);
+}
+
+/** All of the type section is 32-bit words (include/uapi/linux/btf.h). */
+function swappedWords(bytes: Uint8Array, start: number, length: number): Int32Array {
+  const swapped = Buffer.from(new ArrayBuffer(length));
+  swapped.set(bytes.subarray(start, start + length));
+  return new Int32Array(swapped.swap32().buffer);
 }
 
 /**

@@ -17,7 +17,8 @@ import { openSource, pinnedIdOf, type Source, warnAll } from "./source.ts";
 const dump: Command = command({
   name: "ktstr btf dump",
   description: "Print types as C, or as they are stored",
-  grammar: "id N | vmlinux | file FILE | prog PROG | map MAP [key|value|kv|all] [format raw|c] [root_id N]",
+  grammar:
+    "id N | vmlinux | file FILE | prog PROG | map MAP [key|value|kv|all] [format raw|c [unsorted]] [root_id N]",
   examples: [
     "ktstr btf dump vmlinux format c > vmlinux.h",
     "ktstr btf dump map name scx_simple.bss format c",
@@ -26,15 +27,15 @@ const dump: Command = command({
   async start(context) {
     const words = [...context.words];
     const source = takeSource(words);
-    const { inC, roots } = takeRest(words, context.options.json);
+    const { format, roots } = takeRest(words, context.options.json);
     if (source.kind === "file") {
-      write(context, readBtfFile(source.path), inC, roots);
+      write(context, readBtfFile(source.path), format, roots);
       return 0;
     }
     using opened = await openSource(context.options, () => false);
     const chosen = await chooseBtf(opened, source);
     const ids = source.kind === "map" && roots.length > 0 ? [...chosen.roots, ...roots] : chosen.roots;
-    write(context, chosen.btf, inC, ids.length > 0 ? ids : roots);
+    write(context, chosen.btf, format, ids.length > 0 ? ids : roots);
     warnAll(context, opened.state);
     return 0;
   },
@@ -94,20 +95,27 @@ function takeSelector(words: string[], kinds: readonly SelectorKind[], noun: str
   return selector;
 }
 
-function takeRest(words: readonly string[], json: boolean): { inC: boolean; roots: number[] } {
-  let inC = false;
+/** `c unsorted` is C in the order of ids. */
+type Format = "raw" | "c" | "c unsorted";
+
+function takeRest(words: readonly string[], json: boolean): { format: Format; roots: number[] } {
+  let format: Format = "raw";
   const roots: number[] = [];
-  for (let at = 0; at < words.length; at += 2) {
-    const [word, value] = [words[at] ?? "", words[at + 1]];
-    if (word === "format" || word === "root_id") {
-      if (value === undefined) throw new UsageError(`btf dump: ${word}: its value is missing`);
-      if (word === "root_id") roots.push(numberOf("btf dump root_id", value));
-      else if (value === "c" || value === "raw") inC = value === "c";
-      else throw new UsageError(`btf dump: format ${JSON.stringify(value)} is neither c nor raw`);
-    } else throw new UsageError(`btf dump: too much: ${words.slice(at).join(" ")}`);
+  const rest = [...words];
+  for (let word = rest.shift(); word !== undefined; word = rest.shift()) {
+    if (word !== "format" && word !== "root_id")
+      throw new UsageError(`btf dump: too much: ${[word, ...rest].join(" ")}`);
+    const value = rest.shift();
+    if (value === undefined) throw new UsageError(`btf dump: ${word}: its value is missing`);
+    if (word === "root_id") roots.push(numberOf("btf dump root_id", value));
+    else if (value !== "c" && value !== "raw")
+      throw new UsageError(`btf dump: format ${JSON.stringify(value)} is neither c nor raw`);
+    else if (value === "c" && rest[0] === "unsorted") format = `${value} ${rest.shift() as "unsorted"}`;
+    else format = value;
   }
-  if (inC && json) throw new UsageError("btf dump format c: C is no JSON", { hint: "leave out -j" });
-  return { inC, roots };
+  if (format !== "raw" && json)
+    throw new UsageError("btf dump format c: C is no JSON", { hint: "leave out -j" });
+  return { format, roots };
 }
 
 function numberOf(what: string, text: string): number {
@@ -167,7 +175,7 @@ function expectBtf(read: Read<Btf>, what: string): Btf {
 
 const MODULES = "/sys/kernel/btf/";
 
-/** A file of BTF alone, as under /sys/kernel/btf, or an ELF file's `.BTF`. Throws `FormatError`, `KtstrError`. */
+/** A file of BTF alone, as under /sys/kernel/btf, or an ELF file's `.BTF`, of either byte order. Throws `FormatError`, `KtstrError`. */
 function readBtfFile(path: string): Btf {
   let bytes: Uint8Array;
   try {
@@ -182,17 +190,18 @@ function readBtfFile(path: string): Btf {
     bytes.length >= 4 && new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true) === ELF_MAGIC;
   if (!isElf) return Btf.parse(bytes, { name: path });
   using file = new ImageFile(path);
-  const elf = new ElfFile(file, path);
+  const elf = new ElfFile(file, path, { anyByteOrder: true });
   const section = elf.section(".BTF");
   if (section === undefined) throw new KtstrError(`btf dump file ${path}: it has no section .BTF`);
   return Btf.parse(elf.contents(section), { name: path });
 }
 
-function write(context: Context, btf: Btf, inC: boolean, roots: readonly number[]): void {
+function write(context: Context, btf: Btf, format: Format, roots: readonly number[]): void {
   const { out, options } = context;
   const ids = roots.length > 0 ? roots : undefined;
   if (!options.json) {
-    for (const piece of inC ? cDump(btf, ids) : rawText(btf, ids)) out.text(piece);
+    const unsorted = format === "c unsorted";
+    for (const piece of format === "raw" ? rawText(btf, ids) : cDump(btf, { ids, unsorted })) out.text(piece);
   } else if (!options.pretty) {
     for (const piece of rawJson(btf, ids)) out.text(piece);
     out.line();

@@ -52,8 +52,9 @@ export function viewOf(bytes: Uint8Array): DataView {
 }
 
 /** A u64 as a number: exact below 2^53, and from there up large enough to fail every check of a range. */
-export function u53(view: DataView, offset: number): number {
-  return view.getUint32(offset + 4, true) * 2 ** 32 + view.getUint32(offset, true);
+export function u53(view: DataView, offset: number, littleEndian = true): number {
+  const low = littleEndian ? offset : offset + 4;
+  return view.getUint32(2 * offset + 4 - low, littleEndian) * 2 ** 32 + view.getUint32(low, littleEndian);
 }
 
 /** The same of a big-endian u64. */

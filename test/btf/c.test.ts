@@ -18,6 +18,7 @@ afterAll(() => {
   rmSync(directory, { recursive: true });
 });
 
+const STRICT = ["-Wall", "-Werror", "-fsyntax-only"];
 const C_NAME = /^[A-Za-z_]\w*$/;
 
 /** For every named struct and union whose name is its own: its size, and the offset of each member, as BTF has them. */
@@ -56,8 +57,9 @@ function compile(btf: Btf, name: string): number {
   const { text, count } = assertions(btf);
   const source = join(directory, `${name}.c`);
   writeFileSync(source, [...cDump(btf), text].join(""));
-  run("cc", "-w", "-fsyntax-only", source);
-  run("clang-19", "-w", "-fsyntax-only", "-target", "bpf", source);
+  // gcc knows neither clang's pragma nor the address spaces of kfuncs for arenas.
+  run("cc", ...STRICT, "-DBPF_NO_PRESERVE_ACCESS_INDEX", "-DBPF_NO_KFUNC_PROTOTYPES", source);
+  run("clang-19", ...STRICT, "-target", "bpf", source);
   return count;
 }
 
@@ -76,7 +78,7 @@ describe("a C dump compiles, and lays every struct out as BTF says", () => {
       const source = join(directory, "awkward.bpf.c");
       writeFileSync(
         source,
-        `typedef unsigned int u32; typedef unsigned long long u64;
+        `typedef unsigned int u32; typedef unsigned long long u64; struct only_declared;
       struct __attribute__((packed)) tight { char a; u64 b; struct { char c; u32 d; }; };
       struct holes { char a; u64 b __attribute__((aligned(32))); char c; int d : 3; long e : 40; char : 5; char f : 2; } __attribute__((aligned(64)));
       struct tail { u32 count; struct tight rows[]; };
@@ -89,7 +91,18 @@ describe("a C dump compiles, and lays every struct out as BTF says", () => {
       struct tail *y; struct tight z[2]; struct mixed { u32 a : 5; u32 b : 30; u64 c : 60; u64 d : 10; short e; } m;
       struct __attribute__((packed)) packed_bits { u32 a : 5; u32 b : 30; char c; u64 d : 33; } p;`,
       );
-      run("clang-19", "-w", "-g", "-O2", "-target", "bpf", "-c", source, "-o", `${source}.o`);
+      run(
+        "clang-19",
+        ...STRICT.slice(0, 2),
+        "-g",
+        "-O2",
+        "-target",
+        "bpf",
+        "-c",
+        source,
+        "-o",
+        `${source}.o`,
+      );
       run("llvm-objcopy-19", "--dump-section", `.BTF=${source}.btf`, `${source}.o`);
       const btf = Btf.parse(readFileSync(`${source}.btf`));
       expect(compile(btf, "awkward")).toBeGreaterThan(20);
@@ -100,8 +113,8 @@ describe("a C dump compiles, and lays every struct out as BTF says", () => {
 
 describe("a C dump", () => {
   const body = (writer: BtfWriter, ids?: number[]): string => {
-    const text = [...cDump(Btf.parse(writer.bytes()), ids)].join("");
-    const lines = text.split("\n").filter((line) => !line.startsWith("#") && line !== "");
+    const text = [...cDump(Btf.parse(writer.bytes()), { ids, unsorted: true })].join("");
+    const lines = text.split("\n").filter((line) => !/^[#/]/.test(line) && line !== "");
     return lines.join("\n");
   };
 
@@ -116,7 +129,7 @@ describe("a C dump", () => {
       ["o", writer.pointer(other), 64],
     ]);
     expect(body(writer, [root])).toBe(
-      "struct needed;\ntypedef struct needed needed_t;\nstruct needed {\n\tint b;\n};\nstruct other;\n" +
+      "struct needed {\n\tint b;\n};\ntypedef struct needed needed_t;\nstruct other;\n" +
         "struct root {\n\tneeded_t n;\n\tstruct other *o;\n};",
     );
   });
@@ -147,6 +160,24 @@ describe("a C dump", () => {
     const writer = new BtfWriter();
     writer.struct('x; #include "/etc/passwd"', 4, [["a\nb", writer.int("int", 4, 1), 0]]);
     expect(body(writer)).toBe("struct x___include___etc_passwd_ {\n\tint a_b;\n};");
+  });
+
+  test("writes no qualifier twice, and a type tag as the compiler takes it", () => {
+    const writer = new BtfWriter();
+    const constant = (id: number): number => writer.raw(BTF_KIND.CONST, "", id);
+    const characters = writer.array(constant(writer.int("char", 1, 1)), 16);
+    const tag = (name: string, target: number, flag = false): number =>
+      writer.pointer(writer.raw(BTF_KIND.TYPE_TAG, name, target, [], 0, flag));
+    const root = writer.struct("root", 40, [
+      ["name", constant(characters), 0],
+      ["user", tag("user", 0), 128],
+      ["arena", tag("address_space(1)", 0, true), 192],
+      ["hostile", tag('x"))) ; int evil; /*', 0), 256],
+    ]);
+    expect(body(writer, [root])).toBe(
+      'struct root {\n\tconst char name[16];\n\tvoid __attribute__((btf_type_tag("user"))) *user;\n' +
+        "\tvoid __attribute__((address_space(1))) *arena;\n\tvoid *hostile;\n};",
+    );
   });
 
   test("of types that contain themselves, or do not end, is a FormatError", () => {

@@ -91,7 +91,7 @@ describe("a type made to be endless ends", () => {
       }
     }
     try {
-      for (const piece of cDump(btf, [id])) expect(piece.length).toBeLessThan(1e9);
+      for (const piece of cDump(btf, { ids: [id] })) expect(piece.length).toBeLessThan(1e9);
     } catch (error) {
       expect(error).toBeInstanceOf(FormatError);
     }

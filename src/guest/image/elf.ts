@@ -25,9 +25,17 @@ export class ElfFile {
   readonly machine: number;
   readonly sections: readonly Section[];
   readonly #file: DataFile;
+  readonly #littleEndian: boolean;
 
-  /** Reads the headers. Throws `FormatError` where they are no 64-bit little-endian ELF file's. */
-  constructor(file: DataFile, format: string) {
+  /**
+   * Reads the headers. Throws `FormatError` where they are no 64-bit ELF file's, or of another byte order than this
+   * machine's and `anyByteOrder` is not set.
+   */
+  constructor(
+    file: DataFile,
+    format: string,
+    { anyByteOrder = false }: { readonly anyByteOrder?: boolean } = {},
+  ) {
     this.#file = file;
     this.format = format;
     const head = file.read(0, EHDR.size);
@@ -39,12 +47,11 @@ export class ElfFile {
         "it is not an ELF file",
         "A compressed kernel (vmlinuz, bzImage) is none.",
       );
-    if (
-      header.getUint8(EHDR.fields.class.offset) !== ELFCLASS64 ||
-      header.getUint8(EHDR.fields.data.offset) !== ELFDATA2LSB
-    )
-      throw new FormatError(format, 4, "it is not 64-bit and little-endian");
-    this.machine = header.getUint16(EHDR.fields.machine.offset, true);
+    this.#littleEndian = header.getUint8(EHDR.fields.data.offset) === ELFDATA2LSB;
+    if (header.getUint8(EHDR.fields.class.offset) !== ELFCLASS64)
+      throw new FormatError(format, 4, "it is not 64-bit");
+    if (!this.#littleEndian && !anyByteOrder) throw new FormatError(format, 5, "it is not little-endian");
+    this.machine = header.getUint16(EHDR.fields.machine.offset, this.#littleEndian);
     this.sections = this.#readSections(header);
   }
 
@@ -62,10 +69,11 @@ export class ElfFile {
   }
 
   #readSections(header: DataView): Section[] {
-    const offset = u53(header, EHDR.fields.shoff.offset);
-    const entrySize = header.getUint16(EHDR.fields.shentsize.offset, true);
-    const count = header.getUint16(EHDR.fields.shnum.offset, true);
-    const namesIndex = header.getUint16(EHDR.fields.shstrndx.offset, true);
+    const little = this.#littleEndian;
+    const offset = u53(header, EHDR.fields.shoff.offset, little);
+    const entrySize = header.getUint16(EHDR.fields.shentsize.offset, little);
+    const count = header.getUint16(EHDR.fields.shnum.offset, little);
+    const namesIndex = header.getUint16(EHDR.fields.shstrndx.offset, little);
     if (count === 0 || count > MAX_SECTIONS || entrySize < SHDR.size)
       throw new FormatError(this.format, EHDR.fields.shnum.offset, `${count} sections of ${entrySize} bytes`);
     if (!(offset + count * entrySize <= this.#file.sizeBytes))
@@ -75,7 +83,7 @@ export class ElfFile {
         "the section headers lie past the file's end",
       );
     const table = viewOf(this.#file.read(offset, count * entrySize));
-    const raw = Array.from({ length: count }, (_, index) => readSection(table, index * entrySize));
+    const raw = Array.from({ length: count }, (_, index) => readSection(table, index * entrySize, little));
     const names = raw[namesIndex];
     const text =
       names === undefined ? Buffer.alloc(0) : Buffer.from(this.contents({ ...names, name: "names" }));
@@ -86,12 +94,16 @@ export class ElfFile {
   }
 }
 
-function readSection(table: DataView, at: number): Omit<Section, "name"> & { readonly nameAt: number } {
+function readSection(
+  table: DataView,
+  at: number,
+  little: boolean,
+): Omit<Section, "name"> & { readonly nameAt: number } {
   return {
-    nameAt: table.getUint32(at + SHDR.fields.name.offset, true),
-    type: table.getUint32(at + SHDR.fields.type.offset, true),
-    offset: u53(table, at + SHDR.fields.offset.offset),
-    size: u53(table, at + SHDR.fields.size.offset),
-    link: table.getUint32(at + SHDR.fields.link.offset, true),
+    nameAt: table.getUint32(at + SHDR.fields.name.offset, little),
+    type: table.getUint32(at + SHDR.fields.type.offset, little),
+    offset: u53(table, at + SHDR.fields.offset.offset, little),
+    size: u53(table, at + SHDR.fields.size.offset, little),
+    link: table.getUint32(at + SHDR.fields.link.offset, little),
   };
 }
