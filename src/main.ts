@@ -13,6 +13,7 @@ const COMMANDS: CommandTable = {
   link: async () => (await import("./commands/link.ts")).default,
   get: async () => (await import("./commands/get.ts")).default,
   diff: async () => (await import("./commands/diff.ts")).default,
+  sched: async () => (await import("./commands/sched.ts")).default,
   btf: async () => (await import("./commands/btf.ts")).default,
   capture: async () => (await import("./commands/capture.ts")).default,
   pin: async () => (await import("./commands/pin.ts")).default,

@@ -127,7 +127,7 @@ async function operandsOf(command: Command, expected: Expected, kernel: OpenKern
   const own = expected.noun === "" ? command.name.split(" ")[1] : expected.noun;
   const noun = NOUNS.find((name) => name === own) ?? "map";
   for (const placeholder of expected.placeholders) {
-    if (/^(FILE|PATH|KERNEL-IMAGE|A|B)$/.test(placeholder)) return FILES;
+    if (/^(FILE(\|-)?|PATH|KERNEL-IMAGE|A|B)$/.test(placeholder)) return FILES;
     found.push(...(await named(noun, placeholder, kernel)));
   }
   return words(found);

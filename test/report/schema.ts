@@ -1,9 +1,14 @@
 import Ajv2020 from "ajv/dist/2020.js";
 import diffSchema from "../../schema/diff.schema.json" with { type: "json" };
 import schema from "../../schema/inspect.schema.json" with { type: "json" };
+import schedSchema from "../../schema/sched.schema.json" with { type: "json" };
 
 const ajv = new Ajv2020({ allErrors: true, allowUnionTypes: true });
-const validators = { inspect: ajv.compile(schema), diff: ajv.compile(diffSchema) };
+const validators = {
+  inspect: ajv.compile(schema),
+  diff: ajv.compile(diffSchema),
+  sched: ajv.compile(schedSchema),
+};
 
 function problems(kind: keyof typeof validators, report: unknown): string[] {
   const validate = validators[kind];
@@ -14,3 +19,4 @@ function problems(kind: keyof typeof validators, report: unknown): string[] {
 /** What of a report does not follow the schema, as sentences; empty where all does. */
 export const inspectionProblems = (report: unknown): string[] => problems("inspect", report);
 export const diffProblems = (report: unknown): string[] => problems("diff", report);
+export const schedProblems = (report: unknown): string[] => problems("sched", report);

@@ -1,0 +1,98 @@
+/** `sched --json`: a schema of its own, versioned (schema/sched.schema.json). */
+import type { Json } from "./json.ts";
+import type { Finding } from "./sched-findings.ts";
+import { hexId } from "./sched-findings.ts";
+import type { SchedTask, SchedView } from "./sched-view.ts";
+
+/** Raised when a member goes or changes its meaning; new members come without. */
+export const SCHED_SCHEMA_VERSION = 1;
+
+/** One scheduler at one moment. What is not known is left out; a task that is on no queue has `dsq_id` null. */
+export function schedJson(view: SchedView, findings: readonly Finding[]): Json {
+  const { exit, watchdog } = view;
+  return {
+    origin: view.origin,
+    ops: view.opsName,
+    place: view.place,
+    cgroup: view.cgroupPath,
+    state: view.state === "" ? undefined : view.state,
+    trigger: view.trigger === "" ? undefined : view.trigger,
+    exit:
+      exit === undefined
+        ? undefined
+        : {
+            kind: exit.kind,
+            reason: exit.reason,
+            message: exit.message,
+            comm: exit.pid === undefined ? undefined : exit.comm,
+            pid: exit.pid,
+            cpu: exit.cpu,
+            backtrace: exit.backtrace,
+          },
+    watchdog:
+      watchdog === undefined
+        ? undefined
+        : { timeout_ms: watchdog.timeoutMs, last_check_ms: watchdog.lastCheckMs },
+    findings: findings.map(({ kind, summary, details, pids, cpus, dsqId, waitMs }) => ({
+      kind,
+      summary,
+      details,
+      pids,
+      cpus,
+      dsq_id: dsqId === undefined ? undefined : hexId(dsqId),
+      wait_ms: waitMs,
+    })),
+    others_idle: view.othersIdle,
+    cpus: view.cpus.map((cpu) => ({
+      cpu: cpu.cpu,
+      nr_running: cpu.nrRunning,
+      flags: cpu.flags,
+      cpu_released: cpu.cpuReleased,
+      sequences: Object.fromEntries(cpu.sequences.map(({ name, value }) => [name, value])),
+      rescue: cpu.rescue,
+      curr:
+        cpu.currPid === undefined
+          ? undefined
+          : { comm: cpu.currComm, pid: cpu.currPid, class: cpu.currClass },
+      kicks: Object.fromEntries(cpu.kicks.map(({ name, cpus }) => [name, cpus])),
+      unknown: cpu.unknown,
+    })),
+    queues: view.queues.map(({ id, kind, cpu, tasks }) => ({
+      id: hexId(id),
+      kind,
+      cpu,
+      pids: tasks.map(({ pid }) => pid),
+    })),
+    tasks: view.tasks.map(taskJson),
+    events: Object.fromEntries(view.events.map(({ name, count }) => [name, count])),
+    unknown: view.unknown,
+    not_told: view.notTold,
+  };
+}
+
+function taskJson(task: SchedTask): Json {
+  return {
+    pid: task.pid,
+    comm: task.comm,
+    state: task.state,
+    current: task.isCurrent,
+    cpu: task.cpu < 0 ? undefined : task.cpu,
+    wait_ms: task.waitMs,
+    scheduler: task.scheduler,
+    scx_state: task.scxState,
+    flags: task.flags,
+    dsq_flags: task.dsqFlags,
+    ops_state: task.opsState,
+    qseq: task.qseq,
+    sticky_cpu: task.stickyCpu,
+    holding_cpu: task.holdingCpu,
+    dsq_id: task.dsqId === undefined || task.dsqId === null ? task.dsqId : hexId(task.dsqId),
+    dsq_vtime: task.vtime,
+    slice_ns: task.sliceNs,
+    weight: task.weight,
+    cpus: task.cpus,
+    no_mig: task.migrationDisabled,
+    stack: task.stack,
+    unknown: task.unknown,
+  };
+}

@@ -1,0 +1,53 @@
+/** The pages that a log gives: one of each dump, or what the kernel's messages tell where there is none. */
+import type { LogNotice, ParsedLog } from "../sched-text/parse.ts";
+import { type SchedView, viewOfDump } from "./sched-view.ts";
+
+/** In the order of time. `name`: the file's. */
+export function viewsOfLog(log: ParsedLog, name: string): SchedView[] {
+  const { dumps, notices, isReversed } = log;
+  const order = isReversed ? ", newest line first" : "";
+  const views = dumps.map((dump, index) => {
+    const lines = [dump.firstLine, dump.lastLine].sort((a, b) => a - b).join("-");
+    const which = dumps.length === 1 ? "" : `, dump ${index + 1} of ${dumps.length}`;
+    return viewOfDump(dump, `${name}, lines ${lines}${which}${order}`);
+  });
+  return views.length > 0 ? views : viewsOfNotices(notices, name);
+}
+
+/**
+ * "sched_ext: BPF scheduler "x" disabled (REASON)", and in the next record "sched_ext: x: MESSAGE"
+ * (`scx_root_disable` and its like in kernel/sched/ext).
+ */
+function viewsOfNotices(notices: readonly LogNotice[], name: string): SchedView[] {
+  return notices.flatMap(({ text, line }, index) => {
+    const found = /^sched_ext: BPF (?:sub-)?scheduler "(.*)" disabled \((.*)\)$/.exec(text);
+    if (found === null) return [];
+    const [, opsName = "", reason = ""] = found;
+    const next = notices[index + 1]?.text ?? "";
+    const start = `sched_ext: ${opsName}: `;
+    const message = next.startsWith(start) ? next.slice(start.length) : "";
+    return [ejectedView(`${name}, line ${line}`, opsName, reason, message)];
+  });
+}
+
+function ejectedView(origin: string, opsName: string, reason: string, message: string): SchedView {
+  return {
+    origin,
+    opsName,
+    place: undefined,
+    cgroupPath: undefined,
+    state: "disabled",
+    trigger: "",
+    exit: { kind: undefined, reason, message, comm: "", pid: undefined, cpu: undefined, backtrace: [] },
+    watchdog: undefined,
+    cpus: [],
+    othersIdle: false,
+    queues: [],
+    tasks: [],
+    events: [],
+    unknown: [],
+    notTold: [
+      "CPUs, queues, tasks and events: the log has no dump, which the scheduler's own program prints on stderr",
+    ],
+  };
+}

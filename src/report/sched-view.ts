@@ -1,0 +1,141 @@
+/** What the `sched` page shows, as plain data: a frozen machine's memory and a dump's text both give it. */
+import type { DumpCpu, DumpEvent, DumpTask, ScxDump } from "../sched-text/dump.ts";
+
+export interface SchedView {
+  /** Where it comes from, for people. */
+  readonly origin: string;
+  readonly opsName: string | undefined;
+  /** "root", or "sub1-123" with its cgroup; undefined where the kernel does not tell. */
+  readonly place: string | undefined;
+  readonly cgroupPath: string | undefined;
+  /** "enabled", ...; "" where not known. */
+  readonly state: string;
+  /** Why the kernel printed this: "SysRq-D"; "" where it printed nothing. */
+  readonly trigger: string;
+  readonly exit: SchedExit | undefined;
+  readonly watchdog: SchedWatchdog | undefined;
+  /** Idle CPUs are not in a dump. */
+  readonly cpus: readonly SchedCpu[];
+  /** A CPU that is not in `cpus` is idle. */
+  readonly othersIdle: boolean;
+  readonly queues: readonly SchedQueue[];
+  /** Those that are runnable on sched_ext; the one that waited longest stands first. */
+  readonly tasks: readonly SchedTask[];
+  readonly events: readonly DumpEvent[];
+  /** Words of the scheduler's own `dump` callback, and lines that nobody knows. */
+  readonly unknown: readonly string[];
+  /** What of the page cannot be told, and why. */
+  readonly notTold: readonly string[];
+}
+
+export interface SchedExit {
+  /** `enum scx_exit_kind`; undefined where only its words are known. */
+  readonly kind: number | undefined;
+  readonly reason: string;
+  readonly message: string;
+  readonly comm: string;
+  readonly pid: number | undefined;
+  readonly cpu: number | undefined;
+  readonly backtrace: readonly string[];
+}
+
+export interface SchedWatchdog {
+  readonly timeoutMs: number;
+  /** Since the worker last looked. */
+  readonly lastCheckMs: number | undefined;
+}
+
+export type SchedCpu = Omit<DumpCpu, "tasks">;
+
+export interface SchedTask extends DumpTask {
+  /** The CPU whose run queue holds it; -1 where the text does not tell. */
+  readonly cpu: number;
+}
+
+export interface SchedQueue {
+  readonly id: bigint;
+  readonly kind: QueueKind;
+  /** Of a local or bypass queue. */
+  readonly cpu: number | undefined;
+  /** In the queue's order where that is known, else by wait. */
+  readonly tasks: readonly SchedTask[];
+}
+
+export type QueueKind = "user" | "global" | "local" | "bypass" | "invalid" | "builtin";
+
+/** `SCX_DSQ_*` of include/linux/sched/ext.h. */
+const BUILTIN: ReadonlyMap<bigint, QueueKind> = new Map([
+  [0x8000000000000000n, "invalid"],
+  [0x8000000000000001n, "global"],
+  [0x8000000000000002n, "local"],
+  [0x8000000000000003n, "bypass"],
+]);
+
+export function queueKindOf(id: bigint): QueueKind {
+  return BUILTIN.get(id) ?? (id >> 63n === 1n ? "builtin" : "user");
+}
+
+/** A dump's text as a page. `origin` says where it stands. */
+export function viewOfDump(dump: ScxDump, origin: string): SchedView {
+  const { trigger } = dump;
+  const tasks = dump.cpus.flatMap(({ cpu, tasks: own }) => own.map((task) => ({ ...task, cpu })));
+  tasks.sort((a, b) => b.waitMs - a.waitMs || a.pid - b.pid);
+  return {
+    origin,
+    opsName: dump.opsName,
+    place: dump.scheduler,
+    cgroupPath: dump.cgroupPath,
+    state: "",
+    trigger: trigger.kind === "debug" ? trigger.reason : "",
+    exit:
+      trigger.kind !== "exit"
+        ? undefined
+        : {
+            kind: trigger.exitKind,
+            reason: trigger.reason,
+            message: trigger.message,
+            comm: trigger.comm,
+            pid: trigger.pid,
+            cpu: trigger.cpu,
+            backtrace: trigger.backtrace,
+          },
+    watchdog: undefined,
+    cpus: dump.cpus.filter(({ cpu }) => cpu >= 0).map(({ tasks: _, ...cpu }) => cpu),
+    othersIdle: dump.incomplete === "",
+    queues: queuesOf(tasks),
+    tasks,
+    events: dump.events,
+    unknown: dump.unknown,
+    notTold: notTold(dump, tasks),
+  };
+}
+
+/** The queues that the tasks' `dsq_id` name: a dump lists no queues, so an empty one is not seen. */
+function queuesOf(tasks: readonly SchedTask[]): SchedQueue[] {
+  const queues = new Map<string, SchedQueue & { readonly tasks: SchedTask[] }>();
+  for (const task of tasks) {
+    const { dsqId } = task;
+    if (dsqId === null || dsqId === undefined) continue;
+    const kind = queueKindOf(dsqId);
+    const cpu = kind === "local" || kind === "bypass" ? task.cpu : undefined;
+    const key = `${dsqId} ${cpu ?? ""}`;
+    const queue = queues.get(key) ?? { id: dsqId, kind, cpu, tasks: [] };
+    queue.tasks.push(task);
+    queues.set(key, queue);
+  }
+  return [...queues.values()].sort((a, b) =>
+    a.id < b.id ? -1 : a.id > b.id ? 1 : (a.cpu ?? 0) - (b.cpu ?? 0),
+  );
+}
+
+function notTold(dump: ScxDump, tasks: readonly SchedTask[]): string[] {
+  const lacking: string[] = [];
+  if (dump.incomplete !== "") lacking.push(`the dump is not whole: ${dump.incomplete}`);
+  if (dump.opsName === undefined) lacking.push("the scheduler's name: kernels before 7.2 do not print it");
+  lacking.push("the watchdog's timeout, and so when it strikes");
+  lacking.push("CPUs that are idle, empty queues, and the order of tasks in a queue");
+  if (tasks.length > 0 && tasks.every(({ sliceNs }) => sliceNs === undefined))
+    lacking.push("slices and weights: 6.12 does not print them");
+  if (dump.events.length === 0) lacking.push("event counters: they are not in the text");
+  return lacking;
+}

@@ -1,0 +1,68 @@
+/** Lines of a log without what the log put before them: journal, console, dmesg, trace and container prefixes. */
+
+export interface LogLine {
+  /** Without the prefix; blanks at its start are kept, as they tell levels apart. */
+  readonly text: string;
+  /** Who wrote it: "scx_simple[123]", "kernel"; "" where the log does not say. */
+  readonly source: string;
+  /** From 1. */
+  readonly number: number;
+}
+
+/** Longer lines are cut: the kernel formats a line in `SCX_EXIT_MSG_LEN`, 1,024 bytes. */
+const MAX_LINE = 4096;
+
+/** Each takes off one layer. `source` names the writer, where the layer has one. */
+const LAYERS: readonly RegExp[] = [
+  // tracefs, trace-cmd: `  sh-2145    [000] d..1.    40.140226: sched_ext_dump: TEXT`; perf adds the subsystem
+  /^\s{0,20}\S.{0,40}?-\d+\s+(?:\(\s*[-\d]+\)\s+)?\[\d+\]\s+(?:[^\s:]{4,8}\s+)?[\d.]+: (?:\w+:)?(?<source>\w+):(?: |$)/,
+  /^\s{0,20}\S.{0,40}?\s+\d+\s+\[\d+\]\s+[\d.]+: (?:\w+:)?(?<source>\w+):(?: |$)/,
+  // docker compose, GitHub's quotes
+  /^[\w.-]+\s*\| /,
+  /^> /,
+  // ISO time of journalctl -o short-iso and of CI logs: `2026-11-26T12:00:00+0000 host `, `2026-11-26T12:00:00.1Z `
+  /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)(?: \S+ (?<source>[^\s:[]+(?:\[\d+\])?):)?(?: |$)/,
+  // journalctl -o short, short-precise, short-full, with-unit
+  /^[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?:\.\d+)? \S+ (?<source>[^\s:[]+(?:\[\d+\])?):(?: |$)/,
+  /^[A-Z][a-z]{2} \d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)? \S+ \S+ (?<source>[^\s:[]+(?:\[\d+\])?):(?: |$)/,
+  // journalctl -o short-unix, short-monotonic
+  /^(?:\[ *\d+\.\d+\]|\d{9,11}\.\d+) [\w.-]+ (?<source>[^\s:[]+(?:\[\d+\])?):(?: |$)/,
+  // dmesg -x, the console's level and time, CONFIG_PRINTK_CALLER, /dev/kmsg
+  /^[a-z]+ {0,4} ?:[a-z]+ {0,4} ?: (?=\[)/,
+  /^(?:<\d{1,3}>)?\[(?: *\d+\.\d+|[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4})\](?:\[ *[TC]\d+\])?(?: |$)/,
+  /^\d{1,4},\d+,\d+,[^;]{0,40};/,
+];
+
+/** How many layers lie over one another at most. */
+const MAX_LAYERS = 4;
+
+/**
+ * The lines of a log, in the file's order. A byte order mark, carriage returns and colours of a terminal are taken
+ * off.
+ */
+export function* logLines(log: string): Generator<LogLine> {
+  let number = 0;
+  let start = log.charCodeAt(0) === 0xfeff ? 1 : 0;
+  while (start < log.length) {
+    let end = log.indexOf("\n", start);
+    if (end < 0) end = log.length;
+    yield unwrap(log.slice(start, Math.min(end, start + MAX_LINE)), ++number);
+    start = end + 1;
+  }
+}
+
+function unwrap(line: string, number: number): LogLine {
+  let text = line.replace(/\u001b\[[\d;]*[mK]/g, "").replace(/\r+$/, "");
+  let source = "";
+  for (let layer = 0; layer < MAX_LAYERS; layer++) {
+    let found: RegExpExecArray | null = null;
+    for (const pattern of LAYERS) {
+      found = pattern.exec(text);
+      if (found !== null) break;
+    }
+    if (found === null || found[0].length === 0) break;
+    source = found.groups?.["source"] ?? source;
+    text = text.slice(found[0].length);
+  }
+  return { text, source, number };
+}

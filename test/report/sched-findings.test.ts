@@ -1,0 +1,81 @@
+/**
+ * Findings on dumps of real kernels: the lab's scheduler stalls as it is told, and its loader stated whose tasks
+ * wait (answers/stall.json). Healthy guests have none.
+ */
+import { describe, expect, test } from "bun:test";
+import { type Finding, findingsOf } from "../../src/report/sched-findings.ts";
+import { viewsOfLog } from "../../src/report/sched-log.ts";
+import { parseLog } from "../../src/sched-text/parse.ts";
+import { plain, trace } from "../sched-text/texts.ts";
+
+function findingsIn(log: string): Finding[] {
+  return viewsOfLog(parseLog(log), "a log").flatMap(findingsOf);
+}
+const kinds = (findings: readonly Finding[]): string[] => findings.map(({ kind }) => kind);
+const edited = (name: string, edit: (line: string) => string): Finding[] =>
+  findingsIn(plain(name).map(edit).join("\n"));
+
+test.each(["6.16-simple", "6.18-flatcg", "7.2-central", "7.3-sdt"])(
+  "the healthy guest %s has none",
+  (name) => {
+    expect(findingsIn(trace(name))).toEqual([]);
+  },
+);
+
+describe("a guest whose ops.enqueue drops tasks", () => {
+  const [finding, ...others] = findingsIn(trace("7.2-lost-comm"));
+
+  test("names the tasks, how long they wait, and that no queue has them", () => {
+    expect(others).toEqual([]);
+    expect(finding).toMatchObject({
+      kind: "not-dispatched",
+      pids: [136, 137, 138],
+      cpus: [0, 1],
+      waitMs: 5504,
+    });
+    expect(finding?.summary).toBe(
+      "3 tasks have waited 5.496 s to 5.504 s with the BPF scheduler, which has not dispatched it",
+    );
+    expect(finding?.details.join(" ")).toContain("CPU 0 runs sh[1674] (ext), for at most 0.008 s");
+  });
+});
+
+test("a queue that no CPU takes from is named with its tasks", () => {
+  const findings = findingsIn(trace("7.2-lost-dsq"));
+  expect(kinds(findings)).toEqual(["queue-not-consumed"]);
+  expect(findings[0]).toMatchObject({ dsqId: 0xdead0n, pids: [133, 134, 135], waitMs: 5316 });
+  expect(findings[0]?.summary).toContain("on queue 0xdead0: no CPU took a task from it for 5.316 s");
+});
+
+test("a queue with a task that just came is not called unused", () => {
+  const findings = edited("7.2-lost-dsq", (line) => line.replace("dsq_id=0x5ced0", "dsq_id=0xdead0"));
+  expect(kinds(findings)).toEqual(["long-wait"]);
+});
+
+test("a long local queue beside a CPU without one, and the task with the long slice", () => {
+  const findings = findingsIn(trace("7.2-pinned"));
+  expect(kinds(findings)).toEqual(["local-queue-long", "slice-long"]);
+  expect(findings[0]).toMatchObject({ pids: [133, 134, 135], cpus: [0, 1], waitMs: 5224 });
+  expect(findings[0]?.summary).toContain("4 in it, while CPU 0 has none in its own");
+  expect(findings[1]).toMatchObject({ pids: [136], cpus: [1] });
+});
+
+test("an ejected scheduler: why, over whom, and what waited", () => {
+  const findings = findingsIn(trace("7.2-lost-comm-ejected"));
+  expect(findings[0]).toMatchObject({ kind: "ejected", pids: [134] });
+  expect(findings[0]?.summary).toBe(
+    "Scheduler stall was ejected, runnable task stall: victim-1[134] failed to run for 6.332s",
+  );
+  expect(findings[0]?.details).toEqual(["It was noticed while kworker/u8:1[29] ran on CPU 0."]);
+  const waiting = findings.slice(1);
+  expect(new Set(kinds(waiting))).toEqual(new Set(["not-dispatched"]));
+  expect(waiting.flatMap(({ pids }) => pids).sort()).toEqual([133, 134, 135]);
+});
+
+test("the kernel's messages alone tell of an ejection", () => {
+  const log = [
+    '[   39.261415] sched_ext: BPF scheduler "stall" disabled (runnable task stall)',
+    "[   39.263248] sched_ext: stall: victim-1[134] failed to run for 6.332s",
+  ].join("\n");
+  expect(findingsIn(log)).toMatchObject([{ kind: "ejected", pids: [134] }]);
+});
