@@ -5,7 +5,7 @@
  */
 import type { ConsolaInstance } from "consola/core";
 import { writeError } from "./report/output.ts";
-import { escapeText } from "./text.ts";
+import { escapeSentence } from "./text.ts";
 
 let everything = false;
 let consola: ConsolaInstance | undefined;
@@ -17,7 +17,7 @@ function open(): ConsolaInstance {
     throttle: 0,
     reporters: [
       {
-        log: ({ type, args }) => writeError(`ktstr: ${type}: ${escapeText(args.join(" "))}\n`),
+        log: ({ type, args }) => writeError(`ktstr: ${type}: ${escapeSentence(args.join(" "))}\n`),
       },
     ],
   });

@@ -165,6 +165,13 @@ export type MapContents =
 export interface MapAccessor {
   /** Every map, by ascending id. */
   maps(): readonly MapInfo[];
+  /** One map, on the running kernel without a walk over the others. undefined: there is none, or it may not be opened. */
+  mapById(id: number): MapInfo | undefined;
+  /**
+   * The key that the kernel gives for the one behind `key` (the first without one); `not-present` behind the last. Absent:
+   * the keys come by a walk alone.
+   */
+  nextKey?(map: MapInfo, key: Uint8Array | undefined): Read<Uint8Array>;
   /** `length` bytes at `offset` of a single-value map (`ARRAY` with key 0, `STRUCT_OPS`). */
   readValue(map: MapInfo, offset: number, length: number): Read<Uint8Array>;
   /** One element of an array map. */
@@ -267,6 +274,8 @@ export interface ActiveScheduler {
 export interface ProgAccessor {
   /** Every program, by ascending id; with `type` only those of one `enum bpf_prog_type`. */
   progs(filter?: { readonly type?: number }): readonly ProgInfo[];
+  /** One program, on the running kernel without a walk over the others. undefined: there is none, or it may not be opened. */
+  progById(id: number): ProgInfo | undefined;
   links(): readonly LinkInfo[];
   btfs(): readonly BtfInfo[];
   /** A BTF object by its id; a kernel module's, split, comes over the kernel's. */
@@ -285,8 +294,9 @@ export interface KernelInfo {
   readonly version: string;
   /** `uname -m`. */
   readonly machine: string;
-  readonly possibleCpus: number;
-  readonly onlineCpus: number;
+  /** undefined: not known, for /sys is not mounted. */
+  readonly possibleCpus: number | undefined;
+  readonly onlineCpus: number | undefined;
   readonly pageSize: number;
   /** Whether `kernel.bpf_stats_enabled` is on; undefined where not known. */
   readonly statsEnabled: boolean | undefined;

@@ -33,11 +33,15 @@ export function printable(bytes: Uint8Array): string {
 
 /** The same for text that is one already. */
 export function escapeText(text: string): string {
+  return PLAIN.test(text) ? text : escapeSentence(text.replaceAll("\\", "\\\\"));
+}
+
+/** The same for a sentence in which names are escaped already: its backslashes stay single. */
+export function escapeSentence(text: string): string {
   if (PLAIN.test(text)) return text;
   return text.replace(
-    /[\u0000-\u001f\u007f-\u009f\\\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb]/g,
+    /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb]/g,
     (character) => {
-      if (character === "\\") return "\\\\";
       const code = character.charCodeAt(0);
       return code < 0x100 ? hexEscape(code) : `\\u{${code.toString(16)}}`;
     },

@@ -11,8 +11,10 @@ import { stringify } from "../report/json.ts";
 import type { Read } from "../state.ts";
 import { ELF_MAGIC } from "../uapi/elf.ts";
 import { type Command, type Context, command } from "./command.ts";
-import { choose, parseSelector, type Selector, type SelectorKind } from "./select.ts";
-import { openSource, pinnedIdOf, type Source, warnAll } from "./source.ts";
+import { selectMaps } from "./map-select.ts";
+import { parseSelector, type Selector, type SelectorKind } from "./select.ts";
+import { selectProgs } from "./select-object.ts";
+import { openSource, type Source, warnAll } from "./source.ts";
 
 const dump: Command = command({
   name: "ktstr btf dump",
@@ -139,13 +141,12 @@ async function chooseBtf(opened: Source, source: Exclude<BtfSource, { kind: "fil
     case "id":
       return { btf: expectBtf(state.btf(source.id), "btf dump"), roots: [] };
     case "prog": {
-      const selector = await byId(opened, source.selector, "program");
-      const prog = onlyOne(choose(state.progs(), selector, "prog"), "prog");
+      const prog = onlyOne(await selectProgs(opened, source.selector), "prog");
       if (prog.btfId === 0) throw new KtstrError(`prog ${prog.id}: it was loaded without BTF`);
       return { btf: expectBtf(state.btf(prog.btfId), `prog ${prog.id}`), roots: [] };
     }
     case "map": {
-      const map = onlyOne(choose(state.maps(), await byId(opened, source.selector, "map"), "map"), "map");
+      const map = onlyOne(await selectMaps(opened, source.selector), "map");
       const { part } = source;
       const btf = expectBtf(state.programBtf(map), `map ${map.id}`);
       if (part === "all") return { btf, roots: [] };
@@ -154,11 +155,6 @@ async function chooseBtf(opened: Source, source: Exclude<BtfSource, { kind: "fil
       return { btf, roots: [...key, ...value] };
     }
   }
-}
-
-async function byId(opened: Source, selector: Selector, noun: "program" | "map"): Promise<Selector> {
-  if (selector.kind !== "pinned") return selector;
-  return { kind: "id", id: await pinnedIdOf(opened, selector.path, noun) };
 }
 
 function onlyOne<T extends { readonly id: number }>(chosen: readonly T[], noun: string): T {

@@ -2,7 +2,8 @@ import { btfJson } from "../report/bpftool.ts";
 import { btfText } from "../report/text.ts";
 import { type Command, command } from "./command.ts";
 import { printList } from "./print.ts";
-import { choose, parseSelector } from "./select.ts";
+import { parseSelector } from "./select.ts";
+import { selectBtfs } from "./select-object.ts";
 import { openSource, warnAll } from "./source.ts";
 
 const show: Command = command({
@@ -15,7 +16,7 @@ const show: Command = command({
     const selector = parseSelector(context.words, ["id"], "btf");
     using source = await openSource(context.options, () => false);
     const { state } = source;
-    const btfs = choose(state.btfs(), selector, "btf");
+    const btfs = await selectBtfs(source, selector);
     const progs = state.progs();
     const maps = state.maps();
     printList(

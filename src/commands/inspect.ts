@@ -21,7 +21,7 @@ const inspect: Command = command({
   async start(context) {
     if (context.words.length > 0) throw new UsageError(`inspect: too much: ${context.words.join(" ")}`);
     const limit = countOption(context.options, "limit") ?? DEFAULT_LIMIT;
-    await withStats(context);
+    const interval = await withStats(context);
     // The report's code is loaded while a capture is decompressed.
     const [source, { buildInspection }, print] = await Promise.all([
       openSource(context.options, () => true),
@@ -29,7 +29,7 @@ const inspect: Command = command({
       printer(context),
     ]);
     using _ = source;
-    print(buildInspection(source.state, limit));
+    print(buildInspection(source.state, limit, interval));
     return 0;
   },
 });

@@ -1,11 +1,11 @@
 import { linkJson } from "../report/bpftool.ts";
 import { linkText } from "../report/text.ts";
-import { LinkType } from "../uapi/names.ts";
 import { type Command, command } from "./command.ts";
 import { pinsFor } from "./pins.ts";
 import { printList } from "./print.ts";
-import { choose, parseSelector, type Selector } from "./select.ts";
-import { openSource, pinnedIdOf, warnAll } from "./source.ts";
+import { parseSelector } from "./select.ts";
+import { selectLinks } from "./select-object.ts";
+import { openSource, warnAll } from "./source.ts";
 
 const show: Command = command({
   name: "ktstr link show",
@@ -15,14 +15,10 @@ const show: Command = command({
   grammar: "[id N | pinned PATH]",
   examples: ["ktstr link show", "ktstr -j link show id 3"],
   async start(context) {
-    const parsed = parseSelector(context.words, ["id", "pinned"], "link");
+    const selector = parseSelector(context.words, ["id", "pinned"], "link");
     using source = await openSource(context.options, () => false);
-    const selector: Selector =
-      parsed.kind === "pinned" ? { kind: "id", id: await pinnedIdOf(source, parsed.path, "link") } : parsed;
-    const links = choose(source.state.links(), selector, "link");
-    const needsProgs = links.some((link) => link.type === LinkType.tracing);
-    const types = new Map((needsProgs ? source.state.progs() : []).map((prog) => [prog.id, prog.type]));
-    const progType = (id: number): number | undefined => types.get(id);
+    const links = await selectLinks(source, selector);
+    const progType = (id: number): number | undefined => source.state.progById(id)?.type;
     const pins = await pinsFor(context, source, "link");
     printList(
       context,

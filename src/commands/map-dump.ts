@@ -7,7 +7,7 @@ import { keyFromText } from "../report/key.ts";
 import { applyQuery, type Query, singleElement } from "../report/query.ts";
 import { styleFor } from "../report/style.ts";
 import { mapTitle } from "../report/text.ts";
-import { typesOf } from "../report/typed.ts";
+import { typesOf, whyUntyped } from "../report/typed.ts";
 import type { MapContents, MapInfo } from "../state.ts";
 import { printable } from "../text.ts";
 import { type Command, type Context, command, type ExitStatus } from "./command.ts";
@@ -83,7 +83,7 @@ function dumpAllJson(context: Context, source: Source, maps: readonly MapInfo[],
     if (index > 0) out.text(",");
     if (maps.length > 1) out.text(`${stringify(mapHeaderJson(map)).slice(0, -1)},"elements":`);
     const result = dumpJson(out, map, contents, styleFor(source.state, map, wanted), gap);
-    status = tell(context, map, result) || status;
+    status = tell(context, source, map, result) || status;
     if (maps.length > 1) out.text("}");
   });
   if (maps.length > 1) out.text("]");
@@ -99,15 +99,17 @@ function dumpAllText(context: Context, source: Source, maps: readonly MapInfo[],
     if (maps.length > 1) out.line(`${index > 0 ? "\n" : ""}${mapTitle(map)}`);
     const result = dumpText(out, map, contents, styleFor(source.state, map, wanted));
     out.line(`Found ${result.count} element${result.count === 1 ? "" : "s"}`);
-    status = tell(context, map, result) || status;
+    status = tell(context, source, map, result) || status;
   });
   return status;
 }
 
-/** An incomplete dump says so on stderr and in the exit status: its JSON has no place for it. */
-function tell(context: Context, map: MapInfo, result: DumpResult): ExitStatus {
-  if (result.incomplete === "") return 0;
+/** What a dump lacks goes to stderr and into the exit status: its JSON has no place for it. */
+function tell(context: Context, { state }: Source, map: MapInfo, result: DumpResult): ExitStatus {
+  const untyped = whyUntyped(state, map);
   const name = map.name.length === 0 ? "" : ` (${printable(map.name)})`;
-  context.warn(`map ${map.id}${name}: incomplete: ${result.incomplete}`);
-  return 1;
+  if (untyped !== undefined)
+    context.warn(`map ${map.id}${name}: shown as bytes, its types cannot be read: ${untyped}`);
+  if (result.incomplete !== "") context.warn(`map ${map.id}${name}: incomplete: ${result.incomplete}`);
+  return untyped === undefined && result.incomplete === "" ? 0 : 1;
 }

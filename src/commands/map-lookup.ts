@@ -6,7 +6,7 @@ import { stringify } from "../report/json.ts";
 import { keyFromText, keyFromWords } from "../report/key.ts";
 import { singleElement } from "../report/query.ts";
 import { styleFor } from "../report/style.ts";
-import { typesOf } from "../report/typed.ts";
+import { typesOf, whyUntyped } from "../report/typed.ts";
 import type { BpfState, MapInfo } from "../state.ts";
 import { type Command, type Context, command, type ExitStatus } from "./command.ts";
 import { neededFor, selectOneMap, takeMapSelector } from "./map-contents.ts";
@@ -82,10 +82,13 @@ function lookUp(context: Context, { state }: Source, map: MapInfo, key: Uint8Arr
     writeEntryJson(out, map, walk, style);
     out.line();
   }
-  return 0;
+  const untyped = whyUntyped(state, map);
+  if (untyped === undefined) return 0;
+  context.warn(`map ${map.id}: shown as bytes, its types cannot be read: ${untyped}`);
+  return 1;
 }
 
-/** Both data paths walk in the kernel's order, in which one key follows another. */
+/** The running kernel is asked; a frozen one's keys are walked in its order. */
 function printNext(
   context: Context,
   { state }: Source,
@@ -112,6 +115,12 @@ function printNext(
 
 /** As the kernel answers: the first key behind one that is not there (kernel/bpf/hashtab.c, htab_map_get_next_key). */
 function nextKey(state: BpfState, map: MapInfo, key: Uint8Array | undefined): Uint8Array | undefined {
+  if (state.nextKey !== undefined) {
+    const next = state.nextKey(map, key);
+    if (next.ok) return next.value;
+    if (next.why.reason === "not-present") return undefined;
+    throw new KtstrError(`map getnext ${map.id}: ${next.why.detail}`);
+  }
   const contents = state.contents(map);
   if (contents.kind !== "entries") throw new UsageError(`map getnext: map ${map.id} has no keys`);
   using walk = contents.cursor;

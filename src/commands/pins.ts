@@ -1,7 +1,7 @@
 import { UsageError } from "../errors.ts";
 import type { PinnedKind } from "../live/pinned.ts";
 import type { Json } from "../report/json.ts";
-import { escapeText } from "../text.ts";
+import { printable, utf8 } from "../text.ts";
 import type { Context } from "./command.ts";
 import type { MapSource } from "./source.ts";
 
@@ -22,7 +22,7 @@ export async function pinsFor(
   const { pinnedPaths } = await import("../live/bpffs.ts");
   const paths = pinnedPaths(kind);
   return {
-    json: (id) => ({ pinned: [...(paths.get(id) ?? [])] }),
-    text: (id) => (paths.get(id) ?? []).map((path) => `\n\tpinned ${escapeText(path)}`).join(""),
+    json: (id) => ({ pinned: (paths.get(id) ?? []).map(utf8) }),
+    text: (id) => (paths.get(id) ?? []).map((path) => `\n\tpinned ${printable(path)}`).join(""),
   };
 }

@@ -4,8 +4,9 @@ import { progText } from "../report/text.ts";
 import { type Command, command } from "./command.ts";
 import { pinsFor } from "./pins.ts";
 import { printList } from "./print.ts";
-import { choose, parseSelector, type Selector } from "./select.ts";
-import { openSource, pinnedIdOf, warnAll } from "./source.ts";
+import { parseSelector } from "./select.ts";
+import { selectProgs } from "./select-object.ts";
+import { openSource, warnAll } from "./source.ts";
 import { withStats } from "./stats.ts";
 
 const show: Command = command({
@@ -16,25 +17,22 @@ const show: Command = command({
   grammar: "[id N | tag TAG | name NAME | pinned PATH]",
   examples: ["ktstr prog show", "ktstr prog show --stats 1", "ktstr -j prog show name simple_dispatch"],
   async start(context) {
-    const parsed = parseSelector(context.words, ["id", "tag", "name", "pinned"], "prog");
-    await withStats(context);
+    const selector = parseSelector(context.words, ["id", "tag", "name", "pinned"], "prog");
+    const interval = await withStats(context);
     using source = await openSource(context.options, mayHoldMetadata);
-    const selector: Selector =
-      parsed.kind === "pinned"
-        ? { kind: "id", id: await pinnedIdOf(source, parsed.path, "program") }
-        : parsed;
-    const progs = choose(source.state.progs(), selector, "prog");
+    const progs = await selectProgs(source, selector);
     const kernel = source.state.kernel();
     const pins = await pinsFor(context, source, "program");
     printList(
       context,
       progs,
       (prog) => ({
-        ...progJson(prog, kernel),
+        ...progJson(prog, kernel, interval),
         metadata: metadataJson(metadataOf(source.state, prog)),
         ...pins.json(prog.id),
       }),
-      (prog) => progText(prog, kernel) + metadataText(metadataOf(source.state, prog)) + pins.text(prog.id),
+      (prog) =>
+        progText(prog, kernel, interval) + metadataText(metadataOf(source.state, prog)) + pins.text(prog.id),
       selector.kind === "all",
     );
     warnAll(context, source.state);

@@ -91,17 +91,6 @@ function addressOf(option: string, text: string): number {
   });
 }
 
-/** The id of what is pinned at a path. Throws `UsageError` where a frozen machine is read. */
-export async function pinnedIdOf(
-  { live }: Source,
-  path: string,
-  noun: "map" | "program" | "link",
-): Promise<number> {
-  if (live === undefined) throw new UsageError("pinned paths exist only on a running kernel");
-  const { pinnedId } = await import("../live/pinned.ts");
-  return pinnedId(path, noun);
-}
-
 /** Hands everything that the listing could not read to stderr. */
 export function warnAll(context: Context, state: Pick<BpfState, "warnings">): void {
   for (const sentence of state.warnings) context.warn(sentence);

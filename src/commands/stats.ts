@@ -1,15 +1,16 @@
 import { UsageError } from "../errors.ts";
+import type { StatsInterval } from "../report/interval.ts";
 import type { Context } from "./command.ts";
 
 const MAX_SECONDS = 86_400;
 
 /**
- * Counts for `--stats SECONDS`, where it was given. Statistics are off again when this returns: counters keep what
- * they counted.
+ * Counts for `--stats SECONDS`, where it was given: what happens from the returned interval's start to the reading that
+ * follows. Statistics are off again when this returns: counters keep what they counted.
  */
-export async function withStats(context: Context): Promise<void> {
+export async function withStats(context: Context): Promise<StatsInterval | undefined> {
   const wanted = context.options.own["stats"];
-  if (wanted === undefined) return;
+  if (wanted === undefined) return undefined;
   const seconds = Number(wanted);
   if (wanted === "" || !(seconds > 0 && seconds <= MAX_SECONDS)) {
     throw new UsageError(`--stats ${JSON.stringify(wanted)}: not a number of seconds`, {
@@ -19,7 +20,15 @@ export async function withStats(context: Context): Promise<void> {
   if (context.options.memory.length > 0) {
     throw new UsageError("--stats: a frozen machine counts no further");
   }
-  const { enableStats } = await import("../live/stats.ts");
+  const [{ enableStats }, { openLive }, { intervalSince }] = await Promise.all([
+    import("../live/stats.ts"),
+    import("../live/live.ts"),
+    import("../report/interval.ts"),
+  ]);
   using _switch = enableStats();
+  using live = openLive({ keep: () => false });
+  const before = live.progs();
+  const started = performance.now();
   await Bun.sleep(seconds * 1000);
+  return intervalSince(before, (performance.now() - started) / 1000);
 }

@@ -104,6 +104,14 @@ export class GuestState implements BpfState {
     return this.#mapInfos!;
   }
 
+  mapById(id: number): MapInfo | undefined {
+    return this.maps().find((map) => map.id === id);
+  }
+
+  progById(id: number): ProgInfo | undefined {
+    return this.progs().find((prog) => prog.id === id);
+  }
+
   progs(filter: { readonly type?: number } = {}): readonly ProgInfo[] {
     const kernel = this.#checked();
     this.#progs ??= listProgs(kernel, (btf) => this.#btfs.at(btf), this.#warn);

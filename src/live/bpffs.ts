@@ -1,31 +1,33 @@
 /** Everything that is pinned: the other direction of pinned.ts. */
-import { type Dirent, readdirSync } from "node:fs";
-import { Fd } from "../ffi.ts";
-import { OBJ_ATTR } from "../uapi/bpf.ts";
-import { Attr } from "./attr.ts";
-import { fdInfoNumber } from "./fdinfo.ts";
+import { lstatSync, readdirSync } from "node:fs";
 import { mountsOf } from "./mounts.ts";
-import { pinned } from "./objects.ts";
-import { ID_KEYS, type PinnedKind } from "./pinned.ts";
+import { objectId } from "./objects.ts";
+import { kindOf, openAt, type PinnedKind } from "./pinned.ts";
 import { realSys, type Sys } from "./sys.ts";
 
 /** More than anybody pins: a bound on what is opened. */
 const MAX_PATHS = 100_000;
+const SLASH = Buffer.from("/");
+/** What a byte that is not UTF-8 becomes in a text. */
+const REPLACEMENT = Buffer.from("\ufffd");
 
 /**
  * The paths of every pinned object of a kind by its id, in all file systems of type bpf that this process sees, as
- * bpftool's `--bpffs` finds them. What cannot be opened is left out.
+ * bpftool's `--bpffs` finds them. What cannot be opened is left out. Paths are bytes: names need not be UTF-8.
  */
-export function pinnedPaths(kind: PinnedKind, sys: Sys = realSys): ReadonlyMap<number, readonly string[]> {
-  const paths = new Map<number, string[]>();
+export function pinnedPaths(
+  kind: PinnedKind,
+  sys: Sys = realSys,
+): ReadonlyMap<number, readonly Uint8Array[]> {
+  const paths = new Map<number, Uint8Array[]>();
   let left = MAX_PATHS;
   for (const mount of new Set(mountsOf(sys, "bpf"))) {
-    const pending = [mount];
+    const pending: Buffer[] = [Buffer.from(mount)];
     for (let path = pending.pop(); path !== undefined && left > 0; path = pending.pop()) {
       for (const entry of entriesOf(path)) {
-        const at = `${path}/${entry.name}`;
-        if (entry.isDirectory()) pending.push(at);
-        if (!entry.isFile() || --left < 0) continue;
+        const at = Buffer.concat([path, SLASH, entry.name]);
+        if (entry.isDirectory) pending.push(at);
+        if (!entry.isFile || --left < 0) continue;
         const id = idAt(sys, at, kind);
         if (id !== undefined) paths.set(id, [...(paths.get(id) ?? []), at]);
       }
@@ -34,20 +36,41 @@ export function pinnedPaths(kind: PinnedKind, sys: Sys = realSys): ReadonlyMap<n
   return paths;
 }
 
-function entriesOf(path: string): readonly Dirent[] {
+interface Entry {
+  readonly name: Buffer;
+  readonly isDirectory: boolean;
+  readonly isFile: boolean;
+}
+
+/** Entries tell their kind only with names as text; a name that is not UTF-8 is looked at by its bytes. */
+function entriesOf(path: Buffer): readonly Entry[] {
   try {
-    return readdirSync(path, { withFileTypes: true });
+    const entries = readdirSync(path, { withFileTypes: true }).map(
+      (entry): Entry => ({
+        name: Buffer.from(entry.name),
+        isDirectory: entry.isDirectory(),
+        isFile: entry.isFile(),
+      }),
+    );
+    const isText = (name: Buffer): boolean => !name.includes(REPLACEMENT);
+    const odd = entries.every(({ name }) => isText(name)) ? [] : readdirSync(path, { encoding: "buffer" });
+    return [
+      ...entries.filter(({ name }) => isText(name)),
+      ...odd.filter((name) => !isText(Buffer.from(name.toString()))).map((name) => entryAt(path, name)),
+    ];
   } catch {
     return [];
   }
 }
 
-function idAt(sys: Sys, path: string, kind: PinnedKind): number | undefined {
-  const encoded = Buffer.from(`${path}\0`);
-  const pathname = pinned(encoded.length);
-  pathname.set(encoded);
-  const number = sys.bpf("BPF_OBJ_GET", new Attr(OBJ_ATTR).point("pathname", pathname));
-  if (number < 0) return undefined;
-  using fd = new Fd(number, path, sys.close);
-  return fdInfoNumber(sys.readFdInfo(fd.number), ID_KEYS[kind]);
+function entryAt(folder: Buffer, name: Buffer): Entry {
+  const found = lstatSync(Buffer.concat([folder, SLASH, name]), { throwIfNoEntry: false });
+  return { name, isDirectory: found?.isDirectory() === true, isFile: found?.isFile() === true };
+}
+
+function idAt(sys: Sys, path: Uint8Array, kind: PinnedKind): number | undefined {
+  const opened = openAt(path, sys);
+  if (typeof opened === "number") return undefined;
+  using fd = opened;
+  return kindOf(fd, sys) === kind ? objectId(sys, fd) : undefined;
 }

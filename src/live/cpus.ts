@@ -39,7 +39,14 @@ export function possibleCpus(sys: Sys): readonly number[] {
   return parseCpuList(new TextDecoder().decode(bytes));
 }
 
-export function onlineCpuCount(sys: Sys): number {
-  const bytes = sys.readFile(ONLINE);
-  return bytes === undefined ? 0 : parseCpuList(new TextDecoder().decode(bytes)).length;
+/** How many CPUs are possible and online; undefined where /sys does not say. */
+export function cpuCounts(sys: Sys): {
+  readonly possibleCpus: number | undefined;
+  readonly onlineCpus: number | undefined;
+} {
+  const count = (path: string): number | undefined => {
+    const bytes = sys.readFile(path);
+    return bytes === undefined ? undefined : parseCpuList(new TextDecoder().decode(bytes)).length;
+  };
+  return { possibleCpus: count(POSSIBLE), onlineCpus: count(ONLINE) };
 }

@@ -4,9 +4,6 @@ const LINES = {
   frozen: "\nfrozen:\t",
   owner_prog_type: "\nowner_prog_type:\t",
   owner_jited: "\nowner_jited:\t",
-  map_id: "\nmap_id:\t",
-  prog_id: "\nprog_id:\t",
-  link_id: "\nlink_id:\t",
 } as const;
 
 /** The digits of a u64. */

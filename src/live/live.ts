@@ -22,13 +22,14 @@ import {
 } from "../state.ts";
 import { isHashMap, isPerCpuHashMap, isPerCpuMap, MapType } from "../uapi/names.ts";
 import { readArena } from "./arena.ts";
-import { BtfCache, collectBtfs } from "./btfs.ts";
+import { BtfCache, collectBtfs, readBtfInfo } from "./btfs.ts";
 import { readContents } from "./contents.ts";
-import { onlineCpuCount, possibleCpus } from "./cpus.ts";
-import { collectLinks } from "./links.ts";
-import { lookupElement, sliceCpus } from "./lookup.ts";
+import { cpuCounts, possibleCpus } from "./cpus.ts";
+import { collectLinks, Devices, readLinkInfo } from "./links.ts";
+import { lookupElement, nextKey, sliceCpus } from "./lookup.ts";
 import { LiveMaps, type LiveMapsOptions } from "./maps.ts";
-import { collectProgs } from "./progs.ts";
+import { BTFS, LINKS, openId, openIdOrThrow, PROGS } from "./objects.ts";
+import { collectProgs, readProgInfo } from "./progs.ts";
 import { statsSwitchedOn } from "./stats.ts";
 import { SymbolTable } from "./symbol-table.ts";
 import { realSys, type Sys } from "./sys.ts";
@@ -60,6 +61,8 @@ export class LiveState implements BpfState {
   readonly #maps: LiveMaps;
   readonly #btfs: BtfCache;
   #progs: ProgInfo[] | undefined;
+  /** Programs that were asked for one by one. */
+  readonly #found = new Map<number, ProgInfo | undefined>();
   #links: LinkInfo[] | undefined;
   #btfInfos: BtfInfo[] | undefined;
   #cpus: readonly number[] | undefined;
@@ -91,16 +94,55 @@ export class LiveState implements BpfState {
     return this.#maps.adopt(fd, object);
   }
 
+  mapById(id: number): MapInfo | undefined {
+    return this.#maps.find(id);
+  }
+
   progs(filter: { readonly type?: number } = {}): readonly ProgInfo[] {
     this.#alive();
     this.#progs ??= collectProgs(this.#sys, (id) => this.#btfs.byId(id), this.#warn);
     return filter.type === undefined ? this.#progs : this.#progs.filter((prog) => prog.type === filter.type);
   }
 
+  progById(id: number): ProgInfo | undefined {
+    this.#alive();
+    if (this.#progs !== undefined) return this.#progs.find((prog) => prog.id === id);
+    if (!this.#found.has(id)) {
+      const fd = openId(this.#sys, PROGS, id);
+      this.#found.set(id, typeof fd === "number" ? undefined : this.#readProg(fd, `program ${id}`));
+    }
+    return this.#found.get(id);
+  }
+
+  /** One program by its id, or by its descriptor, which is closed. Throws `SyscallError`. */
+  prog(which: number | Fd, object: string = `program ${which}`): ProgInfo {
+    this.#alive();
+    return this.#readProg(typeof which === "number" ? openIdOrThrow(this.#sys, PROGS, which) : which, object);
+  }
+
+  #readProg(owned: Fd, object: string): ProgInfo {
+    using fd = owned;
+    return readProgInfo(this.#sys, fd, object, (id) => this.#btfs.byId(id));
+  }
+
   links(): readonly LinkInfo[] {
     this.#alive();
     this.#links ??= collectLinks(this.#sys, this.#warn);
     return this.#links;
+  }
+
+  /** One link by its id, or by its descriptor, which is closed. Throws `SyscallError`. */
+  link(which: number | Fd, object: string = `link ${which}`): LinkInfo {
+    this.#alive();
+    using fd = typeof which === "number" ? openIdOrThrow(this.#sys, LINKS, which) : which;
+    return readLinkInfo(this.#sys, fd, object, new Devices(this.#sys));
+  }
+
+  /** One BTF object's attributes by its id. Throws `SyscallError`. */
+  btfInfo(id: number): BtfInfo {
+    this.#alive();
+    using fd = openIdOrThrow(this.#sys, BTFS, id);
+    return readBtfInfo(this.#sys, fd, `BTF object ${id}`);
   }
 
   btfs(): readonly BtfInfo[] {
@@ -155,6 +197,12 @@ export class LiveState implements BpfState {
     if (map.type !== MapType.arena) return unreadable("wrong-type", "not an arena");
     const held = this.#held(map);
     return held.ok ? readArena(this.#sys, held.value, map, () => this.#btfs.vmlinux()) : held;
+  }
+
+  nextKey(map: MapInfo, key: Uint8Array | undefined): Read<Uint8Array> {
+    this.#alive();
+    const held = this.#held(map);
+    return held.ok ? nextKey(this.#sys, held.value, map, key) : held;
   }
 
   contents(map: MapInfo): MapContents {
@@ -217,8 +265,7 @@ export class LiveState implements BpfState {
       release: osRelease(),
       version: osVersion(),
       machine: process.arch === "arm64" ? "aarch64" : "x86_64",
-      possibleCpus: this.#possible().length,
-      onlineCpus: onlineCpuCount(this.#sys),
+      ...cpuCounts(this.#sys),
       pageSize: this.#sys.pageSize(),
       statsEnabled: statsSwitchedOn(this.#sys),
       bootTimeUnixNs: this.#sys.clockNs(CLOCK_REALTIME) - uptimeNs,

@@ -5,7 +5,7 @@ import type { MapInfo } from "../state.ts";
 import { MAP_INFO } from "../uapi/bpf.ts";
 import { cutAtNul } from "../uapi/layout.ts";
 import { fdInfoNumber } from "./fdinfo.ts";
-import { forEachObject, MAPS, objectInfo, openIdOrThrow, pinned } from "./objects.ts";
+import { forEachObject, MAPS, objectInfo, openId, openIdOrThrow, pinned } from "./objects.ts";
 import { realSys, type Sys } from "./sys.ts";
 
 // For the output: libc is open here anyway.
@@ -33,6 +33,8 @@ export class LiveMaps implements Disposable {
   readonly #sys: Sys;
   readonly #keep: (map: MapInfo) => boolean;
   readonly #held = new Map<number, HeldMap>();
+  /** Attributes of maps that were asked for one by one. */
+  readonly #found = new Map<number, MapInfo>();
   #listed: readonly MapInfo[] | undefined;
   #disposed = false;
 
@@ -52,6 +54,24 @@ export class LiveMaps implements Disposable {
   map(id: number): MapInfo {
     this.#alive();
     return this.#held.get(id)?.info ?? this.adopt(openIdOrThrow(this.#sys, MAPS, id), `map ${id}`);
+  }
+
+  /**
+   * One map by its id, as it was listed or else opened alone; held where the maps to keep include it. undefined: there is
+   * none, or it may not be opened.
+   */
+  find(id: number): MapInfo | undefined {
+    this.#alive();
+    if (this.#listed !== undefined) return this.#listed.find((map) => map.id === id);
+    const known = this.#held.get(id)?.info ?? this.#found.get(id);
+    if (known !== undefined) return known;
+    const fd = openId(this.#sys, MAPS, id);
+    if (typeof fd === "number") return undefined;
+    const info = readMapInfo(this.#sys, fd, `map ${id}`);
+    this.#found.set(id, info);
+    if (this.#keep(info)) this.#held.set(id, { info, fd });
+    else fd[Symbol.dispose]();
+    return info;
   }
 
   /** Takes a map's descriptor over (a pinned path's, say) and holds it. Throws `SyscallError`. */

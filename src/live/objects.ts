@@ -134,6 +134,15 @@ export function objectInfo(
   return new DataView(into.buffer, into.byteOffset, into.length);
 }
 
+/** Maps, programs and links have their id at one offset of their info. undefined: the kernel does not say. */
+export function objectId(sys: Sys, fd: Fd): number | undefined {
+  const into = pinned(8);
+  getInfo.set("bpf_fd", fd.number).set("info_len", into.length).point("info", into);
+  return sys.bpf("BPF_OBJ_GET_INFO_BY_FD", getInfo) < 0
+    ? undefined
+    : new DataView(into.buffer).getUint32(4, true);
+}
+
 /** Zeroed bytes that do not move; never empty, for an empty array has no address. */
 export function pinned(length: number): PinnedBytes {
   return new Uint8Array(new ArrayBuffer(Math.max(8, length)));

@@ -8,7 +8,7 @@ import { KtstrError } from "../errors.ts";
 import type { Fd, Mapping, PinnedBytes } from "../ffi.ts";
 import { Fd as OwnedFd } from "../ffi.ts";
 import { MAP_CREATE_ATTR, PROG_LOAD_ATTR, TEST_RUN_ATTR } from "../uapi/bpf.ts";
-import { errnoName } from "../uapi/errno.ts";
+import { EAGAIN, errnoName } from "../uapi/errno.ts";
 import {
   addConst,
   BPF_F_SLEEPABLE,
@@ -40,6 +40,8 @@ const MAP_ADDRESS_AT = CHUNKS * 8;
 const DATA_AT = CHUNK_BYTES;
 const BUFFER_BYTES = DATA_AT + CHUNKS * CHUNK_BYTES;
 const LOG_BYTES = 64 * 1024;
+/** As often as libbpf tries (src/bpf.h, `PROG_LOAD_ATTEMPTS`). */
+const LOAD_ATTEMPTS = 5;
 
 /** The program's arguments: three u64. */
 const CONTEXT_BYTES = 24;
@@ -181,7 +183,10 @@ function loadProgram(sys: Sys, buffer: Fd, map: Fd): Fd {
     .point("license", license)
     .point("log_buf", log)
     .setBytes("prog_name", Buffer.from("ktstr_peek"));
-  const result = sys.bpf("BPF_PROG_LOAD", attr);
+  // The verifier gives up where a signal is pending (kernel/bpf/verifier.c, do_check): the load is to be tried again.
+  let result = -EAGAIN;
+  for (let attempt = 0; attempt < LOAD_ATTEMPTS && result === -EAGAIN; attempt++)
+    result = sys.bpf("BPF_PROG_LOAD", attr);
   if (result >= 0) return new OwnedFd(result, "the program to peek with", sys.close);
   const error = bpfError("BPF_PROG_LOAD", "the program to peek with", result);
   throw new PeekRefusedError(error.message, error.hint, Buffer.from(cutAtNul(log)).toString("latin1"));

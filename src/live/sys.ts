@@ -30,6 +30,8 @@ export interface Sys {
    * descriptor is left to read it through.
    */
   readFdInfo(fd: number): string;
+  /** Where a symbolic link of /proc leads; undefined where it cannot be read. */
+  readLink(path: string): string | undefined;
   /** A directory's names; empty where it cannot be read. */
   readDirectory(path: string): readonly string[];
   mmap(options: ffi.MmapOptions): ffi.Mapping | number;
@@ -57,6 +59,13 @@ export const realSys: Sys = {
   close: (fd) => void ffi.close(fd),
   readFile: readWhole,
   readFdInfo,
+  readLink(path) {
+    try {
+      return fs().readlinkSync(path);
+    } catch {
+      return undefined;
+    }
+  },
   readDirectory(path) {
     try {
       return fs().readdirSync(path);

@@ -5,6 +5,7 @@
 import type { BtfInfo, KernelInfo, LinkInfo, MapInfo, ProgInfo } from "../state.ts";
 import { utf8 } from "../text.ts";
 import { LINK_TYPES, LinkType, MAP_TYPES, MapType, nameOr, PROG_TYPES } from "../uapi/names.ts";
+import type { StatsInterval } from "./interval.ts";
 import type { Json } from "./json.ts";
 
 type JsonObject = { [key: string]: Json };
@@ -48,7 +49,7 @@ function ownerJson(map: MapInfo): JsonObject {
   };
 }
 
-export function progJson(prog: ProgInfo, kernel: KernelInfo): JsonObject {
+export function progJson(prog: ProgInfo, kernel: KernelInfo, interval?: StatsInterval): JsonObject {
   const stats = prog.stats.ok ? prog.stats.value : undefined;
   const ran = stats !== undefined && stats.runTimeNs > 0n;
   return {
@@ -75,7 +76,18 @@ export function progJson(prog: ProgInfo, kernel: KernelInfo): JsonObject {
     attach_btf_obj_id: prog.attachBtfObjId === 0 ? undefined : prog.attachBtfObjId,
     attach_btf_id: prog.attachBtfId === 0 ? undefined : prog.attachBtfId,
     load_time_ns: prog.loadTimeNs === 0n ? undefined : prog.loadTimeNs,
+    interval: interval === undefined ? undefined : intervalJson(prog, interval),
     stats_unreadable: prog.stats.ok ? undefined : prog.stats.why.detail,
+  };
+}
+
+function intervalJson(prog: ProgInfo, interval: StatsInterval): JsonObject {
+  const { count, runTimeNs, misses } = interval.of(prog);
+  return {
+    seconds: Number(interval.seconds.toFixed(3)),
+    run_time_ns: runTimeNs,
+    run_cnt: count,
+    recursion_misses: misses,
   };
 }
 

@@ -13,7 +13,7 @@ import { plain } from "./typed-json.ts";
 const SCHEMA_VERSION = 1;
 
 export function inspectionJson(inspection: Inspection): Json {
-  const { kernel, scheduler, progs, maps, links, limit, warnings } = inspection;
+  const { kernel, scheduler, progs, interval, maps, links, limit, warnings } = inspection;
   const types = new Map(progs.map((prog) => [prog.id, prog.type]));
   return {
     schema: "ktstr-inspect",
@@ -39,7 +39,7 @@ export function inspectionJson(inspection: Inspection): Json {
             map_ids: scheduler.mapIds,
             prog_ids: scheduler.progIds,
           },
-    programs: progs.map((prog) => progJson(prog, kernel)),
+    programs: progs.map((prog) => progJson(prog, kernel, interval)),
     links: links.map((link) => linkJson(link, (id) => types.get(id))),
     content_limit: limit,
     maps: maps.map(inspectedMapJson),

@@ -2,13 +2,14 @@
 
 import type { TextOptions } from "../btf/text.ts";
 import { nsPerCall } from "../derive.ts";
-import type { ActiveScheduler, KernelInfo, LinkInfo, MapInfo, ProgInfo } from "../state.ts";
-import { escapeText, printable } from "../text.ts";
+import type { ActiveScheduler, KernelInfo, LinkInfo, MapInfo, ProgInfo, ProgStats } from "../state.ts";
+import { escapeSentence, escapeText, printable } from "../text.ts";
 import { LINK_TYPES, LinkType, MAP_TYPES, PROG_TYPES } from "../uapi/names.ts";
 import type { ArenaObject } from "./arena-objects.ts";
 import type { DumpStyle } from "./dump.ts";
 import { arenaObjectText, bytesText, recordText } from "./element-text.ts";
 import { hasFill, type InspectedMap, type Inspection, type Sample, type SampleRecord } from "./inspection.ts";
+import type { StatsInterval } from "./interval.ts";
 import type { Output } from "./output.ts";
 import { type MapTypes, text } from "./typed.ts";
 import { callsText, countText, sizeText, timeText } from "./units.ts";
@@ -25,8 +26,8 @@ export function writeInspection(out: Output, inspection: Inspection, style: Styl
   const { kernel, scheduler, progs, maps, links, limit, warnings } = inspection;
   writeKernel(out, kernel, style);
   writeScheduler(out, scheduler, maps, style);
-  for (const warning of warnings) out.line(`${style.alarm("warning")}  ${escapeText(warning)}`);
-  writePrograms(out, progs, kernel, style, width);
+  for (const warning of warnings) out.line(`${style.alarm("warning")}  ${escapeSentence(warning)}`);
+  writePrograms(out, inspection, style, width);
   writeLinks(out, links, progs, style);
   writeMaps(out, maps, limit, style);
 }
@@ -56,7 +57,11 @@ function writeMaps(out: Output, maps: readonly InspectedMap[], limit: number, st
 }
 
 function writeKernel(out: Output, kernel: KernelInfo, style: Style): void {
-  const cpus = `${kernel.onlineCpus} of ${kernel.possibleCpus} CPUs online`;
+  const { onlineCpus, possibleCpus } = kernel;
+  const cpus =
+    onlineCpus === undefined || possibleCpus === undefined
+      ? "CPUs not known (/sys is not mounted)"
+      : `${onlineCpus} of ${possibleCpus} CPUs online`;
   const version = kernel.version === "" ? "" : `  ${escapeText(kernel.version)}`;
   out.line(
     `${style.heading("Kernel")}     ${escapeText(kernel.release)} ${kernel.machine}, ${cpus}${style.dim(version)}`,
@@ -99,34 +104,46 @@ const WIDE = 110;
 
 function writePrograms(
   out: Output,
-  progs: readonly ProgInfo[],
-  kernel: KernelInfo,
+  { progs, kernel, interval }: Inspection,
   style: Style,
   width: number,
 ): void {
   out.line();
-  const off =
-    kernel.statsEnabled === false ? "  (statistics are off: --stats SECONDS counts for a while)" : "";
-  out.line(`${style.heading(`Programs (${progs.length})`)}${style.dim(off)}`);
-  const cost = (prog: ProgInfo): number => (prog.stats.ok ? Number(prog.stats.value.runTimeNs) : 0);
+  const about =
+    interval !== undefined
+      ? `  (costs of ${interval.seconds.toFixed(2)} s, and totals)`
+      : kernel.statsEnabled === false
+        ? "  (statistics are off: --stats SECONDS counts for a while)"
+        : "";
+  out.line(`${style.heading(`Programs (${progs.length})`)}${style.dim(about)}`);
+  const shown = (prog: ProgInfo): ProgStats | undefined =>
+    prog.stats.ok ? (interval?.of(prog) ?? prog.stats.value) : undefined;
+  const cost = (prog: ProgInfo): number => Number(shown(prog)?.runTimeNs ?? 0n);
   const total = progs.reduce((sum, prog) => sum + cost(prog), 0);
   const rows = [...progs].sort((a, b) => cost(b) - cost(a) || a.id - b.id);
   const names = rows.map((prog) => printable(prog.fullName));
   const nameWidth = Math.min(Math.max(0, ...names.map((name) => name.length)), 32);
   rows.forEach((prog, index) => {
     const head = `${String(prog.id).padStart(6)}  ${(names[index] ?? "").padEnd(nameWidth)}  ${typeText(PROG_TYPES, prog.type).padEnd(16)}`;
-    out.line(`${head}${progCost(prog, cost(prog), total, width >= WIDE)}`.trimEnd());
+    const stats = shown(prog);
+    const costs = stats === undefined ? "" : costText(stats, total, width >= WIDE);
+    out.line(`${head}${costs}${totalText(prog, interval)}`.trimEnd());
   });
 }
 
-function progCost(prog: ProgInfo, cost: number, total: number, withBar: boolean): string {
-  if (!prog.stats.ok) return `  stats: ${prog.stats.why.detail}`;
-  const { value } = prog.stats;
-  if (value.count === 0n && value.misses === 0n) return "";
-  const share = total === 0 ? 0 : cost / total;
+function costText(stats: ProgStats, total: number, withBar: boolean): string {
+  if (stats.count === 0n && stats.misses === 0n) return "";
+  const share = total === 0 ? 0 : Number(stats.runTimeNs) / total;
   const bar = withBar ? ` ${"#".repeat(Math.round(share * BAR_WIDTH)).padEnd(BAR_WIDTH)}` : "";
-  const misses = value.misses === 0n ? "" : `  ${countText(value.misses)} misses`;
-  return ` ${bar} ${(share * 100).toFixed(1).padStart(5)}%  ${callsText(value.count)}, ${timeText(nsPerCall(value))} each${misses}`;
+  const misses = stats.misses === 0n ? "" : `  ${countText(stats.misses)} misses`;
+  return ` ${bar} ${(share * 100).toFixed(1).padStart(5)}%  ${callsText(stats.count)}, ${timeText(nsPerCall(stats))} each${misses}`;
+}
+
+/** What a program cost before and within an interval, or why that is not known. */
+function totalText(prog: ProgInfo, interval: StatsInterval | undefined): string {
+  if (!prog.stats.ok) return `  stats: ${prog.stats.why.detail}`;
+  const { count } = prog.stats.value;
+  return interval === undefined || count === 0n ? "" : `  (${callsText(count)} in all)`;
 }
 
 function writeMap(out: Output, map: InspectedMap, limit: number, style: Style): void {
@@ -138,7 +155,8 @@ function writeMap(out: Output, map: InspectedMap, limit: number, style: Style): 
   );
   if (variables !== undefined) writeVariables(out, map, SAMPLE_INDENT, limit, style);
   else writeSample(out, map);
-  if (sample.problem !== "") out.line(`          ${style.alarm("not all")}: ${escapeText(sample.problem)}`);
+  if (sample.problem !== "")
+    out.line(`          ${style.alarm("not all")}: ${escapeSentence(sample.problem)}`);
   const shown = sample.entries.length + sample.records.length;
   if (sample.count > shown && variables === undefined) {
     out.line(

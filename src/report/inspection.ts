@@ -16,6 +16,7 @@ import { isHashMap, isPerCpuHashMap, MapType } from "../uapi/names.ts";
 import type { ArenaObject } from "./arena-objects.ts";
 import type { DumpStyle } from "./dump.ts";
 import { isSection, type Variable, variablesOf } from "./globals.ts";
+import type { StatsInterval } from "./interval.ts";
 import { styleFor } from "./style.ts";
 import { arenaIncomplete, hexAddress, whyIncomplete } from "./words.ts";
 
@@ -23,6 +24,8 @@ export interface Inspection {
   readonly kernel: KernelInfo;
   readonly scheduler: ActiveScheduler | undefined;
   readonly progs: readonly ProgInfo[];
+  /** What the programs cost within it is shown first; undefined: costs are totals. */
+  readonly interval: StatsInterval | undefined;
   readonly maps: readonly InspectedMap[];
   readonly links: readonly LinkInfo[];
   /** How many entries of a map are shown at most. */
@@ -66,7 +69,7 @@ export interface SampleEntry {
 /** Elements are counted up to here: a page for people is not worth a walk over millions. */
 const COUNT_LIMIT = 100_000;
 
-export function buildInspection(state: BpfState, limit: number): Inspection {
+export function buildInspection(state: BpfState, limit: number, interval?: StatsInterval): Inspection {
   const kernel = state.kernel();
   const scheduler = state.activeScheduler();
   const progs = state.progs();
@@ -74,7 +77,7 @@ export function buildInspection(state: BpfState, limit: number): Inspection {
   const links = orNothing(problems, () => state.links());
   const maps = state.maps().map((info) => inspectMap(state, info, limit));
   const warnings = [...problems, ...state.warnings, ...findings(kernel, scheduler, progs, maps)];
-  return { kernel, scheduler, progs, links, maps, limit, warnings };
+  return { kernel, scheduler, progs, interval, links, maps, limit, warnings };
 }
 
 /** A kernel may be too old for one listing (links: 5.8) and still have all the others to show. */

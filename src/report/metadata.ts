@@ -15,11 +15,14 @@ export function mayHoldMetadata(map: MapInfo): boolean {
 
 /** A program's metadata, from the first such map that it uses; empty where it has none. Names without their prefix. */
 export function metadataOf(state: BpfState, prog: ProgInfo): readonly Variable[] {
-  if (prog.mapIds.length === 0) return [];
-  const byId = new Map(state.maps().map((map) => [map.id, map]));
-  const section = prog.mapIds
-    .map((id) => byId.get(id))
-    .find((map) => map !== undefined && mayHoldMetadata(map));
+  let section: MapInfo | undefined;
+  for (const id of prog.mapIds) {
+    const map = state.mapById(id);
+    if (map !== undefined && mayHoldMetadata(map)) {
+      section = map;
+      break;
+    }
+  }
   const variables = section === undefined ? undefined : variablesOf(state, section);
   return (variables ?? [])
     .filter(({ name }) => name.startsWith(PREFIX))

@@ -15,7 +15,7 @@ export interface SnapshotKernel {
   readonly release: string;
   readonly version: string;
   readonly machine: string;
-  readonly onlineCpus: number;
+  readonly onlineCpus: number | undefined;
   readonly statsEnabled: boolean | undefined;
   /** undefined: a report of a ktstr that did not write it, or a machine that did not tell. */
   readonly uptimeNs: bigint | undefined;
@@ -107,7 +107,7 @@ function kernelOf(kernel: Reader): SnapshotKernel {
     release: kernel.text("release"),
     version: kernel.text("version"),
     machine: kernel.text("machine"),
-    onlineCpus: kernel.integer("online_cpus"),
+    onlineCpus: kernel.has("online_cpus") ? kernel.integer("online_cpus") : undefined,
     statsEnabled: kernel.has("bpf_stats_enabled") ? kernel.raw("bpf_stats_enabled") === true : undefined,
     uptimeNs: kernel.has("uptime_ns") ? kernel.big("uptime_ns") : undefined,
     bootTimeUnixNs: kernel.has("boot_time_unix_ns") ? kernel.big("boot_time_unix_ns") : undefined,

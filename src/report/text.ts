@@ -4,6 +4,7 @@ import type { BtfInfo, KernelInfo, LinkDetails, LinkInfo, MapInfo, ProgInfo } fr
 import { escapeText, printable } from "../text.ts";
 import { LINK_TYPES, LinkType, MAP_TYPES, MapType, PROG_TYPES } from "../uapi/names.ts";
 import { loadedAt } from "./bpftool.ts";
+import type { StatsInterval } from "./interval.ts";
 import { sizeText } from "./units.ts";
 import { typeText } from "./words.ts";
 
@@ -29,7 +30,7 @@ export function mapText(map: MapInfo): string {
   return lines.join("\n\t");
 }
 
-export function progText(prog: ProgInfo, kernel: KernelInfo): string {
+export function progText(prog: ProgInfo, kernel: KernelInfo, interval?: StatsInterval): string {
   const name = prog.fullName.length === 0 ? "" : `name ${printable(prog.fullName)}  `;
   const gpl = prog.gplCompatible ? "  gpl" : "";
   const tag = Buffer.from(prog.tag).toString("hex");
@@ -48,7 +49,10 @@ export function progText(prog: ProgInfo, kernel: KernelInfo): string {
   if (prog.verifiedInsns !== undefined) rest.push(`verified_insns ${prog.verifiedInsns}`);
   if (rest.length > 0) lines.push(rest.join("  "));
   if (!prog.stats.ok) lines.push(`stats: ${prog.stats.why.detail}`);
-  else if (prog.stats.value.count > 0n || prog.stats.value.misses > 0n) {
+  else if (interval !== undefined) {
+    lines.push(statsLine(`last ${interval.seconds.toFixed(2)} s`, interval.of(prog)));
+    lines.push(statsLine("in all", prog.stats.value));
+  } else if (prog.stats.value.count > 0n || prog.stats.value.misses > 0n) {
     lines.push(statsLine("stats", prog.stats.value));
   }
   return lines.join("\n\t");

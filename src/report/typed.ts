@@ -2,7 +2,7 @@
 import type { Btf } from "../btf/btf.ts";
 import { type TextOptions, valueText } from "../btf/text.ts";
 import { FormatError } from "../errors.ts";
-import type { BpfState, MapInfo } from "../state.ts";
+import type { BpfState, MapInfo, Read } from "../state.ts";
 
 /** A type in its BTF. */
 export interface TypeRef {
@@ -23,17 +23,25 @@ export function typesOf(state: BpfState, map: MapInfo): MapTypes | undefined {
   const ofKernel = map.btfVmlinuxValueTypeId !== 0;
   const valueId = ofKernel ? map.btfVmlinuxValueTypeId : map.btfValueTypeId;
   if (valueId === 0) return undefined;
-  const btf = !ofKernel
-    ? state.programBtf(map)
-    : map.btfVmlinuxId === 0
-      ? state.kernelBtf()
-      : state.btf(map.btfVmlinuxId);
+  const btf = btfOf(state, map);
   if (!btf.ok) return undefined;
   const keyId = ofKernel ? 0 : map.btfKeyTypeId;
   return {
     key: keyId === 0 ? undefined : { btf: btf.value, id: keyId },
     value: { btf: btf.value, id: valueId },
   };
+}
+
+/** Why a map that was made with types is shown without them; undefined: it was made without, or they are there. */
+export function whyUntyped(state: BpfState, map: MapInfo): string | undefined {
+  if (map.btfVmlinuxValueTypeId === 0 && map.btfValueTypeId === 0) return undefined;
+  const btf = btfOf(state, map);
+  return btf.ok ? undefined : btf.why.detail;
+}
+
+function btfOf(state: BpfState, map: MapInfo): Read<Btf> {
+  if (map.btfVmlinuxValueTypeId === 0) return state.programBtf(map);
+  return map.btfVmlinuxId === 0 ? state.kernelBtf() : state.btf(map.btfVmlinuxId);
 }
 
 /** One value as text for people. */

@@ -81,6 +81,9 @@ export const OBJ_ATTR: Layout<"pathname" | "bpf_fd" | "file_flags"> = layout("un
   file_flags: u32(12),
 });
 
+/** `bpf_attr.file_flags`: the map is not written to through the descriptor. */
+export const BPF_F_RDONLY = 8;
+
 /** The arm of `BPF_ENABLE_STATS`: 4 bytes. */
 export const ENABLE_STATS_ATTR: Layout<"type"> = layout("union bpf_attr.enable_stats", 4, { type: u32(0) });
 

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { release } from "node:os";
-import { statsSwitchedOn } from "../../src/live/stats.ts";
+import { enableStats, statsSwitchedOn } from "../../src/live/stats.ts";
 import { realSys } from "../../src/live/sys.ts";
 import { CLI, ktstr, missing, ours, parseExact, whyNoKernel } from "../live/bpftool.ts";
 import { type HeldMap, Kit } from "../live/kit.ts";
@@ -110,6 +110,37 @@ describe.skipIf(whyNoKernel() !== "")("--stats SECONDS", () => {
     testRun(prog, 1000);
     if (!strangers && statsSwitchedOn(realSys) === false) expect(count()).toBe(after);
     else console.warn("not compared: run-time statistics are on for somebody else");
+  });
+
+  test("shows the costs of those seconds, and totals beside them", async () => {
+    using kit = new Kit();
+    using _on = enableStats();
+    const prog = loadProg(kit, { type: "socket_filter", name: "interval" });
+    testRun(prog, 1000);
+    const child = Bun.spawn(
+      [process.execPath, CLI, "-j", "prog", "show", "id", String(prog.id), "--stats", "0.5"],
+      { stdout: "pipe", stderr: "pipe" },
+    );
+    let runs = 1000;
+    while (child.exitCode === null) {
+      testRun(prog, 100);
+      runs += 100;
+      await Bun.sleep(10);
+    }
+    const told = JSON.parse(await child.stdout.text()) as {
+      run_cnt: number;
+      run_time_ns: number;
+      interval: { seconds: number; run_cnt: number; run_time_ns: number };
+    };
+    const { interval } = told;
+    expect(interval.seconds).toBeGreaterThanOrEqual(0.5);
+    expect(interval.run_cnt).toBeGreaterThan(100);
+    expect(told.run_cnt - interval.run_cnt).toBeGreaterThanOrEqual(1000);
+    expect(told.run_cnt).toBeLessThanOrEqual(runs);
+    expect(interval.run_time_ns).toBeLessThan(told.run_time_ns);
+    const page = ktstr(["inspect", "--stats", "0.2"]).out;
+    expect(page).toMatch(/Programs \(\d+\) {2}\(costs of 0\.\d+ s, and totals\)/);
+    expect(page).not.toContain("statistics are off");
   });
 
   test("is off again where the command is killed", async () => {

@@ -171,6 +171,10 @@ export class FakeKernel implements Sys {
     return object instanceof FakeMap ? object.fdInfo : "";
   }
 
+  readLink(_path: string): string | undefined {
+    return undefined;
+  }
+
   readDirectory(path: string): readonly string[] {
     return this.directories.get(path) ?? [];
   }

@@ -1,0 +1,71 @@
+/** Which programs, links and BTF objects a command means. On the running kernel one of them is opened alone. */
+import { SyscallError, UsageError } from "../errors.ts";
+import type { Fd } from "../ffi.ts";
+import type { PinnedKind } from "../live/pinned.ts";
+import type { BtfInfo, LinkInfo, ProgInfo } from "../state.ts";
+import { ENOENT } from "../uapi/errno.ts";
+import { choose, type Selectable, type Selector } from "./select.ts";
+import type { Source } from "./source.ts";
+
+/** At least one. Throws `KtstrError`, `UsageError`. */
+export function selectProgs(source: Source, selector: Selector): Promise<readonly ProgInfo[]> {
+  const { live, state } = source;
+  return select(
+    source,
+    selector,
+    "prog",
+    "program",
+    () => state.progs(),
+    live && ((which, path) => live.prog(which, path)),
+  );
+}
+
+export function selectLinks(source: Source, selector: Selector): Promise<readonly LinkInfo[]> {
+  const { live, state } = source;
+  return select(
+    source,
+    selector,
+    "link",
+    "link",
+    () => state.links(),
+    live && ((which, path) => live.link(which, path)),
+  );
+}
+
+/** BTF objects are not pinned. */
+export async function selectBtfs({ live, state }: Source, selector: Selector): Promise<readonly BtfInfo[]> {
+  const one = selector.kind === "id" && live !== undefined && ifThere(() => live.btfInfo(selector.id));
+  return one ? [one] : choose(state.btfs(), selector, "btf");
+}
+
+async function select<T extends Selectable>(
+  { live }: Source,
+  selector: Selector,
+  noun: string,
+  kind: PinnedKind,
+  all: () => readonly T[],
+  one: ((which: number | Fd, path?: string) => T) | undefined,
+): Promise<readonly T[]> {
+  if (selector.kind === "pinned") {
+    if (live === undefined || one === undefined) throw onlyLive();
+    const { openPinned } = await import("../live/pinned.ts");
+    return [one(openPinned(selector.path, kind), selector.path)];
+  }
+  // What is not there is for the listing to say.
+  const alone = selector.kind === "id" && one !== undefined && ifThere(() => one(selector.id));
+  return alone ? [alone] : choose(all(), selector, noun);
+}
+
+export function onlyLive(): UsageError {
+  return new UsageError("pinned paths exist only on a running kernel");
+}
+
+/** undefined where the kernel says that there is none. */
+export function ifThere<T>(open: () => T): T | undefined {
+  try {
+    return open();
+  } catch (error) {
+    if (error instanceof SyscallError && error.errno === ENOENT) return undefined;
+    throw error;
+  }
+}
