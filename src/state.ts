@@ -48,7 +48,8 @@ export interface MapInfo {
   readonly btfVmlinuxValueTypeId: number;
   readonly btfVmlinuxId: number;
   readonly mapExtra: bigint;
-  readonly frozen: boolean;
+  /** undefined where /proc is not mounted: only a map's fdinfo tells. */
+  readonly frozen: boolean | undefined;
   /** Bytes that the map costs, as the kernel accounts them; undefined where that is not known. */
   readonly memlockBytes: number | undefined;
   /** For prog arrays: the type and jited flag of the programs that it takes; undefined while it has no owner. */

@@ -1,5 +1,6 @@
 /** Everything that is pinned: the other direction of pinned.ts. */
 import { lstatSync, readdirSync } from "node:fs";
+import { KtstrError } from "../errors.ts";
 import { mountsOf } from "./mounts.ts";
 import { objectId } from "./objects.ts";
 import { kindOf, openAt, type PinnedKind } from "./pinned.ts";
@@ -14,6 +15,7 @@ const REPLACEMENT = Buffer.from("\ufffd");
 /**
  * The paths of every pinned object of a kind by its id, in all file systems of type bpf that this process sees, as
  * bpftool's `--bpffs` finds them. What cannot be opened is left out. Paths are bytes: names need not be UTF-8.
+ * Throws `KtstrError` where /proc does not tell the mounts.
  */
 export function pinnedPaths(
   kind: PinnedKind,
@@ -21,7 +23,13 @@ export function pinnedPaths(
 ): ReadonlyMap<number, readonly Uint8Array[]> {
   const paths = new Map<number, Uint8Array[]>();
   let left = MAX_PATHS;
-  for (const mount of new Set(mountsOf(sys, "bpf"))) {
+  const mounts = mountsOf(sys, "bpf");
+  if (mounts === undefined) {
+    throw new KtstrError("pinned paths: /proc/self/mounts cannot be read", {
+      hint: "it tells where bpf file systems are mounted; mount /proc (mount -t proc proc /proc)",
+    });
+  }
+  for (const mount of new Set(mounts)) {
     const pending: Buffer[] = [Buffer.from(mount)];
     for (let path = pending.pop(); path !== undefined && left > 0; path = pending.pop()) {
       for (const entry of entriesOf(path)) {

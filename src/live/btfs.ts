@@ -1,6 +1,6 @@
 /** BTF objects of the running kernel: `BPF_BTF_GET_FD_BY_ID` and a read in two passes, size then bytes. */
 import { Btf } from "../btf/btf.ts";
-import { KtstrError } from "../errors.ts";
+import { KtstrError, SyscallError } from "../errors.ts";
 import type { Fd } from "../ffi.ts";
 import type { BtfInfo } from "../state.ts";
 import { BTF_INFO } from "../uapi/bpf.ts";
@@ -60,18 +60,36 @@ export class BtfCache {
     this.#sys = sys;
   }
 
-  /** The kernel's own types. Throws `KtstrError` where the kernel was built without them. */
+  /** The kernel's own types. Throws `KtstrError` where the kernel was built without them, or nobody may read them. */
   vmlinux(): Btf {
     if (this.#vmlinux === undefined) {
-      const bytes = this.#sys.readFile(VMLINUX_BTF);
+      const bytes = this.#sys.readFile(VMLINUX_BTF) ?? this.#vmlinuxById();
       if (bytes === undefined) {
-        throw new KtstrError(`the kernel's BTF: ${VMLINUX_BTF} cannot be read`, {
-          hint: "the kernel needs CONFIG_DEBUG_INFO_BTF, and /sys must be mounted",
-        });
+        throw new KtstrError(
+          `the kernel's BTF: ${VMLINUX_BTF} cannot be read, and no BTF object is named vmlinux`,
+          {
+            hint: "the kernel needs CONFIG_DEBUG_INFO_BTF",
+          },
+        );
       }
       this.#vmlinux = Btf.parse(bytes, { name: "vmlinux" });
     }
     return this.#vmlinux;
+  }
+
+  /** The same bytes where /sys is not mounted: the kernel's own BTF is one of its BTF objects (kernel/bpf/btf.c, 5.11). */
+  #vmlinuxById(): Uint8Array | undefined {
+    try {
+      const own = collectBtfs(this.#sys, () => {}).find(
+        ({ kernel, name }) => kernel && Buffer.from(name).toString() === "vmlinux",
+      );
+      return own === undefined ? undefined : readBtfBytes(this.#sys, own.id).bytes;
+    } catch (error) {
+      if (!(error instanceof SyscallError)) throw error;
+      throw new KtstrError(`the kernel's BTF: ${VMLINUX_BTF} cannot be read, and ${error.message}`, {
+        hint: `mount /sys (mount -t sysfs sysfs /sys), or: ${error.hint}`,
+      });
+    }
   }
 
   /** Throws `SyscallError`, or `FormatError` for bytes that are not BTF. */

@@ -124,9 +124,12 @@ function readRingBuffer(sys: Sys, fd: Fd, map: MapInfo): MapContents {
 function readTaskStorage(sys: Sys, fd: Fd, map: MapInfo): MapContents {
   const records: ContentRecord[] = [];
   const skipped = new Map<string, number>();
-  for (const name of sys.readDirectory("/proc")) {
+  // Our own process is among them wherever /proc is mounted.
+  const processes = sys.readDirectory("/proc").filter((name) => Number.isInteger(Number(name)));
+  if (processes.length === 0)
+    return cannot("tasks are asked one by one, and /proc, which lists them, is not mounted");
+  for (const name of processes) {
     const tgid = Number(name);
-    if (!Number.isInteger(tgid)) continue;
     for (const thread of sys.readDirectory(`/proc/${name}/task`)) {
       const pid = Number(thread);
       const opened = sys.openPid(pid, pid !== tgid);
@@ -154,7 +157,12 @@ const MAX_CGROUPS = 65_536;
 
 /** Cgroup storage is asked cgroup by cgroup: its key is the descriptor of a cgroup2 directory. */
 function readCgroupStorage(sys: Sys, fd: Fd, map: MapInfo): MapContents {
-  const root = mountsOf(sys, "cgroup2")[0];
+  const mounts = mountsOf(sys, "cgroup2");
+  if (mounts === undefined)
+    return cannot(
+      "cgroups are asked by their directories, and /proc, which tells where these are, is not mounted",
+    );
+  const [root] = mounts;
   if (root === undefined) return cannot("cgroup2 is not mounted, and cgroups are asked by their directories");
   const records: ContentRecord[] = [];
   const skipped = new Map<string, number>();

@@ -25,6 +25,9 @@ export function parseCpuList(list: string): number[] {
 const POSSIBLE = "/sys/devices/system/cpu/possible";
 const ONLINE = "/sys/devices/system/cpu/online";
 
+/** Nothing tells which CPUs are possible. */
+export class NoCpusError extends KtstrError {}
+
 /**
  * The possible CPUs. What a per-CPU look-up writes depends on nothing else, so there is no guess when the file
  * cannot be read: a buffer of another size would be written past its end.
@@ -32,7 +35,7 @@ const ONLINE = "/sys/devices/system/cpu/online";
 export function possibleCpus(sys: Sys): readonly number[] {
   const bytes = sys.readFile(POSSIBLE);
   if (bytes === undefined) {
-    throw new KtstrError(`the possible CPUs: ${POSSIBLE} cannot be read`, {
+    throw new NoCpusError(`the possible CPUs: ${POSSIBLE} cannot be read`, {
       hint: "per-CPU maps need it; mount sysfs (mount -t sysfs sysfs /sys)",
     });
   }

@@ -24,7 +24,7 @@ import { isHashMap, isPerCpuHashMap, isPerCpuMap, MapType } from "../uapi/names.
 import { readArena } from "./arena.ts";
 import { BtfCache, collectBtfs, readBtfInfo } from "./btfs.ts";
 import { readContents } from "./contents.ts";
-import { cpuCounts, possibleCpus } from "./cpus.ts";
+import { cpuCounts, NoCpusError, possibleCpus } from "./cpus.ts";
 import { collectLinks, Devices, readLinkInfo } from "./links.ts";
 import { lookupElement, nextKey, sliceCpus } from "./lookup.ts";
 import { LiveMaps, type LiveMapsOptions } from "./maps.ts";
@@ -213,7 +213,13 @@ export class LiveState implements BpfState {
     }
     const held = this.#held(map);
     if (!held.ok) return { kind: "unreadable", why: held.why };
-    return readContents(this.#sys, held.value, map, () => this.#possible().length);
+    try {
+      return readContents(this.#sys, held.value, map, () => this.#possible().length);
+    } catch (error) {
+      // Where /sys is not mounted, nobody knows how long a per-CPU value is. A page of many maps shows the others.
+      if (!(error instanceof NoCpusError)) throw error;
+      return { kind: "unreadable", why: unreadable("unsupported", `${error.message}; ${error.hint}`).why };
+    }
   }
 
   lookup(map: MapInfo, key: Uint8Array): Read<Uint8Array | readonly CpuValue[]> {

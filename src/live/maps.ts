@@ -124,6 +124,7 @@ export function readMapInfo(sys: Sys, fd: Fd, object: string): MapInfo {
   scratch.fill(0);
   const view = objectInfo(sys, fd, MAP_INFO, object, scratch);
   const fdInfo = sys.readFdInfo(fd.number);
+  const frozen = fdInfoNumber(fdInfo, "frozen");
   const ownerJited = fdInfoNumber(fdInfo, "owner_jited");
   // By their names and not through a function of the name: this runs for thousands of maps in one go.
   const { fields } = MAP_INFO;
@@ -143,7 +144,7 @@ export function readMapInfo(sys: Sys, fd: Fd, object: string): MapInfo {
     btfVmlinuxValueTypeId: view.getUint32(fields.btf_vmlinux_value_type_id.offset, true),
     btfVmlinuxId: view.getUint32(fields.btf_vmlinux_id.offset, true),
     mapExtra: view.getBigUint64(fields.map_extra.offset, true),
-    frozen: fdInfoNumber(fdInfo, "frozen") === 1,
+    frozen: frozen === undefined ? undefined : frozen === 1,
     memlockBytes: fdInfoNumber(fdInfo, "memlock"),
     ownerProgType: fdInfoNumber(fdInfo, "owner_prog_type"),
     ownerJited: ownerJited === undefined ? undefined : ownerJited === 1,

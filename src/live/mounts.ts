@@ -1,9 +1,9 @@
 import type { Sys } from "./sys.ts";
 
-/** Where file systems of a type are mounted, in the order of mounting; none where there is no /proc. */
-export function mountsOf(sys: Sys, type: string): string[] {
+/** Where file systems of a type are mounted, in the order of mounting; undefined where /proc does not say. */
+export function mountsOf(sys: Sys, type: string): string[] | undefined {
   const mounts = sys.readFile("/proc/self/mounts");
-  if (mounts === undefined) return [];
+  if (mounts === undefined) return undefined;
   const paths: string[] = [];
   for (const line of new TextDecoder().decode(mounts).split("\n")) {
     const [, path = "", itsType] = line.split(" ");

@@ -2,8 +2,8 @@
 import { KtstrError } from "../errors.ts";
 import { Fd } from "../ffi.ts";
 import { printable } from "../text.ts";
-import { BPF_F_RDONLY, OBJ_ATTR } from "../uapi/bpf.ts";
-import { EACCES, EPERM } from "../uapi/errno.ts";
+import { BATCH_ATTR, BIND_MAP_ATTR, BPF_F_RDONLY, LINK_UPDATE_ATTR, OBJ_ATTR } from "../uapi/bpf.ts";
+import { EACCES, EBADF, ENOTSUPP, EPERM } from "../uapi/errno.ts";
 import { Attr } from "./attr.ts";
 import { pinned } from "./objects.ts";
 import { bpfError, realSys, type Sys } from "./sys.ts";
@@ -46,8 +46,26 @@ export function openAt(path: Uint8Array, sys: Sys): Fd | number {
   return result < 0 ? result : new Fd(result, printable(path), sys.close);
 }
 
-/** What a descriptor is; undefined: nothing that can be pinned, or there is no /proc. */
+/** What a descriptor is; undefined: nothing that can be pinned, or a kernel before 5.10 where /proc is not mounted. */
 export function kindOf(fd: Fd, sys: Sys): PinnedKind | undefined {
   const target = sys.readLink(`/proc/self/fd/${fd.number}`);
-  return target === undefined ? undefined : KINDS.get(target);
+  return target === undefined ? kindByCommands(fd, sys) : KINDS.get(target);
+}
+
+/** No descriptor has this number. */
+const NO_FD = 0xffff_ffff;
+
+/**
+ * The same where /proc is not mounted. Commands that want a descriptor of one type and another descriptor beside it look at
+ * the first one first. So with none beside it they answer EBADF for an object of that type and EINVAL for any other, and
+ * change nothing (kernel/bpf/syscall.c: `bpf_prog_bind_map`, 5.10; `link_update`, 5.7). A batch of no elements is no
+ * error, or ENOTSUPP, of a map alone (`bpf_map_do_batch`, 5.6).
+ */
+function kindByCommands(fd: Fd, sys: Sys): PinnedKind | undefined {
+  const bind = new Attr(BIND_MAP_ATTR, { prog_fd: fd.number, map_fd: NO_FD });
+  if (sys.bpf("BPF_PROG_BIND_MAP", bind) === -EBADF) return "program";
+  const update = new Attr(LINK_UPDATE_ATTR, { link_fd: fd.number, new_prog_fd: NO_FD });
+  if (sys.bpf("BPF_LINK_UPDATE", update) === -EBADF) return "link";
+  const batch = sys.bpf("BPF_MAP_LOOKUP_BATCH", new Attr(BATCH_ATTR, { map_fd: fd.number }));
+  return batch === 0 || batch === -ENOTSUPP ? "map" : undefined;
 }

@@ -19,7 +19,7 @@ export function mapJson(map: MapInfo): JsonObject {
     max_entries: map.maxEntries,
     bytes_memlock: map.memlockBytes,
     ...ownerJson(map),
-    frozen: map.frozen ? 1 : 0,
+    frozen: map.frozen === undefined ? undefined : Number(map.frozen),
     btf_id: map.btfId === 0 ? undefined : map.btfId,
     // Ours:
     btf_key_type_id: map.btfKeyTypeId === 0 ? undefined : map.btfKeyTypeId,

@@ -131,7 +131,7 @@ function mapState(map: SnapshotMap): { [key: string]: Json } {
     count: map.count,
     count_is_whole: map.countIsWhole,
     bytes_memlock: map.memlockBytes,
-    frozen: map.frozen ? 1 : 0,
+    frozen: map.frozen === undefined ? undefined : Number(map.frozen),
   };
 }
 

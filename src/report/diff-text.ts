@@ -2,7 +2,14 @@
 import { escapeText } from "../text.ts";
 import { MAP_TYPES } from "../uapi/names.ts";
 import type { Change } from "./changes.ts";
-import type { ChangedGlobals, ChangedVariable, Comings, Diff, SchedulerChange } from "./diff.ts";
+import {
+  type ChangedGlobals,
+  type ChangedVariable,
+  type Comings,
+  type Diff,
+  isKnownToDiffer,
+  type SchedulerChange,
+} from "./diff.ts";
 import type { Cost } from "./diff-costs.ts";
 import { hasFill } from "./inspection.ts";
 import type { Style } from "./inspection-text.ts";
@@ -153,7 +160,7 @@ function changedMap(a: SnapshotMap, b: SnapshotMap): Row {
     parts.push(`max_entries ${countText(a.maxEntries)} -> ${countText(b.maxEntries)}`);
   if (a.memlockBytes !== b.memlockBytes)
     parts.push(`${optionalSize(a.memlockBytes)} -> ${optionalSize(b.memlockBytes)}`);
-  if (a.frozen !== b.frozen) parts.push(b.frozen ? "frozen now" : "no longer frozen");
+  if (isKnownToDiffer(a.frozen, b.frozen)) parts.push(b.frozen ? "frozen now" : "no longer frozen");
   return [parts.join(", ")];
 }
 

@@ -183,13 +183,18 @@ function comings<T extends { readonly id: number }>(
   return { gone: onlyA, appeared: onlyB, replaced: new Map(replaced) };
 }
 
+/** One side may have been read where /proc was not mounted: that is no change. */
+export function isKnownToDiffer(a: boolean | undefined, b: boolean | undefined): boolean {
+  return a !== undefined && b !== undefined && a !== b;
+}
+
 function mapChanged(a: SnapshotMap, b: SnapshotMap): boolean {
   return (
     a.count !== b.count ||
     a.countIsWhole !== b.countIsWhole ||
     a.memlockBytes !== b.memlockBytes ||
     a.maxEntries !== b.maxEntries ||
-    a.frozen !== b.frozen
+    isKnownToDiffer(a.frozen, b.frozen)
   );
 }
 

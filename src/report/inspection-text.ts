@@ -85,7 +85,7 @@ function writeScheduler(
     ({ info, variables }) => scheduler.mapIds.includes(info.id) && variables !== undefined,
   );
   // What changes first; constants, of which vmlinux.h alone brings dozens, last and not all of them.
-  for (const map of own.sort((a, b) => Number(a.info.frozen) - Number(b.info.frozen))) {
+  for (const map of own.sort((a, b) => Number(a.info.frozen ?? false) - Number(b.info.frozen ?? false))) {
     const { info, variables = [] } = map;
     const most = info.frozen ? SHOWN_CONSTANTS : variables.filter(({ name }) => !isHeaders(name)).length;
     out.line(`  ${printable(info.name)}`);

@@ -55,7 +55,7 @@ export interface SnapshotMap extends Named {
   readonly valueSize: number;
   readonly maxEntries: number;
   readonly memlockBytes: number | undefined;
-  readonly frozen: boolean;
+  readonly frozen: boolean | undefined;
   readonly count: number;
   readonly countIsWhole: boolean;
   /** The global variables of a section; undefined for other maps. */
@@ -147,7 +147,7 @@ function mapOf(map: Reader): SnapshotMap {
     valueSize: map.integer("bytes_value"),
     maxEntries: map.integer("max_entries"),
     memlockBytes: map.has("bytes_memlock") ? map.integer("bytes_memlock") : undefined,
-    frozen: map.integer("frozen") !== 0,
+    frozen: map.has("frozen") ? map.integer("frozen") !== 0 : undefined,
     count: map.integer("count"),
     countIsWhole: map.raw("count_is_whole") === true,
     variables: map.has("variables") ? map.children("variables").map(variableOf) : undefined,

@@ -28,9 +28,11 @@ export const COMMANDS = {
   BPF_BTF_GET_NEXT_ID: 23,
   BPF_MAP_LOOKUP_BATCH: 24,
   BPF_LINK_CREATE: 28,
+  BPF_LINK_UPDATE: 29,
   BPF_LINK_GET_FD_BY_ID: 30,
   BPF_LINK_GET_NEXT_ID: 31,
   BPF_ENABLE_STATS: 32,
+  BPF_PROG_BIND_MAP: 35,
 } as const;
 
 export type BpfCommand = keyof typeof COMMANDS;
@@ -73,6 +75,24 @@ export const BATCH_ATTR: Layout<
   elem_flags: u64(40),
   flags: u64(48),
 });
+
+/** The arm of `BPF_LINK_UPDATE`: 16 bytes. */
+export const LINK_UPDATE_ATTR: Layout<"link_fd" | "new_prog_fd" | "flags" | "old_prog_fd"> = layout(
+  "union bpf_attr.link_update",
+  16,
+  { link_fd: u32(0), new_prog_fd: u32(4), flags: u32(8), old_prog_fd: u32(12) },
+);
+
+/** The arm of `BPF_PROG_BIND_MAP`: 12 bytes. */
+export const BIND_MAP_ATTR: Layout<"prog_fd" | "map_fd" | "flags"> = layout(
+  "union bpf_attr.prog_bind_map",
+  12,
+  {
+    prog_fd: u32(0),
+    map_fd: u32(4),
+    flags: u32(8),
+  },
+);
 
 /** The arm of `BPF_OBJ_GET` and `BPF_OBJ_PIN`: 16 bytes of it. */
 export const OBJ_ATTR: Layout<"pathname" | "bpf_fd" | "file_flags"> = layout("union bpf_attr", 16, {
