@@ -26,6 +26,7 @@ const symbols = (long: FFIType.i64_fast) =>
     madvise: { args: ["ptr", "u64", "i32"], returns: "i32" },
     mincore: { args: ["ptr", "u64", "ptr"], returns: "i32" },
     sysconf: { args: ["i32"], returns: long },
+    if_indextoname: { args: ["u32", "ptr"], returns: "ptr" },
     clock_gettime: { args: ["i32", "ptr"], returns: "i32" },
   }) as const;
 
@@ -125,6 +126,15 @@ export function clockNs(clock: number): bigint {
   const time = new BigInt64Array(2);
   libc().clock_gettime(clock, time);
   return (time[0] ?? 0n) * 1_000_000_000n + (time[1] ?? 0n);
+}
+
+/** `IF_NAMESIZE` (net/if.h): a device's name with its NUL. */
+const DEVICE_NAME_BYTES = 16;
+
+/** if_indextoname(3): the device of our own network namespace, with NULs behind its name; undefined: there is none. */
+export function deviceName(index: number): Uint8Array | undefined {
+  const name = new Uint8Array(new ArrayBuffer(DEVICE_NAME_BYTES));
+  return libc().if_indextoname(index, name) === null ? undefined : name;
 }
 
 /** The address of bytes, for a pointer inside a struct. The caller keeps a reference for as long as it is used. */

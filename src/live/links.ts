@@ -34,7 +34,7 @@ type Details = { -readonly [Key in keyof LinkDetails]: LinkDetails[Key] };
 /**
  * Reads a link in two calls: the first says what it is, the second has buffers where this type wants them.
  */
-export function readLinkInfo(sys: Sys, fd: Fd, object: string, devices: Devices): LinkInfo {
+export function readLinkInfo(sys: Sys, fd: Fd, object: string): LinkInfo {
   const first = objectInfo(sys, fd, LINK_INFO, object);
   const type = first.getUint32(0, true);
   const arms = armsOf(type, first);
@@ -54,7 +54,7 @@ export function readLinkInfo(sys: Sys, fd: Fd, object: string, devices: Devices)
   }
   const details: Details = {};
   if (type === LinkType.perf_event) openPerfEvent(view, details);
-  for (const field of arms) showField(devices, view, field, texts, details);
+  for (const field of arms) showField(sys, view, field, texts, details);
   if (type === LinkType.iter) showIterTarget(view, details);
   if (type === LinkType.kprobe_multi) showKprobeMulti(sys, fd, object, view, details);
   if (type === LinkType.uprobe_multi) showUprobeMulti(sys, fd, object, view, details);
@@ -63,10 +63,9 @@ export function readLinkInfo(sys: Sys, fd: Fd, object: string, devices: Devices)
 
 export function collectLinks(sys: Sys, warn: (sentence: string) => void): LinkInfo[] {
   const links: LinkInfo[] = [];
-  const devices = new Devices(sys);
   forEachObject(sys, LINKS, warn, (id, fd) => {
     using owned = fd;
-    links.push(readLinkInfo(sys, owned, `link ${id}`, devices));
+    links.push(readLinkInfo(sys, owned, `link ${id}`));
   });
   return links;
 }
@@ -88,7 +87,7 @@ function u64(view: DataView, offset: number): number | bigint {
 }
 
 function showField(
-  devices: Devices,
+  sys: Sys,
   view: DataView,
   field: LinkField,
   texts: ReadonlyMap<LinkField, PinnedBytes>,
@@ -110,38 +109,15 @@ function showField(
       return;
     case "ifindex": {
       const index = view.getUint32(offset, true);
+      const name = index === 0 ? undefined : sys.deviceName(index);
       // bpftool's words, for a device that was taken away or lies in another network namespace.
-      details["devname"] = index === 0 ? "(detached)" : (devices.name(index) ?? "(unknown)");
+      const none = index === 0 ? "(detached)" : "(unknown)";
+      details["devname"] = name === undefined ? none : utf8(cutAtNul(name));
       details[key] = index;
       return;
     }
     case "string":
       details[key] = utf8(cutAtNul(texts.get(field) ?? new Uint8Array()));
-  }
-}
-
-/** The network devices of our own network namespace. They are read once a listing, when the first name is asked for. */
-export class Devices {
-  readonly #sys: Sys;
-  #names: ReadonlyMap<number, string> | undefined;
-
-  constructor(sys: Sys) {
-    this.#sys = sys;
-  }
-
-  /** undefined: none has this index, or /sys is not mounted. */
-  name(index: number): string | undefined {
-    this.#names ??= this.#read();
-    return this.#names.get(index);
-  }
-
-  #read(): ReadonlyMap<number, string> {
-    const names = new Map<number, string>();
-    for (const name of this.#sys.readDirectory("/sys/class/net")) {
-      const bytes = this.#sys.readFile(`/sys/class/net/${name}/ifindex`);
-      if (bytes !== undefined) names.set(Number(new TextDecoder().decode(bytes)), name);
-    }
-    return names;
   }
 }
 

@@ -25,7 +25,7 @@ import { readArena } from "./arena.ts";
 import { BtfCache, collectBtfs, readBtfInfo } from "./btfs.ts";
 import { readContents } from "./contents.ts";
 import { cpuCounts, NoCpusError, possibleCpus } from "./cpus.ts";
-import { collectLinks, Devices, readLinkInfo } from "./links.ts";
+import { collectLinks, readLinkInfo } from "./links.ts";
 import { lookupElement, nextKey, sliceCpus } from "./lookup.ts";
 import { LiveMaps, type LiveMapsOptions } from "./maps.ts";
 import { BTFS, LINKS, openId, openIdOrThrow, PROGS } from "./objects.ts";
@@ -135,7 +135,7 @@ export class LiveState implements BpfState {
   link(which: number | Fd, object: string = `link ${which}`): LinkInfo {
     this.#alive();
     using fd = typeof which === "number" ? openIdOrThrow(this.#sys, LINKS, which) : which;
-    return readLinkInfo(this.#sys, fd, object, new Devices(this.#sys));
+    return readLinkInfo(this.#sys, fd, object);
   }
 
   /** One BTF object's attributes by its id. Throws `SyscallError`. */

@@ -40,6 +40,8 @@ export interface Sys {
   openPid(pid: number, thread: boolean): ffi.Fd | number;
   /** A directory's descriptor, its inode number and the directories in it, or `-errno`. */
   openDirectory(path: Uint8Array): OpenDirectory | number;
+  /** The name of a network device of our own network namespace, with NULs behind it; undefined: there is none. */
+  deviceName(index: number): Uint8Array | undefined;
   /** clock_gettime(2) in nanoseconds. */
   clockNs(clock: number): bigint;
 }
@@ -80,6 +82,7 @@ export const realSys: Sys = {
     return fd < 0 ? fd : new ffi.Fd(fd, `pid ${pid}`);
   },
   openDirectory,
+  deviceName: ffi.deviceName,
   clockNs: ffi.clockNs,
 };
 

@@ -204,6 +204,10 @@ export class FakeKernel implements Sys {
     return { fd, inode: BigInt(inode), children: children.map((child) => Buffer.from(child)) };
   }
 
+  deviceName(_index: number): Uint8Array | undefined {
+    return undefined;
+  }
+
   clockNs(): bigint {
     return 0n;
   }

@@ -3,7 +3,17 @@ import { copyFileSync, mkdirSync, readFileSync } from "node:fs";
 import { addressOf, type PinnedBytes } from "../../src/ffi.ts";
 import { BTF_KIND } from "../../src/uapi/btf.ts";
 import { run } from "../btf/support/live.ts";
-import { bpftools, expectSame, missing, only, ours, whyNoKernel } from "./bpftool.ts";
+import {
+  bpftools,
+  expectSame,
+  ktstr,
+  missing,
+  only,
+  ours,
+  parseExact,
+  spawn,
+  whyNoKernel,
+} from "./bpftool.ts";
 import { type Held, Kit, text, u32, u64 } from "./kit.ts";
 import {
   addCgroup,
@@ -106,6 +116,17 @@ describe.skipIf(whyNoKernel() !== "")("link show has every key and value of bpft
       const link = kept(createLink(kit, prog, { attach: "xdp", target: device.ifindex }));
       expectSame("link", link.id);
       expect(show(link)).toMatchObject({ type: "xdp", ifindex: device.ifindex, devname: device.name });
+    });
+
+    test("xdp, seen from another network namespace: the names of /sys are not that one's", () => {
+      const prog = loadProg(kit, { type: "xdp", code: returns(2) });
+      const other = addDevice(kit);
+      const link = kept(createLink(kit, prog, { attach: "xdp", target: other.ifindex }));
+      const words = ["-j", "link", "show", "id", String(link.id)];
+      const theirs = parseExact(spawn(["unshare", "-n", "bpftool", ...words]).out);
+      expect(theirs).toMatchObject({ devname: "(unknown)" });
+      const mine = parseExact(ktstr(words, { under: ["unshare", "-n"] }).out);
+      expect(missing(mine, theirs)).toEqual([]);
     });
 
     test("tcx", () => {
