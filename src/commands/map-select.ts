@@ -1,7 +1,7 @@
 /** Which maps a command means. */
 import type { MapInfo } from "../state.ts";
 import { choose, type Selector, type SelectorKind } from "./select.ts";
-import { ifThere, onlyLive } from "./select-object.ts";
+import { onlyLive, openAlone } from "./select-object.ts";
 import type { MapSource } from "./source.ts";
 
 export const MAP_KINDS: readonly SelectorKind[] = ["id", "name", "pinned"];
@@ -9,8 +9,8 @@ export const MAP_KINDS: readonly SelectorKind[] = ["id", "name", "pinned"];
 /** At least one. Throws `KtstrError`, `UsageError`. */
 export async function selectMaps(source: MapSource, selector: Selector): Promise<readonly MapInfo[]> {
   const { live } = source;
-  const alone = selector.kind === "id" && live !== undefined && ifThere(() => live.map(selector.id));
-  if (alone) return [alone];
+  if (selector.kind === "id" && live !== undefined)
+    return [openAlone("map", selector.id, () => live.map(selector.id))];
   if (selector.kind !== "pinned") return choose(source.state.maps(), selector, "map");
   if (live === undefined) throw onlyLive();
   const { openPinned } = await import("../live/pinned.ts");

@@ -4,7 +4,7 @@ import type { Fd } from "../ffi.ts";
 import type { PinnedKind } from "../live/pinned.ts";
 import type { BtfInfo, LinkInfo, ProgInfo } from "../state.ts";
 import { ENOENT } from "../uapi/errno.ts";
-import { choose, type Selectable, type Selector } from "./select.ts";
+import { choose, noneHas, type Selectable, type Selector } from "./select.ts";
 import type { Source } from "./source.ts";
 
 /** At least one. Throws `KtstrError`, `UsageError`. */
@@ -34,8 +34,9 @@ export function selectLinks(source: Source, selector: Selector): Promise<readonl
 
 /** BTF objects are not pinned. */
 export async function selectBtfs({ live, state }: Source, selector: Selector): Promise<readonly BtfInfo[]> {
-  const one = selector.kind === "id" && live !== undefined && ifThere(() => live.btfInfo(selector.id));
-  return one ? [one] : choose(state.btfs(), selector, "btf");
+  if (selector.kind === "id" && live !== undefined)
+    return [openAlone("btf", selector.id, () => live.btfInfo(selector.id))];
+  return choose(state.btfs(), selector, "btf");
 }
 
 async function select<T extends Selectable>(
@@ -51,21 +52,21 @@ async function select<T extends Selectable>(
     const { openPinned } = await import("../live/pinned.ts");
     return [one(openPinned(selector.path, kind), selector.path)];
   }
-  // What is not there is for the listing to say.
-  const alone = selector.kind === "id" && one !== undefined && ifThere(() => one(selector.id));
-  return alone ? [alone] : choose(all(), selector, noun);
+  if (selector.kind === "id" && one !== undefined)
+    return [openAlone(noun, selector.id, () => one(selector.id))];
+  return choose(all(), selector, noun);
 }
 
 export function onlyLive(): UsageError {
   return new UsageError("pinned paths exist only on a running kernel");
 }
 
-/** undefined where the kernel says that there is none. */
-export function ifThere<T>(open: () => T): T | undefined {
+/** One object of the running kernel by its id, without a look at any other. Throws `KtstrError` where there is none. */
+export function openAlone<T>(noun: string, id: number, open: () => T): T {
   try {
     return open();
   } catch (error) {
-    if (error instanceof SyscallError && error.errno === ENOENT) return undefined;
+    if (error instanceof SyscallError && error.errno === ENOENT) throw noneHas(noun, `id ${id}`);
     throw error;
   }
 }

@@ -95,7 +95,10 @@ export function choose<T extends Selectable>(
   }
   const what =
     selector.kind === "id" ? `id ${selector.id}` : selector.kind === "tag" ? `tag ${selector.tag}` : "";
-  throw new KtstrError(`no ${noun} has ${what} (${all.length} seen)`, {
-    hint: `\`ktstr ${noun} show\` lists them`,
-  });
+  throw noneHas(noun, `${what} (${all.length} seen)`);
+}
+
+/** The error of an object that is not there. `what`: how it was named, such as "id 5". */
+export function noneHas(noun: string, what: string): KtstrError {
+  return new KtstrError(`no ${noun} has ${what}`, { hint: `\`ktstr ${noun} show\` lists them` });
 }

@@ -4,7 +4,7 @@ import { openPinned } from "../../src/live/pinned.ts";
 import { enableStats } from "../../src/live/stats.ts";
 import { realSys } from "../../src/live/sys.ts";
 import type { MapInfo } from "../../src/state.ts";
-import { EPERM } from "../../src/uapi/errno.ts";
+import { EAGAIN, EPERM } from "../../src/uapi/errno.ts";
 import type { MapTypeName } from "../../src/uapi/names.ts";
 import { whyNoKernel } from "./bpftool.ts";
 import { fdCount, type HeldMap, Kit } from "./kit.ts";
@@ -133,6 +133,29 @@ describe.skipIf(whyNoKernel() !== "")("no descriptor is left open", () => {
     }
     using live = openLive({ keep: () => false });
     expect(live.arenaPages(live.map(id))).toMatchObject({ ok: true, value: { pages: [] } });
+  });
+
+  test("by an arena whose reader was interrupted while it was verified: it is loaded again, a few times", () => {
+    const { id } = kit.map({ type: "arena", keySize: 0, valueSize: 0, maxEntries: 4, flags: 0x400 });
+    for (const [interruptions, ok] of [
+      [4, true],
+      [5, false],
+    ] as const) {
+      let loads = 0;
+      const before = fdCount();
+      {
+        using live = openLive({
+          keep: () => false,
+          sys: {
+            ...realSys,
+            bpf: (command, attr) =>
+              command === "BPF_PROG_LOAD" && loads++ < interruptions ? -EAGAIN : realSys.bpf(command, attr),
+          },
+        });
+        expect(live.arenaPages(live.map(id)).ok).toBe(ok);
+      }
+      expect([fdCount(), loads]).toEqual([before, 5]);
+    }
   });
 
   test("by pinned paths, whatever lies there", () => {

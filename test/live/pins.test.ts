@@ -169,12 +169,43 @@ describe.skipIf(whyNoKernel("strace") !== "")("one object among two hundred", ()
     }
   });
 
+  test("is asked for alone also where it is not there", () => {
+    const log = join(kit.directory, "strace");
+    for (const kind of ["map", "prog", "link"]) {
+      const words = [kind, "show", "id", "4294967295"];
+      const asked = ["strace", "-f", "-qq", "-e", "trace=bpf", "-e", "signal=none", "-o", log];
+      const mine = spawn([...asked, process.execPath, CLI, ...words]);
+      expect([mine.status, mine.out]).toEqual([1, ""]);
+      expect(mine.err).toContain(`no ${kind} has id 4294967295`);
+      expect(readFileSync(log, "utf8").match(/bpf\(/g)?.length).toBe(1);
+      expect(spawn(["bpftool", ...words]).err).toContain("No such file or directory");
+    }
+  });
+
   test("needs no id walk by its path: CAP_BPF and CAP_PERFMON do", () => {
     const reduced = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"];
     for (const [kind, selector] of asked) {
       const shown = ktstr(["-j", kind, "show", ...selector], { under: reduced });
       if (selector[0] === "pinned") expect([kind, shown.status, shown.err]).toEqual([kind, 0, ""]);
       else expect([kind, shown.status]).toEqual([kind, 1]);
+    }
+  });
+
+  test("is shown as bytes where its types may not be read, and this is said", () => {
+    const { btf, intId, structId } = someTypes(kit);
+    const types = { btfFd: btf.fd, btfKeyTypeId: intId, btfValueTypeId: structId };
+    const typed = kit.map({ type: "array", name: "typed", valueSize: 16, maxEntries: 1, ...types });
+    const path = kit.pin(typed, "typed");
+    const reduced = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"];
+    const zeros = ["key", "0", "0", "0", "0"];
+    for (const words of [
+      ["dump", "pinned", path],
+      ["lookup", "pinned", path, ...zeros],
+    ]) {
+      expect(ktstr(["map", ...words])).toMatchObject({ status: 0, err: "" });
+      const shown = ktstr(["map", ...words], { under: reduced });
+      expect([words[0], shown.status]).toEqual([words[0], 1]);
+      expect(shown.err).toMatch(/shown as bytes, its types cannot be read: BPF_BTF_GET_FD_BY_ID .*EPERM/);
     }
   });
 
