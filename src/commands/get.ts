@@ -17,10 +17,11 @@ import type { BpfState } from "../state.ts";
 import { escapeText } from "../text.ts";
 import { MapType } from "../uapi/names.ts";
 import { type Command, type Context, command } from "./command.ts";
+import { selectMaps } from "./map-select.ts";
 import { countOption } from "./option-values.ts";
 import { indentOf } from "./print.ts";
-import { choose, parseSelector } from "./select.ts";
-import { openSource, warnAll } from "./source.ts";
+import { parseSelector } from "./select.ts";
+import { openSource, type Source, warnAll } from "./source.ts";
 
 const get: Command = command({
   name: "ktstr get",
@@ -38,7 +39,7 @@ const get: Command = command({
     if (words.length > 3 || (words.length === 3 && words[0] !== "id"))
       throw new UsageError(`get: too much: ${words.slice(words[0] === "id" ? 3 : 2).join(" ")}`);
     using source = await openSource(context.options, (map) => isSection(map) || map.type === MapType.arena);
-    print(context, source.state, find(source.state, words));
+    print(context, source.state, await find(source, words));
     warnAll(context, source.state);
     return 0;
   },
@@ -46,12 +47,13 @@ const get: Command = command({
 
 export default get;
 
-function find(state: BpfState, words: readonly string[]): Global {
+async function find(source: Source, words: readonly string[]): Promise<Global> {
+  const { state } = source;
   const path = words.at(-1) ?? "";
   try {
     if (words.length === 1) return findGlobalAnywhere(state, path);
     if (words.length === 2) return findGlobal(state, mapByName(state, words[0] ?? ""), path);
-    const [map] = choose(state.maps(), parseSelector(words.slice(0, 2), ["id"], "map"), "map");
+    const [map] = await selectMaps(source, parseSelector(words.slice(0, 2), ["id"], "map"));
     return findGlobal(state, map!, path);
   } catch (error) {
     if (!(error instanceof PathError)) throw error;

@@ -25,9 +25,11 @@ export function styleFor(state: BpfState, map: MapInfo, { follow, declarations }
   if (types === undefined) return {};
   const { btf, id } = types.value;
   if (!soundly(false, () => hasPointers(btf, id))) return { types, text: withTypes };
-  const arenas = arenasFor(state, map);
+  const isOps = map.type === MapType.struct_ops;
+  // A struct_ops value is a struct of the kernel's, which points into no arena: nobody walks all programs for it.
+  const arenas = isOps ? [] : arenasFor(state, map);
   const follower = follow > 0 ? new Follower(state, arenas, { depth: follow }) : undefined;
-  const callee = map.type === MapType.struct_ops ? programNames(state) : undefined;
+  const callee = isOps ? programNames(state) : undefined;
   return {
     types,
     text: { ...withTypes, ...pointerText(state, arenas), ...(callee && { callee }) },
@@ -53,11 +55,14 @@ function pointerText(state: BpfState, arenas: readonly ArenaSpace[]): TextOption
   };
 }
 
+/** Ids are u32. */
+const MAX_ID = 0xffff_ffffn;
+
 /** A struct_ops value holds program ids where its functions are. */
 function programNames(state: BpfState): (value: bigint) => string | undefined {
-  let names: Map<bigint, string> | undefined;
   return (value) => {
-    names ??= new Map(state.progs().map((prog) => [BigInt(prog.id), printable(prog.fullName)]));
-    return names.get(value);
+    if (value <= 0n || value > MAX_ID) return undefined;
+    const prog = state.progById(Number(value));
+    return prog === undefined ? undefined : printable(prog.fullName);
   };
 }

@@ -169,6 +169,18 @@ describe.skipIf(whyNoKernel("strace") !== "")("one object among two hundred", ()
     }
   });
 
+  test("is asked for alone where it is dumped, with the names of the programs that it calls", () => {
+    const log = join(kit.directory, "strace");
+    const { map } = addCongestionControl(kit, `kd${process.pid}`);
+    const dump = ["map", "dump", "id", `${map.id}`];
+    expect(callsOf([process.execPath, CLI, ...dump], log)).toBeLessThanOrEqual(20);
+    expect(ktstr(dump).out).toContain("ssthresh = ssthresh");
+    const variable = ["strace", "-f", "-qq", "-e", "trace=bpf", "-e", "signal=none", "-o", log];
+    const got = spawn([...variable, process.execPath, CLI, "get", "id", `${map.id}`, "x"]);
+    expect(got.status).not.toBe(0);
+    expect(readFileSync(log, "utf8").match(/bpf\(/g)?.length).toBeLessThanOrEqual(11);
+  });
+
   test("is asked for alone also where it is not there", () => {
     const log = join(kit.directory, "strace");
     for (const kind of ["map", "prog", "link"]) {
