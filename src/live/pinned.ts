@@ -24,13 +24,15 @@ const KINDS: ReadonlyMap<string, PinnedKind> = new Map([
 
 /** An owned descriptor of the object at `path`. Throws `SyscallError`, or `KtstrError` where it is of another kind. */
 export function openPinned(path: string, kind: PinnedKind, sys: Sys = realSys): Fd {
-  const fd = openAt(Buffer.from(path), sys);
-  if (typeof fd === "number") throw bpfError("BPF_OBJ_GET", path, fd);
+  const bytes = Buffer.from(path);
+  const shown = printable(bytes);
+  const fd = openAt(bytes, sys);
+  if (typeof fd === "number") throw bpfError("BPF_OBJ_GET", shown, fd);
   const is = kindOf(fd, sys);
   if (is === kind) return fd;
   fd[Symbol.dispose]();
   throw new KtstrError(
-    `${path}: incorrect object type: a ${is ?? "BPF object of unknown type"} is pinned there, not a ${kind}`,
+    `${shown}: incorrect object type: a ${is ?? "BPF object of unknown type"} is pinned there, not a ${kind}`,
   );
 }
 

@@ -94,6 +94,14 @@ describe.skipIf(whyNoKernel() !== "")("pins", () => {
     }
   });
 
+  test("have their names escaped once in errors", () => {
+    const path = kit.pin(hash, "back\\slash \x1b[31m");
+    const shown = "/back\\\\slash \\x1b[31m: ";
+    expect(ktstr(["prog", "show", "pinned", path]).err).toContain(`${shown}incorrect object type`);
+    rmSync(path);
+    expect(ktstr(["prog", "show", "pinned", path]).err).toContain(`${shown}ENOENT`);
+  });
+
   test("of mode 0444 are shown to whoever may read them", () => {
     const path = kit.pin(hash, "readable");
     chmodSync(kit.bpffs, 0o755);
