@@ -143,6 +143,7 @@ export function addressOf(bytes: PinnedBytes): number {
 }
 
 export const O_RDONLY = 0;
+export const O_NONBLOCK = 0o4000;
 export const O_CLOEXEC = 0o2000000;
 
 /** open(2): a descriptor or `-errno`. */

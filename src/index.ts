@@ -14,6 +14,7 @@ export { type GuestOptions, type GuestState, openGuest } from "./guest/guest.ts"
 export type { MemorySource } from "./guest/image/image.ts";
 export type { Finding } from "./guest/kernel/kernel.ts";
 export { findVmlinux } from "./guest/kernel/vmlinux.ts";
+export type { KernelLog, LogRecord } from "./kernel-log.ts";
 export { type LiveOptions, type LiveState, openLive } from "./live/live.ts";
 export { MapFreedError, NoSuchMapError, type PinnedMap, pinByName } from "./live/pin.ts";
 export { enableStats } from "./live/stats.ts";

@@ -1,6 +1,7 @@
 /** All that commands can ask of a machine, asked at once and the answers thrown away: what they are read from is noted. */
 import { closeSync, openSync } from "node:fs";
 import { devNull } from "node:os";
+import { KtstrError } from "../errors.ts";
 import type { GuestState } from "../guest/guest.ts";
 import { dumpText } from "../report/dump-text.ts";
 import { buildInspection } from "../report/inspection.ts";
@@ -22,6 +23,7 @@ export function askEverything(state: GuestState, follow: number): number {
     // Of no function: what modules and programs there are is looked up for the first such address.
     state.symbolAt(2n ** 64n - 1n);
     for (const { id } of state.btfs()) state.btf(id);
+    ifThere(() => state.log());
     let elements = 0;
     for (const map of state.maps()) {
       const style = styleFor(state, map, { follow, declarations: false });
@@ -31,5 +33,14 @@ export function askEverything(state: GuestState, follow: number): number {
     return elements;
   } finally {
     closeSync(fd);
+  }
+}
+
+/** What a kernel, or a capture that was made before there was the question, cannot answer is not in the capture either. */
+function ifThere(ask: () => void): void {
+  try {
+    ask();
+  } catch (error) {
+    if (!(error instanceof KtstrError)) throw error;
   }
 }

@@ -1,6 +1,7 @@
 /** What a shell may offer for the word at the cursor. */
 import type { ArgDef } from "citty";
 import { FORMAT_NAMES } from "../guest/image/formats.ts";
+import { LOG_LEVELS } from "../kernel-log.ts";
 import type { BpfState } from "../state.ts";
 import { printable } from "../text.ts";
 import { LINK_TYPES, MAP_TYPES, nameOr, PROG_TYPES } from "../uapi/names.ts";
@@ -115,6 +116,7 @@ async function optionValue(def: ArgDef, kernel: OpenKernel): Promise<Completion>
   if (hint.startsWith("FILE")) return FILES;
   if (hint.startsWith("NAME")) return words(await named("map", "NAME", kernel));
   if (hint === "FORMAT") return words(FORMAT_NAMES.map((word) => ({ word, description: "" })));
+  if (hint.startsWith("LEVEL")) return words(LOG_LEVELS.map((word) => ({ word, description: "" })));
   const fixed = hint.split("|").filter((word) => /^[a-z]+$/.test(word));
   return words(fixed.map((word) => ({ word, description: "" })));
 }

@@ -21,7 +21,9 @@ export type OwnOption =
   | "force"
   | "zstd"
   | "maps"
-  | "no-values";
+  | "no-values"
+  | "level"
+  | "since";
 
 const GLOBAL: ArgsDef = {
   json: { type: "boolean", alias: "j", description: "print JSON (bpftool's keys, and more)" },
@@ -84,6 +86,17 @@ const OWN: Readonly<Record<OwnOption, ArgDef>> = {
   zstd: { type: "boolean", description: "compress, also without .zst in the file's name" },
   maps: { type: "string", valueHint: "NAME,...", description: "only these maps' contents, by name or id" },
   "no-values": { type: "boolean", description: "no map's contents, only attributes" },
+  level: {
+    type: "string",
+    valueHint: "LEVEL[+],...",
+    description:
+      "only these levels: emerg, alert, crit, err, warn, notice, info, debug; with + and the more severe",
+  },
+  since: {
+    type: "string",
+    valueHint: "[-]SECONDS",
+    description: "only from this time of the log on; with - so long before its newest record",
+  },
 };
 
 /** The options that a command takes, the global ones last. */

@@ -4,6 +4,7 @@ import type { GuestOptions } from "../guest/guest.ts";
 import { checkFormatName } from "../guest/image/formats.ts";
 import type { MemorySource } from "../guest/image/image.ts";
 import { decompressAhead } from "../guest/image/zstd.ts";
+import type { LogAccessor } from "../kernel-log.ts";
 import type { LiveState } from "../live/live.ts";
 import { writeError, writeThrough } from "../report/output.ts";
 import type { BpfState, MapInfo } from "../state.ts";
@@ -11,7 +12,7 @@ import { escapeText } from "../text.ts";
 import type { Context, Options } from "./command.ts";
 
 export interface Source extends Disposable {
-  readonly state: BpfState;
+  readonly state: BpfState & LogAccessor;
   /** Set where the running kernel is read: pinned paths and descriptors exist only there. */
   readonly live: LiveState | undefined;
 }

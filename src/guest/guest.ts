@@ -1,6 +1,7 @@
 /** A frozen machine as a `BpfState`: everything is read from its memory, and nothing in it runs. */
 import type { Btf } from "../btf/btf.ts";
 import { DisposedError, KtstrError } from "../errors.ts";
+import type { KernelLog, LogAccessor } from "../kernel-log.ts";
 import { findActiveScheduler } from "../scheduler.ts";
 import {
   type ActiveScheduler,
@@ -62,7 +63,7 @@ export function openGuest(options: GuestOptions): GuestState {
 }
 
 /** What is listed stays listed: a frozen machine does not change. */
-export class GuestState implements BpfState {
+export class GuestState implements BpfState, LogAccessor {
   readonly #kernel: GuestKernel;
   readonly #captured: ReadonlySet<number> | undefined;
   readonly #warnings: string[];
@@ -198,6 +199,13 @@ export class GuestState implements BpfState {
     if (found === undefined) return undefined;
     const offset = found.offset === 0 ? "" : `+0x${found.offset.toString(16)}`;
     return `${found.name}${offset}${found.module === "" ? "" : ` [${found.module}]`}`;
+  }
+
+  log(): KernelLog {
+    const kernel = this.#checked();
+    // Here and below: what only some commands ask is loaded where it is used.
+    const { readPrintk } = require("./kernel/printk.ts") as typeof import("./kernel/printk.ts");
+    return readPrintk(kernel);
   }
 
   [Symbol.dispose](): void {

@@ -3,6 +3,7 @@ import { release as osRelease, version as osVersion } from "node:os";
 import type { Btf } from "../btf/btf.ts";
 import { DisposedError, KtstrError } from "../errors.ts";
 import { CLOCK_BOOTTIME, CLOCK_REALTIME, type Fd } from "../ffi.ts";
+import type { KernelLog, LogAccessor } from "../kernel-log.ts";
 import { findActiveScheduler } from "../scheduler.ts";
 import {
   type ActiveScheduler,
@@ -56,7 +57,7 @@ const u32Key = (key: number): Uint8Array => {
   return bytes;
 };
 
-export class LiveState implements BpfState {
+export class LiveState implements BpfState, LogAccessor {
   readonly #sys: Sys;
   readonly #maps: LiveMaps;
   readonly #btfs: BtfCache;
@@ -277,6 +278,13 @@ export class LiveState implements BpfState {
       bootTimeUnixNs: this.#sys.clockNs(CLOCK_REALTIME) - uptimeNs,
       uptimeNs,
     };
+  }
+
+  /** Throws `SyscallError` where /dev/kmsg may not be read. */
+  log(): KernelLog {
+    this.#alive();
+    const { readKmsg } = require("./kmsg.ts") as typeof import("./kmsg.ts");
+    return readKmsg(this.#sys);
   }
 
   [Symbol.dispose](): void {

@@ -7,6 +7,7 @@ import * as ffi from "../ffi.ts";
 import { type BpfCommand, COMMANDS } from "../uapi/bpf.ts";
 import {
   EACCES,
+  EAGAIN,
   EINVAL,
   EIO,
   EMFILE,
@@ -15,6 +16,7 @@ import {
   ENOMEM,
   ENOSYS,
   EPERM,
+  EPIPE,
   errnoName,
 } from "../uapi/errno.ts";
 import type { Attr } from "./attr.ts";
@@ -25,6 +27,8 @@ export interface Sys {
   close(fd: number): void;
   /** A file of /proc or /sys as bytes; undefined where it cannot be read. */
   readFile(path: string): Uint8Array | undefined;
+  /** A device that gives one message a read, from its oldest on until none is left; or `-errno`. */
+  readMessages(path: string): readonly Uint8Array[] | number;
   /**
    * What `/proc/self/fdinfo/N` says of a descriptor; "" where there is no /proc. Throws `SyscallError` where no
    * descriptor is left to read it through.
@@ -60,6 +64,7 @@ export const realSys: Sys = {
   bpf: (command, attr) => ffi.bpf(COMMANDS[command], attr.bytes),
   close: (fd) => void ffi.close(fd),
   readFile: readWhole,
+  readMessages,
   readFdInfo,
   readLink(path) {
     try {
@@ -135,6 +140,28 @@ function readWhole(path: string): Uint8Array | undefined {
     return fs().readFileSync(path);
   } catch {
     return undefined;
+  } finally {
+    ffi.close(fd);
+  }
+}
+
+/** A ring of 2^20 records is the largest there is; each read takes one, or tells that it was overwritten. */
+const MAX_MESSAGES = 2 ** 21;
+
+function readMessages(path: string): readonly Uint8Array[] | number {
+  const fd = ffi.open(path, ffi.O_NONBLOCK);
+  if (fd < 0) return fd;
+  const messages: Uint8Array[] = [];
+  try {
+    for (let reads = 0; reads < MAX_MESSAGES; reads++) {
+      const got = ffi.pread(fd, scratch, 0);
+      if (got === -EAGAIN || got === 0) break;
+      // The record was overwritten, and the next read gives the oldest that is left (devkmsg_read).
+      if (got === -EPIPE) continue;
+      if (got < 0) return got;
+      messages.push(scratch.slice(0, got));
+    }
+    return messages;
   } finally {
     ffi.close(fd);
   }

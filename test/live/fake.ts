@@ -208,6 +208,13 @@ export class FakeKernel implements Sys {
     return undefined;
   }
 
+  /** What a device gives message by message, or `-errno`. */
+  readonly messages: Map<string, readonly Uint8Array[] | number> = new Map();
+
+  readMessages(path: string): readonly Uint8Array[] | number {
+    return this.messages.get(path) ?? -ENOENT;
+  }
+
   clockNs(): bigint {
     return 0n;
   }

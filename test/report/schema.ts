@@ -1,5 +1,6 @@
 import Ajv2020 from "ajv/dist/2020.js";
 import diffSchema from "../../schema/diff.schema.json" with { type: "json" };
+import dmesgSchema from "../../schema/dmesg.schema.json" with { type: "json" };
 import schema from "../../schema/inspect.schema.json" with { type: "json" };
 import schedSchema from "../../schema/sched.schema.json" with { type: "json" };
 
@@ -8,6 +9,7 @@ const validators = {
   inspect: ajv.compile(schema),
   diff: ajv.compile(diffSchema),
   sched: ajv.compile(schedSchema),
+  dmesg: ajv.compile(dmesgSchema),
 };
 
 function problems(kind: keyof typeof validators, report: unknown): string[] {
@@ -18,5 +20,6 @@ function problems(kind: keyof typeof validators, report: unknown): string[] {
 
 /** What of a report does not follow the schema, as sentences; empty where all does. */
 export const inspectionProblems = (report: unknown): string[] => problems("inspect", report);
+export const dmesgProblems = (report: unknown): string[] => problems("dmesg", report);
 export const diffProblems = (report: unknown): string[] => problems("diff", report);
 export const schedProblems = (report: unknown): string[] => problems("sched", report);

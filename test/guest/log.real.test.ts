@@ -1,0 +1,22 @@
+/** `ktstr dmesg` of frozen machines against what their own tools printed before. */
+import { describe, expect, test } from "bun:test";
+import { openKernel } from "../../src/guest/kernel/kernel.ts";
+import { readPrintk } from "../../src/guest/kernel/printk.ts";
+import { labImages } from "./images.ts";
+import { expectSameLog } from "./support/log-answers.ts";
+
+const images = (await labImages()).filter(({ answer }) => answer("kmsg") !== undefined);
+
+describe.skipIf(images.length === 0)("the kernel's log in memory", () => {
+  test.each(images.map((image) => [image.name, image] as const))(
+    "%s: every record is as /dev/kmsg and dmesg gave it",
+    (_, image) => {
+      using kernel = openKernel({ memory: [{ path: image.memory }] });
+      const latin1 = (file: string): string => Buffer.from(image.answerBytes(file)!).toString("latin1");
+      const log = readPrintk(kernel);
+      expect(expectSameLog(log.records, latin1("kmsg"), latin1("dmesg"))).toBeGreaterThan(200);
+      expect([...log.torn.keys()]).toEqual([]);
+    },
+    60_000,
+  );
+});

@@ -1,0 +1,52 @@
+/** The kernel's log, as a guest's own tools printed it just before the freeze, against what its memory says. */
+import { expect } from "bun:test";
+import type { LogRecord } from "../../../src/kernel-log.ts";
+import { timeText } from "../../../src/report/log.ts";
+
+/** The lines of /dev/kmsg that a record is (Documentation/ABI/testing/dev-kmsg), without what is behind the flags. */
+function kmsgLines(record: LogRecord): string {
+  const escaped = [...record.text]
+    .map((byte) =>
+      byte < 0x20 || byte >= 0x7f || byte === 0x5c
+        ? `\\x${byte.toString(16).padStart(2, "0")}`
+        : String.fromCharCode(byte),
+    )
+    .join("");
+  const { facility, level, seq, timeNs, subsystem, device } = record;
+  const named = (key: string, value: Uint8Array): string =>
+    value.length === 0 ? "" : `\n ${key}=${Buffer.from(value).toString("latin1")}`;
+  const start = `${facility * 8 + level},${seq},${timeNs / 1000n}`;
+  return `${start};${escaped}${named("SUBSYSTEM", subsystem)}${named("DEVICE", device)}`;
+}
+
+/** The same of the guest's `cat /dev/kmsg`, by sequence number. */
+function recordsOf(kmsg: string): Map<string, string> {
+  const records = kmsg.trimEnd().split(/\n(?! )/);
+  return new Map(
+    records.map((text) => {
+      const [, start = "", seq = "", rest = ""] = /^(\d+,(\d+),\d+),[^;]*(;.*)$/s.exec(text) ?? [];
+      return [seq, start + rest];
+    }),
+  );
+}
+
+/** Every record that both have is the same; answers with how many those are. */
+export function expectSameLog(records: readonly LogRecord[], kmsg: string, dmesg: string): number {
+  const theirs = recordsOf(kmsg);
+  const common = records.filter(({ seq }) => theirs.has(String(seq)));
+  expect(common.map(kmsgLines)).toEqual(common.map(({ seq }) => theirs.get(String(seq))!));
+  // What was overwritten since is at the beginning alone, and what was printed since at the end.
+  const numbers = [...theirs.keys()].map(BigInt);
+  expect(BigInt(common.length)).toBe(numbers.at(-1)! - common[0]!.seq + 1n);
+  const lines = common.flatMap(({ facility, level, timeNs, text }) =>
+    Buffer.from(text)
+      .toString("latin1")
+      .split("\n")
+      .map((line) => `<${facility * 8 + level}>${timeText(timeNs)} ${line}`),
+  );
+  const printed = dmesg.trimEnd().split("\n");
+  const first = printed.indexOf(lines[0]!);
+  expect(first).toBeGreaterThanOrEqual(0);
+  expect(lines.slice(0, printed.length - first)).toEqual(printed.slice(first));
+  return common.length;
+}
