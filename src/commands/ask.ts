@@ -6,6 +6,7 @@ import type { GuestState } from "../guest/guest.ts";
 import { dumpText } from "../report/dump-text.ts";
 import { buildInspection } from "../report/inspection.ts";
 import { writeInspection } from "../report/inspection-text.ts";
+import { linkPlaces } from "../report/link-place.ts";
 import { Output } from "../report/output.ts";
 import { styleFor } from "../report/style.ts";
 import { linkText } from "../report/text.ts";
@@ -19,7 +20,8 @@ export function askEverything(state: GuestState, follow: number): number {
     // Text has more in it than JSON: names of addresses, global variables one by one.
     writeInspection(out, buildInspection(state, 1), PLAIN, 120);
     state.explain();
-    for (const link of state.links()) out.line(linkText(link, () => undefined));
+    const place = linkPlaces(state);
+    for (const link of state.links()) out.line(linkText(link, () => undefined, place(link)));
     // Of no function: what modules and programs there are is looked up for the first such address.
     state.symbolAt(2n ** 64n - 1n);
     for (const { id } of state.btfs()) state.btf(id);

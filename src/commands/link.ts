@@ -1,4 +1,5 @@
 import { linkJson } from "../report/bpftool.ts";
+import { linkPlaces } from "../report/link-place.ts";
 import { linkText } from "../report/text.ts";
 import { type Command, command } from "./command.ts";
 import { pinsFor } from "./pins.ts";
@@ -19,12 +20,13 @@ const show: Command = command({
     using source = await openSource(context.options, () => false);
     const links = await selectLinks(source, selector);
     const progType = (id: number): number | undefined => source.state.progById(id)?.type;
+    const place = linkPlaces(source.state);
     const pins = await pinsFor(context, source, "link");
     printList(
       context,
       links,
       (link) => ({ ...linkJson(link, progType), ...pins.json(link.id) }),
-      (link) => linkText(link, progType) + pins.text(link.id),
+      (link) => linkText(link, progType, place(link)) + pins.text(link.id),
       selector.kind === "all",
     );
     warnAll(context, source.state);

@@ -1,15 +1,9 @@
 /** What a map holds, for every type: walked by key where it has keys, else in the way that its type allows. */
 import type { Fd } from "../ffi.ts";
-import {
-  type ContentRecord,
-  type MapContents,
-  type MapInfo,
-  type StorageOwner,
-  unreadable,
-  type WalkEnd,
-} from "../state.ts";
-import { EACCES, EINVAL, ENOENT, ENOTDIR, EPERM, ESRCH, errnoName } from "../uapi/errno.ts";
+import { type ContentRecord, type MapContents, type MapInfo, unreadable, type WalkEnd } from "../state.ts";
+import { EACCES, EINVAL, EPERM, ESRCH, errnoName } from "../uapi/errno.ts";
 import { isArrayMap, isPerCpuMap, MapType } from "../uapi/names.ts";
+import { forEachCgroup } from "./cgroups.ts";
 import { lookupElement } from "./lookup.ts";
 import { mountsOf } from "./mounts.ts";
 import type { Sys } from "./sys.ts";
@@ -153,8 +147,6 @@ function threadsWhy(errno: number, isThread: boolean): string {
   return `pidfd_open: ${errnoName(errno)}`;
 }
 
-const MAX_CGROUPS = 65_536;
-
 /** Cgroup storage is asked cgroup by cgroup: its key is the descriptor of a cgroup2 directory. */
 function readCgroupStorage(sys: Sys, fd: Fd, map: MapInfo): MapContents {
   const mounts = mountsOf(sys, "cgroup2");
@@ -166,28 +158,15 @@ function readCgroupStorage(sys: Sys, fd: Fd, map: MapInfo): MapContents {
   if (root === undefined) return cannot("cgroup2 is not mounted, and cgroups are asked by their directories");
   const records: ContentRecord[] = [];
   const skipped = new Map<string, number>();
-  const slash = Buffer.from("/");
-  const pending: Uint8Array[] = [new Uint8Array()];
-  for (let seen = 0; pending.length > 0 && seen < MAX_CGROUPS; seen++) {
-    const path = pending.pop() ?? slash;
-    const directory = sys.openDirectory(Buffer.concat([Buffer.from(root), path]));
-    if (typeof directory === "number") {
-      // Gone by now, or a file under a name that does not tell.
-      if (directory !== -ENOENT && directory !== -ENOTDIR) skip(skipped, `open: ${errnoName(-directory)}`);
-      continue;
-    }
-    using cgroup = directory.fd;
-    for (const name of directory.children) pending.push(Buffer.concat([path, slash, name]));
-    const value = lookupOwner(sys, fd, map, cgroup, skipped);
-    if (value === undefined) continue;
-    const owner: StorageOwner = {
-      kind: "cgroup",
-      id: directory.inode,
-      path: path.length === 0 ? slash : path,
-    };
-    records.push({ value, owner });
-  }
-  const stopped = pending.length === 0 ? "" : `stopped after ${MAX_CGROUPS} cgroups`;
+  const stopped = forEachCgroup(
+    sys,
+    root,
+    (path, { fd: cgroup, inode }) => {
+      const value = lookupOwner(sys, fd, map, cgroup, skipped);
+      if (value !== undefined) records.push({ value, owner: { kind: "cgroup", id: inode, path } });
+    },
+    (errno) => skip(skipped, `open: ${errnoName(errno)}`),
+  );
   return {
     kind: "records",
     records,

@@ -21,6 +21,7 @@ import {
 } from "../uapi/link.ts";
 import { ATTACH_TYPES, LinkType, nameOr } from "../uapi/names.ts";
 import { perfEventConfig, perfEventType } from "../uapi/perf.ts";
+import { CgroupPaths } from "./cgroups.ts";
 import { symbolsAt } from "./kallsyms.ts";
 import { forEachObject, LINKS, objectInfo, pinned } from "./objects.ts";
 import type { Sys } from "./sys.ts";
@@ -34,7 +35,7 @@ type Details = { -readonly [Key in keyof LinkDetails]: LinkDetails[Key] };
 /**
  * Reads a link in two calls: the first says what it is, the second has buffers where this type wants them.
  */
-export function readLinkInfo(sys: Sys, fd: Fd, object: string): LinkInfo {
+export function readLinkInfo(sys: Sys, fd: Fd, object: string, cgroups: CgroupPaths): LinkInfo {
   const first = objectInfo(sys, fd, LINK_INFO, object);
   const type = first.getUint32(0, true);
   const arms = armsOf(type, first);
@@ -56,6 +57,7 @@ export function readLinkInfo(sys: Sys, fd: Fd, object: string): LinkInfo {
   if (type === LinkType.perf_event) openPerfEvent(view, details);
   for (const field of arms) showField(sys, view, field, texts, details);
   if (type === LinkType.iter) showIterTarget(view, details);
+  addCgroupPath(details, cgroups);
   if (type === LinkType.kprobe_multi) showKprobeMulti(sys, fd, object, view, details);
   if (type === LinkType.uprobe_multi) showUprobeMulti(sys, fd, object, view, details);
   return { id: view.getUint32(4, true), type, progId: view.getUint32(8, true), details };
@@ -63,11 +65,19 @@ export function readLinkInfo(sys: Sys, fd: Fd, object: string): LinkInfo {
 
 export function collectLinks(sys: Sys, warn: (sentence: string) => void): LinkInfo[] {
   const links: LinkInfo[] = [];
+  const cgroups = new CgroupPaths(sys);
   forEachObject(sys, LINKS, warn, (id, fd) => {
     using owned = fd;
-    links.push(readLinkInfo(sys, owned, `link ${id}`));
+    links.push(readLinkInfo(sys, owned, `link ${id}`, cgroups));
   });
   return links;
+}
+
+function addCgroupPath(details: Details, cgroups: CgroupPaths): void {
+  const id = details["cgroup_id"];
+  if ((typeof id !== "number" && typeof id !== "bigint") || id === 0) return;
+  const path = cgroups.of(id);
+  if (path !== undefined) details["cgroup_path"] = utf8(path);
 }
 
 function armsOf(type: number, view: DataView): readonly LinkField[] {

@@ -24,6 +24,7 @@ import {
 import { isHashMap, isPerCpuHashMap, isPerCpuMap, MapType } from "../uapi/names.ts";
 import { readArena } from "./arena.ts";
 import { BtfCache, collectBtfs, readBtfInfo } from "./btfs.ts";
+import { CgroupPaths } from "./cgroups.ts";
 import { readContents } from "./contents.ts";
 import { cpuCounts, NoCpusError, possibleCpus } from "./cpus.ts";
 import { collectLinks, readLinkInfo } from "./links.ts";
@@ -136,7 +137,7 @@ export class LiveState implements BpfState, LogAccessor {
   link(which: number | Fd, object: string = `link ${which}`): LinkInfo {
     this.#alive();
     using fd = typeof which === "number" ? openIdOrThrow(this.#sys, LINKS, which) : which;
-    return readLinkInfo(this.#sys, fd, object);
+    return readLinkInfo(this.#sys, fd, object, new CgroupPaths(this.#sys));
   }
 
   /** One BTF object's attributes by its id. Throws `SyscallError`. */

@@ -2,13 +2,20 @@
 
 import type { TextOptions } from "../btf/text.ts";
 import { nsPerCall } from "../derive.ts";
-import type { ActiveScheduler, KernelInfo, LinkInfo, MapInfo, ProgInfo, ProgStats } from "../state.ts";
+import type { ActiveScheduler, KernelInfo, MapInfo, ProgInfo, ProgStats } from "../state.ts";
 import { escapeSentence, escapeText, printable } from "../text.ts";
-import { LINK_TYPES, LinkType, MAP_TYPES, PROG_TYPES } from "../uapi/names.ts";
+import { LINK_TYPES, MAP_TYPES, PROG_TYPES } from "../uapi/names.ts";
 import type { ArenaObject } from "./arena-objects.ts";
 import type { DumpStyle } from "./dump.ts";
 import { arenaObjectText, bytesText, recordText } from "./element-text.ts";
-import { hasFill, type InspectedMap, type Inspection, type Sample, type SampleRecord } from "./inspection.ts";
+import {
+  hasFill,
+  type InspectedLink,
+  type InspectedMap,
+  type Inspection,
+  type Sample,
+  type SampleRecord,
+} from "./inspection.ts";
 import type { StatsInterval } from "./interval.ts";
 import type { Output } from "./output.ts";
 import { type MapTypes, text } from "./typed.ts";
@@ -32,18 +39,19 @@ export function writeInspection(out: Output, inspection: Inspection, style: Styl
   writeMaps(out, maps, limit, style);
 }
 
-/** Links to maps; of iterators, some are. */
-const OF_MAPS: readonly number[] = [LinkType.struct_ops, LinkType.sockmap, LinkType.iter];
-
-function writeLinks(out: Output, links: readonly LinkInfo[], progs: readonly ProgInfo[], style: Style): void {
+function writeLinks(
+  out: Output,
+  links: readonly InspectedLink[],
+  progs: readonly ProgInfo[],
+  style: Style,
+): void {
   if (links.length === 0) return;
   out.line(`\n${style.heading(`Links (${links.length})`)}`);
   const names = new Map(progs.map((prog) => [prog.id, printable(prog.fullName)]));
   for (const link of links) {
     const prog = link.progId === 0 ? "" : `  prog ${link.progId} ${names.get(link.progId) ?? ""}`;
-    const mapId = OF_MAPS.includes(link.type) ? link.details["map_id"] : undefined;
-    const map = typeof mapId === "number" ? `  map ${mapId}` : "";
-    out.line(`${String(link.id).padStart(6)}  ${typeText(LINK_TYPES, link.type)}${prog}${map}`);
+    const place = link.place === "" ? "" : `  ${link.place}`;
+    out.line(`${String(link.id).padStart(6)}  ${typeText(LINK_TYPES, link.type)}${prog}${place}`);
   }
 }
 

@@ -17,6 +17,7 @@ import type { ArenaObject } from "./arena-objects.ts";
 import type { DumpStyle } from "./dump.ts";
 import { isSection, type Variable, variablesOf } from "./globals.ts";
 import type { StatsInterval } from "./interval.ts";
+import { linkPlaces } from "./link-place.ts";
 import { styleFor } from "./style.ts";
 import { arenaIncomplete, hexAddress, whyIncomplete } from "./words.ts";
 
@@ -27,10 +28,15 @@ export interface Inspection {
   /** What the programs cost within it is shown first; undefined: costs are totals. */
   readonly interval: StatsInterval | undefined;
   readonly maps: readonly InspectedMap[];
-  readonly links: readonly LinkInfo[];
+  readonly links: readonly InspectedLink[];
   /** How many entries of a map are shown at most. */
   readonly limit: number;
   readonly warnings: readonly string[];
+}
+
+export interface InspectedLink extends LinkInfo {
+  /** Where it is attached, in words; "" where that is not known. */
+  readonly place: string;
 }
 
 export interface InspectedMap {
@@ -74,7 +80,8 @@ export function buildInspection(state: BpfState, limit: number, interval?: Stats
   const scheduler = state.activeScheduler();
   const progs = state.progs();
   const problems: string[] = [];
-  const links = orNothing(problems, () => state.links());
+  const place = linkPlaces(state);
+  const links = orNothing(problems, () => state.links()).map((link) => ({ ...link, place: place(link) }));
   const maps = state.maps().map((info) => inspectMap(state, info, limit));
   const warnings = [...problems, ...state.warnings, ...findings(kernel, scheduler, progs, maps)];
   return { kernel, scheduler, progs, interval, links, maps, limit, warnings };

@@ -58,8 +58,14 @@ export function progText(prog: ProgInfo, kernel: KernelInfo, interval?: StatsInt
   return lines.join("\n\t");
 }
 
-export function linkText(link: LinkInfo, progType: (id: number) => number | undefined): string {
+/** `place`: where it is attached, in words (link-place.ts). */
+export function linkText(
+  link: LinkInfo,
+  progType: (id: number) => number | undefined,
+  place: string,
+): string {
   const lines = [`${link.id}: ${typeText(LINK_TYPES, link.type)}  prog ${link.progId}`];
+  if (place !== "") lines.push(place);
   const details = Object.entries(link.details).map(([key, value]) => `${key} ${detailText(value)}`);
   const type = link.type === LinkType.tracing ? progType(link.progId) : undefined;
   if (type !== undefined) details.unshift(`prog_type ${typeText(PROG_TYPES, type)}`);

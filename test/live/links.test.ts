@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { copyFileSync, mkdirSync, readFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readFileSync, statSync } from "node:fs";
 import { addressOf, type PinnedBytes } from "../../src/ffi.ts";
 import { BTF_KIND } from "../../src/uapi/btf.ts";
 import { run } from "../btf/support/live.ts";
@@ -31,15 +31,18 @@ const show = (link: Held): unknown => ours("link", "show", "id", String(link.id)
 describe.skipIf(whyNoKernel() !== "")("link show has every key and value of bpftool's", () => {
   const kit = new Kit();
   const made: Held[] = [];
-  const kept = (link: Held): Held => {
+  const places = new Map<number, string>();
+  /** `place`: where this test attached it, in words. */
+  const kept = (link: Held, place: string): Held => {
     made.push(link);
+    places.set(link.id, place);
     return link;
   };
   afterAll(() => kit[Symbol.dispose]());
 
   test("raw_tracepoint", () => {
     const prog = loadProg(kit, { type: "raw_tracepoint" });
-    const link = kept(openRawTracepoint(kit, prog, "sched_process_exit"));
+    const link = kept(openRawTracepoint(kit, prog, "sched_process_exit"), "at tracepoint sched_process_exit");
     expectSame("link", link.id);
     expect(show(link)).toMatchObject({
       type: "raw_tracepoint",
@@ -51,7 +54,7 @@ describe.skipIf(whyNoKernel() !== "")("link show has every key and value of bpft
   test("raw_tracepoint, of a program with types", () => {
     const attachBtfId = kernelType("btf_trace_sched_process_exit", BTF_KIND.TYPEDEF);
     const prog = loadProg(kit, { type: "tracing", attachType: "trace_raw_tp", attachBtfId });
-    const link = kept(openRawTracepoint(kit, prog));
+    const link = kept(openRawTracepoint(kit, prog), "at tracepoint sched_process_exit");
     expectSame("link", link.id);
     expect(show(link)).toMatchObject({ type: "raw_tracepoint", tp_name: "sched_process_exit" });
   });
@@ -65,7 +68,7 @@ describe.skipIf(whyNoKernel() !== "")("link show has every key and value of bpft
       console.warn(`not compared: ${error}`);
       return;
     }
-    const link = kept(openRawTracepoint(kit, prog));
+    const link = kept(openRawTracepoint(kit, prog), "at the entry of function do_nanosleep");
     expectSame("link", link.id);
     expect(show(link)).toMatchObject({ type: "tracing", prog_type: "tracing", attach_type: "trace_fentry" });
   });
@@ -76,23 +79,28 @@ describe.skipIf(whyNoKernel() !== "")("link show has every key and value of bpft
       attachType: "trace_iter",
       attachBtfId: kernelFunction("bpf_iter_task"),
     });
-    const all = kept(createLink(kit, tasks, { attach: "trace_iter" }));
+    const all = kept(createLink(kit, tasks, { attach: "trace_iter" }), "over task");
     expectSame("link", all.id);
     expect(show(all)).toMatchObject({ type: "iter", target_name: "task" });
     const one = kept(
       createLink(kit, tasks, { attach: "trace_iter", arm: pointing(u32(process.pid, 0, 0), 12) }),
+      `over task of thread ${process.pid}`,
     );
     expectSame("link", one.id);
     expect(show(one)).toMatchObject({ target_name: "task", tid: process.pid });
     const process_ = kept(
       createLink(kit, tasks, { attach: "trace_iter", arm: pointing(u32(0, process.pid, 0), 12) }),
+      `over task of process ${process.pid}`,
     );
     expectSame("link", process_.id);
     expect(show(process_)).toMatchObject({ target_name: "task", pid: process.pid });
     const map = kit.map({ type: "hash" });
     const attachBtfId = kernelFunction("bpf_iter_bpf_map_elem");
     const elements = loadProg(kit, { type: "tracing", attachType: "trace_iter", attachBtfId });
-    const over = kept(createLink(kit, elements, { attach: "trace_iter", arm: pointing(u32(map.fd), 4) }));
+    const over = kept(
+      createLink(kit, elements, { attach: "trace_iter", arm: pointing(u32(map.fd), 4) }),
+      `over bpf_map_elem of map ${map.id}`,
+    );
     expectSame("link", over.id);
     expect(show(over)).toMatchObject({ target_name: "bpf_map_elem", map_id: map.id });
   });
@@ -100,7 +108,10 @@ describe.skipIf(whyNoKernel() !== "")("link show has every key and value of bpft
   test("netns", () => {
     const prog = loadProg(kit, { type: "sk_lookup", attachType: "sk_lookup", code: returns(1) });
     const target = openPath(kit, "/proc/self/ns/net");
-    const link = kept(createLink(kit, prog, { attach: "sk_lookup", target }));
+    const link = kept(
+      createLink(kit, prog, { attach: "sk_lookup", target }),
+      `in network namespace ${statSync("/proc/self/ns/net").ino}, sk_lookup`,
+    );
     expectSame("link", link.id);
     expect(show(link)).toMatchObject({ type: "netns", attach_type: "sk_lookup" });
   });
@@ -113,7 +124,10 @@ describe.skipIf(whyNoKernel() !== "")("link show has every key and value of bpft
 
     test("xdp", () => {
       const prog = loadProg(kit, { type: "xdp", code: returns(2) });
-      const link = kept(createLink(kit, prog, { attach: "xdp", target: device.ifindex }));
+      const link = kept(
+        createLink(kit, prog, { attach: "xdp", target: device.ifindex }),
+        `on interface ${device.name}`,
+      );
       expectSame("link", link.id);
       expect(show(link)).toMatchObject({ type: "xdp", ifindex: device.ifindex, devname: device.name });
     });
@@ -121,7 +135,10 @@ describe.skipIf(whyNoKernel() !== "")("link show has every key and value of bpft
     test("xdp, seen from another network namespace: the names of /sys are not that one's", () => {
       const prog = loadProg(kit, { type: "xdp", code: returns(2) });
       const other = addDevice(kit);
-      const link = kept(createLink(kit, prog, { attach: "xdp", target: other.ifindex }));
+      const link = kept(
+        createLink(kit, prog, { attach: "xdp", target: other.ifindex }),
+        `on interface ${other.name}`,
+      );
       const words = ["-j", "link", "show", "id", String(link.id)];
       const theirs = parseExact(spawn(["unshare", "-n", "bpftool", ...words]).out);
       expect(theirs).toMatchObject({ devname: "(unknown)" });
@@ -131,7 +148,10 @@ describe.skipIf(whyNoKernel() !== "")("link show has every key and value of bpft
 
     test("tcx", () => {
       const prog = loadProg(kit, { type: "sched_cls", attachType: "tcx_ingress" });
-      const link = kept(createLink(kit, prog, { attach: "tcx_ingress", target: device.ifindex }));
+      const link = kept(
+        createLink(kit, prog, { attach: "tcx_ingress", target: device.ifindex }),
+        `on interface ${device.name}, ingress`,
+      );
       expectSame("link", link.id);
       expect(show(link)).toMatchObject({ type: "tcx", ifindex: device.ifindex, attach_type: "tcx_ingress" });
     });
@@ -141,7 +161,10 @@ describe.skipIf(whyNoKernel() !== "")("link show has every key and value of bpft
     const prog = loadProg(kit, { type: "netfilter", attachType: "netfilter", code: returns(1) });
     const arm = u32(2, 4, 0, 0); // NFPROTO_IPV4, NF_INET_POST_ROUTING
     new DataView(arm.buffer).setInt32(8, -128, true);
-    const link = kept(createLink(kit, prog, { attach: "netfilter", arm }));
+    const link = kept(
+      createLink(kit, prog, { attach: "netfilter", arm }),
+      "at netfilter hook ip postrouting, priority -128",
+    );
     expectSame("link", link.id);
     expect(show(link)).toMatchObject({ type: "netfilter", pf: 2, hook: 4, prio: -128, flags: 0 });
   });
@@ -149,14 +172,17 @@ describe.skipIf(whyNoKernel() !== "")("link show has every key and value of bpft
   test.skipIf(cgroup2Root() === undefined)("cgroup", () => {
     const prog = loadProg(kit, { type: "cgroup_skb", code: returns(1) });
     const target = openPath(kit, addCgroup(kit));
-    const link = kept(createLink(kit, prog, { attach: "cgroup_inet_egress", target }));
+    const link = kept(
+      createLink(kit, prog, { attach: "cgroup_inet_egress", target }),
+      `in cgroup /ktstr-test-${process.pid}, cgroup_inet_egress`,
+    );
     expectSame("link", link.id);
     expect(show(link)).toMatchObject({ type: "cgroup", attach_type: "cgroup_inet_egress" });
   });
 
   test("struct_ops", () => {
     const { map } = addCongestionControl(kit, `kt${process.pid}`);
-    const link = kept(createLink(kit, map, { attach: "struct_ops" }));
+    const link = kept(createLink(kit, map, { attach: "struct_ops" }), `as the operations of map ${map.id}`);
     expectSame("link", link.id);
     expect(show(link)).toMatchObject({ type: "struct_ops", map_id: map.id, prog_id: 0 });
   });
@@ -164,7 +190,10 @@ describe.skipIf(whyNoKernel() !== "")("link show has every key and value of bpft
   test("sockmap", () => {
     const prog = loadProg(kit, { type: "sk_skb", attachType: "sk_skb_verdict", code: returns(1) });
     const map = kit.map({ type: "sockmap" });
-    const link = kept(createLink(kit, prog, { attach: "sk_skb_verdict", target: map.fd }));
+    const link = kept(
+      createLink(kit, prog, { attach: "sk_skb_verdict", target: map.fd }),
+      `on the sockets of map ${map.id}`,
+    );
     expectSame("link", link.id);
     expect(show(link)).toMatchObject({ type: "sockmap", map_id: map.id, attach_type: "sk_skb_verdict" });
   });
@@ -177,7 +206,10 @@ describe.skipIf(whyNoKernel() !== "")("link show has every key and value of bpft
     const offsets = u64(0x2000, 0x2010);
     const cookies = u64(7n, 2n ** 60n + 1n);
     const arm = u64(addressOf(path), addressOf(offsets), 0, addressOf(cookies), 2, 0);
-    const link = kept(createLink(kit, prog, { attach: "trace_uprobe_multi", arm }));
+    const link = kept(
+      createLink(kit, prog, { attach: "trace_uprobe_multi", arm }),
+      `at 2 places of ${binary}: +0x2000, +0x2010`,
+    );
     expectSame("link", link.id);
     expect(show(link)).toMatchObject({
       type: "uprobe_multi",
@@ -190,6 +222,15 @@ describe.skipIf(whyNoKernel() !== "")("link show has every key and value of bpft
         { offset: 0x2010, ref_ctr_offset: 0, cookie: "1152921504606846977" },
       ],
     });
+  });
+
+  test("text says in words where each is attached, and so does inspect", () => {
+    const listed = ktstr(["link", "show"]).out;
+    const inspected = ktstr(["inspect", "--limit", "1"]).out;
+    for (const [id, place] of places) {
+      expect(listed).toMatch(new RegExp(`^${id}: .*\\n\\t${RegExp.escape(place)}`, "m"));
+      expect(inspected).toMatch(new RegExp(`^ *${id}  .*  ${RegExp.escape(place)}`, "m"));
+    }
   });
 
   test("all of them in one listing, in the order of their ids", () => {

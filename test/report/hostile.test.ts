@@ -1,8 +1,10 @@
 import { describe, expect, test } from "bun:test";
 import { linkJson, mapJson, nameText } from "../../src/report/bpftool.ts";
 import { stringify } from "../../src/report/json.ts";
+import { linkPlaces } from "../../src/report/link-place.ts";
 import { linkText, mapText } from "../../src/report/text.ts";
 import type { LinkInfo, MapInfo } from "../../src/state.ts";
+import { unreadable } from "../../src/state.ts";
 import { escapeText, printable } from "../../src/text.ts";
 import { LinkType } from "../../src/uapi/names.ts";
 import { mapInfo } from "./support/map-info.ts";
@@ -81,7 +83,13 @@ describe("a hostile name", () => {
         progId: 2,
         details: { file: nameText(name), list: [{ inner: nameText(name) }] },
       };
-      expect(linkText(link, () => undefined).replace(/\n\t/g, "")).not.toMatch(OBEYED);
+      const place = linkPlaces({
+        progById: () => undefined,
+        mapById: () => undefined,
+        btf: () => unreadable("unsupported", ""),
+      });
+      expect(place(link)).not.toBe("");
+      expect(linkText(link, () => undefined, place(link)).replace(/\n\t/g, "")).not.toMatch(OBEYED);
       expect(stringify(linkJson(link, () => undefined))).not.toMatch(OBEYED);
     }
   });

@@ -4,10 +4,13 @@
  */
 import { at, bytes, i32, optional, place, ptr, struct, u8, u32, u64 } from "../../btf/struct.ts";
 import type { LinkDetails } from "../../state.ts";
+import { utf8 } from "../../text.ts";
 import { CGROUP_ITER_ORDERS } from "../../uapi/link.ts";
 import { ATTACH_TYPES, nameOr } from "../../uapi/names.ts";
 import type { GuestKernel } from "../kernel/kernel.ts";
 import { exact, type StructAt } from "../kernel/struct-at.ts";
+import { GuestFault } from "../memory/fault.ts";
+import { kernfsPath } from "./maps/storage-owner.ts";
 
 /** A `struct bpf_link`, and its own attach type where this kernel keeps it there. */
 export interface LinkAt {
@@ -75,17 +78,30 @@ const CGROUP_LINK = struct("bpf_cgroup_link", {
 const CGROUP = struct("cgroup", { kn: ptr });
 const KERNFS_NODE = struct("kernfs_node", { id: u64 });
 
-/** 0 for NULL: a link that outlived its cgroup. */
-function cgroupId({ btf }: GuestKernel, cgroup: StructAt): number | bigint {
-  if (cgroup.isNull) return 0;
-  return exact(cgroup.follow(CGROUP.resolve(btf).kn, "kn").u64(KERNFS_NODE.resolve(btf).id, "id"));
+/** The id is 0 for NULL: a link that outlived its cgroup. The path is left out where it cannot be read. */
+function cgroupDetails(kernel: GuestKernel, cgroup: StructAt): LinkDetails {
+  if (cgroup.isNull) return { cgroup_id: 0 };
+  const { btf } = kernel;
+  const node = cgroup.follow(CGROUP.resolve(btf).kn, "kn");
+  const id = exact(node.u64(KERNFS_NODE.resolve(btf).id, "id"));
+  const path = pathOfNode(kernel, node);
+  return path === undefined ? { cgroup_id: id } : { cgroup_id: id, cgroup_path: path };
+}
+
+function pathOfNode(kernel: GuestKernel, node: StructAt): string | undefined {
+  try {
+    return utf8(kernfsPath(kernel, node.at));
+  } catch (error) {
+    if (error instanceof GuestFault) return undefined;
+    throw error;
+  }
 }
 
 export const readCgroup: LinkReader = (context) => {
   const layout = CGROUP_LINK.resolve(context.kernel.btf);
   const outer = context.link.outer(layout.link, "bpf_cgroup_link");
   return {
-    cgroup_id: cgroupId(context.kernel, outer.follow(layout.cgroup, "cgroup")),
+    ...cgroupDetails(context.kernel, outer.follow(layout.cgroup, "cgroup")),
     attach_type: attachTypeOf(context, outer, layout.type),
   };
 };
@@ -128,7 +144,7 @@ export const readIter: LinkReader = ({ kernel, link }) => {
     case "cgroup":
       return {
         target_name: target,
-        cgroup_id: cgroupId(kernel, outer.follow(layout.start, "aux.cgroup.start")),
+        ...cgroupDetails(kernel, outer.follow(layout.start, "aux.cgroup.start")),
         order: CGROUP_ITER_ORDERS[outer.u32(layout.order, "aux.cgroup.order")] ?? "unknown",
       };
     default:

@@ -10,6 +10,7 @@ import { buildInspection } from "../../../src/report/inspection.ts";
 import { inspectionJson } from "../../../src/report/inspection-json.ts";
 import { writeInspection } from "../../../src/report/inspection-text.ts";
 import { type Json, stringify } from "../../../src/report/json.ts";
+import { linkPlaces } from "../../../src/report/link-place.ts";
 import { Output } from "../../../src/report/output.ts";
 import { styleFor } from "../../../src/report/style.ts";
 import { btfText, linkText, mapText, progText } from "../../../src/report/text.ts";
@@ -26,7 +27,8 @@ export function allOutput(memory: string, into: string, limit: number, follow: n
   const [progs, maps, kernel] = [guest.progs(), guest.maps(), guest.kernel()];
   for (const prog of progs) print(progJson(prog, kernel), progText(prog, kernel));
   const typeOf = (id: number): number | undefined => progs.find((prog) => prog.id === id)?.type;
-  for (const link of guest.links()) print(linkJson(link, typeOf), linkText(link, typeOf));
+  const place = linkPlaces(guest);
+  for (const link of guest.links()) print(linkJson(link, typeOf), linkText(link, typeOf, place(link)));
   for (const btf of guest.btfs()) {
     print(btfJson(btf, progs, maps), btfText(btf, progs, maps));
     const types = guest.btf(btf.id);

@@ -63,7 +63,7 @@ function readCgroup(kernel: GuestKernel, { hi, lo }: Pointer): StorageOwner {
 }
 
 /** `kernfs_path()`: names from the root on, which is "/" and has none. Throws `GuestFault`. */
-function kernfsPath({ memory, btf }: GuestKernel, node: Pointer): Uint8Array {
+export function kernfsPath({ memory, btf }: GuestKernel, node: Pointer): Uint8Array {
   const offsets = KERNFS_NODE.resolve(btf);
   const names: Uint8Array[] = [];
   let at = node;

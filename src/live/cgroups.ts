@@ -1,0 +1,62 @@
+/** The cgroup2 hierarchy of the running kernel, by its directories. */
+import { ENOENT, ENOTDIR } from "../uapi/errno.ts";
+import { mountsOf } from "./mounts.ts";
+import type { OpenDirectory, Sys } from "./sys.ts";
+
+const MAX_CGROUPS = 65_536;
+const SLASH: Uint8Array = Buffer.from("/");
+
+/**
+ * Visits every cgroup under a mount of cgroup2; its descriptor is closed after the visit. Answers why it stopped early,
+ * "" where it saw all.
+ */
+export function forEachCgroup(
+  sys: Sys,
+  root: string,
+  visit: (path: Uint8Array, directory: OpenDirectory) => void,
+  onError: (errno: number) => void,
+): string {
+  const pending: Uint8Array[] = [new Uint8Array()];
+  for (let seen = 0; pending.length > 0 && seen < MAX_CGROUPS; seen++) {
+    const path = pending.pop() ?? SLASH;
+    const directory = sys.openDirectory(Buffer.concat([Buffer.from(root), path]));
+    if (typeof directory === "number") {
+      // Gone by now, or a file under a name that does not tell.
+      if (directory !== -ENOENT && directory !== -ENOTDIR) onError(-directory);
+      continue;
+    }
+    using _ = directory.fd;
+    for (const name of directory.children) pending.push(Buffer.concat([path, SLASH, name]));
+    visit(path.length === 0 ? SLASH : path, directory);
+  }
+  return pending.length === 0 ? "" : `stopped after ${MAX_CGROUPS} cgroups`;
+}
+
+/** Paths by id, which is the directory's inode number (fs/kernfs/mount.c); listed with the first question. */
+export class CgroupPaths {
+  readonly #sys: Sys;
+  #paths: ReadonlyMap<bigint, Uint8Array> | undefined;
+
+  constructor(sys: Sys) {
+    this.#sys = sys;
+  }
+
+  /** undefined: there is none, or cgroup2 is not mounted. */
+  of(id: number | bigint): Uint8Array | undefined {
+    this.#paths ??= this.#list();
+    return this.#paths.get(BigInt(id));
+  }
+
+  #list(): ReadonlyMap<bigint, Uint8Array> {
+    const paths = new Map<bigint, Uint8Array>();
+    const root = mountsOf(this.#sys, "cgroup2")?.[0];
+    if (root === undefined) return paths;
+    forEachCgroup(
+      this.#sys,
+      root,
+      (path, { inode }) => paths.set(inode, path),
+      () => {},
+    );
+    return paths;
+  }
+}
