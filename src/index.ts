@@ -20,4 +20,5 @@ export { MapFreedError, NoSuchMapError, type PinnedMap, pinByName } from "./live
 export { enableStats } from "./live/stats.ts";
 export { type ElementOptions, MapView, type PlainElement, StateView, view } from "./report/view.ts";
 export type * from "./state.ts";
+export type { StackFrame, TaskStack } from "./task-stack.ts";
 export * as names from "./uapi/names.ts";

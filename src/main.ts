@@ -15,6 +15,7 @@ const COMMANDS: CommandTable = {
   diff: async () => (await import("./commands/diff.ts")).default,
   sched: async () => (await import("./commands/sched.ts")).default,
   btf: async () => (await import("./commands/btf.ts")).default,
+  task: async () => (await import("./commands/task.ts")).default,
   dmesg: async () => (await import("./commands/dmesg.ts")).default,
   capture: async () => (await import("./commands/capture.ts")).default,
   pin: async () => (await import("./commands/pin.ts")).default,

@@ -26,6 +26,9 @@ export function askEverything(state: GuestState, follow: number): number {
     state.symbolAt(2n ** 64n - 1n);
     for (const { id } of state.btfs()) state.btf(id);
     ifThere(() => state.log());
+    ifThere(() => {
+      for (const _ of state.stacks());
+    });
     let elements = 0;
     for (const map of state.maps()) {
       const style = styleFor(state, map, { follow, declarations: false });

@@ -8,11 +8,12 @@ import type { LogAccessor } from "../kernel-log.ts";
 import type { LiveState } from "../live/live.ts";
 import { writeError, writeThrough } from "../report/output.ts";
 import type { BpfState, MapInfo } from "../state.ts";
+import type { StackAccessor } from "../task-stack.ts";
 import { escapeText } from "../text.ts";
 import type { Context, Options } from "./command.ts";
 
 export interface Source extends Disposable {
-  readonly state: BpfState & LogAccessor;
+  readonly state: BpfState & LogAccessor & StackAccessor;
   /** Set where the running kernel is read: pinned paths and descriptors exist only there. */
   readonly live: LiveState | undefined;
 }

@@ -19,6 +19,7 @@ import {
   type Read,
   unreadable,
 } from "../state.ts";
+import type { StackAccessor, TaskStack } from "../task-stack.ts";
 import { GuestBtfs } from "./bpf/btfs.ts";
 import { listLinks } from "./bpf/links.ts";
 import { type GuestMap, listMaps } from "./bpf/map-info.ts";
@@ -63,7 +64,7 @@ export function openGuest(options: GuestOptions): GuestState {
 }
 
 /** What is listed stays listed: a frozen machine does not change. */
-export class GuestState implements BpfState, LogAccessor {
+export class GuestState implements BpfState, LogAccessor, StackAccessor {
   readonly #kernel: GuestKernel;
   readonly #captured: ReadonlySet<number> | undefined;
   readonly #warnings: string[];
@@ -206,6 +207,20 @@ export class GuestState implements BpfState, LogAccessor {
     // Here and below: what only some commands ask is loaded where it is used.
     const { readPrintk } = require("./kernel/printk.ts") as typeof import("./kernel/printk.ts");
     return readPrintk(kernel);
+  }
+
+  /** A task's kernel stack, by its pid in the initial namespace. Throws `KtstrError` where there is no such task. */
+  stack(pid: number): TaskStack {
+    return this.#stacks().readTaskStack(this.#checked(), this.#names, pid);
+  }
+
+  /** Every task's kernel stack. */
+  stacks(): Generator<TaskStack> {
+    return this.#stacks().readTaskStacks(this.#checked(), this.#names);
+  }
+
+  #stacks(): typeof import("./task/stack.ts") {
+    return require("./task/stack.ts") as typeof import("./task/stack.ts");
   }
 
   [Symbol.dispose](): void {

@@ -76,7 +76,8 @@ function leaves(path: readonly string[] = []): string[] {
     .split("\n")
     .slice(1)
     .map((line) => line.split("\t")[0]!);
-  const isTable = path.length === 0 || ["map", "prog", "link", "btf", "sched"].includes(path.join(" "));
+  const isTable =
+    path.length === 0 || ["map", "prog", "link", "btf", "sched", "task"].includes(path.join(" "));
   return isTable ? words.flatMap((word) => leaves([...path, word])) : [["ktstr", ...path].join(" ")];
 }
 

@@ -89,6 +89,12 @@ export class AddressNames {
     return code && { name: code.name, offset: distance(code.start, address), module: "bpf" };
   }
 
+  /** The `struct module` in which an address lies; undefined: in none. */
+  moduleAt(address: Pointer): Pointer | undefined {
+    this.#modules ??= orNone(() => this.#listModules());
+    return this.#modules.find(({ ranges }) => ranges.some((range) => holds(range, address)))?.at.at;
+  }
+
   /** `struct list_head modules` -> every `struct module`. */
   #listModules(): Module[] {
     const { memory, btf, symbols } = this.#kernel;

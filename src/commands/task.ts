@@ -1,0 +1,10 @@
+import { type Command, command } from "./command.ts";
+
+const task: Command = command({
+  name: "ktstr task",
+  description: "Tasks of a frozen machine: their kernel stacks",
+  examples: ["ktstr task stack pid 1 --memory mem"],
+  subCommands: { stack: async () => (await import("./task-stack.ts")).default },
+});
+
+export default task;

@@ -1,0 +1,49 @@
+/** arm64: frame records, as `kunwind_next` (arch/arm64/kernel/stacktrace.c) follows them. */
+import { at, optional, place, struct, u64 } from "../../btf/struct.ts";
+import { isText, type UnwindTask, type Visit } from "./stack.ts";
+
+const CPU_CONTEXT = struct("cpu_context", { fp: u64, pc: u64 });
+const PT_REGS = struct("pt_regs", {
+  regs: place,
+  pc: u64,
+  stackframe: at(optional(place, "since 5.10"), "stackframe"),
+});
+/** `FRAME_META_TYPE_PT_REGS` (arch/arm64/include/asm/stacktrace/frame.h, since 6.13): registers of an exception. */
+const META_PT_REGS = 2n;
+const FRAME_POINTER = 29n;
+/** Kernel addresses have all high bits set; pointer authentication writes a code over them. */
+const PAC_BITS = 0xffffn << 48n;
+
+/** Answers with why there are no more frames; "" at the stack's end. Throws `KtstrError`. */
+export function unwindArm64({ kernel, stack, ...rest }: UnwindTask, context: number, visit: Visit): string {
+  const what: UnwindTask = { kernel, stack, ...rest };
+  const layout = CPU_CONTEXT.resolve(kernel.btf);
+  const regs = PT_REGS.resolve(kernel.btf);
+  const { task } = rest;
+  let pc = task.at.u64(context + layout.pc, "thread.cpu_context.pc") | PAC_BITS;
+  let fp = task.at.u64(context + layout.fp, "thread.cpu_context.fp");
+  for (;;) {
+    if (!isText(what, pc)) return `0x${pc.toString(16)} on its stack is no address of code`;
+    if (!visit(pc)) return "there are more frames than a stack has room for";
+    const [next, address] = [stack.u64(fp), stack.u64(fp + 8n)];
+    if (next === undefined || address === undefined) return "a frame record does not lie in the stack";
+    const before = fp;
+    if (next === 0n && address === 0n) {
+      // The record of an exception is empty: behind it is its kind, and around it are the registers.
+      if (regs.stackframe === undefined || stack.u64(fp + 16n) !== META_PT_REGS) return "";
+      const start = fp - BigInt(regs.stackframe);
+      const [interrupted, pointer] = [
+        stack.u64(start + BigInt(regs.pc)),
+        stack.u64(start + BigInt(regs.regs) + 8n * FRAME_POINTER),
+      ];
+      if (interrupted === undefined || pointer === undefined)
+        return "an exception's registers do not lie in the stack";
+      pc = interrupted | PAC_BITS;
+      fp = pointer;
+    } else {
+      pc = address | PAC_BITS;
+      fp = next;
+    }
+    if (fp <= before) return "the caller's frame does not lie above its callee's";
+  }
+}

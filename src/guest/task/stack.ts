@@ -1,0 +1,122 @@
+/** A task's kernel stack, unwound: by ORC tables on x86-64, by frame records on arm64. */
+import { at, optional, place, ptr, struct, u64 } from "../../btf/struct.ts";
+import { KtstrError } from "../../errors.ts";
+import type { StackFrame, TaskStack } from "../../task-stack.ts";
+import type { GuestKernel } from "../kernel/kernel.ts";
+import type { AddressNames } from "../kernel/names-at.ts";
+import { type TaskAt, tasks } from "../kernel/tasks.ts";
+import { distance, fromBigInt, toBigInt } from "../memory/pointer.ts";
+import { unwindArm64 } from "./arm64.ts";
+import { unwindX86 } from "./x86.ts";
+
+/** One step of an unwinder: a return address, and the address that names it. */
+export type Visit = (address: bigint) => boolean;
+
+/** The stack's bytes, read where they are checked to lie in it. */
+export class StackMemory {
+  readonly low: bigint;
+  readonly high: bigint;
+  readonly #kernel: GuestKernel;
+
+  constructor(kernel: GuestKernel, low: bigint, size: number) {
+    this.#kernel = kernel;
+    this.low = low;
+    this.high = low + BigInt(size);
+  }
+
+  holds(address: bigint, size = 8): boolean {
+    return address >= this.low && address + BigInt(size) <= this.high && (address & 7n) === 0n;
+  }
+
+  /** undefined: it does not lie in the stack. Throws `GuestFault` where it is not in the image. */
+  u64(address: bigint): bigint | undefined {
+    if (!this.holds(address)) return undefined;
+    const { hi, lo } = fromBigInt(address);
+    return this.#kernel.memory.u64(hi, lo, 0, "the task's stack");
+  }
+}
+
+export interface UnwindTask {
+  readonly kernel: GuestKernel;
+  readonly names: AddressNames;
+  readonly stack: StackMemory;
+  readonly task: TaskAt;
+}
+
+const TASK = struct("task_struct", {
+  stack: ptr,
+  sp: at(optional(u64, "x86"), "thread.sp"),
+  context: at(optional(place, "arm64"), "thread.cpu_context"),
+});
+/** THREAD_SIZE without KASAN, on both architectures. */
+const DEFAULT_STACK_BYTES = 16_384;
+const MAX_STACK_BYTES = 2 ** 20;
+/** The smallest frame has 16 bytes. */
+const MAX_FRAMES = 1024;
+
+/** Throws `KtstrError` where there is no such task. */
+export function readTaskStack(kernel: GuestKernel, names: AddressNames, pid: number): TaskStack {
+  for (const task of tasks(kernel)) if (task.pid === pid) return stackOf(kernel, names, task);
+  throw new KtstrError(`read the stack of pid ${pid}: the machine has no such task`);
+}
+
+/** The stacks of all tasks. */
+export function* readTaskStacks(kernel: GuestKernel, names: AddressNames): Generator<TaskStack> {
+  for (const task of tasks(kernel)) yield stackOf(kernel, names, task);
+}
+
+function stackOf(kernel: GuestKernel, names: AddressNames, task: TaskAt): TaskStack {
+  const frames: StackFrame[] = [];
+  let stopped = "";
+  try {
+    stopped = unwind(kernel, names, task, (address) => {
+      frames.push({ address, symbol: symbolOf(names, address) });
+      return frames.length < MAX_FRAMES;
+    });
+  } catch (error) {
+    if (!(error instanceof KtstrError)) throw error;
+    stopped = error.message;
+  }
+  return { pid: task.pid, tgid: task.tgid, comm: task.comm, frames, stopped };
+}
+
+function unwind(kernel: GuestKernel, names: AddressNames, task: TaskAt, visit: Visit): string {
+  if (task.onCpu) return "it was running on a CPU, whose registers are not in memory";
+  const layout = TASK.resolve(kernel.btf);
+  const base = task.at.u64(layout.stack, "stack");
+  if (base === 0n) return "it has no stack any more: it is dead";
+  const stack = new StackMemory(kernel, base, stackBytes(kernel));
+  const what: UnwindTask = { kernel, names, stack, task };
+  if (layout.sp !== undefined) return unwindX86(what, task.at.u64(layout.sp, "thread.sp"), visit);
+  if (layout.context !== undefined) return unwindArm64(what, layout.context, visit);
+  return "stacks of this architecture are not known";
+}
+
+/** The first task's stack is a part of the image, as long as all others. */
+function stackBytes({ symbols }: GuestKernel): number {
+  const start = symbols.address("init_stack");
+  const end = symbols.address("__end_init_stack") ?? symbols.address("__end_init_task");
+  const size = start === undefined || end === undefined ? 0 : distance(start, end);
+  return size >= 4096 && size <= MAX_STACK_BYTES && (size & (size - 1)) === 0 ? size : DEFAULT_STACK_BYTES;
+}
+
+/** `sprint_backtrace` (kernel/kallsyms.c): a call may be a function's last instruction, so what lies before is named. */
+function symbolOf(names: AddressNames, address: bigint): string {
+  const found = names.find(fromBigInt(address - 1n));
+  if (found === undefined) return "";
+  const module = found.module === "" ? "" : ` [${found.module}]`;
+  return `${found.name}+0x${(found.offset + 1).toString(16)}${module}`;
+}
+
+/** Whether code may lie there: a symbol of the kernel, of a module or of a BPF program. */
+export function isText({ kernel, names }: UnwindTask, address: bigint): boolean {
+  const at = fromBigInt(address - 1n);
+  const within = (from: string, to: string): boolean => {
+    const [start, end] = [kernel.symbols.address(from), kernel.symbols.address(to)];
+    if (start === undefined || end === undefined) return false;
+    return address > toBigInt(start.hi, start.lo) && address <= toBigInt(end.hi, end.lo);
+  };
+  if (within("_stext", "_etext") || within("_sinittext", "_einittext")) return true;
+  const found = names.find(at);
+  return found !== undefined && found.module !== "";
+}

@@ -1,0 +1,101 @@
+/** x86-64: `unwind_next_frame` (arch/x86/kernel/unwind_orc.c) over memory. */
+import { at, place, struct, u64 } from "../../btf/struct.ts";
+import { fromBigInt } from "../memory/pointer.ts";
+import { FRAME_POINTER_ENTRY, type OrcEntry, OrcTables } from "./orc.ts";
+import { isText, type UnwindTask, type Visit } from "./stack.ts";
+
+const INACTIVE_TASK_FRAME = struct("inactive_task_frame", { bp: u64, ret_addr: u64 });
+const PT_REGS = struct("pt_regs", {
+  ip: u64,
+  sp: u64,
+  bp: u64,
+  cs: at(place, "cs", "csx"),
+});
+/** The two lowest bits of CS are the privilege level: 3 is user space. */
+const USER_MODE = 3n;
+
+/** Answers with why there are no more frames; "" at the stack's end. Throws `KtstrError`. */
+export function unwindX86(what: UnwindTask, saved: bigint, visit: Visit): string {
+  const { kernel, stack } = what;
+  const frame = INACTIVE_TASK_FRAME.resolve(kernel.btf);
+  const regs = PT_REGS.resolve(kernel.btf);
+  const orc = new OrcTables(kernel);
+  const forkAddress = kernel.symbols.address("ret_from_fork_asm") ?? kernel.symbols.address("ret_from_fork");
+  if (!stack.holds(saved, frame.sizeof)) return "its saved stack pointer does not point into its stack";
+  let ip = stack.u64(saved + BigInt(frame.ret_addr))!;
+  let bp = stack.u64(saved + BigInt(frame.bp))!;
+  let sp = saved + BigInt(frame.sizeof);
+  // A task that never ran yet begins there, where nothing was called.
+  let signal = forkAddress !== undefined && ip === BigInt.asUintN(64, bigOf(forkAddress));
+  for (;;) {
+    if (!isText(what, ip)) return `0x${ip.toString(16)} on its stack is no address of code`;
+    if (!visit(ip)) return "there are more frames than a stack has room for";
+    const entry = entryAt(what, orc, signal ? ip : ip - 1n);
+    if (entry === undefined || entry.type === "undefined")
+      return "the kernel's tables do not say how the stack lies there";
+    if (entry.type === "end") return "";
+    const before = sp;
+    const previous = previousSp(what, entry, sp, bp);
+    if (previous === undefined) return "the stack pointer of the caller cannot be told";
+    signal = entry.signal;
+    if (entry.type === "call") {
+      const address = stack.u64(previous - 8n);
+      if (address === undefined) return "the caller's frame does not lie in the stack";
+      ip = address;
+      sp = previous;
+      const known = callerBp(what, entry, previous, bp);
+      if (known === undefined) return "the caller's frame pointer does not lie in the stack";
+      bp = known;
+    } else {
+      // `regs-partial`: only what the processor pushed is there, from ip on.
+      const start = previous - (entry.type === "regs" ? 0n : BigInt(regs.ip));
+      const read = (offset: number): bigint | undefined => stack.u64(start + BigInt(offset));
+      const [nextIp, cs, nextSp] = [read(regs.ip), read(regs.cs), read(regs.sp)];
+      if (nextIp === undefined || cs === undefined || nextSp === undefined)
+        return "an interrupt's registers do not lie in the stack";
+      if ((cs & USER_MODE) === USER_MODE) return "";
+      ip = nextIp;
+      sp = nextSp;
+      if (entry.type === "regs") bp = read(regs.bp) ?? bp;
+    }
+    if (sp <= before || sp > stack.high) return "the caller's frame does not lie above its callee's";
+  }
+}
+
+const bigOf = ({ hi, lo }: { hi: number; lo: number }): bigint =>
+  (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
+
+/** BPF programs keep a frame pointer (arch/x86/net/bpf_jit_comp.c), and have no ORC entries. */
+function entryAt({ names }: UnwindTask, orc: OrcTables, address: bigint): OrcEntry | undefined {
+  const at = fromBigInt(address);
+  const found = names.find(at);
+  if (found?.module === "bpf") return FRAME_POINTER_ENTRY;
+  if (found === undefined || found.module === "") return orc.inKernel(at);
+  const module = names.moduleAt(at);
+  return module === undefined ? undefined : orc.inModule(module, at);
+}
+
+function previousSp({ stack }: UnwindTask, entry: OrcEntry, sp: bigint, bp: bigint): bigint | undefined {
+  const offset = BigInt(entry.spOffset);
+  switch (entry.spReg) {
+    case "sp":
+      return sp + offset;
+    case "bp":
+      return bp + offset;
+    case "sp-indirect": {
+      const held = stack.u64(sp);
+      return held === undefined ? undefined : held + offset;
+    }
+    case "bp-indirect":
+      return stack.u64(bp + offset);
+    default:
+      return undefined;
+  }
+}
+
+function callerBp({ stack }: UnwindTask, entry: OrcEntry, sp: bigint, bp: bigint): bigint | undefined {
+  const offset = BigInt(entry.bpOffset);
+  if (entry.bpReg === "prev-sp") return stack.u64(sp + offset);
+  if (entry.bpReg === "bp") return stack.u64(bp + offset);
+  return entry.bpReg === "undefined" ? bp : undefined;
+}

@@ -1,0 +1,24 @@
+/** A task's kernel stack: what both data paths tell of it. */
+
+export interface StackFrame {
+  /** The return address; of the first frame behind an interrupt the address that was interrupted. */
+  readonly address: bigint;
+  /** "do_wait+0x5a", "dummy_xmit+0x3 [dummy]", as the kernel names return addresses; "" where no symbol is known. */
+  readonly symbol: string;
+}
+
+export interface StackAccessor {
+  /** Absent: the source has no stacks. Throws `KtstrError` where there is no such task. */
+  stack?(pid: number): TaskStack;
+}
+
+export interface TaskStack {
+  readonly pid: number;
+  readonly tgid: number;
+  /** Not printable yet. */
+  readonly comm: string;
+  /** Innermost first. */
+  readonly frames: readonly StackFrame[];
+  /** Why there are no more frames where the stack's own end was not reached; "" where it was. */
+  readonly stopped: string;
+}

@@ -1,0 +1,62 @@
+/** Kernel stacks as the guest's own /proc/PID/stack gave them, against what its memory says. */
+import { expect } from "bun:test";
+import type { GuestKernel } from "../../../src/guest/kernel/kernel.ts";
+import { toBigInt } from "../../../src/guest/memory/pointer.ts";
+import type { TaskStack } from "../../../src/task-stack.ts";
+
+/** `==> /proc/1/task/17/FILE <==` and what follows, by the thread's id. */
+function byThread(answer: string): Map<number, string> {
+  const parts = answer.split(/^==> \/proc\/\d+\/task\/(\d+)\/\w+ <==\n/m).slice(1);
+  const threads = new Map<number, string>();
+  for (let at = 0; at + 1 < parts.length; at += 2) threads.set(Number(parts[at]), parts[at + 1]!);
+  return threads;
+}
+
+/** `in_sched_functions`: /proc/PID/stack leaves out what lies between these (kernel/stacktrace.c). */
+function schedText({ symbols }: GuestKernel): (address: bigint) => boolean {
+  const bound = (name: string): bigint => {
+    const at = symbols.address(name);
+    return at === undefined ? 0n : toBigInt(at.hi, at.lo);
+  };
+  const [start, end] = [bound("__sched_text_start"), bound("__sched_text_end")];
+  return (address) => address >= start && address < end;
+}
+
+/** "do_wait+0x5a/0x120" without the function's size. */
+const withoutSize = (line: string): string => line.replace(/^\[<0>\] /, "").replace(/\/0x[0-9a-f]+/, "");
+
+/** /proc says nothing of a zombie, whose stack was freed. */
+const stoppedFor = (lines: readonly string[]): string =>
+  lines.length === 0 ? "it has no stack any more: it is dead" : "";
+
+/**
+ * Stacks of threads that have not run since the guest answered: their counts of context switches in memory are those
+ * of /proc/PID/status. Answers with how many there are.
+ */
+export function expectSameStacks(
+  kernel: GuestKernel,
+  stacks: Iterable<TaskStack>,
+  switchesOf: (pid: number) => string,
+  answers: { readonly stack: string; readonly status: string },
+): number {
+  const theirs = byThread(answers.stack);
+  const status = byThread(answers.status);
+  const inSched = schedText(kernel);
+  let compared = 0;
+  const wrong: string[] = [];
+  for (const stack of stacks) {
+    const printed = theirs.get(stack.pid);
+    const counts = [...(status.get(stack.pid) ?? "").matchAll(/^(?:non)?voluntary_ctxt_switches:\t(\d+)$/gm)];
+    if (printed === undefined || counts.map(([, count]) => count).join() !== switchesOf(stack.pid)) continue;
+    if (stack.stopped.startsWith("it was running")) continue;
+    const lines = printed.trim() === "" ? [] : printed.trim().split("\n").map(withoutSize);
+    const ours = stack.frames.filter(({ address }) => !inSched(address)).map(({ symbol }) => symbol);
+    if (ours.join("\n") !== lines.join("\n") || stack.stopped !== stoppedFor(lines))
+      wrong.push(
+        `pid ${stack.pid} ${stack.comm} (${stack.stopped}):\n${ours.join("\n")}\n--- not ---\n${lines.join("\n")}`,
+      );
+    compared++;
+  }
+  expect(wrong.slice(0, 3)).toEqual([]);
+  return compared;
+}
