@@ -3,7 +3,7 @@
 export interface StackFrame {
   /** The return address; of the first frame behind an interrupt the address that was interrupted. */
   readonly address: bigint;
-  /** "do_wait+0x5a", "dummy_xmit+0x3 [dummy]", as the kernel names return addresses; "" where no symbol is known. */
+  /** "do_wait+0x5a/0x120", "dummy_xmit+0x3/0x40 [dummy]": offset and size, as the kernel names return addresses; "" where no symbol is known. */
   readonly symbol: string;
 }
 

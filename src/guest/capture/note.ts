@@ -36,6 +36,8 @@ export function captureNoteText(note: CaptureNote): string {
     lines.push(`SYMBOL(${name})=${at === undefined ? "" : hex(at.hi, at.lo)}`);
   for (const [at, near] of sorted(note.nearest))
     lines.push(`NEAREST(${at})=${near === undefined ? "" : `${near.name}+${near.offset}`}`);
+  for (const [at, near] of sorted(note.nearest))
+    if (near?.sizeBytes !== undefined) lines.push(`SIZE(${at})=${near.sizeBytes}`);
   if (note.values !== undefined) lines.push(`VALUES=${[...note.values].sort((a, b) => a - b).join()}`);
   for (const warning of note.warnings) lines.push(`WARNING=${warning.replaceAll("\n", " ")}`);
   return `${lines.join("\n")}\n`;
@@ -46,6 +48,7 @@ export function parseCaptureNote(bytes: Uint8Array): CaptureNote {
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8");
   const addresses = new Map<string, Pointer | undefined>();
   const nearest = new Map<string, NearSymbol | undefined>();
+  const sizes = new Map<string, number>();
   const single = new Map<string, string>();
   const warnings: string[] = [];
   let offset = 0;
@@ -53,9 +56,14 @@ export function parseCaptureNote(bytes: Uint8Array): CaptureNote {
     const [, key = "", of = "", value = ""] = /^([A-Z]+)(?:\((.*?)\))?=(.*)$/.exec(line) ?? [];
     if (key === "SYMBOL") addresses.set(of, value === "" ? undefined : pointerOf(value, offset));
     else if (key === "NEAREST") nearest.set(of, value === "" ? undefined : nearOf(value, offset));
+    else if (key === "SIZE") sizes.set(of, sizeOf(value, offset));
     else if (key === "WARNING") warnings.push(value);
     else if (key !== "") single.set(key, value);
     offset += line.length + 1;
+  }
+  for (const [at, sizeBytes] of sizes) {
+    const near = nearest.get(at);
+    if (near !== undefined) nearest.set(at, { ...near, sizeBytes });
   }
   const version = single.get("KTSTR") ?? "";
   if (version !== VERSION)
@@ -80,6 +88,12 @@ function nearOf(text: string, offset: number): NearSymbol {
   const distance = Number(text.slice(at + 1));
   if (at <= 0 || !Number.isSafeInteger(distance)) throw broken(offset, `"${text}" is no place in a symbol`);
   return { name: text.slice(0, at), offset: distance };
+}
+
+function sizeOf(text: string, offset: number): number {
+  const size = Number(text);
+  if (!/^[0-9]+$/.test(text) || !Number.isSafeInteger(size)) throw broken(offset, `"${text}" is no size`);
+  return size;
 }
 
 function numberOf(single: ReadonlyMap<string, string>, key: string): number {

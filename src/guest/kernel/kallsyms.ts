@@ -88,7 +88,9 @@ export class Kallsyms implements Symbols {
     const address = this.#addressAt(low - 1, this.#rule);
     let first = low - 1;
     while (first > 0 && !isBelow(this.#addressAt(first - 1, this.#rule), address)) first--;
-    return { name: this.#nameAt(first), offset: distance(address, at) };
+    // `get_symbol_pos` (kernel/kallsyms.c): a symbol ends where the next address begins.
+    const sizeBytes = low < this.count ? distance(address, this.#addressAt(low, this.#rule)) : undefined;
+    return { name: this.#nameAt(first), offset: distance(address, at), sizeBytes };
   }
 
   /** All symbols in the order of their addresses, with the type letter of `/proc/kallsyms`. */

@@ -86,7 +86,14 @@ export class AddressNames {
         return orNone(() => this.#findInModule(module, address))[0];
     this.#code ??= orNone(() => this.#listCode());
     const code = this.#code.find((one) => holds(one, address));
-    return code && { name: code.name, offset: distance(code.start, address), module: "bpf" };
+    return (
+      code && {
+        name: code.name,
+        offset: distance(code.start, address),
+        sizeBytes: code.bytes,
+        module: "bpf",
+      }
+    );
   }
 
   /** The `struct module` in which an address lies; undefined: in none. */
@@ -145,11 +152,16 @@ export class AddressNames {
     const view = viewOf(memory.copy(symtab.hi, symtab.lo, 0, count * SYM.size, "module.kallsyms->symtab"));
     let best = -1;
     let bestAt: Pointer | undefined;
+    let nextAt: Pointer | undefined;
     for (let at = 0; at < view.byteLength; at += SYM.size) {
       if (view.getUint16(at + SYM.fields.shndx.offset, true) === 0) continue;
       const value = at + SYM.fields.value.offset;
       const start = pointer(view.getInt32(value + 4, true), view.getInt32(value, true));
-      if (isBelow(address, start) || (bestAt !== undefined && !isBelow(bestAt, start))) continue;
+      if (isBelow(address, start)) {
+        if (nextAt === undefined || isBelow(start, nextAt)) nextAt = start;
+        continue;
+      }
+      if (bestAt !== undefined && !isBelow(bestAt, start)) continue;
       best = at;
       bestAt = start;
     }
@@ -158,7 +170,8 @@ export class AddressNames {
     const name = view.getUint32(best, true);
     const text = memory.cstring(strings.hi, strings.lo, name, MAX_SYMBOL_BYTES, "module.kallsyms->strtab");
     const offset = distance(bestAt, address);
-    return [{ name: Buffer.from(text).toString("latin1"), offset, module: module.name }];
+    const sizeBytes = nextAt === undefined ? undefined : distance(bestAt, nextAt);
+    return [{ name: Buffer.from(text).toString("latin1"), offset, sizeBytes, module: module.name }];
   }
 
   /** `bpf_prog.aux->ksym` of every program, whose first function it is, and of the others behind `func`. */

@@ -16,6 +16,8 @@ export interface Symbols {
 export interface NearSymbol {
   readonly name: string;
   readonly offset: number;
+  /** Bytes up to the next symbol; undefined where that is not known. */
+  readonly sizeBytes?: number | undefined;
 }
 
 /** A symbol that the kernel must have. Throws `KtstrError` where it has not. */

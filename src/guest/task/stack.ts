@@ -105,7 +105,8 @@ function symbolOf(names: AddressNames, address: bigint): string {
   const found = names.find(fromBigInt(address - 1n));
   if (found === undefined) return "";
   const module = found.module === "" ? "" : ` [${found.module}]`;
-  return `${found.name}+0x${(found.offset + 1).toString(16)}${module}`;
+  const size = found.sizeBytes === undefined ? "" : `/0x${found.sizeBytes.toString(16)}`;
+  return `${found.name}+0x${(found.offset + 1).toString(16)}${size}${module}`;
 }
 
 /** Whether code may lie there: a symbol of the kernel, of a module or of a BPF program. */

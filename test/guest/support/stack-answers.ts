@@ -22,8 +22,8 @@ function schedText({ symbols }: GuestKernel): (address: bigint) => boolean {
   return (address) => address >= start && address < end;
 }
 
-/** "do_wait+0x5a/0x120" without the function's size. */
-const withoutSize = (line: string): string => line.replace(/^\[<0>\] /, "").replace(/\/0x[0-9a-f]+/, "");
+/** "do_wait+0x5a/0x120". */
+const symbolOf = (line: string): string => line.replace(/^\[<0>\] /, "");
 
 /** /proc says nothing of a zombie, whose stack was freed. */
 const stoppedFor = (lines: readonly string[]): string =>
@@ -49,7 +49,7 @@ export function expectSameStacks(
     const counts = [...(status.get(stack.pid) ?? "").matchAll(/^(?:non)?voluntary_ctxt_switches:\t(\d+)$/gm)];
     if (printed === undefined || counts.map(([, count]) => count).join() !== switchesOf(stack.pid)) continue;
     if (stack.stopped.startsWith("it was running")) continue;
-    const lines = printed.trim() === "" ? [] : printed.trim().split("\n").map(withoutSize);
+    const lines = printed.trim() === "" ? [] : printed.trim().split("\n").map(symbolOf);
     const ours = stack.frames.filter(({ address }) => !inSched(address)).map(({ symbol }) => symbol);
     if (ours.join("\n") !== lines.join("\n") || stack.stopped !== stoppedFor(lines))
       wrong.push(

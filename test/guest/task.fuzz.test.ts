@@ -1,0 +1,109 @@
+/** Captures whose tasks, stacks, unwind tables and log are damaged end in a result or in an error of ours, soon. */
+import { afterAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { KtstrError } from "../../src/errors.ts";
+import { captureGuest } from "../../src/guest/capture/capture.ts";
+import { openGuest } from "../../src/guest/guest.ts";
+import { openKernel } from "../../src/guest/kernel/kernel.ts";
+import { requireSymbol } from "../../src/guest/kernel/symbols.ts";
+import { tasks } from "../../src/guest/kernel/tasks.ts";
+import { EHDR, PHDR } from "../../src/uapi/elf.ts";
+import { viewOf } from "../../src/uapi/layout.ts";
+import { labImages } from "./images.ts";
+import { Mutator, type Place } from "./mutate.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "ktstr-task-fuzz-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const ROUNDS = Number(process.env["KTSTR_FUZZ_ROUNDS"] ?? 200);
+const ROUND_MS = 20_000;
+
+/** Where a physical address lies in an ELF core. */
+function offsetsIn(path: string): (physical: number) => number {
+  const view = viewOf(readFileSync(path));
+  const count = view.getUint16(EHDR.fields.phnum.offset, true);
+  const field = (index: number, name: "offset" | "paddr" | "filesz"): number =>
+    Number(view.getBigUint64(EHDR.size + index * PHDR.size + PHDR.fields[name].offset, true));
+  return (physical) => {
+    for (let index = 1; index < count; index++) {
+      const within = physical - field(index, "paddr");
+      if (within >= 0 && within < field(index, "filesz")) return field(index, "offset") + within;
+    }
+    return -1;
+  };
+}
+
+function placesIn(path: string): Place[] {
+  const offsetOf = offsetsIn(path);
+  using kernel = openKernel({ memory: [{ path }] });
+  const { memory, symbols } = kernel;
+  const places: Place[] = [];
+  const add = (name: string, hi: number, lo: number, length: number): void => {
+    if (memory.locate(hi, lo, 0, 1) < 0) return;
+    const offset = offsetOf(memory.physicalOf(hi, lo, name));
+    if (offset >= 0) places.push({ name, offset, length });
+  };
+  for (const { at, pid } of tasks(kernel)) {
+    add(`task ${pid}`, at.at.hi, at.at.lo, 2048);
+    for (let word = 0; word < 128; word++) {
+      // `stack` is among the first members.
+      const { hi, lo } = memory.pointer(at.at.hi, at.at.lo, 8 * word, "task_struct");
+      if (word < 8) add(`stack of ${pid}`, hi, lo + 16_384 - 2048, 2048);
+    }
+  }
+  const variable = requireSymbol(symbols, "prb");
+  const ring = memory.pointer(variable.hi, variable.lo, 0, "prb");
+  for (let copies = 0; copies < 20; copies++) add("prb", ring.hi, ring.lo, 96);
+  for (let word = 0; word < 8; word++) {
+    const { hi, lo } = memory.pointer(ring.hi, ring.lo, 8 * word, "prb");
+    add(`prb+${8 * word}`, hi, lo, 4096);
+  }
+  // Unwind tables, page tables and whatever else there is.
+  const { size } = statSync(path);
+  for (let offset = 4096; offset < size; offset += 3 * 4096)
+    places.push({ name: "page", offset, length: 4096 });
+  return places;
+}
+
+function readAll(path: string): void {
+  using guest = openGuest({ memory: path });
+  for (const { frames } of guest.stacks()) expect(frames.length).toBeLessThanOrEqual(1024);
+  expect(guest.log().records.length).toBeLessThanOrEqual(2 ** 20);
+}
+
+const images = (await labImages()).filter(({ answer }) => answer("task-stack") !== undefined);
+
+describe.skipIf(images.length === 0)("damaged captures", () => {
+  test.each(images.slice(0, 2).map((image) => [image.name, image] as const))(
+    `%s, ${ROUNDS} rounds`,
+    (name, image) => {
+      const path = join(folder, `${name}-fuzz.vmcore`);
+      using made = captureGuest({ memory: [{ path: image.memory }] }, (state) => {
+        state.log();
+        for (const _ of state.stacks());
+      });
+      writeFileSync(path, Buffer.concat([...made.pieces()]));
+      using mutator = new Mutator(path, placesIn(path), 20_261_126);
+      const outcomes = { result: 0, error: 0 };
+      for (let round = 0; round < ROUNDS; round++) {
+        const damage = mutator.damage();
+        const start = performance.now();
+        try {
+          readAll(path);
+          outcomes.result++;
+        } catch (error) {
+          if (!(error instanceof KtstrError)) throw new Error(`round ${round}: ${damage}`, { cause: error });
+          outcomes.error++;
+        }
+        if (performance.now() - start > ROUND_MS) expect(damage).toBe("done within 20 s");
+        mutator.undo();
+      }
+      console.log(name, outcomes);
+      expect(outcomes.result).toBeGreaterThan(0);
+      readAll(path);
+    },
+    900_000,
+  );
+});
