@@ -19,6 +19,7 @@ export { type LiveOptions, type LiveState, openLive } from "./live/live.ts";
 export { MapFreedError, NoSuchMapError, type PinnedMap, pinByName } from "./live/pin.ts";
 export { enableStats } from "./live/stats.ts";
 export { type ElementOptions, MapView, type PlainElement, StateView, view } from "./report/view.ts";
+export type * from "./sched-state.ts";
 export type * from "./state.ts";
 export type { StackFrame, TaskStack } from "./task-stack.ts";
 export * as names from "./uapi/names.ts";

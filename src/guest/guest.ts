@@ -2,6 +2,7 @@
 import type { Btf } from "../btf/btf.ts";
 import { DisposedError, KtstrError } from "../errors.ts";
 import type { KernelLog, LogAccessor } from "../kernel-log.ts";
+import type { SchedReport } from "../sched-state.ts";
 import { findActiveScheduler } from "../scheduler.ts";
 import {
   type ActiveScheduler,
@@ -37,7 +38,7 @@ import { listProgs } from "./bpf/progs.ts";
 import type { MemorySource } from "./image/image.ts";
 import { type Finding, type GuestKernel, openKernel } from "./kernel/kernel.ts";
 import { AddressNames } from "./kernel/names-at.ts";
-import { fromBigInt } from "./memory/pointer.ts";
+import { fromBigInt, hex, type Pointer, toBigInt } from "./memory/pointer.ts";
 import { readSchedExtState } from "./sched/sched-ext.ts";
 
 export interface GuestOptions {
@@ -148,6 +149,16 @@ export class GuestState implements BpfState, LogAccessor, StackAccessor {
 
   activeScheduler(): ActiveScheduler | undefined {
     return findActiveScheduler(this, readSchedExtState(this.#alive()));
+  }
+
+  /**
+   * sched_ext: its state, schedulers, CPUs, dispatch queues and the tasks that wait. Throws `KtstrError` where this
+   * kernel has no sched_ext.
+   */
+  scheduler(): SchedReport {
+    const { readSchedReport } = require("./sched/report.ts") as typeof import("./sched/report.ts");
+    const nameAt = (at: Pointer): string => this.symbolAt(toBigInt(at.hi, at.lo)) ?? hex(at.hi, at.lo);
+    return readSchedReport(this.#checked(), nameAt);
   }
 
   readValue(map: MapInfo, offset: number, length: number): Read<Uint8Array> {

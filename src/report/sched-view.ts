@@ -1,4 +1,5 @@
 /** What the `sched` page shows, as plain data: a frozen machine's memory and a dump's text both give it. */
+import type { SchedReport } from "../sched-state.ts";
 import type { DumpCpu, DumpEvent, DumpTask, ScxDump } from "../sched-text/dump.ts";
 
 export interface SchedView {
@@ -138,4 +139,32 @@ function notTold(dump: ScxDump, tasks: readonly SchedTask[]): string[] {
     lacking.push("slices and weights: 6.12 does not print them");
   if (dump.events.length === 0) lacking.push("event counters: they are not in the text");
   return lacking;
+}
+
+/**
+ * A machine's memory as pages, one for each scheduler; none where none is loaded and none was ejected. Tasks, queues
+ * and CPUs stand on the first.
+ */
+export function viewsOfReport(report: SchedReport, origin: string): SchedView[] {
+  const { cpus, tasks, watchdog, state } = report;
+  return report.schedulers.map((scheduler, index) => {
+    const { exit, level, cgroupId, cgroupPath } = scheduler;
+    return {
+      origin,
+      opsName: scheduler.opsName,
+      place: level === 0 ? "root" : `sub${level}-${cgroupId}`,
+      cgroupPath: level === 0 ? undefined : cgroupPath,
+      state,
+      trigger: "",
+      exit: exit === undefined ? undefined : { ...exit, comm: "", pid: undefined },
+      watchdog,
+      cpus: index === 0 ? cpus : [],
+      othersIdle: false,
+      queues: index === 0 ? report.queues.filter((queue) => queue.length > 0 || queue.kind === "user") : [],
+      tasks: index === 0 ? tasks : [],
+      events: scheduler.events,
+      unknown: [],
+      notTold: report.missing,
+    };
+  });
 }

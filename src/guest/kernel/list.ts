@@ -1,0 +1,35 @@
+/** The kernel's lists: `struct list_head`. */
+import { ptr, struct } from "../../btf/struct.ts";
+import { add, isNull, type Pointer } from "../memory/pointer.ts";
+import type { GuestKernel } from "./kernel.ts";
+
+const LIST_HEAD = struct("list_head", { next: ptr });
+
+/** PID_MAX_LIMIT: the longest of these lists holds all tasks. */
+const MAX_TASKS = 4 * 1024 * 1024;
+
+/**
+ * `list_for_each_entry`: the structs whose `struct list_head` lies at `member` in a list. A list that does not come
+ * back to its head ends after PID_MAX_LIMIT steps.
+ */
+export function* listOf(
+  { memory, btf }: GuestKernel,
+  head: Pointer,
+  member: number,
+  path: string,
+  onFault: (error: unknown) => void,
+): Generator<Pointer> {
+  const { next } = LIST_HEAD.resolve(btf);
+  let node = head;
+  for (let step = 0; step < MAX_TASKS; step++) {
+    try {
+      node = memory.pointer(node.hi, node.lo, next, path);
+    } catch (error) {
+      onFault(error);
+      return;
+    }
+    if (isNull(node) || (node.hi === head.hi && node.lo === head.lo)) return;
+    yield add(node, -member);
+  }
+  onFault(new Error(`${path}: the list does not end`));
+}

@@ -1,0 +1,113 @@
+/** sched_ext of a frozen machine: state, schedulers, CPUs, queues and the tasks that wait. */
+import { i32, optional, at as path, struct, u64 } from "../../btf/struct.ts";
+import { KtstrError } from "../../errors.ts";
+import type { CpuState, QueueState, SchedReport, TaskState, WatchdogState } from "../../sched-state.ts";
+import type { GuestKernel } from "../kernel/kernel.ts";
+import { isNull, type Pointer } from "../memory/pointer.ts";
+import { oldQueues, schedulerQueues } from "./dsqs.ts";
+import { type Jiffies, readJiffies } from "./jiffies.ts";
+import { readRunQueue } from "./rqs.ts";
+import { readSchedExtState } from "./sched-ext.ts";
+import { type NameAt, readOldScheduler, readScheduler, schedulersOf } from "./scx-sched.ts";
+import { ScxTasks } from "./scx-task.ts";
+
+const STATIC_KEY = struct("static_key", { enabled: path(i32, "enabled.counter") });
+const SCHED = struct("scx_sched", { watchdog_timeout: optional(u64, "since 7.1") });
+
+/** Faults of one kind are told once, up to so many. */
+const MAX_MISSING = 16;
+
+/**
+ * Reads `scx_root` or the globals before it, every CPU's `struct rq`, and the queues. What cannot be read is left out
+ * and told in `missing`. Throws `KtstrError` where this kernel has no sched_ext or no jiffies.
+ */
+export function readSchedReport(kernel: GuestKernel, nameAt: NameAt): SchedReport {
+  const missing: string[] = [];
+  const onFault = (error: unknown): void => {
+    const message = error instanceof Error ? error.message : String(error);
+    if (!(error instanceof KtstrError) && error instanceof TypeError) throw error;
+    if (missing.length < MAX_MISSING && !missing.includes(message)) missing.push(message);
+  };
+  const attempt = <T>(read: () => T, otherwise: T): T => {
+    try {
+      return read();
+    } catch (error) {
+      if (!(error instanceof KtstrError)) throw error;
+      onFault(error);
+      return otherwise;
+    }
+  };
+  const { symbols, cpus } = kernel;
+  if ((symbols.address("scx_enable_state_var") ?? symbols.address("scx_ops_enable_state_var")) === undefined)
+    throw new KtstrError(
+      "read the state of sched_ext: this kernel has none (CONFIG_SCHED_CLASS_EXT, since 6.12)",
+    );
+  const jiffies = readJiffies(kernel);
+  const reader = new ScxTasks(kernel, jiffies);
+  const states: CpuState[] = [];
+  const queues: QueueState[] = [];
+  const tasks: TaskState[] = [];
+  for (const area of cpus.areas) {
+    const one = attempt(() => readRunQueue(kernel, area, reader, onFault), undefined);
+    if (one === undefined) continue;
+    states.push(one.cpu);
+    queues.push(...one.queues);
+    tasks.push(...one.tasks);
+  }
+  const schedulers = attempt(() => schedulersOf(kernel, onFault), []);
+  const read = schedulers.flatMap((at) => attempt(() => [readScheduler(kernel, at, nameAt)], []));
+  const old = attempt(() => readOldScheduler(kernel, nameAt), undefined);
+  if (old !== undefined) read.push(old);
+  const sources = schedulers.map((at) => schedulerQueues(kernel, at, reader, onFault));
+  if (symbols.address("scx_root") === undefined) sources.push(oldQueues(kernel, reader, onFault));
+  for (const source of sources)
+    attempt(() => {
+      for (const queue of source) queues.push(queue);
+    }, undefined);
+  tasks.sort((a, b) => b.waitMs - a.waitMs || a.pid - b.pid);
+  const watchdog = attempt(() => readWatchdog(kernel, schedulers[0], jiffies, tasks), undefined);
+  return {
+    state: readSchedExtState(kernel).state,
+    isSwitchedAll: attempt(() => switchedAll(kernel), undefined),
+    schedulers: read,
+    watchdog,
+    cpus: states,
+    queues,
+    tasks,
+    missing,
+  };
+}
+
+/** `__scx_switched_all`, a `struct static_key_false`. */
+function switchedAll({ memory, btf, symbols }: GuestKernel): boolean | undefined {
+  const at = symbols.address("__scx_switched_all");
+  if (at === undefined) return undefined;
+  return memory.i32(at.hi, at.lo, STATIC_KEY.resolve(btf).enabled, "__scx_switched_all") > 0;
+}
+
+/** `scx_watchdog_timestamp` and the timeout: `scx_watchdog_timeout`, or the root scheduler's own. */
+function readWatchdog(
+  { memory, btf, symbols }: GuestKernel,
+  root: Pointer | undefined,
+  jiffies: Jiffies,
+  tasks: readonly TaskState[],
+): WatchdogState | undefined {
+  const stamp = symbols.address("scx_watchdog_timestamp");
+  const global = symbols.address("scx_watchdog_timeout");
+  if (stamp === undefined) return undefined;
+  const own = SCHED.resolveIfPresent(btf)?.watchdog_timeout;
+  let timeout: bigint;
+  if (root !== undefined && !isNull(root) && own !== undefined)
+    timeout = memory.u64(root.hi, root.lo, own, "scx_sched.watchdog_timeout");
+  else if (global !== undefined) timeout = memory.u64(global.hi, global.lo, 0, "scx_watchdog_timeout");
+  else return undefined;
+  const timeoutMs = jiffies.toMs(timeout);
+  // `check_rq_for_timeouts()` looks at every task of the runnable lists.
+  const first = tasks.find(({ isCurrent }) => !isCurrent);
+  return {
+    timeoutMs,
+    lastCheckMs: jiffies.sinceMs(memory.u64(stamp.hi, stamp.lo, 0, "scx_watchdog_timestamp")),
+    next:
+      first === undefined ? undefined : { pid: first.pid, comm: first.comm, inMs: timeoutMs - first.waitMs },
+  };
+}

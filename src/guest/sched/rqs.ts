@@ -1,0 +1,130 @@
+/** Run queues: what each CPU does, as the kernel's `scx_dump_cpu()` tells it, and the tasks that wait there. */
+import type { Btf } from "../../btf/btf.ts";
+import { at, optional, place, ptr, struct, u8, u32, u64 } from "../../btf/struct.ts";
+import type { CpuState, QueueState, TaskState } from "../../sched-state.ts";
+import { BTF_KIND } from "../../uapi/btf.ts";
+import type { GuestKernel } from "../kernel/kernel.ts";
+import { listOf } from "../kernel/list.ts";
+import { type PerCpuArea, perCpuAddress } from "../kernel/percpu.ts";
+import { requireSymbol } from "../kernel/symbols.ts";
+import { add, type Pointer } from "../memory/pointer.ts";
+import { cpusOf } from "./cpu-mask.ts";
+import { readQueue } from "./dsqs.ts";
+import { COMM_BYTES, ENTITY_LIST, type ScxTasks, TASK_BASICS } from "./scx-task.ts";
+
+const RQ = struct("rq", {
+  curr: ptr,
+  nr_running: u32,
+  rt: at(u32, "rt.rt_nr_running"),
+  dl: at(u32, "dl.dl_nr_running"),
+  scxRunning: at(u32, "scx.nr_running"),
+  flags: at(u32, "scx.flags"),
+  released: optional(at(u8, "scx.cpu_released"), "since 6.12"),
+  local: at(place, "scx.local_dsq"),
+  runnable: at(place, "scx.runnable_list"),
+  bypass: optional(at(place, "scx.bypass_dsq"), "6.19 to 7.0"),
+  ops_qseq: optional(at(u64, "scx.ops_qseq"), "until 7.0"),
+  pnt_seq: optional(at(u64, "scx.pnt_seq"), "until 6.18"),
+  ksync: optional(at(u64, "scx.kick_sync"), "since 6.19"),
+});
+
+/** The masks under the names that the dump gives them. */
+const KICKS: readonly (readonly [member: string, name: string])[] = [
+  ["cpus_to_kick", "cpus_to_kick"],
+  ["cpus_to_kick_if_idle", "idle_to_kick"],
+  ["cpus_to_preempt", "cpus_to_preempt"],
+  ["cpus_to_wait", "cpus_to_wait"],
+  ["cpus_to_sync", "cpus_to_sync"],
+];
+
+export interface CpuRead {
+  readonly cpu: CpuState;
+  /** The one that runs, then those of `scx.runnable_list` in its order. */
+  readonly tasks: readonly TaskState[];
+  /** The local queue, and where this release has it there, the bypass queue. */
+  readonly queues: readonly QueueState[];
+}
+
+/** The `struct rq` of one CPU. Throws `GuestFault` and `LayoutError`. */
+export function readRunQueue(
+  kernel: GuestKernel,
+  area: PerCpuArea,
+  tasks: ScxTasks,
+  onFault: (error: unknown) => void,
+): CpuRead {
+  const { memory, btf, symbols } = kernel;
+  const offsets = RQ.resolve(btf);
+  const rq = perCpuAddress(requireSymbol(symbols, "runqueues"), area);
+  const u32At = (offset: number, member: string): number => memory.u32(rq.hi, rq.lo, offset, `rq->${member}`);
+  const curr = memory.pointer(rq.hi, rq.lo, offsets.curr, "rq->curr");
+  const basics = TASK_BASICS.resolve(btf);
+  const currClass = tasks.className(
+    memory.pointer(curr.hi, curr.lo, basics.sched_class, "rq->curr->sched_class"),
+  );
+  // `set_next_task_scx()` takes the task that runs from the list.
+  const running =
+    currClass === "ext_sched_class" ? [{ ...tasks.at(curr), isCurrent: true, cpu: area.cpu }] : [];
+  const waiting: TaskState[] = [];
+  const head = add(rq, offsets.runnable);
+  const { runnable } = ENTITY_LIST.resolve(btf);
+  for (const task of listOf(kernel, head, runnable, "rq->scx.runnable_list", onFault)) {
+    try {
+      waiting.push({ ...tasks.at(task), cpu: area.cpu });
+    } catch (error) {
+      onFault(error);
+    }
+  }
+  const local = { kind: "local", cpu: area.cpu, node: undefined } as const;
+  const queues = [readQueue(kernel, tasks, add(rq, offsets.local), local, onFault)];
+  if (offsets.bypass !== undefined)
+    queues.push(readQueue(kernel, tasks, add(rq, offsets.bypass), { ...local, kind: "bypass" }, onFault));
+  const sequences = (["ops_qseq", "pnt_seq", "ksync"] as const).flatMap((name) => {
+    const offset = offsets[name];
+    return offset === undefined ? [] : [{ name, value: memory.u64(rq.hi, rq.lo, offset, `rq->scx.${name}`) }];
+  });
+  const cpu: CpuState = {
+    cpu: area.cpu,
+    nrRunning: u32At(offsets.scxRunning, "scx.nr_running"),
+    flags: u32At(offsets.flags, "scx.flags"),
+    cpuReleased:
+      offsets.released === undefined
+        ? undefined
+        : memory.u8(rq.hi, rq.lo, offsets.released, "rq->scx.cpu_released"),
+    sequences,
+    rescue: undefined,
+    currComm: Buffer.from(
+      memory.cstring(curr.hi, curr.lo, basics.comm, COMM_BYTES, "rq->curr->comm"),
+    ).toString("utf8"),
+    currPid: memory.i32(curr.hi, curr.lo, basics.pid, "rq->curr->pid"),
+    currClass,
+    kicks: kicksOf(kernel, rq),
+    unknown: [],
+    isIdle: waiting.length === 0 && currClass === "idle_sched_class",
+    nrAll: u32At(offsets.nr_running, "nr_running"),
+    nrRealtime: u32At(offsets.rt, "rt.rt_nr_running"),
+    nrDeadline: u32At(offsets.dl, "dl.dl_nr_running"),
+  };
+  return { cpu, tasks: [...running, ...waiting], queues };
+}
+
+/** `cpumask_var_t`: a pointer with CONFIG_CPUMASK_OFFSTACK, else the mask itself. */
+function kicksOf(kernel: GuestKernel, rq: Pointer): { name: string; cpus: readonly number[] }[] {
+  const { memory, btf } = kernel;
+  const id = btf.find("rq", BTF_KIND.STRUCT);
+  if (id === undefined) return [];
+  return KICKS.flatMap(([member, name]) => {
+    const found = maskMember(btf, id, `scx.${member}`);
+    if (found === undefined) return [];
+    const path = `rq->scx.${member}`;
+    const at = add(rq, found.offset);
+    const mask = found.isPointer ? memory.pointer(at.hi, at.lo, 0, path) : at;
+    const cpus = cpusOf(kernel, mask, path);
+    return cpus.length === 0 ? [] : [{ name, cpus }];
+  });
+}
+
+function maskMember(btf: Btf, rq: number, path: string): { offset: number; isPointer: boolean } | undefined {
+  const member = btf.member(rq, path);
+  if (member === undefined) return undefined;
+  return { offset: member.byteOffset, isPointer: btf.kind(btf.resolve(member.typeId)) === BTF_KIND.PTR };
+}

@@ -1,0 +1,182 @@
+/** Schedulers: `struct scx_sched`, before 6.16 the globals that it was made of. */
+import { at, bytes, i32, i64, optional, place, ptr, struct, u32, u64 } from "../../btf/struct.ts";
+import type { ExitState, SchedulerState } from "../../sched-state.ts";
+import { BTF_KIND } from "../../uapi/btf.ts";
+import type { GuestKernel } from "../kernel/kernel.ts";
+import { listOf } from "../kernel/list.ts";
+import { perCpuAddress } from "../kernel/percpu.ts";
+import { StructAt } from "../kernel/struct-at.ts";
+import { add, isNull, type Pointer } from "../memory/pointer.ts";
+
+/** SCX_OPS_NAME_LEN. */
+const NAME_BYTES = 128;
+const OPS = struct("sched_ext_ops", {
+  name: bytes(NAME_BYTES),
+  flags: u64,
+  sub_cgroup_id: optional(u64, "since 7.0"),
+});
+const SCHED = struct("scx_sched", {
+  ops: place,
+  level: optional(i32, "since 7.0"),
+  all: optional(place, "since 7.0"),
+  cgrp_path: optional(ptr, "since 7.0, with CONFIG_EXT_SUB_SCHED"),
+  bypass_depth: optional(i32, "since 7.0"),
+  exit_info: ptr,
+  pcpu: optional(ptr, "since 7.0"),
+  events: optional(at(ptr, "event_stats_cpu"), "6.16 to 6.19"),
+});
+const PCPU = struct("scx_sched_pcpu", { event_stats: place });
+const EXIT = struct("scx_exit_info", {
+  kind: u32,
+  exit_cpu: optional(i32, "since 7.1"),
+  exit_code: i64,
+  reason: ptr,
+  bt: ptr,
+  bt_len: u32,
+  msg: ptr,
+  dump: ptr,
+});
+
+/** SCX_EXIT_MSG_LEN and SCX_EXIT_BT_LEN. */
+const MAX_MESSAGE_BYTES = 1024;
+const MAX_FRAMES = 64;
+/** `exit_dump_len` is the scheduler's own choice; 32 KiB without one. */
+const MAX_DUMP_BYTES = 1 << 20;
+/** SCX_SUB_MAX_DEPTH is 4; of siblings there are as many as cgroups. */
+const MAX_SCHEDULERS = 4096;
+
+export type NameAt = (at: Pointer) => string;
+type OnFault = (error: unknown) => void;
+
+/** `scx_root` first, then the others of `scx_sched_all`; empty: none is loaded, or this kernel is older than 6.16. */
+export function schedulersOf(kernel: GuestKernel, onFault: OnFault): Pointer[] {
+  const { memory, btf, symbols } = kernel;
+  const variable = symbols.address("scx_root");
+  if (variable === undefined) return [];
+  const root = memory.pointer(variable.hi, variable.lo, 0, "scx_root");
+  if (isNull(root)) return [];
+  const found = [root];
+  const head = symbols.address("scx_sched_all");
+  const { all } = SCHED.resolve(btf);
+  if (head === undefined || all === undefined) return found;
+  for (const sched of listOf(kernel, head, all, "scx_sched_all", onFault)) {
+    if (found.length === MAX_SCHEDULERS) break;
+    if (sched.hi !== root.hi || sched.lo !== root.lo) found.push(sched);
+  }
+  return found;
+}
+
+/** A `struct scx_sched *`. Throws `GuestFault` and `LayoutError`. */
+export function readScheduler(kernel: GuestKernel, sched: Pointer, nameAt: NameAt): SchedulerState {
+  const { memory, btf } = kernel;
+  const offsets = SCHED.resolve(btf);
+  const self = new StructAt(memory, sched, "scx_sched.");
+  const events = eventsAt(self, offsets, kernel);
+  const { bypass_depth, cgrp_path, level } = offsets;
+  return {
+    ...readOps(kernel, add(sched, offsets.ops)),
+    level: level === undefined ? 0 : self.i32(level, "level"),
+    cgroupPath:
+      cgrp_path === undefined || isNull(self.pointer(cgrp_path, "cgrp_path"))
+        ? undefined
+        : self.string(cgrp_path, "cgrp_path", 4096),
+    bypassDepth: bypass_depth === undefined ? globalDepth(kernel) : self.i32(bypass_depth, "bypass_depth"),
+    exit: readExit(kernel, self.pointer(offsets.exit_info, "exit_info"), nameAt),
+    events: events === undefined ? [] : readEvents(kernel, events),
+  };
+}
+
+/** Before 6.16: `scx_ops`, `scx_exit_info`, `event_stats_cpu`. undefined: there is no such symbol, or none is loaded. */
+export function readOldScheduler(kernel: GuestKernel, nameAt: NameAt): SchedulerState | undefined {
+  const { memory, symbols } = kernel;
+  const ops = symbols.address("scx_ops");
+  if (ops === undefined) return undefined;
+  const read = readOps(kernel, ops);
+  if (read.opsName === "") return undefined;
+  const exit = symbols.address("scx_exit_info");
+  const events = symbols.address("event_stats_cpu");
+  return {
+    ...read,
+    level: 0,
+    cgroupPath: undefined,
+    bypassDepth: globalDepth(kernel),
+    exit:
+      exit === undefined
+        ? undefined
+        : readExit(kernel, memory.pointer(exit.hi, exit.lo, 0, "scx_exit_info"), nameAt),
+    events: events === undefined ? [] : readEvents(kernel, events),
+  };
+}
+
+/** `atomic_t scx_bypass_depth`, `int` since 6.19; before 6.14 `scx_ops_bypass_depth`. */
+function globalDepth({ memory, symbols }: GuestKernel): number | undefined {
+  const at = symbols.address("scx_bypass_depth") ?? symbols.address("scx_ops_bypass_depth");
+  return at === undefined ? undefined : memory.i32(at.hi, at.lo, 0, "scx_bypass_depth");
+}
+
+function readOps({ memory, btf }: GuestKernel, at: Pointer) {
+  const offsets = OPS.resolve(btf);
+  const ops = new StructAt(memory, at, "sched_ext_ops.");
+  const flags = ops.u64(offsets.flags, "flags");
+  const { sub_cgroup_id } = offsets;
+  const flagNames: string[] = [];
+  const type = btf.find("scx_ops_flags", BTF_KIND.ENUM) ?? btf.find("scx_ops_flags", BTF_KIND.ENUM64);
+  if (type !== undefined)
+    for (const { name, value } of btf.enumValues(type)) {
+      const bit = BigInt(value);
+      if (bit > 0n && (bit & (bit - 1n)) === 0n && (flags & bit) !== 0n) flagNames.push(name);
+    }
+  return {
+    opsName: ops.inlineString(offsets.name, "name", NAME_BYTES),
+    flags,
+    flagNames,
+    cgroupId: sub_cgroup_id === undefined ? undefined : ops.u64(sub_cgroup_id, "sub_cgroup_id"),
+  };
+}
+
+function readExit({ memory, btf }: GuestKernel, at: Pointer, nameAt: NameAt): ExitState | undefined {
+  if (isNull(at)) return undefined;
+  const offsets = EXIT.resolve(btf);
+  const info = new StructAt(memory, at, "scx_exit_info.");
+  const kind = info.u32(offsets.kind, "kind");
+  if (kind === 0) return undefined;
+  const bt = info.pointer(offsets.bt, "bt");
+  const count = Math.min(info.u32(offsets.bt_len, "bt_len"), MAX_FRAMES);
+  const backtrace: string[] = [];
+  for (let n = 0; n < count && !isNull(bt); n++)
+    backtrace.push(nameAt(memory.pointer(bt.hi, bt.lo, 8 * n, `scx_exit_info.bt[${n}]`)));
+  return {
+    kind,
+    code: BigInt.asIntN(64, info.u64(offsets.exit_code, "exit_code")),
+    reason: info.string(offsets.reason, "reason", MAX_MESSAGE_BYTES),
+    message: info.string(offsets.msg, "msg", MAX_MESSAGE_BYTES),
+    cpu: offsets.exit_cpu === undefined ? undefined : info.i32(offsets.exit_cpu, "exit_cpu"),
+    backtrace,
+    dump: info.string(offsets.dump, "dump", MAX_DUMP_BYTES),
+  };
+}
+
+/** The per-CPU `struct scx_event_stats`: in `pcpu` since 7.0, in `event_stats_cpu` before. */
+function eventsAt(
+  sched: StructAt,
+  { pcpu, events }: { readonly pcpu: number | undefined; readonly events: number | undefined },
+  { btf }: GuestKernel,
+): Pointer | undefined {
+  if (events !== undefined) return sched.pointer(events, "event_stats_cpu");
+  if (pcpu === undefined) return undefined;
+  return add(sched.pointer(pcpu, "pcpu"), PCPU.resolve(btf).event_stats);
+}
+
+/** `scx_read_events()`: every member is a s64. */
+function readEvents({ memory, btf, cpus }: GuestKernel, at: Pointer): { name: string; count: bigint }[] {
+  const id = btf.find("scx_event_stats", BTF_KIND.STRUCT);
+  if (id === undefined) return [];
+  return [...btf.members(id)].map(({ name, bitOffset }) => {
+    let count = 0n;
+    for (const area of cpus.areas) {
+      const { hi, lo } = perCpuAddress(at, area);
+      count += BigInt.asIntN(64, memory.u64(hi, lo, bitOffset / 8, `event_stats_cpu.${name}`));
+    }
+    return { name, count };
+  });
+}

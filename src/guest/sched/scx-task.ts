@@ -1,0 +1,181 @@
+/** A task as sched_ext sees it: the fields of the kernel's `scx_dump_task()` (kernel/sched/ext). */
+import {
+  at,
+  bytes,
+  i32,
+  optional,
+  place,
+  ptr,
+  type StructTable,
+  struct,
+  u16,
+  u32,
+  u64,
+} from "../../btf/struct.ts";
+import type { TaskState } from "../../sched-state.ts";
+import type { GuestKernel } from "../kernel/kernel.ts";
+import { isNull, type Pointer } from "../memory/pointer.ts";
+import { cpusOf } from "./cpu-mask.ts";
+import type { Jiffies } from "./jiffies.ts";
+
+/** TASK_COMM_LEN. */
+export const COMM_BYTES = 16;
+
+/** What every reader of a task takes. */
+export const TASK_BASICS: StructTable<
+  "comm" | "pid" | "tgid" | "policy" | "sched_class" | "cpus_ptr" | "state" | "exit_state"
+> = struct("task_struct", {
+  comm: bytes(COMM_BYTES),
+  pid: i32,
+  tgid: i32,
+  policy: u32,
+  sched_class: ptr,
+  cpus_ptr: ptr,
+  state: at(u32, "__state", "state"),
+  exit_state: i32,
+});
+
+/** `struct sched_ext_entity` in its task. */
+const SCX_TASK = struct("task_struct", {
+  dsq: at(ptr, "scx.dsq"),
+  ops_state: at(u64, "scx.ops_state.counter"),
+  dsq_flags: at(u32, "scx.dsq_flags"),
+  flags: at(u32, "scx.flags"),
+  weight: at(u32, "scx.weight"),
+  sticky_cpu: at(i32, "scx.sticky_cpu"),
+  holding_cpu: at(i32, "scx.holding_cpu"),
+  runnable_at: at(u64, "scx.runnable_at"),
+  slice: at(u64, "scx.slice"),
+  dsq_vtime: at(u64, "scx.dsq_vtime"),
+  sched: optional(at(ptr, "scx.sched"), "since 7.1"),
+  migration_disabled: optional(at(u16, "migration_disabled"), "with CONFIG_SMP"),
+  cpu: optional(at(u32, "thread_info.cpu"), "where thread_info lies in the task"),
+});
+const DSQ = struct("scx_dispatch_q", { id: u64 });
+const SCHED = struct("scx_sched", {
+  level: optional(i32, "since 7.0"),
+  cgroup: optional(at(u64, "ops.sub_cgroup_id"), "since 7.0"),
+});
+/** Where a task hangs in run queues and dispatch queues. */
+export const ENTITY_LIST: StructTable<"runnable" | "dsqList" | "dsqListFlags"> = struct("task_struct", {
+  runnable: at(place, "scx.runnable_node"),
+  dsqList: at(place, "scx.dsq_list.node"),
+  dsqListFlags: at(u32, "scx.dsq_list.flags"),
+});
+
+/** `SCX_TASK_STATE_SHIFT` and `_BITS`: 8 and 2 (3 since 7.1); bit 10 had no other meaning before. */
+const STATE_SHIFT = 8;
+const STATE_MASK = 7 << STATE_SHIFT;
+/** `SCX_OPSS_QSEQ_SHIFT`. */
+const QSEQ_SHIFT = 2n;
+
+/** Reads tasks of one machine; the same task is read once. */
+export class ScxTasks {
+  readonly #kernel: GuestKernel;
+  readonly #jiffies: Jiffies;
+  readonly #known = new Map<string, TaskState>();
+  readonly #classes = new Map<string, string>();
+
+  constructor(kernel: GuestKernel, jiffies: Jiffies) {
+    this.#kernel = kernel;
+    this.#jiffies = jiffies;
+  }
+
+  /** A `struct task_struct`. Throws `GuestFault` and `LayoutError`. */
+  at(task: Pointer): TaskState {
+    const key = `${task.hi},${task.lo}`;
+    const before = this.#known.get(key);
+    if (before !== undefined) return before;
+    const read = this.#read(task);
+    this.#known.set(key, read);
+    return read;
+  }
+
+  /** "ext_sched_class": the symbol that a task's `sched_class` points to; "" where there is none. */
+  className(at: Pointer): string {
+    const key = `${at.hi},${at.lo}`;
+    const before = this.#classes.get(key);
+    if (before !== undefined) return before;
+    const near = isNull(at) ? undefined : this.#kernel.symbols.nearest(at);
+    const name = near?.offset === 0 ? near.name : "";
+    this.#classes.set(key, name);
+    return name;
+  }
+
+  #read(task: Pointer): TaskState {
+    const { memory, btf } = this.#kernel;
+    const { hi, lo } = task;
+    const basics = TASK_BASICS.resolve(btf);
+    const scx = SCX_TASK.resolve(btf);
+    const u32At = (offset: number, member: string): number => memory.u32(hi, lo, offset, `task->${member}`);
+    const i32At = (offset: number, member: string): number => memory.i32(hi, lo, offset, `task->${member}`);
+    const u64At = (offset: number, member: string): bigint => memory.u64(hi, lo, offset, `task->${member}`);
+    const opsState = u64At(scx.ops_state, "scx.ops_state");
+    const flags = u32At(scx.flags, "scx.flags");
+    const dsq = memory.pointer(hi, lo, scx.dsq, "task->scx.dsq");
+    const mask = memory.pointer(hi, lo, basics.cpus_ptr, "task->cpus_ptr");
+    return {
+      isCurrent: false,
+      state: stateLetter(u32At(basics.state, "__state"), i32At(basics.exit_state, "exit_state")),
+      comm: textOf(memory.cstring(hi, lo, basics.comm, COMM_BYTES, "task->comm")),
+      pid: i32At(basics.pid, "pid"),
+      tgid: i32At(basics.tgid, "tgid"),
+      policy: u32At(basics.policy, "policy"),
+      schedClass: this.className(memory.pointer(hi, lo, basics.sched_class, "task->sched_class")),
+      cpu: scx.cpu === undefined ? -1 : u32At(scx.cpu, "thread_info.cpu"),
+      scheduler:
+        scx.sched === undefined
+          ? undefined
+          : this.#place(memory.pointer(hi, lo, scx.sched, "task->scx.sched")),
+      waitMs: this.#jiffies.sinceMs(u64At(scx.runnable_at, "scx.runnable_at")),
+      scxState: (flags & STATE_MASK) >>> STATE_SHIFT,
+      flags: (flags & ~STATE_MASK) >>> 0,
+      dsqFlags: u32At(scx.dsq_flags, "scx.dsq_flags"),
+      opsState: Number(opsState & 3n),
+      qseq: opsState >> QSEQ_SHIFT,
+      stickyCpu: i32At(scx.sticky_cpu, "scx.sticky_cpu"),
+      holdingCpu: i32At(scx.holding_cpu, "scx.holding_cpu"),
+      dsqId: isNull(dsq) ? null : memory.u64(dsq.hi, dsq.lo, DSQ.resolve(btf).id, "task->scx.dsq->id"),
+      vtime: u64At(scx.dsq_vtime, "scx.dsq_vtime"),
+      sliceNs: u64At(scx.slice, "scx.slice"),
+      weight: u32At(scx.weight, "scx.weight"),
+      cpus: cpusOf(this.#kernel, mask, "task->cpus_ptr"),
+      migrationDisabled:
+        scx.migration_disabled === undefined
+          ? undefined
+          : memory.view.getUint16(
+              memory.expect(hi, lo, scx.migration_disabled, 2, "task->migration_disabled"),
+              true,
+            ),
+      stack: [],
+      unknown: [],
+    };
+  }
+
+  /** "root" or "sub1-123", as `scx_dump_task()` names a task's scheduler. */
+  #place(sched: Pointer): string | undefined {
+    if (isNull(sched)) return undefined;
+    const { memory, btf } = this.#kernel;
+    const { level, cgroup } = SCHED.resolve(btf);
+    if (level === undefined || cgroup === undefined) return undefined;
+    const depth = memory.i32(sched.hi, sched.lo, level, "scx.sched->level");
+    if (depth === 0) return "root";
+    return `sub${depth}-${memory.u64(sched.hi, sched.lo, cgroup, "scx.sched->ops.sub_cgroup_id")}`;
+  }
+}
+
+/** `TASK_REPORT` and `TASK_IDLE` of include/linux/sched.h. */
+const TASK_REPORT = 0x7f;
+const TASK_IDLE = 0x402;
+const RTLOCK_WAIT = 0x1000;
+const TASK_FROZEN = 0x8000;
+
+/** `task_state_to_char()`. */
+function stateLetter(state: number, exit: number): string {
+  let shown = (state | exit) & TASK_REPORT;
+  if ((state & TASK_IDLE) === TASK_IDLE) return "I";
+  if ((state & (RTLOCK_WAIT | TASK_FROZEN)) !== 0) shown = 2;
+  return "RSDTtXZP"[32 - Math.clz32(shown)] ?? "?";
+}
+
+const textOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString("utf8");

@@ -1,0 +1,104 @@
+/**
+ * What a kernel's memory tells about sched_ext: plain data, filled by the walkers of a data path. A dump's text knows
+ * less of the same (src/sched-text/dump.ts). A member that this release does not have is undefined. Times are
+ * milliseconds of the kernel's own clock for them, jiffies, up to the last tick before the freeze.
+ */
+import type { DumpCpu, DumpEvent, DumpTask } from "./sched-text/dump.ts";
+
+/** sched_ext of one machine. */
+export interface SchedReport {
+  /** `scx_enable_state_var` (before 6.16 `scx_ops_enable_state_var`): "enabled". */
+  readonly state: string;
+  /** `__scx_switched_all`: every task of the fair class is on sched_ext; undefined where not known. */
+  readonly isSwitchedAll: boolean | undefined;
+  /** `scx_root` first, then its sub-schedulers; before 6.16 the one of `scx_ops`. Empty: none is loaded. */
+  readonly schedulers: readonly SchedulerState[];
+  readonly watchdog: WatchdogState | undefined;
+  readonly cpus: readonly CpuState[];
+  /** Of all schedulers; empty ones, too. */
+  readonly queues: readonly QueueState[];
+  /** Runnable on sched_ext; the one that waited longest stands first. */
+  readonly tasks: readonly TaskState[];
+  /** What could not be read, as sentences. */
+  readonly missing: readonly string[];
+}
+
+/** `struct scx_sched`, before 6.16 the globals that it was made of. */
+export interface SchedulerState {
+  /** `ops.name`. */
+  readonly opsName: string;
+  /** 0: the root scheduler. */
+  readonly level: number;
+  /** `cgrp_path` of a sub-scheduler. */
+  readonly cgroupPath: string | undefined;
+  /** `ops.sub_cgroup_id`. */
+  readonly cgroupId: bigint | undefined;
+  /** `ops.flags`, and the names of its bits ("SCX_OPS_SWITCH_PARTIAL"). */
+  readonly flags: bigint;
+  readonly flagNames: readonly string[];
+  readonly bypassDepth: number | undefined;
+  readonly exit: ExitState | undefined;
+  /** Summed over CPUs, in the order of `struct scx_event_stats`. */
+  readonly events: readonly DumpEvent[];
+}
+
+/** `struct scx_exit_info`; of a scheduler that runs the kind is SCX_EXIT_NONE, and there is nothing to tell. */
+export interface ExitState {
+  /** `enum scx_exit_kind`. */
+  readonly kind: number;
+  readonly code: bigint;
+  readonly reason: string;
+  readonly message: string;
+  /** Since 7.2. */
+  readonly cpu: number | undefined;
+  /** Functions with offsets. */
+  readonly backtrace: readonly string[];
+  /** The text that the kernel kept; "" where it kept none. */
+  readonly dump: string;
+}
+
+export interface WatchdogState {
+  readonly timeoutMs: number;
+  /** Since the worker last looked (`scx_watchdog_timestamp`). */
+  readonly lastCheckMs: number;
+  /** The task that it strikes first, and in how long; negative where the timeout has passed. undefined: none waits. */
+  readonly next: { readonly pid: number; readonly comm: string; readonly inMs: number } | undefined;
+}
+
+/** `struct rq` and its `struct scx_rq`. */
+export interface CpuState extends Omit<DumpCpu, "tasks"> {
+  /** The idle task runs and nothing of sched_ext is runnable: such a CPU is not in the kernel's dump. */
+  readonly isIdle: boolean;
+  /** `rq->nr_running` of all classes, then by class. */
+  readonly nrAll: number;
+  readonly nrRealtime: number;
+  readonly nrDeadline: number;
+}
+
+/** `struct scx_dispatch_q`. */
+export interface QueueState {
+  readonly id: bigint;
+  /** By where it was found. */
+  readonly kind: "user" | "global" | "local" | "bypass";
+  /** Of a local or bypass queue. */
+  readonly cpu: number | undefined;
+  /** Of a global queue. */
+  readonly node: number | undefined;
+  /** `nr`. */
+  readonly length: number;
+  /** Tasks lie in the red-black tree `priq`, by vtime. */
+  readonly isByVtime: boolean;
+  /** In the order in which they will be taken; cursors of BPF iterators are left out. */
+  readonly tasks: readonly TaskState[];
+}
+
+/** `struct task_struct` and its `struct sched_ext_entity`. */
+export interface TaskState extends DumpTask {
+  /** The CPU whose run queue it is on. */
+  readonly cpu: number;
+  readonly tgid: number;
+  /** `SCHED_*` as `sched_getscheduler(2)` numbers it. */
+  readonly policy: number;
+  /** "ext_sched_class"; "" where no symbol tells. */
+  readonly schedClass: string;
+}

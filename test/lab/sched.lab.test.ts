@@ -1,0 +1,78 @@
+/** sched_ext of frozen machines: their memory says what the kernel printed just before, and what the stalling program stated. */
+import { describe, expect, test } from "bun:test";
+import { openKernel } from "../../src/guest/kernel/kernel.ts";
+import { readSchedReport } from "../../src/guest/sched/report.ts";
+import { findingsOf } from "../../src/report/sched-findings.ts";
+import { viewsOfReport } from "../../src/report/sched-view.ts";
+import type { SchedReport, TaskState } from "../../src/sched-state.ts";
+import type { DumpTask } from "../../src/sched-text/dump.ts";
+import { parseLog } from "../../src/sched-text/parse.ts";
+import type { FrozenImage } from "./frozen.ts";
+import { frozenRow, rows, stallRows } from "./matrix.ts";
+import { whyNoLab } from "./promise.ts";
+
+const bootMs = 900_000;
+
+interface Statement {
+  readonly kind: string;
+  readonly victims: readonly { readonly pid: number; readonly comm: string }[];
+}
+
+function reportOf({ memoryPath }: FrozenImage): SchedReport {
+  using kernel = openKernel({ memory: [{ path: memoryPath }] });
+  return readSchedReport(kernel, () => "");
+}
+
+/** What does not change while a task waits. */
+const lasting = ({ comm, pid, scheduler, dsqId, vtime, sliceNs, weight, cpus, scxState }: DumpTask) => ({
+  comm,
+  pid,
+  scheduler,
+  dsqId,
+  vtime,
+  sliceNs,
+  weight,
+  cpus,
+  scxState,
+});
+
+describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
+  test.each(stallRows().filter((row) => rows[row].stall?.ejected === false))(
+    "%s: tasks that wait are those of the kernel's dump, with the same fields",
+    async (row) => {
+      const image = await frozenRow(row);
+      const report = reportOf(image);
+      expect(report.missing).toEqual([]);
+      const { dumps } = parseLog((await image.answers.text("scx-dump"))!);
+      const printed = new Map(
+        dumps.flatMap(({ cpus }) => cpus.flatMap(({ tasks }) => tasks.map((task) => [task.pid, task]))),
+      );
+      const waiting = report.tasks.filter(({ isCurrent, waitMs }) => !isCurrent && waitMs >= 3000);
+      for (const task of waiting) {
+        const before = printed.get(task.pid);
+        expect(before && lasting(before)).toEqual(lasting(task));
+        expect(task.waitMs).toBeGreaterThanOrEqual(before!.waitMs);
+      }
+      const { kind, victims } = JSON.parse((await image.answers.text("stall.json"))!) as Statement;
+      const pids = (tasks: readonly TaskState[]): number[] =>
+        tasks.map(({ pid }) => pid).sort((a, b) => a - b);
+      // A loop inside of the scheduler ends before the freeze, and its victims have run.
+      if (kind === "loop") return;
+      const findings = viewsOfReport(report, "").flatMap(findingsOf);
+      if (kind === "healthy") {
+        expect(findings).toEqual([]);
+        return;
+      }
+      expect(findings.flatMap((finding) => finding.pids)).toEqual(
+        expect.arrayContaining(victims.map(({ pid }) => pid)),
+      );
+      expect(pids(waiting)).toEqual(expect.arrayContaining(victims.map(({ pid }) => pid)));
+      if (kind === "lost-dsq") {
+        const lost = report.queues.find(({ id }) => id === 0xdead0n);
+        expect(pids(lost!.tasks)).toEqual(victims.map(({ pid }) => pid));
+        expect(lost!.length).toBe(victims.length);
+      }
+    },
+    bootMs,
+  );
+});
