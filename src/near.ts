@@ -1,12 +1,16 @@
 /** The candidates that a mistyped word may have meant, the nearest first: at most three. */
 export function nearMisses(word: string, candidates: readonly string[]): string[] {
   const far = Math.max(2, Math.floor(word.length / 3));
-  return candidates
-    .map((candidate) => ({ candidate, distance: distanceOf(word, candidate) }))
-    .filter(({ candidate, distance }) => distance <= far || (word.length >= 3 && candidate.includes(word)))
-    .sort((a, b) => a.distance - b.distance)
-    .slice(0, 3)
-    .map(({ candidate }) => candidate);
+  return (
+    candidates
+      .map((candidate) => ({ candidate, distance: distanceOf(word, candidate) }))
+      // Of a short word another first letter makes another word: `net` is not `get`.
+      .filter(({ candidate }) => word.length > 3 || candidate[0] === word[0] || candidate.includes(word))
+      .filter(({ candidate, distance }) => distance <= far || (word.length >= 3 && candidate.includes(word)))
+      .sort((a, b) => a.distance - b.distance)
+      .slice(0, 3)
+      .map(({ candidate }) => candidate)
+  );
 }
 
 /** Levenshtein's distance, row by row. */

@@ -6,15 +6,17 @@ const ANSI = /\u001b\[\d+m/g;
 
 /** citty's usage of a command, with its grammar and examples. Coloured on a terminal only. */
 export async function helpText(command: Command, parents: readonly Command[]): Promise<string> {
-  const usage = (await renderUsage(cittyCommand(command))).replace(/ +$/gm, "");
-  const grammar = command.grammar === "" ? "" : `\nWORDS\n\n  ${command.name} ${command.grammar}\n`;
+  // citty knows no words, so its usage line ends with the options.
+  const line = `${command.name} [OPTIONS]`;
+  const whole = command.grammar === "" ? line : `${command.name} ${command.grammar} [OPTIONS]`;
+  const usage = (await renderUsage(cittyCommand(command))).replace(line, () => whole).replace(/ +$/gm, "");
   const examples = command.examples.map((line) => `  ${line}`).join("\n");
   const status =
     parents.length === 0
       ? "\nExit status: 0, 1 on a failure or an incomplete answer, 2 on wrong usage.\n"
       : "";
-  const text = `${usage}\n${grammar}\nEXAMPLES\n\n${examples}\n${status}`.replace(/\n{3,}/g, "\n\n");
-  return coloured() ? text : text.replace(ANSI, "");
+  const text = `${usage}\n\nEXAMPLES\n\n${examples}\n${status}`.replace(/\n{3,}/g, "\n\n");
+  return coloured() ? text : text.replace(ANSI, "").replace(/ +$/gm, "");
 }
 
 function cittyCommand(command: Command): CommandDef<ArgsDef> {

@@ -25,10 +25,14 @@ export function wantsDebug(argv: readonly string[]): boolean {
 export async function parseCommandLine(root: Command, argv: readonly string[]): Promise<CommandLine> {
   const dashes = argv.indexOf("--");
   const tail = dashes < 0 ? undefined : argv.slice(dashes + 1);
-  const { words: allWords, given } = readArguments(dashes < 0 ? argv : argv.slice(0, dashes));
+  const { words: typed, given } = readArguments(dashes < 0 ? argv : argv.slice(0, dashes));
+  // `ktstr help map show`.
+  const asksHelp = typed[0] === "help" && typed.length > 1;
+  const allWords = asksHelp ? typed.slice(1) : typed;
   const named = await findCommand(root, allWords);
   const { parents, used } = named;
-  const wantsHelp = has(given, "help");
+  if (asksHelp && used < allWords.length) refuse(named.command, allWords.slice(used));
+  const wantsHelp = asksHelp || has(given, "help");
   const isWhole = used === allWords.length && !wantsHelp;
   const command =
     (isWhole ? await named.command.subCommands[DEFAULT_SUB_COMMAND]?.() : undefined) ?? named.command;
@@ -86,11 +90,32 @@ export async function subCommand(parent: Command, word: string): Promise<Command
   return starting.length === 1 ? starting[0] : undefined;
 }
 
+/** bpftool's commands that change something, and what to do instead. */
+const CHANGES: Readonly<Record<string, readonly string[]>> = {
+  map: ["create", "update", "delete", "pin", "push", "pop", "enqueue", "dequeue", "freeze", "event_pipe"],
+  prog: ["load", "loadall", "attach", "detach", "pin", "run", "tracelog"],
+  link: ["pin", "detach"],
+};
+const INSTEAD: Readonly<Record<string, string>> = {
+  ...Object.fromEntries(
+    Object.entries(CHANGES).flatMap(([noun, words]) =>
+      words.map((word) => [`ktstr ${noun} ${word}`, `use \`bpftool ${noun} ${word}\``]),
+    ),
+  ),
+  "ktstr gen": "use `bpftool gen`",
+  "ktstr iter": "use `bpftool iter`",
+};
+
 function refuse(parent: Command, words: readonly string[]): never {
   const names = Object.keys(parent.subCommands);
   const word = words[0];
   if (word === undefined) throw new UsageError(`${parent.name}: which of ${names.join(", ")}?`);
   const near = nearMisses(word, names);
+  const instead = INSTEAD[`${parent.name} ${word}`];
+  if (instead !== undefined)
+    throw new UsageError(`${parent.name}: ktstr only reads, and has no ${JSON.stringify(word)}`, {
+      hint: instead,
+    });
   throw new UsageError(`${parent.name}: there is no command ${JSON.stringify(word)}`, {
     hint: near.length > 0 ? `did you mean ${near.join(" or ")}?` : `there are: ${names.join(", ")}`,
   });

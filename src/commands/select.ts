@@ -30,7 +30,7 @@ export function parseSelector(
   if (word === undefined) return { kind: "all" };
   const kind = kinds.find((name) => name === word) ?? kinds.find((name) => name.startsWith(word));
   if (kind === undefined) {
-    const near = nearMisses(word, kinds);
+    const near = words.length === 1 ? [selectorFor(word, kinds)] : nearMisses(word, kinds);
     throw new UsageError(`${noun}: ${JSON.stringify(word)} is none of ${kinds.join(", ")}`, {
       hint: near.length > 0 ? `did you mean ${near.join(" or ")}?` : "",
     });
@@ -55,6 +55,13 @@ export function parseSelector(
     case "pinned":
       return { kind, path: value };
   }
+}
+
+/** What a lone word may have been meant as: `id 158`, `name NAME`, `pinned PATH`. */
+function selectorFor(word: string, kinds: readonly SelectorKind[]): string {
+  const kind = /^\d+$/.test(word) ? "id" : word.includes("/") ? "pinned" : "name";
+  const known = kinds.includes(kind) ? kind : (kinds[0] ?? "id");
+  return `\`${known} ${known === kind ? word : known.toUpperCase()}\``;
 }
 
 /** Whether an object is meant. A pinned one is told by the id that its path led to. */

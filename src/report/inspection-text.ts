@@ -130,9 +130,10 @@ function writePrograms(
   const total = progs.reduce((sum, prog) => sum + cost(prog), 0);
   const rows = [...progs].sort((a, b) => cost(b) - cost(a) || a.id - b.id);
   const names = rows.map((prog) => printable(prog.fullName));
+  const typeWidth = Math.max(16, ...rows.map((prog) => String(typeText(PROG_TYPES, prog.type)).length));
   const nameWidth = Math.min(Math.max(0, ...names.map((name) => name.length)), 32);
   rows.forEach((prog, index) => {
-    const head = `${String(prog.id).padStart(6)}  ${(names[index] ?? "").padEnd(nameWidth)}  ${typeText(PROG_TYPES, prog.type).padEnd(16)}`;
+    const head = `${String(prog.id).padStart(6)}  ${(names[index] ?? "").padEnd(nameWidth)}  ${typeText(PROG_TYPES, prog.type).padEnd(typeWidth)}`;
     const stats = shown(prog);
     const costs = stats === undefined ? "" : costText(stats, total, width >= WIDE);
     out.line(`${head}${costs}${totalText(prog, interval)}`.trimEnd());

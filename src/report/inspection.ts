@@ -116,15 +116,25 @@ function findings(
   if (scheduler !== undefined && scheduler.state !== "" && scheduler.state !== "enabled") {
     found.push(`scheduler ${scheduler.opsName}: sched_ext is ${scheduler.state}`);
   }
-  for (const { info, sample } of maps) {
-    const isFull = sample.countIsWhole && sample.count >= info.maxEntries && info.maxEntries > 1;
-    if (isFull && hasFill(info)) {
-      found.push(
-        `map ${info.id} (${printable(info.name)}) is full: ${info.maxEntries} of ${info.maxEntries} entries`,
-      );
-    }
+  return [...found, ...fullMaps(maps)];
+}
+
+/** So many full maps have a sentence each. */
+const FULL_ALONE = 3;
+
+function fullMaps(maps: readonly InspectedMap[]): string[] {
+  const full = maps
+    .filter(({ info, sample }) => sample.countIsWhole && sample.count >= info.maxEntries && hasFill(info))
+    .filter(({ info }) => info.maxEntries > 1)
+    .map(({ info }) => info);
+  if (full.length > FULL_ALONE) {
+    const list = full.map(({ id, name }) => `${id} (${printable(name)})`).join(", ");
+    return [`${full.length} maps are full: ${list}`];
   }
-  return found;
+  return full.map(
+    ({ id, name, maxEntries }) =>
+      `map ${id} (${printable(name)}) is full: ${maxEntries} of ${maxEntries} entries`,
+  );
 }
 
 /** Types whose number of entries says something: arrays always have all of theirs. */

@@ -55,6 +55,11 @@ describe("wrong usage is status 2, one line on stderr and nothing on stdout", ()
     [["pin", "a", "b"], "A command stands behind `--`"],
     [["map", "show", "--", "id", "1"], "nothing stands behind `--` here"],
     [["--vmlinux", "x", "map"], "--vmlinux goes with --memory"],
+    [["map", "dump", "scx.bss"], "Did you mean `name scx.bss`?"],
+    [["map", "dump", "158"], "Did you mean `id 158`?"],
+    [["map", "update"], "Use `bpftool map update`"],
+    [["net"], "There are: inspect"],
+    [["help", "map", "nothing"], 'there is no command "nothing"'],
   ] as const) {
     test(words.join(" "), () => {
       const ran = ktstr(words);

@@ -65,7 +65,7 @@ function usageOf(command: string): Usage {
   const options = [...out.matchAll(/^ +((?:-\w, )?--[a-z-]+(?:=<\S+>)?) {2,}\S/gm)].map(([, option]) =>
     option!.replace(/=<(.*)>$/, " $1"),
   );
-  return { options, grammar: /^WORDS\n\n {2}(.*)$/m.exec(out)?.[1] ?? command };
+  return { options, grammar: /^USAGE (.*) \[OPTIONS\]$/m.exec(out)?.[1] ?? command };
 }
 
 /** "ktstr map dump": every command that does something, as the completion knows them. */
