@@ -16,6 +16,7 @@ export function schedJson(view: SchedView, findings: readonly Finding[]): Json {
     place: view.place,
     cgroup: view.cgroupPath,
     state: view.state === "" ? undefined : view.state,
+    mode: view.mode,
     trigger: view.trigger === "" ? undefined : view.trigger,
     exit:
       exit === undefined
@@ -32,7 +33,12 @@ export function schedJson(view: SchedView, findings: readonly Finding[]): Json {
     watchdog:
       watchdog === undefined
         ? undefined
-        : { timeout_ms: watchdog.timeoutMs, last_check_ms: watchdog.lastCheckMs },
+        : {
+            timeout_ms: watchdog.timeoutMs,
+            last_check_ms: watchdog.lastCheckMs,
+            next_pid: watchdog.next?.pid,
+            next_in_ms: watchdog.next?.inMs,
+          },
     findings: findings.map(({ kind, summary, details, pids, cpus, dsqId, waitMs }) => ({
       kind,
       summary,

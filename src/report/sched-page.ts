@@ -42,10 +42,19 @@ function writeScheduler(out: Output, view: SchedView, style: Style): void {
   if (state !== "") parts.push(state);
   if (trigger !== "") parts.push(`dump on request (${trigger})`);
   out.line(`${style.heading("Scheduler")}  ${escapeText(parts.join("  "))}`);
+  const mode = view.mode ?? [];
+  if (mode.length > 0) out.line(`${style.heading("Mode")}       ${mode.map(escapeText).join(", ")}`);
   if (watchdog !== undefined) {
     const last =
       watchdog.lastCheckMs === undefined ? "" : `, it last looked ${secondsText(watchdog.lastCheckMs)} ago`;
-    out.line(`${style.heading("Watchdog")}   timeout ${secondsText(watchdog.timeoutMs)}${last}`);
+    const { next } = watchdog;
+    const strikes =
+      next === undefined
+        ? ""
+        : `; it would strike ${next.comm}[${next.pid}] first, ${next.inMs < 0 ? "now" : `in ${secondsText(next.inMs)}`}`;
+    out.line(
+      `${style.heading("Watchdog")}   timeout ${secondsText(watchdog.timeoutMs)}${last}${escapeText(strikes)}`,
+    );
   }
   if (exit !== undefined) writeExit(out, exit, style);
 }

@@ -1,5 +1,5 @@
 /** What the `sched` page shows, as plain data: a frozen machine's memory and a dump's text both give it. */
-import type { SchedReport } from "../sched-state.ts";
+import type { SchedReport, SchedulerState } from "../sched-state.ts";
 import type { DumpCpu, DumpEvent, DumpTask, ScxDump } from "../sched-text/dump.ts";
 
 export interface SchedView {
@@ -11,6 +11,8 @@ export interface SchedView {
   readonly cgroupPath: string | undefined;
   /** "enabled", ...; "" where not known. */
   readonly state: string;
+  /** `ops.flags` by name and the depth of the bypass mode, in words; absent: not told. */
+  readonly mode?: readonly string[];
   /** Why the kernel printed this: "SysRq-D"; "" where it printed nothing. */
   readonly trigger: string;
   readonly exit: SchedExit | undefined;
@@ -44,6 +46,8 @@ export interface SchedWatchdog {
   readonly timeoutMs: number;
   /** Since the worker last looked. */
   readonly lastCheckMs: number | undefined;
+  /** The task that it strikes first, and in how long; absent: none waits, or it is not told. */
+  readonly next?: { readonly pid: number; readonly comm: string; readonly inMs: number } | undefined;
 }
 
 export type SchedCpu = Omit<DumpCpu, "tasks">;
@@ -155,6 +159,7 @@ export function viewsOfReport(report: SchedReport, origin: string): SchedView[] 
       place: level === 0 ? "root" : `sub${level}-${cgroupId}`,
       cgroupPath: level === 0 ? undefined : cgroupPath,
       state,
+      mode: modeOf(report, scheduler),
       trigger: "",
       exit: exit === undefined ? undefined : { ...exit, comm: "", pid: undefined },
       watchdog,
@@ -167,4 +172,12 @@ export function viewsOfReport(report: SchedReport, origin: string): SchedView[] 
       notTold: report.missing,
     };
   });
+}
+
+function modeOf({ isSwitchedAll }: SchedReport, { flagNames, bypassDepth }: SchedulerState): string[] {
+  const words = [...flagNames];
+  if (isSwitchedAll !== undefined)
+    words.push(isSwitchedAll ? "all tasks of the fair class" : "only tasks of SCHED_EXT");
+  if (bypassDepth !== undefined) words.push(`bypass depth ${bypassDepth}`);
+  return words;
 }

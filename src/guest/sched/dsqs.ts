@@ -31,7 +31,8 @@ const CURSOR = 1;
 /** MAX_NUMNODES with the largest CONFIG_NODES_SHIFT. */
 const MAX_NODES = 1024;
 /** Schedulers make a few per CPU or per cgroup; a hash that seems larger is not one. */
-const MAX_QUEUES = 1 << 20;
+const MAX_BUCKETS = 1 << 20;
+const MAX_QUEUES = 1 << 16;
 const MAX_TABLES = 8;
 
 type OnFault = (error: unknown) => void;
@@ -132,7 +133,7 @@ function* userQueues({ memory, btf }: GuestKernel, first: Pointer, read: ReadQue
     const size = memory.u32(hi, lo, offsets.size, "dsq_hash.tbl.size");
     if (memory.u32(hi, lo, offsets.nest, "dsq_hash.tbl.nest") !== 0)
       throw new KtstrError("dsq_hash: its bucket table is nested, which is not read yet");
-    for (let bucket = 0; bucket < Math.min(size, MAX_QUEUES); bucket++) {
+    for (let bucket = 0; bucket < Math.min(size, MAX_BUCKETS); bucket++) {
       const at = offsets.buckets + 8 * bucket;
       let node = memory.pointer(hi, lo, at, `dsq_hash.tbl.buckets[${bucket}]`);
       node = { hi: node.hi, lo: node.lo & ~1 };
