@@ -10,7 +10,7 @@ const MAX_PID = 2 ** 22;
 const stack: Command = command({
   name: "ktstr task stack",
   description: "Print a task's kernel stack",
-  grammar: "pid N",
+  grammar: "pid PID",
   examples: ["ktstr task stack pid 1 --memory mem", "ktstr -j task stack pid 17 --memory mem"],
   async start(context) {
     const { out, options, words } = context;
@@ -33,7 +33,7 @@ export default stack;
 
 function pidOf(words: readonly string[]): number {
   const [keyword, text = "", ...rest] = words;
-  if (keyword !== "pid") throw new UsageError("task stack: of which task?", { hint: "pid N" });
+  if (keyword !== "pid") throw new UsageError("task stack: of which task?", { hint: "pid PID" });
   if (rest.length > 0) throw new UsageError(`task stack: too much: ${rest.join(" ")}`);
   const pid = Number(text);
   if (!/^\d+$/.test(text) || pid === 0 || pid > MAX_PID)

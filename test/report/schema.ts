@@ -3,12 +3,14 @@ import diffSchema from "../../schema/diff.schema.json" with { type: "json" };
 import dmesgSchema from "../../schema/dmesg.schema.json" with { type: "json" };
 import schema from "../../schema/inspect.schema.json" with { type: "json" };
 import schedSchema from "../../schema/sched.schema.json" with { type: "json" };
+import taskStackSchema from "../../schema/task-stack.schema.json" with { type: "json" };
 
 const ajv = new Ajv2020({ allErrors: true, allowUnionTypes: true });
 const validators = {
   inspect: ajv.compile(schema),
   diff: ajv.compile(diffSchema),
   sched: ajv.compile(schedSchema),
+  taskStack: ajv.compile(taskStackSchema),
   dmesg: ajv.compile(dmesgSchema),
 };
 
@@ -20,6 +22,7 @@ function problems(kind: keyof typeof validators, report: unknown): string[] {
 
 /** What of a report does not follow the schema, as sentences; empty where all does. */
 export const inspectionProblems = (report: unknown): string[] => problems("inspect", report);
+export const taskStackProblems = (report: unknown): string[] => problems("taskStack", report);
 export const dmesgProblems = (report: unknown): string[] => problems("dmesg", report);
 export const diffProblems = (report: unknown): string[] => problems("diff", report);
 export const schedProblems = (report: unknown): string[] => problems("sched", report);
