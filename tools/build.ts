@@ -32,6 +32,8 @@ export async function buildExecutable(arch: Arch, outDir: string): Promise<strin
       // What lies in the folder where somebody runs it is none of its business.
       autoloadDotenv: false,
       autoloadBunfig: false,
+      autoloadTsconfig: false,
+      autoloadPackageJson: false,
     },
   });
   if (!built.success) throw new AggregateError(built.logs, `build ${outfile}`);

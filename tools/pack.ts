@@ -6,16 +6,21 @@ import { join } from "node:path";
 
 const project = join(import.meta.dir, "..");
 
-const { outputs } = await Bun.build({
-  entrypoints: [join(project, "src/cli.ts")],
-  target: "bun",
-  format: "cjs",
-  bytecode: true,
-  minify: { whitespace: true, syntax: true, identifiers: false },
-  // The sample is in the package once: where the sources have it.
-  publicPath: "../sample/",
-  naming: { asset: "[name].[ext]" },
-});
-for (const output of outputs) {
-  if (output.kind !== "asset") await Bun.write(join(project, "dist", output.path), output);
+/** Writes the command into a folder. */
+export async function buildPackage(folder: string): Promise<void> {
+  const { outputs } = await Bun.build({
+    entrypoints: [join(project, "src/cli.ts")],
+    target: "bun",
+    format: "cjs",
+    bytecode: true,
+    minify: { whitespace: true, syntax: true, identifiers: false },
+    // The sample is in the package once: where the sources have it.
+    publicPath: "../sample/",
+    naming: { asset: "[name].[ext]" },
+  });
+  for (const output of outputs) {
+    if (output.kind !== "asset") await Bun.write(join(folder, output.path), output);
+  }
 }
+
+if (import.meta.main) await buildPackage(join(project, "dist"));

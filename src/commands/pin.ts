@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { constants } from "node:os";
 import { KtstrError, UsageError } from "../errors.ts";
 import { pinByName } from "../live/pin.ts";
@@ -37,7 +38,10 @@ const pin: Command = command({
 
 export default pin;
 
-const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+/** What would end us and let the map go. SIGKILL does, and cannot be kept from it. */
+const SIGNALS = ["SIGINT", "SIGQUIT", "SIGHUP", "SIGTERM", "SIGUSR1", "SIGUSR2"] as const;
+/** What a terminal's keys send (termios(3): VINTR, VQUIT), to every process of its foreground group. */
+const FROM_KEYS: readonly string[] = ["SIGINT", "SIGQUIT"];
 
 function untilSignal(): Promise<number> {
   return new Promise((resolve) => {
@@ -55,7 +59,10 @@ function run(command: string, args: readonly string[]): Promise<number> {
   return new Promise((resolve, reject) => {
     let child: ChildProcess | undefined;
     // Before it is there: a signal between its start and ours would end us alone, and let the map go.
-    for (const signal of SIGNALS) process.on(signal, () => void child?.kill(signal));
+    for (const signal of SIGNALS)
+      process.on(signal, () => {
+        if (!(FROM_KEYS.includes(signal) && isForeground())) child?.kill(signal);
+      });
     child = spawn(command, args, { stdio: "inherit" });
     child.once("error", (error: NodeJS.ErrnoException) => {
       const cause = error.code === "ENOENT" ? "there is no such command" : error.message;
@@ -65,4 +72,16 @@ function run(command: string, args: readonly string[]): Promise<number> {
       resolve(code ?? 128 + (signal === null ? 0 : constants.signals[signal]));
     });
   });
+}
+
+/** Whether our process group has the terminal: then its keys reached the command, which is in our group, already. */
+function isForeground(): boolean {
+  try {
+    // proc_pid_stat(5): behind the name, which may hold blanks, state, ppid, pgrp, session, tty_nr, tpgid.
+    const stat = readFileSync("/proc/self/stat", "latin1");
+    const [, , group, , , foreground] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return group === foreground;
+  } catch {
+    return false;
+  }
 }

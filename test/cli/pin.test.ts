@@ -1,8 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import { readdirSync, readlinkSync } from "node:fs";
+import { join } from "node:path";
 import { openLive } from "../../src/live/live.ts";
 import { pinByName } from "../../src/live/pin.ts";
-import { CLI, ktstr, ours, whyNoKernel } from "../live/bpftool.ts";
+import { CLI, ktstr, ours, spawn, whyNoKernel } from "../live/bpftool.ts";
 import { fdCount, Kit } from "../live/kit.ts";
 import { loadProg } from "../live/kit-progs.ts";
 
@@ -118,6 +119,46 @@ describe.skipIf(whyNoKernel() !== "")("ktstr pin", () => {
     pin.process.kill("SIGTERM");
     expect(Buffer.from((await reader.read()).value ?? []).toString()).toBe("told\n");
     expect(await pin.process.exited).toBe(5);
+  });
+
+  for (const signal of ["SIGINT", "SIGQUIT", "SIGHUP", "SIGTERM", "SIGUSR1", "SIGUSR2"] as const)
+    test(`hands ${signal} on, and does not leave its command running without the map`, async () => {
+      const kit = new Kit();
+      const name = freshName();
+      const map = kit.map({ type: "array", name });
+      // It survives the signal: as long as it runs, the map is there.
+      const trap = `trap "echo told" ${signal.slice(3)}`;
+      const pin = new Pin(
+        name,
+        "--",
+        "sh",
+        "-c",
+        `${trap}; echo ready; while ! read line; do :; done; exit 6`,
+      );
+      const reader = pin.process.stdout.getReader();
+      expect(Buffer.from((await reader.read()).value ?? []).toString()).toBe("ready\n");
+      kit[Symbol.dispose]();
+      pin.process.kill(signal);
+      expect(Buffer.from((await reader.read()).value ?? []).toString()).toBe("told\n");
+      expect([pin.process.exitCode, isThere(map.id)]).toEqual([null, true]);
+      pin.process.stdin.write("end\n");
+      pin.process.stdin.end();
+      expect(await pin.process.exited).toBe(6);
+      expect(await untilGone(map.id)).toBe(true);
+    });
+
+  test.each([
+    ["Ctrl-C", "03", "INT"],
+    ["Ctrl-\\", "1c", "QUIT"],
+  ])("%s of a terminal reaches its command once", (_, keys, signal) => {
+    using kit = new Kit();
+    const name = freshName();
+    kit.map({ type: "array", name });
+    const script = `n=0; trap 'n=$((n+1))' ${signal}; echo ready; for i in 1 2 3 4 5 6; do sleep 0.2; done; echo told $n; exit 5`;
+    const terminal = join(import.meta.dir, "support/terminal.py");
+    const command = [process.execPath, CLI, "pin", name, "--", "sh", "-c", script];
+    const { out } = spawn(["python3", terminal, keys, ...command]);
+    expect(out).toContain("told 1\nstatus 5\n");
   });
 
   test("of two generations takes the older, and names the other", async () => {

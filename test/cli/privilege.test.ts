@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { ktstr, spawn, whyNoKernel } from "../live/bpftool.ts";
+import { CLI, ktstr, spawn, whyNoKernel } from "../live/bpftool.ts";
 import { type HeldMap, Kit } from "../live/kit.ts";
 
 const NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"];
@@ -18,8 +18,8 @@ const COMMANDS: readonly (readonly [words: string, command: string, object: stri
 ];
 
 const why = whyNoKernel("setpriv");
-// Where root's home keeps bun and the sources from everybody, the powerless root stands for nobody.
-const canNobodyRun = why === "" && spawn([...NOBODY, process.execPath, "--version"]).status === 0;
+// Where bun or the sources lie in a folder that nobody may enter, the powerless root stands for nobody.
+const canNobodyRun = why === "" && spawn([...NOBODY, process.execPath, CLI, "--version"]).status === 0;
 
 describe.skipIf(why !== "")("without privilege", () => {
   const kit = new Kit();
