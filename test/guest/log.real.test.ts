@@ -2,10 +2,13 @@
 import { describe, expect, test } from "bun:test";
 import { openKernel } from "../../src/guest/kernel/kernel.ts";
 import { readPrintk } from "../../src/guest/kernel/printk.ts";
+import { capturedImages } from "./captured.ts";
 import { labImages } from "./images.ts";
 import { expectSameLog } from "./support/log-answers.ts";
 
-const images = (await labImages()).filter(({ answer }) => answer("kmsg") !== undefined);
+const frozen = await labImages();
+const machines = frozen.length > 0 ? frozen : capturedImages();
+const images = machines.filter(({ answer }) => answer("kmsg") !== undefined);
 
 describe.skipIf(images.length === 0)("the kernel's log in memory", () => {
   test.each(images.map((image) => [image.name, image] as const))(

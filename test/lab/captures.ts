@@ -81,7 +81,7 @@ export async function makeSample(onProgress: (line: string) => void): Promise<nu
 
 /** Answers that are about no BPF state, or large and about symbols that a capture does not have. */
 const LEFT_OUT =
-  /^(kallsyms|iomem|modules|vmcoreinfo|cmdline|uptime|task-|dmesg|kmsg|scx-dump|sched-debug|schedstat|loadavg|sleepers)/;
+  /^(kallsyms|iomem|modules|vmcoreinfo|cmdline|uptime|task-|scx-dump|sched-debug|schedstat|loadavg|sleepers)/;
 
 /** One archive of the captures and answers of frozen rows, by their names; its size. */
 export async function makeCaptures(
