@@ -5,7 +5,7 @@ import { countOption } from "./option-values.ts";
 import { indentOf } from "./print.ts";
 import { openSource } from "./source.ts";
 import { withStats } from "./stats.ts";
-import { terminalStyle, terminalWidth } from "./terminal.ts";
+import { cutWidth, terminalStyle, terminalWidth } from "./terminal.ts";
 
 const DEFAULT_LIMIT = 8;
 
@@ -40,6 +40,7 @@ async function printer(context: Context): Promise<(inspection: Inspection) => vo
   const { out, options } = context;
   if (!options.json) {
     const { writeInspection } = await import("../report/inspection-text.ts");
+    out.columns = cutWidth();
     return (inspection) => writeInspection(out, inspection, terminalStyle(), terminalWidth());
   }
   const { inspectionJson } = await import("../report/inspection-json.ts");

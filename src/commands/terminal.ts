@@ -8,6 +8,10 @@ export function coloured(): boolean {
 /** In columns; what is no terminal is as wide as a wide one. */
 export const terminalWidth = (): number => (isTerminal() ? process.stdout.columns : undefined) ?? 120;
 
+/** Where lines of a page are cut: at a terminal's width; elsewhere nowhere. */
+export const cutWidth = (): number =>
+  (isTerminal() ? process.stdout.columns : undefined) || Number.POSITIVE_INFINITY;
+
 /** The descriptor is asked first: the first touch of `process.stdout` takes 7 ms, and most output goes elsewhere. */
 function isTerminal(): boolean {
   try {

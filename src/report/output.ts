@@ -70,6 +70,8 @@ export class Output {
   readonly #view = new DataView(this.#bytes.buffer);
   readonly #buffer = Buffer.from(this.#bytes.buffer);
   #used = 0;
+  /** Lines are cut to so many; set for a page for people on a terminal. */
+  columns: number = Number.POSITIVE_INFINITY;
 
   constructor(fd = 1) {
     this.#fd = fd;
@@ -90,8 +92,26 @@ export class Output {
   }
 
   line(text = ""): this {
-    return this.text(`${text}\n`);
+    const cut = text.length <= this.columns ? text : text.split("\n").map(this.#cut).join("\n");
+    return this.text(`${cut}\n`);
   }
+
+  /** Escape sequences of a style take no columns. */
+  readonly #cut = (line: string): string => {
+    if (line.length <= this.columns) return line;
+    let left = this.columns - 1;
+    let isCut = false;
+    const kept = line.replace(/\u001b\[\d+m|[^\u001b]/gu, (one) => {
+      if (one.length > 2) return one;
+      if (left > 0) {
+        left--;
+        return one;
+      }
+      isCut = true;
+      return "";
+    });
+    return isCut ? `${kept}\u2026` : line;
+  };
 
   /** `["0x01","0x02"]`: bytes as bpftool's JSON has them. */
   jsonHex(from: Uint8Array, offset: number, length: number): this {

@@ -25,6 +25,20 @@ const ALL_COMMANDS = [
   ["diff"],
 ] as const;
 
+test.skipIf(Bun.which("script") === null)("inspect cuts lines to a terminal's width, and on no pipe", () => {
+  const command = `stty cols 60; ${process.execPath} ${import.meta.dir}/../../src/cli.ts inspect --sample`;
+  const run = (...words: string[]): string => Bun.spawnSync(words).stdout.toString();
+  const lines = run("script", "-qec", command, "/dev/null")
+    .replace(/\u001b\[\d+m/g, "")
+    .split(/\r?\n/);
+  expect(Math.max(...lines.map((line) => line.length))).toBe(60);
+  const piped = run(process.execPath, `${import.meta.dir}/../../src/cli.ts`, "inspect", "--sample").split(
+    "\n",
+  );
+  expect(piped).toHaveLength(lines.length);
+  expect(Math.max(...piped.map((line) => line.length))).toBeGreaterThan(60);
+});
+
 describe("wrong usage is status 2, one line on stderr and nothing on stdout", () => {
   for (const [words, sentence] of [
     [["--jsn"], "unknown option --jsn. Did you mean --json?"],
