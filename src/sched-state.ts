@@ -102,3 +102,19 @@ export interface TaskState extends DumpTask {
   /** "ext_sched_class"; "" where no symbol tells. */
   readonly schedClass: string;
 }
+
+/** Any task, of whatever class. */
+export interface TaskInfo {
+  readonly pid: number;
+  readonly tgid: number;
+  readonly comm: string;
+  /** `task_state_to_char()`. */
+  readonly state: string;
+  readonly policy: number;
+  /** "fair_sched_class"; "" where no symbol tells. */
+  readonly schedClass: string;
+  /** In the default hierarchy; undefined where it cannot be read. */
+  readonly cgroupPath: string | undefined;
+  /** The fields of sched_ext; undefined where this kernel has none. */
+  readonly scx: TaskState | undefined;
+}

@@ -26,6 +26,10 @@ export function askEverything(state: GuestState, follow: number): number {
     state.symbolAt(2n ** 64n - 1n);
     for (const { id } of state.btfs()) state.btf(id);
     ifThere(() => state.log());
+    ifThere(() => state.scheduler());
+    ifThere(() => {
+      for (const _ of state.tasks());
+    });
     ifThere(() => {
       for (const _ of state.stacks());
     });

@@ -2,9 +2,12 @@ import { type Command, command } from "./command.ts";
 
 const task: Command = command({
   name: "ktstr task",
-  description: "Tasks of a frozen machine: their kernel stacks",
+  description: "Tasks of a frozen machine, and their kernel stacks",
   examples: ["ktstr task stack pid 1 --memory mem"],
-  subCommands: { stack: async () => (await import("./task-stack.ts")).default },
+  subCommands: {
+    show: async () => (await import("./task-show.ts")).default,
+    stack: async () => (await import("./task-stack.ts")).default,
+  },
 });
 
 export default task;

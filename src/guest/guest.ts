@@ -2,7 +2,7 @@
 import type { Btf } from "../btf/btf.ts";
 import { DisposedError, KtstrError } from "../errors.ts";
 import type { KernelLog, LogAccessor } from "../kernel-log.ts";
-import type { SchedReport } from "../sched-state.ts";
+import type { SchedReport, TaskInfo } from "../sched-state.ts";
 import { findActiveScheduler } from "../scheduler.ts";
 import {
   type ActiveScheduler,
@@ -218,6 +218,12 @@ export class GuestState implements BpfState, LogAccessor, StackAccessor {
     // Here and below: what only some commands ask is loaded where it is used.
     const { readPrintk } = require("./kernel/printk.ts") as typeof import("./kernel/printk.ts");
     return readPrintk(kernel);
+  }
+
+  /** Every task. Throws `KtstrError` where a list of tasks leads nowhere. */
+  tasks(): Generator<TaskInfo> {
+    const { listTasks } = require("./sched/task-list.ts") as typeof import("./sched/task-list.ts");
+    return listTasks(this.#checked());
   }
 
   /** A task's kernel stack, by its pid in the initial namespace. Throws `KtstrError` where there is no such task. */

@@ -2,6 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { openKernel } from "../../src/guest/kernel/kernel.ts";
 import { readSchedReport } from "../../src/guest/sched/report.ts";
+import { listTasks } from "../../src/guest/sched/task-list.ts";
 import { findingsOf } from "../../src/report/sched-findings.ts";
 import { viewsOfReport } from "../../src/report/sched-view.ts";
 import type { SchedReport, TaskState } from "../../src/sched-state.ts";
@@ -72,6 +73,26 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
         expect(pids(lost!.tasks)).toEqual(victims.map(({ pid }) => pid));
         expect(lost!.length).toBe(victims.length);
       }
+    },
+    bootMs,
+  );
+
+  test(
+    "tasks have the names that /proc had",
+    async () => {
+      const image = await frozenRow("stall-healthy");
+      using kernel = openKernel({ memory: [{ path: image.memoryPath }] });
+      const listed = new Map([...listTasks(kernel)].map((task) => [task.pid, task]));
+      // "11 kworker/0:1-mm_percpu_wq": /proc adds a worker's queue to its name.
+      const asked = (await image.answers.text("tasks"))!.trim().split("\n");
+      const same = asked.filter((line) => {
+        const [, pid = "", comm = ""] = /^(\d+) (.*)$/.exec(line) ?? [];
+        const task = listed.get(Number(pid));
+        return task !== undefined && comm.startsWith(task.comm.slice(0, 15));
+      });
+      expect(same.length).toBeGreaterThanOrEqual(10);
+      // Those that ended between the answer and the freeze.
+      expect(asked.length - same.length).toBeLessThan(10);
     },
     bootMs,
   );

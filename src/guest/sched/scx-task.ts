@@ -171,7 +171,7 @@ const RTLOCK_WAIT = 0x1000;
 const TASK_FROZEN = 0x8000;
 
 /** `task_state_to_char()`. */
-function stateLetter(state: number, exit: number): string {
+export function stateLetter(state: number, exit: number): string {
   let shown = (state | exit) & TASK_REPORT;
   if ((state & TASK_IDLE) === TASK_IDLE) return "I";
   if ((state & (RTLOCK_WAIT | TASK_FROZEN)) !== 0) shown = 2;

@@ -1,0 +1,68 @@
+/** All tasks of a frozen machine, with their class, cgroup and what sched_ext keeps of each. */
+import { at, i32, optional, ptr, struct, u32 } from "../../btf/struct.ts";
+import { KtstrError } from "../../errors.ts";
+import type { TaskInfo } from "../../sched-state.ts";
+import { kernfsPath } from "../bpf/maps/storage-owner.ts";
+import type { GuestKernel } from "../kernel/kernel.ts";
+import { tasks } from "../kernel/tasks.ts";
+import { isNull, type Pointer } from "../memory/pointer.ts";
+import { readJiffies } from "./jiffies.ts";
+import { ScxTasks, stateLetter } from "./scx-task.ts";
+
+const TASK = struct("task_struct", {
+  policy: u32,
+  sched_class: ptr,
+  state: at(u32, "__state", "state"),
+  exit_state: i32,
+  cgroups: optional(ptr, "with CONFIG_CGROUPS"),
+});
+const CSS_SET = struct("css_set", { dfl_cgrp: ptr });
+const CGROUP = struct("cgroup", { kn: ptr });
+
+/** In the order of the kernel's lists, without the idle tasks. Throws `GuestFault` where a list leads nowhere. */
+export function* listTasks(kernel: GuestKernel): Generator<TaskInfo> {
+  const { btf, symbols } = kernel;
+  const offsets = TASK.resolve(btf);
+  const hasScx =
+    (symbols.address("scx_enable_state_var") ?? symbols.address("scx_ops_enable_state_var")) !== undefined;
+  const scx = new ScxTasks(kernel, hasScx ? readJiffies(kernel) : { hz: 0, toMs: () => 0, sinceMs: () => 0 });
+  const paths = new Map<string, string>();
+  for (const { at: task, pid, tgid, comm } of tasks(kernel)) {
+    yield {
+      pid,
+      tgid,
+      comm,
+      state: stateLetter(task.u32(offsets.state, "__state"), task.i32(offsets.exit_state, "exit_state")),
+      policy: task.u32(offsets.policy, "policy"),
+      schedClass: scx.className(task.pointer(offsets.sched_class, "sched_class")),
+      cgroupPath:
+        offsets.cgroups === undefined
+          ? undefined
+          : orNone(() => path(task.pointer(offsets.cgroups!, "cgroups"))),
+      scx: hasScx ? orNone(() => scx.at(task.at)) : undefined,
+    };
+  }
+
+  /** `task_css_set(task)->dfl_cgrp`; tasks of one cgroup share their `struct css_set`. */
+  function path(set: Pointer): string | undefined {
+    if (isNull(set)) return undefined;
+    const key = `${set.hi},${set.lo}`;
+    const before = paths.get(key);
+    if (before !== undefined) return before;
+    const { memory } = kernel;
+    const group = memory.pointer(set.hi, set.lo, CSS_SET.resolve(btf).dfl_cgrp, "css_set.dfl_cgrp");
+    const node = memory.pointer(group.hi, group.lo, CGROUP.resolve(btf).kn, "cgroup.kn");
+    const found = Buffer.from(kernfsPath(kernel, node)).toString("utf8");
+    paths.set(key, found);
+    return found;
+  }
+}
+
+function orNone<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof KtstrError) return undefined;
+    throw error;
+  }
+}
