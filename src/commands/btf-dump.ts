@@ -14,7 +14,7 @@ import { type Command, type Context, command } from "./command.ts";
 import { selectMaps } from "./map-select.ts";
 import { parseSelector, type Selector, type SelectorKind } from "./select.ts";
 import { selectProgs } from "./select-object.ts";
-import { openSource, type Source, warnAll } from "./source.ts";
+import { openSource, refuseMemory, type Source, warnAll } from "./source.ts";
 
 const dump: Command = command({
   name: "ktstr btf dump",
@@ -31,6 +31,7 @@ const dump: Command = command({
     const source = takeSource(words);
     const { format, roots } = takeRest(words, context.options.json);
     if (source.kind === "file") {
+      refuseMemory(context.options, "btf dump file");
       write(context, readBtfFile(source.path), format, roots);
       return 0;
     }

@@ -3,6 +3,7 @@ import type { BpfState } from "../state.ts";
 import { type Command, type Context, command } from "./command.ts";
 import { complete } from "./complete.ts";
 import { SCRIPTS, type Shell } from "./completion-scripts.ts";
+import { refuseMemory } from "./source.ts";
 
 const completions: Command = command({
   name: "ktstr completions",
@@ -15,6 +16,7 @@ const completions: Command = command({
     "ktstr completions words -- map dump i   # what the scripts ask",
   ],
   async start(context) {
+    refuseMemory(context.options, "completions");
     const [word, ...rest] = context.words;
     if (rest.length > 0) throw new UsageError(`completions ${word}: too much: ${rest.join(" ")}`);
     if (word === "words") {

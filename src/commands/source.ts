@@ -42,6 +42,14 @@ export async function openMaps(options: Options): Promise<MapSource> {
   return { state: live, live, [Symbol.dispose]: () => live[Symbol.dispose]() };
 }
 
+/** For a command that reads neither a running kernel nor a memory file: throws `UsageError` where one is given. */
+export function refuseMemory(options: Options, command: string): void {
+  if (readsMemory(options))
+    throw new UsageError(`${command}: no kernel is read, so --memory does not go with it`, {
+      hint: "leave out --memory and the options that go with it",
+    });
+}
+
 /** Throws `UsageError` where an option is given that only goes with a memory file. */
 function readsMemory(options: Options): boolean {
   if (options.memory.length > 0) return true;

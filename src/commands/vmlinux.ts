@@ -4,6 +4,7 @@ import { stringify } from "../report/json.ts";
 import { escapeText } from "../text.ts";
 import { type Command, command } from "./command.ts";
 import { indentOf } from "./print.ts";
+import { refuseMemory } from "./source.ts";
 
 const vmlinux: Command = command({
   name: "ktstr vmlinux",
@@ -14,6 +15,7 @@ const vmlinux: Command = command({
     'ktstr --memory mem --vmlinux "$(ktstr vmlinux /boot/vmlinuz-6.12)" inspect',
   ],
   start(context) {
+    refuseMemory(context.options, "vmlinux");
     const [image, ...rest] = context.words;
     if (image === undefined) throw new UsageError("vmlinux: of which kernel image?");
     if (rest.length > 0) throw new UsageError(`vmlinux ${image}: too much: ${rest.join(" ")}`);

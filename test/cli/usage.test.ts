@@ -25,6 +25,23 @@ const ALL_COMMANDS = [
   ["diff"],
 ] as const;
 
+test.each([
+  { command: "completions", object: "bash" },
+  { command: "vmlinux", object: "bzImage" },
+  { command: "btf dump file", object: "a.o" },
+])("$command reads no kernel: --memory is wrong usage", ({ command, object }) => {
+  const words = [...command.split(" "), object];
+  expect(ktstr(["--memory", "mem", ...words])).toMatchObject({
+    status: 2,
+    out: "",
+    err: `ktstr: error: ${command}: no kernel is read, so --memory does not go with it. Leave out --memory and the options that go with it\n`,
+  });
+  expect(ktstr(["--vmcoreinfo", "0x1000", ...words])).toMatchObject({
+    status: 2,
+    err: "ktstr: error: --vmcoreinfo goes with --memory\n",
+  });
+});
+
 test.skipIf(Bun.which("script") === null)("inspect cuts lines to a terminal's width, and on no pipe", () => {
   const command = `stty cols 60; ${process.execPath} ${import.meta.dir}/../../src/cli.ts inspect --sample`;
   const run = (...words: string[]): string => Bun.spawnSync(words).stdout.toString();
