@@ -1,10 +1,10 @@
 /** The command line on frozen machines. */
-import { describe, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { memorySource } from "../../src/commands/source.ts";
-import { labImages } from "../guest/images.ts";
+import { eachMachine, labImages } from "../guest/images.ts";
 
 interface Run {
   readonly status: number;
@@ -70,7 +70,7 @@ const LISTS = [
 /** What a machine takes to read a dump of some GiB from a disk, several times. */
 const DISK_MS = 240_000;
 
-describe.each((await labImages()).map((image) => [image.name, image] as const))("%s", (_, image) => {
+eachMachine(await labImages(), (image) => {
   test(
     "nothing but the file is needed, and --explain says on stderr how the kernel was found",
     () => {

@@ -2,12 +2,12 @@
  * bpftool's `formatted` of every element that it dumped in a guest, against ours of the same bytes with the types that
  * lie in the frozen memory: so maps that move are compared, too.
  */
-import { describe, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { bpftoolJson } from "../../src/btf/bpftool.ts";
 import { openGuest } from "../../src/guest/guest.ts";
 import { type MapTypes, typesOf } from "../../src/report/typed.ts";
 import { parseExact } from "../live/bpftool.ts";
-import { type LabImage, labImages } from "./images.ts";
+import { eachMachine, type LabImage, labImages } from "./images.ts";
 
 interface Element {
   readonly key: readonly string[];
@@ -79,7 +79,7 @@ const exact = (_: string, value: unknown): unknown => (typeof value === "bigint"
 
 const images = (await labImages()).filter((image) => image.answer("map-show.json") !== undefined);
 
-describe.each(images.map((image) => [image.name, image] as const))("%s", (_, image) => {
+eachMachine(images, (image) => {
   test("every typed element is formatted as bpftool formats it, key by key and in its order", () => {
     const { elements, maps, differences, unread } = compare(image);
     expect(differences).toEqual([]);

@@ -1,4 +1,5 @@
 /** Frozen machines of the lab: folders with `meta.json`, the memory, and what the guest itself answered just before. */
+import { describe, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { labDir } from "../lab/cache.ts";
@@ -62,4 +63,22 @@ function openFolder(name: string, dir: string): LabImage {
       return content === undefined ? undefined : new TextDecoder().decode(content);
     },
   };
+}
+
+/** `describe` for each machine; one test that is skipped, and so counted, where there is none. */
+export function eachMachine(
+  images: readonly LabImage[],
+  body: (image: LabImage, name: string) => void,
+): void {
+  if (images.length === 0)
+    test.skip("every frozen machine: none is kept here (KTSTR_LAB=1 boots them)", () => {});
+  for (const image of images) describe(image.name, () => body(image, image.name));
+}
+
+/** A list that bpftool printed, without what it had loaded itself to find out who holds what (its pid_iter.bpf.c). */
+export function withoutBpftools<T>(list: readonly T[]): T[] {
+  return list.filter((one) => {
+    const { pids = [] } = one as { readonly pids?: readonly { readonly comm: string }[] };
+    return pids.length === 0 || pids.some(({ comm }) => comm !== "bpftool");
+  });
 }

@@ -1,16 +1,16 @@
 /** `inspect --json` of frozen machines against its published schema. */
-import { describe, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { openGuest } from "../../src/guest/guest.ts";
 import { buildInspection } from "../../src/report/inspection.ts";
 import { inspectionJson } from "../../src/report/inspection-json.ts";
 import { stringify } from "../../src/report/json.ts";
 import { isHashMap, isPerCpuHashMap } from "../../src/uapi/names.ts";
 import { inspectionProblems } from "../report/schema.ts";
-import { labImages } from "./images.ts";
+import { eachMachine, labImages } from "./images.ts";
 
 const images = await labImages();
 
-describe.each(images.map((image) => [image.name, image] as const))("%s", (_, image) => {
+eachMachine(images, (image) => {
   test("the report follows the schema, and has every map, program and link that bpftool listed", () => {
     using guest = openGuest({ memory: image.memory });
     const report = JSON.parse(stringify(inspectionJson(buildInspection(guest, 8))));

@@ -1,10 +1,10 @@
 /** Where the lab's programs were attached: their sources and the guest's own files say it, and so do their links' texts. */
-import { describe, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { openGuest } from "../../src/guest/guest.ts";
 import { linkPlaces } from "../../src/report/link-place.ts";
 import { printable } from "../../src/text.ts";
 import { capturedImages } from "./captured.ts";
-import { labImages } from "./images.ts";
+import { eachMachine, labImages } from "./images.ts";
 
 /** By a program's name: what test/lab/zoo attaches it to. */
 const ATTACHED: Readonly<Record<string, RegExp>> = {
@@ -25,7 +25,7 @@ const ATTACHED: Readonly<Record<string, RegExp>> = {
 
 const images = [...capturedImages(), ...(await labImages())];
 
-describe.each(images.map((image) => [image.name, image] as const))("%s", (_, image) => {
+eachMachine(images, (image) => {
   const hasZoo = image.answer("loader.json") !== undefined;
   test.skipIf(!hasZoo)("links of the lab's programs are where their sources attach them", () => {
     using guest = openGuest({ memory: image.memory });

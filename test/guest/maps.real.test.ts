@@ -1,15 +1,15 @@
 /** Maps of frozen machines against bpftool in them, and against the program that filled them. */
-import { describe, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { openKernel } from "../../src/guest/kernel/kernel.ts";
 import { capturedImages } from "./captured.ts";
-import { labImages } from "./images.ts";
+import { eachMachine, labImages } from "./images.ts";
 import { Comparison } from "./support/frozen.ts";
 
 const images = [...(await labImages()), ...capturedImages()].filter(
   (image) => image.answer("map-show.json") !== undefined,
 );
 
-describe.each(images.map((image) => [image.name, image] as const))("%s", (_, image) => {
+eachMachine(images, (image) => {
   test("every attribute of every map, and every element that stands still, is bpftool's and the loader's", () => {
     using kernel = openKernel({ memory: [{ path: image.memory }] });
     const { differences, tallies } = new Comparison(image, kernel);

@@ -58,7 +58,7 @@ export function bpftools(...args: string[]): unknown {
 }
 
 /** Keys of bpftool 7.8 that ktstr does not print yet. A key that ktstr prints is compared all the same. */
-const KNOWN_GAPS: readonly string[] = ["pids", "bpf_cookie"];
+export const KNOWN_GAPS: readonly string[] = ["pids", "bpf_cookie"];
 
 /** Debian's bpftool 7.1 has only a number for these; later ones print the name. */
 const NEWER_NAMES: readonly string[] = [
