@@ -288,6 +288,19 @@ export interface ProgAccessor {
   activeScheduler(): ActiveScheduler | undefined;
 }
 
+/** A process that holds an object open by a descriptor. */
+export interface Holder {
+  readonly pid: number;
+  /** Of its thread group's leader: at most 15 bytes, not assumed UTF-8. */
+  readonly comm: Uint8Array;
+}
+
+/** What a process can hold by a descriptor. */
+export type HeldKind = "map" | "prog" | "link" | "btf";
+
+/** By kind and id, by ascending pid; objects that nobody holds are not there. */
+export type Holders = { readonly [kind in HeldKind]: ReadonlyMap<number, readonly Holder[]> };
+
 /** The machine whose BPF state it is. */
 export interface KernelInfo {
   /** `uname -r`. */
@@ -311,6 +324,8 @@ export interface KernelInfo {
 /** A data path: everything that a report asks. */
 export interface BpfState extends MapAccessor, ProgAccessor, Disposable {
   kernel(): KernelInfo;
+  /** Which processes hold objects open; read once. */
+  holders(): Read<Holders>;
   /** Objects that a listing saw and could not read, and every assumption made, as sentences; grows as reads are made. */
   readonly warnings: readonly string[];
   /** `length` bytes at an address of the kernel, for following typed pointers. Absent: there is no way to read it. */

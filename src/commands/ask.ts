@@ -25,6 +25,7 @@ export function askEverything(state: GuestState, follow: number): number {
     // Of no function: what modules and programs there are is looked up for the first such address.
     state.symbolAt(2n ** 64n - 1n);
     for (const { id } of state.btfs()) state.btf(id);
+    state.holders();
     ifThere(() => state.log());
     ifThere(() => state.scheduler());
     ifThere(() => {

@@ -1,6 +1,7 @@
 import { btfJson } from "../report/bpftool.ts";
 import { btfText } from "../report/text.ts";
 import { type Command, command } from "./command.ts";
+import { pidsFor } from "./holders.ts";
 import { printList } from "./print.ts";
 import { parseSelector } from "./select.ts";
 import { selectBtfs } from "./select-object.ts";
@@ -19,11 +20,12 @@ const show: Command = command({
     const btfs = await selectBtfs(source, selector);
     const progs = state.progs();
     const maps = state.maps();
+    const pids = pidsFor(source, "btf");
     printList(
       context,
       btfs,
-      (btf) => btfJson(btf, progs, maps),
-      (btf) => btfText(btf, progs, maps),
+      (btf) => ({ ...(btfJson(btf, progs, maps) as object), ...pids.json(btf.id) }),
+      (btf) => btfText(btf, progs, maps) + pids.text(btf.id),
       selector.kind === "all",
     );
     warnAll(context, state);

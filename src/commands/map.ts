@@ -1,6 +1,7 @@
 import { mapJson } from "../report/bpftool.ts";
 import { mapText } from "../report/text.ts";
 import { type Command, command } from "./command.ts";
+import { pidsFor } from "./holders.ts";
 import { MAP_KINDS, selectMaps } from "./map-select.ts";
 import { pinsFor } from "./pins.ts";
 import { printList } from "./print.ts";
@@ -23,11 +24,12 @@ const show: Command = command({
     using source = await openMaps(context.options);
     const maps = await selectMaps(source, selector);
     const pins = await pinsFor(context, source, "map");
+    const pids = pidsFor(source, "map");
     printList(
       context,
       maps,
-      (map) => ({ ...mapJson(map), ...pins.json(map.id) }),
-      (map) => mapText(map) + pins.text(map.id),
+      (map) => ({ ...mapJson(map), ...pins.json(map.id), ...pids.json(map.id) }),
+      (map) => mapText(map) + pins.text(map.id) + pids.text(map.id),
       selector.kind === "all",
     );
     warnAll(context, source.state);

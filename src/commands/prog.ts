@@ -2,6 +2,7 @@ import { progJson } from "../report/bpftool.ts";
 import { mayHoldMetadata, metadataJson, metadataOf, metadataText } from "../report/metadata.ts";
 import { progText } from "../report/text.ts";
 import { type Command, command } from "./command.ts";
+import { pidsFor } from "./holders.ts";
 import { pinsFor } from "./pins.ts";
 import { printList } from "./print.ts";
 import { parseSelector } from "./select.ts";
@@ -23,6 +24,7 @@ const show: Command = command({
     const progs = await selectProgs(source, selector);
     const kernel = source.state.kernel();
     const pins = await pinsFor(context, source, "program");
+    const pids = pidsFor(source, "prog");
     printList(
       context,
       progs,
@@ -30,9 +32,13 @@ const show: Command = command({
         ...progJson(prog, kernel, interval),
         metadata: metadataJson(metadataOf(source.state, prog)),
         ...pins.json(prog.id),
+        ...pids.json(prog.id),
       }),
       (prog) =>
-        progText(prog, kernel, interval) + metadataText(metadataOf(source.state, prog)) + pins.text(prog.id),
+        progText(prog, kernel, interval) +
+        metadataText(metadataOf(source.state, prog)) +
+        pins.text(prog.id) +
+        pids.text(prog.id),
       selector.kind === "all",
     );
     warnAll(context, source.state);

@@ -20,7 +20,7 @@ export interface Source extends Disposable {
 
 /** As much of a source as its maps' attributes take. */
 export interface MapSource extends Disposable {
-  readonly state: Pick<BpfState, "maps" | "warnings">;
+  readonly state: Pick<BpfState, "maps" | "holders" | "warnings">;
   readonly live: Pick<LiveState, "adopt" | "map"> | undefined;
 }
 

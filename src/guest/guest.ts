@@ -12,6 +12,7 @@ import {
   type CpuValue,
   type EntryCursor,
   found,
+  type Holders,
   type KernelInfo,
   type LinkInfo,
   type MapContents,
@@ -22,6 +23,7 @@ import {
 } from "../state.ts";
 import type { StackAccessor, TaskStack } from "../task-stack.ts";
 import { GuestBtfs } from "./bpf/btfs.ts";
+import { listHolders } from "./bpf/holders.ts";
 import { listLinks } from "./bpf/links.ts";
 import { type GuestMap, listMaps } from "./bpf/map-info.ts";
 import {
@@ -75,6 +77,7 @@ export class GuestState implements BpfState, LogAccessor, StackAccessor {
   #mapInfos: readonly MapInfo[] | undefined;
   #progs: readonly ProgInfo[] | undefined;
   #links: readonly LinkInfo[] | undefined;
+  #holders: Read<Holders> | undefined;
   #disposed = false;
 
   /**
@@ -119,6 +122,13 @@ export class GuestState implements BpfState, LogAccessor, StackAccessor {
     const kernel = this.#checked();
     this.#progs ??= listProgs(kernel, (btf) => this.#btfs.at(btf), this.#warn);
     return filter.type === undefined ? this.#progs : this.#progs.filter((prog) => prog.type === filter.type);
+  }
+
+  /** `unsupported` in captures that were made before this was asked. */
+  holders(): Read<Holders> {
+    const kernel = this.#checked();
+    this.#holders ??= readHolders(kernel);
+    return this.#holders;
   }
 
   links(): readonly LinkInfo[] {
@@ -287,6 +297,15 @@ function asRead(read: () => Btf): Read<Btf> {
     return found(read());
   } catch (error) {
     if (error instanceof KtstrError) return unreadable("not-present", error.message);
+    throw error;
+  }
+}
+
+function readHolders(kernel: GuestKernel): Read<Holders> {
+  try {
+    return found(listHolders(kernel));
+  } catch (error) {
+    if (error instanceof KtstrError) return unreadable("unsupported", error.message);
     throw error;
   }
 }

@@ -13,6 +13,7 @@ import {
   type CpuValue,
   type EntryCursor,
   found,
+  type Holders,
   type KernelInfo,
   type LinkInfo,
   type MapContents,
@@ -131,6 +132,10 @@ export class LiveState implements BpfState, LogAccessor {
     this.#alive();
     this.#links ??= collectLinks(this.#sys, this.#warn);
     return this.#links;
+  }
+
+  holders(): Read<Holders> {
+    return this.#maps.holders();
   }
 
   /** One link by its id, or by its descriptor, which is closed. Throws `SyscallError`. */

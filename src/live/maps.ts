@@ -1,7 +1,7 @@
 /** Maps of the running kernel: their attributes, and which of them are held open. */
 import { DisposedError } from "../errors.ts";
 import type { Fd } from "../ffi.ts";
-import type { MapInfo } from "../state.ts";
+import { found, type Holders, type MapInfo, type Read } from "../state.ts";
 import { MAP_INFO } from "../uapi/bpf.ts";
 import { cutAtNul } from "../uapi/layout.ts";
 import { fdInfoNumber } from "./fdinfo.ts";
@@ -35,6 +35,7 @@ export class LiveMaps implements Disposable {
   readonly #held = new Map<number, HeldMap>();
   /** Attributes of maps that were asked for one by one. */
   readonly #found = new Map<number, MapInfo>();
+  #holders: Read<Holders> | undefined;
   #listed: readonly MapInfo[] | undefined;
   #disposed = false;
 
@@ -86,6 +87,20 @@ export class LiveMaps implements Disposable {
       fd[Symbol.dispose]();
       throw error;
     }
+  }
+
+  /** Which processes hold BPF objects open, as far as this user may see; a warning says where that is not all. */
+  holders(): Read<Holders> {
+    if (this.#holders === undefined) {
+      const { listHolders } = require("./holders.ts") as typeof import("./holders.ts");
+      const { holders, hidden } = listHolders(this.#sys);
+      if (hidden > 0)
+        this.warnings.push(
+          `who holds objects is not all known: ${hidden} processes are other users' (CAP_SYS_PTRACE shows them)`,
+        );
+      this.#holders = found(holders);
+    }
+    return this.#holders;
   }
 
   /** The descriptor of a map that is held. */

@@ -5,7 +5,7 @@ import { type GuestState, openGuest } from "../../src/guest/guest.ts";
 import { btfJson, linkJson, progJson } from "../../src/report/bpftool.ts";
 import { type Json, stringify } from "../../src/report/json.ts";
 import { PROG_TYPES } from "../../src/uapi/names.ts";
-import { KNOWN_GAPS } from "../live/bpftool.ts";
+import { OF_HOLDERS } from "../live/bpftool.ts";
 import { capturedImages } from "./captured.ts";
 import { eachMachine, type LabImage, labImages, withoutBpftools } from "./images.ts";
 
@@ -38,7 +38,7 @@ function asPrinted(
   const cut = (from: Printed, keys: readonly string[]): Printed =>
     Object.fromEntries(keys.map((key) => [key, from[key]]));
   const keysOf = (one: Printed): string[] =>
-    Object.keys(one).filter((key) => !leaveOut(one).includes(key) && !KNOWN_GAPS.includes(key));
+    Object.keys(one).filter((key) => !leaveOut(one).includes(key) && !OF_HOLDERS.includes(key));
   return {
     ours: ours.map((one, index) => cut(one, keysOf(theirs[index] ?? one))),
     theirs: theirs.map((one) => cut(one, keysOf(one))),

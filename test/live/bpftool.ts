@@ -57,8 +57,8 @@ export function bpftools(...args: string[]): unknown {
   return parseExact(ran.out);
 }
 
-/** Keys of bpftool 7.8 that ktstr does not print yet. A key that ktstr prints is compared all the same. */
-export const KNOWN_GAPS: readonly string[] = ["pids", "bpf_cookie"];
+/** Keys of an object that a process holds, which may be bpftool alone. Where ktstr prints them they are compared. */
+export const OF_HOLDERS: readonly string[] = ["pids", "bpf_cookie"];
 
 /** Debian's bpftool 7.1 has only a number for these; later ones print the name. */
 const NEWER_NAMES: readonly string[] = [
@@ -81,6 +81,11 @@ function isNewerName(mine: unknown, theirs: unknown): boolean {
   return tables.some((names) => names[theirs] === mine);
 }
 
+/** bpftool holds what it loads to find out who holds what. */
+function withoutBpftool(pids: unknown): unknown {
+  return (pids as { comm: string }[]).filter(({ comm }) => comm !== "bpftool");
+}
+
 interface Tolerance {
   /** Keys whose values may differ by so much. */
   readonly off?: Readonly<Record<string, number>>;
@@ -99,9 +104,10 @@ export function missing(mine: unknown, theirs: unknown, tolerance: Tolerance = {
   if (typeof theirs === "object" && theirs !== null) {
     if (typeof mine !== "object" || mine === null) return [`${path}: ${JSON.stringify(mine)} is no object`];
     return Object.entries(theirs).flatMap(([key, value]) => {
-      if (!Object.hasOwn(mine, key) && KNOWN_GAPS.includes(key)) return [];
+      if (!Object.hasOwn(mine, key) && OF_HOLDERS.includes(key)) return [];
       if (!Object.hasOwn(mine, key)) return [`${path}.${key}: missing, bpftool has ${JSON.stringify(value)}`];
       const own: unknown = Reflect.get(mine, key);
+      if (key === "pids") return missing(own, withoutBpftool(value), tolerance, `${path}.pids`);
       if (isNewerName(own, value)) return [];
       const off = tolerance.off?.[key];
       if (off !== undefined && typeof own === "number" && typeof value === "number") {

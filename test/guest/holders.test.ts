@@ -1,0 +1,37 @@
+/** Who holds what of the lab's frozen machines, against the `pids` of bpftool in them. */
+import { expect, test } from "bun:test";
+import { openGuest } from "../../src/guest/guest.ts";
+import type { HeldKind } from "../../src/state.ts";
+import { utf8 } from "../../src/text.ts";
+import { eachMachine, labImages, withoutBpftools } from "./images.ts";
+
+interface Printed {
+  readonly id: number;
+  readonly pids?: readonly { readonly pid: number; readonly comm: string }[];
+}
+
+const LISTS: readonly (readonly [HeldKind, string])[] = [
+  ["map", "map-list.json"],
+  ["prog", "prog-show.json"],
+  ["link", "link-show.json"],
+  ["btf", "btf-show.json"],
+];
+
+eachMachine(await labImages(), (image) => {
+  for (const [kind, file] of LISTS) {
+    const listed = withoutBpftools(JSON.parse(image.answer(file) ?? "[]") as Printed[]);
+    // Before bpftool 7.8 was the lab's, or where its pid_iter does not load.
+    const isTold = listed.some(({ pids }) => pids !== undefined);
+    test.skipIf(!isTold)(`${file}: every ${kind} has the processes that bpftool printed`, () => {
+      using guest = openGuest({ memory: image.memory });
+      const holders = guest.holders();
+      if (!holders.ok) throw new Error(holders.why.detail);
+      const ours = listed.map(({ id }) => [
+        id,
+        (holders.value[kind].get(id) ?? []).map(({ pid, comm }) => ({ pid, comm: utf8(comm) })),
+      ]);
+      const theirs = listed.map(({ id, pids = [] }) => [id, pids.filter(({ comm }) => comm !== "bpftool")]);
+      expect(ours).toEqual(theirs);
+    });
+  }
+});
