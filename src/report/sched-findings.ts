@@ -167,7 +167,7 @@ function causeOf(view: SchedView, task: SchedTask, doing: readonly CpuDoing[]): 
   if (doing.length > 0 && doing.every(({ forMs }) => forMs !== undefined && forMs >= LONG_MS))
     return { kind: "cpus-held", why: `, and ${each} has run one task all the while` };
   const queue = view.queues.find(
-    ({ id, cpu, tasks }) => id === task.dsqId && tasks.includes(task) && cpu !== -1,
+    ({ id, cpu, tasks }) => id === task.dsqId && holds(tasks, task) && cpu !== -1,
   );
   if (queue?.kind === "local") {
     const spare = doing.filter((each) => each.cpu !== queue.cpu && isSpare(view, each)).map(({ cpu }) => cpu);
@@ -193,6 +193,10 @@ function causeOf(view: SchedView, task: SchedTask, doing: readonly CpuDoing[]): 
   return { kind: "long-wait", why: "" };
 }
 
+/** By pid: of memory, a queue and the runnable list have objects of their own for one task. */
+const holds = (tasks: readonly SchedTask[], { pid }: SchedTask): boolean =>
+  tasks.some((each) => each.pid === pid);
+
 /** A CPU that has no task of sched_ext in its own queue. */
 function isSpare(view: SchedView, { cpu, isIdle }: CpuDoing): boolean {
   return isIdle || (cpu >= 0 && !view.queues.some((queue) => queue.kind === "local" && queue.cpu === cpu));
@@ -216,7 +220,7 @@ function longSlices({ tasks, queues }: SchedView, waiting: readonly SchedTask[])
   return tasks.flatMap((task) => {
     const { sliceNs, cpu, isCurrent, waitMs } = task;
     if (sliceNs === undefined || sliceNs < LONG_SLICE_NS) return [];
-    const isLocal = queues.some((queue) => queue.kind === "local" && queue.tasks.includes(task));
+    const isLocal = queues.some((queue) => queue.kind === "local" && holds(queue.tasks, task));
     if (isCurrent ? waitMs < LONG_MS : !isLocal || waitMs >= LONG_MS) return [];
     const behind = waiting.filter((each) => (isPinned(each) ? each.cpu === cpu : each.cpus?.includes(cpu)));
     if (behind.length === 0) return [];

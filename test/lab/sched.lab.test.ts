@@ -24,6 +24,15 @@ function reportOf({ memoryPath }: FrozenImage): SchedReport {
   return readSchedReport(kernel, () => "");
 }
 
+/** The finding that names the cause, by what the stalling scheduler does. */
+const CAUSES: { readonly [kind: string]: string } = {
+  "lost-comm": "not-dispatched",
+  "lost-dsq": "queue-not-consumed",
+  pinned: "local-queue-long",
+  "slice-inf": "slice-long",
+  "rt-hog": "rt-holds-cpus",
+};
+
 /** What does not change while a task waits. */
 const lasting = ({ comm, pid, scheduler, dsqId, vtime, sliceNs, weight, cpus, scxState }: DumpTask) => ({
   comm,
@@ -67,6 +76,7 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
       expect(findings.flatMap((finding) => finding.pids)).toEqual(
         expect.arrayContaining(victims.map(({ pid }) => pid)),
       );
+      expect(findings.map((finding) => String(finding.kind))).toContain(CAUSES[kind]!);
       expect(pids(waiting)).toEqual(expect.arrayContaining(victims.map(({ pid }) => pid)));
       if (kind === "lost-dsq") {
         const lost = report.queues.find(({ id }) => id === 0xdead0n);
