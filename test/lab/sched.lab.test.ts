@@ -94,7 +94,7 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
       using kernel = openKernel({ memory: [{ path: image.memoryPath }] });
       const listed = new Map([...listTasks(kernel)].map((task) => [task.pid, task]));
       const status = (await image.answers.text("task-status"))!;
-      const asked = [...status.matchAll(/^Name:\t(.*)$[^]*?^Pid:\t(\d+)$/gm)];
+      const asked = [...status.matchAll(/^Name:\t(.*)$[\s\S]*?^Pid:\t(\d+)$/gm)];
       // "kworker/0:1-mm_percpu_wq": /proc adds a worker's queue to its name.
       const same = asked.filter(([, name = "", pid]) => {
         const task = listed.get(Number(pid));
