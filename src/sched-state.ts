@@ -11,7 +11,10 @@ export interface SchedReport {
   readonly state: string;
   /** `__scx_switched_all`: every task of the fair class is on sched_ext; undefined where not known. */
   readonly isSwitchedAll: boolean | undefined;
-  /** `scx_root` first, then its sub-schedulers; before 6.16 the one of `scx_ops`. Empty: none is loaded. */
+  /**
+   * `scx_root` first, then its sub-schedulers; before 6.16 the one of `scx_ops`. Where none is loaded, those that were
+   * thrown out and whose loader still holds the link, or the last one of the kernel's log.
+   */
   readonly schedulers: readonly SchedulerState[];
   readonly watchdog: WatchdogState | undefined;
   readonly cpus: readonly CpuState[];
@@ -27,14 +30,19 @@ export interface SchedReport {
 export interface SchedulerState {
   /** `ops.name`. */
   readonly opsName: string;
+  /** False: it was unregistered or thrown out. */
+  readonly isLoaded: boolean;
+  /** Since the kernel's log says that it was enabled and disabled; undefined where the log has no such line (any more). */
+  readonly enabledMs: number | undefined;
+  readonly disabledMs: number | undefined;
   /** 0: the root scheduler. */
   readonly level: number;
   /** `cgrp_path` of a sub-scheduler. */
   readonly cgroupPath: string | undefined;
   /** `ops.sub_cgroup_id`. */
   readonly cgroupId: bigint | undefined;
-  /** `ops.flags`, and the names of its bits ("SCX_OPS_SWITCH_PARTIAL"). */
-  readonly flags: bigint;
+  /** `ops.flags`, and the names of its bits ("SCX_OPS_SWITCH_PARTIAL"). undefined: only the log tells of it. */
+  readonly flags: bigint | undefined;
   readonly flagNames: readonly string[];
   readonly bypassDepth: number | undefined;
   readonly exit: ExitState | undefined;
@@ -44,9 +52,11 @@ export interface SchedulerState {
 
 /** `struct scx_exit_info`; of a scheduler that runs the kind is SCX_EXIT_NONE, and there is nothing to tell. */
 export interface ExitState {
-  /** `enum scx_exit_kind`. */
-  readonly kind: number;
-  readonly code: bigint;
+  /** `enum scx_exit_kind`, and its name in this kernel; undefined where only the log's words are known. */
+  readonly kind: number | undefined;
+  readonly kindName: string | undefined;
+  /** The scheduler's own (`scx_bpf_exit()`), or `enum scx_exit_code`; undefined where only the log tells. */
+  readonly code: bigint | undefined;
   readonly reason: string;
   readonly message: string;
   /** Since 7.2. */

@@ -40,7 +40,7 @@ import { listProgs } from "./bpf/progs.ts";
 import type { MemorySource } from "./image/image.ts";
 import { type Finding, type GuestKernel, openKernel } from "./kernel/kernel.ts";
 import { AddressNames } from "./kernel/names-at.ts";
-import { fromBigInt, hex, type Pointer, toBigInt } from "./memory/pointer.ts";
+import { fromBigInt } from "./memory/pointer.ts";
 import { readSchedExtState } from "./sched/sched-ext.ts";
 
 export interface GuestOptions {
@@ -167,8 +167,7 @@ export class GuestState implements BpfState, LogAccessor, StackAccessor {
    */
   scheduler(): SchedReport {
     const { readSchedReport } = require("./sched/report.ts") as typeof import("./sched/report.ts");
-    const nameAt = (at: Pointer): string => this.symbolAt(toBigInt(at.hi, at.lo)) ?? hex(at.hi, at.lo);
-    return readSchedReport(this.#checked(), nameAt);
+    return readSchedReport(this.#checked(), (at) => this.#names.text(at));
   }
 
   readValue(map: MapInfo, offset: number, length: number): Read<Uint8Array> {

@@ -124,7 +124,7 @@ function waitOf(view: SchedView, group: readonly SchedTask[]): Finding {
   const [first] = group as readonly [SchedTask, ...SchedTask[]];
   const usable = isPinned(first) ? [first.cpu] : (first.cpus ?? []);
   const doing = usable.map((cpu) => doingOf(view, cpu));
-  const { kind, why } = causeOf(view, first, doing);
+  const { kind, why } = causeOf(view, first, doing, group.length > 1);
   const shortest = group.at(-1)?.waitMs ?? first.waitMs;
   const times =
     group.length === 1 || shortest === first.waitMs
@@ -157,12 +157,13 @@ interface Cause {
   readonly why: string;
 }
 
-function causeOf(view: SchedView, task: SchedTask, doing: readonly CpuDoing[]): Cause {
-  const each = doing.length === 1 ? "the only CPU that it may use" : "every CPU that it may use";
+function causeOf(view: SchedView, task: SchedTask, doing: readonly CpuDoing[], areMany: boolean): Cause {
+  const [they, them] = areMany ? ["they", "them"] : ["it", "it"];
+  const each = doing.length === 1 ? `the only CPU that ${they} may use` : `every CPU that ${they} may use`;
   if (doing.length > 0 && doing.every(({ schedClass }) => ABOVE_SCX.includes(schedClass)))
     return {
       kind: "rt-holds-cpus",
-      why: `, and tasks of a higher class hold ${each}: no scheduler could run it`,
+      why: `, and tasks of a higher class hold ${each}: no scheduler could run ${them}`,
     };
   if (doing.length > 0 && doing.every(({ forMs }) => forMs !== undefined && forMs >= LONG_MS))
     return { kind: "cpus-held", why: `, and ${each} has run one task all the while` };
@@ -189,7 +190,8 @@ function causeOf(view: SchedView, task: SchedTask, doing: readonly CpuDoing[]): 
       kind: "queue-not-consumed",
       why: `: no CPU took a task from it for ${secondsText(youngest(queue))}`,
     };
-  if (task.opsState === OPSS_QUEUED) return { kind: "not-dispatched", why: ", which has not dispatched it" };
+  if (task.opsState === OPSS_QUEUED)
+    return { kind: "not-dispatched", why: `, which has not dispatched ${them}` };
   return { kind: "long-wait", why: "" };
 }
 

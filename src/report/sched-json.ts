@@ -1,4 +1,5 @@
 /** `sched --json`: a schema of its own, versioned (schema/sched.schema.json). */
+import { exitKindText } from "../sched-text/exit-kinds.ts";
 import type { Json } from "./json.ts";
 import type { Finding } from "./sched-findings.ts";
 import { hexId } from "./sched-findings.ts";
@@ -16,6 +17,8 @@ export function schedJson(view: SchedView, findings: readonly Finding[]): Json {
     place: view.place,
     cgroup: view.cgroupPath,
     state: view.state === "" ? undefined : view.state,
+    enabled_ms: view.enabledMs,
+    disabled_ms: view.disabledMs,
     mode: view.mode,
     trigger: view.trigger === "" ? undefined : view.trigger,
     exit:
@@ -23,6 +26,8 @@ export function schedJson(view: SchedView, findings: readonly Finding[]): Json {
         ? undefined
         : {
             kind: exit.kind,
+            kind_name: exit.kindName ?? (exit.kind === undefined ? undefined : exitKindText(exit.kind)),
+            code: exit.code,
             reason: exit.reason,
             message: exit.message,
             comm: exit.pid === undefined ? undefined : exit.comm,

@@ -1,4 +1,6 @@
 /** The pages that a log gives: one of each dump, or what the kernel's messages tell where there is none. */
+import { exitKindOf } from "../sched-text/exit-kinds.ts";
+import { readNotices } from "../sched-text/notices.ts";
 import type { LogNotice, ParsedLog } from "../sched-text/parse.ts";
 import { type SchedView, viewOfDump } from "./sched-view.ts";
 
@@ -14,20 +16,12 @@ export function viewsOfLog(log: ParsedLog, name: string): SchedView[] {
   return views.length > 0 ? views : viewsOfNotices(notices, name);
 }
 
-/**
- * "sched_ext: BPF scheduler "x" disabled (REASON)", and in the next record "sched_ext: x: MESSAGE"
- * (`scx_root_disable` and its like in kernel/sched/ext).
- */
 function viewsOfNotices(notices: readonly LogNotice[], name: string): SchedView[] {
-  return notices.flatMap(({ text, line }, index) => {
-    const found = /^sched_ext: BPF (?:sub-)?scheduler "(.*)" disabled \((.*)\)$/.exec(text);
-    if (found === null) return [];
-    const [, opsName = "", reason = ""] = found;
-    const next = notices[index + 1]?.text ?? "";
-    const start = `sched_ext: ${opsName}: `;
-    const message = next.startsWith(start) ? next.slice(start.length) : "";
-    return [ejectedView(`${name}, line ${line}`, opsName, reason, message)];
-  });
+  return readNotices(notices)
+    .filter(({ isEnabled }) => !isEnabled)
+    .map(({ line, opsName, reason, message }) =>
+      ejectedView(`${name}, line ${line.line}`, opsName, reason, message),
+    );
 }
 
 function ejectedView(origin: string, opsName: string, reason: string, message: string): SchedView {
@@ -38,7 +32,15 @@ function ejectedView(origin: string, opsName: string, reason: string, message: s
     cgroupPath: undefined,
     state: "disabled",
     trigger: "",
-    exit: { kind: undefined, reason, message, comm: "", pid: undefined, cpu: undefined, backtrace: [] },
+    exit: {
+      kind: exitKindOf(reason),
+      reason,
+      message,
+      comm: "",
+      pid: undefined,
+      cpu: undefined,
+      backtrace: [],
+    },
     watchdog: undefined,
     cpus: [],
     othersIdle: false,

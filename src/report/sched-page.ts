@@ -1,4 +1,5 @@
 /** `sched` for people: findings first, then what they follow from. */
+import { exitKindText } from "../sched-text/exit-kinds.ts";
 import { escapeText } from "../text.ts";
 import { cpuList } from "./cpu-list.ts";
 import type { Style } from "./inspection-text.ts";
@@ -36,9 +37,10 @@ export function writeSched(
 }
 
 function writeScheduler(out: Output, view: SchedView, style: Style): void {
-  const { opsName, place, cgroupPath, state, trigger, exit, watchdog } = view;
+  const { opsName, place, cgroupPath, trigger, exit, watchdog } = view;
   const parts = [opsName ?? "(its name is not told)"];
   if (place !== undefined && place !== "root") parts.push(`${place} ${cgroupPath ?? ""}`.trim());
+  const state = stateText(view);
   if (state !== "") parts.push(state);
   if (trigger !== "") parts.push(`dump on request (${trigger})`);
   out.line(`${style.heading("Scheduler")}  ${escapeText(parts.join("  "))}`);
@@ -59,26 +61,20 @@ function writeScheduler(out: Output, view: SchedView, style: Style): void {
   if (exit !== undefined) writeExit(out, exit, style);
 }
 
-/** `enum scx_exit_kind` (kernel/sched/ext): the numbers are the same in every release. */
-const EXIT_KINDS: ReadonlyMap<number, string> = new Map([
-  [0, "SCX_EXIT_NONE"],
-  [1, "SCX_EXIT_DONE"],
-  [64, "SCX_EXIT_UNREG"],
-  [65, "SCX_EXIT_UNREG_BPF"],
-  [66, "SCX_EXIT_UNREG_KERN"],
-  [67, "SCX_EXIT_SYSRQ"],
-  [68, "SCX_EXIT_PARENT"],
-  [1024, "SCX_EXIT_ERROR"],
-  [1025, "SCX_EXIT_ERROR_BPF"],
-  [1026, "SCX_EXIT_ERROR_STALL"],
-]);
-
-export const exitKindText = (kind: number): string => EXIT_KINDS.get(kind) ?? `exit kind ${kind}`;
+/** "enabled for 34.120 s", "disabled 2.755 s ago, after 33.894 s". */
+function stateText({ state, enabledMs, disabledMs }: SchedView): string {
+  if (disabledMs === undefined)
+    return enabledMs === undefined ? state : `${state} for ${secondsText(enabledMs)}`;
+  const after = enabledMs === undefined ? "" : `, after ${secondsText(enabledMs - disabledMs)}`;
+  return `${state} ${secondsText(disabledMs)} ago${after}`;
+}
 
 function writeExit(out: Output, exit: SchedExit, style: Style): void {
-  const kind = exit.kind === undefined ? "" : `${exitKindText(exit.kind)}  `;
+  const kind = exit.kind === undefined ? "" : `${exit.kindName ?? exitKindText(exit.kind)}  `;
   const message = exit.message === "" ? "" : `: ${exit.message}`;
-  out.line(`${style.heading("Exit")}       ${escapeText(`${kind}${exit.reason}${message}`)}`);
+  const code =
+    exit.code === undefined || exit.code === 0n ? "" : `  code ${hexId(BigInt.asUintN(64, exit.code))}`;
+  out.line(`${style.heading("Exit")}       ${escapeText(`${kind}${exit.reason}${message}${code}`)}`);
   for (const frame of exit.backtrace) out.line(style.dim(`             ${escapeText(frame)}`));
 }
 

@@ -1,6 +1,7 @@
 /** What the `sched` page shows, as plain data: a frozen machine's memory and a dump's text both give it. */
 import type { SchedReport, SchedulerState } from "../sched-state.ts";
 import type { DumpCpu, DumpEvent, DumpTask, ScxDump } from "../sched-text/dump.ts";
+import { parseLog } from "../sched-text/parse.ts";
 
 export interface SchedView {
   /** Where it comes from, for people. */
@@ -11,6 +12,9 @@ export interface SchedView {
   readonly cgroupPath: string | undefined;
   /** "enabled", ...; "" where not known. */
   readonly state: string;
+  /** Since it was enabled, and since it was disabled; absent: not told. */
+  readonly enabledMs?: number | undefined;
+  readonly disabledMs?: number | undefined;
   /** `ops.flags` by name and the depth of the bypass mode, in words; absent: not told. */
   readonly mode?: readonly string[];
   /** Why the kernel printed this: "SysRq-D"; "" where it printed nothing. */
@@ -34,6 +38,10 @@ export interface SchedView {
 export interface SchedExit {
   /** `enum scx_exit_kind`; undefined where only its words are known. */
   readonly kind: number | undefined;
+  /** The kernel's own name of it; absent: the number is the same in every release that is known. */
+  readonly kindName?: string | undefined;
+  /** Absent: not told. */
+  readonly code?: bigint | undefined;
   readonly reason: string;
   readonly message: string;
   readonly comm: string;
@@ -147,35 +155,72 @@ function notTold(dump: ScxDump, tasks: readonly SchedTask[]): string[] {
 
 /**
  * A machine's memory as pages, one for each scheduler; none where none is loaded and none was ejected. Tasks, queues
- * and CPUs stand on the first.
+ * and CPUs stand on the first. Of a scheduler that was ejected they are those of the dump that the kernel kept.
  */
 export function viewsOfReport(report: SchedReport, origin: string): SchedView[] {
-  const { cpus, tasks, watchdog, state } = report;
   return report.schedulers.map((scheduler, index) => {
-    const { exit, level, cgroupId, cgroupPath } = scheduler;
+    const { exit, level, cgroupId, cgroupPath, enabledMs, disabledMs } = scheduler;
+    const kept = scheduler.isLoaded ? undefined : parseLog(exit?.dump ?? "").dumps[0];
+    const then = kept === undefined ? viewOfMoment(report, index === 0) : viewOfDump(kept, "");
     return {
-      origin,
+      ...then,
+      origin:
+        kept === undefined
+          ? origin
+          : `${origin}: the dump that the kernel kept when it ejected the scheduler`,
       opsName: scheduler.opsName,
       place: level === 0 ? "root" : `sub${level}-${cgroupId}`,
       cgroupPath: level === 0 ? undefined : cgroupPath,
-      state,
+      state: report.state,
+      enabledMs,
+      disabledMs,
       mode: modeOf(report, scheduler),
-      trigger: "",
-      exit: exit === undefined ? undefined : { ...exit, comm: "", pid: undefined },
-      watchdog,
-      cpus: index === 0 ? cpus : [],
-      othersIdle: false,
-      queues: index === 0 ? report.queues.filter((queue) => queue.length > 0 || queue.kind === "user") : [],
-      tasks: index === 0 ? tasks : [],
+      exit:
+        exit === undefined
+          ? undefined
+          : { ...exit, comm: then.exit?.comm ?? "", pid: then.exit?.pid, cpu: exit.cpu ?? then.exit?.cpu },
       events: scheduler.events,
-      unknown: [],
-      notTold: report.missing,
+      notTold: [...untold(scheduler), ...then.notTold, ...report.missing],
     };
   });
 }
 
-function modeOf({ isSwitchedAll }: SchedReport, { flagNames, bypassDepth }: SchedulerState): string[] {
+/** CPUs, queues and tasks as they were at the freeze. */
+function viewOfMoment({ cpus, tasks, queues, watchdog }: SchedReport, isFirst: boolean): SchedView {
+  return {
+    origin: "",
+    opsName: undefined,
+    place: undefined,
+    cgroupPath: undefined,
+    state: "",
+    trigger: "",
+    exit: undefined,
+    watchdog,
+    cpus: isFirst ? cpus : [],
+    othersIdle: false,
+    queues: isFirst ? queues.filter((queue) => queue.length > 0 || queue.kind === "user") : [],
+    tasks: isFirst ? tasks : [],
+    events: [],
+    unknown: [],
+    notTold: [],
+  };
+}
+
+function untold({ isLoaded, enabledMs, flags }: SchedulerState): string[] {
+  const lacking: string[] = [];
+  if (enabledMs === undefined)
+    lacking.push("since when the scheduler is enabled: the kernel's log no longer has the line");
+  if (!isLoaded && flags === undefined)
+    lacking.push(
+      "the dump, back trace and event counters: the scheduler's program is gone, and only the log tells of it",
+    );
+  return lacking;
+}
+
+function modeOf({ isSwitchedAll }: SchedReport, scheduler: SchedulerState): string[] {
+  const { isLoaded, flagNames, bypassDepth } = scheduler;
   const words = [...flagNames];
+  if (!isLoaded) return words;
   if (isSwitchedAll !== undefined)
     words.push(isSwitchedAll ? "all tasks of the fair class" : "only tasks of SCHED_EXT");
   if (bypassDepth !== undefined) words.push(`bypass depth ${bypassDepth}`);

@@ -34,7 +34,7 @@ describe("a guest whose ops.enqueue drops tasks", () => {
       waitMs: 5504,
     });
     expect(finding?.summary).toBe(
-      "3 tasks have waited 5.496 s to 5.504 s with the BPF scheduler, which has not dispatched it",
+      "3 tasks have waited 5.496 s to 5.504 s with the BPF scheduler, which has not dispatched them",
     );
     expect(finding?.details.join(" ")).toContain("CPU 0 runs sh[1674] (ext), for at most 0.008 s");
   });
@@ -78,4 +78,9 @@ test("the kernel's messages alone tell of an ejection", () => {
     "[   39.263248] sched_ext: stall: victim-1[134] failed to run for 6.332s",
   ].join("\n");
   expect(findingsIn(log)).toMatchObject([{ kind: "ejected", pids: [134] }]);
+});
+
+test("a scheduler that its own program unregistered was not ejected", () => {
+  const log = '[   39.261415] sched_ext: BPF scheduler "simple" disabled (unregistered from user space)';
+  expect(findingsIn(log)).toEqual([]);
 });

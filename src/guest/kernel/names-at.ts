@@ -3,7 +3,7 @@ import { at, bytes, optional, place, ptr, struct, u32, u64 } from "../../btf/str
 import { KtstrError } from "../../errors.ts";
 import { SYM } from "../../uapi/elf.ts";
 import { cutAtNul, viewOf } from "../../uapi/layout.ts";
-import { add, distance, isBelow, isNull, type Pointer, pointer } from "../memory/pointer.ts";
+import { add, distance, hex, isBelow, isNull, type Pointer, pointer } from "../memory/pointer.ts";
 import type { GuestKernel } from "./kernel.ts";
 import { listObjects } from "./listing.ts";
 import { StructAt } from "./struct-at.ts";
@@ -94,6 +94,15 @@ export class AddressNames {
         module: "bpf",
       }
     );
+  }
+
+  /** As `%pS` prints it: "schedule+0x10/0x90", "dummy_xmit+0x4/0x60 [dummy]"; the address where no symbol lies there. */
+  text(address: Pointer): string {
+    const found = this.find(address);
+    if (found === undefined) return hex(address.hi, address.lo);
+    const { name, offset, sizeBytes, module } = found;
+    const size = sizeBytes === undefined ? "" : `/0x${sizeBytes.toString(16)}`;
+    return `${name}+0x${offset.toString(16)}${size}${module === "" ? "" : ` [${module}]`}`;
   }
 
   /** The `struct module` in which an address lies; undefined: in none. */

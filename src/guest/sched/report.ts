@@ -5,7 +5,9 @@ import type { CpuState, QueueState, SchedReport, TaskState, WatchdogState } from
 import type { GuestKernel } from "../kernel/kernel.ts";
 import { isNull, type Pointer } from "../memory/pointer.ts";
 import { oldQueues, schedulerQueues } from "./dsqs.ts";
+import { ejectedSchedulers } from "./ejected.ts";
 import { type Jiffies, readJiffies } from "./jiffies.ts";
+import { withTimes } from "./log.ts";
 import { readRunQueue } from "./rqs.ts";
 import { readSchedExtState } from "./sched-ext.ts";
 import { type NameAt, readOldScheduler, readScheduler, schedulersOf } from "./scx-sched.ts";
@@ -55,9 +57,13 @@ export function readSchedReport(kernel: GuestKernel, nameAt: NameAt): SchedRepor
     tasks.push(...one.tasks);
   }
   const schedulers = attempt(() => schedulersOf(kernel, onFault), []);
-  const read = schedulers.flatMap((at) => attempt(() => [readScheduler(kernel, at, nameAt)], []));
+  const read = schedulers.flatMap((at) => attempt(() => [readScheduler(kernel, at, nameAt, true)], []));
   const old = attempt(() => readOldScheduler(kernel, nameAt), undefined);
   if (old !== undefined) read.push(old);
+  const isLoaded = read.length > 0;
+  if (!isLoaded)
+    for (const at of attempt(() => ejectedSchedulers(kernel), []))
+      read.push(...attempt(() => [readScheduler(kernel, at, nameAt, false)], []));
   const sources = schedulers.map((at) => schedulerQueues(kernel, at, reader, onFault));
   if (symbols.address("scx_root") === undefined) sources.push(oldQueues(kernel, reader, onFault));
   for (const source of sources)
@@ -65,11 +71,13 @@ export function readSchedReport(kernel: GuestKernel, nameAt: NameAt): SchedRepor
       for (const queue of source) queues.push(queue);
     }, undefined);
   tasks.sort((a, b) => b.waitMs - a.waitMs || a.pid - b.pid);
-  const watchdog = attempt(() => readWatchdog(kernel, schedulers[0], jiffies, tasks), undefined);
+  const watchdog = isLoaded
+    ? attempt(() => readWatchdog(kernel, schedulers[0], jiffies, tasks), undefined)
+    : undefined;
   return {
     state: readSchedExtState(kernel).state,
     isSwitchedAll: attempt(() => switchedAll(kernel), undefined),
-    schedulers: read,
+    schedulers: attempt(() => withTimes(kernel, read), read),
     watchdog,
     cpus: states,
     queues,

@@ -7,23 +7,24 @@ import { listOf } from "../kernel/list.ts";
 import { perCpuAddress } from "../kernel/percpu.ts";
 import { StructAt } from "../kernel/struct-at.ts";
 import { add, isNull, type Pointer } from "../memory/pointer.ts";
+import { ScxNames } from "./names.ts";
 
 /** SCX_OPS_NAME_LEN. */
 const NAME_BYTES = 128;
 const OPS = struct("sched_ext_ops", {
   name: bytes(NAME_BYTES),
   flags: u64,
-  sub_cgroup_id: optional(u64, "since 7.0"),
+  sub_cgroup_id: optional(u64, "since 7.1"),
 });
 const SCHED = struct("scx_sched", {
   ops: place,
-  level: optional(i32, "since 7.0"),
-  all: optional(place, "since 7.0"),
-  cgrp_path: optional(ptr, "since 7.0, with CONFIG_EXT_SUB_SCHED"),
-  bypass_depth: optional(i32, "since 7.0"),
+  level: optional(i32, "since 7.1"),
+  all: optional(place, "since 7.1"),
+  cgrp_path: optional(ptr, "since 7.1, with CONFIG_EXT_SUB_SCHED"),
+  bypass_depth: optional(i32, "since 7.1"),
   exit_info: ptr,
-  pcpu: optional(ptr, "since 7.0"),
-  events: optional(at(ptr, "event_stats_cpu"), "6.16 to 6.19"),
+  pcpu: optional(ptr, "since 6.17"),
+  events: optional(at(ptr, "event_stats_cpu"), "6.16"),
 });
 const PCPU = struct("scx_sched_pcpu", { event_stats: place });
 const EXIT = struct("scx_exit_info", {
@@ -48,6 +49,9 @@ const MAX_SCHEDULERS = 4096;
 export type NameAt = (at: Pointer) => string;
 type OnFault = (error: unknown) => void;
 
+/** No object of the kernel's has its times. */
+const untimed = { enabledMs: undefined, disabledMs: undefined };
+
 /** `scx_root` first, then the others of `scx_sched_all`; empty: none is loaded, or this kernel is older than 6.16. */
 export function schedulersOf(kernel: GuestKernel, onFault: OnFault): Pointer[] {
   const { memory, btf, symbols } = kernel;
@@ -67,7 +71,12 @@ export function schedulersOf(kernel: GuestKernel, onFault: OnFault): Pointer[] {
 }
 
 /** A `struct scx_sched *`. Throws `GuestFault` and `LayoutError`. */
-export function readScheduler(kernel: GuestKernel, sched: Pointer, nameAt: NameAt): SchedulerState {
+export function readScheduler(
+  kernel: GuestKernel,
+  sched: Pointer,
+  nameAt: NameAt,
+  isLoaded: boolean,
+): SchedulerState {
   const { memory, btf } = kernel;
   const offsets = SCHED.resolve(btf);
   const self = new StructAt(memory, sched, "scx_sched.");
@@ -75,6 +84,8 @@ export function readScheduler(kernel: GuestKernel, sched: Pointer, nameAt: NameA
   const { bypass_depth, cgrp_path, level } = offsets;
   return {
     ...readOps(kernel, add(sched, offsets.ops)),
+    ...untimed,
+    isLoaded,
     level: level === undefined ? 0 : self.i32(level, "level"),
     cgroupPath:
       cgrp_path === undefined || isNull(self.pointer(cgrp_path, "cgrp_path"))
@@ -97,6 +108,8 @@ export function readOldScheduler(kernel: GuestKernel, nameAt: NameAt): Scheduler
   const events = symbols.address("event_stats_cpu");
   return {
     ...read,
+    ...untimed,
+    isLoaded: true,
     level: 0,
     cgroupPath: undefined,
     bypassDepth: globalDepth(kernel),
@@ -119,17 +132,10 @@ function readOps({ memory, btf }: GuestKernel, at: Pointer) {
   const ops = new StructAt(memory, at, "sched_ext_ops.");
   const flags = ops.u64(offsets.flags, "flags");
   const { sub_cgroup_id } = offsets;
-  const flagNames: string[] = [];
-  const type = btf.find("scx_ops_flags", BTF_KIND.ENUM) ?? btf.find("scx_ops_flags", BTF_KIND.ENUM64);
-  if (type !== undefined)
-    for (const { name, value } of btf.enumValues(type)) {
-      const bit = BigInt(value);
-      if (bit > 0n && (bit & (bit - 1n)) === 0n && (flags & bit) !== 0n) flagNames.push(name);
-    }
   return {
     opsName: ops.inlineString(offsets.name, "name", NAME_BYTES),
     flags,
-    flagNames,
+    flagNames: ScxNames.of(btf).opsFlags(flags),
     cgroupId: sub_cgroup_id === undefined ? undefined : ops.u64(sub_cgroup_id, "sub_cgroup_id"),
   };
 }
@@ -147,6 +153,7 @@ function readExit({ memory, btf }: GuestKernel, at: Pointer, nameAt: NameAt): Ex
     backtrace.push(nameAt(memory.pointer(bt.hi, bt.lo, 8 * n, `scx_exit_info.bt[${n}]`)));
   return {
     kind,
+    kindName: ScxNames.of(btf).exitKind(kind),
     code: BigInt.asIntN(64, info.u64(offsets.exit_code, "exit_code")),
     reason: info.string(offsets.reason, "reason", MAX_MESSAGE_BYTES),
     message: info.string(offsets.msg, "msg", MAX_MESSAGE_BYTES),
@@ -156,7 +163,7 @@ function readExit({ memory, btf }: GuestKernel, at: Pointer, nameAt: NameAt): Ex
   };
 }
 
-/** The per-CPU `struct scx_event_stats`: in `pcpu` since 7.0, in `event_stats_cpu` before. */
+/** The per-CPU `struct scx_event_stats`: in `pcpu` since 6.17, in `event_stats_cpu` before. */
 function eventsAt(
   sched: StructAt,
   { pcpu, events }: { readonly pcpu: number | undefined; readonly events: number | undefined },

@@ -1,0 +1,101 @@
+/** sched_ext in the memory of frozen machines against what their kernels and programs said just before. */
+import { describe, expect, test } from "bun:test";
+import { openGuest } from "../../src/guest/guest.ts";
+import { findingsOf } from "../../src/report/sched-findings.ts";
+import { viewsOfReport } from "../../src/report/sched-view.ts";
+import type { SchedReport } from "../../src/sched-state.ts";
+import { type LabImage, labImages } from "./images.ts";
+
+const images = (await labImages()).filter(({ answer }) => answer("scx-dump") !== undefined);
+const named = (some: readonly LabImage[]) => some.map((image) => [image.name, image] as const);
+
+const reports = new Map<string, SchedReport>();
+function reportOf({ memory }: LabImage): SchedReport {
+  const before = reports.get(memory);
+  if (before !== undefined) return before;
+  using guest = openGuest({ memory });
+  const report = guest.scheduler();
+  reports.set(memory, report);
+  return report;
+}
+
+/** Seconds that the machine was up when it was asked last; the freeze comes within the next ones. */
+const lastUptimeMs = (image: LabImage): number => 1000 * Number.parseFloat(image.answer("uptime-last")!);
+/** The freeze comes so soon after the last answer; where the scheduler loops, nobody could be asked for up to 20 s. */
+const freezeMs = (image: LabImage): number => (statementOf(image)?.kind === "loop" ? 25_000 : 5000);
+
+interface Statement {
+  readonly kind: string;
+  readonly ops: string;
+  readonly exit?: {
+    readonly kind: number;
+    readonly ns: number;
+    readonly reason: string;
+    readonly message: string;
+  };
+}
+const statementOf = (image: LabImage): Statement | undefined => {
+  const text = image.answer("stall.json");
+  return text === undefined ? undefined : (JSON.parse(text) as Statement);
+};
+
+const ejected = images.filter((image) => statementOf(image)?.exit !== undefined);
+const loaded = images.filter(
+  (image) => image.answer("sched_ext/state")?.trim() === "enabled" && statementOf(image)?.exit === undefined,
+);
+
+describe.skipIf(ejected.length === 0)("a scheduler that was thrown out", () => {
+  test.each(named(ejected))("%s: why and when are what its own program was told", (_, image) => {
+    const { ops, exit } = statementOf(image)!;
+    const report = reportOf(image);
+    expect(report.missing).toEqual([]);
+    expect(report.state).toBe("disabled");
+    const [scheduler, ...others] = report.schedulers;
+    expect(others).toEqual([]);
+    expect(scheduler).toMatchObject({ opsName: ops, isLoaded: false, level: 0 });
+    expect(scheduler?.exit).toMatchObject({
+      kind: exit!.kind,
+      kindName: "SCX_EXIT_ERROR_STALL",
+      reason: exit!.reason,
+      message: exit!.message,
+      code: 0n,
+    });
+    const sinceMs = lastUptimeMs(image) - exit!.ns / 1e6;
+    expect(scheduler?.disabledMs).toBeGreaterThanOrEqual(sinceMs * 0.95);
+    expect(scheduler?.disabledMs).toBeLessThan(sinceMs + freezeMs(image));
+  });
+
+  test.each(named(ejected))("%s: the back trace is the one in the kernel's log", (_, image) => {
+    const lines = image
+      .answer("dmesg")!
+      .split("\n")
+      .map((line) => line.replace(/^<\d+>\[ *[\d.]+\](?:\[ *\w+\])? /, ""));
+    const start = lines.findIndex((line) => line.includes(" disabled (runnable task stall)"));
+    const frames = lines.slice(start + 2).map((line) => /^ +(\S+\+0x\w+\/0x\w+)$/.exec(line)?.[1]);
+    const count = frames.indexOf(undefined);
+    expect(count).toBeGreaterThan(3);
+    expect(reportOf(image).schedulers[0]?.exit?.backtrace).toEqual(frames.slice(0, count) as string[]);
+  });
+
+  test.each(named(ejected))("%s: its page has the tasks of the dump that the kernel kept", (_, image) => {
+    const [view, ...others] = viewsOfReport(reportOf(image), "");
+    expect(others).toEqual([]);
+    const findings = findingsOf(view!);
+    expect(findings[0]).toMatchObject({ kind: "ejected" });
+    expect(findings[0]?.summary).toContain(statementOf(image)!.exit!.message);
+    expect(view?.tasks.map(({ comm }) => comm)).toContain("victim-2");
+  });
+});
+
+describe.skipIf(loaded.length === 0)("a scheduler that is loaded", () => {
+  test.each(named(loaded))("%s: since when, by the time of the kernel's own line", (_, image) => {
+    const ops = image.answer("sched_ext/root/ops")!.trim();
+    const line = new RegExp(`\\[ *([\\d.]+)\\].* sched_ext: BPF scheduler "${ops}" enabled`);
+    const atMs = 1000 * Number(line.exec(image.answer("dmesg")!)?.[1]);
+    const [scheduler] = reportOf(image).schedulers;
+    expect(scheduler).toMatchObject({ opsName: ops, isLoaded: true, exit: undefined });
+    const sinceMs = lastUptimeMs(image) - atMs;
+    expect(scheduler?.enabledMs).toBeGreaterThanOrEqual(sinceMs * 0.95);
+    expect(scheduler?.enabledMs).toBeLessThan(sinceMs + freezeMs(image));
+  });
+});
