@@ -157,7 +157,7 @@ export function close(fd: number): number {
 }
 
 /** pread(2) into all of `into`: how many bytes there were, or `-errno`. Begins anew after a signal. */
-export function pread(fd: number, into: PinnedBytes, offset: number): number {
+export function pread(fd: number, into: PinnedBytes, offset: number | bigint): number {
   if (into.length === 0) return 0;
   let got: number;
   do got = orErrno(libc().pread(fd, into, into.length, offset));

@@ -63,10 +63,10 @@ const capture: Command = command({
 
 export default capture;
 
-/** A running kernel shows its answers and not its memory: pages of it are nothing that bpf(2) could give. */
+/** bpf(2) gives values and no pages. */
 function noMemory(): UsageError {
   return new UsageError("capture: of which machine? --memory FILE", {
-    hint: "a capture is made of pages of physical memory, and a running kernel hands those out to nobody: freeze a virtual machine and dump its memory (QEMU's dump-guest-memory, `virsh dump --memory-only`), or give kdump's vmcore; `ktstr -j inspect` keeps a running kernel's answers",
+    hint: "a capture is made of pages of physical memory: freeze a virtual machine and dump its memory (QEMU's dump-guest-memory, `virsh dump --memory-only`), or give kdump's vmcore. /proc/kcore is the running kernel's memory, which changes while it is read; `ktstr -j inspect` keeps a running kernel's answers",
   });
 }
 

@@ -36,7 +36,16 @@ const MAX_PHYSICAL = 2 ** 52;
 const MAX_TAIL = 1 / 8;
 
 /** @public Loaded by formats.ts. */
-export const elfCore: FormatReader = { problem, open: readCore };
+export const elfCore: FormatReader = {
+  problem: (file) => (isKcore(file) ? undefined : problem(file)),
+  open: (file) => (isKcore(file) ? kcore().readKcore(file) : readCore(file)),
+};
+
+/** /proc/kcore is as large as the kernel's half of the address space, at least 2^35 bytes (arm64, VA_BITS 36). */
+const KCORE_MIN_BYTES = 2 ** 34;
+const isKcore = (file: ReadableFile): boolean => file.sizeBytes >= KCORE_MIN_BYTES && kcore().isKcore(file);
+
+const kcore = (): typeof import("./kcore.ts") => require("./kcore.ts") as typeof import("./kcore.ts");
 
 /** Reads the headers of a core. Throws `FormatError` where it is no core of a 64-bit machine that we know. */
 function readCore(file: ReadableFile): Contents {

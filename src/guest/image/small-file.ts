@@ -32,15 +32,18 @@ function readWhole(path: string): Uint8Array<ArrayBuffer> {
   return reading(path, () => readFileSync(path));
 }
 
+const HINTS: Readonly<Record<string, string>> = {
+  ESPIPE: "It is a pipe, and memory is read in any order: write it to a file.",
+  // fs/proc/kcore.c, open_kcore.
+  EPERM: "/proc/kcore takes CAP_SYS_RAWIO, and a kernel that is not locked down (kernel_lockdown(7)).",
+};
+
 function reading<T>(path: string, read: () => T): T {
   try {
     return read();
   } catch (error) {
     const { code = "EIO", errno = -5, syscall = "read" } = error as NodeJS.ErrnoException;
-    const hint =
-      code === "ESPIPE"
-        ? "It is a pipe, and memory is read in any order: write it to a file."
-        : "Check the path, and that this user may read the file.";
+    const hint = HINTS[code] ?? "Check the path, and that this user may read the file.";
     throw new SyscallError(syscall, path, Math.abs(errno), code, hint);
   }
 }
