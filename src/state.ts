@@ -3,7 +3,6 @@
  * a report is written against them and never knows which one it reads.
  */
 import type { Btf } from "./btf/btf.ts";
-import type { SchedReport, TaskInfo } from "./sched-state.ts";
 
 /** A read's answer. One that cannot be given says why; it is never an empty value. */
 export type Read<T> =
@@ -330,10 +329,6 @@ export interface BpfState extends MapAccessor, ProgAccessor, Disposable {
   readonly warnings: readonly string[];
   /** `length` bytes at an address of the kernel, for following typed pointers. Absent: there is no way to read it. */
   readKernel?(address: bigint, length: number): Read<Uint8Array>;
-  /** sched_ext's state, queues, CPUs and waiting tasks; throws `KtstrError`. Absent: this data path cannot read them. */
-  scheduler?(): SchedReport;
-  /** Every task. Absent: this data path cannot read them. */
-  tasks?(): Iterable<TaskInfo>;
   /** "schedule+0x10": the symbol, the kernel's or a program's, that an address lies in. Absent: no symbols are known. */
   symbolAt?(address: bigint): string | undefined;
 }

@@ -7,11 +7,6 @@ export interface StackFrame {
   readonly symbol: string;
 }
 
-export interface StackAccessor {
-  /** Absent: the source has no stacks. Throws `KtstrError` where there is no such task. */
-  stack?(pid: number): TaskStack;
-}
-
 export interface TaskStack {
   readonly pid: number;
   readonly tgid: number;

@@ -1,4 +1,4 @@
-import { KtstrError, UsageError } from "../errors.ts";
+import { UsageError } from "../errors.ts";
 import { stringify } from "../report/json.ts";
 import { findingsOf } from "../report/sched-findings.ts";
 import { SCHED_SCHEMA_VERSION, schedJson } from "../report/sched-json.ts";
@@ -7,7 +7,7 @@ import { viewsOfReport } from "../report/sched-view.ts";
 import { type Command, command } from "./command.ts";
 import { countOption } from "./option-values.ts";
 import { indentOf } from "./print.ts";
-import { openSource, warnAll } from "./source.ts";
+import { openKernelMemory, warnAll } from "./source.ts";
 import { terminalStyle } from "./terminal.ts";
 
 const DEFAULT_LIMIT = 32;
@@ -16,20 +16,21 @@ const sched: Command = command({
   name: "ktstr sched",
   description: "sched_ext: why tasks wait, dispatch queues, CPUs, events",
   options: ["limit"],
-  examples: ["ktstr --memory mem sched", "ktstr -j --memory mem sched", "ktstr sched explain stall.log"],
+  examples: [
+    "ktstr sched",
+    "ktstr --memory mem sched",
+    "ktstr -j --memory mem sched",
+    "ktstr sched explain stall.log",
+  ],
   subCommands: {
     explain: async () => (await import("./sched-explain.ts")).default,
   },
   async start(context) {
     const { words, options, out } = context;
     if (words.length > 0) throw new UsageError(`sched: too much: ${words.join(" ")}`);
-    using source = await openSource(options, () => false);
-    const report = source.state.scheduler?.();
-    if (report === undefined)
-      throw new KtstrError("sched: the running kernel tells its queues and tasks to nobody", {
-        hint: "give --memory FILE, or read a dump of the kernel's: `ktstr sched explain`",
-      });
-    const views = viewsOfReport(report, options.memory.join(" "));
+    using source = await openKernelMemory(options);
+    const report = source.state.scheduler();
+    const views = viewsOfReport(report, options.memory.join(" ") || "the running kernel");
     const limit = countOption(options, "limit") ?? DEFAULT_LIMIT;
     if (options.json) {
       const schedulers = views.map((view) => schedJson(view, findingsOf(view)));

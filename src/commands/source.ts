@@ -1,6 +1,6 @@
 /** Opens what a command reads: the running kernel, or a memory file. Only the code of the one that is read is loaded. */
-import { UsageError } from "../errors.ts";
-import type { GuestOptions } from "../guest/guest.ts";
+import { KtstrError, SyscallError, UsageError } from "../errors.ts";
+import type { GuestOptions, GuestState } from "../guest/guest.ts";
 import { checkFormatName } from "../guest/image/formats.ts";
 import type { MemorySource } from "../guest/image/image.ts";
 import { decompressAhead } from "../guest/image/zstd.ts";
@@ -8,14 +8,18 @@ import type { LogAccessor } from "../kernel-log.ts";
 import type { LiveState } from "../live/live.ts";
 import { writeError, writeThrough } from "../report/output.ts";
 import type { BpfState, MapInfo } from "../state.ts";
-import type { StackAccessor } from "../task-stack.ts";
 import { escapeText } from "../text.ts";
 import type { Context, Options } from "./command.ts";
 
 export interface Source extends Disposable {
-  readonly state: BpfState & LogAccessor & StackAccessor;
+  readonly state: BpfState & LogAccessor;
   /** Set where the running kernel is read: pinned paths and descriptors exist only there. */
   readonly live: LiveState | undefined;
+}
+
+/** A frozen machine, or the running kernel through its own memory. */
+export interface KernelMemory extends Source {
+  readonly state: GuestState;
 }
 
 /** As much of a source as its maps' attributes take. */
@@ -42,6 +46,28 @@ export async function openMaps(options: Options): Promise<MapSource> {
   return { state: live, live, [Symbol.dispose]: () => live[Symbol.dispose]() };
 }
 
+const KCORE = "/proc/kcore";
+
+/**
+ * For what bpf(2) does not tell: a memory file, or the running kernel's own memory. Throws `KtstrError` where the
+ * running kernel does not give it.
+ */
+export async function openKernelMemory(options: Options): Promise<KernelMemory> {
+  if (readsMemory(options)) return openMemory(options);
+  try {
+    return await openMemory({ ...options, memory: [KCORE] });
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error;
+    throw new KtstrError(`the running kernel does not give its memory: ${error.message}`, {
+      hint:
+        error.code === "ENOENT"
+          ? "The kernel was built without CONFIG_PROC_KCORE. `--memory FILE` reads a frozen machine."
+          : error.hint,
+      cause: error,
+    });
+  }
+}
+
 /** For a command that reads neither a running kernel nor a memory file: throws `UsageError` where one is given. */
 export function refuseMemory(options: Options, command: string): void {
   if (readsMemory(options))
@@ -59,7 +85,7 @@ function readsMemory(options: Options): boolean {
   return false;
 }
 
-async function openMemory(options: Options): Promise<Source> {
+async function openMemory(options: Options): Promise<KernelMemory> {
   const given = guestOptions(options);
   // Before the rest is loaded, which takes as long.
   const ahead = given.memory.map(async (source) => ({

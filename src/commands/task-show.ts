@@ -6,24 +6,20 @@ import { escapeText } from "../text.ts";
 import { type Command, command } from "./command.ts";
 import { countOption } from "./option-values.ts";
 import { indentOf } from "./print.ts";
-import { openSource, warnAll } from "./source.ts";
+import { openKernelMemory, warnAll } from "./source.ts";
 
 const show: Command = command({
   name: "ktstr task show",
   description: "List tasks: class, policy, state, cgroup, wait on sched_ext",
   options: ["limit"],
   grammar: "[pid N|name X]",
-  examples: ["ktstr task show --memory mem", "ktstr task show name worker --memory mem"],
+  examples: ["ktstr task show", "ktstr task show name worker --memory mem"],
   async start(context) {
     const { out, options, words } = context;
     const wanted = selectorOf(words);
     const limit = countOption(options, "limit") ?? Number.POSITIVE_INFINITY;
-    using source = await openSource(options, () => false);
+    using source = await openKernelMemory(options);
     const { state } = source;
-    if (state.tasks === undefined)
-      throw new KtstrError("task show: tasks are read of a frozen machine's memory", {
-        hint: "give --memory FILE",
-      });
     const found: TaskInfo[] = [];
     for (const task of state.tasks()) {
       if (found.length >= limit) break;

@@ -1,9 +1,9 @@
-import { KtstrError, UsageError } from "../errors.ts";
+import { UsageError } from "../errors.ts";
 import { stringify } from "../report/json.ts";
 import { stackJson, stackLines } from "../report/task-stack.ts";
 import { type Command, command } from "./command.ts";
 import { indentOf } from "./print.ts";
-import { openSource, warnAll } from "./source.ts";
+import { openKernelMemory, warnAll } from "./source.ts";
 
 const MAX_PID = 2 ** 22;
 
@@ -11,16 +11,16 @@ const stack: Command = command({
   name: "ktstr task stack",
   description: "Print a task's kernel stack",
   grammar: "pid PID",
-  examples: ["ktstr task stack pid 1 --memory mem", "ktstr -j task stack pid 17 --memory mem"],
+  examples: [
+    "ktstr task stack pid 1",
+    "ktstr task stack pid 1 --memory mem",
+    "ktstr -j task stack pid 17 --memory mem",
+  ],
   async start(context) {
     const { out, options, words } = context;
     const pid = pidOf(words);
-    using source = await openSource(options, () => false);
+    using source = await openKernelMemory(options);
     const { state } = source;
-    if (state.stack === undefined)
-      throw new KtstrError(`read the stack of pid ${pid}: stacks are read of a frozen machine's memory`, {
-        hint: `give it with --memory; the running kernel shows them in /proc/${pid}/stack`,
-      });
     const found = state.stack(pid);
     if (options.json) out.line(stringify(stackJson(found), indentOf(context)));
     else for (const line of stackLines(found)) out.line(line);

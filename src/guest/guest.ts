@@ -21,7 +21,7 @@ import {
   type Read,
   unreadable,
 } from "../state.ts";
-import type { StackAccessor, TaskStack } from "../task-stack.ts";
+import type { TaskStack } from "../task-stack.ts";
 import { GuestBtfs } from "./bpf/btfs.ts";
 import { listHolders } from "./bpf/holders.ts";
 import { listLinks } from "./bpf/links.ts";
@@ -67,7 +67,7 @@ export function openGuest(options: GuestOptions): GuestState {
 }
 
 /** What is listed stays listed: a frozen machine does not change. */
-export class GuestState implements BpfState, LogAccessor, StackAccessor {
+export class GuestState implements BpfState, LogAccessor {
   readonly #kernel: GuestKernel;
   readonly #captured: ReadonlySet<number> | undefined;
   readonly #warnings: string[];

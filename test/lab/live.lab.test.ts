@@ -134,6 +134,7 @@ async function compareAll(guest: FrozenGuest): Promise<string[]> {
     }
   }
   await inspects(guest);
+  await stacks(guest);
   return wrong;
 }
 
@@ -163,6 +164,24 @@ async function settled(compare: () => Promise<string[]>): Promise<string[]> {
     console.warn(`asked again: ${wrong.slice(0, 3).join("; ")}`);
     await Bun.sleep(2000);
   }
+}
+
+/** The running kernel through /proc/kcore: its first process sleeps, and the kernel says where. */
+async function stacks(guest: FrozenGuest): Promise<void> {
+  const ktstr = await guest.exec("cd /ktstr && bun run ktstr -j task stack pid 1");
+  if (ktstr.status !== 0) throw new Error(`ktstr task stack: status ${ktstr.status}: ${ktstr.stderr}`);
+  const { frames } = JSON.parse(decode(ktstr.stdout)) as { frames: { symbol: string }[] };
+  const kernels = decode((await guest.exec("cat /proc/1/stack")).stdout)
+    .trim()
+    .split("\n");
+  const theirs = kernels.map((line) => line.replace(/^\[<0>\] /, ""));
+  expect(theirs.length).toBeGreaterThan(2);
+  // /proc/PID/stack leaves the scheduler's own functions out.
+  expect(frames.map(({ symbol }) => symbol).slice(-theirs.length)).toEqual(theirs);
+  const ops = (await guest.answers.text("sched_ext/root/ops"))?.trim();
+  if (ops === undefined || !/^(7|6\.1[6-9])/.test(guest.kernel.release)) return;
+  const sched = await guest.exec("cd /ktstr && bun run ktstr sched");
+  expect([sched.status, decode(sched.stdout)]).toEqual([0, expect.stringContaining(`Scheduler  ${ops} `)]);
 }
 
 /** `bun run ktstr inspect` works there, for people and for programs. */
