@@ -214,6 +214,7 @@ function newTask({
   comm,
   pid,
   scheduler,
+  isOwn,
   waitMs,
 }: Extract<DumpLine, { kind: "task" }>): Task {
   return {
@@ -222,6 +223,7 @@ function newTask({
     comm,
     pid,
     scheduler,
+    isOwn,
     waitMs,
     scxState: undefined,
     flags: undefined,

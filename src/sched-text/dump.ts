@@ -87,6 +87,8 @@ export interface DumpTask {
   readonly pid: number;
   /** "root" or "sub1-123"; since 7.2. */
   readonly scheduler: string | undefined;
+  /** Belongs to the scheduler whose dump this is: the kernel marks it with a star, since 7.2. undefined outside of a dump. */
+  readonly isOwn: boolean | undefined;
   /** Milliseconds from `runnable_at` to the dump; negative where it lies behind the dump's time. */
   readonly waitMs: number;
   /** `SCX_TASK_*` state's number: its meaning differs between releases. */

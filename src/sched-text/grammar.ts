@@ -25,6 +25,7 @@ export type DumpLine =
       readonly comm: string;
       readonly pid: number;
       readonly scheduler: string | undefined;
+      readonly isOwn: boolean | undefined;
       readonly waitMs: number;
     }
   | { readonly kind: "fields"; readonly fields: Fields }
@@ -37,7 +38,7 @@ export type DumpLine =
 export type Fields = ReadonlyMap<string, string>;
 
 const TASK =
-  /^(?:(\*)([A-Za-z?])|([A-Za-z?])) (.*)\[(-?\d{1,10})\](?: \*?(root|sub\d{1,10}-\d{1,20}))? ([+-]\d{1,15})ms$/;
+  /^(?:(\*)([A-Za-z?])|([A-Za-z?])) (.*)\[(-?\d{1,10})\](?: (\*?)(root|sub\d{1,10}-\d{1,20}))? ([+-]\d{1,15})ms$/;
 const EXIT = /^(.*)\[(-?\d{1,10})\] triggered exit kind (\d{1,10})(?: on CPU (\d{1,5}))?:$/;
 const CPU = /^CPU (\d{1,5}) *: ((?:\w+=\S+(?: |$))+)$/;
 const FIELDS = /^(?:scx_state\/flags=|sticky\/holding_cpu=|dsq_vtime=|cpus=)\S/;
@@ -95,7 +96,7 @@ function taskLineOf(text: string): DumpLine | undefined {
   if (FRAME.test(text)) return { kind: "frame", frame: text };
   const task = TASK.exec(text);
   if (task === null) return undefined;
-  const [, star, starred, plain, comm = "", pid, scheduler, delta] = task;
+  const [, star, starred, plain, comm = "", pid, own, scheduler, delta] = task;
   return {
     kind: "task",
     isCurrent: star === "*",
@@ -103,6 +104,7 @@ function taskLineOf(text: string): DumpLine | undefined {
     comm,
     pid: Number(pid),
     scheduler,
+    isOwn: own === undefined ? undefined : own === "*",
     // jiffies_delta_msecs(runnable_at, now): negative where the task became runnable before the dump.
     waitMs: 0 - Number(delta),
   };

@@ -29,7 +29,7 @@ export function plain(name: string): string[] {
 
 /**
  * The form of 6.12, which has no kernel in the lab: the format strings of its `scx_dump_state` and `scx_dump_task`
- * (kernel/sched/ext.c) with values of a 7.2 guest.
+ * (kernel/sched/ext.c) with values of a 7.2 guest, as 33 possible CPUs print masks.
  */
 export const FORM_OF_6_12: readonly string[] = [
   "kworker/u8:1[29] triggered exit kind 1026:",
@@ -48,7 +48,7 @@ export const FORM_OF_6_12: readonly string[] = [
   "  R victim-1[134] -6332ms",
   "      scx_state/flags=3/0x9 dsq_flags=0x0 ops_state/qseq=2/1",
   "      sticky/holding_cpu=-1/-1 dsq_id=(n/a) dsq_vtime=77",
-  "      cpus=3",
+  "      cpus=0,00000003",
   "",
   "    vfs_read+0x3e5/0x490",
   "    ksys_read+0xcf/0x110",

@@ -127,6 +127,8 @@ export class ScxTasks {
         scx.sched === undefined
           ? undefined
           : this.#place(memory.pointer(hi, lo, scx.sched, "task->scx.sched")),
+      // Which scheduler's dump is printed decides it.
+      isOwn: undefined,
       // Memory that goes on changing (/proc/kcore) may have a task that became runnable after jiffies was read.
       waitMs: Math.max(0, this.#jiffies.sinceMs(u64At(scx.runnable_at, "scx.runnable_at"))),
       scxState: (flags & STATE_MASK) >>> STATE_SHIFT,
