@@ -3,13 +3,14 @@ import { readFileSync } from "node:fs";
 import { Btf } from "../btf/btf.ts";
 import { cDump } from "../btf/c.ts";
 import { rawJson, rawText, rawType } from "../btf/raw.ts";
-import { KtstrError, UsageError } from "../errors.ts";
+import { FormatError, KtstrError, UsageError } from "../errors.ts";
 import { ElfFile } from "../guest/image/elf.ts";
 import { ImageFile } from "../guest/image/file.ts";
 import { nearMisses } from "../near.ts";
 import { stringify } from "../report/json.ts";
 import type { Read } from "../state.ts";
 import { ELF_MAGIC } from "../uapi/elf.ts";
+import { isPrefix } from "./bpftool-words.ts";
 import { type Command, type Context, command } from "./command.ts";
 import { selectMaps } from "./map-select.ts";
 import { parseSelector, type Selector, type SelectorKind } from "./select.ts";
@@ -32,7 +33,7 @@ const dump: Command = command({
     const { format, roots } = takeRest(words, context.options.json);
     if (source.kind === "file") {
       refuseMemory(context.options, "btf dump file");
-      write(context, readBtfFile(source.path), format, roots);
+      write(context, readBtfFile(source.path, context.options.baseBtf), format, roots);
       return 0;
     }
     using opened = await openSource(context.options, () => false);
@@ -47,7 +48,8 @@ const dump: Command = command({
 export default dump;
 
 const SOURCES = ["id", "vmlinux", "file", "prog", "map"] as const;
-const PARTS = ["key", "value", "kv", "all"] as const;
+/** In bpftool's order: `k` is `key`. */
+const PARTS = ["key", "value", "all", "kv"] as const;
 
 type BtfSource =
   | { readonly kind: "vmlinux" }
@@ -60,7 +62,7 @@ type BtfSource =
 function takeSource(words: string[]): BtfSource {
   const word = words.shift();
   if (word === undefined) throw new UsageError(`btf dump: of what? ${SOURCES.join(", ")}`);
-  const kind = SOURCES.find((name) => name === word) ?? SOURCES.find((name) => name.startsWith(word));
+  const kind = SOURCES.find((name) => isPrefix(word, name));
   switch (kind) {
     case "vmlinux":
       return { kind };
@@ -72,6 +74,11 @@ function takeSource(words: string[]): BtfSource {
     case "file": {
       const path = words.shift();
       if (path === undefined) throw new UsageError("btf dump file: which file?");
+      // bpftool 7.8 takes `file A file B`, and merges them.
+      if (isPrefix(words[0] ?? "", "file"))
+        throw new UsageError("btf dump file: one file is dumped", {
+          hint: "`bpftool btf dump` merges several",
+        });
       return { kind, path };
     }
     case "prog":
@@ -79,7 +86,7 @@ function takeSource(words: string[]): BtfSource {
     case "map": {
       const selector = takeSelector(words, ["id", "name", "pinned"], "map");
       const next = words[0];
-      const part = next === undefined ? undefined : PARTS.find((name) => name === next);
+      const part = next === undefined ? undefined : PARTS.find((name) => isPrefix(next, name));
       if (part !== undefined) words.shift();
       return { kind, selector, part: part ?? "kv" };
     }
@@ -102,20 +109,24 @@ function takeSelector(words: string[], kinds: readonly SelectorKind[], noun: str
 type Format = "raw" | "c" | "c unsorted";
 
 function takeRest(words: readonly string[], json: boolean): { format: Format; roots: number[] } {
-  let format: Format = "raw";
+  let language: "raw" | "c" = "raw";
+  let unsorted = false;
   const roots: number[] = [];
   const rest = [...words];
   for (let word = rest.shift(); word !== undefined; word = rest.shift()) {
-    if (word !== "format" && word !== "root_id")
-      throw new UsageError(`btf dump: too much: ${[word, ...rest].join(" ")}`);
+    const keyword = ["format", "root_id", "unsorted"].find((one) => isPrefix(word, one));
+    if (keyword === undefined) throw new UsageError(`btf dump: too much: ${[word, ...rest].join(" ")}`);
+    if (keyword === "unsorted") {
+      unsorted = true;
+      continue;
+    }
     const value = rest.shift();
-    if (value === undefined) throw new UsageError(`btf dump: ${word}: its value is missing`);
-    if (word === "root_id") roots.push(numberOf("btf dump root_id", value));
-    else if (value !== "c" && value !== "raw")
-      throw new UsageError(`btf dump: format ${JSON.stringify(value)} is neither c nor raw`);
-    else if (value === "c" && rest[0] === "unsorted") format = `${value} ${rest.shift() as "unsorted"}`;
-    else format = value;
+    if (value === undefined) throw new UsageError(`btf dump: ${keyword}: its value is missing`);
+    if (keyword === "root_id") roots.push(numberOf("btf dump root_id", value));
+    else if (value === "c" || value === "raw") language = value;
+    else throw new UsageError(`btf dump: format ${JSON.stringify(value)} is neither c nor raw`);
   }
+  const format = language === "c" && unsorted ? "c unsorted" : language;
   if (format !== "raw" && json)
     throw new UsageError("btf dump format c: C is no JSON", { hint: "leave out -j" });
   return { format, roots };
@@ -172,8 +183,29 @@ function expectBtf(read: Read<Btf>, what: string): Btf {
 
 const MODULES = "/sys/kernel/btf/";
 
-/** A file of BTF alone, as under /sys/kernel/btf, or an ELF file's `.BTF`, of either byte order. Throws `FormatError`, `KtstrError`. */
-function readBtfFile(path: string): Btf {
+/**
+ * A file of BTF alone, as under /sys/kernel/btf, or an ELF file's `.BTF`, of either byte order. Split BTF continues that of
+ * the file `basePath`; a module's under /sys/kernel/btf the kernel's where none is given. Throws `FormatError`, `KtstrError`.
+ */
+function readBtfFile(path: string, basePath?: string): Btf {
+  const isModule = path.startsWith(MODULES) && path !== `${MODULES}vmlinux`;
+  const basis = basePath ?? (isModule ? `${MODULES}vmlinux` : undefined);
+  const base = basis === undefined ? undefined : readBtfFile(basis);
+  const bytes = btfBytes(path);
+  try {
+    return Btf.parse(bytes, { base, name: path });
+  } catch (error) {
+    // A split BTF's strings go on from its base's: they have no empty string of their own.
+    if (!(error instanceof FormatError && error.problem.includes("the empty string")) || base !== undefined)
+      throw error;
+    throw new KtstrError(error.message, {
+      hint: "split BTF, such as a module's, takes --base-btf FILE",
+      cause: error,
+    });
+  }
+}
+
+function btfBytes(path: string): Uint8Array {
   let bytes: Uint8Array;
   try {
     bytes = readFileSync(path);
@@ -181,16 +213,14 @@ function readBtfFile(path: string): Btf {
     const code = (error as NodeJS.ErrnoException).code ?? String(error);
     throw new KtstrError(`btf dump file ${path}: ${code === "ENOENT" ? "there is no such file" : code}`);
   }
-  const isModule = path.startsWith(MODULES) && path !== `${MODULES}vmlinux`;
-  if (isModule) return Btf.parse(bytes, { base: readBtfFile(`${MODULES}vmlinux`), name: path });
   const isElf =
     bytes.length >= 4 && new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true) === ELF_MAGIC;
-  if (!isElf) return Btf.parse(bytes, { name: path });
+  if (!isElf) return bytes;
   using file = new ImageFile(path);
   const elf = new ElfFile(file, path, { anyByteOrder: true });
   const section = elf.section(".BTF");
   if (section === undefined) throw new KtstrError(`btf dump file ${path}: it has no section .BTF`);
-  return Btf.parse(elf.contents(section), { name: path });
+  return elf.contents(section);
 }
 
 function write(context: Context, btf: Btf, format: Format, roots: readonly number[]): void {

@@ -12,6 +12,7 @@ export interface Options {
   readonly vmcoreinfo: string | undefined;
   readonly format: string | undefined;
   readonly explain: boolean;
+  readonly baseBtf: string | undefined;
   /** Options that only some commands take, by name. */
   readonly own: Readonly<Record<string, string | boolean>>;
 }

@@ -8,6 +8,7 @@ import { singleElement } from "../report/query.ts";
 import { styleFor } from "../report/style.ts";
 import { typesOf, whyUntyped } from "../report/typed.ts";
 import type { BpfState, MapInfo } from "../state.ts";
+import { isPrefix } from "./bpftool-words.ts";
 import { type Command, type Context, command, type ExitStatus } from "./command.ts";
 import { neededFor, selectOneMap, takeMapSelector } from "./map-contents.ts";
 import { countOption, textOption } from "./option-values.ts";
@@ -41,7 +42,8 @@ async function withMap(context: Context, what: string, work: Work): Promise<Exit
   const words = [...context.words];
   const selector = takeMapSelector(words, what);
   const [word, ...data] = words;
-  if (word !== undefined && word !== "key") throw new UsageError(`${what}: expected key, got: ${word}`);
+  if (word !== undefined && !isPrefix(word, "key"))
+    throw new UsageError(`${what}: expected key, got: ${word}`);
   using source = await openSource(context.options, neededFor(selector));
   const map = await selectOneMap(source, selector);
   const text = textOption(context.options, "key");

@@ -7,7 +7,6 @@ import { FORMAT_NAMES } from "../guest/image/formats.ts";
 
 /** Options that a command takes by naming them. */
 export type OwnOption =
-  | "version"
   | "stats"
   | "bpffs"
   | "limit"
@@ -47,11 +46,32 @@ const GLOBAL: ArgsDef = {
   },
   explain: { type: "boolean", description: "say on stderr how the kernel was found in the memory" },
   debug: { type: "boolean", alias: "d", description: "say more on stderr, and show stack traces" },
+  "base-btf": {
+    type: "string",
+    alias: "B",
+    valueHint: "FILE",
+    description: "what the split BTF of `btf dump file` continues, such as a vmlinux for its modules",
+  },
+  nomount: {
+    type: "boolean",
+    alias: "n",
+    description: "bpftool's; changes nothing: ktstr never mounts bpffs",
+  },
+  mapcompat: {
+    type: "boolean",
+    alias: "m",
+    description: "bpftool's; changes nothing: ktstr loads no map definitions from object files",
+  },
+  "use-loader": {
+    type: "boolean",
+    alias: "L",
+    description: "bpftool's; changes nothing: ktstr loads no programs from object files",
+  },
+  version: { type: "boolean", alias: "V", description: "print the version" },
   help: { type: "boolean", alias: "h", description: "print this" },
 };
 
 const OWN: Readonly<Record<OwnOption, ArgDef>> = {
-  version: { type: "boolean", alias: "V", description: "print the version" },
   stats: {
     type: "string",
     valueHint: "SECONDS",

@@ -2,7 +2,7 @@
 import { UsageError } from "../errors.ts";
 import { nearMisses } from "../near.ts";
 import { checkOptions, type Given, readArguments } from "./arguments.ts";
-import type { Command, Options } from "./command.ts";
+import type { Command, CommandTable, Options } from "./command.ts";
 import { isGlobal } from "./options.ts";
 
 export interface CommandLine {
@@ -16,22 +16,31 @@ export interface CommandLine {
   readonly version: boolean;
 }
 
-export function wantsDebug(argv: readonly string[]): boolean {
-  const end = argv.indexOf("--");
-  return argv.slice(0, end < 0 ? argv.length : end).some((arg) => arg === "--debug" || arg === "-d");
+/** How an error is told, also an error of the line itself. */
+export type Telling = Pick<Options, "json" | "pretty" | "debug">;
+
+export function howToTell(argv: readonly string[]): Telling {
+  const given = readArguments(beforeDashes(argv)).given.filter(({ value }) => value === undefined);
+  const pretty = has(given, "pretty");
+  return { json: has(given, "json") || pretty, pretty, debug: has(given, "debug") };
+}
+
+function beforeDashes(argv: readonly string[]): readonly string[] {
+  const dashes = argv.indexOf("--");
+  return dashes < 0 ? argv : argv.slice(0, dashes);
 }
 
 /** Throws `UsageError`. */
 export async function parseCommandLine(root: Command, argv: readonly string[]): Promise<CommandLine> {
   const dashes = argv.indexOf("--");
   const tail = dashes < 0 ? undefined : argv.slice(dashes + 1);
-  const { words: typed, given } = readArguments(dashes < 0 ? argv : argv.slice(0, dashes));
+  const { words: typed, given } = readArguments(beforeDashes(argv));
   // `ktstr help map show`.
-  const asksHelp = typed[0] === "help" && typed.length > 1;
+  const asksHelp = typed.length > 1 && (await isHelp(root, typed[0]));
   const allWords = asksHelp ? typed.slice(1) : typed;
   const named = await findCommand(root, allWords);
   const { parents, used } = named;
-  if (asksHelp && used < allWords.length) refuse(named.command, allWords.slice(used));
+  if (asksHelp && used < allWords.length) await refuse(named.command, allWords.slice(used));
   const wantsHelp = asksHelp || has(given, "help");
   const isWhole = used === allWords.length && !wantsHelp;
   const command =
@@ -39,9 +48,9 @@ export async function parseCommandLine(root: Command, argv: readonly string[]): 
   checkOptions(given, command.args);
   const version = has(given, "version");
   const words = allWords.slice(used);
-  const askedWord = words[0] === "help" && command.start === undefined;
+  const askedWord = command.start === undefined && (await isHelp(command, words[0]));
   const help = wantsHelp || askedWord || (command === root && words.length === 0 && !version);
-  if (!help && !version && command.start === undefined) refuse(command, words);
+  if (!help && !version && command.start === undefined) await refuse(command, words);
   if (tail !== undefined && !command.grammar.includes("-- ")) {
     throw new UsageError(`${command.name}: nothing stands behind \`--\` here`);
   }
@@ -49,6 +58,14 @@ export async function parseCommandLine(root: Command, argv: readonly string[]): 
 }
 
 const has = (given: readonly Given[], wanted: string): boolean => given.some(({ name }) => name === wanted);
+
+async function isHelp({ name, subCommands }: Command, word: string | undefined): Promise<boolean> {
+  if (word === undefined || Object.hasOwn(subCommands, word)) return false;
+  return word === "help" || (await bpftoolWords()).bpftoolWord(name, word) === "help";
+}
+
+/** Loaded where a word is none of our commands' whole names. */
+const bpftoolWords = (): Promise<typeof import("./bpftool-words.ts")> => import("./bpftool-words.ts");
 
 /** As far as the words name commands; the rest are the command's own. */
 async function findCommand(
@@ -71,51 +88,38 @@ async function findCommand(
 /** As bpftool does: `ktstr map` alone is `ktstr map show`. */
 const DEFAULT_SUB_COMMAND = "show";
 
-/** By name, by alias, or as bpftool does by the start of either, where only one starts so. */
+/**
+ * By its whole name; else bpftool's first command that begins so; else, where only one of ours does, that one. Undefined
+ * where there is none of ours.
+ */
 export async function subCommand(parent: Command, word: string): Promise<Command | undefined> {
   const table = parent.subCommands;
-  const exact = Object.hasOwn(table, word) ? table[word] : undefined;
-  if (exact !== undefined) return exact();
-  const starting: Command[] = [];
-  for (const [name, load] of Object.entries(table)) {
-    if (name.startsWith(word)) starting.push(await load());
-    // An alias is known only once its command is loaded: asked for last.
-  }
-  if (starting.length === 0) {
-    for (const load of Object.values(table)) {
-      const candidate = await load();
-      if (candidate.alias.startsWith(word)) starting.push(candidate);
-    }
-  }
-  return starting.length === 1 ? starting[0] : undefined;
+  if (Object.hasOwn(table, word)) return table[word]?.();
+  const { bpftoolWord, isPrefix } = await bpftoolWords();
+  const theirs = bpftoolWord(parent.name, word);
+  if (theirs !== undefined) return Object.hasOwn(table, theirs) ? table[theirs]?.() : aliased(table, theirs);
+  const [only, ...others] = Object.keys(table).filter((name) => isPrefix(word, name));
+  return only !== undefined && others.length === 0 ? table[only]?.() : undefined;
 }
 
-/** bpftool's commands that change something, and what to do instead. */
-const CHANGES: Readonly<Record<string, readonly string[]>> = {
-  map: ["create", "update", "delete", "pin", "push", "pop", "enqueue", "dequeue", "freeze", "event_pipe"],
-  prog: ["load", "loadall", "attach", "detach", "pin", "run", "tracelog"],
-  link: ["pin", "detach"],
-};
-const INSTEAD: Readonly<Record<string, string>> = {
-  ...Object.fromEntries(
-    Object.entries(CHANGES).flatMap(([noun, words]) =>
-      words.map((word) => [`ktstr ${noun} ${word}`, `use \`bpftool ${noun} ${word}\``]),
-    ),
-  ),
-  "ktstr gen": "use `bpftool gen`",
-  "ktstr iter": "use `bpftool iter`",
-};
+/** An alias is known only once its command is loaded. */
+async function aliased(table: CommandTable, word: string): Promise<Command | undefined> {
+  for (const load of Object.values(table)) {
+    const candidate = await load();
+    if (candidate.alias === word) return candidate;
+  }
+  return undefined;
+}
 
-function refuse(parent: Command, words: readonly string[]): never {
+async function refuse(parent: Command, words: readonly string[]): Promise<never> {
   const names = Object.keys(parent.subCommands);
   const word = words[0];
   if (word === undefined) throw new UsageError(`${parent.name}: which of ${names.join(", ")}?`);
-  const near = nearMisses(word, names);
-  const instead = INSTEAD[`${parent.name} ${word}`];
-  if (instead !== undefined)
-    throw new UsageError(`${parent.name}: ktstr only reads, and has no ${JSON.stringify(word)}`, {
-      hint: instead,
-    });
+  const { bpftoolWord, isPrefix, refuseBpftoolWord } = await bpftoolWords();
+  const starting = names.filter((name) => isPrefix(word, name));
+  const theirs = bpftoolWord(parent.name, word);
+  if (theirs !== undefined) refuseBpftoolWord(parent.name, theirs, starting);
+  const near = starting.length > 0 ? starting : nearMisses(word, names);
   throw new UsageError(`${parent.name}: there is no command ${JSON.stringify(word)}`, {
     hint: near.length > 0 ? `did you mean ${near.join(" or ")}?` : `there are: ${names.join(", ")}`,
   });
@@ -134,6 +138,7 @@ async function optionsOf(given: readonly Given[]): Promise<Options> {
     vmcoreinfo: valuesOf(given, "vmcoreinfo").at(-1),
     format: valuesOf(given, "format").at(-1),
     explain: has(given, "explain"),
+    baseBtf: valuesOf(given, "base-btf").at(-1),
     own,
   };
 }

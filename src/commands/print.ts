@@ -1,7 +1,7 @@
 import { type Json, stringify } from "../report/json.ts";
 import type { Context } from "./command.ts";
 
-export const indentOf = (context: Context): string => (context.options.pretty ? "  " : "");
+export const indentOf = (context: Pick<Context, "options">): string => (context.options.pretty ? "  " : "");
 
 /**
  * Objects as JSON or text. As bpftool does: all of them, or several of one name, are an array; one alone is not.
@@ -18,14 +18,16 @@ export function printList<T>(
     for (const item of items) out.line(text(item));
     return;
   }
-  const indent = indentOf(context);
-  if (!isListing && items.length === 1) {
-    for (const item of items) out.line(stringify(json(item), indent));
-    return;
+  // Before a byte is printed: an object that cannot be told leaves no half of a document.
+  const texts = items.map((item) => stringify(json(item), indentOf(context)));
+  const [only] = texts;
+  if (!isListing && only !== undefined && texts.length === 1) out.line(only);
+  else {
+    const gap = options.pretty ? "\n" : "";
+    out.text("[");
+    texts.forEach((one, index) => {
+      out.text(`${index > 0 ? "," : ""}${gap}${one}`);
+    });
+    out.line("]");
   }
-  out.text("[");
-  items.forEach((item, index) => {
-    out.text(`${index > 0 ? "," : ""}${indent === "" ? "" : "\n"}${stringify(json(item), indent)}`);
-  });
-  out.line("]");
 }

@@ -2,6 +2,7 @@
 import { KtstrError, UsageError } from "../errors.ts";
 import { nearMisses } from "../near.ts";
 import { printable } from "../text.ts";
+import { isPrefix } from "./bpftool-words.ts";
 
 export type SelectorKind = "id" | "name" | "tag" | "pinned";
 
@@ -28,7 +29,7 @@ export function parseSelector(
 ): Selector {
   const [word, value, ...rest] = words;
   if (word === undefined) return { kind: "all" };
-  const kind = kinds.find((name) => name === word) ?? kinds.find((name) => name.startsWith(word));
+  const kind = kinds.find((name) => isPrefix(word, name));
   if (kind === undefined) {
     const near = words.length === 1 ? [selectorFor(word, kinds)] : nearMisses(word, kinds);
     throw new UsageError(`${noun}: ${JSON.stringify(word)} is none of ${kinds.join(", ")}`, {

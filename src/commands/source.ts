@@ -85,7 +85,44 @@ function readsMemory(options: Options): boolean {
   return false;
 }
 
+/** Memory that is open, by the options that it was opened with; undefined outside of a batch. */
+let kept: Map<string, KernelMemory> | undefined;
+
+/** From here to its disposal memory files are opened once, and stay open between commands. */
+export function keepMemoryOpen(): Disposable {
+  if (kept !== undefined) return { [Symbol.dispose]: () => {} };
+  const all: Map<string, KernelMemory> = new Map();
+  kept = all;
+  return {
+    [Symbol.dispose]() {
+      kept = undefined;
+      for (const source of all.values()) source[Symbol.dispose]();
+    },
+  };
+}
+
 async function openMemory(options: Options): Promise<KernelMemory> {
+  const { memory, vmlinux, vmcoreinfo, format } = options;
+  // /proc/kcore goes on: every command reads it anew.
+  if (kept === undefined || memory.some(isOfProc)) return openMemoryAnew(options);
+  const key = JSON.stringify([memory, vmlinux, vmcoreinfo, format]);
+  const source = kept.get(key) ?? (await openMemoryAnew(options));
+  kept.set(key, source);
+  return { state: source.state, live: undefined, [Symbol.dispose]: () => {} };
+}
+
+/** include/uapi/linux/magic.h */
+const PROC_SUPER_MAGIC = 0x9fa0;
+
+function isOfProc(given: string): boolean {
+  try {
+    return process.getBuiltinModule("node:fs").statfsSync(memorySource(given).path).type === PROC_SUPER_MAGIC;
+  } catch {
+    return false; // its error is told when it is opened
+  }
+}
+
+async function openMemoryAnew(options: Options): Promise<KernelMemory> {
   const given = guestOptions(options);
   // Before the rest is loaded, which takes as long.
   const ahead = given.memory.map(async (source) => ({
@@ -127,9 +164,12 @@ function addressOf(option: string, text: string): number {
   });
 }
 
-/** Hands everything that the listing could not read to stderr. */
+const told: WeakMap<object, number> = new WeakMap();
+
+/** Hands everything that the listing could not read to stderr: once, also where several commands read one state. */
 export function warnAll(context: Context, state: Pick<BpfState, "warnings">): void {
-  for (const sentence of state.warnings) context.warn(sentence);
+  for (const sentence of state.warnings.slice(told.get(state) ?? 0)) context.warn(sentence);
+  told.set(state, state.warnings.length);
 }
 
 function note(sentence: string): void {

@@ -38,7 +38,8 @@ export function keyFromText(text: string, map: MapInfo, types: MapTypes | undefi
 
 /** bpftool's `[hex] BYTES` (tools/bpf/bpftool/map.c, parse_bytes): one number a byte, as many as the key has. */
 export function keyFromWords(words: readonly string[], map: MapInfo): Uint8Array {
-  const inHex = words[0] === "hex";
+  const [first = ""] = words;
+  const inHex = first !== "" && "hex".startsWith(first);
   const digits = inHex ? words.slice(1) : words;
   const bytes = digits.map((word) => {
     const value = byteOf(word, inHex);

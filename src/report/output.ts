@@ -70,6 +70,8 @@ export class Output {
   readonly #view = new DataView(this.#bytes.buffer);
   readonly #buffer = Buffer.from(this.#bytes.buffer);
   #used = 0;
+  /** Bytes that are written out. */
+  #written = 0;
   /** Lines are cut to so many; set for a page for people on a terminal. */
   columns: number = Number.POSITIVE_INFINITY;
 
@@ -87,7 +89,9 @@ export class Output {
       return this;
     }
     this.flush();
-    writeAll(write, this.#fd, Buffer.from(text, "utf8"));
+    const bytes = Buffer.from(text, "utf8");
+    writeAll(write, this.#fd, bytes);
+    this.#written += bytes.length;
     return this;
   }
 
@@ -157,7 +161,25 @@ export class Output {
     if (this.#used === 0) return;
     const used = this.#used;
     this.#used = 0;
+    this.#written += used;
     writeAll(write, this.#fd, this.#bytes.subarray(0, used));
+  }
+
+  /** Takes back a line feed that was printed last, where it is not written out yet. */
+  chomp(): void {
+    if (this.#used > 0 && this.#bytes[this.#used - 1] === 0x0a) this.#used--;
+  }
+
+  /** In bytes from the start. */
+  get position(): number {
+    return this.#written + this.#used;
+  }
+
+  /** Takes back what was printed behind a position. False: some of it is written out, and nothing is taken back. */
+  rewind(position: number): boolean {
+    if (position < this.#written || position > this.position) return false;
+    this.#used = position - this.#written;
+    return true;
   }
 
   /** Letter by letter: for few of them that is faster than a call out of the engine. False: some are not ASCII. */

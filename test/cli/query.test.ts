@@ -68,7 +68,7 @@ describe("map lookup and getnext", () => {
       const words: string[] = key === null ? [] : ["key", "hex", ...key.map((byte) => byte.slice(2))];
       const ran = ktstr(["-j", "map", "getnext", "id", id(plain), ...words]);
       if (ran.status !== 0) {
-        expect(ran.err).toContain("there is no next key. It was the last one");
+        expect(JSON.parse(ran.out).error).toContain("there is no next key. It was the last one");
         break;
       }
       key = (JSON.parse(ran.out) as { next_key: string[] }).next_key;
@@ -154,8 +154,9 @@ describe("map dump", () => {
     ] as const) {
       for (const json of [[], ["-j"]]) {
         const ran = ktstr([...json, "map", "dump", "id", id(plain), ...options]);
-        expect([options.join(" "), ran.status, ran.out]).toEqual([options.join(" "), 2, ""]);
-        expect(ran.err).toContain(sentence);
+        const [told, silent] = json.length === 0 ? [ran.err, ran.out] : [JSON.parse(ran.out).error, ran.err];
+        expect([options.join(" "), ran.status, silent]).toEqual([options.join(" "), 2, ""]);
+        expect(told).toContain(sentence);
       }
     }
   });
@@ -269,8 +270,9 @@ describe("btf dump", () => {
     [["btf", "dump", "file", import.meta.path], 1, "the magic is"],
     [["btf", "dump", "map"], 2, "which map?"],
   ] as const)("%j is refused", (words, status, sentence) => {
-    const ran = ktstr(words);
-    expect([ran.status, ran.out]).toEqual([status, ""]);
-    expect(ran.err).toContain(sentence);
+    const { status: ended, out, err } = ktstr(words);
+    const [told, silent] = words[0] === "-j" ? [out, err] : [err, out];
+    expect([ended, silent]).toEqual([status, ""]);
+    expect(told).toContain(sentence);
   });
 });

@@ -82,7 +82,7 @@ function leaves(path: readonly string[] = []): string[] {
 }
 
 const commands = leaves();
-const ofEvery = new Set(usageOf("ktstr").options.filter((option) => !option.includes("--version")));
+const ofEvery = new Set(usageOf("ktstr").options);
 
 describe.each(commandPages.map((page) => [page.name, page] as const))("docs/%s.md", (name, page) => {
   const synopsis = (blocks(section(page.text, "Synopsis"))[0]?.text ?? "").trimEnd().split("\n");

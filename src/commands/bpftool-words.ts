@@ -1,0 +1,54 @@
+/** bpftool's commands, in the order in which it looks for the first that begins with a word. */
+import { UsageError } from "../errors.ts";
+
+/**
+ * The tables `commands` of tools/bpf/bpftool/main.c and `cmds` of its other files, 7.8. `cmd_select` takes the first entry
+ * that the word is a prefix of (`is_prefix`), so that `map p` is `map pin`, also where `map peek` and `map push` begin so.
+ */
+const WORDS: Readonly<Record<string, string>> = {
+  ktstr: "help batch prog map link cgroup perf net feature btf gen struct_ops iter token version",
+  "ktstr prog": "show list help dump pin load loadall attach detach tracelog run profile",
+  "ktstr map":
+    "show list help dump update lookup getnext delete pin event_pipe create peek push enqueue pop dequeue freeze",
+  "ktstr link": "show list help pin detach",
+  "ktstr btf": "show list help dump",
+};
+
+/** bpftool's own comparison (main.c), but that nothing at all is no word. */
+export const isPrefix = (word: string, whole: string): boolean => word !== "" && whole.startsWith(word);
+
+/** The word of bpftool's that `word` stands for behind a command: "show" behind "ktstr map" for "s". */
+export function bpftoolWord(command: string, word: string): string | undefined {
+  const words = Object.hasOwn(WORDS, command) ? WORDS[command] : undefined;
+  return words?.split(" ").find((candidate) => isPrefix(word, candidate));
+}
+
+/** What changes something. Everything else of bpftool's that is missing here reads. */
+const CHANGES: Readonly<Record<string, string>> = {
+  ktstr: "iter",
+  "ktstr prog": "pin load loadall attach detach run",
+  "ktstr map": "create update delete pin push pop enqueue dequeue freeze",
+  "ktstr link": "pin detach",
+};
+
+/** What shows a part of what bpftool's command shows. */
+const NEAREST: Readonly<Record<string, string>> = {
+  "ktstr cgroup": "`ktstr link show` has the links of cgroups",
+  "ktstr net": "`ktstr link show` has the links of interfaces",
+  "ktstr perf": "`ktstr link show` has the links of perf events",
+  "ktstr struct_ops": "`ktstr map show` and `ktstr map dump` have the maps of struct_ops",
+  "ktstr map pin": "`ktstr pin NAME` holds a map open without a path",
+};
+
+/** Throws `UsageError`: bpftool has the command `theirs` behind `parent`, and ktstr does not. `own`: what else was meant. */
+export function refuseBpftoolWord(parent: string, theirs: string, own: readonly string[]): never {
+  const whole = `${parent} ${theirs}`;
+  const changes = CHANGES[parent]?.split(" ").includes(theirs) ?? false;
+  const has = changes ? `ktstr only reads, and has no "${theirs}"` : `ktstr has no "${theirs}"`;
+  const hints = [
+    `use \`${whole.replace(/^ktstr/, "bpftool")}\``,
+    ...(NEAREST[whole] === undefined ? [] : [NEAREST[whole]]),
+    ...(own.length === 0 ? [] : [`ktstr's own: ${own.join(", ")}`]),
+  ];
+  throw new UsageError(`${parent}: ${has}`, { hint: hints.join("; ") });
+}

@@ -1,0 +1,31 @@
+import pkg from "../../package.json" with { type: "json" };
+import { UsageError } from "../errors.ts";
+import { type Json, stringify } from "../report/json.ts";
+import { type Command, type Context, command } from "./command.ts";
+import { indentOf } from "./print.ts";
+
+const version: Command = command({
+  name: "ktstr version",
+  description: "Print the version",
+  examples: ["ktstr version", "ktstr -j version   # bpftool's keys"],
+  start(context) {
+    if (context.words.length > 0) throw new UsageError(`version: too much: ${context.words.join(" ")}`);
+    return printVersion(context);
+  },
+});
+
+export default version;
+
+/** bpftool's keys (tools/bpf/bpftool/main.c, do_version): of what they tell there is nothing here. */
+const BPFTOOLS: { readonly [key: string]: Json } = {
+  libbpf_version: null,
+  features: { libbfd: false, llvm: false, crypto: false, skeletons: false, bootstrap: false },
+};
+
+export function printVersion(context: Pick<Context, "out" | "options">): 0 {
+  const { out, options } = context;
+  if (options.json)
+    out.line(stringify({ version: pkg.version, ...BPFTOOLS, bun_version: Bun.version }, indentOf(context)));
+  else out.line(`ktstr v${pkg.version}`).line(`using Bun ${Bun.version}, and no libbpf`);
+  return 0;
+}
