@@ -77,9 +77,10 @@ describe.skipIf(whyNoKernel("setarch", "unshare") !== "")("without /proc and /sy
           expect([path, ran.status, ran.err]).toEqual([path, 0, ""]);
           expect(asList(parseExact(ran.out))[0]).toMatchObject({ id });
         } else {
-          expect([kind, path, ran.status, ran.out]).toEqual([kind, path, 1, ""]);
+          expect([kind, path, ran.status, ran.err]).toEqual([kind, path, 1, ""]);
           const noun = is === "prog" ? "program" : is;
-          expect(ran.err).toContain(`incorrect object type: a ${noun} is pinned there`);
+          const error = expect.stringContaining(`incorrect object type: a ${noun} is pinned there`);
+          expect(parseExact(ran.out)).toEqual({ error });
         }
       }
   });

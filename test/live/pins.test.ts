@@ -56,10 +56,12 @@ describe.skipIf(whyNoKernel() !== "")("pins", () => {
           expect(parseExact(theirs.out)).toMatchObject({ id });
           continue;
         }
-        expect([kind, path, mine.status, mine.out]).toEqual([kind, path, 1, ""]);
+        expect([kind, path, mine.status, mine.err]).toEqual([kind, path, 1, ""]);
         // bpftool opens maps with a flag that links refuse (EINVAL), and then names no type.
-        expect(theirs.out).toMatch(/incorrect object type|bpf obj get/);
-        expect(mine.err).toContain("incorrect object type");
+        expect(parseExact(theirs.out)).toEqual({
+          error: expect.stringMatching(/incorrect object type|bpf obj get/),
+        });
+        expect(parseExact(mine.out)).toEqual({ error: expect.stringContaining("incorrect object type") });
       }
   });
 
