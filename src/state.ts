@@ -39,7 +39,8 @@ export interface MapInfo {
   readonly flags: number;
   /** At most 16 bytes, cut at the first NUL, in whatever encoding the creator chose. */
   readonly name: Uint8Array;
-  readonly ifindex: number;
+  /** The network card that holds the map's elements; undefined: the kernel does. */
+  readonly device: OffloadDevice | undefined;
   /** The BTF object that describes key and value; 0: none. */
   readonly btfId: number;
   readonly btfKeyTypeId: number;
@@ -57,6 +58,16 @@ export interface MapInfo {
   readonly ownerJited: boolean | undefined;
   /** Where it lies in a memory image; undefined on the live path. */
   readonly location: MapLocation | undefined;
+}
+
+/** A network device that programs and maps are offloaded to (kernel/bpf/offload.c). */
+export interface OffloadDevice {
+  readonly ifindex: number;
+  /** The file of the device's network namespace: the device and inode number that `stat` gives. */
+  readonly netnsDev: bigint;
+  readonly netnsIno: bigint;
+  /** undefined where the device is in another network namespace than its reader. */
+  readonly name: Uint8Array | undefined;
 }
 
 export interface MapLocation {
@@ -207,9 +218,8 @@ export interface ProgInfo {
   /** Nanoseconds since boot. */
   readonly loadTimeNs: bigint;
   readonly createdByUid: number;
-  readonly ifindex: number;
-  readonly netnsDev: bigint;
-  readonly netnsIno: bigint;
+  /** The network card that the program runs on; undefined: it runs on the CPUs. */
+  readonly device: OffloadDevice | undefined;
   readonly mapIds: readonly number[];
   readonly btfId: number;
   readonly attachBtfObjId: number;

@@ -6,6 +6,7 @@ import { MAP_INFO } from "../uapi/bpf.ts";
 import { cutAtNul } from "../uapi/layout.ts";
 import { fdInfoNumber } from "./fdinfo.ts";
 import { forEachObject, MAPS, objectInfo, openId, openIdOrThrow, pinned } from "./objects.ts";
+import { offloadDevice } from "./offload.ts";
 import { realSys, type Sys } from "./sys.ts";
 
 // For the output: libc is open here anyway.
@@ -152,7 +153,7 @@ export function readMapInfo(sys: Sys, fd: Fd, object: string): MapInfo {
     maxEntries: view.getUint32(fields.max_entries.offset, true),
     flags: view.getUint32(fields.map_flags.offset, true),
     name: cutAtNul(scratch.slice(offset, offset + size)),
-    ifindex: view.getUint32(fields.ifindex.offset, true),
+    device: offloadDevice(sys, view, fields),
     btfId: view.getUint32(fields.btf_id.offset, true),
     btfKeyTypeId: view.getUint32(fields.btf_key_type_id.offset, true),
     btfValueTypeId: view.getUint32(fields.btf_value_type_id.offset, true),

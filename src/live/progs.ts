@@ -8,6 +8,7 @@ import { cutAtNul } from "../uapi/layout.ts";
 import { Attr } from "./attr.ts";
 import { fdInfoNumber } from "./fdinfo.ts";
 import { forEachObject, objectInfo, PROGS, pinned } from "./objects.ts";
+import { offloadDevice } from "./offload.ts";
 import type { Sys } from "./sys.ts";
 
 type Field = keyof typeof PROG_INFO.fields;
@@ -32,9 +33,7 @@ export function readProgInfo(sys: Sys, fd: Fd, object: string, btfOf: (id: numbe
     gplCompatible: (first.getUint8(at("gpl_compatible")) & 1) === 1,
     loadTimeNs: u64("load_time"),
     createdByUid: u32("created_by_uid"),
-    ifindex: u32("ifindex"),
-    netnsDev: u64("netns_dev"),
-    netnsIno: u64("netns_ino"),
+    device: offloadDevice(sys, first, PROG_INFO.fields),
     mapIds: readMapIds(sys, fd, object, Math.min(u32("nr_map_ids"), MAX_MAP_IDS)),
     btfId: u32("btf_id"),
     attachBtfObjId: u32("attach_btf_obj_id"),

@@ -46,6 +46,8 @@ export interface Sys {
   openDirectory(path: Uint8Array): OpenDirectory | number;
   /** The name of a network device of our own network namespace, with NULs behind it; undefined: there is none. */
   deviceName(index: number): Uint8Array | undefined;
+  /** What stat(2) tells of our own network namespace's file; undefined without /proc. */
+  netns(): { readonly dev: bigint; readonly ino: bigint } | undefined;
   /** clock_gettime(2) in nanoseconds. */
   clockNs(clock: number): bigint;
 }
@@ -88,6 +90,13 @@ export const realSys: Sys = {
   },
   openDirectory,
   deviceName: ffi.deviceName,
+  netns() {
+    try {
+      return fs().statSync("/proc/self/ns/net", { bigint: true });
+    } catch {
+      return undefined;
+    }
+  },
   clockNs: ffi.clockNs,
 };
 

@@ -2,7 +2,7 @@
  * Objects as plain data under bpftool's keys, in bpftool's order (tools/bpf/bpftool/{map,prog,link,btf}.c), with ours
  * behind them. A superset: a script that reads bpftool's JSON reads this.
  */
-import type { BtfInfo, KernelInfo, LinkInfo, MapInfo, ProgInfo } from "../state.ts";
+import type { BtfInfo, KernelInfo, LinkInfo, MapInfo, OffloadDevice, ProgInfo } from "../state.ts";
 import { utf8 } from "../text.ts";
 import { LINK_TYPES, LinkType, MAP_TYPES, MapType, nameOr, PROG_TYPES } from "../uapi/names.ts";
 import type { StatsInterval } from "./interval.ts";
@@ -37,8 +37,15 @@ export function mapHeaderJson(map: MapInfo): JsonObject {
     type: nameOr(MAP_TYPES, map.type),
     name: map.name.length === 0 ? undefined : nameText(map.name),
     flags: map.flags | 0,
-    ifindex: map.ifindex === 0 ? undefined : map.ifindex,
+    dev: deviceJson(map.device),
   };
+}
+
+/** common.c, print_dev_json. */
+function deviceJson(device: OffloadDevice | undefined): JsonObject | undefined {
+  if (device === undefined) return undefined;
+  const { ifindex, netnsDev, netnsIno, name } = device;
+  return { ifindex, ns_dev: netnsDev, ns_inode: netnsIno, ifname: name && nameText(name) };
 }
 
 function ownerJson(map: MapInfo): JsonObject {
@@ -61,6 +68,7 @@ export function progJson(prog: ProgInfo, kernel: KernelInfo, interval?: StatsInt
     run_time_ns: ran ? stats.runTimeNs : undefined,
     run_cnt: ran ? stats.count : undefined,
     recursion_misses: stats !== undefined && stats.misses > 0n ? stats.misses : undefined,
+    dev: deviceJson(prog.device),
     loaded_at: prog.loadTimeNs === 0n ? undefined : loadedAt(prog, kernel),
     uid: prog.loadTimeNs === 0n ? undefined : prog.createdByUid,
     // A program whose offload device is gone: its attributes cannot be read, so that it is not listed here.

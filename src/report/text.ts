@@ -1,6 +1,14 @@
 /** Objects as lines for people: bpftool's plain form, with units. */
 import { statsLine } from "../derive.ts";
-import type { BtfInfo, KernelInfo, LinkDetails, LinkInfo, MapInfo, ProgInfo } from "../state.ts";
+import type {
+  BtfInfo,
+  KernelInfo,
+  LinkDetails,
+  LinkInfo,
+  MapInfo,
+  OffloadDevice,
+  ProgInfo,
+} from "../state.ts";
 import { escapeText, printable } from "../text.ts";
 import { LINK_TYPES, LinkType, MAP_TYPES, MapType, PROG_TYPES } from "../uapi/names.ts";
 import { loadedAt } from "./bpftool.ts";
@@ -11,7 +19,7 @@ import { typeText } from "./words.ts";
 /** `12: hash  name events  flags 0x1`. */
 export function mapTitle(map: MapInfo): string {
   const name = map.name.length === 0 ? "" : `name ${printable(map.name)}  `;
-  return `${map.id}: ${typeText(MAP_TYPES, map.type)}  ${name}flags 0x${map.flags.toString(16)}`;
+  return `${map.id}: ${typeText(MAP_TYPES, map.type)}  ${name}flags 0x${map.flags.toString(16)}${deviceText(map.device)}`;
 }
 
 export function mapText(map: MapInfo): string {
@@ -34,7 +42,9 @@ export function progText(prog: ProgInfo, kernel: KernelInfo, interval?: StatsInt
   const name = prog.fullName.length === 0 ? "" : `name ${printable(prog.fullName)}  `;
   const gpl = prog.gplCompatible ? "  gpl" : "";
   const tag = Buffer.from(prog.tag).toString("hex");
-  const lines = [`${prog.id}: ${typeText(PROG_TYPES, prog.type)}  ${name}tag ${tag}${gpl}`];
+  const lines = [
+    `${prog.id}: ${typeText(PROG_TYPES, prog.type)}  ${name}tag ${tag}${gpl}${deviceText(prog.device)}`,
+  ];
   const loaded = loadedAt(prog, kernel);
   if (prog.loadTimeNs !== 0n) {
     const when = loaded === undefined ? "" : `loaded_at ${dateText(loaded)}  `;
@@ -56,6 +66,14 @@ export function progText(prog: ProgInfo, kernel: KernelInfo, interval?: StatsInt
     lines.push(statsLine("stats", prog.stats.value));
   }
   return lines.join("\n\t");
+}
+
+/** common.c, print_dev_plain. */
+function deviceText(device: OffloadDevice | undefined): string {
+  if (device === undefined) return "";
+  const { ifindex, netnsDev, netnsIno, name } = device;
+  if (name !== undefined) return `  offloaded_to ${printable(name)}`;
+  return `  offloaded_to ifindex ${ifindex} ns_dev ${netnsDev} ns_ino ${netnsIno}`;
 }
 
 /** `place`: where it is attached, in words (link-place.ts). */

@@ -204,8 +204,16 @@ export class FakeKernel implements Sys {
     return { fd, inode: BigInt(inode), children: children.map((child) => Buffer.from(child)) };
   }
 
-  deviceName(_index: number): Uint8Array | undefined {
-    return undefined;
+  /** The network namespace of whoever asks, and the devices in it. */
+  namespace: { readonly dev: bigint; readonly ino: bigint } | undefined = undefined;
+  readonly devices: Map<number, Uint8Array> = new Map();
+
+  netns(): { readonly dev: bigint; readonly ino: bigint } | undefined {
+    return this.namespace;
+  }
+
+  deviceName(index: number): Uint8Array | undefined {
+    return this.devices.get(index);
   }
 
   /** What a device gives message by message, or `-errno`. */

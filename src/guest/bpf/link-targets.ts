@@ -11,6 +11,7 @@ import type { GuestKernel } from "../kernel/kernel.ts";
 import { exact, type StructAt } from "../kernel/struct-at.ts";
 import { GuestFault } from "../memory/fault.ts";
 import { kernfsPath } from "./maps/storage-owner.ts";
+import { IFNAMSIZ } from "./offload.ts";
 
 /** A `struct bpf_link`, and its own attach type where this kernel keeps it there. */
 export interface LinkAt {
@@ -216,7 +217,6 @@ export const readNetfilter: LinkReader = ({ kernel, link }) => {
   };
 };
 
-const IFNAMSIZ = 16;
 const NET_DEVICE = struct("net_device", { ifindex: i32, name: bytes(IFNAMSIZ) });
 
 /** bpftool knows names in its own network namespace alone; here every device has its own. */

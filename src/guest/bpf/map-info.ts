@@ -10,6 +10,7 @@ import { memlockBytes } from "./maps/memlock.ts";
 import { structOpsBtf } from "./maps/struct-ops.ts";
 import { valueAddress } from "./maps/value-address.ts";
 import type { GuestMap } from "./maps/walk.ts";
+import { readMapDevice } from "./offload.ts";
 
 export type { GuestMap } from "./maps/walk.ts";
 
@@ -35,8 +36,6 @@ const BPF_MAP = struct("bpf_map", {
 
 const BPF_MAP_OWNER = struct("bpf_map_owner", { type: u32, jited: u8 });
 const BTF_OBJECT = struct("btf", { id: u32 });
-const OFFLOADED_MAP = struct("bpf_offloaded_map", { netdev: ptr });
-const NET_DEVICE = struct("net_device", { ifindex: u32 });
 
 /** Every map, by ascending id; what could not be read is counted, and told in one sentence. Throws `KtstrError`. */
 export function listMaps(kernel: GuestKernel, warn: Warn): readonly GuestMap[] {
@@ -81,7 +80,7 @@ function readMapInfo(kernel: GuestKernel, map: Pointer, path: string): MapInfo {
     ...attributes,
     ...btfTypes,
     ...owner,
-    ifindex: readIfindex(kernel, map, ops, path),
+    device: isOffloaded(kernel, ops) ? readMapDevice(kernel, map, path) : undefined,
     btfId: readBtfId(kernel, btf, `${path}.btf`),
     btfVmlinuxId: attributes.type === MapType.struct_ops ? readStructOpsBtfId(kernel, map, path) : 0,
     memlockBytes: undefined,
@@ -125,17 +124,7 @@ function readOwner(
   return { ownerProgType, ownerJited: memory.u8(owner.hi, owner.lo, jited, `${path}.owner`) !== 0 };
 }
 
-/** Of a map that lives in a network card: kernel/bpf/offload.c, `bpf_map_offload_info_fill`. */
-function readIfindex(kernel: GuestKernel, map: Pointer, ops: Pointer, path: string): number {
-  const offloaded = kernel.symbols.address("bpf_map_offload_ops");
-  if (offloaded === undefined || offloaded.hi !== ops.hi || offloaded.lo !== ops.lo) return 0;
-  const { netdev } = OFFLOADED_MAP.resolve(kernel.btf);
-  const device = kernel.memory.pointer(map.hi, map.lo, netdev, path);
-  if (isNull(device)) return 0;
-  return kernel.memory.u32(
-    device.hi,
-    device.lo,
-    NET_DEVICE.resolve(kernel.btf).ifindex,
-    `${path}.netdev.ifindex`,
-  );
+function isOffloaded({ symbols }: GuestKernel, ops: Pointer): boolean {
+  const offloaded = symbols.address("bpf_map_offload_ops");
+  return offloaded !== undefined && offloaded.hi === ops.hi && offloaded.lo === ops.lo;
 }

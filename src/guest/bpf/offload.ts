@@ -1,31 +1,45 @@
-/** Programs that run on a device: `struct bpf_prog_offload`, as `bpf_prog_offload_info_fill` tells of it. */
-import { at, i32, ptr, struct, u32 } from "../../btf/struct.ts";
+/** Programs and maps that are offloaded to a network device (kernel/bpf/offload.c). */
+import { at, bytes, i32, ptr, struct, u32 } from "../../btf/struct.ts";
+import type { OffloadDevice } from "../../state.ts";
 import type { GuestKernel } from "../kernel/kernel.ts";
 import { isNull, type Pointer } from "../memory/pointer.ts";
 
+/** include/uapi/linux/if.h */
+export const IFNAMSIZ = 16;
 const OFFLOAD = struct("bpf_prog_offload", { netdev: ptr, jited_len: u32 });
-const NET_DEVICE = struct("net_device", { ifindex: i32, net: at(ptr, "nd_net.net") });
+const OFFLOADED_MAP = struct("bpf_offloaded_map", { netdev: ptr });
+const NET_DEVICE = struct("net_device", { ifindex: i32, name: bytes(IFNAMSIZ), net: at(ptr, "nd_net.net") });
 const NET = struct("net", { inum: at(u32, "ns.inum") });
 const VFSMOUNT = struct("vfsmount", { mnt_sb: ptr });
 const SUPER_BLOCK = struct("super_block", { s_dev: u32 });
 
 export interface Offload {
-  readonly ifindex: number;
-  /** The network namespace's file: the device and inode number that `stat` gives. */
-  readonly netnsDev: bigint;
-  readonly netnsIno: bigint;
-  /** Of the device's code; undefined: the program runs on the CPUs. */
-  readonly jitedBytes: number | undefined;
+  /** undefined: the device went away, and left no name behind (ENODEV of `bpf_prog_offload_info_fill`). */
+  readonly device: OffloadDevice | undefined;
+  /** Of the device's code. */
+  readonly jitedBytes: number;
 }
 
-export const NOT_OFFLOADED: Offload = { ifindex: 0, netnsDev: 0n, netnsIno: 0n, jitedBytes: undefined };
-
-/** Throws `GuestFault`. A device that went away leaves no name behind (kernel/bpf/offload.c: ENODEV). */
-export function readOffload({ memory, btf, symbols }: GuestKernel, offload: Pointer): Offload {
+/** `struct bpf_prog_offload`, as `bpf_prog_offload_info_fill` tells of it. Throws `GuestFault`. */
+export function readOffload(kernel: GuestKernel, offload: Pointer): Offload {
+  const { memory, btf } = kernel;
   const { netdev, jited_len } = OFFLOAD.resolve(btf);
-  const jitedBytes = memory.u32(offload.hi, offload.lo, jited_len, "bpf_prog_offload.jited_len");
-  const device = memory.pointer(offload.hi, offload.lo, netdev, "bpf_prog_offload.netdev");
-  if (isNull(device)) return { ...NOT_OFFLOADED, jitedBytes };
+  return {
+    jitedBytes: memory.u32(offload.hi, offload.lo, jited_len, "bpf_prog_offload.jited_len"),
+    device: readDevice(kernel, memory.pointer(offload.hi, offload.lo, netdev, "bpf_prog_offload.netdev")),
+  };
+}
+
+/** `struct bpf_offloaded_map`, as `bpf_map_offload_info_fill` tells of it. Throws `GuestFault`. */
+export function readMapDevice(kernel: GuestKernel, map: Pointer, path: string): OffloadDevice | undefined {
+  const { netdev } = OFFLOADED_MAP.resolve(kernel.btf);
+  return readDevice(kernel, kernel.memory.pointer(map.hi, map.lo, netdev, `${path}.netdev`));
+}
+
+/** `struct net_device *`; undefined for NULL. */
+function readDevice(kernel: GuestKernel, device: Pointer): OffloadDevice | undefined {
+  if (isNull(device)) return undefined;
+  const { memory, btf, symbols } = kernel;
   const layout = NET_DEVICE.resolve(btf);
   const net = memory.pointer(device.hi, device.lo, layout.net, "net_device.nd_net");
   const mount = symbols.address("nsfs_mnt");
@@ -33,7 +47,7 @@ export function readOffload({ memory, btf, symbols }: GuestKernel, offload: Poin
     ifindex: memory.i32(device.hi, device.lo, layout.ifindex, "net_device.ifindex"),
     netnsDev: mount === undefined ? 0n : BigInt(nsfsDevice({ memory, btf }, mount)),
     netnsIno: BigInt(memory.u32(net.hi, net.lo, NET.resolve(btf).inum, "net.ns.inum")),
-    jitedBytes,
+    name: memory.cstring(device.hi, device.lo, layout.name, IFNAMSIZ, "net_device.name"),
   };
 }
 

@@ -9,7 +9,7 @@ import type { GuestKernel } from "../kernel/kernel.ts";
 import { attempt, listObjects, type Warn } from "../kernel/listing.ts";
 import type { WalkLog } from "../kernel/walklog.ts";
 import { isNull, type Pointer, toBigInt } from "../memory/pointer.ts";
-import { NOT_OFFLOADED, type Offload, readOffload } from "./offload.ts";
+import { type Offload, readOffload } from "./offload.ts";
 import { StatsReader } from "./stats.ts";
 
 const PROG = struct("bpf_prog", {
@@ -123,8 +123,9 @@ class ProgReader {
       attempt(log, `program ${id}, ${what}`, instead, read);
     const name = cutAtNul(auxBytes.subarray(auxLayout.name, auxLayout.name + NAME_BYTES));
     const stats = pointerIn(view, layout.stats);
-    const offload = part("its device", NOT_OFFLOADED, () => this.#offload(auxView));
-    const jitedBytes = offload.jitedBytes ?? part("its jited size", 0, () => this.#jitedBytes(view, auxView));
+    const offload = part("its device", undefined, () => this.#offload(auxView));
+    const jitedBytes =
+      offload?.jitedBytes ?? part("its jited size", 0, () => this.#jitedBytes(view, auxView));
     return {
       id,
       type: view.getUint32(layout.type, true),
@@ -134,9 +135,7 @@ class ProgReader {
       gplCompatible: bitIn(view, layout.gpl_compatible),
       loadTimeNs: auxView.getBigUint64(auxLayout.load_time, true),
       createdByUid: part("its creator", 0, () => this.#creator(auxView)),
-      ifindex: offload.ifindex,
-      netnsDev: offload.netnsDev,
-      netnsIno: offload.netnsIno,
+      device: offload?.device,
       mapIds: part("its maps", [], () => this.#mapIds(id, aux, auxView, log)),
       btfId: part("its BTF", 0, () => this.#btfIdAt(pointerIn(auxView, auxLayout.btf), "bpf_prog.aux->btf")),
       attachBtfObjId: part("its target's BTF", 0, () => this.#targetBtfId(auxView)),
@@ -154,8 +153,8 @@ class ProgReader {
     };
   }
 
-  #offload(auxView: DataView): Offload {
-    if (auxView.getUint8(this.#aux.offload_requested) === 0) return NOT_OFFLOADED;
+  #offload(auxView: DataView): Offload | undefined {
+    if (auxView.getUint8(this.#aux.offload_requested) === 0) return undefined;
     return readOffload(this.#kernel, pointerIn(auxView, this.#aux.offload));
   }
 

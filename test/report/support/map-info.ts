@@ -9,7 +9,7 @@ export const mapInfo = (over: Partial<MapInfo> = {}): MapInfo => ({
   maxEntries: 10,
   flags: 0,
   name: new Uint8Array(),
-  ifindex: 0,
+  device: undefined,
   btfId: 0,
   btfKeyTypeId: 0,
   btfValueTypeId: 0,
