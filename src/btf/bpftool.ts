@@ -26,12 +26,48 @@ import {
 } from "./shape.ts";
 import { Walk } from "./walk.ts";
 
-/** A value as JSON text. `bytes` begin with it. Throws `FormatError` where the type is hostile. */
-export function bpftoolJson(btf: Btf, typeId: number, bytes: Uint8Array): string {
-  return valueJson(new Walk(btf, bytes), shapeOf(btf, typeId), 0, 0);
+/** How a value is written that JSON has no form for (btf_dumper.c, `is_plain_text`). */
+interface Notation {
+  readonly pointer: (value: bigint) => string;
+  /** Bit-fields and integers of odd sizes, by their hexadecimal digits. */
+  readonly hex: (digits: string) => string;
+  /** A char that is not printable ASCII. */
+  readonly byte: (byte: number) => string;
 }
 
-function valueJson(walk: Walk, shape: Shape, at: number, bitOffset: number): string {
+const JSON_NOTATION: Notation = {
+  pointer: String,
+  hex: (digits) => `"0x${digits}"`,
+  byte: (byte) => `"\\u00${byte.toString(16).padStart(2, "0")}"`,
+};
+
+const PLAIN_NOTATION: Notation = {
+  // glibc's %p.
+  pointer: (value) => (value === 0n ? '"(nil)"' : `"0x${value.toString(16)}"`),
+  hex: (digits) => `0x${digits}`,
+  byte: (byte) => `0x${byte.toString(16)}`,
+};
+
+class BpftoolWalk extends Walk {
+  readonly notation: Notation;
+
+  constructor(btf: Btf, bytes: Uint8Array, notation: Notation) {
+    super(btf, bytes);
+    this.notation = notation;
+  }
+}
+
+/** A value as JSON text. `bytes` begin with it. Throws `FormatError` where the type is hostile. */
+export function bpftoolJson(btf: Btf, typeId: number, bytes: Uint8Array): string {
+  return valueJson(new BpftoolWalk(btf, bytes, JSON_NOTATION), shapeOf(btf, typeId), 0, 0);
+}
+
+/** As `bpftool map dump` writes it without `-j`: like JSON, but pointers are quoted and other hexadecimal numbers are not. */
+export function bpftoolPlain(btf: Btf, typeId: number, bytes: Uint8Array): string {
+  return valueJson(new BpftoolWalk(btf, bytes, PLAIN_NOTATION), shapeOf(btf, typeId), 0, 0);
+}
+
+function valueJson(walk: BpftoolWalk, shape: Shape, at: number, bitOffset: number): string {
   walk.part();
   switch (shape.kind) {
     case "int":
@@ -57,23 +93,23 @@ function valueJson(walk: Walk, shape: Shape, at: number, bitOffset: number): str
     case "enum":
       return enumJson(walk, shape, at);
     case "pointer":
-      return String(readInteger(walk.bytes, at, 8, false));
+      return walk.notation.pointer(BigInt(readInteger(walk.bytes, at, 8, false)));
     case "float": {
       const value = readFloat(walk.bytes, at, shape.size);
-      if (value === undefined) return hexJson(readInteger(walk.bytes, at, shape.size, false));
+      if (value === undefined) return hexJson(walk, readInteger(walk.bytes, at, shape.size, false));
       return Number.isFinite(value) ? String(value) : `"${value}"`;
     }
   }
 }
 
 /** bpftool sign-extends what it reads, whatever the enum's sign, and compares that with the i32 that BTF holds. */
-function enumJson(walk: Walk, shape: EnumShape, at: number): string {
+function enumJson(walk: BpftoolWalk, shape: EnumShape, at: number): string {
   const value = readInteger(walk.bytes, at, shape.size, true);
   const name = shape.size < 4 ? storedName(walk.btf, shape.id, value) : nameOf(walk, shape, at);
   return name === undefined ? String(value) : quoteJson(name);
 }
 
-function nameOf(walk: Walk, shape: EnumShape, at: number): string | undefined {
+function nameOf(walk: BpftoolWalk, shape: EnumShape, at: number): string | undefined {
   return shape.names.get(readInteger(walk.bytes, at, shape.size, shape.signed));
 }
 
@@ -84,41 +120,40 @@ function storedName(btf: Btf, id: number, value: number | bigint): string | unde
   return undefined;
 }
 
-function nested(walk: Walk, shape: Shape, at: number): string {
+function nested(walk: BpftoolWalk, shape: Shape, at: number): string {
   walk.enter();
   const json = valueJson(walk, shape, at, 0);
   walk.leave();
   return json;
 }
 
-function intJson(walk: Walk, shape: IntShape, at: number, memberBitOffset: number): string {
+function intJson(walk: BpftoolWalk, shape: IntShape, at: number, memberBitOffset: number): string {
   const { bits, encoding } = shape;
   const bitOffset = memberBitOffset + shape.bitOffset;
   const wholeBytes = bits === 8 || bits === 16 || bits === 32 || bits === 64;
   if (bitOffset !== 0 || (bits & 7) !== 0 || bits === 128) return bitsJson(walk, at, bitOffset, bits);
   if (!walk.has(at, Math.max(shape.size, bits / 8))) return "null";
   if (encoding === BTF_INT_BOOL) return walk.bytes[at] === 0 ? "false" : "true";
-  if (encoding === BTF_INT_CHAR) return charJson(walk.bytes[at]!);
+  if (encoding === BTF_INT_CHAR) return charJson(walk, walk.bytes[at]!);
   if (!wholeBytes) return bitsJson(walk, at, 0, bits);
   return String(readInteger(walk.bytes, at, bits / 8, (encoding & BTF_INT_SIGNED) !== 0));
 }
 
-function bitsJson(walk: Walk, at: number, bitOffset: number, bits: number): string {
+function bitsJson(walk: BpftoolWalk, at: number, bitOffset: number, bits: number): string {
   if (!walk.has(at, bytesOfBits(bitOffset, bits))) return "null";
-  return hexJson(readBits(walk.bytes, at, bitOffset, bits, false));
+  return hexJson(walk, readBits(walk.bytes, at, bitOffset, bits, false));
 }
 
-function hexJson(value: number | bigint): string {
-  return `"0x${value.toString(16)}"`;
+function hexJson({ notation }: BpftoolWalk, value: number | bigint): string {
+  return notation.hex(value.toString(16));
 }
 
-/** bpftool writes what is not printable as `\u00NN`. */
-function charJson(byte: number): string {
+function charJson({ notation }: BpftoolWalk, byte: number): string {
   if (byte >= 0x20 && byte <= 0x7e) return JSON.stringify(String.fromCharCode(byte));
-  return `"\\u00${byte.toString(16).padStart(2, "0")}"`;
+  return notation.byte(byte);
 }
 
-function structJson(walk: Walk, shape: StructShape, at: number): string {
+function structJson(walk: BpftoolWalk, shape: StructShape, at: number): string {
   walk.enter();
   let json = "{";
   for (const member of shape.members) {
@@ -136,7 +171,7 @@ function structJson(walk: Walk, shape: StructShape, at: number): string {
   return `${json}}`;
 }
 
-function arrayJson(walk: Walk, shape: ArrayTypeShape, at: number): string {
+function arrayJson(walk: BpftoolWalk, shape: ArrayTypeShape, at: number): string {
   const text = shape.text ? plainText(walk.bytes, at, shape.count) : undefined;
   if (text !== undefined) return JSON.stringify(text);
   const { element } = shape;

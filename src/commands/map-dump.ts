@@ -1,6 +1,7 @@
 import { KtstrError, UsageError } from "../errors.ts";
 import { mapHeaderJson } from "../report/bpftool.ts";
 import { type DumpResult, dumpJson } from "../report/dump.ts";
+import { dumpBpftool } from "../report/dump-bpftool.ts";
 import { dumpText } from "../report/dump-text.ts";
 import { stringify } from "../report/json.ts";
 import { keyFromText } from "../report/key.ts";
@@ -13,7 +14,7 @@ import { printable } from "../text.ts";
 import { type Command, type Context, command, type ExitStatus } from "./command.ts";
 import { neededFor, takeMapSelector } from "./map-contents.ts";
 import { selectMaps } from "./map-select.ts";
-import { countOption, textOption } from "./option-values.ts";
+import { countOption, isPlainBpftool, textOption } from "./option-values.ts";
 import { QUERY_OPTIONS, queryOf } from "./query.ts";
 import { openSource, type Source, warnAll } from "./source.ts";
 
@@ -21,12 +22,13 @@ const dump: Command = command({
   name: "ktstr map dump",
   description: "Print what a map holds",
   grammar: "id N | name NAME | pinned PATH",
-  options: ["key", ...QUERY_OPTIONS, "follow", "types"],
+  options: ["key", ...QUERY_OPTIONS, "follow", "types", "plain"],
   examples: [
     "ktstr map dump id 12",
     "ktstr -j map dump name scx_simple.bss | jq '.[0].value'",
     "ktstr map dump name tasks --filter 'nr_runs > 100 && comm != \"bash\"' --sort -nr_runs --limit 10",
     "ktstr map dump name stats --cpu sum",
+    "ktstr map dump name stats --plain bpftool",
     "ktstr map dump name tasks --key '{\"pid\": 42}' --follow 3",
   ],
   async start(context) {
@@ -39,11 +41,16 @@ const dump: Command = command({
       follow: countOption(context.options, "follow", "steps") ?? 0,
       declarations: context.options.own["types"] === true,
     };
+    const isPlain = isPlainBpftool(context.options);
+    if (isPlain && (wanted.follow > 0 || wanted.declarations))
+      throw new UsageError("map dump: bpftool's text has no place for what --follow and --types show");
     using source = await openSource(context.options, neededFor(selector));
     const maps = await selectMaps(source, selector);
     const status = context.options.json
       ? dumpAllJson(context, source, maps, wanted)
-      : dumpAllText(context, source, maps, wanted);
+      : isPlain
+        ? dumpAllPlain(context, source, maps, wanted)
+        : dumpAllText(context, source, maps, wanted);
     warnAll(context, source.state);
     return status;
   },
@@ -100,6 +107,29 @@ function dumpAllText(context: Context, source: Source, maps: readonly MapInfo[],
     const result = dumpText(out, map, contents, styleFor(source.state, map, wanted));
     out.line(`Found ${result.count} element${result.count === 1 ? "" : "s"}`);
     status = tell(context, source, map, result) || status;
+  });
+  return status;
+}
+
+/** Maps without keys have no place in bpftool's text. */
+function dumpAllPlain(
+  context: Context,
+  source: Source,
+  maps: readonly MapInfo[],
+  wanted: Wanted,
+): ExitStatus {
+  const plain = maps.map((map) => {
+    const contents = contentsOf(context, source, map, wanted);
+    if (contents.kind === "unreadable") throw new KtstrError(`map dump ${map.id}: ${contents.why.detail}`);
+    if (contents.kind !== "entries")
+      throw new UsageError(`map dump: bpftool shows nothing of map ${map.id}`, {
+        hint: "leave --plain out",
+      });
+    return { map, types: typesOf(source.state, map), cursor: contents.cursor };
+  });
+  let status: ExitStatus = 0;
+  dumpBpftool(context.out, plain).forEach((result, index) => {
+    status = tell(context, source, maps[index]!, result) || status;
   });
   return status;
 }

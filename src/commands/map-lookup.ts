@@ -1,6 +1,7 @@
 /** `map lookup` and `map getnext` in bpftool's words (tools/bpf/bpftool/map.c, do_lookup and do_getnext). */
 import { KtstrError, UsageError } from "../errors.ts";
 import { writeEntryJson } from "../report/dump.ts";
+import { writeElement } from "../report/dump-bpftool.ts";
 import { dumpText } from "../report/dump-text.ts";
 import { stringify } from "../report/json.ts";
 import { keyFromText, keyFromWords } from "../report/key.ts";
@@ -11,7 +12,7 @@ import type { BpfState, MapInfo } from "../state.ts";
 import { isPrefix } from "./bpftool-words.ts";
 import { type Command, type Context, command, type ExitStatus } from "./command.ts";
 import { neededFor, selectOneMap, takeMapSelector } from "./map-contents.ts";
-import { countOption, textOption } from "./option-values.ts";
+import { countOption, isPlainBpftool, textOption } from "./option-values.ts";
 import { indentOf } from "./print.ts";
 import { openSource, type Source, warnAll } from "./source.ts";
 
@@ -22,9 +23,19 @@ export const lookup: Command = command({
   name: "ktstr map lookup",
   description: "Print one key's value",
   grammar: `{ ${GRAMMAR} } [${DATA}]`,
-  options: ["key", "follow"],
+  options: ["key", "follow", "plain"],
   examples: ["ktstr map lookup id 12 key 1 0 0 0", "ktstr map lookup name tasks --key 42"],
-  start: (context) => withMap(context, "map lookup", lookUp),
+  start: (context) => withMap(context, "map lookup", lookUpAs("map lookup")),
+});
+
+/** bpftool's `peek` is its `lookup`: it takes a key of maps that have keys. */
+export const peek: Command = command({
+  name: "ktstr map peek",
+  description: "Print the next element of a queue or stack, and leave it there",
+  grammar: `{ ${GRAMMAR} }`,
+  options: ["follow", "plain"],
+  examples: ["ktstr map peek id 12", "ktstr -j map peek pinned /sys/fs/bpf/events"],
+  start: (context) => withMap(context, "map peek", lookUpAs("map peek")),
 });
 
 export const getNext: Command = command({
@@ -60,35 +71,41 @@ async function withMap(context: Context, what: string, work: Work): Promise<Exit
 }
 
 /** Queues and stacks are asked without a key. */
-function lookUp(context: Context, { state }: Source, map: MapInfo, key: Uint8Array | undefined): ExitStatus {
-  const { out, options } = context;
-  if (key === undefined && map.keySize > 0) throw new UsageError(`map lookup: which key? ${DATA}`);
-  const keyBytes = key ?? new Uint8Array();
-  const answer = state.lookup(map, keyBytes);
-  if (!answer.ok && answer.why.reason === "not-present") {
-    if (options.json) out.line("null");
-    else out.text("key:\n").hex(keyBytes, 0, keyBytes.length).line("\n\nNot found");
+const lookUpAs =
+  (what: string): Work =>
+  (context, { state }, map, key) => {
+    const { out, options } = context;
+    const isPlain = isPlainBpftool(options);
+    if (key === undefined && map.keySize > 0) throw new UsageError(`${what}: which key? ${DATA}`);
+    const keyBytes = key ?? new Uint8Array();
+    const answer = state.lookup(map, keyBytes);
+    if (!answer.ok && answer.why.reason === "not-present") {
+      if (options.json) out.line("null");
+      else out.text("key:\n").hex(keyBytes, 0, keyBytes.length).line("\n\nNot found");
+      return 1;
+    }
+    const contents = singleElement(map, keyBytes, answer);
+    if (contents.kind === "unreadable") throw new KtstrError(`${what} ${map.id}: ${contents.why.detail}`);
+    const follow = countOption(options, "follow", "steps") ?? 0;
+    if (isPlain && follow > 0)
+      throw new UsageError(`${what}: bpftool's text has no place for what --follow shows`);
+    const style = styleFor(state, map, { follow, declarations: false });
+    if (contents.kind !== "entries" || !(options.json || isPlain)) dumpText(out, map, contents, style);
+    else {
+      // The element alone, as bpftool has it: without the array around it.
+      using walk = contents.cursor;
+      walk.next();
+      if (isPlain) writeElement(out, { map, types: style.types, cursor: walk });
+      else {
+        writeEntryJson(out, map, walk, style);
+        out.line();
+      }
+    }
+    const untyped = whyUntyped(state, map);
+    if (untyped === undefined) return 0;
+    context.warn(`map ${map.id}: shown as bytes, its types cannot be read: ${untyped}`);
     return 1;
-  }
-  const contents = singleElement(map, keyBytes, answer);
-  if (contents.kind === "unreadable") throw new KtstrError(`map lookup ${map.id}: ${contents.why.detail}`);
-  const style = styleFor(state, map, {
-    follow: countOption(options, "follow", "steps") ?? 0,
-    declarations: false,
-  });
-  if (!options.json || contents.kind !== "entries") dumpText(out, map, contents, style);
-  else {
-    // The element alone, as bpftool has it: without the array around it.
-    using walk = contents.cursor;
-    walk.next();
-    writeEntryJson(out, map, walk, style);
-    out.line();
-  }
-  const untyped = whyUntyped(state, map);
-  if (untyped === undefined) return 0;
-  context.warn(`map ${map.id}: shown as bytes, its types cannot be read: ${untyped}`);
-  return 1;
-}
+  };
 
 /** The running kernel is asked; a frozen one's keys are walked in its order. */
 function printNext(

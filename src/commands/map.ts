@@ -45,6 +45,7 @@ const map: Command = command({
     show: async () => show,
     dump: async () => (await import("./map-dump.ts")).default,
     lookup: async () => (await import("./map-lookup.ts")).lookup,
+    peek: async () => (await import("./map-lookup.ts")).peek,
     getnext: async () => (await import("./map-lookup.ts")).getNext,
   },
 });

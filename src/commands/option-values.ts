@@ -17,3 +17,11 @@ export function textOption({ own }: Options, name: OwnOption): string | undefine
   const value = own[name];
   return typeof value === "string" ? value : undefined;
 }
+
+/** `--plain bpftool`, which has no effect on JSON. Throws `UsageError` for another value. */
+export function isPlainBpftool(options: Options): boolean {
+  const text = textOption(options, "plain");
+  if (text !== undefined && text !== "bpftool")
+    throw new UsageError(`--plain ${JSON.stringify(text)}: only bpftool's text is known: --plain bpftool`);
+  return text !== undefined && !options.json;
+}

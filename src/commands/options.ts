@@ -16,6 +16,7 @@ export type OwnOption =
   | "sort"
   | "follow"
   | "types"
+  | "plain"
   | "output"
   | "force"
   | "zstd"
@@ -101,6 +102,12 @@ const OWN: Readonly<Record<OwnOption, ArgDef>> = {
     description: "show what pointers lead to, up to N steps away: in arenas, and in a frozen kernel's memory",
   },
   types: { type: "boolean", description: "show the C types of global variables" },
+  plain: {
+    type: "string",
+    valueHint: "bpftool",
+    description:
+      "text exactly as bpftool prints it: of typed maps like JSON, but for hexadecimal numbers without quotes",
+  },
   output: { type: "string", alias: "o", valueHint: "FILE", description: "write into this file" },
   force: { type: "boolean", description: "replace the file if it is there" },
   zstd: { type: "boolean", description: "compress, also without .zst in the file's name" },

@@ -144,7 +144,7 @@ function writeBytes(
 const BYTES_PER_GROUP = 8;
 
 /** As bpftool breaks them (tools/bpf/bpftool/main.c, fprint_hex): two groups of eight a line. */
-function writeHex(out: Output, from: Uint8Array, offset: number, length: number): void {
+export function writeHex(out: Output, from: Uint8Array, offset: number, length: number): void {
   for (let at = 0; at < length; at += BYTES_PER_GROUP) {
     if (at > 0) out.text(at % (2 * BYTES_PER_GROUP) === 0 ? "\n" : "  ");
     out.hex(from, offset + at, Math.min(BYTES_PER_GROUP, length - at));

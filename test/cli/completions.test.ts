@@ -84,7 +84,7 @@ for (const [shell, ask] of SHELLS) {
   describe.skipIf(!isThere)(`${shell} offers`, () => {
     test.each([
       ["sub-commands of the start that was typed", ["pr"], ["prog"]],
-      ["a command's own", ["map", ""], ["dump", "getnext", "lookup", "show"]],
+      ["a command's own", ["map", ""], ["dump", "getnext", "lookup", "peek", "show"]],
       ["bpftool's selectors", ["prog", "show", ""], ["id", "name", "pinned", "tag"]],
       ["them behind an alias, an abbreviation and options", ["-j", "pro", "list", "t"], ["tag"]],
       ["them behind options with values", ["map", "dump", "--limit", "3", "--sort", "-a", "n"], ["name"]],

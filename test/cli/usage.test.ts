@@ -11,6 +11,7 @@ const ALL_COMMANDS = [
   ["map", "show"],
   ["map", "dump"],
   ["map", "lookup"],
+  ["map", "peek"],
   ["map", "getnext"],
   ["get"],
   ["btf", "dump"],

@@ -1,0 +1,150 @@
+/**
+ * Maps as `bpftool map dump` and `map lookup` print them without `-j` (tools/bpf/bpftool/map.c): JSON of typed maps that
+ * is laid out by json_writer.c, else bytes.
+ */
+import { readU32 } from "../btf/integer.ts";
+import type { EntryCursor, MapInfo } from "../state.ts";
+import { mapHeaderJson } from "./bpftool.ts";
+import { type DumpResult, idMeaning } from "./dump.ts";
+import { writeHex } from "./dump-text.ts";
+import { stringify } from "./json.ts";
+import type { Output } from "./output.ts";
+import { mapTitle } from "./text.ts";
+import type { MapTypes } from "./typed.ts";
+import { bpftoolText, formattedJson } from "./typed-json.ts";
+import { whyIncomplete } from "./words.ts";
+
+/** A map with its elements; `types`: undefined where it has none. */
+export interface PlainMap {
+  readonly map: MapInfo;
+  readonly types: MapTypes | undefined;
+  readonly cursor: EntryCursor;
+}
+
+/** Typed only where every map is: it is one JSON text (do_dump). One result a map. */
+export function dumpBpftool(out: Output, maps: readonly PlainMap[]): readonly DumpResult[] {
+  return maps.every(isTyped)
+    ? dumpTyped(out, maps)
+    : maps.map((one, index) => dumpBytes(out, one, index, maps.length));
+}
+
+/** The element that the cursor is on: the answer of `map lookup`. */
+export function writeElement(out: Output, { map, types, cursor }: PlainMap): void {
+  if (types === undefined) writeBytes(out, map, cursor);
+  else out.line(laidOut(elementText(types, cursor), 0));
+}
+
+type TypedMap = PlainMap & { readonly types: MapTypes };
+
+const isTyped = (one: PlainMap): one is TypedMap => one.types !== undefined;
+
+function dumpTyped(out: Output, maps: readonly TypedMap[]): DumpResult[] {
+  const isList = maps.length > 1;
+  if (isList) out.text("[");
+  const results = maps.map(({ map, types, cursor }, index) => {
+    using walk = cursor;
+    if (index > 0) out.text(",");
+    const depth = isList ? 2 : 0;
+    if (isList) {
+      const header = laidOut(stringify(mapHeaderJson(map)), 1);
+      out.text(`${header.slice(0, header.lastIndexOf("\n"))},${lineOf(depth)}"elements": `);
+    }
+    let count = 0;
+    out.text("[");
+    while (walk.next()) out.text((count++ === 0 ? "" : ",") + laidOut(elementText(types, walk), depth + 1));
+    out.text(count === 0 ? "]" : `${lineOf(depth)}]`);
+    if (isList) out.text(`${lineOf(1)}}`);
+    return { count, incomplete: whyIncomplete(walk.end) };
+  });
+  out.line(isList ? "\n]" : "");
+  return results;
+}
+
+function elementText(types: MapTypes, walk: EntryCursor): string {
+  if (walk.valueMissing === "") return formattedJson(types, walk, bpftoolText);
+  const { keyBytes, keyOffset, keySize } = walk;
+  const key =
+    types.key === undefined
+      ? ""
+      : `"key":${bpftoolText(types.key, keyBytes.subarray(keyOffset, keyOffset + keySize))},`;
+  return `{${key}"value":{"error":${stringify(walk.valueMissing)}}}`;
+}
+
+const lineOf = (depth: number): string => `\n${"    ".repeat(depth)}`;
+
+/** A string, a bracket, a comma, a colon, or any other value. */
+const TOKEN = /"(?:[^"\\]|\\.)*"|[[\]{},:]|[^"[\]{},:]+/g;
+
+/**
+ * Compact JSON as json_writer.c lays it out (`jsonw_pretty`): a line for each name, and for the bracket that closes what
+ * is not empty; elements of an array on one line.
+ */
+function laidOut(json: string, atDepth: number): string {
+  let depth = atDepth;
+  let before = "";
+  let text = "";
+  /** Whether the brackets that are open are braces. */
+  const open: boolean[] = [];
+  for (const [token] of json.matchAll(TOKEN)) {
+    if (token === "}" || token === "]") {
+      open.pop();
+      depth--;
+      if (before !== "{" && before !== "[") text += lineOf(depth);
+    } else if (open.at(-1) === true && (before === "{" || before === ",")) text += lineOf(depth);
+    text += token === ":" ? ": " : token;
+    if (token === "{" || token === "[") {
+      open.push(token === "{");
+      depth++;
+    }
+    before = token;
+  }
+  return text;
+}
+
+function dumpBytes(out: Output, { map, cursor }: PlainMap, index: number, of: number): DumpResult {
+  using walk = cursor;
+  if (of > 1) out.line(mapTitle(map));
+  let count = 0;
+  while (walk.next()) {
+    if (walk.valueMissing === "") count++;
+    writeBytes(out, map, walk);
+  }
+  out.line(`Found ${count} element${count === 1 ? "" : "s"}`);
+  if (index + 1 < of) out.line();
+  return { count, incomplete: whyIncomplete(walk.end) };
+}
+
+const LONG_FIELD = 16;
+const ONE_LINE = 24;
+
+/** print_entry_plain, and print_entry_error_msg for a value that is missing. */
+function writeBytes(out: Output, map: MapInfo, walk: EntryCursor): void {
+  const { keyBytes, keyOffset, keySize, valueBytes, valueOffset, valueSize, valueStride, cpuCount } = walk;
+  const missing = walk.valueMissing === "" ? "" : `<${walk.valueMissing}>`;
+  const valueLength = missing === "" ? map.valueSize : missing.length;
+  const breaks = map.keySize > LONG_FIELD || valueLength > LONG_FIELD;
+  const isPerCpu = cpuCount > 0 && missing === "";
+  const gap = breaks ? "\n" : " ";
+  if (keySize > 0) {
+    out.text(isPerCpu ? "key:\n" : `key:${gap}`);
+    writeHex(out, keyBytes, keyOffset, keySize);
+    out.text(map.keySize + valueLength <= ONE_LINE && !breaks && !isPerCpu ? "  " : "\n");
+  }
+  if (isPerCpu) {
+    for (let cpu = 0; cpu < cpuCount; cpu++) {
+      const number = String(walk.cpus?.[cpu] ?? cpu).padStart(2, "0");
+      out.text(`value (CPU ${number}):${valueSize > LONG_FIELD ? "\n" : " "}`);
+      writeHex(out, valueBytes, valueOffset + cpu * valueStride, valueSize);
+      out.line();
+    }
+    return;
+  }
+  if (missing !== "") out.text(`value:${gap}${missing}`);
+  else if (idMeaning(map) === "inner_map_id")
+    out.text(`inner_map_id:${gap}${readU32(valueBytes, valueOffset)} `);
+  else if (valueSize > 0) {
+    out.text(`value:${gap}`);
+    writeHex(out, valueBytes, valueOffset, valueSize);
+  }
+  out.line();
+}
