@@ -3,7 +3,7 @@
  * less of the same (src/sched-text/dump.ts). A member that this release does not have is undefined. Times are
  * milliseconds of the kernel's own clock for them, jiffies, up to the last tick before the freeze.
  */
-import type { DumpCpu, DumpEvent, DumpTask } from "./sched-text/dump.ts";
+import type { DumpCpu, DumpEvent, DumpTask, ScxDump } from "./sched-text/dump.ts";
 
 /** sched_ext of one machine. */
 export interface SchedReport {
@@ -22,6 +22,18 @@ export interface SchedReport {
   readonly queues: readonly QueueState[];
   /** Runnable on sched_ext; the one that waited longest stands first. */
   readonly tasks: readonly TaskState[];
+  /** What could not be read, as sentences. */
+  readonly missing: readonly string[];
+}
+
+/** What SysRq-D would print at this moment. */
+export interface SchedulerDumps {
+  /** One a loaded scheduler, the root's first. */
+  readonly dumps: readonly ScxDump[];
+  /** `nr_cpu_ids`: how long the dump's masks are. */
+  readonly cpuCount: number;
+  /** The schedulers' own callbacks (`dump`, `dump_cpu`, `dump_task`), whose lines are not here: nothing is run. */
+  readonly callbacks: readonly string[];
   /** What could not be read, as sentences. */
   readonly missing: readonly string[];
 }

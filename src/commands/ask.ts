@@ -28,6 +28,7 @@ export function askEverything(state: GuestState, follow: number): number {
     state.holders();
     ifThere(() => state.log());
     ifThere(() => state.scheduler());
+    ifThere(() => state.schedulerDumps());
     ifThere(() => {
       for (const _ of state.tasks());
     });

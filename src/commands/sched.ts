@@ -20,9 +20,11 @@ const sched: Command = command({
     "ktstr sched",
     "ktstr --memory mem sched",
     "ktstr -j --memory mem sched",
+    "ktstr sched dump --memory mem",
     "ktstr sched explain stall.log",
   ],
   subCommands: {
+    dump: async () => (await import("./sched-dump.ts")).default,
     explain: async () => (await import("./sched-explain.ts")).default,
   },
   async start(context) {

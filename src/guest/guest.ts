@@ -2,7 +2,7 @@
 import type { Btf } from "../btf/btf.ts";
 import { DisposedError, KtstrError } from "../errors.ts";
 import type { KernelLog, LogAccessor } from "../kernel-log.ts";
-import type { SchedReport, TaskInfo } from "../sched-state.ts";
+import type { SchedReport, SchedulerDumps, TaskInfo } from "../sched-state.ts";
 import { findActiveScheduler } from "../scheduler.ts";
 import {
   type ActiveScheduler,
@@ -168,6 +168,15 @@ export class GuestState implements BpfState, LogAccessor {
   scheduler(): SchedReport {
     const { readSchedReport } = require("./sched/report.ts") as typeof import("./sched/report.ts");
     return readSchedReport(this.#checked(), (at) => this.#names.text(at));
+  }
+
+  /**
+   * The kernel's own dump of each scheduler, as SysRq-D would print it now. Throws `KtstrError` where this kernel has no
+   * sched_ext, or where no scheduler is loaded.
+   */
+  schedulerDumps(): SchedulerDumps {
+    const { readSchedulerDumps } = require("./sched/scx-dump.ts") as typeof import("./sched/scx-dump.ts");
+    return readSchedulerDumps(this.#checked(), this.#names);
   }
 
   readValue(map: MapInfo, offset: number, length: number): Read<Uint8Array> {

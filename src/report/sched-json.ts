@@ -1,4 +1,6 @@
 /** `sched --json`: a schema of its own, versioned (schema/sched.schema.json). */
+
+import type { DumpCpu } from "../sched-text/dump.ts";
 import { exitKindText } from "../sched-text/exit-kinds.ts";
 import type { Json } from "./json.ts";
 import type { Finding } from "./sched-findings.ts";
@@ -54,20 +56,7 @@ export function schedJson(view: SchedView, findings: readonly Finding[]): Json {
       wait_ms: waitMs,
     })),
     others_idle: view.othersIdle,
-    cpus: view.cpus.map((cpu) => ({
-      cpu: cpu.cpu,
-      nr_running: cpu.nrRunning,
-      flags: cpu.flags,
-      cpu_released: cpu.cpuReleased,
-      sequences: Object.fromEntries(cpu.sequences.map(({ name, value }) => [name, value])),
-      rescue: cpu.rescue,
-      curr:
-        cpu.currPid === undefined
-          ? undefined
-          : { comm: cpu.currComm, pid: cpu.currPid, class: cpu.currClass },
-      kicks: Object.fromEntries(cpu.kicks.map(({ name, cpus }) => [name, cpus])),
-      unknown: cpu.unknown,
-    })),
+    cpus: view.cpus.map(cpuJson),
     queues: view.queues.map(({ id, kind, cpu, tasks }) => ({
       id: hexId(id),
       kind,
@@ -81,7 +70,22 @@ export function schedJson(view: SchedView, findings: readonly Finding[]): Json {
   };
 }
 
-function taskJson(task: SchedTask): Json {
+export function cpuJson(cpu: Omit<DumpCpu, "tasks">): Record<string, Json | undefined> {
+  return {
+    cpu: cpu.cpu,
+    nr_running: cpu.nrRunning,
+    flags: cpu.flags,
+    cpu_released: cpu.cpuReleased,
+    sequences: Object.fromEntries(cpu.sequences.map(({ name, value }) => [name, value])),
+    rescue: cpu.rescue,
+    curr:
+      cpu.currPid === undefined ? undefined : { comm: cpu.currComm, pid: cpu.currPid, class: cpu.currClass },
+    kicks: Object.fromEntries(cpu.kicks.map(({ name, cpus }) => [name, cpus])),
+    unknown: cpu.unknown,
+  };
+}
+
+export function taskJson(task: SchedTask): Json {
   return {
     pid: task.pid,
     comm: task.comm,

@@ -5,7 +5,7 @@
 
 /** One scheduler's dump. A kernel with sub-schedulers prints one for each of them. */
 export interface ScxDump {
-  /** `ops.name` and the place in the hierarchy: "root" or "sub1-123"; the line exists since 7.2. */
+  /** `ops.name` and the place in the hierarchy: "root" or "sub1-123"; the line exists since 7.1. */
   readonly opsName: string | undefined;
   readonly scheduler: string | undefined;
   /** The sub-scheduler's cgroup; undefined for the root. */
@@ -85,9 +85,9 @@ export interface DumpTask {
   readonly state: string;
   readonly comm: string;
   readonly pid: number;
-  /** "root" or "sub1-123"; since 7.2. */
+  /** "root" or "sub1-123"; since 7.1. */
   readonly scheduler: string | undefined;
-  /** Belongs to the scheduler whose dump this is: the kernel marks it with a star, since 7.2. undefined outside of a dump. */
+  /** Belongs to the scheduler whose dump this is: the kernel marks it with a star, since 7.1. undefined outside of a dump. */
   readonly isOwn: boolean | undefined;
   /** Milliseconds from `runnable_at` to the dump; negative where it lies behind the dump's time. */
   readonly waitMs: number;

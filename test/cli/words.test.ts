@@ -126,6 +126,7 @@ describe("ktstr's own words", () => {
     ["pi", "pin"],
     ["get", "get"],
     ["sc ex", "sched explain"],
+    ["sc du", "sched dump"],
   ])("%s is %s where bpftool has no such word", (words, whole) => {
     const { status, out } = ktstr([...words.split(" "), "--help"]);
     expect([status, out]).toEqual([0, ktstr([...whole.split(" "), "--help"]).out]);

@@ -1,4 +1,4 @@
-/** Captures whose tasks, stacks, unwind tables and log are damaged end in a result or in an error of ours, soon. */
+/** Captures whose tasks, stacks, unwind tables, log and scheduler are damaged end in a result or in an error of ours, soon. */
 import { afterAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -9,9 +9,10 @@ import { openGuest } from "../../src/guest/guest.ts";
 import { openKernel } from "../../src/guest/kernel/kernel.ts";
 import { requireSymbol } from "../../src/guest/kernel/symbols.ts";
 import { tasks } from "../../src/guest/kernel/tasks.ts";
+import { dumpLines } from "../../src/sched-text/format.ts";
 import { EHDR, PHDR } from "../../src/uapi/elf.ts";
 import { viewOf } from "../../src/uapi/layout.ts";
-import { labImages } from "./images.ts";
+import { type LabImage, labImages } from "./images.ts";
 import { Mutator, type Place } from "./mutate.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "ktstr-task-fuzz-"));
@@ -67,22 +68,33 @@ function placesIn(path: string): Place[] {
   return places;
 }
 
-function readAll(path: string): void {
+function readAll(path: string, hasScheduler: boolean): void {
   using guest = openGuest({ memory: path });
+  if (hasScheduler) {
+    const { dumps, cpuCount } = guest.schedulerDumps();
+    for (const dump of dumps) expect([...dumpLines(dump, cpuCount)].length).toBeLessThanOrEqual(2 ** 16);
+  }
   for (const { frames } of guest.stacks()) expect(frames.length).toBeLessThanOrEqual(1024);
   expect(guest.log().records.length).toBeLessThanOrEqual(2 ** 20);
 }
 
 const images = (await labImages()).filter(({ answer }) => answer("task-stack") !== undefined);
 
+const hasDump = ({ answer }: LabImage): boolean => answer("scx-dump") !== undefined;
+/** One without sched_ext and one with a scheduler. */
+const chosen = [images.find((image) => !hasDump(image)), images.find(hasDump)].filter(
+  (image) => image !== undefined,
+);
+
 describe.skipIf(images.length === 0)("damaged captures", () => {
-  test.each(images.slice(0, 2).map((image) => [image.name, image] as const))(
+  test.each(chosen.map((image) => [image.name, image] as const))(
     `%s, ${ROUNDS} rounds`,
     (name, image) => {
       const path = join(folder, `${name}-fuzz.vmcore`);
       using made = captureGuest({ memory: [{ path: image.memory }] }, (state) => {
         state.log();
         for (const _ of state.stacks());
+        if (hasDump(image)) state.schedulerDumps();
       });
       writeFileSync(path, Buffer.concat([...made.pieces()]));
       using mutator = new Mutator(path, placesIn(path), 20_261_126);
@@ -91,7 +103,7 @@ describe.skipIf(images.length === 0)("damaged captures", () => {
         const damage = mutator.damage();
         const start = performance.now();
         try {
-          readAll(path);
+          readAll(path, hasDump(image));
           outcomes.result++;
         } catch (error) {
           if (!(error instanceof KtstrError)) throw new Error(`round ${round}: ${damage}`, { cause: error });
@@ -102,7 +114,7 @@ describe.skipIf(images.length === 0)("damaged captures", () => {
       }
       console.log(name, outcomes);
       expect(outcomes.result).toBeGreaterThan(0);
-      readAll(path);
+      readAll(path, hasDump(image));
     },
     900_000,
   );

@@ -1,7 +1,9 @@
 /** sched_ext of frozen machines: their memory says what the kernel printed just before, and what the stalling program stated. */
 import { describe, expect, test } from "bun:test";
 import { openKernel } from "../../src/guest/kernel/kernel.ts";
+import { AddressNames } from "../../src/guest/kernel/names-at.ts";
 import { readSchedReport } from "../../src/guest/sched/report.ts";
+import { readSchedulerDumps } from "../../src/guest/sched/scx-dump.ts";
 import { listTasks } from "../../src/guest/sched/task-list.ts";
 import { findingsOf } from "../../src/report/sched-findings.ts";
 import { viewsOfReport } from "../../src/report/sched-view.ts";
@@ -17,6 +19,15 @@ const bootMs = 900_000;
 interface Statement {
   readonly kind: string;
   readonly victims: readonly { readonly pid: number; readonly comm: string }[];
+}
+
+/** Stacks by pid, of the tasks that `ktstr sched dump` has. */
+function dumpedStacks({ memoryPath }: FrozenImage): Map<number, readonly string[]> {
+  using kernel = openKernel({ memory: [{ path: memoryPath }] });
+  const { dumps } = readSchedulerDumps(kernel, new AddressNames(kernel));
+  return new Map(
+    dumps.flatMap(({ cpus }) => cpus.flatMap(({ tasks }) => tasks.map((t) => [t.pid, t.stack]))),
+  );
 }
 
 function reportOf({ memoryPath }: FrozenImage): SchedReport {
@@ -58,10 +69,12 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
         dumps.flatMap(({ cpus }) => cpus.flatMap(({ tasks }) => tasks.map((task) => [task.pid, task]))),
       );
       const waiting = report.tasks.filter(({ isCurrent, waitMs }) => !isCurrent && waitMs >= 3000);
+      const stacks = dumpedStacks(image);
       for (const task of waiting) {
         const before = printed.get(task.pid);
         expect(before && lasting(before)).toEqual(lasting(task));
         expect(task.waitMs).toBeGreaterThanOrEqual(before!.waitMs);
+        expect(stacks.get(task.pid)).toEqual(before!.stack);
       }
       const { kind, victims } = JSON.parse((await image.answers.text("stall.json"))!) as Statement;
       const pids = (tasks: readonly TaskState[]): number[] =>

@@ -3,6 +3,7 @@ import diffSchema from "../../schema/diff.schema.json" with { type: "json" };
 import dmesgSchema from "../../schema/dmesg.schema.json" with { type: "json" };
 import schema from "../../schema/inspect.schema.json" with { type: "json" };
 import schedSchema from "../../schema/sched.schema.json" with { type: "json" };
+import schedDumpSchema from "../../schema/sched-dump.schema.json" with { type: "json" };
 import taskStackSchema from "../../schema/task-stack.schema.json" with { type: "json" };
 
 const ajv = new Ajv2020({ allErrors: true, allowUnionTypes: true });
@@ -10,6 +11,7 @@ const validators = {
   inspect: ajv.compile(schema),
   diff: ajv.compile(diffSchema),
   sched: ajv.compile(schedSchema),
+  schedDump: ajv.compile(schedDumpSchema),
   taskStack: ajv.compile(taskStackSchema),
   dmesg: ajv.compile(dmesgSchema),
 };
@@ -26,3 +28,4 @@ export const taskStackProblems = (report: unknown): string[] => problems("taskSt
 export const dmesgProblems = (report: unknown): string[] => problems("dmesg", report);
 export const diffProblems = (report: unknown): string[] => problems("diff", report);
 export const schedProblems = (report: unknown): string[] => problems("sched", report);
+export const schedDumpProblems = (report: unknown): string[] => problems("schedDump", report);

@@ -59,7 +59,8 @@ export function* tasks(kernel: GuestKernel): Generator<TaskAt> {
 
 const same = (a: Pointer, b: Pointer): boolean => a.hi === b.hi && a.lo === b.lo;
 
-function taskAt({ memory, btf }: GuestKernel, address: Pointer): TaskAt {
+/** The one at a `struct task_struct *`. Throws `GuestFault`. */
+export function taskAt({ memory, btf }: GuestKernel, address: Pointer): TaskAt {
   const layout = TASK.resolve(btf);
   const task = new StructAt(memory, address, "task_struct.");
   return {

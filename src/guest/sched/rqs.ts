@@ -1,16 +1,17 @@
 /** Run queues: what each CPU does, as the kernel's `scx_dump_cpu()` tells it, and the tasks that wait there. */
 import type { Btf } from "../../btf/btf.ts";
-import { at, optional, place, ptr, struct, u8, u32, u64 } from "../../btf/struct.ts";
+import { at, i64, optional, place, ptr, struct, u8, u32, u64 } from "../../btf/struct.ts";
 import type { CpuState, QueueState, TaskState } from "../../sched-state.ts";
+import type { DumpKick } from "../../sched-text/dump.ts";
 import { BTF_KIND } from "../../uapi/btf.ts";
 import type { GuestKernel } from "../kernel/kernel.ts";
 import { listOf } from "../kernel/list.ts";
 import { type PerCpuArea, perCpuAddress } from "../kernel/percpu.ts";
 import { requireSymbol } from "../kernel/symbols.ts";
-import { add, type Pointer } from "../memory/pointer.ts";
+import { add, isNull, type Pointer } from "../memory/pointer.ts";
 import { cpusOf } from "./cpu-mask.ts";
 import { readQueue } from "./dsqs.ts";
-import { COMM_BYTES, ENTITY_LIST, type ScxTasks, TASK_BASICS } from "./scx-task.ts";
+import { COMM_BYTES, commOf, ENTITY_LIST, type ScxTasks, TASK_BASICS } from "./scx-task.ts";
 
 const RQ = struct("rq", {
   curr: ptr,
@@ -26,7 +27,9 @@ const RQ = struct("rq", {
   ops_qseq: optional(at(u64, "scx.ops_qseq"), "until 7.0"),
   pnt_seq: optional(at(u64, "scx.pnt_seq"), "until 6.18"),
   ksync: optional(at(u64, "scx.kick_sync"), "since 6.19"),
+  rescue: optional(at(place, "scx.rescue"), "since 7.3"),
 });
+const RESCUE = struct("scx_rq_rescue", { nr: at(u32, "dsq.nr"), budget: i64, curr: ptr });
 
 /** The masks under the names that the dump gives them. */
 const KICKS: readonly (readonly [member: string, name: string])[] = [
@@ -91,13 +94,11 @@ export function readRunQueue(
         ? undefined
         : memory.u8(rq.hi, rq.lo, offsets.released, "rq->scx.cpu_released"),
     sequences,
-    rescue: undefined,
-    currComm: Buffer.from(
-      memory.cstring(curr.hi, curr.lo, basics.comm, COMM_BYTES, "rq->curr->comm"),
-    ).toString("utf8"),
+    rescue: offsets.rescue === undefined ? undefined : rescueText(kernel, add(rq, offsets.rescue)),
+    currComm: commOf(memory.cstring(curr.hi, curr.lo, basics.comm, COMM_BYTES, "rq->curr->comm")),
     currPid: memory.i32(curr.hi, curr.lo, basics.pid, "rq->curr->pid"),
     currClass,
-    kicks: kicksOf(kernel, rq),
+    kicks: kicksIn(kernel, rq, "rq", "scx."),
     unknown: [],
     isIdle: waiting.length === 0 && currClass === "idle_sched_class",
     nrAll: u32At(offsets.nr_running, "nr_running"),
@@ -107,24 +108,50 @@ export function readRunQueue(
   return { cpu, tasks: [...running, ...waiting], queues };
 }
 
-/** `cpumask_var_t`: a pointer with CONFIG_CPUMASK_OFFSTACK, else the mask itself. */
-function kicksOf(kernel: GuestKernel, rq: Pointer): { name: string; cpus: readonly number[] }[] {
-  const { memory, btf } = kernel;
-  const id = btf.find("rq", BTF_KIND.STRUCT);
+/** As `scx_rescue_dump()` prints it. */
+function rescueText({ memory, btf }: GuestKernel, { hi, lo }: Pointer): string {
+  const offsets = RESCUE.resolve(btf);
+  const { comm, pid } = TASK_BASICS.resolve(btf);
+  const count = memory.u32(hi, lo, offsets.nr, "rq->scx.rescue.dsq.nr");
+  const budgetNs = BigInt.asIntN(64, memory.u64(hi, lo, offsets.budget, "rq->scx.rescue.budget"));
+  const curr = memory.pointer(hi, lo, offsets.curr, "rq->scx.rescue.curr");
+  const task = isNull(curr)
+    ? "none[-1]"
+    : `${commOf(memory.cstring(curr.hi, curr.lo, comm, COMM_BYTES, "rescue.curr->comm"))}[${memory.i32(curr.hi, curr.lo, pid, "rescue.curr->pid")}]`;
+  return `rescue=${count} budget=${budgetNs / 1000n}us rescuing=${task}`;
+}
+
+/**
+ * The masks of pending kicks that are not empty. They lie in `rq->scx`; since 7.3 all but the last in every scheduler's
+ * `struct scx_sched_pcpu`. Throws `GuestFault`.
+ */
+export function kicksIn(kernel: GuestKernel, base: Pointer, type: string, prefix: string): DumpKick[] {
+  const { btf } = kernel;
+  const id = btf.find(type, BTF_KIND.STRUCT);
   if (id === undefined) return [];
   return KICKS.flatMap(([member, name]) => {
-    const found = maskMember(btf, id, `scx.${member}`);
+    const found = maskMember(btf, id, `${prefix}${member}`);
     if (found === undefined) return [];
-    const path = `rq->scx.${member}`;
-    const at = add(rq, found.offset);
-    const mask = found.isPointer ? memory.pointer(at.hi, at.lo, 0, path) : at;
-    const cpus = cpusOf(kernel, mask, path);
+    const cpus = cpusOf(
+      kernel,
+      maskAt(kernel, add(base, found.offset), found.isPointer),
+      `${type}->${prefix}${member}`,
+    );
     return cpus.length === 0 ? [] : [{ name, cpus }];
   });
 }
 
-function maskMember(btf: Btf, rq: number, path: string): { offset: number; isPointer: boolean } | undefined {
-  const member = btf.member(rq, path);
+/** `cpumask_var_t`: a pointer with CONFIG_CPUMASK_OFFSTACK, else the mask itself. */
+function maskAt({ memory }: GuestKernel, at: Pointer, isPointer: boolean): Pointer {
+  return isPointer ? memory.pointer(at.hi, at.lo, 0, "cpumask_var_t") : at;
+}
+
+function maskMember(
+  btf: Btf,
+  type: number,
+  path: string,
+): { offset: number; isPointer: boolean } | undefined {
+  const member = btf.member(type, path);
   if (member === undefined) return undefined;
   return { offset: member.byteOffset, isPointer: btf.kind(btf.resolve(member.typeId)) === BTF_KIND.PTR };
 }

@@ -73,12 +73,19 @@ const QSEQ_SHIFT = 2n;
 export class ScxTasks {
   readonly #kernel: GuestKernel;
   readonly #jiffies: Jiffies;
+  readonly #stackOf: (task: Pointer) => readonly string[];
   readonly #known = new Map<string, TaskState>();
   readonly #classes = new Map<string, string>();
 
-  constructor(kernel: GuestKernel, jiffies: Jiffies) {
+  /** `stackOf`: what is shown of a `struct task_struct`'s kernel stack; without it stacks are left out. */
+  constructor(
+    kernel: GuestKernel,
+    jiffies: Jiffies,
+    stackOf: (task: Pointer) => readonly string[] = () => [],
+  ) {
     this.#kernel = kernel;
     this.#jiffies = jiffies;
+    this.#stackOf = stackOf;
   }
 
   /** A `struct task_struct`. Throws `GuestFault` and `LayoutError`. */
@@ -117,7 +124,7 @@ export class ScxTasks {
     return {
       isCurrent: false,
       state: stateLetter(u32At(basics.state, "__state"), i32At(basics.exit_state, "exit_state")),
-      comm: textOf(memory.cstring(hi, lo, basics.comm, COMM_BYTES, "task->comm")),
+      comm: commOf(memory.cstring(hi, lo, basics.comm, COMM_BYTES, "task->comm")),
       pid: i32At(basics.pid, "pid"),
       tgid: i32At(basics.tgid, "tgid"),
       policy: u32At(basics.policy, "policy"),
@@ -150,7 +157,7 @@ export class ScxTasks {
               memory.expect(hi, lo, scx.migration_disabled, 2, "task->migration_disabled"),
               true,
             ),
-      stack: [],
+      stack: this.#stackOf(task),
       unknown: [],
     };
   }
@@ -181,4 +188,5 @@ export function stateLetter(state: number, exit: number): string {
   return "RSDTtXZP"[32 - Math.clz32(shown)] ?? "?";
 }
 
-const textOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString("utf8");
+/** `task->comm`, not printable yet. */
+export const commOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString("utf8");

@@ -69,7 +69,7 @@ function stackOf(kernel: GuestKernel, names: AddressNames, task: TaskAt): TaskSt
   const frames: StackFrame[] = [];
   let stopped = "";
   try {
-    stopped = unwind(kernel, names, task, (address) => {
+    stopped = walkStack(kernel, names, task, (address) => {
       frames.push({ address, symbol: symbolOf(names, address) });
       return frames.length < MAX_FRAMES;
     });
@@ -80,7 +80,8 @@ function stackOf(kernel: GuestKernel, names: AddressNames, task: TaskAt): TaskSt
   return { pid: task.pid, tgid: task.tgid, comm: task.comm, frames, stopped };
 }
 
-function unwind(kernel: GuestKernel, names: AddressNames, task: TaskAt, visit: Visit): string {
+/** Innermost frame first. Answers with why there are no more; "" at the stack's end. Throws `KtstrError`. */
+export function walkStack(kernel: GuestKernel, names: AddressNames, task: TaskAt, visit: Visit): string {
   if (task.onCpu) return "it was running on a CPU, whose registers are not in memory";
   const layout = TASK.resolve(kernel.btf);
   const base = task.at.u64(layout.stack, "stack");

@@ -1,0 +1,50 @@
+/** A task's stack as a scx dump prints it. */
+import { KtstrError } from "../../errors.ts";
+import type { GuestKernel } from "../kernel/kernel.ts";
+import type { AddressNames } from "../kernel/names-at.ts";
+import { requireSymbol } from "../kernel/symbols.ts";
+import { taskAt } from "../kernel/tasks.ts";
+import { fromBigInt, type Pointer, toBigInt } from "../memory/pointer.ts";
+import { walkStack } from "./stack.ts";
+
+/** SCX_EXIT_BT_LEN. */
+const MAX_ENTRIES = 64;
+/** `skipnr` of the dump's call. */
+const SKIPPED = 1;
+
+const SECTIONS = [
+  ["__sched_text_start", "__sched_text_end"],
+  ["__lock_text_start", "__lock_text_end"],
+] as const;
+
+/**
+ * Gives what `stack_trace_save_tsk()` (kernel/stacktrace.c) leaves of a `struct task_struct`'s stack: without the functions
+ * of the scheduler and of locks (`in_sched_functions()`), and without the first of the others. Each as `%pS` prints it,
+ * which names the return address itself: behind a call that does not return it is the next function. Empty for a task that
+ * runs on a CPU, as in the kernel's dump from another CPU. Throws `KtstrError` where the sections cannot be found.
+ */
+export function schedTraces(kernel: GuestKernel, names: AddressNames): (task: Pointer) => string[] {
+  const sections = SECTIONS.map((bounds) =>
+    bounds.map((name) => {
+      const { hi, lo } = requireSymbol(kernel.symbols, name);
+      return toBigInt(hi, lo);
+    }),
+  );
+  const isSchedFunction = (address: bigint): boolean =>
+    sections.some(([start = 0n, end = 0n]) => address >= start && address < end);
+  return (task) => {
+    const lines: string[] = [];
+    let left = SKIPPED;
+    try {
+      walkStack(kernel, names, taskAt(kernel, task), (address) => {
+        if (isSchedFunction(address)) return true;
+        if (left > 0) left--;
+        else lines.push(names.text(fromBigInt(address)));
+        return lines.length < MAX_ENTRIES;
+      });
+    } catch (error) {
+      if (!(error instanceof KtstrError)) throw error;
+    }
+    return lines;
+  };
+}

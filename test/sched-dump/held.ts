@@ -1,0 +1,90 @@
+/** Guests whose sched_ext stands still: every CPU is held by a real-time task, the kernel dumps, and the freeze comes. */
+import { mkdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { cached, keyOf, labDir } from "../lab/cache.ts";
+import { cpio } from "../lab/cpio.ts";
+import { type Guest, startGuest } from "../lab/guest.ts";
+import { fetchKernel, type KernelName } from "../lab/kernels.ts";
+import { loadOverlay, startScheduler, startWorkload } from "../lab/load.ts";
+import { LabError } from "../lab/process.ts";
+import type { SchedulerName } from "../lab/schedulers.ts";
+import { compileStatic } from "../lab/toolchain.ts";
+import { GuestDied } from "../lab/vigil.ts";
+
+/** From the start: longer than the freeze takes to come, shorter than any watchdog's patience (30 s; RCU's is 21 s). */
+const HOLD_S = 16;
+const ATTEMPTS = 3;
+
+/**
+ * Without the throttle of real-time tasks, and without the servers that lend fair and scx tasks time
+ * (kernel/sched/deadline.c, fair_server and ext_server).
+ */
+const SCRIPT = `
+echo -1 > /proc/sys/kernel/sched_rt_runtime_us
+for f in /sys/kernel/debug/sched/*_server/cpu*/runtime; do [ ! -e $f ] || echo 0 > $f; done
+t=/sys/kernel/tracing
+echo 4096 > $t/buffer_size_kb
+echo 1 > $t/events/sched_ext/sched_ext_dump/enable
+/lab-hold ${HOLD_S} > /tmp/hold.log 2>&1 || { cat /tmp/hold.log >&2; exit 1; }
+cat $t/trace
+`;
+
+async function buildHold(): Promise<string> {
+  const source = join(import.meta.dir, "hold.c");
+  const key = keyOf(await Bun.file(source).text(), compileStatic.toString());
+  const dir = await cached(join(labDir(), "hold", key), async (fresh) => {
+    await mkdir(fresh, { recursive: true });
+    await compileStatic("amd64", join(fresh, "hold"), ["-Wall", "-Wextra", "-Werror", source]);
+  });
+  return join(dir, "hold");
+}
+
+/**
+ * What `ask` reads of the guest's memory while it stands still, and the trace that the guest gives afterwards. Guests that
+ * die are tried again, a bounded number of times.
+ */
+export async function heldGuest<T>(
+  kernel: KernelName,
+  scheduler: SchedulerName,
+  ask: (guest: Guest) => T,
+): Promise<{ readonly trace: string; readonly answer: T }> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await holdOnce(kernel, scheduler, ask);
+    } catch (error) {
+      if (!(error instanceof GuestDied) || attempt === ATTEMPTS) throw error;
+    }
+  }
+}
+
+async function holdOnce<T>(
+  kernel: KernelName,
+  scheduler: SchedulerName,
+  ask: (guest: Guest) => T,
+): Promise<{ readonly trace: string; readonly answer: T }> {
+  const data = new Uint8Array(await readFile(await buildHold()));
+  const overlays = [
+    await loadOverlay({ schedulers: [scheduler], zoo: false }, await fetchKernel(kernel)),
+    cpio([{ kind: "file", path: "lab-hold", data, executable: true }]),
+  ];
+  await using guest = await startGuest({ kernel, memoryMiB: 768, overlays });
+  await startScheduler(guest, scheduler);
+  await startWorkload(guest);
+  const done = guest.exec(SCRIPT);
+  await consoleSays(guest, "held", done);
+  await guest.freeze();
+  const answer = ask(guest);
+  await guest.thaw();
+  const { status, stdout, stderr } = await done;
+  if (status !== 0) throw new LabError(`lab: the dump of a held guest: status ${status}: ${stderr.trim()}`);
+  return { trace: new TextDecoder().decode(stdout), answer };
+}
+
+/** Waits until the console has the word, or until the guest's script is over. */
+async function consoleSays(guest: Guest, word: string, script: Promise<unknown>): Promise<void> {
+  const over = script.then(
+    () => true,
+    () => true,
+  );
+  while (!(await guest.console()).includes(word)) if (await Promise.race([over, Bun.sleep(20)])) return;
+}
