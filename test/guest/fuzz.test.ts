@@ -9,7 +9,7 @@ import { idrEntries } from "../../src/guest/kernel/idr.ts";
 import { type GuestKernel, openKernel } from "../../src/guest/kernel/kernel.ts";
 import { requireSymbol } from "../../src/guest/kernel/symbols.ts";
 import { WalkLog } from "../../src/guest/kernel/walklog.ts";
-import { labImages } from "./images.ts";
+import { labImages, testEachMachine } from "./images.ts";
 import { SyntheticKernel } from "./machine.ts";
 import { Mutator, type Place } from "./mutate.ts";
 
@@ -129,10 +129,11 @@ test.each([1, 2, 3])("400 rounds of damage to a synthetic kernel, seed %d", (see
 
 const images = (await labImages()).filter(({ pieces }) => pieces.length === 1);
 
-test.each(images.slice(0, 3).map((image) => [image.name, image] as const))(
+testEachMachine(
+  images.slice(0, 3),
   "200 rounds of damage to %s, and 10 cuts",
-  (name, image) => {
-    const path = join(folder, name);
+  (image) => {
+    const path = join(folder, image.name);
     copyFileSync(image.memory, path, constants.COPYFILE_FICLONE);
     const layout = image.pieces.map(({ gpa, fileOffset, size }) => ({
       physical: gpa,

@@ -75,6 +75,17 @@ export function eachMachine(
   for (const image of images) describe(image.name, () => body(image, image.name));
 }
 
+/** A test for each machine, `%s` of the title is its name; one that is skipped, and so counted, where there is none. */
+export function testEachMachine(
+  images: readonly LabImage[],
+  title: string,
+  body: (image: LabImage) => void,
+  timeout?: number,
+): void {
+  if (images.length === 0) test.skip(title.replace("%s", "every frozen machine"), () => {});
+  for (const image of images) test(title.replace("%s", image.name), () => body(image), timeout);
+}
+
 /** A list that bpftool printed, without what it had loaded itself to find out who holds what (its pid_iter.bpf.c). */
 export function withoutBpftools<T>(list: readonly T[]): T[] {
   return list.filter((one) => {

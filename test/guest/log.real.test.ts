@@ -1,19 +1,20 @@
 /** `ktstr dmesg` of frozen machines against what their own tools printed before. */
-import { describe, expect, test } from "bun:test";
+import { describe, expect } from "bun:test";
 import { openKernel } from "../../src/guest/kernel/kernel.ts";
 import { readPrintk } from "../../src/guest/kernel/printk.ts";
 import { capturedImages } from "./captured.ts";
-import { labImages } from "./images.ts";
+import { labImages, testEachMachine } from "./images.ts";
 import { expectSameLog } from "./support/log-answers.ts";
 
 const frozen = await labImages();
 const machines = frozen.length > 0 ? frozen : capturedImages();
 const images = machines.filter(({ answer }) => answer("kmsg") !== undefined);
 
-describe.skipIf(images.length === 0)("the kernel's log in memory", () => {
-  test.each(images.map((image) => [image.name, image] as const))(
+describe("the kernel's log in memory", () => {
+  testEachMachine(
+    images,
     "%s: every record is as /dev/kmsg and dmesg gave it",
-    (_, image) => {
+    (image) => {
       using kernel = openKernel({ memory: [{ path: image.memory }] });
       const latin1 = (file: string): string => Buffer.from(image.answerBytes(file)!).toString("latin1");
       const log = readPrintk(kernel);

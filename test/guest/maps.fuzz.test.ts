@@ -1,5 +1,5 @@
 /** Damage to the maps of a frozen machine: every read ends soon, in a result or in an error of ours. */
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect } from "bun:test";
 import { constants, copyFileSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,7 +8,7 @@ import { listMaps } from "../../src/guest/bpf/map-info.ts";
 import { readContents } from "../../src/guest/bpf/maps/contents.ts";
 import type { GuestMap } from "../../src/guest/bpf/maps/walk.ts";
 import { type GuestKernel, openKernel } from "../../src/guest/kernel/kernel.ts";
-import { labImages } from "./images.ts";
+import { labImages, testEachMachine } from "./images.ts";
 import { Mutator, type Place } from "./mutate.ts";
 
 const ROUNDS = Number(process.env["KTSTR_FUZZ_ROUNDS"] ?? 200);
@@ -60,10 +60,11 @@ const images = (await labImages()).filter(
   ({ pieces, answer }) => pieces.length === 1 && answer("loader.json") !== undefined,
 );
 
-test.each(images.slice(0, 3).map((image) => [image.name, image] as const))(
+testEachMachine(
+  images.slice(0, 3),
   `${ROUNDS} rounds of damage to the maps of %s`,
-  (name, image) => {
-    const path = join(folder, name);
+  (image) => {
+    const path = join(folder, image.name);
     copyFileSync(image.memory, path, constants.COPYFILE_FICLONE);
     using kernel = openKernel({ memory: [{ path }] });
     const elements = readAll(kernel);

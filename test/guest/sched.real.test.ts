@@ -1,13 +1,12 @@
 /** sched_ext in the memory of frozen machines against what their kernels and programs said just before. */
-import { describe, expect, test } from "bun:test";
+import { describe, expect } from "bun:test";
 import { openGuest } from "../../src/guest/guest.ts";
 import { findingsOf } from "../../src/report/sched-findings.ts";
 import { viewsOfReport } from "../../src/report/sched-view.ts";
 import type { SchedReport } from "../../src/sched-state.ts";
-import { type LabImage, labImages } from "./images.ts";
+import { type LabImage, labImages, testEachMachine } from "./images.ts";
 
 const images = (await labImages()).filter(({ answer }) => answer("scx-dump") !== undefined);
-const named = (some: readonly LabImage[]) => some.map((image) => [image.name, image] as const);
 
 const reports = new Map<string, SchedReport>();
 function reportOf({ memory }: LabImage): SchedReport {
@@ -44,8 +43,8 @@ const loaded = images.filter(
   (image) => image.answer("sched_ext/state")?.trim() === "enabled" && statementOf(image)?.exit === undefined,
 );
 
-describe.skipIf(ejected.length === 0)("a scheduler that was thrown out", () => {
-  test.each(named(ejected))("%s: why and when are what its own program was told", (_, image) => {
+describe("a scheduler that was thrown out", () => {
+  testEachMachine(ejected, "%s: why and when are what its own program was told", (image) => {
     const { ops, exit } = statementOf(image)!;
     const report = reportOf(image);
     expect(report.missing).toEqual([]);
@@ -65,7 +64,7 @@ describe.skipIf(ejected.length === 0)("a scheduler that was thrown out", () => {
     expect(scheduler?.disabledMs).toBeLessThan(sinceMs + freezeMs(image));
   });
 
-  test.each(named(ejected))("%s: the back trace is the one in the kernel's log", (_, image) => {
+  testEachMachine(ejected, "%s: the back trace is the one in the kernel's log", (image) => {
     const lines = image
       .answer("dmesg")!
       .split("\n")
@@ -77,7 +76,7 @@ describe.skipIf(ejected.length === 0)("a scheduler that was thrown out", () => {
     expect(reportOf(image).schedulers[0]?.exit?.backtrace).toEqual(frames.slice(0, count) as string[]);
   });
 
-  test.each(named(ejected))("%s: its page has the tasks of the dump that the kernel kept", (_, image) => {
+  testEachMachine(ejected, "%s: its page has the tasks of the dump that the kernel kept", (image) => {
     const [view, ...others] = viewsOfReport(reportOf(image), "");
     expect(others).toEqual([]);
     const findings = findingsOf(view!);
@@ -87,8 +86,8 @@ describe.skipIf(ejected.length === 0)("a scheduler that was thrown out", () => {
   });
 });
 
-describe.skipIf(loaded.length === 0)("a scheduler that is loaded", () => {
-  test.each(named(loaded))("%s: since when, by the time of the kernel's own line", (_, image) => {
+describe("a scheduler that is loaded", () => {
+  testEachMachine(loaded, "%s: since when, by the time of the kernel's own line", (image) => {
     const ops = image.answer("sched_ext/root/ops")!.trim();
     const line = new RegExp(`\\[ *([\\d.]+)\\].* sched_ext: BPF scheduler "${ops}" enabled`);
     const atMs = 1000 * Number(line.exec(image.answer("dmesg")!)?.[1]);

@@ -1,20 +1,21 @@
 /** Kernel stacks of frozen machines against what their own /proc/PID/stack printed before. */
-import { describe, expect, test } from "bun:test";
+import { describe, expect } from "bun:test";
 import { struct, u64 } from "../../src/btf/struct.ts";
 import { openKernel } from "../../src/guest/kernel/kernel.ts";
 import { AddressNames } from "../../src/guest/kernel/names-at.ts";
 import { tasks } from "../../src/guest/kernel/tasks.ts";
 import { readTaskStack, readTaskStacks } from "../../src/guest/task/stack.ts";
-import { labImages } from "./images.ts";
+import { labImages, testEachMachine } from "./images.ts";
 import { expectSameStacks } from "./support/stack-answers.ts";
 
 const SWITCHES = struct("task_struct", { nvcsw: u64, nivcsw: u64 });
 const images = (await labImages()).filter(({ answer }) => answer("task-stack") !== undefined);
 
-describe.skipIf(images.length === 0)("kernel stacks in memory", () => {
-  test.each(images.map((image) => [image.name, image] as const))(
+describe("kernel stacks in memory", () => {
+  testEachMachine(
+    images,
     "%s: every task that slept has the stack of /proc/PID/stack",
-    (_, image) => {
+    (image) => {
       using kernel = openKernel({ memory: [{ path: image.memory }] });
       const { nvcsw, nivcsw } = SWITCHES.resolve(kernel.btf);
       const switches = new Map(

@@ -1,5 +1,5 @@
 /** Captures whose tasks, stacks, unwind tables, log and scheduler are damaged end in a result or in an error of ours, soon. */
-import { afterAll, describe, expect, test } from "bun:test";
+import { afterAll, describe, expect } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -12,7 +12,7 @@ import { tasks } from "../../src/guest/kernel/tasks.ts";
 import { dumpLines } from "../../src/sched-text/format.ts";
 import { EHDR, PHDR } from "../../src/uapi/elf.ts";
 import { viewOf } from "../../src/uapi/layout.ts";
-import { type LabImage, labImages } from "./images.ts";
+import { type LabImage, labImages, testEachMachine } from "./images.ts";
 import { Mutator, type Place } from "./mutate.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "ktstr-task-fuzz-"));
@@ -86,10 +86,12 @@ const chosen = [images.find((image) => !hasDump(image)), images.find(hasDump)].f
   (image) => image !== undefined,
 );
 
-describe.skipIf(images.length === 0)("damaged captures", () => {
-  test.each(chosen.map((image) => [image.name, image] as const))(
+describe("damaged captures", () => {
+  testEachMachine(
+    chosen,
     `%s, ${ROUNDS} rounds`,
-    (name, image) => {
+    (image) => {
+      const { name } = image;
       const path = join(folder, `${name}-fuzz.vmcore`);
       using made = captureGuest({ memory: [{ path: image.memory }] }, (state) => {
         state.log();

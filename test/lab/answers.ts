@@ -34,6 +34,8 @@ awk -v names="${symbols}" -v d=$d 'BEGIN { n = split(names, a, " "); for (i = 1;
   NF == 3 && ($3 in want) { print > (d "/kallsyms") }
   NR % 1000 == 1 { print > (d "/kallsyms.sample") }
   END { print NR > (d "/kallsyms.count") }' /tmp/.kallsyms
+gzip -1 < /tmp/.kallsyms > $d/kallsyms-full.gz
+grep '\\[' /tmp/.kallsyms > $d/kallsyms-loaded
 rm /tmp/.kallsyms
 sha256sum < /sys/kernel/btf/vmlinux | cut -d' ' -f1 > $d/btf-vmlinux.sha256
 for f in iomem version cmdline modules cgroups uptime stat; do cat /proc/$f > $d/$f; done

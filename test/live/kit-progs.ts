@@ -11,7 +11,7 @@ import { cutAtNul, bytes as inline, type Layout, layout, u32, u64 } from "../../
 import { ATTACH_TYPES, ProgType, type ProgTypeName } from "../../src/uapi/names.ts";
 import { BtfWriter } from "../btf/support/encode.ts";
 import { kernelBtf } from "../uapi/support.ts";
-import { type Held, type Kit, must, still, text } from "./kit.ts";
+import { type Held, Kit, must, still, text } from "./kit.ts";
 
 /** `union bpf_attr`, the arm of BPF_PROG_LOAD, with what only a loader of real programs needs. */
 const LOAD_ATTR: Layout<
@@ -148,6 +148,24 @@ export function someTypes(
   const prototype = writer.raw(BTF_KIND.FUNC_PROTO, "", intId, [writer.string("ctx"), context], 1);
   const functionId = writer.raw(BTF_KIND.FUNC, functionName, prototype, [], 1);
   return { btf: loadBtf(kit, writer.bytes()), intId, structId, functionId };
+}
+
+let refusal: string | undefined;
+
+/** Why this kernel lets no program hook a function; "" where it does. One whose text is sealed has EPERM. */
+export function whyNoTrampoline(): string {
+  if (refusal === undefined) {
+    using kit = new Kit();
+    try {
+      const attachBtfId = kernelFunction("do_nanosleep");
+      loadProg(kit, { type: "tracing", attachType: "trace_fentry", attachBtfId });
+      refusal = "";
+    } catch (error) {
+      refusal = String(error);
+      console.warn(`skipped: programs on functions: ${refusal}`);
+    }
+  }
+  return refusal;
 }
 
 /** The kernel's own types, by name; throws where it has none such. */

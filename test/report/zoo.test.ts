@@ -4,7 +4,7 @@ import { openGuest } from "../../src/guest/guest.ts";
 import { openLive } from "../../src/live/live.ts";
 import { view } from "../../src/report/view.ts";
 import { capturedImages } from "../guest/captured.ts";
-import { labImages } from "../guest/images.ts";
+import { labImages, testEachMachine } from "../guest/images.ts";
 import type { ZooAnswers } from "../lab/zoo/answers.ts";
 import { buildZoo } from "../lab/zoo/build.ts";
 import { type RunningZoo, startZoo } from "../lab/zoo/run.ts";
@@ -41,15 +41,17 @@ zooTest("plain data of every typed value is what the loader stored", () => {
 const images = [...(await labImages()), ...capturedImages()].filter((image) =>
   image.answer("loader.json")?.includes('"expect":'),
 );
-describe.each(images)("plain data of every typed value of the frozen machine $name", (image) => {
-  test("is what the loader stored there", () => {
+testEachMachine(
+  images,
+  "plain data of every typed value of the frozen machine %s is what the loader stored",
+  (image) => {
     using guest = openGuest({ memory: image.memory });
     const answers = JSON.parse(image.answer("loader.json") ?? "") as ZooAnswers;
     const { compared, differences } = compareWithLoader(guest, answers);
     expect(differences).toEqual([]);
     expect(compared).toBeGreaterThan(20);
-  });
-});
+  },
+);
 
 /** Written from the loader's C text (test/lab/zoo/loader/maps_typed.c). */
 const TEXTS: readonly (readonly [title: string, map: string, options: readonly string[], text: string])[] = [
