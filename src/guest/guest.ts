@@ -296,6 +296,8 @@ export class GuestState implements BpfState, LogAccessor {
     if (listed === undefined) return unreadable("not-present", `map_idr has no map ${map.id}`);
     if (this.#captured?.has(map.id) === false)
       return unreadable("not-present", "the capture was made without this map's contents");
+    if (listed.isOffloaded)
+      return unreadable("unsupported", "its elements are in the network card that it is offloaded to");
     return read(this.#kernel, listed);
   }
 }

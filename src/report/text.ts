@@ -43,7 +43,7 @@ export function progText(prog: ProgInfo, kernel: KernelInfo, interval?: StatsInt
   const gpl = prog.gplCompatible ? "  gpl" : "";
   const tag = Buffer.from(prog.tag).toString("hex");
   const lines = [
-    `${prog.id}: ${typeText(PROG_TYPES, prog.type)}  ${name}tag ${tag}${gpl}${deviceText(prog.device)}`,
+    `${prog.id}: ${typeText(PROG_TYPES, prog.type)}  ${name}tag ${tag}${deviceText(prog.device)}${gpl}`,
   ];
   const loaded = loadedAt(prog, kernel);
   if (prog.loadTimeNs !== 0n) {

@@ -163,7 +163,7 @@ export class MapMachine {
   }
 
   get map(): GuestMap {
-    return { info: this.info, at: fromBigInt(this.machine.direct(this.at)) };
+    return { info: this.info, at: fromBigInt(this.machine.direct(this.at)), isOffloaded: false };
   }
 
   get kernel(): GuestKernel {

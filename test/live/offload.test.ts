@@ -1,4 +1,4 @@
-/** Debian's kernels have no card that takes programs (CONFIG_NETDEVSIM is off), so the kernel here is a fake. */
+/** Debian's kernels have no card that takes programs (CONFIG_NETDEVSIM is off): the kernel here is a fake. */
 import { expect, test } from "bun:test";
 import { openLive } from "../../src/live/live.ts";
 import { mapJson, progJson } from "../../src/report/bpftool.ts";

@@ -40,14 +40,14 @@ const BTF_OBJECT = struct("btf", { id: u32 });
 /** Every map, by ascending id; what could not be read is counted, and told in one sentence. Throws `KtstrError`. */
 export function listMaps(kernel: GuestKernel, warn: Warn): readonly GuestMap[] {
   const read = (at: Pointer, id: number): GuestMap | string => {
-    const info = readMapInfo(kernel, at, `map ${id}`);
-    return info.id === id ? { info, at } : "recycled memory";
+    const map = readMap(kernel, at, `map ${id}`);
+    return map.info.id === id ? map : "recycled memory";
   };
   return listObjects(kernel, "map_idr", "map", read, warn);
 }
 
 /** Reads one `struct bpf_map`. Throws `GuestFault` where it is not in the image. */
-function readMapInfo(kernel: GuestKernel, map: Pointer, path: string): MapInfo {
+function readMap(kernel: GuestKernel, map: Pointer, path: string): GuestMap {
   const { memory } = kernel;
   const offsets = BPF_MAP.resolve(kernel.btf);
   const start = memory.expect(map.hi, map.lo, 0, offsets.sizeof, path);
@@ -76,23 +76,25 @@ function readMapInfo(kernel: GuestKernel, map: Pointer, path: string): MapInfo {
     ? { btfKeyTypeId: 0, btfValueTypeId: 0 }
     : { btfKeyTypeId: u32At(offsets.btf_key_type_id), btfValueTypeId: u32At(offsets.btf_value_type_id) };
   const owner = readOwner(kernel, map, path);
+  const offloaded = isOffloaded(kernel, ops);
   const withoutCost: MapInfo = {
     ...attributes,
     ...btfTypes,
     ...owner,
-    device: isOffloaded(kernel, ops) ? readMapDevice(kernel, map, path) : undefined,
+    device: offloaded ? readMapDevice(kernel, map, path) : undefined,
     btfId: readBtfId(kernel, btf, `${path}.btf`),
     btfVmlinuxId: attributes.type === MapType.struct_ops ? readStructOpsBtfId(kernel, map, path) : 0,
     memlockBytes: undefined,
     location: undefined,
   };
-  const guestMap: GuestMap = { info: withoutCost, at: map };
+  const guestMap: GuestMap = { info: withoutCost, at: map, isOffloaded: offloaded };
   const location = {
     address: toBigInt(map.hi, map.lo),
     physical: memory.physicalOf(map.hi, map.lo, path),
     valueAddress: valueAddress(kernel, guestMap),
   };
-  return { ...withoutCost, memlockBytes: memlockBytes(kernel, guestMap), location };
+  const memlock = memlockBytes(kernel, guestMap);
+  return { ...guestMap, info: { ...withoutCost, memlockBytes: memlock, location } };
 }
 
 /** `btf_obj_id()`; 0 where there is none. */

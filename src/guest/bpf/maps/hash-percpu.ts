@@ -26,7 +26,7 @@ export function perCpuPointerAt(
   const chunks = chunksOf(kernel);
   if (chunks === undefined) return rounded;
   const window = rounded - keySize + 8;
-  const candidates: GuestMap = { at: map.at, info: { ...map.info, valueSize: window } };
+  const candidates: GuestMap = { ...map, info: { ...map.info, valueSize: window } };
   const cursor = new ChainCursor(kernel, candidates, [table], {
     ...layout,
     value: layout.key + keySize,

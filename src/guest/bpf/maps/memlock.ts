@@ -15,7 +15,11 @@ import { type GuestMap, roundUp8 } from "./walk.ts";
 export function memlockBytes(kernel: GuestKernel, map: GuestMap): number | undefined {
   try {
     const isOld = MAP_OPS.resolve(kernel.btf).map_mem_usage === undefined;
-    const usage = isOld ? footprint(kernel, map.info) : USAGE.get(map.info.type)?.(kernel, map);
+    const usage = isOld
+      ? footprint(kernel, map.info)
+      : map.isOffloaded
+        ? OFFLOADED_MAP.resolve(kernel.btf).sizeof
+        : USAGE.get(map.info.type)?.(kernel, map);
     return usage !== undefined && Number.isSafeInteger(usage) && usage >= 0 ? usage : undefined;
   } catch (error) {
     if (error instanceof GuestFault || error instanceof LayoutError) return undefined;
@@ -24,6 +28,9 @@ export function memlockBytes(kernel: GuestKernel, map: GuestMap): number | undef
 }
 
 const MAP_OPS = struct("bpf_map_ops", { map_mem_usage: optional(ptr, "since 6.4") });
+
+/** kernel/bpf/offload.c, `bpf_map_offload_map_mem_usage`: what the card has is not counted. */
+const OFFLOADED_MAP = struct("bpf_offloaded_map", {});
 
 type Usage = (kernel: GuestKernel, map: GuestMap) => number | undefined;
 

@@ -26,6 +26,7 @@ export function valueAddress(kernel: GuestKernel, map: GuestMap): bigint | undef
 
 function region(kernel: GuestKernel, map: GuestMap): Pointer | undefined {
   const { btf, memory } = kernel;
+  if (map.isOffloaded) return undefined;
   switch (map.info.type) {
     case MapType.array:
       return arrayValues(kernel, map);

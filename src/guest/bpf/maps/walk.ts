@@ -18,6 +18,8 @@ import type { Pointer } from "../../memory/pointer.ts";
 export interface GuestMap {
   readonly info: MapInfo;
   readonly at: Pointer;
+  /** A `struct bpf_offloaded_map`: its elements are not in memory, but in a network card. */
+  readonly isOffloaded: boolean;
 }
 
 /** What was seen and could not be read, by reason, and why the walk stopped early. */
