@@ -14,6 +14,7 @@ export const PT_NOTE = 4;
 export const PN_XNUM = 0xffff;
 export const SHT_SYMTAB = 2;
 export const SHT_NOBITS = 8;
+export const NT_PRSTATUS = 1;
 export const NT_GNU_BUILD_ID = 3;
 
 export const EHDR: Layout<

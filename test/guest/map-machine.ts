@@ -184,6 +184,7 @@ export class MapMachine {
         bootTimeUnixNs: undefined,
         uptimeNs: undefined,
       },
+      prstatus: [],
       warnings: [],
       explain: () => [],
       check: () => {},

@@ -178,6 +178,7 @@ export class ObjectMachine {
         bootTimeUnixNs: undefined,
         uptimeNs: undefined,
       },
+      prstatus: [],
       warnings: [],
       explain: () => [],
       check: () => {},

@@ -76,10 +76,15 @@ int main(int argc, char **argv)
 		spin_until(end);
 		_exit(0);
 	}
-	hold(0);
-	while (atomic_load(holding) < cpus - 1)
-		if (now() > end)
+	/* The others are scheduled until they hold their CPUs, by scx_central from this one. */
+	while (atomic_load(holding) < cpus - 1) {
+		if (now() > end) {
+			fputs("not every CPU could be held\n", stderr);
 			exit(1);
+		}
+		usleep(1000);
+	}
+	hold(0);
 	spin_until(now() + SETTLE_S);
 	if (write(trigger, "D", 1) != 1)
 		die("SysRq-D");

@@ -1,5 +1,8 @@
 /** `ktstr sched dump` of a frozen guest is what its kernel printed just before, line for line. */
 import { describe, expect, test } from "bun:test";
+import type { ScxDump } from "../../src/sched-text/dump.ts";
+import { dumpLines } from "../../src/sched-text/format.ts";
+import { parseLog } from "../../src/sched-text/parse.ts";
 import type { KernelName } from "../lab/kernels.ts";
 import { whyNoLab } from "../lab/promise.ts";
 import type { SchedulerName } from "../lab/schedulers.ts";
@@ -32,16 +35,35 @@ const KICK = /^ {2}(?:cpus_to_kick|idle_to_kick|cpus_to_preempt|cpus_to_wait|cpu
  * - `runnable_at` (the wait) is counted up to the one and up to the other: it grows by the same time for every task.
  * - the masks of pending kicks under scx_central, whose timer goes on kicking CPUs.
  */
-function standing(lines: readonly string[], scheduler: SchedulerName) {
+function standing(lines: Iterable<string>, scheduler: SchedulerName) {
   const waits: number[] = [];
-  const others = lines.flatMap((line) => {
-    if (scheduler === "scx_central" && KICK.test(line)) return [];
+  const others: string[] = [];
+  for (const line of lines) {
+    if (scheduler === "scx_central" && KICK.test(line)) continue;
     const [, head, wait] = WAIT.exec(line) ?? [];
-    if (head === undefined) return [line];
-    waits.push(Number(wait));
-    return [`${head}<wait>`];
-  });
+    if (head !== undefined) waits.push(Number(wait));
+    others.push(head === undefined ? line : `${head}<wait>`);
+  }
   return { lines: others, waits };
+}
+
+interface Woken {
+  readonly dump: ScxDump;
+  /** Of the tasks that are left out. */
+  readonly waits: readonly number[];
+}
+
+/** A dump without the tasks that another one does not have: with them `nr_run` of their CPU grew. */
+function withoutWoken(dump: ScxDump, before: ScxDump): Woken {
+  const known = new Set(before.cpus.flatMap(({ tasks }) => tasks.map(({ pid }) => pid)));
+  const waits: number[] = [];
+  const cpus = dump.cpus.map((cpu) => {
+    const woken = cpu.tasks.filter(({ pid }) => !known.has(pid));
+    waits.push(...woken.map(({ waitMs }) => waitMs));
+    const tasks = cpu.tasks.filter(({ pid }) => known.has(pid));
+    return { ...cpu, tasks, nrRunning: cpu.nrRunning! - woken.length };
+  });
+  return { dump: { ...dump, cpus }, waits };
 }
 
 describe.skipIf((await whyNoLab()) !== "")("sched dump", () => {
@@ -52,16 +74,25 @@ describe.skipIf((await whyNoLab()) !== "")("sched dump", () => {
         text: ktstr(["sched", "dump", "--memory", memoryPath]),
         json: ktstr(["-j", "sched", "dump", "--memory", memoryPath]),
       }));
-      const theirs = standing(printed(trace), scheduler);
-      const ours = standing(answer.text.out.trimEnd().split("\n"), scheduler);
       expect(answer.text.status).toBe(0);
-      expect(ours.lines).toEqual(theirs.lines);
-      const moved = ours.waits.map((wait, index) => theirs.waits[index]! - wait);
+      const [cpuCount] = /(?<=#P:)\d+/.exec(trace)!;
+      const theirs = printed(trace);
+      const ours = answer.text.out.trimEnd().split("\n");
+      const [before] = parseLog(theirs.join("\n")).dumps;
+      const [after] = parseLog(ours.join("\n")).dumps;
+      expect([...dumpLines(after!, Number(cpuCount))]).toEqual(ours);
+      const woken = withoutWoken(after!, before!);
+      const then = standing(theirs, scheduler);
+      const now = standing(dumpLines(woken.dump, Number(cpuCount)), scheduler);
+      expect(now.lines).toEqual(then.lines);
+      // For every task by the same time; who woke after the dump has waited no longer than that.
+      const moved = now.waits.map((wait, index) => then.waits[index]! - wait);
       expect(new Set(moved).size).toBe(1);
       expect(moved[0]).toBeGreaterThanOrEqual(0);
+      for (const wait of woken.waits) expect(wait).toBeLessThanOrEqual(moved[0]!);
       // A dump without tasks that wait, or without their stacks, would compare little.
-      expect(ours.lines.filter((line) => /^ {4}\S+\+0x/.test(line)).length).toBeGreaterThanOrEqual(20);
-      expect(ours.waits.length).toBeGreaterThanOrEqual(5);
+      expect(then.lines.filter((line) => /^ {4}\S+\+0x/.test(line)).length).toBeGreaterThanOrEqual(20);
+      expect(then.waits.length).toBeGreaterThanOrEqual(5);
 
       const json = JSON.parse(answer.json.out);
       expect(schedDumpProblems(json)).toEqual([]);

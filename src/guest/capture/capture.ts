@@ -3,8 +3,10 @@
  * made by asking all of them and noting what was read; whoever asks the capture walks the same way through it.
  */
 import type { MapInfo } from "../../state.ts";
+import { NT_PRSTATUS } from "../../uapi/elf.ts";
 import { MapType } from "../../uapi/names.ts";
 import { GuestState } from "../guest.ts";
+import { PRSTATUS_NAME } from "../image/core.ts";
 import { WINDOW_BYTES } from "../image/physical.ts";
 import { type OpenedKernel, type OpenKernelOptions, openKernel } from "../kernel/kernel.ts";
 import { toBigInt } from "../memory/pointer.ts";
@@ -69,6 +71,7 @@ export function captureGuest(options: CaptureOptions, ask: (state: GuestState) =
       machine: found.machine.machine,
       notes: [
         { name: "VMCOREINFO", type: 0, bytes: Buffer.from(found.info.text, "latin1") },
+        ...kernel.prstatus.map((bytes) => ({ name: PRSTATUS_NAME, type: NT_PRSTATUS, bytes })),
         { name: CAPTURE_NOTE_NAME, type: CAPTURE_NOTE_TYPE, bytes: Buffer.from(captureNoteText(note)) },
       ],
       runs: recorder.pages.runs(WINDOW_BYTES),

@@ -10,6 +10,7 @@ import {
   EM_X86_64,
   ET_CORE,
   NHDR,
+  NT_PRSTATUS,
   PHDR,
   PN_XNUM,
   PT_LOAD,
@@ -25,6 +26,8 @@ import type { Contents, FormatReader, Piece } from "./format.ts";
 /** A core has one segment per RAM range, and one per hole that makedumpfile left out. */
 const MAX_SEGMENTS = 1_000_000;
 const MAX_NOTE_BYTES = 16 * 2 ** 20;
+/** Of the notes that every core has. */
+export const PRSTATUS_NAME = "CORE";
 /** x86-64 and arm64 address at most 52 bits of physical memory. */
 const MAX_PHYSICAL = 2 ** 52;
 
@@ -57,12 +60,14 @@ function readCore(file: ReadableFile): Contents {
   const loads: Piece[] = [];
   let vmcoreinfo: Uint8Array | undefined;
   let captureNote: Uint8Array | undefined;
+  const prstatus: Uint8Array[] = [];
   for (let at = 0; at + PHDR.size <= table.byteLength; at += entrySize) {
     const type = table.getUint32(at + PHDR.fields.type.offset, true);
     if (type === PT_NOTE) {
       const notes = readNotes(file, table, at);
       vmcoreinfo ??= findNote(notes, "VMCOREINFO", 0);
       captureNote ??= findNote(notes, CAPTURE_NOTE_NAME, CAPTURE_NOTE_TYPE);
+      prstatus.push(...prstatusNotes(notes));
     } else if (type === PT_LOAD) {
       const piece = loadOf(file, table, at, warnings);
       if (piece !== undefined) loads.push(piece);
@@ -80,6 +85,7 @@ function readCore(file: ReadableFile): Contents {
     pieces: withoutOverlaps(loads),
     vmcoreinfo,
     captureNote,
+    prstatus,
     warnings,
   };
 }
@@ -242,6 +248,16 @@ function readNotes(file: ReadableFile, table: DataView, at: number): Uint8Array 
 
 /** The content of the note with this name and type in a note segment or section. */
 export function findNote(notes: Uint8Array, name: string, type: number): Uint8Array | undefined {
+  for (const found of notesOf(notes, name, type)) return found;
+  return undefined;
+}
+
+/** A note's name and type are the same in QEMU's dumps and in the kernel's. */
+export const prstatusNotes = (notes: Uint8Array): Uint8Array[] => [
+  ...notesOf(notes, PRSTATUS_NAME, NT_PRSTATUS),
+];
+
+function* notesOf(notes: Uint8Array, name: string, type: number): Generator<Uint8Array> {
   const view = viewOf(notes);
   let at = 0;
   while (at + NHDR.size <= notes.length) {
@@ -249,11 +265,10 @@ export function findNote(notes: Uint8Array, name: string, type: number): Uint8Ar
     const size = view.getUint32(at + NHDR.fields.descsz.offset, true);
     const nameAt = at + NHDR.size;
     const contentAt = nameAt + Math.ceil(nameSize / 4) * 4;
-    if (contentAt + size > notes.length) return undefined;
+    if (contentAt + size > notes.length) return;
     const found = Buffer.from(notes.buffer, notes.byteOffset + nameAt, nameSize).toString("latin1");
     if (found === `${name}\0` && view.getUint32(at + NHDR.fields.type.offset, true) === type)
-      return notes.subarray(contentAt, contentAt + size);
+      yield notes.subarray(contentAt, contentAt + size);
     at = contentAt + Math.ceil(size / 4) * 4;
   }
-  return undefined;
 }

@@ -17,6 +17,8 @@ export interface Contents {
   readonly pieces: readonly Piece[];
   /** The VMCOREINFO text that the dump carries. */
   readonly vmcoreinfo?: Uint8Array | undefined;
+  /** NT_PRSTATUS notes, one a CPU: `struct elf_prstatus` (linux/elfcore.h), with the registers. */
+  readonly prstatus?: readonly Uint8Array[] | undefined;
   /** What a capture says of itself (capture/note.ts). */
   readonly captureNote?: Uint8Array | undefined;
   readonly warnings: readonly string[];

@@ -34,6 +34,8 @@ export class MemoryImage implements Disposable {
   /** The VMCOREINFO note of an ELF core. */
   readonly vmcoreinfo: Uint8Array | undefined;
   readonly warnings: readonly string[];
+  /** NT_PRSTATUS notes: the CPUs' registers. */
+  readonly prstatus: readonly Uint8Array[];
   /** What a capture says of itself; undefined: it is none. */
   readonly captureNote: CaptureNote | undefined;
   /** "raw", or what the dump's format is called. */
@@ -51,6 +53,7 @@ export class MemoryImage implements Disposable {
     let vmcoreinfo: Uint8Array | undefined;
     let captureNote: Uint8Array | undefined;
     const doubts: string[] = [];
+    const prstatus: Uint8Array[] = [];
     let format = "raw";
     try {
       for (const { path, physical, format: named, decompressed } of sources) {
@@ -71,6 +74,7 @@ export class MemoryImage implements Disposable {
           warnings.push(...contents.warnings);
           vmcoreinfo ??= contents.vmcoreinfo;
           captureNote ??= contents.captureNote;
+          prstatus.push(...(contents.prstatus ?? []));
           format = contents.format;
           continue;
         }
@@ -93,6 +97,7 @@ export class MemoryImage implements Disposable {
     }
     this.layoutIsKnown = format !== "raw" || sources[0]!.physical !== undefined;
     this.vmcoreinfo = vmcoreinfo;
+    this.prstatus = prstatus;
     this.warnings = [...warnings, ...(this.captureNote?.warnings ?? [])];
     this.format = format;
     this.doubts = doubts;

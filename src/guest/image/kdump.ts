@@ -11,6 +11,7 @@ import {
   PAGE_DESC,
 } from "../../uapi/kdump.ts";
 import { u53, viewOf } from "../../uapi/layout.ts";
+import { prstatusNotes } from "./core.ts";
 import type { ReadableFile } from "./file.ts";
 import type { Contents, FormatReader } from "./format.ts";
 import { OnDemandFile, type PageRange, type PageSource } from "./on-demand.ts";
@@ -23,6 +24,7 @@ export const kdump: FormatReader = { problem, open };
 const PAGE_SIZES: readonly number[] = [4096, 16_384, 65_536];
 const MAX_DUMP_LEVEL = 31;
 const MAX_VMCOREINFO_BYTES = 65_536;
+const MAX_NOTES_BYTES = 16 * 2 ** 20;
 /** x86-64 and arm64 address at most 52 bits of physical memory. */
 const MAX_PHYSICAL = 2 ** 52;
 
@@ -38,6 +40,8 @@ interface Header {
   readonly endPfn: number;
   readonly vmcoreinfoAt: number;
   readonly vmcoreinfoBytes: number;
+  readonly notesAt: number;
+  readonly notesBytes: number;
 }
 
 /** Reads both headers, or returns why they are none. */
@@ -76,6 +80,8 @@ function headerOf(file: ReadableFile): Header | string {
     endPfn: split === 1 ? Math.min(end, endOfMap) : endOfMap,
     vmcoreinfoAt: version >= 3 ? long("offset_vmcoreinfo") : 0,
     vmcoreinfoBytes: version >= 3 ? long("size_vmcoreinfo") : 0,
+    notesAt: version >= 4 ? long("offset_note") : 0,
+    notesBytes: version >= 4 ? long("size_note") : 0,
   };
 }
 
@@ -104,13 +110,14 @@ function open(file: ReadableFile): Contents {
       `${basename(file.path)} is incomplete: its writer ran out of room, and later pages are missing.`,
     );
   const memory = new OnDemandFile(new KdumpPages(file, header));
-  const { vmcoreinfoAt, vmcoreinfoBytes } = header;
+  const { vmcoreinfoAt, vmcoreinfoBytes, notesAt, notesBytes } = header;
   const hasText = vmcoreinfoBytes > 0 && vmcoreinfoBytes <= MAX_VMCOREINFO_BYTES;
   return {
     format: "kdump",
     memory,
     pieces: memory.pieces,
     vmcoreinfo: hasText ? file.read(vmcoreinfoAt, vmcoreinfoBytes) : undefined,
+    prstatus: prstatusNotes(file.read(notesAt, Math.min(notesBytes, MAX_NOTES_BYTES))),
     warnings,
   };
 }

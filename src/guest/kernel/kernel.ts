@@ -47,6 +47,8 @@ export interface GuestKernel extends Disposable {
   /** Read when first asked for. */
   readonly cpus: Cpus;
   readonly info: KernelInfo;
+  /** NT_PRSTATUS notes of the dump, `struct elf_prstatus`, one a CPU; none of raw memory. */
+  readonly prstatus: readonly Uint8Array[];
   /** What was assumed and what was left out, as sentences. */
   readonly warnings: readonly string[];
   /** How the kernel was found, in the order of finding. */
@@ -184,6 +186,10 @@ class Kernel implements OpenedKernel {
     const { mode, root } = this.found.machine;
     const physical = this.#image.physicalMemory();
     return memoryOf({ physical, tables: new PageTables(physical, mode, root) }, this.#image.pages);
+  }
+
+  get prstatus(): readonly Uint8Array[] {
+    return this.#image.prstatus;
   }
 
   get capturedValues(): ReadonlySet<number> | undefined {

@@ -1,5 +1,6 @@
 /** arm64: frame records, as `kunwind_next` (arch/arm64/kernel/stacktrace.c) follows them. */
 import { at, optional, place, struct, u64 } from "../../btf/struct.ts";
+import type { Registers } from "./registers.ts";
 import { isText, type UnwindTask, type Visit } from "./stack.ts";
 
 const CPU_CONTEXT = struct("cpu_context", { fp: u64, pc: u64 });
@@ -14,14 +15,28 @@ const FRAME_POINTER = 29n;
 /** Kernel addresses have all high bits set; pointer authentication writes a code over them. */
 const PAC_BITS = 0xffffn << 48n;
 
-/** Answers with why there are no more frames; "" at the stack's end. Throws `KtstrError`. */
-export function unwindArm64({ kernel, stack, ...rest }: UnwindTask, context: number, visit: Visit): string {
-  const what: UnwindTask = { kernel, stack, ...rest };
-  const layout = CPU_CONTEXT.resolve(kernel.btf);
+/** From where a task went to sleep. Answers with why there are no more frames; "" at the stack's end. Throws `KtstrError`. */
+export function unwindArm64(what: UnwindTask, context: number, visit: Visit): string {
+  const { pc, fp } = CPU_CONTEXT.resolve(what.kernel.btf);
+  const { at } = what.task;
+  return unwindFrom(
+    what,
+    at.u64(context + pc, "thread.cpu_context.pc"),
+    at.u64(context + fp, "thread.cpu_context.fp"),
+    visit,
+  );
+}
+
+/** The same from a CPU's registers. */
+export function unwindRunningArm64(what: UnwindTask, { ip, fp }: Registers, visit: Visit): string {
+  return unwindFrom(what, ip, fp, visit);
+}
+
+function unwindFrom(what: UnwindTask, startPc: bigint, startFp: bigint, visit: Visit): string {
+  const { kernel, stack } = what;
   const regs = PT_REGS.resolve(kernel.btf);
-  const { task } = rest;
-  let pc = task.at.u64(context + layout.pc, "thread.cpu_context.pc") | PAC_BITS;
-  let fp = task.at.u64(context + layout.fp, "thread.cpu_context.fp");
+  let pc = startPc | PAC_BITS;
+  let fp = startFp;
   for (;;) {
     if (!isText(what, pc)) return `0x${pc.toString(16)} on its stack is no address of code`;
     if (!visit(pc)) return "there are more frames than a stack has room for";
@@ -44,6 +59,6 @@ export function unwindArm64({ kernel, stack, ...rest }: UnwindTask, context: num
       pc = address | PAC_BITS;
       fp = next;
     }
-    if (fp <= before) return "the caller's frame does not lie above its callee's";
+    if (!stack.goesOn(before, fp)) return "the caller's frame does not lie above its callee's";
   }
 }

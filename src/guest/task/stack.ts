@@ -6,26 +6,40 @@ import type { GuestKernel } from "../kernel/kernel.ts";
 import type { AddressNames } from "../kernel/names-at.ts";
 import { type TaskAt, tasks } from "../kernel/tasks.ts";
 import { distance, fromBigInt, toBigInt } from "../memory/pointer.ts";
-import { unwindArm64 } from "./arm64.ts";
-import { unwindX86 } from "./x86.ts";
+import { unwindArm64, unwindRunningArm64 } from "./arm64.ts";
+import { cpuStacks } from "./cpu-stacks.ts";
+import { cpuOf, registersOf } from "./registers.ts";
+import { unwindRunningX86, unwindX86 } from "./x86.ts";
 
 /** One step of an unwinder: a return address, and the address that names it. */
 export type Visit = (address: bigint) => boolean;
 
-/** The stack's bytes, read where they are checked to lie in it. */
-export class StackMemory {
+export interface StackRange {
   readonly low: bigint;
   readonly high: bigint;
-  readonly #kernel: GuestKernel;
+}
 
-  constructor(kernel: GuestKernel, low: bigint, size: number) {
+/** The bytes of a task's stack, and of those of the CPU that it runs on, read where they are checked to lie in one. */
+export class StackMemory {
+  readonly #kernel: GuestKernel;
+  readonly #ranges: readonly StackRange[];
+
+  constructor(kernel: GuestKernel, ranges: readonly StackRange[]) {
     this.#kernel = kernel;
-    this.low = low;
-    this.high = low + BigInt(size);
+    this.#ranges = ranges;
   }
 
   holds(address: bigint, size = 8): boolean {
-    return address >= this.low && address + BigInt(size) <= this.high && (address & 7n) === 0n;
+    return (
+      (address & 7n) === 0n &&
+      this.#ranges.some(({ low, high }) => address >= low && address + BigInt(size) <= high)
+    );
+  }
+
+  /** Whether a caller's frame may begin at `next`: above its callee's, or on another stack. */
+  goesOn(before: bigint, next: bigint): boolean {
+    const isIn = ({ low, high }: StackRange, address: bigint): boolean => address >= low && address <= high;
+    return this.#ranges.some((range) => isIn(range, next) && (next > before || !isIn(range, before)));
   }
 
   /** undefined: it does not lie in the stack. Throws `GuestFault` where it is not in the image. */
@@ -70,7 +84,9 @@ function stackOf(kernel: GuestKernel, names: AddressNames, task: TaskAt): TaskSt
   let stopped = "";
   try {
     stopped = walkStack(kernel, names, task, (address) => {
-      frames.push({ address, symbol: symbolOf(names, address) });
+      // The first one of a task that runs is the instruction itself.
+      const behind = task.onCpu && frames.length === 0 ? 0 : 1;
+      frames.push({ address, symbol: symbolOf(names, address, behind) });
       return frames.length < MAX_FRAMES;
     });
   } catch (error) {
@@ -82,12 +98,22 @@ function stackOf(kernel: GuestKernel, names: AddressNames, task: TaskAt): TaskSt
 
 /** Innermost frame first. Answers with why there are no more; "" at the stack's end. Throws `KtstrError`. */
 export function walkStack(kernel: GuestKernel, names: AddressNames, task: TaskAt, visit: Visit): string {
-  if (task.onCpu) return "it was running on a CPU, whose registers are not in memory";
   const layout = TASK.resolve(kernel.btf);
   const base = task.at.u64(layout.stack, "stack");
   if (base === 0n) return "it has no stack any more: it is dead";
-  const stack = new StackMemory(kernel, base, stackBytes(kernel));
-  const what: UnwindTask = { kernel, names, stack, task };
+  const size = stackBytes(kernel);
+  const own = { low: base, high: base + BigInt(size) };
+  if (task.onCpu) {
+    const area = cpuOf(kernel, task);
+    const registers = area === undefined ? undefined : registersOf(kernel, task, area);
+    if (area === undefined || registers === undefined)
+      return "it was running on a CPU, whose registers are not in memory";
+    if (registers.isUser) return "it was running its program on a CPU, and not the kernel";
+    const stack = new StackMemory(kernel, [own, ...cpuStacks(kernel, area, size)]);
+    const unwindRunning = layout.sp === undefined ? unwindRunningArm64 : unwindRunningX86;
+    return unwindRunning({ kernel, names, stack, task }, registers, visit);
+  }
+  const what: UnwindTask = { kernel, names, stack: new StackMemory(kernel, [own]), task };
   if (layout.sp !== undefined) return unwindX86(what, task.at.u64(layout.sp, "thread.sp"), visit);
   if (layout.context !== undefined) return unwindArm64(what, layout.context, visit);
   return "stacks of this architecture are not known";
@@ -101,13 +127,16 @@ function stackBytes({ symbols }: GuestKernel): number {
   return size >= 4096 && size <= MAX_STACK_BYTES && (size & (size - 1)) === 0 ? size : DEFAULT_STACK_BYTES;
 }
 
-/** `sprint_backtrace` (kernel/kallsyms.c): a call may be a function's last instruction, so what lies before is named. */
-function symbolOf(names: AddressNames, address: bigint): string {
-  const found = names.find(fromBigInt(address - 1n));
+/**
+ * `sprint_backtrace` (kernel/kallsyms.c): a call may be a function's last instruction, so what lies before is named.
+ * `behind`: 1 for a return address, 0 for an instruction.
+ */
+function symbolOf(names: AddressNames, address: bigint, behind: number): string {
+  const found = names.find(fromBigInt(address - BigInt(behind)));
   if (found === undefined) return "";
   const module = found.module === "" ? "" : ` [${found.module}]`;
   const size = found.sizeBytes === undefined ? "" : `/0x${found.sizeBytes.toString(16)}`;
-  return `${found.name}+0x${(found.offset + 1).toString(16)}${size}${module}`;
+  return `${found.name}+0x${(found.offset + behind).toString(16)}${size}${module}`;
 }
 
 /** Whether code may lie there: a symbol of the kernel, of a module or of a BPF program. */

@@ -32,11 +32,13 @@ export function schedTraces(kernel: GuestKernel, names: AddressNames): (task: Po
   );
   const isSchedFunction = (address: bigint): boolean =>
     sections.some(([start = 0n, end = 0n]) => address >= start && address < end);
-  return (task) => {
+  return (at) => {
+    const task = taskAt(kernel, at);
+    if (task.onCpu) return [];
     const lines: string[] = [];
     let left = SKIPPED;
     try {
-      walkStack(kernel, names, taskAt(kernel, task), (address) => {
+      walkStack(kernel, names, task, (address) => {
         if (isSchedFunction(address)) return true;
         if (left > 0) left--;
         else lines.push(names.text(fromBigInt(address)));

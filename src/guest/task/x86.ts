@@ -2,6 +2,7 @@
 import { at, place, struct, u64 } from "../../btf/struct.ts";
 import { fromBigInt } from "../memory/pointer.ts";
 import { FRAME_POINTER_ENTRY, type OrcEntry, OrcTables } from "./orc.ts";
+import type { Registers } from "./registers.ts";
 import { isText, type UnwindTask, type Visit } from "./stack.ts";
 
 const INACTIVE_TASK_FRAME = struct("inactive_task_frame", { bp: u64, ret_addr: u64 });
@@ -14,19 +15,44 @@ const PT_REGS = struct("pt_regs", {
 /** The two lowest bits of CS are the privilege level: 3 is user space. */
 const USER_MODE = 3n;
 
-/** Answers with why there are no more frames; "" at the stack's end. Throws `KtstrError`. */
+/** From where a task went to sleep. Answers with why there are no more frames; "" at the stack's end. Throws `KtstrError`. */
 export function unwindX86(what: UnwindTask, saved: bigint, visit: Visit): string {
   const { kernel, stack } = what;
   const frame = INACTIVE_TASK_FRAME.resolve(kernel.btf);
-  const regs = PT_REGS.resolve(kernel.btf);
-  const orc = new OrcTables(kernel);
   const forkAddress = kernel.symbols.address("ret_from_fork_asm") ?? kernel.symbols.address("ret_from_fork");
   if (!stack.holds(saved, frame.sizeof)) return "its saved stack pointer does not point into its stack";
-  let ip = stack.u64(saved + BigInt(frame.ret_addr))!;
-  let bp = stack.u64(saved + BigInt(frame.bp))!;
-  let sp = saved + BigInt(frame.sizeof);
-  // A task that never ran yet begins there, where nothing was called.
-  let signal = forkAddress !== undefined && ip === BigInt.asUintN(64, bigOf(forkAddress));
+  const ip = stack.u64(saved + BigInt(frame.ret_addr))!;
+  return unwindFrom(
+    what,
+    {
+      ip,
+      bp: stack.u64(saved + BigInt(frame.bp))!,
+      sp: saved + BigInt(frame.sizeof),
+      // A task that never ran yet begins there, where nothing was called.
+      signal: forkAddress !== undefined && ip === BigInt.asUintN(64, bigOf(forkAddress)),
+    },
+    visit,
+  );
+}
+
+interface Start {
+  readonly ip: bigint;
+  readonly bp: bigint;
+  readonly sp: bigint;
+  /** Whether `ip` is an instruction that is executed next, and not one behind a call. */
+  readonly signal: boolean;
+}
+
+/** The same from a CPU's registers. */
+export function unwindRunningX86(what: UnwindTask, { ip, sp, fp }: Registers, visit: Visit): string {
+  return unwindFrom(what, { ip, sp, bp: fp, signal: true }, visit);
+}
+
+function unwindFrom(what: UnwindTask, start: Start, visit: Visit): string {
+  const { kernel, stack } = what;
+  const regs = PT_REGS.resolve(kernel.btf);
+  const orc = new OrcTables(kernel);
+  let { ip, bp, sp, signal } = start;
   for (;;) {
     if (!isText(what, ip)) return `0x${ip.toString(16)} on its stack is no address of code`;
     if (!visit(ip)) return "there are more frames than a stack has room for";
@@ -58,7 +84,7 @@ export function unwindX86(what: UnwindTask, saved: bigint, visit: Visit): string
       sp = nextSp;
       if (entry.type === "regs") bp = read(regs.bp) ?? bp;
     }
-    if (sp <= before || sp > stack.high) return "the caller's frame does not lie above its callee's";
+    if (!stack.goesOn(before, sp)) return "the caller's frame does not lie above its callee's";
   }
 }
 

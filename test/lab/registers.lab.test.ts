@@ -1,0 +1,63 @@
+/** The stack of a task that ran on a CPU at the freeze, from the core's registers, against the kernel's own call trace. */
+import { describe, expect, test } from "bun:test";
+import { join } from "node:path";
+import { captureGuest } from "../../src/guest/capture/capture.ts";
+import { openGuest } from "../../src/guest/guest.ts";
+import { startGuest } from "./guest.ts";
+import type { KernelName } from "./kernels.ts";
+import { whyNoLab } from "./promise.ts";
+
+const kernels: readonly KernelName[] =
+  process.env["KTSTR_LAB"] === "all" ? ["sid", "6.12", "6.1", "7.3", "arm64"] : ["sid"];
+
+/** The frames of the call trace that the panic printed, from the handler that panicked on; those that it is not sure of ("? ...") are left out. */
+function printedTrace(console: string): string[] {
+  const lines = console.split(/\r?\n/);
+  const start = lines.findIndex((line) => / Call [Tt]race:/.test(line));
+  const frames = lines
+    .slice(start)
+    .flatMap((line) => / (?<!\? )([\w.]+\+0x\w+\/0x\w+)/.exec(line)?.[1] ?? []);
+  return fromCrash(frames);
+}
+
+const fromCrash = (frames: readonly string[]): string[] =>
+  frames.slice(frames.findIndex((frame) => frame.startsWith("sysrq_handle_crash+")));
+
+describe.skipIf((await whyNoLab()) !== "")("a task that runs", () => {
+  test.each(kernels.map((kernel) => [kernel] as const))(
+    "%s: the shell that made the kernel panic",
+    async (kernel) => {
+      await using guest = await startGuest({ kernel });
+      await guest.panic();
+      await guest.freeze();
+      const printed = printedTrace(await guest.console());
+      const core = await guest.dumpVmcore();
+      using state = openGuest({ memory: core });
+      const running = [...state.stacks()].filter(({ frames }) =>
+        frames.some(({ symbol }) => symbol.startsWith("sysrq_handle_crash+")),
+      );
+      expect(running.map(({ comm, stopped }) => [comm, stopped])).toEqual([["sh", ""]]);
+      const symbols = running[0]!.frames.map(({ symbol }) => symbol);
+      expect(symbols.indexOf(fromCrash(symbols)[0]!)).toBeGreaterThan(0);
+      expect(printed.slice(0, fromCrash(symbols).length)).toEqual(fromCrash(symbols));
+      expect(printed.length).toBeGreaterThan(5);
+      // Memory alone has no registers.
+      using raw = openGuest({ memory: guest.memoryPath });
+      expect(raw.stack(running[0]!.pid)).toMatchObject({
+        frames: [],
+        stopped: expect.stringContaining("CPU"),
+      });
+      // A capture keeps them.
+      const path = join(guest.dir, "capture.vmcore");
+      {
+        using made = captureGuest({ memory: [{ path: core }] }, (asked) => {
+          for (const _ of asked.stacks());
+        });
+        await Bun.write(path, Buffer.concat([...made.pieces()]));
+      }
+      using captured = openGuest({ memory: path });
+      expect(captured.stack(running[0]!.pid)).toEqual(running[0]!);
+    },
+    300_000,
+  );
+});
