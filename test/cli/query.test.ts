@@ -256,7 +256,7 @@ describe("btf dump", () => {
     ]) {
       writeFileSync(source, ktstr(["btf", "dump", ...words, "format", "c"]).out);
       expect(readFileSync(source, "utf8")).toContain("#define __VMLINUX_H__");
-      run("clang-19", "-w", "-fsyntax-only", "-target", "bpf", source);
+      run("clang-19", "-Wall", "-Werror", "-fsyntax-only", "-target", "bpf", source);
     }
   });
 

@@ -1,6 +1,6 @@
 /** What people install: an executable beside nothing but libc in a guest, and the package out of its tarball. */
 import { expect, test } from "bun:test";
-import { cp, mkdtemp, readdir, rm, symlink } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readdir, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buildExecutable } from "../../tools/build.ts";
@@ -14,6 +14,30 @@ const why = await whyNoLab();
 const project = join(import.meta.dir, "../..");
 const decode = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
 const GUEST_MS = 600_000;
+
+/** In a folder that somebody prepared: nothing of it runs or is written (test/cli/trust.test.ts has the other ways to start). */
+async function startsUntouched(executable: string, folder: string): Promise<void> {
+  const hostile = join(folder, "hostile");
+  const ran = join(folder, "ran");
+  await mkdir(hostile);
+  const files = {
+    "evil.ts": `require("node:fs").writeFileSync(${JSON.stringify(ran)}, "");`,
+    "bunfig.toml": 'preload = ["./evil.ts"]\n',
+    ".env": `XDG_CACHE_HOME=${hostile}/cache\n`,
+    "tsconfig.json": '{"compilerOptions":{"baseUrl":".","paths":{"*":["./evil.ts"]}}}',
+    "package.json": '{"name":"ktstr","main":"./evil.ts","imports":{"#*":"./evil.ts"}}',
+  };
+  for (const [name, text] of Object.entries(files)) await writeFile(join(hostile, name), text);
+  const env = { PATH: "/usr/bin:/bin", HOME: hostile };
+  const options = { cwd: hostile, env, stdout: "pipe", stderr: "pipe" } as const;
+  const started = Bun.spawnSync([executable, "inspect", "--sample"], options);
+  expect([started.exitCode, started.stderr.toString()]).toEqual([0, ""]);
+  expect(await Bun.file(ran).exists()).toBe(false);
+  expect((await readdir(hostile)).sort()).toEqual(Object.keys(files).sort());
+  // The folder does what it is there for.
+  Bun.spawnSync([process.execPath, join(project, "src/cli.ts"), "--version"], options);
+  expect(await Bun.file(ran).exists()).toBe(true);
+}
 
 const guests = [
   ["x64", "sid", "amd64"],
@@ -29,6 +53,7 @@ test.skipIf(why !== "").each(guests)(
     const out = await mkdtemp(join(tmpdir(), "ktstr-build-"));
     try {
       const executable = await buildExecutable(arch, out);
+      if (arch === "x64") await startsUntouched(executable, out);
       const overlay = cpio(await withLibraries({ from: executable, to: "bin/ktstr" }, packageArch));
       await using guest = await startGuest({ kernel, memoryMiB: 1536, overlays: [overlay] });
       const here = await run([process.execPath, join(project, "src/cli.ts"), "inspect", "--sample"]);
