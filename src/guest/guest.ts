@@ -167,7 +167,7 @@ export class GuestState implements BpfState, LogAccessor {
    */
   scheduler(): SchedReport {
     const { readSchedReport } = require("./sched/report.ts") as typeof import("./sched/report.ts");
-    return readSchedReport(this.#checked(), (at) => this.#names.text(at));
+    return readSchedReport(this.#checked(), this.#names);
   }
 
   /**

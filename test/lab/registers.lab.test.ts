@@ -47,6 +47,15 @@ describe.skipIf((await whyNoLab()) !== "")("a task that runs", () => {
         frames: [],
         stopped: expect.stringContaining("CPU"),
       });
+      // A kdump file has the same notes.
+      const kdump = join(guest.dir, "kdump");
+      await guest.qmp("dump-guest-memory", {
+        paging: false,
+        protocol: `file:${kdump}`,
+        format: "kdump-zlib",
+      });
+      using compressed = openGuest({ memory: kdump });
+      expect(compressed.stack(running[0]!.pid)).toEqual(running[0]!);
       // A capture keeps them.
       const path = join(guest.dir, "capture.vmcore");
       {

@@ -32,7 +32,7 @@ function dumpedStacks({ memoryPath }: FrozenImage): Map<number, readonly string[
 
 function reportOf({ memoryPath }: FrozenImage): SchedReport {
   using kernel = openKernel({ memory: [{ path: memoryPath }] });
-  return readSchedReport(kernel, () => "");
+  return readSchedReport(kernel, new AddressNames(kernel));
 }
 
 /** The finding that names the cause, by what the stalling scheduler does. */
@@ -75,6 +75,7 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
         expect(before && lasting(before)).toEqual(lasting(task));
         expect(task.waitMs).toBeGreaterThanOrEqual(before!.waitMs);
         expect(stacks.get(task.pid)).toEqual(before!.stack);
+        expect(task.stack).toEqual(before!.stack);
       }
       const { kind, victims } = JSON.parse((await image.answers.text("stall.json"))!) as Statement;
       const pids = (tasks: readonly TaskState[]): number[] =>

@@ -3,14 +3,16 @@ import { i32, optional, at as path, struct, u64 } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
 import type { CpuState, QueueState, SchedReport, TaskState, WatchdogState } from "../../sched-state.ts";
 import type { GuestKernel } from "../kernel/kernel.ts";
+import type { AddressNames } from "../kernel/names-at.ts";
 import { isNull, type Pointer } from "../memory/pointer.ts";
+import { schedTraces } from "../task/trace.ts";
 import { oldQueues, schedulerQueues } from "./dsqs.ts";
 import { ejectedSchedulers } from "./ejected.ts";
 import { type Jiffies, readJiffies } from "./jiffies.ts";
 import { withTimes } from "./log.ts";
 import { readRunQueue } from "./rqs.ts";
 import { readSchedExtState } from "./sched-ext.ts";
-import { type NameAt, readOldScheduler, readScheduler, schedulersOf } from "./scx-sched.ts";
+import { readOldScheduler, readScheduler, schedulersOf } from "./scx-sched.ts";
 import { ScxTasks } from "./scx-task.ts";
 
 const STATIC_KEY = struct("static_key", { enabled: path(i32, "enabled.counter") });
@@ -18,12 +20,15 @@ const SCHED = struct("scx_sched", { watchdog_timeout: optional(u64, "since 7.1")
 
 /** Faults of one kind are told once, up to so many. */
 const MAX_MISSING = 16;
+/** As many tasks as a page shows where no limit is given. */
+const MAX_STACKS = 32;
 
 /**
  * Reads `scx_root` or the globals before it, every CPU's `struct rq`, and the queues. What cannot be read is left out
  * and told in `missing`. Throws `KtstrError` where this kernel has no sched_ext or no jiffies.
  */
-export function readSchedReport(kernel: GuestKernel, nameAt: NameAt): SchedReport {
+export function readSchedReport(kernel: GuestKernel, names: AddressNames): SchedReport {
+  const nameAt = (at: Pointer): string => names.text(at);
   const missing: string[] = [];
   const onFault = (error: unknown): void => {
     const message = error instanceof Error ? error.message : String(error);
@@ -81,9 +86,18 @@ export function readSchedReport(kernel: GuestKernel, nameAt: NameAt): SchedRepor
     watchdog,
     cpus: states,
     queues,
-    tasks,
+    tasks: attempt(() => withStacks(tasks, reader, schedTraces(kernel, names)), tasks),
     missing,
   };
+}
+
+/** Of tasks in the order of their waits, the first ones with their stacks: of 20,000 tasks nobody reads all. */
+function withStacks(
+  tasks: readonly TaskState[],
+  reader: ScxTasks,
+  traceOf: (task: Pointer) => readonly string[],
+): TaskState[] {
+  return tasks.map((task, index) => (index < MAX_STACKS ? reader.withStack(task, traceOf) : task));
 }
 
 /** `__scx_switched_all`, a `struct static_key_false`. */

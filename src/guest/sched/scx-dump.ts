@@ -52,10 +52,12 @@ export function readSchedulerDumps(kernel: GuestKernel, names: AddressNames): Sc
   };
   const schedulers = loaded(kernel, names, onFault);
   const form = formOf(kernel);
-  const reader = new ScxTasks(kernel, readJiffies(kernel), schedTraces(kernel, names));
+  const reader = new ScxTasks(kernel, readJiffies(kernel));
+  const traceOf = schedTraces(kernel, names);
   const cpus = kernel.cpus.areas.flatMap((area) => {
     try {
-      return [{ area, read: readRunQueue(kernel, area, reader, onFault) }];
+      const read = readRunQueue(kernel, area, reader, onFault);
+      return [{ area, read: { ...read, tasks: read.tasks.map((task) => reader.withStack(task, traceOf)) } }];
     } catch (error) {
       if (!(error instanceof KtstrError)) throw error;
       onFault(error);

@@ -73,19 +73,13 @@ const QSEQ_SHIFT = 2n;
 export class ScxTasks {
   readonly #kernel: GuestKernel;
   readonly #jiffies: Jiffies;
-  readonly #stackOf: (task: Pointer) => readonly string[];
+  readonly #addresses = new Map<number, Pointer>();
   readonly #known = new Map<string, TaskState>();
   readonly #classes = new Map<string, string>();
 
-  /** `stackOf`: what is shown of a `struct task_struct`'s kernel stack; without it stacks are left out. */
-  constructor(
-    kernel: GuestKernel,
-    jiffies: Jiffies,
-    stackOf: (task: Pointer) => readonly string[] = () => [],
-  ) {
+  constructor(kernel: GuestKernel, jiffies: Jiffies) {
     this.#kernel = kernel;
     this.#jiffies = jiffies;
-    this.#stackOf = stackOf;
   }
 
   /** A `struct task_struct`. Throws `GuestFault` and `LayoutError`. */
@@ -95,7 +89,14 @@ export class ScxTasks {
     if (before !== undefined) return before;
     const read = this.#read(task);
     this.#known.set(key, read);
+    this.#addresses.set(read.pid, task);
     return read;
+  }
+
+  /** One that was read before, with its stack by what `traceOf` makes of a `struct task_struct`. */
+  withStack(task: TaskState, traceOf: (task: Pointer) => readonly string[]): TaskState {
+    const at = this.#addresses.get(task.pid);
+    return at === undefined ? task : { ...task, stack: traceOf(at) };
   }
 
   /** "ext_sched_class": the symbol that a task's `sched_class` points to; "" where there is none. */
@@ -157,7 +158,7 @@ export class ScxTasks {
               memory.expect(hi, lo, scx.migration_disabled, 2, "task->migration_disabled"),
               true,
             ),
-      stack: this.#stackOf(task),
+      stack: [],
       unknown: [],
     };
   }
