@@ -19,7 +19,8 @@ const symbols =
  * Collects into /tmp/answers and prints it as a tar archive. Maps are asked for one by one, of Debian's bpftool: bpftool
  * 7.8 does not clear its `struct bpf_map_info` between two maps of a listing, and Linux 7.x copies it in
  * (bpf_map_get_info_by_fd), so that a map without BTF is listed with the `btf_id` of the one before it. The lab's own
- * lists them once more, with `pids`: `withPids` puts these beside the rest.
+ * lists them once more, with `pids`: `withPids` puts these beside the rest. bpftool's own maps are gone when they are asked
+ * for, and xargs would give up at its status of 255, before the answers that others are still writing.
  */
 const collectScript = `
 d=/tmp/answers; rm -rf $d; mkdir -p $d/map-dump $d/sched_ext
@@ -54,7 +55,7 @@ bpftool -j map show > $d/map-list.json 2>$d/map-list.err
 ids=$(grep -o '"id":[0-9]*,"type"' $d/map-list.json | grep -o '[0-9]*')
 mkdir -p /tmp/.show; rm -f /tmp/.show/*
 echo "$ids" | D=$d xargs -P $(nproc) -I ID sh -c 'bpftool-debian -j map show id ID > /tmp/.show/ID
-  bpftool -j map dump id ID > $D/map-dump/ID.json 2> $D/map-dump/ID.err'
+  bpftool -j map dump id ID > $D/map-dump/ID.json 2> $D/map-dump/ID.err; true'
 (printf '['; comma=; for id in $ids; do printf %s "$comma"; tr -d '\\n' < /tmp/.show/$id; comma=,; done; printf ']') > $d/map-show.json
 bpftool -j prog show > $d/prog-show.json 2>$d/prog-show.err
 find $d -name '*.err' -size 0 -exec rm {} +
