@@ -3,7 +3,9 @@
  * less of the same (src/sched-text/dump.ts). A member that this release does not have is undefined. Times are
  * milliseconds of the kernel's own clock for them, jiffies, up to the last tick before the freeze.
  */
+
 import type { DumpCpu, DumpEvent, DumpTask, ScxDump } from "./sched-text/dump.ts";
+import type { ScxEnums } from "./scx-enums.ts";
 
 /** sched_ext of one machine. */
 export interface SchedReport {
@@ -17,6 +19,10 @@ export interface SchedReport {
    */
   readonly schedulers: readonly SchedulerState[];
   readonly watchdog: WatchdogState | undefined;
+  /** The kernel's own names of the numbers below. */
+  readonly enums: ScxEnums;
+  /** CPUs that the kernel offers the scheduler as idle; undefined where the scheduler tracks them itself. */
+  readonly idleCpus: readonly number[] | undefined;
   readonly cpus: readonly CpuState[];
   /** Of all schedulers; empty ones, too. */
   readonly queues: readonly QueueState[];
@@ -93,6 +99,8 @@ export interface CpuState extends Omit<DumpCpu, "tasks"> {
   readonly isIdle: boolean;
   /** `rq->nr_running` of all classes, then by class. */
   readonly nrAll: number;
+  /** `cfs.h_nr_queued`, until 6.13 `cfs.h_nr_running`. */
+  readonly nrFair: number;
   readonly nrRealtime: number;
   readonly nrDeadline: number;
 }
@@ -139,4 +147,7 @@ export interface TaskInfo {
   readonly cgroupPath: string | undefined;
   /** The fields of sched_ext; undefined where this kernel has none. */
   readonly scx: TaskState | undefined;
+  /** Of `scx`, by the kernel's own enums: the state "ENABLED", the flags "QUEUED". */
+  readonly scxState: string | undefined;
+  readonly scxFlags: readonly string[];
 }

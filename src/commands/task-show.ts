@@ -65,6 +65,7 @@ function taskText(task: TaskInfo): string {
     schedClass.replace(/_sched_class$/, ""),
     POLICIES[policy] ?? `policy ${policy}`,
     ...(scx === undefined || scx.cpu < 0 ? [] : [`CPU ${scx.cpu}`]),
+    ...(task.scxState === undefined ? [] : [`scx ${[task.scxState, ...task.scxFlags].join("|")}`]),
     ...(wait === undefined ? [] : [`since ${secondsText(wait)} runnable`]),
     ...(cgroupPath === undefined ? [] : [escapeText(cgroupPath)]),
   ];
@@ -83,6 +84,9 @@ function taskJson(task: TaskInfo) {
     cgroup: cgroupPath === undefined ? undefined : escapeText(cgroupPath),
     cpu: scx === undefined || scx.cpu < 0 ? undefined : scx.cpu,
     scx_state: scx?.scxState,
+    scx_state_name: task.scxState,
+    flags: scx?.flags,
+    flag_names: scx === undefined ? undefined : task.scxFlags,
     wait_ms: waitOf(task),
   };
 }

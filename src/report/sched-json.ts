@@ -1,11 +1,11 @@
 /** `sched --json`: a schema of its own, versioned (schema/sched.schema.json). */
 
-import type { DumpCpu } from "../sched-text/dump.ts";
 import { exitKindText } from "../sched-text/exit-kinds.ts";
+import { flagNames, nameIn, type ScxEnums } from "../scx-enums.ts";
 import type { Json } from "./json.ts";
 import type { Finding } from "./sched-findings.ts";
 import { hexId } from "./sched-findings.ts";
-import type { SchedTask, SchedView } from "./sched-view.ts";
+import type { SchedCpu, SchedTask, SchedView } from "./sched-view.ts";
 
 /** Raised when a member goes or changes its meaning; new members come without. */
 export const SCHED_SCHEMA_VERSION = 1;
@@ -56,25 +56,33 @@ export function schedJson(view: SchedView, findings: readonly Finding[]): Json {
       wait_ms: waitMs,
     })),
     others_idle: view.othersIdle,
-    cpus: view.cpus.map(cpuJson),
+    idle_cpus: view.idleCpus,
+    cpus: view.cpus.map((cpu) => cpuJson(cpu, view.enums)),
     queues: view.queues.map(({ id, kind, cpu, tasks }) => ({
       id: hexId(id),
       kind,
       cpu,
       pids: tasks.map(({ pid }) => pid),
     })),
-    tasks: view.tasks.map(taskJson),
+    tasks: view.tasks.map((task) => taskJson(task, view.enums)),
     events: Object.fromEntries(view.events.map(({ name, count }) => [name, count])),
     unknown: view.unknown,
     not_told: view.notTold,
   };
 }
 
-export function cpuJson(cpu: Omit<DumpCpu, "tasks">): Record<string, Json | undefined> {
+/** `enums`: where the kernel's own names are known, flags are told by name, too. */
+export function cpuJson(cpu: SchedCpu, enums?: ScxEnums): Record<string, Json | undefined> {
   return {
     cpu: cpu.cpu,
     nr_running: cpu.nrRunning,
+    nr_all: cpu.nrAll,
+    nr_fair: cpu.nrFair,
+    nr_rt: cpu.nrRealtime,
+    nr_dl: cpu.nrDeadline,
     flags: cpu.flags,
+    flag_names:
+      enums === undefined || cpu.flags === undefined ? undefined : flagNames(enums.rqFlags, cpu.flags),
     cpu_released: cpu.cpuReleased,
     sequences: Object.fromEntries(cpu.sequences.map(({ name, value }) => [name, value])),
     rescue: cpu.rescue,
@@ -85,7 +93,7 @@ export function cpuJson(cpu: Omit<DumpCpu, "tasks">): Record<string, Json | unde
   };
 }
 
-export function taskJson(task: SchedTask): Json {
+export function taskJson(task: SchedTask, enums?: ScxEnums): Json {
   return {
     pid: task.pid,
     comm: task.comm,
@@ -98,6 +106,7 @@ export function taskJson(task: SchedTask): Json {
     flags: task.flags,
     dsq_flags: task.dsqFlags,
     ops_state: task.opsState,
+    ...(enums === undefined ? {} : taskNames(task, enums)),
     qseq: task.qseq,
     sticky_cpu: task.stickyCpu,
     holding_cpu: task.holdingCpu,
@@ -109,5 +118,14 @@ export function taskJson(task: SchedTask): Json {
     no_mig: task.migrationDisabled,
     stack: task.stack,
     unknown: task.unknown,
+  };
+}
+
+function taskNames({ scxState, flags, dsqFlags, opsState }: SchedTask, enums: ScxEnums) {
+  return {
+    scx_state_name: scxState === undefined ? undefined : nameIn(enums.taskStates, scxState),
+    flag_names: flags === undefined ? undefined : flagNames(enums.taskFlags, flags),
+    dsq_flag_names: dsqFlags === undefined ? undefined : flagNames(enums.dsqFlags, dsqFlags),
+    ops_state_name: opsState === undefined ? undefined : nameIn(enums.opsStates, opsState),
   };
 }

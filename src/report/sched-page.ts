@@ -1,5 +1,6 @@
 /** `sched` for people: findings first, then what they follow from. */
 import { exitKindText } from "../sched-text/exit-kinds.ts";
+import { type EnumRow, flagNames, nameIn, type ScxEnums } from "../scx-enums.ts";
 import { escapeText } from "../text.ts";
 import { cpuList } from "./cpu-list.ts";
 import type { Style } from "./inspection-text.ts";
@@ -79,20 +80,24 @@ function writeExit(out: Output, exit: SchedExit, style: Style): void {
 }
 
 function writeCpus(out: Output, view: SchedView, style: Style): void {
-  const { cpus, othersIdle } = view;
-  const about = othersIdle ? "CPUs that are idle are not in the dump" : "";
+  const { cpus, othersIdle, idleCpus } = view;
+  const about = othersIdle
+    ? "CPUs that are idle are not in the dump"
+    : idleCpus === undefined
+      ? ""
+      : `offered to the scheduler as idle: ${cpuList(idleCpus) || "none"}`;
   out.line(`\n${style.heading(`CPUs (${cpus.length})`)}  ${style.dim(about)}`.trimEnd());
-  for (const cpu of cpus) out.line(cpuText(cpu));
+  for (const cpu of cpus) out.line(cpuText(cpu, view.enums));
 }
 
-function cpuText(cpu: SchedCpu): string {
+function cpuText(cpu: SchedCpu, enums: ScxEnums | undefined): string {
   const { currComm, currPid, currClass, nrRunning, flags } = cpu;
   const runs =
     currPid === undefined
       ? "what runs is not told"
       : `${escapeText(currComm)}[${currPid}] ${escapeText(currClass.replace(/_sched_class$/, ""))}`;
-  const rest = [`nr_running ${nrRunning ?? "?"}`];
-  if (flags !== undefined) rest.push(flagsText(flags));
+  const rest = [`nr_running ${nrRunning ?? "?"}${othersText(cpu)}`];
+  if (flags !== undefined) rest.push(`flags ${flagsText(enums?.rqFlags ?? RQ_FLAGS, flags)}`);
   if ((cpu.cpuReleased ?? 0) !== 0) rest.push("cpu_released");
   for (const { name, cpus } of cpu.kicks) rest.push(`${name} ${cpuList(cpus)}`);
   for (const { name, value } of cpu.sequences) rest.push(`${name} ${value}`);
@@ -103,48 +108,69 @@ function cpuText(cpu: SchedCpu): string {
   ].join("\n");
 }
 
-/** `SCX_RQ_*` of kernel/sched/sched.h; bit 3 was moved in and out between 6.12 and 7.2, and is shown as a number. */
-const RQ_FLAGS: readonly (readonly [number, string])[] = [
-  [1 << 0, "ONLINE"],
-  [1 << 1, "CAN_STOP_TICK"],
-  [1 << 5, "CLK_VALID"],
-  [1 << 16, "IN_WAKEUP"],
-  [1 << 17, "IN_BALANCE"],
-];
-
-function flagsText(flags: number): string {
-  const names = RQ_FLAGS.filter(([bit]) => (flags & bit) !== 0);
-  const rest = names.reduce((left, [bit]) => left - bit, flags);
-  const words = names.map(([, name]) => name);
-  if (rest !== 0 || words.length === 0) words.push(`0x${rest.toString(16)}`);
-  return `flags ${words.join("|")}`;
+/** Runnable tasks of other classes: what a scheduler of sched_ext does not see. */
+function othersText({ nrFair, nrRealtime, nrDeadline }: SchedCpu): string {
+  const parts = [
+    ["fair", nrFair],
+    ["rt", nrRealtime],
+    ["dl", nrDeadline],
+  ] as const;
+  const others = parts.filter(([, count]) => (count ?? 0) > 0).map(([name, count]) => `${name} ${count}`);
+  return others.length === 0 ? "" : ` (and ${others.join(", ")})`;
 }
+
+/** Of a dump's text. `SCX_RQ_*` of kernel/sched/sched.h; bit 3 was moved in and out between 6.12 and 7.2, and is shown as a number. */
+const RQ_FLAGS: readonly EnumRow[] = (
+  [
+    ["ONLINE", 0n],
+    ["CAN_STOP_TICK", 1n],
+    ["CLK_VALID", 5n],
+    ["IN_WAKEUP", 16n],
+    ["IN_BALANCE", 17n],
+  ] as const
+).map(([name, bit]) => ({ name, mask: 1n << bit, value: 1n << bit }));
+
+const flagsText = (rows: readonly EnumRow[], flags: number): string =>
+  flagNames(rows, flags).join("|") || "0x0";
 
 function writeQueues(out: Output, { queues }: SchedView, limit: number, style: Style): void {
-  if (queues.length === 0) return;
-  out.line(`\n${style.heading(`Dispatch queues with tasks (${queues.length})`)}`);
-  for (const queue of queues.slice(0, limit)) out.line(`  ${queueText(queue)}`);
-  writeRest(out, queues.length, limit, style);
+  const [filled, empty] = [queues.filter(({ tasks }) => tasks.length > 0), queues.filter(isEmpty)];
+  if (filled.length > 0) out.line(`\n${style.heading(`Dispatch queues with tasks (${filled.length})`)}`);
+  for (const queue of filled.slice(0, limit)) out.line(`  ${queueText(queue)}`);
+  writeRest(out, filled.length, limit, style);
+  if (empty.length === 0) return;
+  const names = empty.slice(0, EMPTY_NAMED).map(titleOf);
+  if (empty.length > EMPTY_NAMED) names.push("...");
+  const title = style.heading(`Empty dispatch queues (${empty.length})`);
+  out.line(`${filled.length === 0 ? "\n" : ""}${title}  ${style.dim(names.join(", "))}`);
 }
 
+const isEmpty = ({ tasks }: SchedQueue): boolean => tasks.length === 0;
+const EMPTY_NAMED = 12;
 const QUEUE_TASKS = 6;
 
-function queueText({ id, kind, cpu, tasks }: SchedQueue): string {
-  const title = kind === "user" ? hexId(id) : cpu === undefined ? kind : `${kind} CPU ${cpu}`;
-  const names = tasks.slice(0, QUEUE_TASKS).map(({ comm, pid }) => `${escapeText(comm)}[${pid}]`);
-  if (tasks.length > QUEUE_TASKS) names.push(`${countText(tasks.length - QUEUE_TASKS)} more`);
-  return `${title}  ${tasks.length} ${tasks.length === 1 ? "task" : "tasks"}: ${names.join(", ")}`;
+function titleOf({ id, kind, cpu }: SchedQueue): string {
+  if (kind === "user") return hexId(id);
+  return cpu === undefined ? kind : `${kind} CPU ${cpu}`;
 }
 
-function writeTasks(out: Output, { tasks }: SchedView, limit: number, style: Style): void {
+function queueText(queue: SchedQueue): string {
+  const { tasks } = queue;
+  const names = tasks.slice(0, QUEUE_TASKS).map(({ comm, pid }) => `${escapeText(comm)}[${pid}]`);
+  if (tasks.length > QUEUE_TASKS) names.push(`${countText(tasks.length - QUEUE_TASKS)} more`);
+  return `${titleOf(queue)}  ${tasks.length} ${tasks.length === 1 ? "task" : "tasks"}: ${names.join(", ")}`;
+}
+
+function writeTasks(out: Output, view: SchedView, limit: number, style: Style): void {
+  const { tasks } = view;
   const about = "runnable on sched_ext, by the time since each became runnable; * runs";
   out.line(`\n${style.heading(`Tasks (${tasks.length})`)}  ${style.dim(about)}`);
-  for (const task of tasks.slice(0, limit)) out.line(taskText(task, style));
+  for (const task of tasks.slice(0, limit)) out.line(taskText(task, view.enums, style));
   writeRest(out, tasks.length, limit, style);
 }
 
 /** Runnable since, place, then the kernel's own words for the rest. */
-function taskText(task: SchedTask, style: Style): string {
+function taskText(task: SchedTask, enums: ScxEnums | undefined, style: Style): string {
   const { isCurrent, state, comm, pid, cpu, waitMs, cpus, dsqId } = task;
   const where = dsqId === undefined ? "" : `  dsq ${dsqId === null ? "(n/a)" : hexId(dsqId)}`;
   const allowed = cpus === undefined ? "" : `  cpus ${cpuList(cpus)}`;
@@ -152,7 +178,7 @@ function taskText(task: SchedTask, style: Style): string {
   const lines = [
     ` ${isCurrent ? "*" : " "}${escapeText(state)} ${secondsText(waitMs).padStart(11)}  ${escapeText(comm)}[${pid}]  CPU ${cpu < 0 ? "?" : cpu}${where}${allowed}${owner}`,
   ];
-  const fields = fieldsText(task);
+  const fields = fieldsText(task, enums);
   if (fields !== "") lines.push(style.dim(`                 ${fields}`));
   lines.push(...said(task.unknown, "                 "));
   for (const frame of task.stack) lines.push(style.dim(`                   ${escapeText(frame)}`));
@@ -162,12 +188,16 @@ function taskText(task: SchedTask, style: Style): string {
 /** `SCX_SLICE_INF`. */
 const SLICE_INFINITE = 0xffffffffffffffffn;
 
-function fieldsText(task: SchedTask): string {
+function fieldsText(task: SchedTask, enums: ScxEnums | undefined): string {
+  const named = (rows: readonly EnumRow[] | undefined, value: number | undefined) =>
+    value === undefined || rows === undefined ? value : (nameIn(rows, value) ?? value);
+  const flags = (rows: readonly EnumRow[] | undefined, value: number | undefined) =>
+    value === undefined || rows === undefined ? hex(value) : flagsText(rows, value);
   const pairs: (readonly [string, string | number | bigint | undefined])[] = [
-    ["scx_state", task.scxState],
-    ["flags", hex(task.flags)],
-    ["dsq_flags", hex(task.dsqFlags)],
-    ["ops_state", task.opsState],
+    ["scx_state", named(enums?.taskStates, task.scxState)],
+    ["flags", flags(enums?.taskFlags, task.flags)],
+    ["dsq_flags", flags(enums?.dsqFlags, task.dsqFlags)],
+    ["ops_state", named(enums?.opsStates, task.opsState)],
     ["qseq", task.qseq],
     ["vtime", task.vtime],
     ["slice", task.sliceNs === SLICE_INFINITE ? "infinite" : task.sliceNs],

@@ -1,7 +1,8 @@
 /** What the `sched` page shows, as plain data: a frozen machine's memory and a dump's text both give it. */
-import type { SchedReport, SchedulerState } from "../sched-state.ts";
+import type { CpuState, SchedReport, SchedulerState } from "../sched-state.ts";
 import type { DumpCpu, DumpEvent, DumpTask, ScxDump } from "../sched-text/dump.ts";
 import { parseLog } from "../sched-text/parse.ts";
+import type { ScxEnums } from "../scx-enums.ts";
 
 export interface SchedView {
   /** Where it comes from, for people. */
@@ -21,6 +22,10 @@ export interface SchedView {
   readonly trigger: string;
   readonly exit: SchedExit | undefined;
   readonly watchdog: SchedWatchdog | undefined;
+  /** The kernel's own names of flags and states; absent: a dump's text has only numbers. */
+  readonly enums?: ScxEnums;
+  /** CPUs that the kernel offers the scheduler as idle; absent: not told, or the scheduler tracks them itself. */
+  readonly idleCpus?: readonly number[] | undefined;
   /** Idle CPUs are not in a dump. */
   readonly cpus: readonly SchedCpu[];
   /** A CPU that is not in `cpus` is idle. */
@@ -58,7 +63,9 @@ export interface SchedWatchdog {
   readonly next?: { readonly pid: number; readonly comm: string; readonly inMs: number } | undefined;
 }
 
-export type SchedCpu = Omit<DumpCpu, "tasks">;
+/** How many tasks of other classes are runnable there: a dump does not tell. */
+export type SchedCpu = Omit<DumpCpu, "tasks"> &
+  Partial<Pick<CpuState, "nrAll" | "nrFair" | "nrRealtime" | "nrDeadline">>;
 
 export interface SchedTask extends DumpTask {
   /** The CPU whose run queue holds it; -1 where the text does not tell. */
@@ -180,13 +187,14 @@ export function viewsOfReport(report: SchedReport, origin: string): SchedView[] 
           ? undefined
           : { ...exit, comm: then.exit?.comm ?? "", pid: then.exit?.pid, cpu: exit.cpu ?? then.exit?.cpu },
       events: scheduler.events,
+      enums: report.enums,
       notTold: [...untold(scheduler), ...then.notTold, ...report.missing],
     };
   });
 }
 
 /** CPUs, queues and tasks as they were at the freeze. */
-function viewOfMoment({ cpus, tasks, queues, watchdog }: SchedReport, isFirst: boolean): SchedView {
+function viewOfMoment({ cpus, idleCpus, tasks, queues, watchdog }: SchedReport, isFirst: boolean): SchedView {
   return {
     origin: "",
     opsName: undefined,
@@ -196,6 +204,7 @@ function viewOfMoment({ cpus, tasks, queues, watchdog }: SchedReport, isFirst: b
     trigger: "",
     exit: undefined,
     watchdog,
+    idleCpus: isFirst ? idleCpus : undefined,
     cpus: isFirst ? cpus : [],
     othersIdle: false,
     queues: isFirst ? queues.filter((queue) => queue.length > 0 || queue.kind === "user") : [],

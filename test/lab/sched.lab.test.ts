@@ -10,7 +10,10 @@ import { viewsOfReport } from "../../src/report/sched-view.ts";
 import type { SchedReport, TaskState } from "../../src/sched-state.ts";
 import type { DumpTask } from "../../src/sched-text/dump.ts";
 import { parseLog } from "../../src/sched-text/parse.ts";
+import { flagNames, nameIn, type ScxEnums } from "../../src/scx-enums.ts";
+import { buildBpftool } from "./bpftool.ts";
 import type { FrozenImage } from "./frozen.ts";
+import { kernelBtf } from "./kernels.ts";
 import { frozenRow, rows, stallRows } from "./matrix.ts";
 import { whyNoLab } from "./promise.ts";
 
@@ -57,6 +60,36 @@ const lasting = ({ comm, pid, scheduler, dsqId, vtime, sliceNs, weight, cpus, sc
   scxState,
 });
 
+/** The enumerators of the image's kernel, as bpftool prints them. */
+async function enumerators({ kernel }: FrozenImage): Promise<Map<string, bigint>> {
+  const { stdout } = Bun.spawnSync([
+    await buildBpftool(kernel.arch),
+    ...["btf", "dump", "file", await kernelBtf(kernel), "format", "c"],
+  ]);
+  const lines = stdout.toString().matchAll(/^\t(\w+) = (-?\d+)(?:ULL)?,$/gm);
+  return new Map([...lines].map(([, name = "", value = ""]) => [name, BigInt(value)]));
+}
+
+/** By bpftool's values, the names are those of just the bits that the kernel's dump printed. */
+function expectNames(enums: ScxEnums, values: ReadonlyMap<string, bigint>, printed: DumpTask): void {
+  const flags = flagNames(enums.taskFlags, printed.flags!);
+  const sum = flags.reduce((all, name) => all | (values.get(`SCX_TASK_${name}`) ?? -1n), 0n);
+  expect(BigInt.asUintN(32, sum)).toBe(BigInt(printed.flags!));
+  const state = values.get(`SCX_TASK_${nameIn(enums.taskStates, printed.scxState!)}`)!;
+  // Until 7.0 an enum of its own numbers the states; since then they are shifted.
+  const shift = values.has("SCX_TASK_NR_STATES") ? 0n : values.get("SCX_TASK_STATE_SHIFT")!;
+  expect(state >> shift).toBe(BigInt(printed.scxState!));
+  expect(values.get(`SCX_OPSS_${nameIn(enums.opsStates, printed.opsState!)}`)).toBe(
+    BigInt(printed.opsState!),
+  );
+}
+
+/** What /sys/kernel/debug/sched/debug said of each CPU. */
+function runnableIn(debug: string, line: string): number[] {
+  const sections = debug.split(/^cpu#/m).slice(1);
+  return sections.map((text) => Number(new RegExp(`^ +\\.${line} +: (\\d+)$`, "m").exec(text)?.[1]));
+}
+
 describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
   test.each(stallRows().filter((row) => rows[row].stall?.ejected === false))(
     "%s: tasks that wait are those of the kernel's dump, with the same fields",
@@ -70,13 +103,20 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
       );
       const waiting = report.tasks.filter(({ isCurrent, waitMs }) => !isCurrent && waitMs >= 3000);
       const stacks = dumpedStacks(image);
+      const values = await enumerators(image);
       for (const task of waiting) {
         const before = printed.get(task.pid);
         expect(before && lasting(before)).toEqual(lasting(task));
+        expectNames(report.enums, values, before!);
         expect(task.waitMs).toBeGreaterThanOrEqual(before!.waitMs);
         expect(stacks.get(task.pid)).toEqual(before!.stack);
         expect(task.stack).toEqual(before!.stack);
       }
+      const debug = (await image.answers.text("sched-debug"))!;
+      expect(report.cpus.map(({ nrRealtime }) => nrRealtime)).toEqual(runnableIn(debug, "rt_nr_running"));
+      expect(report.cpus.map(({ nrDeadline }) => nrDeadline)).toEqual(runnableIn(debug, "dl_nr_running"));
+      const idle = report.cpus.filter(({ currClass }) => currClass === "idle_sched_class");
+      expect(report.idleCpus).toEqual(idle.map(({ cpu }) => cpu));
       const { kind, victims } = JSON.parse((await image.answers.text("stall.json"))!) as Statement;
       const pids = (tasks: readonly TaskState[]): number[] =>
         tasks.map(({ pid }) => pid).sort((a, b) => a - b);

@@ -1,5 +1,5 @@
 /** sched_ext of a frozen machine: state, schedulers, CPUs, queues and the tasks that wait. */
-import { i32, optional, at as path, struct, u64 } from "../../btf/struct.ts";
+import { optional, struct, u64 } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
 import type { CpuState, QueueState, SchedReport, TaskState, WatchdogState } from "../../sched-state.ts";
 import type { GuestKernel } from "../kernel/kernel.ts";
@@ -8,14 +8,16 @@ import { isNull, type Pointer } from "../memory/pointer.ts";
 import { schedTraces } from "../task/trace.ts";
 import { oldQueues, schedulerQueues } from "./dsqs.ts";
 import { ejectedSchedulers } from "./ejected.ts";
+import { readIdleCpus } from "./idle.ts";
 import { type Jiffies, readJiffies } from "./jiffies.ts";
 import { withTimes } from "./log.ts";
+import { ScxNames } from "./names.ts";
 import { readRunQueue } from "./rqs.ts";
 import { readSchedExtState } from "./sched-ext.ts";
 import { readOldScheduler, readScheduler, schedulersOf } from "./scx-sched.ts";
 import { ScxTasks } from "./scx-task.ts";
+import { isKeyOn } from "./static-key.ts";
 
-const STATIC_KEY = struct("static_key", { enabled: path(i32, "enabled.counter") });
 const SCHED = struct("scx_sched", { watchdog_timeout: optional(u64, "since 7.1") });
 
 /** Faults of one kind are told once, up to so many. */
@@ -81,9 +83,11 @@ export function readSchedReport(kernel: GuestKernel, names: AddressNames): Sched
     : undefined;
   return {
     state: readSchedExtState(kernel).state,
-    isSwitchedAll: attempt(() => switchedAll(kernel), undefined),
+    isSwitchedAll: attempt(() => isKeyOn(kernel, "__scx_switched_all"), undefined),
     schedulers: attempt(() => withTimes(kernel, read), read),
     watchdog,
+    enums: ScxNames.of(kernel.btf).enums,
+    idleCpus: attempt(() => readIdleCpus(kernel), undefined),
     cpus: states,
     queues,
     tasks: attempt(() => withStacks(tasks, reader, schedTraces(kernel, names)), tasks),
@@ -98,13 +102,6 @@ function withStacks(
   traceOf: (task: Pointer) => readonly string[],
 ): TaskState[] {
   return tasks.map((task, index) => (index < MAX_STACKS ? reader.withStack(task, traceOf) : task));
-}
-
-/** `__scx_switched_all`, a `struct static_key_false`. */
-function switchedAll({ memory, btf, symbols }: GuestKernel): boolean | undefined {
-  const at = symbols.address("__scx_switched_all");
-  if (at === undefined) return undefined;
-  return memory.i32(at.hi, at.lo, STATIC_KEY.resolve(btf).enabled, "__scx_switched_all") > 0;
 }
 
 /** `scx_watchdog_timestamp` and the timeout: `scx_watchdog_timeout`, or the root scheduler's own. */

@@ -16,6 +16,7 @@ import { COMM_BYTES, commOf, ENTITY_LIST, type ScxTasks, TASK_BASICS } from "./s
 const RQ = struct("rq", {
   curr: ptr,
   nr_running: u32,
+  fair: at(u32, "cfs.h_nr_queued", "cfs.h_nr_running"),
   rt: at(u32, "rt.rt_nr_running"),
   dl: at(u32, "dl.dl_nr_running"),
   scxRunning: at(u32, "scx.nr_running"),
@@ -102,6 +103,7 @@ export function readRunQueue(
     unknown: [],
     isIdle: waiting.length === 0 && currClass === "idle_sched_class",
     nrAll: u32At(offsets.nr_running, "nr_running"),
+    nrFair: u32At(offsets.fair, "cfs.h_nr_queued"),
     nrRealtime: u32At(offsets.rt, "rt.rt_nr_running"),
     nrDeadline: u32At(offsets.dl, "dl.dl_nr_running"),
   };

@@ -1,12 +1,14 @@
 /** All tasks of a frozen machine, with their class, cgroup and what sched_ext keeps of each. */
 import { at, i32, optional, ptr, struct, u32 } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
-import type { TaskInfo } from "../../sched-state.ts";
+import type { TaskInfo, TaskState } from "../../sched-state.ts";
+import { flagNames, nameIn } from "../../scx-enums.ts";
 import { kernfsPath } from "../bpf/maps/storage-owner.ts";
 import type { GuestKernel } from "../kernel/kernel.ts";
 import { tasks } from "../kernel/tasks.ts";
 import { isNull, type Pointer } from "../memory/pointer.ts";
 import { readJiffies } from "./jiffies.ts";
+import { ScxNames } from "./names.ts";
 import { ScxTasks, stateLetter } from "./scx-task.ts";
 
 const TASK = struct("task_struct", {
@@ -39,7 +41,16 @@ export function* listTasks(kernel: GuestKernel): Generator<TaskInfo> {
         offsets.cgroups === undefined
           ? undefined
           : orNone(() => path(task.pointer(offsets.cgroups!, "cgroups"))),
-      scx: hasScx ? orNone(() => scx.at(task.at)) : undefined,
+      ...ofScx(hasScx ? orNone(() => scx.at(task.at)) : undefined),
+    };
+  }
+
+  function ofScx(own: TaskState | undefined): Pick<TaskInfo, "scx" | "scxState" | "scxFlags"> {
+    const { taskStates, taskFlags } = ScxNames.of(btf).enums;
+    return {
+      scx: own,
+      scxState: own?.scxState === undefined ? undefined : nameIn(taskStates, own.scxState),
+      scxFlags: own?.flags === undefined ? [] : flagNames(taskFlags, own.flags),
     };
   }
 
