@@ -1,4 +1,5 @@
 import { UsageError } from "../errors.ts";
+import { dsqNames } from "../report/dsq-names.ts";
 import { stringify } from "../report/json.ts";
 import { findingsOf } from "../report/sched-findings.ts";
 import { SCHED_SCHEMA_VERSION, schedJson } from "../report/sched-json.ts";
@@ -32,7 +33,9 @@ const sched: Command = command({
     if (words.length > 0) throw new UsageError(`sched: too much: ${words.join(" ")}`);
     using source = await openKernelMemory(options);
     const report = source.state.scheduler();
-    const views = viewsOfReport(report, options.memory.join(" ") || "the running kernel");
+    const userIds = report.queues.filter(({ kind }) => kind === "user").map(({ id }) => id);
+    const names = dsqNames(source.state, userIds);
+    const views = viewsOfReport(report, options.memory.join(" ") || "the running kernel", names);
     const limit = countOption(options, "limit") ?? DEFAULT_LIMIT;
     if (options.json) {
       const schedulers = views.map((view) => schedJson(view, findingsOf(view)));

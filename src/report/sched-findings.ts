@@ -142,7 +142,7 @@ function waitOf(view: SchedView, group: readonly SchedTask[]): Finding {
   }
   return {
     kind,
-    summary: `${who} ${placeText(first)}${why}`,
+    summary: `${who} ${placeText(first, view)}${why}`,
     details,
     pids: group.map(({ pid }) => pid),
     cpus: usable,
@@ -257,7 +257,7 @@ function placeOf({ dsqId, opsState, cpu }: SchedTask): string {
   return kind === "local" || kind === "bypass" ? `${dsqId} ${cpu}` : `${dsqId}`;
 }
 
-function placeText({ dsqId, opsState, cpu }: SchedTask): string {
+function placeText({ dsqId, opsState, cpu }: SchedTask, { dsqNames }: SchedView): string {
   if (dsqId === undefined) return "";
   if (dsqId === null) {
     if (opsState === OPSS_QUEUED) return "with the BPF scheduler";
@@ -268,11 +268,17 @@ function placeText({ dsqId, opsState, cpu }: SchedTask): string {
   const kind = queueKindOf(dsqId);
   if (kind === "local") return `on CPU ${cpu}'s local queue`;
   if (kind === "bypass") return `on CPU ${cpu}'s bypass queue`;
-  return kind === "global" ? "on the global queue" : `on queue ${hexId(dsqId)}`;
+  return kind === "global" ? "on the global queue" : `on queue ${queueName(dsqId, dsqNames)}`;
 }
 
 /** As the kernel prints it. */
 export const hexId = (id: bigint): string => `0x${id.toString(16)}`;
+
+/** "0xdead0 (unconsumed_dsq)". */
+export function queueName(id: bigint, names: ReadonlyMap<bigint, string> | undefined): string {
+  const name = names?.get(id);
+  return name === undefined ? hexId(id) : `${hexId(id)} (${name})`;
+}
 
 /** `migration_disabled` keeps a task on its CPU, whatever its mask says. */
 const isPinned = ({ migrationDisabled }: SchedTask): boolean => (migrationDisabled ?? 0) > 0;

@@ -60,6 +60,7 @@ export function schedJson(view: SchedView, findings: readonly Finding[]): Json {
     cpus: view.cpus.map((cpu) => cpuJson(cpu, view.enums)),
     queues: view.queues.map(({ id, kind, cpu, tasks }) => ({
       id: hexId(id),
+      name: view.dsqNames?.get(id),
       kind,
       cpu,
       pids: tasks.map(({ pid }) => pid),

@@ -5,7 +5,7 @@ import { escapeText } from "../text.ts";
 import { cpuList } from "./cpu-list.ts";
 import type { Style } from "./inspection-text.ts";
 import type { Output } from "./output.ts";
-import { type Finding, hexId, secondsText } from "./sched-findings.ts";
+import { type Finding, hexId, queueName, secondsText } from "./sched-findings.ts";
 import type { SchedCpu, SchedExit, SchedQueue, SchedTask, SchedView } from "./sched-view.ts";
 import { countText } from "./units.ts";
 
@@ -133,13 +133,13 @@ const RQ_FLAGS: readonly EnumRow[] = (
 const flagsText = (rows: readonly EnumRow[], flags: number): string =>
   flagNames(rows, flags).join("|") || "0x0";
 
-function writeQueues(out: Output, { queues }: SchedView, limit: number, style: Style): void {
+function writeQueues(out: Output, { queues, dsqNames }: SchedView, limit: number, style: Style): void {
   const [filled, empty] = [queues.filter(({ tasks }) => tasks.length > 0), queues.filter(isEmpty)];
   if (filled.length > 0) out.line(`\n${style.heading(`Dispatch queues with tasks (${filled.length})`)}`);
-  for (const queue of filled.slice(0, limit)) out.line(`  ${queueText(queue)}`);
+  for (const queue of filled.slice(0, limit)) out.line(`  ${queueText(queue, dsqNames)}`);
   writeRest(out, filled.length, limit, style);
   if (empty.length === 0) return;
-  const names = empty.slice(0, EMPTY_NAMED).map(titleOf);
+  const names = empty.slice(0, EMPTY_NAMED).map((queue) => titleOf(queue, dsqNames));
   if (empty.length > EMPTY_NAMED) names.push("...");
   const title = style.heading(`Empty dispatch queues (${empty.length})`);
   out.line(`${filled.length === 0 ? "\n" : ""}${title}  ${style.dim(names.join(", "))}`);
@@ -149,30 +149,33 @@ const isEmpty = ({ tasks }: SchedQueue): boolean => tasks.length === 0;
 const EMPTY_NAMED = 12;
 const QUEUE_TASKS = 6;
 
-function titleOf({ id, kind, cpu }: SchedQueue): string {
-  if (kind === "user") return hexId(id);
+type Names = SchedView["dsqNames"];
+
+function titleOf({ id, kind, cpu }: SchedQueue, names: Names): string {
+  if (kind === "user") return escapeText(queueName(id, names));
   return cpu === undefined ? kind : `${kind} CPU ${cpu}`;
 }
 
-function queueText(queue: SchedQueue): string {
+function queueText(queue: SchedQueue, dsqNames: Names): string {
   const { tasks } = queue;
   const names = tasks.slice(0, QUEUE_TASKS).map(({ comm, pid }) => `${escapeText(comm)}[${pid}]`);
   if (tasks.length > QUEUE_TASKS) names.push(`${countText(tasks.length - QUEUE_TASKS)} more`);
-  return `${titleOf(queue)}  ${tasks.length} ${tasks.length === 1 ? "task" : "tasks"}: ${names.join(", ")}`;
+  return `${titleOf(queue, dsqNames)}  ${tasks.length} ${tasks.length === 1 ? "task" : "tasks"}: ${names.join(", ")}`;
 }
 
 function writeTasks(out: Output, view: SchedView, limit: number, style: Style): void {
   const { tasks } = view;
   const about = "runnable on sched_ext, by the time since each became runnable; * runs";
   out.line(`\n${style.heading(`Tasks (${tasks.length})`)}  ${style.dim(about)}`);
-  for (const task of tasks.slice(0, limit)) out.line(taskText(task, view.enums, style));
+  for (const task of tasks.slice(0, limit)) out.line(taskText(task, view, style));
   writeRest(out, tasks.length, limit, style);
 }
 
 /** Runnable since, place, then the kernel's own words for the rest. */
-function taskText(task: SchedTask, enums: ScxEnums | undefined, style: Style): string {
+function taskText(task: SchedTask, { enums, dsqNames }: SchedView, style: Style): string {
   const { isCurrent, state, comm, pid, cpu, waitMs, cpus, dsqId } = task;
-  const where = dsqId === undefined ? "" : `  dsq ${dsqId === null ? "(n/a)" : hexId(dsqId)}`;
+  const where =
+    dsqId === undefined ? "" : `  dsq ${dsqId === null ? "(n/a)" : escapeText(queueName(dsqId, dsqNames))}`;
   const allowed = cpus === undefined ? "" : `  cpus ${cpuList(cpus)}`;
   const owner = task.scheduler === undefined || task.scheduler === "root" ? "" : `  ${task.scheduler}`;
   const lines = [

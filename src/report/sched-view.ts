@@ -24,6 +24,8 @@ export interface SchedView {
   readonly watchdog: SchedWatchdog | undefined;
   /** The kernel's own names of flags and states; absent: a dump's text has only numbers. */
   readonly enums?: ScxEnums;
+  /** Ids of dispatch queues by the names that the scheduler's programs have for them; absent: not known. */
+  readonly dsqNames?: ReadonlyMap<bigint, string>;
   /** CPUs that the kernel offers the scheduler as idle; absent: not told, or the scheduler tracks them itself. */
   readonly idleCpus?: readonly number[] | undefined;
   /** Idle CPUs are not in a dump. */
@@ -164,7 +166,11 @@ function notTold(dump: ScxDump, tasks: readonly SchedTask[]): string[] {
  * A machine's memory as pages, one for each scheduler; none where none is loaded and none was ejected. Tasks, queues
  * and CPUs stand on the first. Of a scheduler that was ejected they are those of the dump that the kernel kept.
  */
-export function viewsOfReport(report: SchedReport, origin: string): SchedView[] {
+export function viewsOfReport(
+  report: SchedReport,
+  origin: string,
+  dsqNames: ReadonlyMap<bigint, string> = new Map(),
+): SchedView[] {
   return report.schedulers.map((scheduler, index) => {
     const { exit, level, cgroupId, cgroupPath, enabledMs, disabledMs } = scheduler;
     const kept = scheduler.isLoaded ? undefined : parseLog(exit?.dump ?? "").dumps[0];
@@ -188,6 +194,7 @@ export function viewsOfReport(report: SchedReport, origin: string): SchedView[] 
           : { ...exit, comm: then.exit?.comm ?? "", pid: then.exit?.pid, cpu: exit.cpu ?? then.exit?.cpu },
       events: scheduler.events,
       enums: report.enums,
+      dsqNames,
       notTold: [...untold(scheduler), ...then.notTold, ...report.missing],
     };
   });

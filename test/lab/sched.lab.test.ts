@@ -1,10 +1,12 @@
 /** sched_ext of frozen machines: their memory says what the kernel printed just before, and what the stalling program stated. */
 import { describe, expect, test } from "bun:test";
+import { openGuest } from "../../src/guest/guest.ts";
 import { openKernel } from "../../src/guest/kernel/kernel.ts";
 import { AddressNames } from "../../src/guest/kernel/names-at.ts";
 import { readSchedReport } from "../../src/guest/sched/report.ts";
 import { readSchedulerDumps } from "../../src/guest/sched/scx-dump.ts";
 import { listTasks } from "../../src/guest/sched/task-list.ts";
+import { dsqNames } from "../../src/report/dsq-names.ts";
 import { findingsOf } from "../../src/report/sched-findings.ts";
 import { viewsOfReport } from "../../src/report/sched-view.ts";
 import type { SchedReport, TaskState } from "../../src/sched-state.ts";
@@ -21,6 +23,8 @@ const bootMs = 900_000;
 
 interface Statement {
   readonly kind: string;
+  readonly shared_dsq: string;
+  readonly unconsumed_dsq: string;
   readonly victims: readonly { readonly pid: number; readonly comm: string }[];
 }
 
@@ -137,6 +141,21 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
         expect(pids(lost!.tasks)).toEqual(victims.map(({ pid }) => pid));
         expect(lost!.length).toBe(victims.length);
       }
+    },
+    bootMs,
+  );
+
+  test.each(stallRows().filter((row) => rows[row].stall?.ejected === false))(
+    "%s: queues have the names of the variables that hold their ids",
+    async (row) => {
+      const image = await frozenRow(row);
+      const statement = JSON.parse((await image.answers.text("stall.json"))!) as Statement;
+      using guest = openGuest({ memory: image.memoryPath });
+      const ids = guest.scheduler().queues.flatMap(({ kind, id }) => (kind === "user" ? [id] : []));
+      expect([...dsqNames(guest, ids)].sort()).toEqual([
+        [BigInt(statement.shared_dsq), "shared_dsq"],
+        [BigInt(statement.unconsumed_dsq), "unconsumed_dsq"],
+      ]);
     },
     bootMs,
   );

@@ -1,0 +1,73 @@
+/** Names of dispatch queues: the constants and global variables of a scheduler's programs that hold a queue's id. */
+import type { Btf } from "../btf/btf.ts";
+import { readInteger } from "../btf/integer.ts";
+import { KtstrError } from "../errors.ts";
+import type { BpfState, MapInfo } from "../state.ts";
+import { printable } from "../text.ts";
+import { BTF_KIND } from "../uapi/btf.ts";
+import { isSection, variablesOf } from "./globals.ts";
+
+/** Any counter may hold a number up to here. */
+const MAX_SMALL_ID = 0xffffn;
+/** More names for one id are no help. */
+const MAX_NAMES = 3;
+
+/**
+ * By id, the names of integer variables and enumerators whose value is just that id, joined by " or ". A small id counts
+ * only where the name contains "dsq" and the value cannot change: an enumerator, or a variable of `.rodata`.
+ */
+export function dsqNames(state: BpfState, ids: readonly bigint[]): ReadonlyMap<bigint, string> {
+  const names = new Map<bigint, Set<string>>(ids.map((id) => [id, new Set()]));
+  const note = (value: number | bigint, name: string, isConstant: boolean): void => {
+    const id = BigInt.asUintN(64, BigInt(value));
+    const known = names.get(id);
+    if (known === undefined || known.size === MAX_NAMES || isKernels(name)) return;
+    if (id > MAX_SMALL_ID || (isConstant && /dsq/i.test(name))) known.add(name);
+  };
+  const own = new Set(state.activeScheduler()?.mapIds);
+  const sections = ids.length === 0 ? [] : state.maps().filter((map) => own.has(map.id) && isSection(map));
+  for (const section of sections) noteVariables(state, section, note);
+  const btfs = new Map(sections.map((map) => [map.btfId, map]));
+  for (const map of btfs.values()) {
+    const btf = state.programBtf(map);
+    if (btf.ok) noteEnumerators(btf.value, note);
+  }
+  return new Map([...names].flatMap(([id, all]) => (all.size === 0 ? [] : [[id, [...all].join(" or ")]])));
+}
+
+/** `SCX_DSQ_LOCAL`, `__SCX_TASK_DSQ_ON_PRIQ`: the kernel's own constants, which the headers of scx bring along. */
+const isKernels = (name: string): boolean => /^_*SCX_/.test(name);
+
+type Note = (value: number | bigint, name: string, isConstant: boolean) => void;
+
+function noteVariables(state: BpfState, section: MapInfo, note: Note): void {
+  const isConstant = printable(section.name).endsWith(".rodata");
+  for (const { name, type, bytes } of variablesOf(state, section) ?? [])
+    orSkip(() => {
+      const id = type.btf.resolve(type.id);
+      const isInteger = INTEGERS.includes(type.btf.kind(id));
+      const size = isInteger ? type.btf.storedSize(id) : 0;
+      if (size > 0 && size <= 8 && size <= bytes.length)
+        note(readInteger(bytes, 0, size, false), name, isConstant);
+    });
+}
+
+const INTEGERS: readonly number[] = [BTF_KIND.INT, BTF_KIND.ENUM, BTF_KIND.ENUM64];
+
+function noteEnumerators(btf: Btf, note: Note): void {
+  for (let id = btf.firstId; id < btf.typeCount; id++)
+    orSkip(() => {
+      const kind = btf.kind(id);
+      if (kind !== BTF_KIND.ENUM && kind !== BTF_KIND.ENUM64) return;
+      for (const { name, value } of btf.enumValues(id)) note(value, name, true);
+    });
+}
+
+/** BTF of a machine may be hostile; a name is not worth an error. */
+function orSkip(read: () => void): void {
+  try {
+    read();
+  } catch (error) {
+    if (!(error instanceof KtstrError)) throw error;
+  }
+}
