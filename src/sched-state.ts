@@ -141,6 +141,8 @@ export interface TaskInfo {
   /** `task_state_to_char()`. */
   readonly state: string;
   readonly policy: number;
+  /** `rt_priority`: 1 to 99 under SCHED_FIFO and SCHED_RR, else 0. */
+  readonly rtPriority: number;
   /** "fair_sched_class"; "" where no symbol tells. */
   readonly schedClass: string;
   /** In the default hierarchy; undefined where it cannot be read. */

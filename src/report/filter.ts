@@ -1,10 +1,11 @@
-/** Expressions over a map's elements, compiled against its types: nothing is looked up for an element. */
+/** Expressions over a map's elements: their members are found in its types. */
 
 import { findPlace, firstName, hintOf, memberNames, PathError, type Place, what } from "../btf/place.ts";
 import { endOf, rawPlace, type Scalar, type ScalarReader, scalarReader } from "../btf/scalar.ts";
-import { type EnumShape, shapeOf } from "../btf/shape.ts";
+import { shapeOf } from "../btf/shape.ts";
 import type { MapInfo } from "../state.ts";
-import { type Comparison, type Expression, FilterError, type Operand } from "./filter-parse.ts";
+import { compileExpression } from "./filter-compile.ts";
+import type { Expression } from "./filter-parse.ts";
 import type { MapTypes, TypeRef } from "./typed.ts";
 
 /** An element as a cursor shows it; `valueOffset` is given apart, as a per-CPU map has several values. */
@@ -32,7 +33,13 @@ export interface Scope {
 
 /** Throws `FilterError` for a member that does not exist or a comparison that cannot hold. */
 export function compileFilter(source: string, expression: Expression, scope: Scope): Predicate {
-  return compile({ source, ...scope }, expression);
+  return compileExpression(source, expression, {
+    has: (path) => isMember(scope, path),
+    find: (path) => {
+      const { read, place } = compileMember(scope, path);
+      return { read, place, isText: place.shape.kind === "array" && place.bitSize === 0 };
+    },
+  });
 }
 
 /**
@@ -124,122 +131,9 @@ function namesOf(type: TypeRef | undefined): string[] {
   return shape.kind === "section" ? shape.variables.map(({ name }) => name) : memberNames(shape);
 }
 
-interface Context extends Scope {
-  readonly source: string;
-}
-
-function compile(context: Context, expression: Expression): Predicate {
-  switch (expression.kind) {
-    case "and": {
-      const terms = expression.terms.map((term) => compile(context, term));
-      return (element, at) => terms.every((term) => term(element, at));
-    }
-    case "or": {
-      const terms = expression.terms.map((term) => compile(context, term));
-      return (element, at) => terms.some((term) => term(element, at));
-    }
-    case "not": {
-      const term = compile(context, expression.term);
-      return (element, at) => !term(element, at);
-    }
-    case "holds": {
-      const { read } = compileOperand(context, expression.operand, undefined);
-      return (element, at) => {
-        const value = read(element, at);
-        return value !== 0 && value !== "";
-      };
-    }
-    case "compare":
-      return compileComparison(context, expression.operator, expression.left, expression.right);
-  }
-}
-
-interface Compiled {
-  readonly read: ElementReader;
-  readonly isText: boolean;
-  /** What a member is; undefined for what stands in the expression. */
-  readonly place: Place | undefined;
-}
-
-function compileComparison(context: Context, operator: Comparison, left: Operand, right: Operand): Predicate {
-  // A name that is no member may be an enumerator of the other side's enum: that side comes first.
-  const leftIsName = left.kind === "member" && !isMember(context, left.path);
-  const first = compileOperand(context, leftIsName ? right : left, undefined);
-  const second = compileOperand(context, leftIsName ? left : right, first.place);
-  const [a, b] = leftIsName ? [second, first] : [first, second];
-  if (a.isText !== b.isText) {
-    const text = a.isText ? left : right;
-    const number = a.isText ? right : left;
-    throw new FilterError(
-      context.source,
-      number.at,
-      `text compares with text: ${operandText(text)} is text, ${operandText(number)} is not`,
-    );
-  }
-  return comparing(operator, a.read, b.read);
-}
-
-/** Integers are exact on both sides, and of two kinds that JavaScript compares by value (`===` does where neither fits 53 bits). */
-function comparing(operator: Comparison, a: ElementReader, b: ElementReader): Predicate {
-  switch (operator) {
-    case "==":
-      return (element, at) => a(element, at) === b(element, at);
-    case "!=":
-      return (element, at) => a(element, at) !== b(element, at);
-    case "<":
-      return (element, at) => a(element, at) < b(element, at);
-    case "<=":
-      return (element, at) => a(element, at) <= b(element, at);
-    case ">":
-      return (element, at) => a(element, at) > b(element, at);
-    case ">=":
-      return (element, at) => a(element, at) >= b(element, at);
-  }
-}
-
-function isMember({ types }: Context, path: string): boolean {
+function isMember({ types }: Scope, path: string): boolean {
   const first = firstName(path);
   return (
     first === "key" || first === "value" || hasMember(types?.key, first) || hasMember(types?.value, first)
   );
-}
-
-/** `beside`: what it is compared with, where that is a member. */
-function compileOperand(context: Context, operand: Operand, beside: Place | undefined): Compiled {
-  if (operand.kind === "number") return constant(operand.value);
-  if (operand.kind === "text") {
-    if (beside?.shape.kind === "enum")
-      return constant(enumerator(context, beside.shape, operand.value, operand.at));
-    return constant(textConstant(operand.value, beside));
-  }
-  if (beside?.shape.kind === "enum" && !isMember(context, operand.path))
-    return constant(enumerator(context, beside.shape, operand.path, operand.at));
-  try {
-    const { read, place } = compileMember(context, operand.path);
-    return { read, place, isText: place.shape.kind === "array" && place.bitSize === 0 };
-  } catch (error) {
-    if (!(error instanceof PathError)) throw error;
-    throw new FilterError(context.source, operand.at + error.at, error.message, error.hint);
-  }
-}
-
-function constant(value: Scalar): Compiled {
-  return { read: () => value, isText: typeof value === "string", place: undefined };
-}
-
-/** 'z' beside a char is its number. */
-function textConstant(value: string, beside: Place | undefined): Scalar {
-  const isChar = beside?.shape.kind === "int" && beside.shape.char && beside.bitSize === 0;
-  return isChar && value.length === 1 ? value.charCodeAt(0) : value;
-}
-
-function enumerator(context: Context, shape: EnumShape, name: string, at: number): number | bigint {
-  for (const [value, known] of shape.names) if (known === name) return value;
-  const hint = hintOf(name, [...shape.names.values()]);
-  const problem = `there is neither a member nor an enumerator ${JSON.stringify(name)}`;
-  throw new FilterError(context.source, at, problem, hint);
-}
-
-function operandText(operand: Operand): string {
-  return operand.kind === "member" ? operand.path : JSON.stringify(String(operand.value));
 }

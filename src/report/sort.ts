@@ -159,7 +159,7 @@ export class SortCursor implements EntryCursor {
 }
 
 /** A NaN comes behind every number, so that the order stays one. */
-function compare(a: Scalar, b: Scalar): number {
+export function compare(a: Scalar, b: Scalar): number {
   if (a < b) return -1;
   if (a > b) return 1;
   if (a === b) return 0;

@@ -4,6 +4,7 @@ import dmesgSchema from "../../schema/dmesg.schema.json" with { type: "json" };
 import schema from "../../schema/inspect.schema.json" with { type: "json" };
 import schedSchema from "../../schema/sched.schema.json" with { type: "json" };
 import schedDumpSchema from "../../schema/sched-dump.schema.json" with { type: "json" };
+import taskSchema from "../../schema/task.schema.json" with { type: "json" };
 import taskStackSchema from "../../schema/task-stack.schema.json" with { type: "json" };
 
 const ajv = new Ajv2020({ allErrors: true, allowUnionTypes: true });
@@ -12,6 +13,7 @@ const validators = {
   diff: ajv.compile(diffSchema),
   sched: ajv.compile(schedSchema),
   schedDump: ajv.compile(schedDumpSchema),
+  task: ajv.compile(taskSchema),
   taskStack: ajv.compile(taskStackSchema),
   dmesg: ajv.compile(dmesgSchema),
 };
@@ -25,6 +27,7 @@ function problems(kind: keyof typeof validators, report: unknown): string[] {
 /** What of a report does not follow the schema, as sentences; empty where all does. */
 export const inspectionProblems = (report: unknown): string[] => problems("inspect", report);
 export const taskStackProblems = (report: unknown): string[] => problems("taskStack", report);
+export const taskProblems = (report: unknown): string[] => problems("task", report);
 export const dmesgProblems = (report: unknown): string[] => problems("dmesg", report);
 export const diffProblems = (report: unknown): string[] => problems("diff", report);
 export const schedProblems = (report: unknown): string[] => problems("sched", report);

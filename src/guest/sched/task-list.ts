@@ -13,6 +13,7 @@ import { ScxTasks, stateLetter } from "./scx-task.ts";
 
 const TASK = struct("task_struct", {
   policy: u32,
+  rt_priority: u32,
   sched_class: ptr,
   state: at(u32, "__state", "state"),
   exit_state: i32,
@@ -36,6 +37,7 @@ export function* listTasks(kernel: GuestKernel): Generator<TaskInfo> {
       comm,
       state: stateLetter(task.u32(offsets.state, "__state"), task.i32(offsets.exit_state, "exit_state")),
       policy: task.u32(offsets.policy, "policy"),
+      rtPriority: task.u32(offsets.rt_priority, "rt_priority"),
       schedClass: scx.className(task.pointer(offsets.sched_class, "sched_class")),
       cgroupPath:
         offsets.cgroups === undefined

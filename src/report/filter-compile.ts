@@ -1,0 +1,147 @@
+/** Expressions compiled to closures, over whatever has members: nothing is looked up for an element. */
+import { hintOf, PathError, type Place } from "../btf/place.ts";
+import type { Scalar } from "../btf/scalar.ts";
+import type { EnumShape } from "../btf/shape.ts";
+import { type Comparison, type Expression, FilterError, type Operand } from "./filter-parse.ts";
+
+type Predicate<E> = (element: E, at: number) => boolean;
+type Reader<E> = (element: E, at: number) => Scalar;
+
+/** What the members are that an expression names. */
+export interface Members<E> {
+  /** Whether a path begins with a member; else it may be an enumerator. */
+  has(path: string): boolean;
+  /** Throws `PathError`. */
+  find(path: string): MemberReader<E>;
+}
+
+export interface MemberReader<E> {
+  readonly read: Reader<E>;
+  readonly isText: boolean;
+  /** Of a member with a type: what enumerators and characters are compared as. */
+  readonly place: Place | undefined;
+}
+
+interface Context<E> {
+  readonly source: string;
+  readonly members: Members<E>;
+}
+
+/** Throws `FilterError` for a member that does not exist or a comparison that cannot hold. */
+export function compileExpression<E>(
+  source: string,
+  expression: Expression,
+  members: Members<E>,
+): Predicate<E> {
+  return compile({ source, members }, expression);
+}
+
+function compile<E>(context: Context<E>, expression: Expression): Predicate<E> {
+  switch (expression.kind) {
+    case "and": {
+      const terms = expression.terms.map((term) => compile(context, term));
+      return (element, at) => terms.every((term) => term(element, at));
+    }
+    case "or": {
+      const terms = expression.terms.map((term) => compile(context, term));
+      return (element, at) => terms.some((term) => term(element, at));
+    }
+    case "not": {
+      const term = compile(context, expression.term);
+      return (element, at) => !term(element, at);
+    }
+    case "holds": {
+      const { read } = compileOperand(context, expression.operand, undefined);
+      return (element, at) => {
+        const value = read(element, at);
+        return value !== 0 && value !== "" && !Number.isNaN(value);
+      };
+    }
+    case "compare":
+      return compileComparison(context, expression.operator, expression.left, expression.right);
+  }
+}
+
+function compileComparison<E>(
+  context: Context<E>,
+  operator: Comparison,
+  left: Operand,
+  right: Operand,
+): Predicate<E> {
+  // A name that is no member may be an enumerator of the other side's enum: that side comes first.
+  const leftIsName = left.kind === "member" && !context.members.has(left.path);
+  const first = compileOperand(context, leftIsName ? right : left, undefined);
+  const second = compileOperand(context, leftIsName ? left : right, first.place);
+  const [a, b] = leftIsName ? [second, first] : [first, second];
+  if (a.isText !== b.isText) {
+    const text = a.isText ? left : right;
+    const number = a.isText ? right : left;
+    throw new FilterError(
+      context.source,
+      number.at,
+      `text compares with text: ${operandText(text)} is text, ${operandText(number)} is not`,
+    );
+  }
+  return comparing(operator, a.read, b.read);
+}
+
+/** Integers are exact on both sides, and of two kinds that JavaScript compares by value (`===` does where neither fits 53 bits). */
+function comparing<E>(operator: Comparison, a: Reader<E>, b: Reader<E>): Predicate<E> {
+  switch (operator) {
+    case "==":
+      return (element, at) => a(element, at) === b(element, at);
+    case "!=":
+      return (element, at) => a(element, at) !== b(element, at);
+    case "<":
+      return (element, at) => a(element, at) < b(element, at);
+    case "<=":
+      return (element, at) => a(element, at) <= b(element, at);
+    case ">":
+      return (element, at) => a(element, at) > b(element, at);
+    case ">=":
+      return (element, at) => a(element, at) >= b(element, at);
+  }
+}
+
+/** `beside`: what it is compared with, where that is a member. */
+function compileOperand<E>(
+  context: Context<E>,
+  operand: Operand,
+  beside: Place | undefined,
+): MemberReader<E> {
+  if (operand.kind === "number") return constant(operand.value);
+  if (operand.kind === "text") {
+    if (beside?.shape.kind === "enum")
+      return constant(enumerator(context, beside.shape, operand.value, operand.at));
+    return constant(textConstant(operand.value, beside));
+  }
+  if (beside?.shape.kind === "enum" && !context.members.has(operand.path))
+    return constant(enumerator(context, beside.shape, operand.path, operand.at));
+  try {
+    return context.members.find(operand.path);
+  } catch (error) {
+    if (!(error instanceof PathError)) throw error;
+    throw new FilterError(context.source, operand.at + error.at, error.message, error.hint);
+  }
+}
+
+function constant<E>(value: Scalar): MemberReader<E> {
+  return { read: () => value, isText: typeof value === "string", place: undefined };
+}
+
+/** 'z' beside a char is its number. */
+function textConstant(value: string, beside: Place | undefined): Scalar {
+  const isChar = beside?.shape.kind === "int" && beside.shape.char && beside.bitSize === 0;
+  return isChar && value.length === 1 ? value.charCodeAt(0) : value;
+}
+
+function enumerator<E>(context: Context<E>, shape: EnumShape, name: string, at: number): number | bigint {
+  for (const [value, known] of shape.names) if (known === name) return value;
+  const hint = hintOf(name, [...shape.names.values()]);
+  const problem = `there is neither a member nor an enumerator ${JSON.stringify(name)}`;
+  throw new FilterError(context.source, at, problem, hint);
+}
+
+function operandText(operand: Operand): string {
+  return operand.kind === "member" ? operand.path : JSON.stringify(String(operand.value));
+}

@@ -1,0 +1,90 @@
+/** `task show`: a task as text, as JSON (schema/task.schema.json), and the fields that filters and orders name. */
+import type { TaskInfo } from "../sched-state.ts";
+import { escapeText } from "../text.ts";
+import type { Json } from "./json.ts";
+import type { Fields } from "./record-query.ts";
+import { secondsText } from "./sched-findings.ts";
+
+/** Raised when a member goes or changes its meaning; new members come without. */
+const TASK_SCHEMA_VERSION = 1;
+
+/** `SCX_TASK_QUEUED`: it is on a run queue of sched_ext. */
+const QUEUED = 1;
+
+const waitOf = ({ state, scx }: TaskInfo): number | undefined =>
+  scx === undefined || state !== "R" || ((scx.flags ?? 0) & QUEUED) === 0 ? undefined : scx.waitMs;
+
+const cpuOf = ({ scx }: TaskInfo): number | undefined =>
+  scx === undefined || scx.cpu < 0 ? undefined : scx.cpu;
+
+/** `SCHED_*` of include/uapi/linux/sched.h. */
+const POLICIES = ["NORMAL", "FIFO", "RR", "BATCH", "ISO", "IDLE", "DEADLINE", "EXT"];
+
+const policyOf = ({ policy }: TaskInfo): string => POLICIES[policy] ?? String(policy);
+/** "ext" of "ext_sched_class". */
+const classOf = ({ schedClass }: TaskInfo): string => schedClass.replace(/_sched_class$/, "");
+
+/** By the names that JSON has. */
+export const TASK_FIELDS: Fields<TaskInfo> = {
+  pid: { kind: "number", read: ({ pid }) => pid },
+  tgid: { kind: "number", read: ({ tgid }) => tgid },
+  comm: { kind: "text", read: ({ comm }) => comm },
+  state: { kind: "text", read: ({ state }) => state },
+  class: { kind: "text", read: classOf },
+  policy: { kind: "text", read: policyOf },
+  rt_priority: { kind: "number", read: ({ rtPriority }) => rtPriority },
+  cgroup: { kind: "text", read: ({ cgroupPath }) => cgroupPath },
+  cpu: { kind: "number", read: cpuOf },
+  scx_state: { kind: "number", read: ({ scx }) => scx?.scxState },
+  scx_state_name: { kind: "text", read: ({ scxState }) => scxState },
+  flags: { kind: "number", read: ({ scx }) => scx?.flags },
+  wait_ms: { kind: "number", read: waitOf },
+  weight: { kind: "number", read: ({ scx }) => scx?.weight },
+  slice_ns: { kind: "number", read: ({ scx }) => scx?.sliceNs },
+  dsq_vtime: { kind: "number", read: ({ scx }) => scx?.vtime },
+};
+
+export function taskText(task: TaskInfo): string {
+  const { pid, tgid, comm, state, cgroupPath, rtPriority, scxState, scxFlags } = task;
+  const wait = waitOf(task);
+  const cpu = cpuOf(task);
+  const parts = [
+    `${pid}: ${escapeText(comm)}`,
+    `tgid ${tgid}`,
+    state,
+    classOf(task),
+    rtPriority === 0 ? policyOf(task) : `${policyOf(task)} ${rtPriority}`,
+    ...(cpu === undefined ? [] : [`CPU ${cpu}`]),
+    ...(scxState === undefined ? [] : [`scx ${[scxState, ...scxFlags].map(escapeText).join("|")}`]),
+    ...(wait === undefined ? [] : [`since ${secondsText(wait)} runnable`]),
+    ...(cgroupPath === undefined ? [] : [escapeText(cgroupPath)]),
+  ];
+  return parts.join("  ");
+}
+
+export function tasksJson(tasks: readonly TaskInfo[]): Json {
+  return { schema: "ktstr-task", schema_version: TASK_SCHEMA_VERSION, tasks: tasks.map(taskJson) };
+}
+
+function taskJson(task: TaskInfo): Json {
+  const { pid, tgid, comm, state, rtPriority, cgroupPath, scx, scxState, scxFlags } = task;
+  return {
+    pid,
+    tgid,
+    comm: escapeText(comm),
+    state,
+    class: classOf(task),
+    policy: policyOf(task),
+    rt_priority: rtPriority,
+    cgroup: cgroupPath === undefined ? undefined : escapeText(cgroupPath),
+    cpu: cpuOf(task),
+    scx_state: scx?.scxState,
+    scx_state_name: scxState,
+    flags: scx?.flags,
+    flag_names: scx === undefined ? undefined : scxFlags,
+    wait_ms: waitOf(task),
+    weight: scx?.weight,
+    slice_ns: scx?.sliceNs,
+    dsq_vtime: scx?.vtime,
+  };
+}

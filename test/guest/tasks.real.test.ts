@@ -1,0 +1,91 @@
+/** Tasks in the memory of frozen machines against what /proc said of them just before. */
+import { expect } from "bun:test";
+import { openGuest } from "../../src/guest/guest.ts";
+import { tasksJson } from "../../src/report/task-list.ts";
+import { type LabImage, labImages, testEachMachine } from "./images.ts";
+
+const images = (await labImages()).filter(({ answer }) => answer("task-stat") !== undefined);
+
+interface Shown {
+  readonly pid: number;
+  readonly comm: string;
+  readonly tgid: number;
+  readonly class: string;
+  readonly policy: string;
+  readonly rt_priority: number;
+  readonly cgroup?: string;
+}
+
+function shownIn({ memory }: LabImage): Map<number, Shown> {
+  using guest = openGuest({ memory });
+  const { tasks } = tasksJson([...guest.tasks()]) as unknown as { readonly tasks: readonly Shown[] };
+  return new Map(tasks.map((task) => [task.pid, task]));
+}
+
+/** `==> /proc/PID/task/TID/FILE <==` and what stood in the file. */
+function* sections(
+  text: string,
+): Generator<{ readonly tgid: number; readonly pid: number; readonly text: string }> {
+  for (const part of text.split(/^==> /m).slice(1)) {
+    const [, tgid, pid] = /^\/proc\/(\d+)\/task\/(\d+)\//.exec(part) ?? [];
+    yield { tgid: Number(tgid), pid: Number(pid), text: part.slice(part.indexOf("\n") + 1) };
+  }
+}
+
+const POLICIES = ["NORMAL", "FIFO", "RR", "BATCH", "ISO", "IDLE", "DEADLINE", "EXT"];
+
+/** proc_pid_stat(5) counts from 1, and the state behind the name is its third field. */
+function statFields(text: string): { readonly comm: string; field(number: number): string } {
+  const end = text.lastIndexOf(")");
+  const fields = text
+    .slice(end + 2)
+    .trim()
+    .split(" ");
+  return { comm: text.slice(text.indexOf("(") + 1, end), field: (number) => fields[number - 3] ?? "" };
+}
+
+/** With every task of the fair class on sched_ext. */
+function classOf(policy: number, comm: string, isSwitchedAll: boolean): string {
+  if (comm.startsWith("migration/")) return "stop";
+  if (policy === 1 || policy === 2) return "rt";
+  if (policy === 6) return "dl";
+  return isSwitchedAll || policy === 7 ? "ext" : "fair";
+}
+
+testEachMachine(images, "%s: policies, priorities and classes are those of /proc/PID/stat", (image) => {
+  const shown = shownIn(image);
+  const isSwitchedAll = image.answer("sched_ext/switch_all")?.trim() === "1";
+  const policies = new Set<string>();
+  let compared = 0;
+  for (const { pid, tgid, text } of sections(image.answer("task-stat")!)) {
+    const task = shown.get(pid);
+    const { comm, field } = statFields(text);
+    // It has ended since, or its pid is another's.
+    if (task === undefined || !comm.startsWith(task.comm.slice(0, 15))) continue;
+    const policy = Number(field(41));
+    const expected = {
+      tgid,
+      policy: POLICIES[policy],
+      rt_priority: Number(field(40)),
+      class: classOf(policy, comm, isSwitchedAll),
+    };
+    expect({ ...task }).toMatchObject({ pid, ...expected } as object);
+    policies.add(task.policy);
+    compared++;
+  }
+  expect(compared).toBeGreaterThanOrEqual(60);
+  for (const each of ["NORMAL", "FIFO", "RR", "BATCH", "IDLE"]) expect(policies).toContain(each);
+});
+
+testEachMachine(images, "%s: cgroups are those of /proc/PID/cgroup", (image) => {
+  const shown = shownIn(image);
+  let compared = 0;
+  for (const { pid, text } of sections(image.answer("task-cgroup")!)) {
+    const path = /^0::(.*)$/m.exec(text)?.[1];
+    const task = shown.get(pid);
+    if (task === undefined || path === undefined) continue;
+    expect([pid, task.cgroup]).toEqual([pid, path]);
+    compared++;
+  }
+  expect(compared).toBeGreaterThanOrEqual(60);
+});
