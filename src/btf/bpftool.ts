@@ -24,6 +24,7 @@ import {
   type StructShape,
   shapeOf,
 } from "./shape.ts";
+import { signatureOf } from "./signature.ts";
 import { Walk } from "./walk.ts";
 
 /** How a value is written that JSON has no form for (btf_dumper.c, `is_plain_text`). */
@@ -48,23 +49,31 @@ const PLAIN_NOTATION: Notation = {
   byte: (byte) => `0x${byte.toString(16)}`,
 };
 
+/** The name of the program with this id, for a pointer to a function that holds it (`prog_id_as_func_ptr`). */
+export type CalleeName = (progId: number) => string | undefined;
+
 class BpftoolWalk extends Walk {
   readonly notation: Notation;
+  readonly callee: CalleeName | undefined;
 
-  constructor(btf: Btf, bytes: Uint8Array, notation: Notation) {
+  constructor(btf: Btf, bytes: Uint8Array, notation: Notation, callee?: CalleeName) {
     super(btf, bytes);
     this.notation = notation;
+    this.callee = callee;
   }
 }
 
-/** A value as JSON text. `bytes` begin with it. Throws `FormatError` where the type is hostile. */
-export function bpftoolJson(btf: Btf, typeId: number, bytes: Uint8Array): string {
-  return valueJson(new BpftoolWalk(btf, bytes, JSON_NOTATION), shapeOf(btf, typeId), 0, 0);
+/**
+ * A value as JSON text. `bytes` begin with it. With `callee`, pointers to functions are program ids: struct_ops. Throws
+ * `FormatError` where the type is hostile.
+ */
+export function bpftoolJson(btf: Btf, typeId: number, bytes: Uint8Array, callee?: CalleeName): string {
+  return valueJson(new BpftoolWalk(btf, bytes, JSON_NOTATION, callee), shapeOf(btf, typeId), 0, 0);
 }
 
 /** As `bpftool map dump` writes it without `-j`: like JSON, but pointers are quoted and other hexadecimal numbers are not. */
-export function bpftoolPlain(btf: Btf, typeId: number, bytes: Uint8Array): string {
-  return valueJson(new BpftoolWalk(btf, bytes, PLAIN_NOTATION), shapeOf(btf, typeId), 0, 0);
+export function bpftoolPlain(btf: Btf, typeId: number, bytes: Uint8Array, callee?: CalleeName): string {
+  return valueJson(new BpftoolWalk(btf, bytes, PLAIN_NOTATION, callee), shapeOf(btf, typeId), 0, 0);
 }
 
 function valueJson(walk: BpftoolWalk, shape: Shape, at: number, bitOffset: number): string {
@@ -93,13 +102,30 @@ function valueJson(walk: BpftoolWalk, shape: Shape, at: number, bitOffset: numbe
     case "enum":
       return enumJson(walk, shape, at);
     case "pointer":
-      return walk.notation.pointer(BigInt(readInteger(walk.bytes, at, 8, false)));
+      return pointerJson(walk, shape, BigInt(readInteger(walk.bytes, at, 8, false)));
     case "float": {
       const value = readFloat(walk.bytes, at, shape.size);
       if (value === undefined) return hexJson(walk, readInteger(walk.bytes, at, shape.size, false));
       return Number.isFinite(value) ? String(value) : `"${value}"`;
     }
   }
+}
+
+/** Ids are u32. */
+const MAX_ID = 0xffff_ffffn;
+
+/** A program id where the pointer would be is the function's signature and the program (dump_prog_id_as_func_ptr). */
+function pointerJson(
+  walk: BpftoolWalk,
+  shape: Extract<Shape, { readonly kind: "pointer" }>,
+  value: bigint,
+): string {
+  const { btf, callee, notation } = walk;
+  if (callee === undefined || !shape.toFunction || value > MAX_ID) return notation.pointer(value);
+  const signature = signatureOf(btf, btf.resolve(shape.targetId));
+  if (signature === undefined) return notation.pointer(value);
+  if (value === 0n) return quoteJson(`${signature} 0`);
+  return quoteJson(`${signature} ${callee(Number(value)) ?? "<unknown_prog_name>"}/prog_id:${value}`);
 }
 
 /** bpftool sign-extends what it reads, whatever the enum's sign, and compares that with the i32 that BTF holds. */

@@ -8,8 +8,10 @@ import { buildInspection } from "../report/inspection.ts";
 import { writeInspection } from "../report/inspection-text.ts";
 import { linkPlaces } from "../report/link-place.ts";
 import { Output } from "../report/output.ts";
+import { structOpsDump } from "../report/struct-ops.ts";
 import { styleFor } from "../report/style.ts";
 import { linkText } from "../report/text.ts";
+import { MapType } from "../uapi/names.ts";
 import { PLAIN } from "./terminal.ts";
 
 /** `follow`: how far pointers in values are followed. Answers with how many elements the maps have. */
@@ -22,6 +24,8 @@ export function askEverything(state: GuestState, follow: number): number {
     state.explain();
     const place = linkPlaces(state);
     for (const link of state.links()) out.line(linkText(link, () => undefined, place(link)));
+    for (const map of state.maps())
+      if (map.type === MapType.struct_ops) ifThere(() => structOpsDump(state, map, false));
     // Of no function: what modules and programs there are is looked up for the first such address.
     state.symbolAt(2n ** 64n - 1n);
     for (const { id } of state.btfs()) state.btf(id);

@@ -79,7 +79,7 @@ const TOKEN = /"(?:[^"\\]|\\.)*"|[[\]{},:]|[^"[\]{},:]+/g;
  * Compact JSON as json_writer.c lays it out (`jsonw_pretty`): a line for each name, and for the bracket that closes what
  * is not empty; elements of an array on one line.
  */
-function laidOut(json: string, atDepth: number): string {
+export function laidOut(json: string, atDepth: number): string {
   let depth = atDepth;
   let before = "";
   let text = "";

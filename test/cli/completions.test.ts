@@ -141,7 +141,7 @@ for (const [shell, ask] of SHELLS) {
 
 test("every command and option of --help is offered", () => {
   const listed = (help: string): string[] =>
-    [...help.matchAll(/^ +`?([a-z]+)`? {2}/gm)].map(([, word]) => word!);
+    [...help.matchAll(/^ +`?([a-z_]+)`? {2}/gm)].map(([, word]) => word!);
   const help = ktstr(["--help"]).out;
   const commands = listed(help.slice(help.indexOf("COMMANDS"), help.indexOf("Use ")));
   expect(commands.length).toBeGreaterThan(8);

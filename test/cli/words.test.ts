@@ -134,7 +134,6 @@ describe("ktstr's own words", () => {
 
   test.each([
     ["i", "iter", "inspect"],
-    ["s", "struct_ops", "sched"],
     ["ge", "gen", "get"],
     ["c", "cgroup", "capture, completions"],
   ])("%s is bpftool's %s, and says which of ours begins so", (word, theirs, own) => {

@@ -4,7 +4,8 @@ import type { Btf } from "../../src/btf/btf.ts";
 import { type GuestState, openGuest } from "../../src/guest/guest.ts";
 import { btfJson, linkJson, progJson } from "../../src/report/bpftool.ts";
 import { type Json, stringify } from "../../src/report/json.ts";
-import { PROG_TYPES } from "../../src/uapi/names.ts";
+import { structOpsDump, structOpsJson } from "../../src/report/struct-ops.ts";
+import { MapType, PROG_TYPES } from "../../src/uapi/names.ts";
 import { capturedImages } from "./captured.ts";
 import { eachMachine, type LabImage, labImages, withoutBpftools } from "./images.ts";
 
@@ -124,6 +125,19 @@ eachMachine(images, (image) => {
       expect(guest.btf(0x7fff_ffff)).toMatchObject({ ok: false, why: { reason: "not-present" } });
     },
   );
+
+  for (const command of ["show", "dump"] as const) {
+    const theirs = image.answer(`struct_ops-${command}.json`)?.trim() ?? "";
+    test.skipIf(theirs === "")(`struct_ops ${command} is bpftool's, byte for byte`, () => {
+      using guest = open(image);
+      const maps = guest.maps().filter(({ type }) => type === MapType.struct_ops);
+      const ours =
+        command === "show"
+          ? maps.map((map) => structOpsJson(guest, map))
+          : maps.flatMap((map) => structOpsDump(guest, map, false));
+      expect(stringify(ours)).toBe(theirs);
+    });
+  }
 
   test("the scheduler is the one that sysfs names", () => {
     using guest = open(image);

@@ -133,6 +133,7 @@ async function compareAll(guest: FrozenGuest): Promise<string[]> {
       if (theirs !== undefined) wrong.push(...lacks(`${from} ${words}`, ours, theirs));
     }
   }
+  for (const words of ["struct_ops show", "struct_ops dump", "-j struct_ops dump"]) await same(guest, words);
   await inspects(guest);
   await stacks(guest);
   return wrong;
@@ -182,6 +183,15 @@ async function stacks(guest: FrozenGuest): Promise<void> {
   if (ops === undefined || !/^(7|6\.1[6-9])/.test(guest.kernel.release)) return;
   const sched = await guest.exec("cd /ktstr && bun run ktstr sched");
   expect([sched.status, decode(sched.stdout)]).toEqual([0, expect.stringContaining(`Scheduler  ${ops} `)]);
+}
+
+/** What both print is equal, byte for byte. */
+async function same(guest: FrozenGuest, words: string): Promise<void> {
+  const theirs = await guest.exec(`bpftool ${words}`);
+  const ours = await guest.exec(`cd /ktstr && bun src/cli.ts ${words}`);
+  const printed = ({ status, stdout }: typeof ours): unknown[] => [words, status, decode(stdout)];
+  expect(printed(ours)).toEqual(printed(theirs));
+  expect(ours.stdout.length).toBeGreaterThan(0);
 }
 
 /** `bun run ktstr inspect` works there, for people and for programs. */
