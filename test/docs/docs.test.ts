@@ -77,7 +77,8 @@ function leaves(path: readonly string[] = []): string[] {
     .slice(1)
     .map((line) => line.split("\t")[0]!);
   const isTable =
-    path.length === 0 || ["map", "prog", "link", "struct_ops", "btf", "sched", "task"].includes(path.join(" "));
+    path.length === 0 ||
+    ["map", "prog", "link", "struct_ops", "btf", "sched", "task"].includes(path.join(" "));
   return isTable ? words.flatMap((word) => leaves([...path, word])) : [["ktstr", ...path].join(" ")];
 }
 

@@ -58,8 +58,8 @@ describe.skipIf(whyNoKernel("setarch", "unshare") !== "")("without /proc and /sy
       const ids = objects.filter(([is]) => is === kind).map(([, { id }]) => id);
       const wanted = kind === "btf" ? [1] : ids;
       const mine = only(parseExact(ran.out), wanted);
-      const theirs = only(bpftools(kind, "show"), wanted);
-      expect(theirs.length).toBe(wanted.length);
+      // One by one: in a listing bpftool hands a map's btf_id on to the next (see maps.test.ts).
+      const theirs = wanted.map((id) => bpftools(kind, "show", "id", String(id)));
       // Who uses the kernel's BTF changes with every program.
       if (kind === "btf") for (const one of theirs as { prog_ids?: unknown }[]) delete one.prog_ids;
       if (kind === "btf") for (const one of theirs as { map_ids?: unknown }[]) delete one.map_ids;

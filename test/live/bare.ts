@@ -9,8 +9,8 @@ import { spawn } from "./bpftool.ts";
 export const KEEP_STACK = "stack=$(grep -F '[stack]' /proc/self/maps)";
 export const ONLY_STACK = 'mkdir -p /proc/self && echo "$stack" > /proc/self/maps';
 
-/** What bpftool reads in /proc/self/fdinfo. */
-const ONLY_IN_PROC = ["bytes_memlock", "frozen", "owner_prog_type", "owner_jited"];
+/** What is read in /proc/self/fdinfo, and who holds an object, which /proc/PID/fd tells. */
+const ONLY_IN_PROC = ["bytes_memlock", "frozen", "owner_prog_type", "owner_jited", "pids", "bpf_cookie"];
 
 /** Objects of bpftool's without what nobody but /proc tells. */
 export function withoutProc(list: unknown): { [key: string]: unknown }[] {

@@ -150,23 +150,29 @@ export function someTypes(
   return { btf: loadBtf(kit, writer.bytes()), intId, structId, functionId };
 }
 
-let refusal: string | undefined;
+const refusals: Map<string, string> = new Map();
+
+/** Why this kernel takes no tracing program of this kind for a function; "" where it does. */
+function whyRefused(attachType: "trace_fentry" | "trace_iter", name: string): string {
+  const known = refusals.get(name);
+  if (known !== undefined) return known;
+  let why = "";
+  using kit = new Kit();
+  try {
+    loadProg(kit, { type: "tracing", attachType, attachBtfId: kernelFunction(name) });
+  } catch (error) {
+    why = String(error);
+    console.warn(`skipped: programs on ${name}: ${why}`);
+  }
+  refusals.set(name, why);
+  return why;
+}
 
 /** Why this kernel lets no program hook a function; "" where it does. One whose text is sealed has EPERM. */
-export function whyNoTrampoline(): string {
-  if (refusal === undefined) {
-    using kit = new Kit();
-    try {
-      const attachBtfId = kernelFunction("do_nanosleep");
-      loadProg(kit, { type: "tracing", attachType: "trace_fentry", attachBtfId });
-      refusal = "";
-    } catch (error) {
-      refusal = String(error);
-      console.warn(`skipped: programs on functions: ${refusal}`);
-    }
-  }
-  return refusal;
-}
+export const whyNoTrampoline = (): string => whyRefused("trace_fentry", "do_nanosleep");
+
+/** Why this kernel lets no program visit the elements of a map; "" where it does. A locked-down one has EPERM. */
+export const whyNoElementIterator = (): string => whyRefused("trace_iter", "bpf_iter_bpf_map_elem");
 
 /** The kernel's own types, by name; throws where it has none such. */
 export function kernelType(name: string, kind: number): number {

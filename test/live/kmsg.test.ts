@@ -20,7 +20,10 @@ describe.skipIf(why !== "")("the running kernel's log", () => {
       Buffer.from(text)
         .toString("latin1")
         .split("\n")
-        .map((line) => `<${facility * 8 + level}>${timeText(timeNs)} ${line}`),
+        .map((line, index) => {
+          const head = `<${facility * 8 + level}>${timeText(timeNs)} `;
+          return index === 0 ? head + line : " ".repeat(head.length) + line;
+        }),
     );
     const last = printed.lastIndexOf(ours.at(-1)!);
     expect(last).toBeGreaterThan(0);
