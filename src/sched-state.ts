@@ -32,6 +32,12 @@ export interface SchedReport {
   readonly missing: readonly string[];
 }
 
+/** A source that tells of sched_ext: a machine's memory. */
+export interface SchedAccessor {
+  /** Throws `KtstrError` where this kernel has no sched_ext, or where a capture does not have it. */
+  scheduler(): SchedReport;
+}
+
 /** What SysRq-D would print at this moment. */
 export interface SchedulerDumps {
   /** One a loaded scheduler, the root's first. */

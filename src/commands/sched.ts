@@ -1,10 +1,9 @@
 import { UsageError } from "../errors.ts";
-import { dsqNames } from "../report/dsq-names.ts";
+import { schedViews } from "../report/inspect-sched.ts";
 import { stringify } from "../report/json.ts";
 import { findingsOf } from "../report/sched-findings.ts";
 import { SCHED_SCHEMA_VERSION, schedJson } from "../report/sched-json.ts";
 import { writeSched } from "../report/sched-page.ts";
-import { viewsOfReport } from "../report/sched-view.ts";
 import { type Command, command } from "./command.ts";
 import { countOption } from "./option-values.ts";
 import { indentOf } from "./print.ts";
@@ -32,16 +31,14 @@ const sched: Command = command({
     const { words, options, out } = context;
     if (words.length > 0) throw new UsageError(`sched: too much: ${words.join(" ")}`);
     using source = await openKernelMemory(options);
-    const report = source.state.scheduler();
-    const userIds = report.queues.filter(({ kind }) => kind === "user").map(({ id }) => id);
-    const names = dsqNames(source.state, userIds);
-    const views = viewsOfReport(report, options.memory.join(" ") || "the running kernel", names);
+    const views = schedViews(source.state, options.memory.join(" ") || "the running kernel");
     const limit = countOption(options, "limit") ?? DEFAULT_LIMIT;
     if (options.json) {
       const schedulers = views.map((view) => schedJson(view, findingsOf(view)));
       const all = { schema: "ktstr-sched", schema_version: SCHED_SCHEMA_VERSION, schedulers };
       out.line(stringify(all, indentOf(context)));
-    } else if (views.length === 0) out.line(`No scheduler is loaded; sched_ext is ${report.state}.`);
+    } else if (views.length === 0)
+      out.line(`No scheduler is loaded; sched_ext is ${source.state.scheduler().state}.`);
     for (const view of options.json ? [] : views)
       writeSched(out, view, findingsOf(view), limit, terminalStyle());
     warnAll(context, source.state);

@@ -2,7 +2,7 @@
 import type { Btf } from "../btf/btf.ts";
 import { DisposedError, KtstrError } from "../errors.ts";
 import type { KernelLog, LogAccessor } from "../kernel-log.ts";
-import type { SchedReport, SchedulerDumps, TaskInfo } from "../sched-state.ts";
+import type { SchedAccessor, SchedReport, SchedulerDumps, TaskInfo } from "../sched-state.ts";
 import { findActiveScheduler } from "../scheduler.ts";
 import {
   type ActiveScheduler,
@@ -67,7 +67,7 @@ export function openGuest(options: GuestOptions): GuestState {
 }
 
 /** What is listed stays listed: a frozen machine does not change. */
-export class GuestState implements BpfState, LogAccessor {
+export class GuestState implements BpfState, LogAccessor, SchedAccessor {
   readonly #kernel: GuestKernel;
   readonly #captured: ReadonlySet<number> | undefined;
   readonly #warnings: string[];

@@ -2,6 +2,7 @@
 import type { Change } from "./changes.ts";
 import type { Comings, Diff } from "./diff.ts";
 import type { Between, Cost, Spent } from "./diff-costs.ts";
+import type { SchedChanges } from "./diff-sched.ts";
 import type { Json } from "./json.ts";
 import type { Snapshot, SnapshotLink, SnapshotMap, SnapshotProg, SnapshotScheduler } from "./snapshot.ts";
 
@@ -23,6 +24,7 @@ export function diffJson(diff: Diff, names: readonly [string, string]): Json {
       a: schedulerJson(scheduler.a),
       b: schedulerJson(scheduler.b),
     },
+    sched: schedJson(diff.sched),
     costs: diff.costs.map(costJson),
     programs: comingsJson(progs, progJson),
     links: {
@@ -65,6 +67,20 @@ function schedulerJson(scheduler: SnapshotScheduler | undefined): Json {
   if (scheduler === undefined) return null;
   const { ops, object, state, progIds } = scheduler;
   return { ops, object, state, prog_ids: progIds };
+}
+
+function schedJson({ events, queues }: SchedChanges): Json {
+  return {
+    events: events.map(({ place, name, a, b }) => ({ place, name, a, b })),
+    queues: queues.map(({ place, queue: { id, name, kind, cpu }, a, b }) => ({
+      place,
+      id,
+      name,
+      kind,
+      cpu,
+      length: { a, b },
+    })),
+  };
 }
 
 function costJson({ prog, a, b, between }: Cost): Json {

@@ -11,11 +11,13 @@ import {
   type SchedulerChange,
 } from "./diff.ts";
 import type { Cost } from "./diff-costs.ts";
+import { writeSched } from "./diff-sched-text.ts";
 import { hasFill } from "./inspection.ts";
 import type { Style } from "./inspection-text.ts";
 import { stringify } from "./json.ts";
 import type { Output } from "./output.ts";
 import type { ParsedJson } from "./parse-json.ts";
+import { type Row, rateText, writeRows } from "./rows.ts";
 import type { SnapshotLink, SnapshotMap, SnapshotScheduler } from "./snapshot.ts";
 import { callsText, countText, sizeText, timeText } from "./units.ts";
 
@@ -29,6 +31,7 @@ export function writeDiff(out: Output, diff: Diff, names: readonly [string, stri
   for (const warning of diff.warnings.onlyA)
     out.line(`${style.dim("warning")}  only in A: ${escapeText(warning)}`);
   writeCosts(out, diff, style);
+  writeSched(out, diff, style);
   const same = (): string[] => [];
   writeObjects(out, "Programs", diff.progs, namedColumns, same, [], style);
   writeObjects(out, "Links", diff.links, linkColumns, changedLink, diff.changedLinks, style);
@@ -38,11 +41,20 @@ export function writeDiff(out: Output, diff: Diff, names: readonly [string, stri
 }
 
 function isUnchanged(diff: Diff): boolean {
-  const { scheduler, warnings, costs, progs, links, changedLinks, maps, changedMaps, globals } = diff;
+  const { scheduler, warnings, costs, progs, links, changedLinks, maps, changedMaps, globals, sched } = diff;
   if (scheduler.kind !== "none" && (scheduler.kind !== "same" || scheduler.a?.state !== scheduler.b?.state))
     return false;
   const comings = [progs, links, maps].flatMap(({ appeared, gone }) => [...appeared, ...gone]);
-  const changes = [costs, changedLinks, changedMaps, globals, warnings.onlyA, warnings.onlyB].flat();
+  const changes = [
+    costs,
+    sched.events,
+    sched.queues,
+    changedLinks,
+    changedMaps,
+    globals,
+    warnings.onlyA,
+    warnings.onlyB,
+  ].flat();
   return comings.length + changes.length === 0;
 }
 
@@ -113,8 +125,6 @@ function costOfEach({ a, b }: Cost): string {
       : `${percent(spent.share)} ${callsText(spent.calls)}, ${timeText(spent.nsPerCall)} each`;
   return `${one(a)} -> ${one(b)}`;
 }
-
-type Row = readonly string[];
 
 function writeObjects<T extends { readonly id: number }>(
   out: Output,
@@ -227,22 +237,3 @@ function valueText(value: ParsedJson | undefined, isAddress: boolean): string {
 }
 
 const percent = (share: number): string => `${(100 * share).toFixed(1)}%`;
-/** Four digits are enough for a rate. */
-const rateText = (rate: number): string =>
-  Math.abs(rate) >= 1000 ? countText(Math.round(rate)) : String(Number(rate.toPrecision(4)));
-
-/** Columns are as wide as their longest, at most 48. */
-function writeRows(out: Output, rows: readonly Row[]): void {
-  const widths: number[] = [];
-  for (const row of rows)
-    row.forEach((cell, column) => {
-      if (column < row.length - 1) widths[column] = Math.min(48, Math.max(widths[column] ?? 0, cell.length));
-    });
-  for (const row of rows)
-    out.line(
-      row
-        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-        .join("  ")
-        .trimEnd(),
-    );
-}

@@ -2,6 +2,7 @@
 import { KtstrError } from "../errors.ts";
 import { type Change, changesOf } from "./changes.ts";
 import { type Cost, costsOf } from "./diff-costs.ts";
+import { type SchedChanges, schedChanges } from "./diff-sched.ts";
 import { type Pairs, pairUp } from "./pair-up.ts";
 import type {
   Snapshot,
@@ -20,6 +21,7 @@ export interface Diff {
   /** From A to B; undefined: of different boots, or not known. */
   readonly elapsedNs: bigint | undefined;
   readonly scheduler: SchedulerChange;
+  readonly sched: SchedChanges;
   /** The costliest first; none for programs that did not run. */
   readonly costs: readonly Cost[];
   readonly progs: Comings<SnapshotProg>;
@@ -73,12 +75,14 @@ export function buildDiff(a: Snapshot, b: Snapshot): Diff {
   const links = pairUp(a.links, b.links, [sameBoot ? linkInstance : linkTarget(a, b)]);
   if (a.kernel.statsEnabled === false && b.kernel.statsEnabled === false)
     notes.push("run-time statistics were off: programs' costs were not counted");
+  const scheduler = schedulerChange(a.scheduler, b.scheduler, sameBoot);
   return {
     a,
     b,
     sameBoot,
     elapsedNs,
-    scheduler: schedulerChange(a.scheduler, b.scheduler, sameBoot),
+    scheduler,
+    sched: schedChanges(scheduler, a.sched, b.sched),
     costs: costsOf(progs, sameBoot, elapsedNs, b.kernel.uptimeNs),
     progs: comings(progs, named),
     maps: comings(maps, named),

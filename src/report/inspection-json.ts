@@ -6,6 +6,7 @@ import { linkJson, mapJson, progJson } from "./bpftool.ts";
 import { ownerJson } from "./dump.ts";
 import type { InspectedMap, Inspection } from "./inspection.ts";
 import type { Json } from "./json.ts";
+import { schedSummaryJson } from "./sched-json.ts";
 import type { MapTypes } from "./typed.ts";
 import { plain } from "./typed-json.ts";
 
@@ -13,7 +14,7 @@ import { plain } from "./typed-json.ts";
 const SCHEMA_VERSION = 1;
 
 export function inspectionJson(inspection: Inspection): Json {
-  const { kernel, scheduler, progs, interval, maps, links, limit, warnings } = inspection;
+  const { kernel, scheduler, sched, progs, interval, maps, links, limit, warnings } = inspection;
   const types = new Map(progs.map((prog) => [prog.id, prog.type]));
   return {
     schema: "ktstr-inspect",
@@ -39,6 +40,8 @@ export function inspectionJson(inspection: Inspection): Json {
             map_ids: scheduler.mapIds,
             prog_ids: scheduler.progIds,
           },
+    sched:
+      sched.length === 0 ? undefined : sched.map(({ view, findings }) => schedSummaryJson(view, findings)),
     programs: progs.map((prog) => progJson(prog, kernel, interval)),
     links: links.map((link) => linkJson(link, (id) => types.get(id))),
     content_limit: limit,

@@ -18,6 +18,7 @@ import {
 } from "./inspection.ts";
 import type { StatsInterval } from "./interval.ts";
 import type { Output } from "./output.ts";
+import { writeSchedHead } from "./sched-page.ts";
 import { type MapTypes, text } from "./typed.ts";
 import { callsText, countText, sizeText, timeText } from "./units.ts";
 import { typeText } from "./words.ts";
@@ -30,9 +31,11 @@ export interface Style {
 
 /** `width`: columns of the terminal; bars are drawn where there is room. */
 export function writeInspection(out: Output, inspection: Inspection, style: Style, width: number): void {
-  const { kernel, scheduler, progs, maps, links, limit, warnings } = inspection;
+  const { kernel, scheduler, sched, progs, maps, links, limit, warnings } = inspection;
   writeKernel(out, kernel, style);
-  writeScheduler(out, scheduler, maps, style);
+  writeScheduler(out, scheduler, style);
+  for (const { view, findings } of sched) writeSchedHead(out, view, findings, style);
+  writeGlobals(out, scheduler, maps, style);
   for (const warning of warnings) out.line(`${style.alarm("warning")}  ${escapeSentence(warning)}`);
   writePrograms(out, inspection, style, width);
   writeLinks(out, links, progs, style);
@@ -76,12 +79,7 @@ function writeKernel(out: Output, kernel: KernelInfo, style: Style): void {
   );
 }
 
-function writeScheduler(
-  out: Output,
-  scheduler: ActiveScheduler | undefined,
-  maps: readonly InspectedMap[],
-  style: Style,
-): void {
+function writeScheduler(out: Output, scheduler: ActiveScheduler | undefined, style: Style): void {
   if (scheduler === undefined) {
     out.line(`${style.heading("Scheduler")}  no sched_ext scheduler is attached`);
     return;
@@ -89,6 +87,15 @@ function writeScheduler(
   const state = scheduler.state === "" ? "" : `  ${escapeText(scheduler.state)}`;
   const counts = `${scheduler.progIds.length} programs, ${scheduler.mapIds.length} maps`;
   out.line(`${style.heading("Scheduler")}  ${escapeText(scheduler.opsName)}${state}  ${counts}`);
+}
+
+function writeGlobals(
+  out: Output,
+  scheduler: ActiveScheduler | undefined,
+  maps: readonly InspectedMap[],
+  style: Style,
+): void {
+  if (scheduler === undefined) return;
   const own = maps.filter(
     ({ info, variables }) => scheduler.mapIds.includes(info.id) && variables !== undefined,
   );

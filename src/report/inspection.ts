@@ -1,5 +1,6 @@
 /** `inspect` as plain data: everything that a person asks first, with contents up to a stated limit. */
 import { KtstrError } from "../errors.ts";
+import type { SchedAccessor } from "../sched-state.ts";
 import type {
   ActiveScheduler,
   BpfState,
@@ -16,6 +17,7 @@ import { isHashMap, isPerCpuHashMap, MapType } from "../uapi/names.ts";
 import type { ArenaObject } from "./arena-objects.ts";
 import type { DumpStyle } from "./dump.ts";
 import { isSection, type Variable, variablesOf } from "./globals.ts";
+import { type InspectedSched, inspectSched } from "./inspect-sched.ts";
 import type { StatsInterval } from "./interval.ts";
 import { linkPlaces } from "./link-place.ts";
 import { styleFor } from "./style.ts";
@@ -24,6 +26,8 @@ import { arenaIncomplete, hexAddress, whyIncomplete } from "./words.ts";
 export interface Inspection {
   readonly kernel: KernelInfo;
   readonly scheduler: ActiveScheduler | undefined;
+  /** What memory tells of sched_ext, of each scheduler; none of a running kernel. */
+  readonly sched: readonly InspectedSched[];
   readonly progs: readonly ProgInfo[];
   /** What the programs cost within it is shown first; undefined: costs are totals. */
   readonly interval: StatsInterval | undefined;
@@ -75,7 +79,11 @@ export interface SampleEntry {
 /** Elements are counted up to here: a page for people is not worth a walk over millions. */
 const COUNT_LIMIT = 100_000;
 
-export function buildInspection(state: BpfState, limit: number, interval?: StatsInterval): Inspection {
+export function buildInspection(
+  state: BpfState & Partial<SchedAccessor>,
+  limit: number,
+  interval?: StatsInterval,
+): Inspection {
   const kernel = state.kernel();
   const scheduler = state.activeScheduler();
   const progs = state.progs();
@@ -84,7 +92,7 @@ export function buildInspection(state: BpfState, limit: number, interval?: Stats
   const links = orNothing(problems, () => state.links()).map((link) => ({ ...link, place: place(link) }));
   const maps = state.maps().map((info) => inspectMap(state, info, limit));
   const warnings = [...problems, ...state.warnings, ...findings(kernel, scheduler, progs, maps)];
-  return { kernel, scheduler, progs, interval, links, maps, limit, warnings };
+  return { kernel, scheduler, sched: inspectSched(state), progs, interval, links, maps, limit, warnings };
 }
 
 /** A kernel may be too old for one listing (links: 5.8) and still have all the others to show. */

@@ -5,16 +5,42 @@ import { flagNames, nameIn, type ScxEnums } from "../scx-enums.ts";
 import type { Json } from "./json.ts";
 import type { Finding } from "./sched-findings.ts";
 import { hexId } from "./sched-findings.ts";
-import type { SchedCpu, SchedTask, SchedView } from "./sched-view.ts";
+import type { SchedCpu, SchedQueue, SchedTask, SchedView } from "./sched-view.ts";
 
 /** Raised when a member goes or changes its meaning; new members come without. */
 export const SCHED_SCHEMA_VERSION = 1;
 
 /** One scheduler at one moment. What is not known is left out; a task that is on no queue has `dsq_id` null. */
 export function schedJson(view: SchedView, findings: readonly Finding[]): Json {
-  const { exit, watchdog } = view;
   return {
     origin: view.origin,
+    ...headJson(view, findings),
+    others_idle: view.othersIdle,
+    idle_cpus: view.idleCpus,
+    cpus: view.cpus.map((cpu) => cpuJson(cpu, view.enums)),
+    queues: view.queues.map((queue) => ({
+      ...queueJson(queue, view),
+      pids: queue.tasks.map(({ pid }) => pid),
+    })),
+    tasks: view.tasks.map((task) => taskJson(task, view.enums)),
+    events: eventsJson(view),
+    unknown: view.unknown,
+    not_told: view.notTold,
+  };
+}
+
+/** The page's first lines, queue lengths and events: what `inspect` has of it, and `diff` compares. */
+export function schedSummaryJson(view: SchedView, findings: readonly Finding[]): Json {
+  return {
+    ...headJson(view, findings),
+    queues: view.queues.map((queue) => queueJson(queue, view)),
+    events: eventsJson(view),
+  };
+}
+
+function headJson(view: SchedView, findings: readonly Finding[]) {
+  const { exit, watchdog } = view;
+  return {
     ops: view.opsName,
     place: view.place,
     cgroup: view.cgroupPath,
@@ -55,21 +81,14 @@ export function schedJson(view: SchedView, findings: readonly Finding[]): Json {
       dsq_id: dsqId === undefined ? undefined : hexId(dsqId),
       wait_ms: waitMs,
     })),
-    others_idle: view.othersIdle,
-    idle_cpus: view.idleCpus,
-    cpus: view.cpus.map((cpu) => cpuJson(cpu, view.enums)),
-    queues: view.queues.map(({ id, kind, cpu, tasks }) => ({
-      id: hexId(id),
-      name: view.dsqNames?.get(id),
-      kind,
-      cpu,
-      pids: tasks.map(({ pid }) => pid),
-    })),
-    tasks: view.tasks.map((task) => taskJson(task, view.enums)),
-    events: Object.fromEntries(view.events.map(({ name, count }) => [name, count])),
-    unknown: view.unknown,
-    not_told: view.notTold,
   };
+}
+
+const eventsJson = ({ events }: SchedView): Record<string, bigint> =>
+  Object.fromEntries(events.map(({ name, count }) => [name, count]));
+
+function queueJson({ id, kind, cpu, length }: SchedQueue, { dsqNames }: SchedView) {
+  return { id: hexId(id), name: dsqNames?.get(id), kind, cpu, length };
 }
 
 /** `enums`: where the kernel's own names are known, flags are told by name, too. */

@@ -19,11 +19,7 @@ export function writeSched(
 ): void {
   if (view.origin !== "") out.line(`${style.heading("Source")}     ${escapeText(view.origin)}`);
   writeScheduler(out, view, style);
-  for (const { summary, details } of findings) {
-    out.line(`${style.alarm("finding")}    ${escapeText(summary)}.`);
-    for (const detail of details) out.line(`           ${escapeText(detail)}`);
-  }
-  if (findings.length === 0) out.line(`${style.heading("Findings")}   none`);
+  writeSchedHead(out, view, findings, style);
   if (view.cpus.length > 0) {
     writeCpus(out, view, style);
     writeQueues(out, view, limit, style);
@@ -38,13 +34,23 @@ export function writeSched(
 }
 
 function writeScheduler(out: Output, view: SchedView, style: Style): void {
-  const { opsName, place, cgroupPath, trigger, exit, watchdog } = view;
+  const { opsName, place, cgroupPath, trigger } = view;
   const parts = [opsName ?? "(its name is not told)"];
   if (place !== undefined && place !== "root") parts.push(`${place} ${cgroupPath ?? ""}`.trim());
   const state = stateText(view);
   if (state !== "") parts.push(state);
   if (trigger !== "") parts.push(`dump on request (${trigger})`);
   out.line(`${style.heading("Scheduler")}  ${escapeText(parts.join("  "))}`);
+}
+
+/** What follows the scheduler's name: how it runs, its watchdog, why it ended, and the findings. */
+export function writeSchedHead(
+  out: Output,
+  view: SchedView,
+  findings: readonly Finding[],
+  style: Style,
+): void {
+  const { exit, watchdog } = view;
   const mode = view.mode ?? [];
   if (mode.length > 0) out.line(`${style.heading("Mode")}       ${mode.map(escapeText).join(", ")}`);
   if (watchdog !== undefined) {
@@ -60,6 +66,11 @@ function writeScheduler(out: Output, view: SchedView, style: Style): void {
     );
   }
   if (exit !== undefined) writeExit(out, exit, style);
+  for (const { summary, details } of findings) {
+    out.line(`${style.alarm("finding")}    ${escapeText(summary)}.`);
+    for (const detail of details) out.line(`           ${escapeText(detail)}`);
+  }
+  if (findings.length === 0) out.line(`${style.heading("Findings")}   none`);
 }
 
 /** "enabled for 34.120 s", "disabled 2.755 s ago, after 33.894 s". */

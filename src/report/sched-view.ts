@@ -79,6 +79,8 @@ export interface SchedQueue {
   readonly kind: QueueKind;
   /** Of a local or bypass queue. */
   readonly cpu: number | undefined;
+  /** `nr`; absent: a dump does not tell it. */
+  readonly length?: number;
   /** In the queue's order where that is known, else by wait. */
   readonly tasks: readonly SchedTask[];
 }

@@ -1,10 +1,13 @@
 /** What a comparison reads of an `inspect --json` report, whoever wrote it and whatever became of it since. */
 import { KtstrError } from "../errors.ts";
 import type { ParsedJson } from "./parse-json.ts";
+import { type SnapshotSched, schedOf } from "./snapshot-sched.ts";
 
 export interface Snapshot {
   readonly kernel: SnapshotKernel;
   readonly scheduler: SnapshotScheduler | undefined;
+  /** Of each scheduler. */
+  readonly sched: readonly SnapshotSched[];
   readonly progs: readonly SnapshotProg[];
   readonly maps: readonly SnapshotMap[];
   readonly links: readonly SnapshotLink[];
@@ -95,6 +98,7 @@ export function readSnapshot(report: ParsedJson, what: string): Snapshot {
   return {
     kernel: kernelOf(root.child("kernel")),
     scheduler: scheduler === undefined ? undefined : schedulerOf(scheduler),
+    sched: schedOf(root),
     progs: root.children("programs").map(progOf),
     maps: root.children("maps").map(mapOf),
     links: root.children("links").map(linkOf),
@@ -184,7 +188,7 @@ const typeOf = (object: Reader): string =>
   typeof object.raw("type") === "string" ? object.text("type") : String(object.integer("type"));
 
 /** A value with the path that led to it, for errors: `maps[3].count`. */
-class Reader {
+export class Reader {
   readonly #value: ParsedJson;
   readonly #what: string;
   readonly #path: string;
@@ -197,6 +201,11 @@ class Reader {
 
   get isObject(): boolean {
     return isObject(this.#value);
+  }
+
+  /** An object's, in the file's order. */
+  get names(): string[] {
+    return isObject(this.#value) ? Object.keys(this.#value) : this.#fail("", "an object");
   }
 
   has(key: string): boolean {

@@ -59,6 +59,26 @@ eachMachine(machines, (image, name) => {
       expect(ours.length).toBeGreaterThan(100_000);
       for (const args of [["inspect"], ["-j", "map", "show"], ["prog", "show"], ["btf", "dump", "vmlinux"]])
         expect(ktstr(...args, "--memory", path("vmcore"))).toEqual(ktstr(...args, "--memory", image.memory));
+      // Pages that name the file that they come from.
+      for (const args of [
+        ["sched"],
+        ["-j", "sched"],
+        ["sched", "dump"],
+        ["task", "show"],
+        ["-j", "task", "show"],
+        ["dmesg"],
+      ]) {
+        const printed = (file: string): unknown => {
+          const { status, out, err } = ktstr(...args, "--memory", file);
+          return {
+            args,
+            status,
+            out: out.toString().replaceAll(file, "FILE"),
+            err: err.replaceAll(file, "FILE"),
+          };
+        };
+        expect(printed(path("vmcore"))).toEqual(printed(image.memory));
+      }
     },
     DISK_MS,
   );

@@ -20,6 +20,9 @@ interface Told {
   readonly elapsed_ns: number;
   readonly same_boot: boolean;
   readonly scheduler: { readonly change: string; readonly a: { ops: string }; readonly b: { ops: string } };
+  readonly sched: {
+    readonly events: readonly { readonly name: string; readonly a: number; readonly b: number }[];
+  };
   readonly costs: readonly {
     readonly name: string;
     readonly between: Required<Pick<Prog, "run_cnt" | "run_time_ns">>;
@@ -48,18 +51,31 @@ interface Said {
   readonly uptime: number;
   readonly progs: readonly Prog[];
   readonly vtime: number;
+  /** /sys/kernel/sched_ext/root/events. */
+  readonly events: ReadonlyMap<string, number>;
 }
 
 const BSS = "scx_simp.bss";
 
 async function ask(guest: Guest): Promise<Said> {
   const { stdout, stderr, status } = await guest.exec(
-    `cat /proc/uptime; bpftool -j prog show; echo; bpftool map dump name ${BSS} 2>/dev/null || echo none`,
+    `cat /proc/uptime; cat /sys/kernel/sched_ext/root/events; echo; bpftool -j prog show; echo; bpftool map dump name ${BSS} 2>/dev/null || echo none`,
   );
   if (status !== 0) throw new Error(stderr);
-  const [uptime = "", progs = "", ...bss] = new TextDecoder().decode(stdout).split("\n");
+  const [uptime = "", ...rest] = new TextDecoder().decode(stdout).split("\n");
+  const events = new Map<string, number>();
+  while (/^SCX_EV_/.test(rest[0] ?? "")) {
+    const [name = "", count] = rest.shift()!.split(" ");
+    events.set(name, Number(count));
+  }
+  const [, progs = "", ...bss] = rest;
   const vtime = /"vtime_now": (\d+)/.exec(bss.join("\n"))?.[1] ?? "0";
-  return { uptime: Number(uptime.split(" ")[0]), progs: JSON.parse(progs) as Prog[], vtime: Number(vtime) };
+  return {
+    uptime: Number(uptime.split(" ")[0]),
+    progs: JSON.parse(progs) as Prog[],
+    vtime: Number(vtime),
+    events,
+  };
 }
 
 interface Frozen {
@@ -136,6 +152,22 @@ async function compareFreezes(): Promise<void> {
     expectWithin(cost.between.run_cnt, a, b, counter("run_cnt"));
     expectWithin(cost.between.run_time_ns, a, b, counter("run_time_ns"));
   }
+  expect(a.before.events.size).toBeGreaterThan(5);
+  expect(told.sched.events.length).toBeGreaterThan(0);
+  for (const event of told.sched.events) {
+    const count = ({ events }: Said): number => events.get(event.name) ?? Number.NaN;
+    for (const [value, frozen] of [
+      [event.a, a],
+      [event.b, b],
+    ] as const) {
+      expect(value).toBeGreaterThanOrEqual(count(frozen.before));
+      expect(value).toBeLessThanOrEqual(count(frozen.after));
+    }
+    expectWithin(event.b - event.a, a, b, count);
+  }
+  for (const [name, count] of b.before.events)
+    if (count > a.after.events.get(name)!)
+      expect(told.sched.events.map((event) => event.name)).toContain(name);
   expect(told.maps.new).toEqual([expect.objectContaining({ name: "fresh", count: 1 })]);
   expect(told.maps.gone).toEqual([]);
   const held = told.maps.changed.find(({ name }) => name === "held");

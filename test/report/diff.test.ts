@@ -4,17 +4,32 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { KtstrError } from "../../src/errors.ts";
 import { buildDiff, type Diff } from "../../src/report/diff.ts";
+import { diffJson } from "../../src/report/diff-json.ts";
 import { writeDiff } from "../../src/report/diff-text.ts";
+import { stringify } from "../../src/report/json.ts";
 import { Output } from "../../src/report/output.ts";
 import { parseJson } from "../../src/report/parse-json.ts";
 import { readSnapshot } from "../../src/report/snapshot.ts";
 import { map, prog, ran, report, scheduler, section, snapshot } from "./reports.ts";
-import { inspectionProblems } from "./schema.ts";
+import { diffProblems, inspectionProblems } from "./schema.ts";
 
 type Report = ReturnType<typeof report>;
 
 const diff = (a: Report, b: Report): Diff => buildDiff(snapshot(a), snapshot(b));
 const ids = (objects: readonly { readonly id: number }[]): number[] => objects.map(({ id }) => id);
+
+function textOf(built: Diff, name = "report"): string {
+  const path = join(mkdtempSync(join(tmpdir(), "ktstr-diff-")), "text");
+  const fd = openSync(path, "w");
+  const out = new Output(fd);
+  const same = (text: string): string => text;
+  writeDiff(out, built, [name, name], { heading: same, dim: same, alarm: same });
+  out.flush();
+  closeSync(fd);
+  const text = readFileSync(path, "utf8");
+  rmSync(dirname(path), { recursive: true });
+  return text;
+}
 
 test("the reports of these tests follow the schema", () => {
   const all = report(1, {
@@ -27,6 +42,66 @@ test("the reports of these tests follow the schema", () => {
       JSON.parse(JSON.stringify(all, (_, value) => (typeof value === "bigint" ? Number(value) : value))),
     ),
   ).toEqual([]);
+});
+
+describe("sched_ext", () => {
+  const state = (
+    events: { readonly [name: string]: number },
+    queues: readonly object[],
+    more: object = {},
+  ): Report => ({
+    ...report(10, { programs: [prog(1, "p")], scheduler: scheduler("simple", [1]) }),
+    sched: [{ ops: "simple", place: "root", findings: [], queues, events, ...more }] as never,
+  });
+  const shared = (length: number): object => ({ id: "0x5ced0", name: "shared_dsq", kind: "user", length });
+  const local = (cpu: number, length: number): object => ({
+    id: "0x8000000000000002",
+    kind: "local",
+    cpu,
+    length,
+  });
+  const a = state({ SCX_EV_A: 5, SCX_EV_B: 7, SCX_EV_GONE: 1 }, [shared(2), local(0, 4)]);
+  const b = state({ SCX_EV_A: 9, SCX_EV_B: 7, SCX_EV_NEW: 0 }, [shared(12), local(1, 1)]);
+
+  test("counters and queue lengths that changed; a queue that is not told is empty", () => {
+    const { sched } = diff(a, b);
+    expect(sched.events.map(({ name, a: before, b: after }) => [name, before, after])).toEqual([
+      ["SCX_EV_A", 5n, 9n],
+      ["SCX_EV_GONE", 1n, undefined],
+      ["SCX_EV_NEW", undefined, 0n],
+    ]);
+    expect(sched.queues.map(({ queue: { kind, cpu }, a: was, b: is }) => [kind, cpu, was, is])).toEqual([
+      ["user", undefined, 2, 12],
+      ["local", 1, undefined, 1],
+      ["local", 0, 4, undefined],
+    ]);
+    expect(diffProblems(JSON.parse(stringify(diffJson(diff(a, b), ["a", "b"]))))).toEqual([]);
+    const page = textOf(diff(a, { ...b, kernel: { ...(b["kernel"] as object), uptime_ns: 12e9 } as never }));
+    expect(page).toContain("  SCX_EV_A     5 -> 9  (+4, 2/s)");
+    expect(page).toContain("  0x5ced0 (shared_dsq)  2 -> 12");
+    expect(page).toContain("  local CPU 0           4 -> 0");
+  });
+
+  test("nothing is compared where another scheduler runs, or a side does not tell", () => {
+    const other = { ...b, scheduler: scheduler("central", [1]) };
+    const silent = { ...b };
+    delete (silent as { sched?: unknown }).sched;
+    for (const against of [other, silent]) expect(diff(a, against).sched).toEqual({ events: [], queues: [] });
+  });
+
+  test("hostile names are escaped", () => {
+    const evil = "\u001b[31m\u202e";
+    const of = (count: number): Report =>
+      state({ [evil]: count }, [{ id: evil, name: evil, kind: evil, length: count }], { place: evil });
+    const text = textOf(diff(of(1), of(2)));
+    expect(text).toContain("\\x1b[31m");
+    expect(text).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202e]/);
+  });
+
+  test("the same is no change", () => {
+    expect(textOf(diff(a, a))).toContain("Nothing changed.");
+    expect(inspectionProblems(JSON.parse(stringify(a)))).toEqual([]);
+  });
 });
 
 describe("costs", () => {
@@ -297,15 +372,7 @@ describe("a hostile report", () => {
         },
         { release: evil, machine: evil },
       );
-    const path = join(mkdtempSync(join(tmpdir(), "ktstr-diff-")), "text");
-    const fd = openSync(path, "w");
-    const out = new Output(fd);
-    const same = (text: string): string => text;
-    writeDiff(out, diff(side(2), side(3)), [evil, evil], { heading: same, dim: same, alarm: same });
-    out.flush();
-    closeSync(fd);
-    const text = readFileSync(path, "utf8");
-    rmSync(dirname(path), { recursive: true });
+    const text = textOf(diff(side(2), side(3)), evil);
     expect(text.split("\n").length).toBeGreaterThan(15);
     expect(text).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202e]/);
     expect(text).toContain("\\x1b[31m");

@@ -1,0 +1,52 @@
+/** The part of `diff` for people that is about sched_ext. */
+import { escapeText } from "../text.ts";
+import type { Diff } from "./diff.ts";
+import type { ChangedQueue } from "./diff-sched.ts";
+import type { Style } from "./inspection-text.ts";
+import type { Output } from "./output.ts";
+import { rateText, writeRows } from "./rows.ts";
+import { countText } from "./units.ts";
+
+/** Queues by cgroup or by CPU are many; JSON has all of them. */
+const SHOWN_QUEUES = 16;
+
+export function writeSched(out: Output, { sched, sameBoot, elapsedNs }: Diff, style: Style): void {
+  const { events, queues } = sched;
+  if (events.length > 0) {
+    out.line(`\n${style.heading(`Events (${events.length} changed)`)}`);
+    const seconds = elapsedNs === undefined || !sameBoot ? 0 : Number(elapsedNs) / 1e9;
+    writeRows(
+      out,
+      events.map(({ place, name, a, b }) => [
+        `  ${escapeText(name)}${ofSub(place)}`,
+        `${optional(a)} -> ${optional(b)}${deltaText(a, b, seconds)}`,
+      ]),
+    );
+  }
+  if (queues.length === 0) return;
+  out.line(`\n${style.heading(`Dispatch queues (${queues.length} changed)`)}  ${style.dim("tasks in them")}`);
+  const shown = queues.slice(0, SHOWN_QUEUES);
+  writeRows(
+    out,
+    shown.map((each) => [
+      `  ${titleOf(each)}${ofSub(each.place)}`,
+      `${countText(each.a ?? 0)} -> ${countText(each.b ?? 0)}`,
+    ]),
+  );
+  if (queues.length > shown.length) out.line(style.dim(`  ... ${countText(queues.length)} in all`));
+}
+
+const optional = (count: bigint | undefined): string => (count === undefined ? "none" : countText(count));
+const ofSub = (place: string): string => (place === "root" ? "" : ` of ${escapeText(place)}`);
+
+function deltaText(a: bigint | undefined, b: bigint | undefined, seconds: number): string {
+  if (a === undefined || b === undefined) return "";
+  const by = b - a;
+  const rate = seconds === 0 ? "" : `, ${rateText(Number(by) / seconds)}/s`;
+  return `  (${by > 0n ? "+" : ""}${by}${rate})`;
+}
+
+function titleOf({ queue: { id, name, kind, cpu } }: ChangedQueue): string {
+  if (kind === "user") return escapeText(name === undefined ? id : `${id} (${name})`);
+  return escapeText(cpu === undefined ? kind : `${kind} CPU ${cpu}`);
+}

@@ -1,0 +1,33 @@
+/** sched_ext as `inspect` shows it: the first lines of the page that `sched` prints. */
+import { KtstrError } from "../errors.ts";
+import type { SchedAccessor } from "../sched-state.ts";
+import type { BpfState } from "../state.ts";
+import { dsqNames } from "./dsq-names.ts";
+import { type Finding, findingsOf } from "./sched-findings.ts";
+import { type SchedView, viewsOfReport } from "./sched-view.ts";
+
+export interface InspectedSched {
+  readonly view: SchedView;
+  readonly findings: readonly Finding[];
+}
+
+/** One for each scheduler; none where the source does not tell of sched_ext: a running kernel, an older capture. */
+export function inspectSched(state: BpfState & Partial<SchedAccessor>): readonly InspectedSched[] {
+  try {
+    return state.scheduler === undefined
+      ? []
+      : schedViews(state as BpfState & SchedAccessor, "").map(inspected);
+  } catch (error) {
+    if (!(error instanceof KtstrError)) throw error;
+    return [];
+  }
+}
+
+const inspected = (view: SchedView): InspectedSched => ({ view, findings: findingsOf(view) });
+
+/** The pages of a machine's memory, with the names that the scheduler has for its queues. Throws `KtstrError`. */
+export function schedViews(state: BpfState & SchedAccessor, origin: string): SchedView[] {
+  const report = state.scheduler();
+  const userIds = report.queues.filter(({ kind }) => kind === "user").map(({ id }) => id);
+  return viewsOfReport(report, origin, dsqNames(state, userIds));
+}
