@@ -24,6 +24,8 @@ export function askEverything(state: GuestState, follow: number): number {
     state.explain();
     const place = linkPlaces(state);
     for (const link of state.links()) out.line(linkText(link, () => undefined, place(link)));
+    for (const isEffective of [false, true])
+      ifThere(() => state.cgroups({ path: undefined, isTree: true, isEffective }));
     for (const map of state.maps())
       if (map.type === MapType.struct_ops) ifThere(() => structOpsDump(state, map, false));
     // Of no function: what modules and programs there are is looked up for the first such address.

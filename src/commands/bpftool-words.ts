@@ -12,6 +12,7 @@ const WORDS: Readonly<Record<string, string>> = {
     "show list help dump update lookup getnext delete pin event_pipe create peek push enqueue pop dequeue freeze",
   "ktstr link": "show list help pin detach",
   "ktstr btf": "show list help dump",
+  "ktstr cgroup": "show list tree attach detach help",
   "ktstr struct_ops": "show list register unregister dump help",
 };
 
@@ -30,12 +31,12 @@ const CHANGES: Readonly<Record<string, string>> = {
   "ktstr prog": "pin load loadall attach detach run",
   "ktstr map": "create update delete pin push pop enqueue dequeue freeze",
   "ktstr link": "pin detach",
+  "ktstr cgroup": "attach detach",
   "ktstr struct_ops": "register unregister",
 };
 
 /** What shows a part of what bpftool's command shows. */
 const NEAREST: Readonly<Record<string, string>> = {
-  "ktstr cgroup": "`ktstr link show` has the links of cgroups",
   "ktstr net": "`ktstr link show` has the links of interfaces",
   "ktstr perf": "`ktstr link show` has the links of perf events",
   "ktstr map pin": "`ktstr pin NAME` holds a map open without a path",

@@ -1,4 +1,5 @@
 /** Opens what a command reads: the running kernel, or a memory file. Only the code of the one that is read is loaded. */
+import type { AttachmentAccessor } from "../attachments.ts";
 import { KtstrError, SyscallError, UsageError } from "../errors.ts";
 import type { GuestOptions, GuestState } from "../guest/guest.ts";
 import { checkFormatName } from "../guest/image/formats.ts";
@@ -12,7 +13,7 @@ import { escapeText } from "../text.ts";
 import type { Context, Options } from "./command.ts";
 
 export interface Source extends Disposable {
-  readonly state: BpfState & LogAccessor;
+  readonly state: BpfState & LogAccessor & AttachmentAccessor;
   /** Set where the running kernel is read: pinned paths and descriptors exist only there. */
   readonly live: LiveState | undefined;
 }

@@ -1,4 +1,5 @@
 /** A frozen machine as a `BpfState`: everything is read from its memory, and nothing in it runs. */
+import type { AttachmentAccessor, CgroupProgs, CgroupQuery } from "../attachments.ts";
 import type { Btf } from "../btf/btf.ts";
 import { DisposedError, KtstrError } from "../errors.ts";
 import type { KernelLog, LogAccessor } from "../kernel-log.ts";
@@ -67,7 +68,7 @@ export function openGuest(options: GuestOptions): GuestState {
 }
 
 /** What is listed stays listed: a frozen machine does not change. */
-export class GuestState implements BpfState, LogAccessor, SchedAccessor {
+export class GuestState implements BpfState, LogAccessor, SchedAccessor, AttachmentAccessor {
   readonly #kernel: GuestKernel;
   readonly #captured: ReadonlySet<number> | undefined;
   readonly #warnings: string[];
@@ -236,6 +237,11 @@ export class GuestState implements BpfState, LogAccessor, SchedAccessor {
     // Here and below: what only some commands ask is loaded where it is used.
     const { readPrintk } = require("./kernel/printk.ts") as typeof import("./kernel/printk.ts");
     return readPrintk(kernel);
+  }
+
+  cgroups(query: CgroupQuery): readonly CgroupProgs[] {
+    const programs = require("./bpf/cgroup-progs.ts") as typeof import("./bpf/cgroup-progs.ts");
+    return programs.listCgroups(this.#checked(), query, this.#warn);
   }
 
   /** Every task. Throws `KtstrError` where a list of tasks leads nowhere. */

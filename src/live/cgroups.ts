@@ -7,18 +7,18 @@ const MAX_CGROUPS = 65_536;
 const SLASH: Uint8Array = Buffer.from("/");
 
 /**
- * Visits every cgroup under a mount of cgroup2; its descriptor is closed after the visit. Answers why it stopped early,
+ * Visits every cgroup under a mount of cgroup2, each before the ones in it; its descriptor is closed after the visit. Answers why it stopped early,
  * "" where it saw all.
  */
 export function forEachCgroup(
   sys: Sys,
   root: string,
-  visit: (path: Uint8Array, directory: OpenDirectory) => void,
+  visit: (path: Uint8Array, directory: OpenDirectory, level: number) => void,
   onError: (errno: number) => void,
 ): string {
-  const pending: Uint8Array[] = [new Uint8Array()];
+  const pending = [{ path: new Uint8Array() as Uint8Array, level: 0 }];
   for (let seen = 0; pending.length > 0 && seen < MAX_CGROUPS; seen++) {
-    const path = pending.pop() ?? SLASH;
+    const { path, level } = pending.pop()!;
     const directory = sys.openDirectory(Buffer.concat([Buffer.from(root), path]));
     if (typeof directory === "number") {
       // Gone by now, or a file under a name that does not tell.
@@ -26,8 +26,9 @@ export function forEachCgroup(
       continue;
     }
     using _ = directory.fd;
-    for (const name of directory.children) pending.push(Buffer.concat([path, SLASH, name]));
-    visit(path.length === 0 ? SLASH : path, directory);
+    for (const name of [...directory.children].reverse())
+      pending.push({ path: Buffer.concat([path, SLASH, name]), level: level + 1 });
+    visit(path.length === 0 ? SLASH : path, directory, level);
   }
   return pending.length === 0 ? "" : `stopped after ${MAX_CGROUPS} cgroups`;
 }

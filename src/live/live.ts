@@ -1,5 +1,6 @@
 /** The running kernel as a `BpfState`: every descriptor that it keeps is closed with it. */
 import { release as osRelease, version as osVersion } from "node:os";
+import type { AttachmentAccessor, CgroupProgs, CgroupQuery } from "../attachments.ts";
 import type { Btf } from "../btf/btf.ts";
 import { DisposedError, KtstrError } from "../errors.ts";
 import { CLOCK_BOOTTIME, CLOCK_REALTIME, type Fd } from "../ffi.ts";
@@ -59,7 +60,7 @@ const u32Key = (key: number): Uint8Array => {
   return bytes;
 };
 
-export class LiveState implements BpfState, LogAccessor {
+export class LiveState implements BpfState, LogAccessor, AttachmentAccessor {
   readonly #sys: Sys;
   readonly #maps: LiveMaps;
   readonly #btfs: BtfCache;
@@ -291,6 +292,12 @@ export class LiveState implements BpfState, LogAccessor {
     this.#alive();
     const { readKmsg } = require("./kmsg.ts") as typeof import("./kmsg.ts");
     return readKmsg(this.#sys);
+  }
+
+  cgroups(query: CgroupQuery): readonly CgroupProgs[] {
+    this.#alive();
+    const programs = require("./cgroup-progs.ts") as typeof import("./cgroup-progs.ts");
+    return programs.queryCgroups(this.#sys, query);
   }
 
   [Symbol.dispose](): void {

@@ -21,6 +21,7 @@ export const COMMANDS = {
   BPF_PROG_GET_FD_BY_ID: 13,
   BPF_MAP_GET_FD_BY_ID: 14,
   BPF_OBJ_GET_INFO_BY_FD: 15,
+  BPF_PROG_QUERY: 16,
   BPF_RAW_TRACEPOINT_OPEN: 17,
   BPF_BTF_LOAD: 18,
   BPF_BTF_GET_FD_BY_ID: 19,
@@ -75,6 +76,21 @@ export const BATCH_ATTR: Layout<
   elem_flags: u64(40),
   flags: u64(48),
 });
+
+/** The arm of `BPF_PROG_QUERY` up to `prog_attach_flags`: 40 bytes. */
+export const QUERY_ATTR: Layout<
+  "target_fd" | "attach_type" | "query_flags" | "attach_flags" | "prog_ids" | "prog_cnt" | "prog_attach_flags"
+> = layout("union bpf_attr.query", 40, {
+  target_fd: u32(0),
+  attach_type: u32(4),
+  query_flags: u32(8),
+  attach_flags: u32(12),
+  prog_ids: u64(16),
+  prog_cnt: u32(24),
+  prog_attach_flags: u64(32),
+});
+
+export const BPF_F_QUERY_EFFECTIVE = 1;
 
 /** The arm of `BPF_LINK_UPDATE`: 16 bytes. */
 export const LINK_UPDATE_ATTR: Layout<"link_fd" | "new_prog_fd" | "flags" | "old_prog_fd"> = layout(

@@ -179,6 +179,41 @@ export const ATTACH_TYPES = [
   "trace_fsession_multi",
 ] as const;
 
+const CGROUP_ORDER: readonly (typeof ATTACH_TYPES)[number][] = [
+  "cgroup_inet_ingress",
+  "cgroup_inet_egress",
+  "cgroup_inet_sock_create",
+  "cgroup_inet_sock_release",
+  "cgroup_inet4_bind",
+  "cgroup_inet6_bind",
+  "cgroup_inet4_post_bind",
+  "cgroup_inet6_post_bind",
+  "cgroup_inet4_connect",
+  "cgroup_inet6_connect",
+  "cgroup_unix_connect",
+  "cgroup_inet4_getpeername",
+  "cgroup_inet6_getpeername",
+  "cgroup_unix_getpeername",
+  "cgroup_inet4_getsockname",
+  "cgroup_inet6_getsockname",
+  "cgroup_unix_getsockname",
+  "cgroup_udp4_sendmsg",
+  "cgroup_udp6_sendmsg",
+  "cgroup_unix_sendmsg",
+  "cgroup_udp4_recvmsg",
+  "cgroup_udp6_recvmsg",
+  "cgroup_unix_recvmsg",
+  "cgroup_sock_ops",
+  "cgroup_device",
+  "cgroup_sysctl",
+  "cgroup_getsockopt",
+  "cgroup_setsockopt",
+  "lsm_cgroup",
+];
+
+/** The attach types of cgroups, in the order in which bpftool lists them (tools/bpf/bpftool/cgroup.c). */
+export const CGROUP_ATTACH_TYPES: readonly number[] = CGROUP_ORDER.map((name) => ATTACH_TYPES.indexOf(name));
+
 /** A name, or the number itself where the table has none: as bpftool prints it. */
 export function nameOr(names: readonly string[], value: number): string | number {
   return names[value] ?? value;

@@ -27,6 +27,8 @@ const NOUNS = {
   "ktstr prog": "prog.c",
   "ktstr link": "link.c",
   "ktstr btf": "btf.c",
+  "ktstr cgroup": "cgroup.c",
+  "ktstr struct_ops": "struct_ops.c",
 };
 
 /** The entries of `static const struct cmd cmds[]`, in their order. */
@@ -135,7 +137,6 @@ describe("ktstr's own words", () => {
   test.each([
     ["i", "iter", "inspect"],
     ["ge", "gen", "get"],
-    ["c", "cgroup", "capture, completions"],
   ])("%s is bpftool's %s, and says which of ours begins so", (word, theirs, own) => {
     const { status, err } = ktstr([word]);
     expect(status).toBe(2);

@@ -1,22 +1,20 @@
 /** Programs, links, BTF objects and the scheduler of the lab's frozen machines, against what bpftool said in them. */
 import { expect, test } from "bun:test";
 import type { Btf } from "../../src/btf/btf.ts";
+import { listCgroups } from "../../src/guest/bpf/cgroup-progs.ts";
 import { type GuestState, openGuest } from "../../src/guest/guest.ts";
+import { openKernel } from "../../src/guest/kernel/kernel.ts";
 import { btfJson, linkJson, progJson } from "../../src/report/bpftool.ts";
+import { cgroupJson } from "../../src/report/cgroup.ts";
 import { type Json, stringify } from "../../src/report/json.ts";
 import { structOpsDump, structOpsJson } from "../../src/report/struct-ops.ts";
+import { utf8 } from "../../src/text.ts";
 import { MapType, PROG_TYPES } from "../../src/uapi/names.ts";
+import { parseExact } from "../live/bpftool.ts";
 import { capturedImages } from "./captured.ts";
 import { eachMachine, type LabImage, labImages, withoutBpftools } from "./images.ts";
 
 type Printed = Readonly<Record<string, unknown>>;
-
-/** JSON with exact integers: those that a double may not hold stay as they were written. */
-function exactly(text: string): unknown {
-  const keep = (_key: string, value: unknown, { source }: { source?: string } = {}): unknown =>
-    typeof value === "number" && !Number.isSafeInteger(value) ? source : value;
-  return JSON.parse(text, keep);
-}
 
 /** A test against bpftool's list; skipped where the guest gave none. */
 function testAgainst(
@@ -26,14 +24,14 @@ function testAgainst(
   body: (theirs: readonly Printed[]) => void,
 ): void {
   const text = image.answer(file)?.trim() ?? "";
-  test.skipIf(text === "")(title, () => body(withoutBpftools(exactly(text) as Printed[])));
+  test.skipIf(text === "")(title, () => body(withoutBpftools(parseExact(text) as Printed[])));
 }
 
 /** They are compared in holders.test.ts: an object that is held may be held by bpftool alone. */
 const OF_HOLDERS: readonly string[] = ["pids", "bpf_cookie"];
 
 const printed = (values: readonly Json[]): readonly Printed[] =>
-  values.map((value) => exactly(stringify(value)) as Printed);
+  values.map((value) => parseExact(stringify(value)) as Printed);
 
 /** Of each of ours what bpftool printed of it, but for the keys that `leaveOut` names of it. */
 function asPrinted(
@@ -139,6 +137,50 @@ eachMachine(images, (image) => {
     });
   }
 
+  for (const [file, isEffective] of [
+    ["cgroup-tree.json", false],
+    ["cgroup-tree-effective.json", true],
+  ] as const)
+    testAgainst(
+      image,
+      file,
+      `cgroups have the ${isEffective ? "effective " : ""}programs of bpftool`,
+      (theirs) => {
+        using guest = open(image);
+        const all = guest.cgroups({ path: undefined, isTree: true, isEffective });
+        const byPath = (a: Printed, b: Printed): number =>
+          String(a["cgroup"]) < String(b["cgroup"]) ? -1 : 1;
+        // bpftool has the name of type 0, "", for programs that hook no function, until it has met one that does.
+        const wanted = theirs.map(({ cgroup, programs }) => ({
+          cgroup: String(cgroup)
+            .replace(/^\/sys\/fs\/cgroup(?=\/)/, "")
+            .replace(/^\/sys\/fs\/cgroup$/, "/"),
+          programs: (programs as Printed[]).map(({ attach_btf_name, ...prog }) =>
+            attach_btf_name === "" || attach_btf_name === undefined ? prog : { ...prog, attach_btf_name },
+          ),
+        }));
+        expect(wanted.length).toBeGreaterThan(0);
+        expect([...printed(all.map((one) => cgroupJson(guest, one)))].sort(byPath)).toEqual(
+          wanted.sort(byPath),
+        );
+      },
+    );
+
+  test.skipIf(image.answer("cgroup-tree.json") === undefined)(
+    "a cgroup is found by its path, or its near misses are named",
+    () => {
+      using kernel = openKernel({ memory: [{ path: image.memory }] });
+      const ask = (path: string): string[] =>
+        listCgroups(kernel, { path, isTree: false, isEffective: false }, () => {}).map((one) =>
+          JSON.stringify([utf8(one.path), one.level, one.progs.map(({ flags }) => flags)]),
+        );
+      for (const path of ["/unlinked", "/unlinked/", "/sys/fs/cgroup/unlinked"])
+        expect(ask(path)).toEqual(['["/unlinked",0,[0,1]]']);
+      expect(ask("/")).toEqual(['["/",0,[]]']);
+      expect(() => ask("/unlink")).toThrow(/no cgroup "\/unlink"/);
+    },
+  );
+
   test("the scheduler is the one that sysfs names", () => {
     using guest = open(image);
     const state = image.answer("sched_ext/state")?.trim() ?? "";
@@ -152,7 +194,7 @@ eachMachine(images, (image) => {
     const [info, value] = [dump[at - 1] as { bpf_map_info: { id: number } }, dump[at]];
     const ids = [...JSON.stringify(value).matchAll(/prog_id:(\d+)/g)].map(([, id]) => Number(id));
     expect(active?.progIds).toEqual(ids.sort((a, b) => a - b));
-    const listed = exactly(image.answer("prog-show.json") ?? "[]") as Printed[];
+    const listed = parseExact(image.answer("prog-show.json") ?? "[]") as Printed[];
     const progs = listed.filter((prog) => ids.includes(prog["id"] as number));
     const used = progs.flatMap((prog) => (prog["map_ids"] as number[] | undefined) ?? []);
     const all = new Set([...used, info.bpf_map_info.id]);

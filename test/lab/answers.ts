@@ -49,6 +49,12 @@ find /sys/fs/cgroup -type d -exec stat -c '%i %n' {} + > $d/cgroup-ids
 cat /tmp/loader.json > $d/loader.json 2>/dev/null || rm -f $d/loader.json
 bpftool -j btf show > $d/btf-show.json 2>/dev/null
 bpftool -j link show > $d/link-show.json 2>$d/link-show.err
+if [ -s $d/loader.json ] && mkdir /sys/fs/cgroup/unlinked; then
+  bpftool-debian cgroup attach /sys/fs/cgroup/unlinked device name z_cg_device override
+  bpftool-debian cgroup attach /sys/fs/cgroup/unlinked egress name z_cg_egress
+fi 2> $d/cgroup-attach.err
+bpftool -j cgroup tree > $d/cgroup-tree.json 2>/dev/null
+bpftool -j cgroup tree /sys/fs/cgroup effective > $d/cgroup-tree-effective.json 2>/dev/null
 bpftool -j struct_ops show > $d/struct_ops-show.json 2>/dev/null
 bpftool -j struct_ops dump > $d/struct_ops-dump.json 2>/dev/null
 bpftool -j map show > $d/map-list.json 2>$d/map-list.err
@@ -56,7 +62,10 @@ ids=$(grep -o '"id":[0-9]*,"type"' $d/map-list.json | grep -o '[0-9]*')
 mkdir -p /tmp/.show; rm -f /tmp/.show/*
 echo "$ids" | D=$d xargs -P $(nproc) -I ID sh -c 'bpftool-debian -j map show id ID > /tmp/.show/ID
   bpftool -j map dump id ID > $D/map-dump/ID.json 2> $D/map-dump/ID.err; true'
-(printf '['; comma=; for id in $ids; do printf %s "$comma"; tr -d '\\n' < /tmp/.show/$id; comma=,; done; printf ']') > $d/map-show.json
+(printf '['; comma=; for id in $ids; do
+  grep -q '^{"id"' /tmp/.show/$id || continue
+  printf %s "$comma"; tr -d '\\n' < /tmp/.show/$id; comma=,
+done; printf ']') > $d/map-show.json
 bpftool -j prog show > $d/prog-show.json 2>$d/prog-show.err
 find $d -name '*.err' -size 0 -exec rm {} +
 tar -c -C $d . | gzip -1

@@ -134,6 +134,7 @@ async function compareAll(guest: FrozenGuest): Promise<string[]> {
     }
   }
   for (const words of ["struct_ops show", "struct_ops dump", "-j struct_ops dump"]) await same(guest, words);
+  await cgroups(guest);
   await inspects(guest);
   await stacks(guest);
   return wrong;
@@ -186,6 +187,18 @@ async function stacks(guest: FrozenGuest): Promise<void> {
   if (ops === undefined || !/^(7|6\.1[6-9])/.test(guest.kernel.release)) return;
   const sched = await guest.exec("cd /ktstr && bun run ktstr sched");
   expect([sched.status, decode(sched.stdout)]).toEqual([0, expect.stringContaining(`Scheduler  ${ops} `)]);
+}
+
+/** Of every cgroup the programs of bpftool; names of what is hooked, for which bpftool may have "", left out. */
+async function cgroups(guest: FrozenGuest): Promise<void> {
+  const names = /"attach_btf_name":"[^"]*",/g;
+  for (const words of ["cgroup tree", "cgroup tree /sys/fs/cgroup effective"]) {
+    const theirs = decode((await guest.exec(`bpftool -j ${words}`)).stdout);
+    const ours = decode((await guest.exec(`cd /ktstr && bun src/cli.ts -j ${words}`)).stdout);
+    const parsed = (json: string): unknown => parseExact(json.trim().replace(names, ""));
+    expect(parsed(ours)).toEqual(parsed(theirs));
+    expect(ours).toContain("/unlinked");
+  }
 }
 
 /** What both print is equal, byte for byte. */

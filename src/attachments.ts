@@ -1,0 +1,34 @@
+/** What programs are attached to without a link: what both data paths read of it. */
+
+/** A program that is attached to a cgroup, by a link or without. */
+export interface CgroupProg {
+  /** `enum bpf_attach_type`. */
+  readonly attachType: number;
+  readonly progId: number;
+  /** `BPF_F_ALLOW_OVERRIDE`, `BPF_F_ALLOW_MULTI`; undefined among the effective programs, which have none. */
+  readonly flags: number | undefined;
+}
+
+/** A cgroup that has programs. */
+export interface CgroupProgs {
+  /** Of the running kernel the directory's path; of a frozen machine the path in the hierarchy, "/" for its root. */
+  readonly path: Uint8Array;
+  /** Steps below the cgroup where the listing began. */
+  readonly level: number;
+  /** By attach type in the order of `CGROUP_ATTACH_TYPES`, each in the order in which the kernel runs them. */
+  readonly progs: readonly CgroupProg[];
+}
+
+export interface CgroupQuery {
+  /** Where to begin; undefined: at the root of the hierarchy. */
+  readonly path: string | undefined;
+  /** With the cgroups below. */
+  readonly isTree: boolean;
+  /** What runs for the cgroup, its ancestors' programs too; else what is attached to it. */
+  readonly isEffective: boolean;
+}
+
+export interface AttachmentAccessor {
+  /** Throws `KtstrError` where there is no such cgroup, or it cannot be asked. */
+  cgroups(query: CgroupQuery): readonly CgroupProgs[];
+}

@@ -1,0 +1,186 @@
+/** Programs that are attached to a frozen machine's cgroups: `struct cgroup_bpf` of every cgroup of cgroup2. */
+import type { CgroupProg, CgroupProgs, CgroupQuery } from "../../attachments.ts";
+import { at, place, ptr, struct, u32 } from "../../btf/struct.ts";
+import { KtstrError } from "../../errors.ts";
+import { nearMisses } from "../../near.ts";
+import { printable } from "../../text.ts";
+import { BTF_KIND } from "../../uapi/btf.ts";
+import { ATTACH_TYPES, CGROUP_ATTACH_TYPES } from "../../uapi/names.ts";
+import { enumValues } from "../kernel/enums.ts";
+import type { GuestKernel } from "../kernel/kernel.ts";
+import { listOf } from "../kernel/list.ts";
+import { StructAt } from "../kernel/struct-at.ts";
+import { requireSymbol } from "../kernel/symbols.ts";
+import { add, isNull, toBigInt } from "../memory/pointer.ts";
+import { kernfsPath } from "./maps/storage-owner.ts";
+import { progId } from "./progs.ts";
+
+const CGROUP_ROOT = struct("cgroup_root", { cgrp: place });
+const CGROUP = struct("cgroup", {
+  self: place,
+  sibling: at(place, "self.sibling"),
+  children: at(place, "self.children"),
+  flags: at(u32, "self.flags"),
+  kn: ptr,
+  effective: at(place, "bpf.effective"),
+  progs: at(place, "bpf.progs"),
+  attachFlags: at(place, "bpf.flags"),
+});
+const PROG_LIST = struct("bpf_prog_list", { node: place, prog: ptr, link: ptr, next: at(ptr, "node.next") });
+const CGROUP_LINK = struct("bpf_cgroup_link", { prog: at(ptr, "link.prog") });
+const PROG_ARRAY = struct("bpf_prog_array", { items: place });
+const ARRAY_ITEM = struct("bpf_prog_array_item", { prog: ptr });
+const PROG = struct("bpf_prog", { aux: ptr });
+
+/** include/linux/cgroup-defs.h: a cgroup whose directory is gone has it no more. */
+const CSS_ONLINE = 1 << 1;
+/** BPF_CGROUP_MAX_PROGS is 64; an effective array has those of all ancestors, too. */
+const MAX_PROGS = 4096;
+/** As many as the listing of the running kernel takes. */
+const MAX_CGROUPS = 65_536;
+
+/** Places in the arrays of `struct cgroup_bpf` (`enum cgroup_bpf_attach_type`) by `enum bpf_attach_type`. */
+type Slots = ReadonlyMap<number, readonly number[]>;
+
+/** Throws `KtstrError`: this kernel has no cgroups, or not the one that is asked for. */
+export function listCgroups(
+  kernel: GuestKernel,
+  { path, isTree, isEffective }: CgroupQuery,
+  warn: (sentence: string) => void,
+): CgroupProgs[] {
+  const slots = slotsOf(kernel);
+  const wanted = path?.replace(/(.)\/+$/, "$1");
+  const all: string[] = [];
+  const cgroups: CgroupProgs[] = [];
+  for (const cgroup of walk(kernel, warn)) {
+    const name = printable(cgroup.path);
+    all.push(name);
+    const level = wanted === undefined ? cgroup.level : below(name, wanted);
+    if (level === undefined || (!isTree && level > 0)) continue;
+    const progs = CGROUP_ATTACH_TYPES.flatMap((type) =>
+      (slots.get(type) ?? []).flatMap((slot) => {
+        const ids = isEffective ? effective(kernel, cgroup.at, slot) : attached(kernel, cgroup.at, slot);
+        return ids.map((id): CgroupProg => ({ attachType: type, ...id }));
+      }),
+    );
+    if (progs.length > 0 || !isTree) cgroups.push({ path: cgroup.path, level, progs });
+  }
+  if (wanted !== undefined && !all.some((name) => below(name, wanted) === 0)) {
+    const near = nearMisses(wanted, all);
+    throw new KtstrError(`there is no cgroup ${JSON.stringify(wanted)} (${all.length} seen)`, {
+      hint: near.length > 0 ? `did you mean ${near.join(" or ")}?` : "`ktstr cgroup tree` lists them",
+    });
+  }
+  return cgroups;
+}
+
+/** Steps from `root` down to `path`; undefined: it lies elsewhere. Paths may begin with the usual mount point. */
+function below(path: string, root: string): number | undefined {
+  for (const prefix of ["", "/sys/fs/cgroup"]) {
+    if (!root.startsWith(prefix)) continue;
+    const from = root.slice(prefix.length) || "/";
+    if (path === from) return 0;
+    const start = from === "/" ? "/" : `${from}/`;
+    if (path.startsWith(start)) return path.slice(start.length).split("/").length;
+  }
+  return undefined;
+}
+
+function slotsOf({ btf }: GuestKernel): Slots {
+  const id = btf.find("cgroup_bpf_attach_type", BTF_KIND.ENUM);
+  if (id === undefined)
+    throw new KtstrError("this kernel has no programs on cgroups", {
+      hint: "It was built without CONFIG_CGROUP_BPF, or is older than 5.15.",
+    });
+  const values = enumValues(btf, id);
+  const slots = new Map<number, number[]>();
+  for (const [name, value] of values) {
+    const type = (ATTACH_TYPES as readonly string[]).indexOf(name.toLowerCase());
+    if (type >= 0) slots.set(type, [value]);
+  }
+  const [first, last] = [values.get("CGROUP_LSM_START"), values.get("CGROUP_LSM_END")];
+  if (first !== undefined && last !== undefined && last - first < 256)
+    slots.set(
+      ATTACH_TYPES.indexOf("lsm_cgroup"),
+      Array.from({ length: Math.max(0, last - first + 1) }, (_, index) => first + index),
+    );
+  return slots;
+}
+
+interface CgroupAt {
+  readonly at: StructAt;
+  readonly path: Uint8Array;
+  readonly level: number;
+}
+
+/** Every cgroup that has a directory, each before the ones in it, those in the order in which they were made. */
+function* walk(kernel: GuestKernel, warn: (sentence: string) => void): Generator<CgroupAt> {
+  const { btf, memory } = kernel;
+  const offsets = CGROUP.resolve(btf);
+  const root = add(requireSymbol(kernel.symbols, "cgrp_dfl_root"), CGROUP_ROOT.resolve(btf).cgrp);
+  const pending = [{ at: root, level: 0 }];
+  const seen = new Set<bigint>();
+  while (pending.length > 0) {
+    const { at, level } = pending.pop()!;
+    if (seen.has(toBigInt(at.hi, at.lo))) continue;
+    if (seen.size === MAX_CGROUPS) {
+      warn(`cgroups: stopped after ${MAX_CGROUPS}`);
+      return;
+    }
+    seen.add(toBigInt(at.hi, at.lo));
+    const cgroup = new StructAt(memory, at, "cgroup.");
+    try {
+      if ((cgroup.u32(offsets.flags, "self.flags") & CSS_ONLINE) === 0) continue;
+      const path = kernfsPath(kernel, cgroup.pointer(offsets.kn, "kn"));
+      yield { at: cgroup, path, level };
+    } catch (error) {
+      if (!(error instanceof KtstrError)) throw error;
+      warn(`a cgroup is left out: ${error.message}`);
+      continue;
+    }
+    const children = [
+      ...listOf(kernel, add(at, offsets.children), offsets.sibling, "cgroup.self.children", (error) =>
+        warn(`cgroups are left out: ${error instanceof Error ? error.message : error}`),
+      ),
+    ];
+    for (const child of children.reverse()) pending.push({ at: child, level: level + 1 });
+  }
+}
+
+type Attached = Omit<CgroupProg, "attachType">;
+
+/** `cgroup_bpf.progs[slot]`: programs and links, as `__cgroup_bpf_query` (kernel/bpf/cgroup.c) tells them. */
+function attached(kernel: GuestKernel, cgroup: StructAt, slot: number): Attached[] {
+  const offsets = CGROUP.resolve(kernel.btf);
+  const list = PROG_LIST.resolve(kernel.btf);
+  const progs: Attached[] = [];
+  const flags = cgroup.u8(offsets.attachFlags + slot, "bpf.flags");
+  let node = cgroup.pointer(offsets.progs + slot * 8, "bpf.progs");
+  for (let count = 0; !isNull(node) && count < MAX_PROGS; count++) {
+    const entry = new StructAt(kernel.memory, add(node, -list.node), "bpf_prog_list.");
+    const link = entry.pointer(list.link, "link");
+    const prog = isNull(link)
+      ? entry.pointer(list.prog, "prog")
+      : entry.follow(list.link, "link").pointer(CGROUP_LINK.resolve(kernel.btf).prog, "link.prog");
+    if (!isNull(prog)) progs.push({ progId: progId(kernel, prog, "bpf_prog_list.prog"), flags });
+    node = entry.pointer(list.next, "node.next");
+  }
+  return progs;
+}
+
+/** `cgroup_bpf.effective[slot]`: an array that ends with NULL. */
+function effective(kernel: GuestKernel, cgroup: StructAt, slot: number): Attached[] {
+  const array = cgroup.follow(CGROUP.resolve(kernel.btf).effective + slot * 8, "bpf.effective");
+  if (array.isNull) return [];
+  const { items } = PROG_ARRAY.resolve(kernel.btf);
+  const item = ARRAY_ITEM.resolve(kernel.btf);
+  const progs: Attached[] = [];
+  for (let index = 0; index < MAX_PROGS; index++) {
+    const prog = array.follow(items + index * item.sizeof + item.prog, "items.prog");
+    if (prog.isNull) break;
+    // `dummy_bpf_prog` stands for a program that was detached while there was no memory for a shorter array.
+    if (isNull(prog.pointer(PROG.resolve(kernel.btf).aux, "aux"))) continue;
+    progs.push({ progId: progId(kernel, prog.at, "bpf_prog_array.items.prog"), flags: undefined });
+  }
+  return progs;
+}
