@@ -13,6 +13,7 @@ export interface SchedReport {
   readonly state: string;
   /** `__scx_switched_all`: every task of the fair class is on sched_ext; undefined where not known. */
   readonly isSwitchedAll: boolean | undefined;
+  readonly counts: SchedCounts;
   /**
    * `scx_root` first, then its sub-schedulers; before 6.16 the one of `scx_ops`. Where none is loaded, those that were
    * thrown out and whose loader still holds the link, or the last one of the kernel's log.
@@ -30,6 +31,27 @@ export interface SchedReport {
   readonly tasks: readonly TaskState[];
   /** What could not be read, as sentences. */
   readonly missing: readonly string[];
+}
+
+/** The kernel's counters; undefined where this release has none of the name. */
+export interface SchedCounts {
+  /** `scx_nr_rejected`: tasks that asked for SCHED_EXT and were refused by the scheduler that is loaded. */
+  readonly nrRejected: bigint | undefined;
+  /** `scx_hotplug_seq`: how often a CPU came or went. */
+  readonly hotplugSeq: bigint | undefined;
+  /** `scx_enable_seq`: schedulers that were enabled since the boot. */
+  readonly enableSeq: bigint | undefined;
+}
+
+/** As much as /sys/kernel/sched_ext tells. */
+export interface SysfsSched extends Pick<SchedReport, "state" | "isSwitchedAll" | "counts"> {
+  /** The root's first; none where none is loaded. */
+  readonly schedulers: readonly SysfsScheduler[];
+}
+
+export interface SysfsScheduler extends Pick<SchedulerState, "opsName" | "events"> {
+  /** "root", or "sub1-123" by the cgroup's id. */
+  readonly place: string;
 }
 
 /** A source that tells of sched_ext: a machine's memory. */

@@ -69,6 +69,29 @@ export async function openKernelMemory(options: Options): Promise<KernelMemory> 
   }
 }
 
+/**
+ * `fromMemory` of the kernel's memory; of the running kernel, where it does not give its memory, `otherwise` of its
+ * files, which is told why. What `otherwise` answers with undefined is that error.
+ */
+export async function fromKernelMemory<T>(
+  options: Options,
+  fromMemory: (source: KernelMemory) => T,
+  otherwise: (why: KtstrError) => Promise<T | undefined>,
+): Promise<T> {
+  let source: KernelMemory;
+  try {
+    source = await openKernelMemory(options);
+  } catch (error) {
+    if (!(error instanceof KtstrError) || error instanceof UsageError || options.memory.length > 0)
+      throw error;
+    const answer = await otherwise(error);
+    if (answer === undefined) throw error;
+    return answer;
+  }
+  using _ = source;
+  return fromMemory(source);
+}
+
 /** For a command that reads neither a running kernel nor a memory file: throws `UsageError` where one is given. */
 export function refuseMemory(options: Options, command: string): void {
   if (readsMemory(options))

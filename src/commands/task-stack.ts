@@ -3,7 +3,7 @@ import { stringify } from "../report/json.ts";
 import { stackJson, stackLines } from "../report/task-stack.ts";
 import { type Command, command } from "./command.ts";
 import { indentOf } from "./print.ts";
-import { openKernelMemory, warnAll } from "./source.ts";
+import { fromKernelMemory, warnAll } from "./source.ts";
 
 const MAX_PID = 2 ** 22;
 
@@ -19,12 +19,23 @@ const stack: Command = command({
   async start(context) {
     const { out, options, words } = context;
     const pid = pidOf(words);
-    using source = await openKernelMemory(options);
-    const { state } = source;
-    const found = state.stack(pid);
+    const found = await fromKernelMemory(
+      options,
+      ({ state }) => {
+        const stack = state.stack(pid);
+        warnAll(context, state);
+        return stack;
+      },
+      async (why) => {
+        const [{ readProcStack }, { realSys }] = await Promise.all([
+          import("../live/task-stack.ts"),
+          import("../live/sys.ts"),
+        ]);
+        return readProcStack(realSys, pid, why);
+      },
+    );
     if (options.json) out.line(stringify(stackJson(found), indentOf(context)));
     else for (const line of stackLines(found)) out.line(line);
-    warnAll(context, state);
     return found.stopped === "" ? 0 : 1;
   },
 });

@@ -16,7 +16,7 @@ export function inspectSched(state: BpfState & Partial<SchedAccessor>): readonly
   try {
     return state.scheduler === undefined
       ? []
-      : schedViews(state as BpfState & SchedAccessor, "").map(inspected);
+      : schedViews(state as BpfState & SchedAccessor, "").views.map(inspected);
   } catch (error) {
     if (!(error instanceof KtstrError)) throw error;
     return [];
@@ -26,8 +26,11 @@ export function inspectSched(state: BpfState & Partial<SchedAccessor>): readonly
 const inspected = (view: SchedView): InspectedSched => ({ view, findings: findingsOf(view) });
 
 /** The pages of a machine's memory, with the names that the scheduler has for its queues. Throws `KtstrError`. */
-export function schedViews(state: BpfState & SchedAccessor, origin: string): SchedView[] {
+export function schedViews(
+  state: BpfState & SchedAccessor,
+  origin: string,
+): { readonly state: string; readonly views: SchedView[] } {
   const report = state.scheduler();
   const userIds = report.queues.filter(({ kind }) => kind === "user").map(({ id }) => id);
-  return viewsOfReport(report, origin, dsqNames(state, userIds));
+  return { state: report.state, views: viewsOfReport(report, origin, dsqNames(state, userIds)) };
 }

@@ -48,6 +48,9 @@ function headJson(view: SchedView, findings: readonly Finding[]) {
     enabled_ms: view.enabledMs,
     disabled_ms: view.disabledMs,
     mode: view.mode,
+    nr_rejected: view.counts?.nrRejected,
+    hotplug_seq: view.counts?.hotplugSeq,
+    enable_seq: view.counts?.enableSeq,
     trigger: view.trigger === "" ? undefined : view.trigger,
     exit:
       exit === undefined

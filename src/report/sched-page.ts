@@ -50,8 +50,8 @@ export function writeSchedHead(
   findings: readonly Finding[],
   style: Style,
 ): void {
-  const { exit, watchdog } = view;
-  const mode = view.mode ?? [];
+  const { exit, watchdog, cpus, othersIdle } = view;
+  const mode = [...(view.mode ?? []), ...countWords(view)];
   if (mode.length > 0) out.line(`${style.heading("Mode")}       ${mode.map(escapeText).join(", ")}`);
   if (watchdog !== undefined) {
     const last =
@@ -70,7 +70,15 @@ export function writeSchedHead(
     out.line(`${style.alarm("finding")}    ${escapeText(summary)}.`);
     for (const detail of details) out.line(`           ${escapeText(detail)}`);
   }
-  if (findings.length === 0) out.line(`${style.heading("Findings")}   none`);
+  // Findings follow from what CPUs and tasks do.
+  if (findings.length === 0 && (cpus.length > 0 || othersIdle))
+    out.line(`${style.heading("Findings")}   none`);
+}
+
+/** What is worth a word: most schedulers reject none. */
+function countWords({ counts }: SchedView): string[] {
+  const rejected = counts?.nrRejected ?? 0n;
+  return rejected === 0n ? [] : [`${countText(rejected)} tasks rejected`];
 }
 
 /** "enabled for 34.120 s", "disabled 2.755 s ago, after 33.894 s". */

@@ -1,5 +1,5 @@
 /** What the `sched` page shows, as plain data: a frozen machine's memory and a dump's text both give it. */
-import type { CpuState, SchedReport, SchedulerState } from "../sched-state.ts";
+import type { CpuState, SchedCounts, SchedReport, SchedulerState, SysfsSched } from "../sched-state.ts";
 import type { DumpCpu, DumpEvent, DumpTask, ScxDump } from "../sched-text/dump.ts";
 import { parseLog } from "../sched-text/parse.ts";
 import type { ScxEnums } from "../scx-enums.ts";
@@ -18,6 +18,8 @@ export interface SchedView {
   readonly disabledMs?: number | undefined;
   /** `ops.flags` by name and the depth of the bypass mode, in words; absent: not told. */
   readonly mode?: readonly string[];
+  /** Of the whole machine; absent: not told. */
+  readonly counts?: SchedCounts;
   /** Why the kernel printed this: "SysRq-D"; "" where it printed nothing. */
   readonly trigger: string;
   readonly exit: SchedExit | undefined;
@@ -176,7 +178,7 @@ export function viewsOfReport(
   return report.schedulers.map((scheduler, index) => {
     const { exit, level, cgroupId, cgroupPath, enabledMs, disabledMs } = scheduler;
     const kept = scheduler.isLoaded ? undefined : parseLog(exit?.dump ?? "").dumps[0];
-    const then = kept === undefined ? viewOfMoment(report, index === 0) : viewOfDump(kept, "");
+    const then = kept === undefined ? viewOfMoment(index === 0 ? report : undefined) : viewOfDump(kept, "");
     return {
       ...then,
       origin:
@@ -195,6 +197,7 @@ export function viewsOfReport(
           ? undefined
           : { ...exit, comm: then.exit?.comm ?? "", pid: then.exit?.pid, cpu: exit.cpu ?? then.exit?.cpu },
       events: scheduler.events,
+      counts: report.counts,
       enums: report.enums,
       dsqNames,
       notTold: [...untold(scheduler), ...then.notTold, ...report.missing],
@@ -202,8 +205,27 @@ export function viewsOfReport(
   });
 }
 
+/** /sys/kernel/sched_ext as pages. `why`: what keeps the kernel's memory from being read. */
+export function viewsOfSysfs(found: SysfsSched, why: string): SchedView[] {
+  return found.schedulers.map(({ opsName, place, events }) => ({
+    ...viewOfMoment(undefined),
+    origin: "the running kernel, by /sys/kernel/sched_ext",
+    opsName,
+    place,
+    state: found.state,
+    mode: switchWords(found),
+    counts: found.counts,
+    events,
+    notTold: [
+      `flags, watchdog, exit information, CPUs, dispatch queues, tasks, stacks and findings: ${why}`,
+      ...(events.length === 0 ? ["event counters: this kernel has no root/events (since 6.15)"] : []),
+    ],
+  }));
+}
+
 /** CPUs, queues and tasks as they were at the freeze. */
-function viewOfMoment({ cpus, idleCpus, tasks, queues, watchdog }: SchedReport, isFirst: boolean): SchedView {
+function viewOfMoment(report: SchedReport | undefined): SchedView {
+  const { cpus = [], idleCpus, tasks = [], queues = [], watchdog } = report ?? {};
   return {
     origin: "",
     opsName: undefined,
@@ -213,11 +235,11 @@ function viewOfMoment({ cpus, idleCpus, tasks, queues, watchdog }: SchedReport, 
     trigger: "",
     exit: undefined,
     watchdog,
-    idleCpus: isFirst ? idleCpus : undefined,
-    cpus: isFirst ? cpus : [],
+    idleCpus,
+    cpus,
     othersIdle: false,
-    queues: isFirst ? queues.filter((queue) => queue.length > 0 || queue.kind === "user") : [],
-    tasks: isFirst ? tasks : [],
+    queues: queues.filter((queue) => queue.length > 0 || queue.kind === "user"),
+    tasks,
     events: [],
     unknown: [],
     notTold: [],
@@ -235,12 +257,17 @@ function untold({ isLoaded, enabledMs, flags }: SchedulerState): string[] {
   return lacking;
 }
 
-function modeOf({ isSwitchedAll }: SchedReport, scheduler: SchedulerState): string[] {
+/** Which tasks are on sched_ext. */
+const switchWords = ({ isSwitchedAll }: Pick<SchedReport, "isSwitchedAll">): string[] =>
+  isSwitchedAll === undefined
+    ? []
+    : [isSwitchedAll ? "all tasks of the fair class" : "only tasks of SCHED_EXT"];
+
+function modeOf(report: SchedReport, scheduler: SchedulerState): string[] {
   const { isLoaded, flagNames, bypassDepth } = scheduler;
   const words = [...flagNames];
   if (!isLoaded) return words;
-  if (isSwitchedAll !== undefined)
-    words.push(isSwitchedAll ? "all tasks of the fair class" : "only tasks of SCHED_EXT");
+  words.push(...switchWords(report));
   if (bypassDepth !== undefined) words.push(`bypass depth ${bypassDepth}`);
   return words;
 }

@@ -6,11 +6,14 @@ import type { Json } from "./json.ts";
 /** A frame a line, innermost first, as /proc/PID/stack has them. */
 export function stackLines({ pid, comm, frames, stopped }: TaskStack): string[] {
   const lines = frames.map(({ address, symbol }) =>
-    symbol === "" ? `  0x${address.toString(16)}` : `  ${escapeText(symbol)}`,
+    symbol === "" ? `  ${hexOf(address) ?? "?"}` : `  ${escapeText(symbol)}`,
   );
   const end = stopped === "" ? [] : [`  (${escapeText(stopped)})`];
   return [`${pid} ${escapeText(comm)}`, ...lines, ...end];
 }
+
+const hexOf = (address: bigint | undefined): string | undefined =>
+  address === undefined ? undefined : `0x${address.toString(16)}`;
 
 /** `schema/task-stack.schema.json`. */
 export function stackJson({ pid, tgid, comm, frames, stopped }: TaskStack): Json {
@@ -21,7 +24,7 @@ export function stackJson({ pid, tgid, comm, frames, stopped }: TaskStack): Json
     tgid,
     comm: escapeText(comm),
     frames: frames.map(({ address, symbol }) => ({
-      address: `0x${address.toString(16)}`,
+      address: hexOf(address),
       symbol: symbol === "" ? undefined : escapeText(symbol),
     })),
     stopped: stopped === "" ? undefined : escapeText(stopped),

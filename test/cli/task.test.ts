@@ -19,7 +19,7 @@ test.each([
 });
 
 test.skipIf(existsSync("/proc/kcore"))("without /proc/kcore the error names it and --memory", () => {
-  const { status, err } = ktstr(["task", "stack", "pid", "1"]);
+  const { status, err } = ktstr(["task", "show", "pid", "1"]);
   expect(status).toBe(1);
   expect(err).toContain("/proc/kcore");
   expect(err).toContain("--memory");

@@ -1,8 +1,10 @@
 /** sched_ext in the memory of frozen machines against what their kernels and programs said just before. */
 import { describe, expect } from "bun:test";
 import { openGuest } from "../../src/guest/guest.ts";
+import { readSysfsSched } from "../../src/live/sched-ext.ts";
+import type { Sys } from "../../src/live/sys.ts";
 import { findingsOf } from "../../src/report/sched-findings.ts";
-import { viewsOfReport } from "../../src/report/sched-view.ts";
+import { type SchedView, viewsOfReport, viewsOfSysfs } from "../../src/report/sched-view.ts";
 import type { SchedReport } from "../../src/sched-state.ts";
 import { type LabImage, labImages, testEachMachine } from "./images.ts";
 
@@ -87,6 +89,31 @@ describe("a scheduler that was thrown out", () => {
 });
 
 describe("a scheduler that is loaded", () => {
+  testEachMachine(loaded, "%s: counters, and what /sys/kernel/sched_ext told just before", (image) => {
+    const report = reportOf(image);
+    const file = (name: string): string | undefined => image.answer(`sched_ext/${name}`)?.trim();
+    const counts = { nrRejected: "nr_rejected", hotplugSeq: "hotplug_seq", enableSeq: "enable_seq" } as const;
+    for (const [member, name] of Object.entries(counts))
+      expect([name, String(report.counts[member as keyof typeof counts])]).toEqual([name, file(name)!]);
+    expect(report.isSwitchedAll).toBe(file("switch_all") === "1");
+    // The page of a running kernel that does not give its memory has the same of these.
+    const folder = "/sys/kernel/sched_ext/";
+    const found = readSysfsSched({
+      readFile: (path: string) => image.answerBytes(`sched_ext/${path.slice(folder.length)}`),
+      readDirectory: () => [],
+    } as Partial<Sys> as Sys)!;
+    const [bySysfs, ...others] = viewsOfSysfs(found, "why");
+    expect(others).toEqual([]);
+    const [byMemory] = viewsOfReport(report, "");
+    const same = ({ opsName, place, state, counts }: SchedView) => ({ opsName, place, state, counts });
+    expect(same(bySysfs!)).toEqual(same(byMemory!));
+    expect(byMemory!.mode).toEqual(expect.arrayContaining([...bySysfs!.mode!]));
+    expect(bySysfs!.events.map(({ name }) => name)).toEqual(byMemory!.events.map(({ name }) => name));
+    bySysfs!.events.forEach(({ name, count }, index) => {
+      expect([name, byMemory!.events[index]!.count >= count]).toEqual([name, true]);
+    });
+  });
+
   testEachMachine(loaded, "%s: since when, by the time of the kernel's own line", (image) => {
     const ops = image.answer("sched_ext/root/ops")!.trim();
     const line = new RegExp(`\\[ *([\\d.]+)\\].* sched_ext: BPF scheduler "${ops}" enabled`);

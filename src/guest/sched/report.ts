@@ -1,7 +1,14 @@
 /** sched_ext of a frozen machine: state, schedulers, CPUs, queues and the tasks that wait. */
 import { optional, struct, u64 } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
-import type { CpuState, QueueState, SchedReport, TaskState, WatchdogState } from "../../sched-state.ts";
+import type {
+  CpuState,
+  QueueState,
+  SchedCounts,
+  SchedReport,
+  TaskState,
+  WatchdogState,
+} from "../../sched-state.ts";
 import type { GuestKernel } from "../kernel/kernel.ts";
 import type { AddressNames } from "../kernel/names-at.ts";
 import { isNull, type Pointer } from "../memory/pointer.ts";
@@ -84,6 +91,11 @@ export function readSchedReport(kernel: GuestKernel, names: AddressNames): Sched
   return {
     state: readSchedExtState(kernel).state,
     isSwitchedAll: attempt(() => isKeyOn(kernel, "__scx_switched_all"), undefined),
+    counts: attempt(() => readCounts(kernel), {
+      nrRejected: undefined,
+      hotplugSeq: undefined,
+      enableSeq: undefined,
+    }),
     schedulers: attempt(() => withTimes(kernel, read), read),
     watchdog,
     enums: ScxNames.of(kernel.btf).enums,
@@ -102,6 +114,19 @@ function withStacks(
   traceOf: (task: Pointer) => readonly string[],
 ): TaskState[] {
   return tasks.map((task, index) => (index < MAX_STACKS ? reader.withStack(task, traceOf) : task));
+}
+
+/** Each an `atomic_long_t`. */
+function readCounts({ memory, symbols }: GuestKernel): SchedCounts {
+  const count = (name: string): bigint | undefined => {
+    const at = symbols.address(name);
+    return at === undefined ? undefined : memory.u64(at.hi, at.lo, 0, name);
+  };
+  return {
+    nrRejected: count("scx_nr_rejected"),
+    hotplugSeq: count("scx_hotplug_seq"),
+    enableSeq: count("scx_enable_seq"),
+  };
 }
 
 /** `scx_watchdog_timestamp` and the timeout: `scx_watchdog_timeout`, or the root scheduler's own. */

@@ -50,7 +50,7 @@ export function expectSameStacks(
     if (printed === undefined || counts.map(([, count]) => count).join() !== switchesOf(stack.pid)) continue;
     if (stack.stopped.startsWith("it was running")) continue;
     const lines = printed.trim() === "" ? [] : printed.trim().split("\n").map(symbolOf);
-    const ours = stack.frames.filter(({ address }) => !inSched(address)).map(({ symbol }) => symbol);
+    const ours = stack.frames.filter(({ address }) => !inSched(address!)).map(({ symbol }) => symbol);
     if (ours.join("\n") !== lines.join("\n") || stack.stopped !== stoppedFor(lines))
       wrong.push(
         `pid ${stack.pid} ${stack.comm} (${stack.stopped}):\n${ours.join("\n")}\n--- not ---\n${lines.join("\n")}`,
