@@ -19,6 +19,7 @@ import { MemoryImage } from "../../src/guest/image/image.ts";
 import { openKernel } from "../../src/guest/kernel/kernel.ts";
 import { capturedImages } from "./captured.ts";
 import { labImages } from "./images.ts";
+import { EOS, end, header, page } from "./migration-stream.ts";
 
 const PAGE = 4096;
 /** A program is an ELF file; its first page has the header and the program headers. */
@@ -73,7 +74,8 @@ function filesOfNoMachine(): [string, string, string, Uint8Array][] {
   const flat = Buffer.alloc(PAGE);
   flat.write("makedumpfile", "latin1");
   big(1n, 1n).copy(flat, 16);
-  const migration = Buffer.from("QEVM\0\0\0\x03\x07\0\0\0\x0bpc-q35-10.0\x01", "latin1");
+  const migration = header({ blocks: [["pc.ram", 16 * PAGE]] });
+  const compressed = page(PAGE, content.subarray(0, PAGE), undefined, 0x100);
   const lime = Buffer.alloc(32);
   lime.write("EMiL\x01", "latin1");
   lime.writeBigUInt64LE(BigInt(20 * PAGE - 1), 16);
@@ -88,9 +90,9 @@ function filesOfNoMachine(): [string, string, string, Uint8Array][] {
     ],
     [
       "qemu",
-      "it is a QEMU migration stream",
-      "it is a QEMU migration stream",
-      Buffer.concat([migration, content, Buffer.from('{"page_size": 4096}')]),
+      "the capability compress",
+      "migration stream",
+      Buffer.concat([migration, EOS, end, page(0, content.subarray(0, PAGE), "pc.ram"), compressed, content]),
     ],
     ["lime", "it is a LiME dump", "it is a LiME dump", Buffer.concat([lime, content])],
     ["gzip", "it is compressed by gzip", "it is compressed by gzip", gzipSync(content)],

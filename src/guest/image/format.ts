@@ -15,6 +15,8 @@ export interface Contents {
   /** What the pieces lie in, where that is not the file itself. */
   readonly memory?: DataFile | undefined;
   readonly pieces: readonly Piece[];
+  /** False: the one piece is a machine's RAM, and where it belongs is found out as for a raw file. */
+  readonly isPlaced?: boolean | undefined;
   /** The VMCOREINFO text that the dump carries. */
   readonly vmcoreinfo?: Uint8Array | undefined;
   /** NT_PRSTATUS notes, one a CPU: `struct elf_prstatus` (linux/elfcore.h), with the registers. */

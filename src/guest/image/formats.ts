@@ -40,7 +40,12 @@ const FORMATS: readonly Format[] = [
     magic: ["makedumpfile"],
     load: () => (require("./flattened.ts") as typeof import("./flattened.ts")).flattened,
   },
-  { name: "qemu", what: "a QEMU migration stream", magic: ["QEVM"], load: () => unread().migration },
+  {
+    name: "qemu",
+    what: "a QEMU migration stream",
+    magic: ["QEVM"],
+    load: () => (require("./migration.ts") as typeof import("./migration.ts")).migration,
+  },
   { name: "lime", what: "a LiME dump", magic: ["EMiL"], load: () => unread().lime },
   { name: "gzip", what: "a gzip file", magic: ["\x1f\x8b\x08"], load: () => unread().gzip },
   { name: "xz", what: "an xz file", magic: ["\xfd7zXZ\0"], load: () => unread().xz },

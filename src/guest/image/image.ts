@@ -55,6 +55,7 @@ export class MemoryImage implements Disposable {
     const doubts: string[] = [];
     const prstatus: Uint8Array[] = [];
     let format = "raw";
+    let isPlaced = false;
     try {
       for (const { path, physical, format: named, decompressed } of sources) {
         const opened = decompressed === undefined ? openDataFile(path) : new SmallFile(path, decompressed);
@@ -65,12 +66,15 @@ export class MemoryImage implements Disposable {
         if (file !== opened) files.push(file);
         doubts.push(...told.doubts);
         if (contents !== undefined) {
-          if (physical !== undefined)
+          isPlaced = contents.isPlaced !== false;
+          if (physical !== undefined && isPlaced)
             throw new UsageError(
               `${path} is ${contents.format}, which says itself where its memory lies; leave @ADDRESS away`,
               { hint: "`--format raw` reads it as raw memory." },
             );
-          for (const piece of contents.pieces) pieces.push({ file, ...piece });
+          if (physical === undefined && !isPlaced && sources.length > 1) throw unplaced(path);
+          for (const piece of contents.pieces)
+            pieces.push({ file, ...piece, physical: piece.physical + (physical ?? 0) });
           warnings.push(...contents.warnings);
           vmcoreinfo ??= contents.vmcoreinfo;
           captureNote ??= contents.captureNote;
@@ -78,8 +82,8 @@ export class MemoryImage implements Disposable {
           format = contents.format;
           continue;
         }
-        if (physical === undefined && sources.length > 1)
-          throw new UsageError(`${path}: with several memory files each needs its address, FILE@ADDRESS`);
+        isPlaced = false;
+        if (physical === undefined && sources.length > 1) throw unplaced(path);
         pieces.push({ file, fileOffset: 0, physical: physical ?? 0, length: file.sizeBytes });
       }
       if (captureNote !== undefined && sources.length > 1)
@@ -90,17 +94,46 @@ export class MemoryImage implements Disposable {
           `read ${sources.map(({ path }) => path).join(", ")}: no page of memory is in it`,
         );
       this.#pieces = checked(pieces);
-      this.#pages = observerOf(files);
+      this.layoutIsKnown = isPlaced || sources[0]!.physical !== undefined;
+      this.#pages = this.#observerOf(files);
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
     }
-    this.layoutIsKnown = format !== "raw" || sources[0]!.physical !== undefined;
     this.vmcoreinfo = vmcoreinfo;
     this.prstatus = prstatus;
     this.warnings = [...warnings, ...(this.captureNote?.warnings ?? [])];
     this.format = format;
     this.doubts = doubts;
+  }
+
+  /** Tells each file of its own pages. */
+  #observerOf(files: readonly ReadableFile[]): PageObserver | undefined {
+    const onDemand = new Set(files.filter(isOnDemand));
+    const [only] = onDemand;
+    if (only === undefined) return undefined;
+    // A dump that says where its memory belongs is read by its addresses.
+    const isByAddress = this.#pieces.every((each) => each.file === only && each.fileOffset === each.physical);
+    if (isByAddress && this.layoutIsKnown) return only;
+    return {
+      note: (physical, length) => {
+        const piece = this.#pieceAt(physical);
+        if (piece === undefined || !isOnDemand(piece.file)) return true;
+        return piece.file.note(piece.fileOffset + physical - piece.physical, length);
+      },
+    };
+  }
+
+  #pieceAt(physical: number): FilePiece | undefined {
+    let low = 0;
+    let high = this.#pieces.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      const { physical: start, length } = this.#pieces[middle]!;
+      if (start + length <= physical) low = middle + 1;
+      else high = middle;
+    }
+    return this.#pieces[low];
   }
 
   /** Bytes of memory that the files hold. */
@@ -183,13 +216,10 @@ export class MemoryImage implements Disposable {
   }
 }
 
-function observerOf(files: readonly ReadableFile[]): PageObserver | undefined {
-  const filled = files.filter((file) => "note" in file) as OnDemandFile[];
-  if (filled.length <= 1) return filled[0];
-  return {
-    note: (physical, length) => filled.find((file) => file.holds(physical))?.note(physical, length) ?? true,
-  };
-}
+const unplaced = (path: string): UsageError =>
+  new UsageError(`${path}: with several memory files each needs its address, FILE@ADDRESS`);
+
+const isOnDemand = (file: ReadableFile): file is OnDemandFile => "note" in file;
 
 function checked(pieces: FilePiece[]): readonly FilePiece[] {
   pieces.sort((a, b) => a.physical - b.physical);

@@ -45,7 +45,8 @@ interface Chunk {
 const SEARCH_BYTES = 4 * 2 ** 20;
 
 /**
- * A `DataFile` whose offsets are physical addresses. Windows are filled by `note`, which whoever reads them calls first
+ * A `DataFile` whose offsets are physical addresses, or places in a machine's RAM where a stream does not say where that
+ * belongs. Windows are filled by `note`, which whoever reads them calls first
  * (memory/observed.ts).
  */
 export class OnDemandFile implements DataFile, PageObserver {
@@ -72,19 +73,6 @@ export class OnDemandFile implements DataFile, PageObserver {
       physical: start,
       length: end - start,
     }));
-  }
-
-  /** Whether a physical address lies in one of its windows. */
-  holds(physical: number): boolean {
-    const { ranges } = this.#source;
-    let low = 0;
-    let high = ranges.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (ranges[middle]!.end <= physical) low = middle + 1;
-      else high = middle;
-    }
-    return low < ranges.length && ranges[low]!.start <= physical;
   }
 
   check(): void {

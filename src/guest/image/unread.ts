@@ -15,35 +15,6 @@ function notRead(what: string, hint: string, problem: FormatReader["problem"]): 
 /** The header is cut off: no file of the format is so short. */
 const TOO_SHORT = "it ends within the header";
 
-/** QEMU's migration/savevm.c: QEMU_VM_FILE_VERSION, QEMU_VM_SECTION_START, QEMU_VM_CONFIGURATION. */
-const QEMU_VERSION = 3;
-const SECTION_START = 1;
-const CONFIGURATION = 7;
-const CLOSING_BRACE = 0x7d;
-
-/** @public Loaded by formats.ts. */
-export const migration: FormatReader = notRead(
-  "a QEMU migration stream or snapshot",
-  "Use QEMU's `dump-guest-memory`, or a file-backed memory.",
-  (file) => {
-    const header = viewOf(file.read(0, 80));
-    if (header.byteLength < 16) return TOO_SHORT;
-    if (header.getUint32(4) !== QEMU_VERSION) return `its version is ${header.getUint32(4)}`;
-    const section = header.getUint8(8);
-    if (section !== CONFIGURATION && section !== SECTION_START)
-      return `its first section is of type ${section}`;
-    // A section start has its id in front of the length of its name, which is one byte.
-    const nameAt = section === CONFIGURATION ? 13 : 14;
-    const length = section === CONFIGURATION ? header.getUint32(9) : header.getUint8(13);
-    const name = Buffer.from(file.read(nameAt, Math.min(length, 64))).toString("latin1");
-    if (!/^[\w./+ -]+$/.test(name) || length > 255) return "its first section has no name";
-    // QEMU_VM_VMDESCRIPTION, the last section, is JSON.
-    return file.read(file.sizeBytes - 1, 1)[0] === CLOSING_BRACE
-      ? undefined
-      : "it does not end with the description of the machine";
-  },
-);
-
 /** `lime_mem_range_header` (LiME's src/lime.h): magic, version, first and last address, 8 zeros; then the memory. */
 const LIME_MAGIC = 0x4c69_4d45;
 const LIME_HEADER_BYTES = 32;

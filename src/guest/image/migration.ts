@@ -1,0 +1,330 @@
+/**
+ * A QEMU migration stream in a file: `migrate "exec:cat > FILE"`, `migrate file:FILE`. The RAM section has a list of
+ * blocks of memory, then pages, in any order; a page that changed meanwhile comes again. Pages are indexed once and read
+ * where they lie. Which address the memory begins at is not in the stream.
+ */
+import { basename } from "node:path";
+import { FormatError } from "../../errors.ts";
+import { escapeText } from "../../text.ts";
+import {
+  QEMU_VM_COMMAND,
+  QEMU_VM_CONFIGURATION,
+  QEMU_VM_FILE_VERSION,
+  QEMU_VM_SECTION_END,
+  QEMU_VM_SECTION_FOOTER,
+  QEMU_VM_SECTION_PART,
+  QEMU_VM_SECTION_START,
+  QEMU_VM_SUBSECTION,
+  RAM_SAVE_FLAG_COMPRESS_PAGE,
+  RAM_SAVE_FLAG_CONTINUE,
+  RAM_SAVE_FLAG_EOS,
+  RAM_SAVE_FLAG_MEM_SIZE,
+  RAM_SAVE_FLAG_MULTIFD_FLUSH,
+  RAM_SAVE_FLAG_PAGE,
+  RAM_SAVE_FLAG_XBZRLE,
+  RAM_SAVE_FLAG_ZERO,
+} from "../../uapi/qemu-migration.ts";
+import type { ReadableFile } from "./file.ts";
+import type { Contents, FormatReader } from "./format.ts";
+import { OnDemandFile, type PageRange, type PageSource } from "./on-demand.ts";
+import { StreamEnd, StreamReader } from "./stream-reader.ts";
+
+/** @public Loaded by formats.ts. */
+export const migration: FormatReader = { problem, open };
+
+/** A machine has a dozen: RAM, video memory, ROMs. */
+const MAX_BLOCKS = 4096;
+/** Bytes of a page that is all zeros: its offset, and the byte that it is full of. */
+const MIN_PAGE_RECORD_BYTES = 9;
+const MAX_NAME_BYTES = 255;
+const MAX_CAPABILITIES = 64;
+
+interface Block {
+  readonly name: string;
+  readonly length: number;
+}
+
+interface Header {
+  /** "pc-q35-7.2"; "" where an old machine sends none. */
+  readonly machine: string;
+  readonly pageBytes: number;
+  readonly capabilities: readonly string[];
+  readonly ramSection: number;
+  readonly blocks: readonly Block[];
+}
+
+const nameOf = (file: ReadableFile): string => `migration stream ${file.path}`;
+
+/** How many pages tell a stream from memory that has its first page. */
+const PROBE_PAGES = 64;
+
+/** What is a stream and cannot be read: its capabilities, or its kind of pages. */
+class UnreadStream extends FormatError {}
+
+function problem(file: ReadableFile): string | undefined {
+  const stream = new StreamReader(file, nameOf(file));
+  try {
+    const header = readHeader(stream);
+    const index = new PageIndex(stream, header, file.sizeBytes);
+    index.read(PROBE_PAGES);
+    return index.pageCount > 0 || header.capabilities.length > 0 ? undefined : "no page of memory is in it";
+  } catch (error) {
+    if (error instanceof UnreadStream) return undefined;
+    if (error instanceof FormatError) return error.problem;
+    throw error;
+  }
+}
+
+function open(file: ReadableFile): Contents {
+  const stream = new StreamReader(file, nameOf(file));
+  const header = readHeader(stream);
+  const index = new PageIndex(stream, header, file.sizeBytes);
+  const isWhole = index.read();
+  if (index.pageCount === 0) throw missing(stream, header, "no page of memory is in it");
+  const warnings = isWhole
+    ? []
+    : [`${basename(file.path)} is incomplete: it ends before the last page of memory.`];
+  const memory = new OnDemandFile(new StreamPages(file, header.pageBytes, index));
+  return {
+    format: "QEMU migration stream",
+    memory,
+    pieces: memory.pieces,
+    isPlaced: false,
+    warnings,
+  };
+}
+
+/** Why pages are not there: QEMU leaves memory that is shared out where it is told to (x-ignore-shared). */
+function missing(stream: StreamReader, { capabilities }: Header, problem: string): FormatError {
+  if (capabilities.length === 0) return stream.error(problem);
+  const hint = `It was saved with ${capabilities.join(", ")}. Give the file that the memory is in.`;
+  return new UnreadStream(stream.what, stream.at, problem, hint);
+}
+
+/** migration/savevm.c: qemu_savevm_state_header, then the start of the first section: migration/ram.c, ram_save_setup. */
+function readHeader(stream: StreamReader): Header {
+  if (stream.text(4) !== "QEVM") throw stream.error("it does not begin with QEVM");
+  const version = stream.u32();
+  if (version !== QEMU_VM_FILE_VERSION) throw stream.error(`its version is ${version}`);
+  let type = stream.u8();
+  let machine = "";
+  let pageBytes = 4096;
+  let capabilities: readonly string[] = [];
+  if (type === QEMU_VM_CONFIGURATION) {
+    machine = stream.text(lengthOf(stream, stream.u32()));
+    if (!/^[\w./+-]+$/.test(machine)) throw stream.error("its configuration names no machine");
+    for (type = stream.u8(); type === QEMU_VM_SUBSECTION; type = stream.u8()) {
+      const name = stream.name();
+      stream.skip(4);
+      if (name === "configuration/target-page-bits") pageBytes = pageBytesOf(stream);
+      else if (name === "configuration/capabilities") capabilities = capabilitiesOf(stream);
+      else if (name === "configuration/uuid") stream.skip(16);
+      else throw stream.error(`its configuration has a part ${escapeText(name)}`);
+    }
+  }
+  while (type === QEMU_VM_COMMAND) {
+    skipCommand(stream);
+    type = stream.u8();
+  }
+  if (type !== QEMU_VM_SECTION_START) throw stream.error(`its first section is of type ${type}`);
+  const ramSection = stream.u32();
+  const name = stream.name();
+  if (name !== "ram")
+    throw stream.error(`its first section is ${escapeText(name)}, not ram`, "Migrate without disks.");
+  stream.skip(8);
+  return { machine, pageBytes, capabilities, ramSection, blocks: blocksOf(stream, capabilities) };
+}
+
+function lengthOf(stream: StreamReader, length: number): number {
+  if (length === 0 || length > MAX_NAME_BYTES) throw stream.error(`a name is ${length} bytes long`);
+  return length;
+}
+
+function pageBytesOf(stream: StreamReader): number {
+  const bits = stream.u32();
+  if (bits < 12 || bits > 16) throw stream.error(`its pages have ${bits} bits`);
+  return 2 ** bits;
+}
+
+function capabilitiesOf(stream: StreamReader): string[] {
+  const count = stream.u32();
+  if (count > MAX_CAPABILITIES) throw stream.error(`it has ${count} capabilities`);
+  return Array.from({ length: count }, () => escapeText(stream.name()));
+}
+
+/** A number, the length of its data, and the data. */
+function skipCommand(stream: StreamReader): void {
+  stream.skip(2);
+  stream.skip(stream.u16());
+}
+
+function blocksOf(stream: StreamReader, capabilities: readonly string[]): Block[] {
+  const total = stream.u64();
+  const flags = total % 4096;
+  if (flags !== RAM_SAVE_FLAG_MEM_SIZE) throw stream.error("its RAM does not begin with a list of blocks");
+  const blocks: Block[] = [];
+  for (let rest = total - flags; rest > 0; rest -= blocks.at(-1)!.length) {
+    if (blocks.length === MAX_BLOCKS) throw stream.error(`its RAM has more than ${MAX_BLOCKS} blocks`);
+    const block = { name: stream.text(lengthOf(stream, stream.u8())), length: stream.u64() };
+    if (block.length === 0 || block.length > rest)
+      throw stream.error(`the blocks of its RAM are not ${total - flags} bytes together`);
+    blocks.push(block);
+    // Its address.
+    if (capabilities.includes("x-ignore-shared")) stream.skip(8);
+  }
+  if (blocks.length === 0) throw stream.error("it has no blocks of RAM");
+  return blocks;
+}
+
+/** No copy of the page is in the file. Offsets of pages are above 0, and a page full of one byte is -1 less that byte. */
+const ABSENT = 0;
+
+/** Kinds of pages, and the capability that brings them. */
+const UNREAD_KINDS: { readonly [flag: number]: string } = {
+  [RAM_SAVE_FLAG_COMPRESS_PAGE]: "compress",
+  [RAM_SAVE_FLAG_XBZRLE]: "xbzrle",
+};
+
+/** Where the pages of the largest block lie: the machine's RAM. */
+class PageIndex {
+  /** By page: its offset in the file, `ABSENT`, or -1 - byte. */
+  readonly places: Float64Array;
+  /** Records of pages, of all blocks. */
+  pageCount = 0;
+  readonly #stream: StreamReader;
+  readonly #header: Header;
+  readonly #ram: Block;
+  readonly #blocks: ReadonlyMap<string, Block>;
+  /** That the last record was of: QEMU leaves its name out where it is the same. */
+  #block: Block | undefined;
+  /** The part of RAM that is being read is the last. */
+  #isLast = false;
+
+  /** Throws `FormatError` where the RAM has more pages than the file can hold. */
+  constructor(stream: StreamReader, header: Header, fileBytes: number) {
+    this.#stream = stream;
+    this.#header = header;
+    this.#blocks = new Map(header.blocks.map((block) => [block.name, block]));
+    this.#ram = header.blocks.reduce((largest, block) => (block.length > largest.length ? block : largest));
+    const { name, length } = this.#ram;
+    const count = length / header.pageBytes;
+    if (!Number.isInteger(count) || count > fileBytes / MIN_PAGE_RECORD_BYTES)
+      throw missing(
+        stream,
+        header,
+        `its block ${escapeText(name)} has ${length} bytes, and the file ${fileBytes}`,
+      );
+    this.places = new Float64Array(count);
+  }
+
+  /**
+   * Reads what follows the list of blocks up to the end of the RAM, or as soon as it has so many pages. False: the file
+   * ends before. Throws `FormatError` where something else stands there.
+   */
+  read(maxPages: number = Number.POSITIVE_INFINITY): boolean {
+    try {
+      do this.#pages(maxPages);
+      while (this.pageCount < maxPages && this.#section());
+      return true;
+    } catch (error) {
+      if (error instanceof StreamEnd) return false;
+      throw error;
+    }
+  }
+
+  /** Goes to the pages of the next part of RAM; false: it has ended. */
+  #section(): boolean {
+    const stream = this.#stream;
+    while (!this.#isLast) {
+      const type = stream.u8();
+      if (type === QEMU_VM_SECTION_FOOTER) stream.skip(4);
+      else if (type === QEMU_VM_COMMAND) skipCommand(stream);
+      else if (type === QEMU_VM_SECTION_PART || type === QEMU_VM_SECTION_END) {
+        const section = stream.u32();
+        if (section !== this.#header.ramSection) throw this.#between(`section ${section}`);
+        this.#isLast = type === QEMU_VM_SECTION_END;
+        return true;
+      } else if (type === QEMU_VM_SECTION_START) {
+        stream.skip(4);
+        throw this.#between(`the section ${escapeText(stream.name())}`);
+      } else throw this.#between(`a section of type ${type}`);
+    }
+    return false;
+  }
+
+  #between(what: string): FormatError {
+    return this.#stream.error(
+      `${what} stands between parts of RAM`,
+      "Migrate without disks and their bitmaps.",
+    );
+  }
+
+  /** migration/ram.c, ram_load_precopy. Every turn takes bytes of the file. */
+  #pages(maxPages: number): void {
+    const stream = this.#stream;
+    const { pageBytes } = this.#header;
+    while (this.pageCount < maxPages) {
+      const word = stream.u64();
+      const flags = word % pageBytes;
+      if (flags === RAM_SAVE_FLAG_EOS) return;
+      if (flags === RAM_SAVE_FLAG_MULTIFD_FLUSH) continue;
+      const kind = flags & ~RAM_SAVE_FLAG_CONTINUE;
+      if (kind !== RAM_SAVE_FLAG_ZERO && kind !== RAM_SAVE_FLAG_PAGE) throw this.#unread(kind);
+      if ((flags & RAM_SAVE_FLAG_CONTINUE) === 0) this.#block = this.#blocks.get(stream.name());
+      const block = this.#block;
+      if (block === undefined) throw stream.error("a page is of a block that is not in its list");
+      if (word >= block.length) throw stream.error(`a page lies behind the block ${escapeText(block.name)}`);
+      const place = kind === RAM_SAVE_FLAG_ZERO ? -1 - stream.u8() : stream.at;
+      if (place > 0) stream.skip(pageBytes);
+      if (block === this.#ram) this.places[(word - flags) / pageBytes] = place;
+      this.pageCount++;
+    }
+  }
+
+  #unread(kind: number): FormatError {
+    const capability = UNREAD_KINDS[kind];
+    if (capability === undefined) return this.#stream.error(`a page has the flags 0x${kind.toString(16)}`);
+    return new UnreadStream(
+      this.#stream.what,
+      this.#stream.at,
+      `its pages were saved with the capability ${capability}, which is not read`,
+      `Save it anew without: \`migrate_set_capability ${capability} off\`.`,
+    );
+  }
+}
+
+class StreamPages implements PageSource {
+  readonly path: string;
+  readonly pageBytes: number;
+  readonly ranges: readonly PageRange[];
+  readonly #file: ReadableFile;
+  readonly #places: Float64Array;
+
+  constructor(file: ReadableFile, pageBytes: number, { places }: PageIndex) {
+    this.path = file.path;
+    this.pageBytes = pageBytes;
+    this.#file = file;
+    this.#places = places;
+    this.ranges = [{ start: 0, end: places.length * pageBytes }];
+  }
+
+  check(): void {
+    this.#file.check();
+  }
+
+  /** False where the stream has no copy of the page: the guest had given it back (free page hints), or the file ends. */
+  readPage(offset: number, into: Uint8Array<ArrayBuffer>): boolean {
+    const place = this.#places[offset / this.pageBytes]!;
+    if (place === ABSENT) return false;
+    if (place < 0) {
+      into.fill(-1 - place);
+      return true;
+    }
+    const bytes = this.#file.read(place, this.pageBytes);
+    if (bytes.length < this.pageBytes) return false;
+    into.set(bytes);
+    return true;
+  }
+
+  [Symbol.dispose](): void {}
+}

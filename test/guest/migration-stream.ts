@@ -1,0 +1,53 @@
+/** Migration streams as QEMU's migration/savevm.c and ram.c write them, put together by hand. */
+
+export const PAGE = 4096;
+
+export const u8 = (value: number): Buffer => Buffer.from([value]);
+export const u32 = (value: number): Buffer => {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(value);
+  return bytes;
+};
+export const u64 = (value: number): Buffer => {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64BE(BigInt(value));
+  return bytes;
+};
+const name = (text: string): Buffer => Buffer.concat([u8(text.length), Buffer.from(text)]);
+
+export const EOS: Buffer = u64(0x10);
+export const footer: Buffer = Buffer.concat([u8(0x7e), u32(2)]);
+export const part: Buffer = Buffer.concat([u8(2), u32(2)]);
+export const end: Buffer = Buffer.concat([u8(3), u32(2)]);
+
+export interface HeaderOptions {
+  readonly machine?: string;
+  /** Parts of the configuration: name and contents. */
+  readonly parts?: readonly (readonly [string, Buffer])[];
+  readonly blocks: readonly (readonly [string, number])[];
+}
+
+/** Up to the list of blocks. */
+export function header({ machine = "pc-q35-7.2", parts = [], blocks }: HeaderOptions): Buffer {
+  const configuration = [u8(7), u32(machine.length), Buffer.from(machine)];
+  for (const [what, contents] of parts) configuration.push(u8(5), name(what), u32(1), contents);
+  const total = blocks.reduce((sum, [, length]) => sum + length, 0);
+  return Buffer.concat([
+    Buffer.from("QEVM"),
+    u32(3),
+    ...(machine === "" ? [] : configuration),
+    ...[u8(1), u32(2), name("ram"), u32(0), u32(4)],
+    u64(total + 0x04),
+    ...blocks.flatMap(([block, length]) => [name(block), u64(length)]),
+  ]);
+}
+
+/** A page's record. `block`: undefined for that of the record before. */
+export function page(offset: number, contents: number | Uint8Array, block?: string, flags = 0): Buffer {
+  const kind = flags === 0 ? (typeof contents === "number" ? 0x02 : 0x08) : flags;
+  return Buffer.concat([
+    u64(offset + kind + (block === undefined ? 0x20 : 0)),
+    ...(block === undefined ? [] : [name(block)]),
+    typeof contents === "number" ? u8(contents) : contents,
+  ]);
+}

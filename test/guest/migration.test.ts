@@ -1,0 +1,231 @@
+/** QEMU's migration streams, written by hand: what no saved guest has on demand. Real ones: test/lab/streams.lab.test.ts. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { KtstrError } from "../../src/errors.ts";
+import { MemoryImage } from "../../src/guest/image/image.ts";
+import { EOS, end, footer, header, PAGE, page, part, u8, u32, u64 } from "./migration-stream.ts";
+import { Mutator } from "./mutate.ts";
+
+let folder = "";
+let serial = 0;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "ktstr-migration-"));
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function file(...contents: readonly Uint8Array[]): string {
+  const path = join(folder, `stream-${serial++}`);
+  writeFileSync(path, Buffer.concat(contents));
+  return path;
+}
+
+const full = (byte: number, bytes: number = PAGE): Uint8Array => new Uint8Array(bytes).fill(byte);
+
+/** The byte that a page is full of; "mixed"; undefined: it cannot be read. */
+function pageAt(image: MemoryImage, address: number, pageBytes: number = PAGE): number | string | undefined {
+  const into = new Uint8Array(pageBytes);
+  if (image.physicalMemory().copyOut(address, into) < pageBytes) return undefined;
+  return into.every((byte) => byte === into[0]) ? into[0] : "mixed";
+}
+
+const BLOCKS = [
+  ["pc.ram", 4 * PAGE],
+  ["vga.vram", 2 * PAGE],
+] as const;
+
+/** Pages 0 to 2 of RAM, the first one sent twice; page 3 is never sent. */
+const STREAM = [
+  ...[header({ blocks: BLOCKS }), EOS, footer],
+  ...[part, page(0, full(1), "pc.ram"), page(PAGE, full(2)), page(PAGE, full(9), "vga.vram"), EOS, footer],
+  ...[part, page(0, full(3)), page(0, full(4), "pc.ram"), EOS, footer],
+  ...[end, page(2 * PAGE, 0), EOS, footer],
+  ...[u8(4), u32(7), Buffer.from("the state of devices")],
+];
+
+describe("a migration stream", () => {
+  test("holds the largest block's pages; the last copy of a page counts, and a page that was never sent is absent", () => {
+    using image = new MemoryImage([{ path: file(...STREAM) }]);
+    expect([image.format, image.sizeBytes, image.layoutIsKnown]).toEqual([
+      "QEMU migration stream",
+      4 * PAGE,
+      false,
+    ]);
+    // A record without a name is of the block before it, also across parts: the 3 is video memory's.
+    expect([0, 1, 2, 3].map((index) => pageAt(image, index * PAGE))).toEqual([4, 2, 0, undefined]);
+    expect(image.warnings).toEqual([]);
+  });
+
+  test("lies where FILE@ADDRESS says", () => {
+    using image = new MemoryImage([{ path: file(...STREAM), physical: 2 ** 30 }]);
+    expect([image.layoutIsKnown, pageAt(image, 0), pageAt(image, 2 ** 30 + PAGE)]).toEqual([
+      true,
+      undefined,
+      2,
+    ]);
+  });
+
+  test("is laid out anew, as a raw file is: pages are read by where they lie then", () => {
+    using image = new MemoryImage([{ path: file(...STREAM) }]);
+    image.arrange([
+      { fileOffset: 0, physical: 0, length: PAGE },
+      { fileOffset: PAGE, physical: 2 ** 32, length: 3 * PAGE },
+    ]);
+    expect([0, PAGE, 2 ** 32, 2 ** 32 + PAGE].map((address) => pageAt(image, address))).toEqual([
+      4,
+      undefined,
+      2,
+      0,
+    ]);
+  });
+
+  test("of an old machine has no configuration", () => {
+    const old = [header({ machine: "", blocks: BLOCKS }), EOS, end, page(0, full(5), "pc.ram"), EOS];
+    using image = new MemoryImage([{ path: file(...old) }]);
+    expect(pageAt(image, 0)).toBe(5);
+  });
+
+  test("says how large its pages are, and may have commands and a machine's UUID in front", () => {
+    const large = 65_536;
+    const parts = [
+      ["configuration/target-page-bits", u32(16)],
+      ["configuration/uuid", Buffer.alloc(16)],
+    ] as const;
+    const head = header({ machine: "virt-7.2", parts, blocks: [["mach-virt.ram", 2 * large]] });
+    const at = head.indexOf("\x01\0\0\0\x02\x03ram");
+    const command = Buffer.from([8, 0, 3, 0, 2, 0xaa, 0xbb]);
+    using image = new MemoryImage([
+      {
+        path: file(
+          ...[head.subarray(0, at), command, head.subarray(at), EOS, end],
+          ...[page(large, full(6, large), "mach-virt.ram"), page(0, 0), EOS],
+        ),
+      },
+    ]);
+    expect([pageAt(image, 0, large), pageAt(image, large, large)]).toEqual([0, 6]);
+  });
+
+  test("that ends early has a warning, and the pages that it has", () => {
+    using image = new MemoryImage([{ path: file(...STREAM.slice(0, 6), u8(0)) }]);
+    expect(image.warnings.join()).toContain("is incomplete: it ends before the last page of memory");
+    expect([0, 1].map((index) => pageAt(image, index * PAGE))).toEqual([1, 2]);
+  });
+});
+
+describe("a migration stream that is not read is an error:", () => {
+  const start = [header({ blocks: BLOCKS }), EOS, footer, part];
+  const shared = Buffer.concat([u32(1), u8(15), Buffer.from("x-ignore-shared")]);
+  const ignored = [
+    header({ parts: [["configuration/capabilities", shared]], blocks: [["m", 2 ** 30]] }),
+    u64(0),
+    EOS,
+  ];
+  test.each<[string, readonly Uint8Array[], string]>([
+    [
+      "compressed pages",
+      [...start, page(0, full(1), "pc.ram", 0x100)],
+      "saved with the capability compress,",
+    ],
+    ["differences", [...start, page(0, full(1), "pc.ram", 0x40)], "saved with the capability xbzrle,"],
+    ["an unknown kind of page", [...start, page(0, full(1), "pc.ram", 0x80)], "a page has the flags 0x80"],
+    [
+      "a block that is not in the list",
+      [...start, page(0, 0, "\x1b[m")],
+      "a page is of a block that is not in",
+    ],
+    ["no block at all", [...start, page(0, 0)], "a page is of a block that is not in"],
+    [
+      "a page behind its block",
+      [...start, page(4 * PAGE, 0, "pc.ram")],
+      "a page lies behind the block pc.ram",
+    ],
+    ["no pages, as multifd leaves it", [...start, EOS, end, EOS], "no page of memory is in it"],
+    [
+      "a disk's bitmaps between",
+      [...start, EOS, footer, u8(1), u32(3), u8(5), Buffer.from("dirty")],
+      "the section dirty",
+    ],
+    [
+      "another section's part",
+      [...start, EOS, footer, u8(2), u32(3)],
+      "section 3 stands between parts of RAM",
+    ],
+    ["the end of all", [...start, EOS, footer, u8(0)], "a section of type 0 stands between parts of RAM"],
+    [
+      "more RAM than the file can hold",
+      [header({ blocks: [["pc.ram", 2 ** 40]] }), EOS, end],
+      "its block pc.ram has 1099511627776 bytes, and the file ",
+    ],
+  ])("%s", (_, contents, says) => {
+    expect(() => new MemoryImage([{ path: file(...contents), format: "qemu" }])).toThrow(says);
+  });
+
+  test.each<[string, readonly Uint8Array[], string]>([
+    ["compressed pages", [...start, page(0, full(1), "pc.ram", 0x100)], "the capability compress,"],
+    ["memory that was left out", ignored, "It was saved with x-ignore-shared."],
+  ])("%s, also where no format is named", (_, contents, says) => {
+    const open = (): unknown => new MemoryImage([{ path: file(...contents) }]);
+    try {
+      open();
+    } catch (error) {
+      expect(`${error} ${(error as KtstrError).hint}`).toContain(says);
+      return;
+    }
+    throw new Error("it was read");
+  });
+
+  test.each<[string, Uint8Array, string]>([
+    [
+      "a machine that no QEMU has",
+      header({ machine: "\x07", blocks: BLOCKS }),
+      "its configuration names no machine",
+    ],
+    [
+      "blocks that are not their sum",
+      Buffer.concat([header({ blocks: [] }), u8(1)]),
+      "it has no blocks of RAM",
+    ],
+    [
+      "another first section",
+      Buffer.concat([Buffer.from("QEVM"), u32(3), u8(4)]),
+      "its first section is of type 4",
+    ],
+  ])("%s is raw memory, and --format says why not", (_, head, says) => {
+    const path = file(head, full(0x11, 8 * PAGE));
+    using image = new MemoryImage([{ path }]);
+    expect(image.format).toBe("raw");
+    expect(image.doubts.join()).toContain(says);
+    expect(() => new MemoryImage([{ path, format: "qemu" }])).toThrow(says);
+  });
+});
+
+test("2,000 damaged streams are read, or are an error that says so", () => {
+  const path = file(...STREAM);
+  const places = [{ name: "stream", offset: 4, length: Buffer.concat(STREAM).length - 4 - PAGE }];
+  const head = { name: "header", offset: 4, length: STREAM[0]!.length - 4 };
+  using mutator = new Mutator(path, [...places, head, head], 18);
+  let read = 0;
+  for (let round = 0; round < 2000; round++) {
+    const told = mutator.damage();
+    try {
+      using image = new MemoryImage([{ path, format: "qemu" }]);
+      pageAt(image, 0);
+      read++;
+    } catch (error) {
+      if (!(error instanceof KtstrError)) throw new Error(`${told}: ${error}`, { cause: error });
+    }
+    mutator.undo();
+  }
+  expect(read).toBeGreaterThan(100);
+  expect(read).toBeLessThan(1900);
+});
+
+test("a list of blocks takes no longer than the file has bytes", () => {
+  const endless = Buffer.concat([
+    header({ blocks: [] }).subarray(0, -8),
+    u64(2 ** 52 + 4),
+    full(1, 64 * PAGE),
+  ]);
+  expect(() => new MemoryImage([{ path: file(endless), format: "qemu" }])).toThrow(/blocks/);
+});
