@@ -11,7 +11,7 @@ import {
   openImage,
   writeMeta,
 } from "./frozen.ts";
-import type { StallKind } from "./stall/run.ts";
+import type { SilentKind, StallKind } from "./stall/run.ts";
 import { GuestDied } from "./vigil.ts";
 
 export interface Row extends Omit<BootOptions, "dir" | "overlays" | "onProgress"> {
@@ -24,7 +24,7 @@ export interface Row extends Omit<BootOptions, "dir" | "overlays" | "onProgress"
   readonly unopened?: string;
 }
 
-export type StallRowName = `stall-${StallKind}` | `ejected-${Exclude<StallKind, "healthy">}`;
+export type StallRowName = `stall-${StallKind}` | `ejected-${Exclude<StallKind, "healthy" | SilentKind>}`;
 
 export type RowName =
   | StallRowName
@@ -54,7 +54,7 @@ const stalled = (kind: StallKind, ci = false): Row => ({
   stall: { kind, ejected: false },
 });
 
-const ejected = (kind: StallKind): Row => ({
+const ejected = (kind: Exclude<StallKind, SilentKind>): Row => ({
   about: "after the watchdog ejected the scheduler",
   ci: false,
   kernel: "sid",
@@ -168,6 +168,9 @@ export const rows: { readonly [name in RowName]: Row } = {
   "stall-slice-inf": stalled("slice-inf"),
   "stall-loop": stalled("loop"),
   "stall-rt-hog": stalled("rt-hog"),
+  "stall-near": stalled("near"),
+  "stall-held": stalled("held"),
+  "stall-rt-all": stalled("rt-all"),
   "ejected-lost-comm": ejected("lost-comm"),
   "ejected-lost-dsq": ejected("lost-dsq"),
   "ejected-pinned": ejected("pinned"),

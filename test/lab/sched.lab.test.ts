@@ -7,7 +7,7 @@ import { readSchedReport } from "../../src/guest/sched/report.ts";
 import { readSchedulerDumps } from "../../src/guest/sched/scx-dump.ts";
 import { listTasks } from "../../src/guest/sched/task-list.ts";
 import { dsqNames } from "../../src/report/dsq-names.ts";
-import { findingsOf } from "../../src/report/sched-findings.ts";
+import { type Finding, findingsOf } from "../../src/report/sched-findings.ts";
 import { viewsOfReport } from "../../src/report/sched-view.ts";
 import type { SchedReport, TaskState } from "../../src/sched-state.ts";
 import type { DumpTask } from "../../src/sched-text/dump.ts";
@@ -18,6 +18,7 @@ import type { FrozenImage } from "./frozen.ts";
 import { kernelBtf } from "./kernels.ts";
 import { frozenRow, rows, stallRows } from "./matrix.ts";
 import { whyNoLab } from "./promise.ts";
+import { isSilent } from "./stall/run.ts";
 
 const bootMs = 900_000;
 
@@ -94,8 +95,49 @@ function runnableIn(debug: string, line: string): number[] {
   return sections.map((text) => Number(new RegExp(`^ +\\.${line} +: (\\d+)$`, "m").exec(text)?.[1]));
 }
 
+const stalls = stallRows().map((row) => ({ row, stall: rows[row].stall! }));
+/** Frozen in the middle of a stall, in which the kernel dumped its state. */
+const inTheMiddle = stalls
+  .filter(({ stall }) => !stall.ejected && !isSilent(stall.kind))
+  .map(({ row }) => row);
+const silent = stalls.filter(({ stall }) => isSilent(stall.kind)).map(({ row }) => row);
+
+/** What must be said of a guest that nobody could ask in the middle; by what its scheduler and its hogs do. */
+const SILENT: {
+  readonly [row: string]: (
+    findings: readonly Finding[],
+    report: SchedReport,
+    pids: readonly number[],
+  ) => void;
+} = {
+  "stall-near": (findings, { watchdog }, pids) => {
+    const near = findings.find(({ kind }) => kind === "watchdog-near");
+    expect(pids).toContain(near!.pids[0]!);
+    // The stall began 20 s before the freeze, and a timeout is 30 s.
+    expect(near!.waitMs).toBeGreaterThan(19_000);
+    expect(near!.waitMs).toBeLessThan(24_000);
+    expect(watchdog).toMatchObject({ timeoutMs: 30_000, next: { pid: near!.pids[0]! } });
+  },
+  "stall-held": (findings, _, pids) => {
+    const held = findings.find((each) => each.kind === "cpus-held" && each.pids.includes(pids[0]!));
+    expect(held?.pids).toEqual(expect.arrayContaining([...pids]));
+    expect(held?.cpus).toEqual([0, 1]);
+    for (const cpu of [0, 1])
+      expect(held!.details.join(" ")).toMatch(new RegExp(`CPU ${cpu} runs hog-${cpu}\\[`));
+  },
+  "stall-rt-all": (findings, _, pids) => {
+    const late = findings.find(({ kind }) => kind === "watchdog-late")!;
+    // The worker looked last up to half of the 10 s before the stall began, 9 s before the freeze.
+    const seconds = Number(/(?:could not|has not) run for ([\d.]+) s/.exec(late.summary)?.[1]);
+    expect(seconds).toBeGreaterThan(8);
+    expect(seconds).toBeLessThan(16);
+    const held = findings.find((each) => each.kind === "rt-holds-cpus" && each.pids.includes(pids[0]!));
+    expect(held?.pids).toEqual(expect.arrayContaining([...pids]));
+  },
+};
+
 describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
-  test.each(stallRows().filter((row) => rows[row].stall?.ejected === false))(
+  test.each(inTheMiddle)(
     "%s: tasks that wait are those of the kernel's dump, with the same fields",
     async (row) => {
       const image = await frozenRow(row);
@@ -145,7 +187,7 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
     bootMs,
   );
 
-  test.each(stallRows().filter((row) => rows[row].stall?.ejected === false))(
+  test.each(inTheMiddle)(
     "%s: queues have the names of the variables that hold their ids",
     async (row) => {
       const image = await frozenRow(row);
@@ -156,6 +198,24 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
         [BigInt(statement.shared_dsq), "shared_dsq"],
         [BigInt(statement.unconsumed_dsq), "unconsumed_dsq"],
       ]);
+    },
+    bootMs,
+  );
+
+  test.skipIf(silent.length === 0).each(silent)(
+    "%s: findings name what holds the tasks",
+    async (row) => {
+      const image = await frozenRow(row);
+      const report = reportOf(image);
+      expect(report.missing).toEqual([]);
+      const { victims } = JSON.parse((await image.answers.text("stall.json"))!) as Statement;
+      expect(victims).toHaveLength(3);
+      const findings = viewsOfReport(report, "").flatMap(findingsOf);
+      SILENT[row]!(
+        findings,
+        report,
+        victims.map(({ pid }) => pid),
+      );
     },
     bootMs,
   );

@@ -11,9 +11,26 @@ export const stallKinds = [
   "slice-inf",
   "loop",
   "rt-hog",
+  "near",
+  "held",
+  "rt-all",
 ] as const;
 
 export type StallKind = (typeof stallKinds)[number];
+
+/** In whose middle nobody answers, or not in time: their answers are those of the moment before. */
+export type SilentKind = "near" | "held" | "rt-all";
+
+/** From the stall's begin to the freeze. */
+const SILENT_MS: { readonly [kind in SilentKind]: number } = {
+  // Two thirds of the watchdog's timeout.
+  near: 20_000,
+  held: 5_000,
+  // Later than three quarters of the timeout that the watchdog's worker has to look.
+  "rt-all": 9_000,
+};
+
+export const isSilent = (kind: StallKind): kind is SilentKind => Object.hasOwn(SILENT_MS, kind);
 
 export interface Stall {
   /** What the scheduler does from then on: see stall.h. `rt-hog`: it is healthy, and a SCHED_FIFO task holds a CPU. */
@@ -25,6 +42,8 @@ export interface Stall {
 /** sched_ext's longest, and its default (kernel/sched/ext, SCX_WATCHDOG_MAX_TIMEOUT). */
 const LONG_TIMEOUT_MS = 30_000;
 const SHORT_TIMEOUT_MS = 6_000;
+/** Within which the watchdog's worker cannot look, and which has passed for most of the time of the freeze. */
+const RT_ALL_TIMEOUT_MS = 10_000;
 const LOOP_MS = 20_000;
 /** From the begin of a stall to the answers, which are collected in two to ten seconds: well before the watchdog strikes. */
 const STALLED_MS = 3_000;
@@ -36,7 +55,11 @@ async function must(guest: Guest, what: string, script: string, timeoutMs = 120_
 
 /** Attaches the scheduler; its tasks sleep, and it serves everybody. */
 export async function startStall(guest: Guest, stall: Stall): Promise<void> {
-  const timeoutMs = stall.ejected ? SHORT_TIMEOUT_MS : LONG_TIMEOUT_MS;
+  const timeoutMs = stall.ejected
+    ? SHORT_TIMEOUT_MS
+    : stall.kind === "rt-all"
+      ? RT_ALL_TIMEOUT_MS
+      : LONG_TIMEOUT_MS;
   const script = `
 /lab-stall ${stall.kind} ${timeoutMs} ${LOOP_MS} /tmp/stall.json > /tmp/stall.log 2>&1 &
 echo $! > /tmp/stall.pid
@@ -56,8 +79,9 @@ done
 const UNLEASH_RT = `
 echo -1 > /proc/sys/kernel/sched_rt_runtime_us
 for server in fair_server ext_server; do
-  f=/sys/kernel/debug/sched/$server/cpu1/runtime
-  [ ! -e $f ] || echo 0 > $f
+  for f in /sys/kernel/debug/sched/$server/cpu*/runtime; do
+    [ ! -e $f ] || echo 0 > $f
+  done
 done
 `;
 
@@ -74,6 +98,7 @@ cat /tmp/stall.json
 
 /** Begins the stall and collects the late answers in its middle, or after the ejection. The freeze follows at once. */
 export async function stallAndCollect(guest: Guest, stall: Stall, answersDir: string): Promise<void> {
+  if (isSilent(stall.kind)) return stallInSilence(guest, stall.kind, answersDir);
   // Nobody answers about a CPU whose run queue is locked: what its dump would tell is collected before.
   const isLocked = stall.kind === "loop" && !stall.ejected;
   if (isLocked) await collectLate(guest, answersDir);
@@ -84,6 +109,14 @@ export async function stallAndCollect(guest: Guest, stall: Stall, answersDir: st
   else await Bun.sleep(STALLED_MS);
   if (isLocked) await Bun.write(`${answersDir}/stall.json`, stdout);
   else await collectLate(guest, answersDir);
+}
+
+/** The statement has only who takes part: what began is not told any more. */
+async function stallInSilence(guest: Guest, kind: SilentKind, answersDir: string): Promise<void> {
+  await must(guest, "real-time limits", UNLEASH_RT);
+  await collectLate(guest, answersDir);
+  await must(guest, "the stall's begin", "(sleep 1; kill -USR1 $(cat /tmp/stall.pid)) > /dev/null 2>&1 &");
+  await Bun.sleep(1000 + SILENT_MS[kind]);
 }
 
 async function waitForEjection(guest: Guest): Promise<void> {

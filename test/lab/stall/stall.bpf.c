@@ -59,6 +59,7 @@ static void enqueue_victim(struct task_struct *p, u64 enq_flags)
 	note_victim(p);
 	switch (kind) {
 	case LOST_COMM:
+	case NEAR:
 		return;
 	case LOST_DSQ:
 		scx_bpf_dsq_insert(p, unconsumed_dsq, SCX_SLICE_DFL, enq_flags);
@@ -77,7 +78,7 @@ void BPF_PROG(stall_enqueue, struct task_struct *p, u64 enq_flags)
 	if (stalling && is_victim(p)) {
 		enqueue_victim(p, enq_flags);
 	} else if (stalling && is_hog(p)) {
-		u64 slice = kind == SLICE_INF ? SCX_SLICE_INF : LONG_SLICE_NS;
+		u64 slice = kind == SLICE_INF || kind == HELD ? SCX_SLICE_INF : LONG_SLICE_NS;
 		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, slice, enq_flags);
 	} else if (stalling && kind == SLICE_INF) {
 		/* Ahead of the hog that runs there; the victims wait in the shared queue meanwhile. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * lab-stall KIND TIMEOUT_MS LOOP_MS STATEMENT: attaches the scheduler and makes its tasks, which sleep. On SIGUSR1 the stall
- * begins: hogs start to spin, then victims are woken, and what happened is written to the file STATEMENT as JSON; once more
- * when the kernel ejects the scheduler. The process stays, so that its programs and maps do.
+ * lab-stall KIND TIMEOUT_MS LOOP_MS STATEMENT: attaches the scheduler and makes its tasks, which sleep, and
+ * names them in the file STATEMENT as JSON. On SIGUSR1 the stall begins: hogs start to spin, then victims are woken, and what
+ * happened is written to that file; once more when the kernel ejects the scheduler. The process stays, so that its programs and maps do.
  */
 #define _GNU_SOURCE
 #include <sched.h>
@@ -29,6 +29,7 @@
 static const char *const names[] = {
 	[HEALTHY] = "healthy",	 [LOST_COMM] = "lost-comm", [LOST_DSQ] = "lost-dsq", [PINNED] = "pinned",
 	[SLICE_INF] = "slice-inf", [LOOP] = "loop",	    [RT_HOG] = "rt-hog",
+	[NEAR] = "near",	 [HELD] = "held",	    [RT_ALL] = "rt-all",
 };
 
 struct actor {
@@ -101,7 +102,7 @@ static void start(struct actor *actor, enum stall_kind kind, bool is_hog)
 	}
 	if (kind == PINNED)
 		set_policy(SCHED_EXT, 0);
-	if (kind == RT_HOG && is_hog)
+	if ((kind == RT_HOG || kind == RT_ALL) && is_hog)
 		set_policy(SCHED_FIFO, 50);
 	char byte;
 	while (read(ends[0], &byte, 1) == 1)
@@ -121,7 +122,7 @@ static void start_actors(enum stall_kind kind)
 		start(&victims[i], kind, false);
 	}
 	for (int cpu = 0; cpu < cpus && cpu < MAX_HOGS; cpu++) {
-		if (kind != SLICE_INF && !((kind == PINNED || kind == RT_HOG) && cpu == STALL_CPU))
+		if (kind != SLICE_INF && kind != HELD && kind != RT_ALL && !((kind == PINNED || kind == RT_HOG) && cpu == STALL_CPU))
 			continue;
 		struct actor *hog = &hogs[hog_count++];
 		hog->cpu = cpu;
@@ -196,7 +197,7 @@ static bool has_begun(enum stall_kind kind, const struct stall *skel)
 	if (kind == LOOP && !skel->bss->loop_started_ns)
 		return false;
 	/* Victims of a healthy scheduler may be put on an idle CPU's queue without ops.enqueue(). */
-	for (int i = 0; kind != HEALTHY && kind != RT_HOG && i < VICTIMS; i++)
+	for (int i = 0; kind != HEALTHY && kind != RT_HOG && kind != RT_ALL && i < VICTIMS; i++)
 		if (!skel->bss->victims[i].enqueued_ns)
 			return false;
 	return true;
@@ -205,7 +206,7 @@ static bool has_begun(enum stall_kind kind, const struct stall *skel)
 static void begin(enum stall_kind kind, struct stall *skel)
 {
 	began_ns = now_ns();
-	if (kind != HEALTHY && kind != RT_HOG)
+	if (kind != HEALTHY && kind != RT_HOG && kind != RT_ALL)
 		skel->bss->stalling = true;
 	for (int i = 0; i < hog_count; i++)
 		wake(&hogs[i]);
@@ -223,9 +224,9 @@ int main(int argc, char **argv)
 
 	if (argc != 5)
 		die("usage: lab-stall KIND TIMEOUT_MS LOOP_MS STATEMENT");
-	while (kind <= RT_HOG && strcmp(names[kind], argv[1]))
+	while (kind <= RT_ALL && strcmp(names[kind], argv[1]))
 		kind++;
-	if (kind > RT_HOG)
+	if (kind > RT_ALL)
 		die("no kind %s", argv[1]);
 	struct stall *skel = stall__open();
 	if (!skel)
@@ -244,13 +245,19 @@ int main(int argc, char **argv)
 		skel->bss->victims[i].pid = victims[i].pid;
 	if (!bpf_map__attach_struct_ops(skel->maps.stall_ops))
 		die("attach: %m");
+	state(argv[4], kind, skel);
 	while (!began)
 		usleep(50000);
+	/* Above the hogs, which would keep it from waking the victims. */
+	if (kind == RT_HOG || kind == HELD || kind == RT_ALL)
+		set_policy(SCHED_FIFO, 60);
 	begin(kind, skel);
 	state(argv[4], kind, skel);
-	while (!skel->bss->exited.kind)
+	/* A hog that is interrupted now and then has not run all the while. */
+	while (kind != HELD && !skel->bss->exited.kind)
 		usleep(50000);
-	state(argv[4], kind, skel);
+	if (skel->bss->exited.kind)
+		state(argv[4], kind, skel);
 	for (;;)
 		pause();
 }

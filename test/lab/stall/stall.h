@@ -17,6 +17,12 @@ enum stall_kind {
 	LOOP,
 	/* The scheduler is healthy: a SCHED_FIFO task holds the only CPU that the tasks may use. */
 	RT_HOG,
+	/* As LOST_COMM; frozen when most of the watchdog's timeout has passed. */
+	NEAR,
+	/* Tasks on every CPU have infinite slices, and nobody is served beside them. */
+	HELD,
+	/* The scheduler is healthy: SCHED_FIFO tasks hold every CPU, also from the watchdog's worker. */
+	RT_ALL,
 };
 
 #define MAX_VICTIMS 4

@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import type { FrozenImage } from "../frozen.ts";
 import { frozenRow, rows, type StallRowName, stallRows } from "../matrix.ts";
 import { whyNoLab } from "../promise.ts";
-import type { StallKind } from "./run.ts";
+import { isSilent, type Stall, type StallKind } from "./run.ts";
 
 const BOOT_MS = 600_000;
 /** From the stall's begin to the kernel's dump at the least: see STALLED_MS. */
@@ -59,8 +59,11 @@ const inTheWay: { readonly [kind in StallKind]?: (dump: string, victim: string) 
   "rt-hog": (dump) => expect(dump).toMatch(/CPU 1 .*\n +curr=hog-1\[\d+\] class=rt_sched_class/),
 };
 
+const isAnswered = (stall: Stall | undefined): boolean =>
+  stall !== undefined && !stall.ejected && !isSilent(stall.kind);
+
 describe.skipIf((await whyNoLab()) !== "")("a scheduler that stalls", () => {
-  test.each(stallRows().filter((row) => rows[row].stall?.ejected === false))(
+  test.each(stallRows().filter((row) => isAnswered(rows[row].stall)))(
     "%s: the kernel says where its tasks wait, and for how long",
     async (row: StallRowName) => {
       const image = await frozenRow(row);
