@@ -1,5 +1,5 @@
 /** What a CPU did, in words. */
-import type { SchedView } from "./sched-view.ts";
+import type { SchedCpu, SchedTask, SchedView } from "./sched-view.ts";
 
 export interface CpuDoing {
   readonly cpu: number;
@@ -13,12 +13,22 @@ export interface CpuDoing {
 }
 
 export function doingOf(view: SchedView, cpu: number): CpuDoing {
-  const found = view.cpus.find((each) => each.cpu === cpu);
-  const unknown = { cpu, task: "", schedClass: "", forMs: undefined };
-  if (found === undefined) return { ...unknown, isIdle: view.othersIdle };
-  const { currComm, currPid, currClass } = found;
-  if (currPid === undefined) return { ...unknown, isIdle: false };
-  const current = view.tasks.find((task) => task.isCurrent && task.cpu === cpu && task.pid === currPid);
+  let byCpu = known.get(view);
+  if (byCpu === undefined) {
+    const currents = view.tasks.filter(({ isCurrent }) => isCurrent);
+    byCpu = new Map(view.cpus.map((each) => [each.cpu, doingOn(each, currents)]));
+    known.set(view, byCpu);
+  }
+  return byCpu.get(cpu) ?? { ...unknown, cpu, isIdle: view.othersIdle };
+}
+
+/** Many findings ask for the same CPUs. */
+const known: WeakMap<SchedView, Map<number, CpuDoing>> = new WeakMap();
+const unknown = { task: "", schedClass: "", forMs: undefined };
+
+function doingOn({ cpu, currComm, currPid, currClass }: SchedCpu, currents: readonly SchedTask[]): CpuDoing {
+  if (currPid === undefined) return { ...unknown, cpu, isIdle: false };
+  const current = currents.find((task) => task.cpu === cpu && task.pid === currPid);
   return {
     cpu,
     isIdle: currClass === "idle_sched_class",

@@ -111,8 +111,11 @@ function watchdogNear({ watchdog, exit }: SchedView, waiting: readonly SchedTask
 /** Tasks that wait alike: in one place, for the same CPUs. */
 function waits(view: SchedView, waiting: readonly SchedTask[]): Finding[] {
   const groups = new Map<string, SchedTask[]>();
+  const masks = new Map<readonly number[] | undefined, string>();
   for (const task of waiting) {
-    const key = `${placeOf(task)} ${task.cpus?.join() ?? ""} ${isPinned(task) ? task.cpu : ""}`;
+    const mask = masks.get(task.cpus) ?? task.cpus?.join() ?? "";
+    masks.set(task.cpus, mask);
+    const key = `${placeOf(task)} ${mask} ${isPinned(task) ? task.cpu : ""}`;
     const group = groups.get(key);
     if (group === undefined) groups.set(key, [task]);
     else group.push(task);

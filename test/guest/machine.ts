@@ -23,6 +23,8 @@ export interface KernelOptions {
   readonly perCpuOffsets?: readonly bigint[];
   /** A real kernel's types instead of the few of our own. */
   readonly types?: KernelTypes;
+  /** More variables of the image: sizes in bytes by name. */
+  readonly variables?: Readonly<Record<string, number>>;
   /** Memory to build in, instead of `sizeBytes` of our own. */
   readonly bytes?: Uint8Array<ArrayBuffer>;
 }
@@ -55,7 +57,9 @@ export class SyntheticKernel {
     this.#ordered = options.ordered ?? true;
     this.release = options.release ?? "7.2.0-synthetic";
     this.#types = options.types ?? ownTypes();
-    this.#imageBytes = Math.ceil((this.#types.bytes.length + (1 << 20)) / HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES;
+    const more = Object.values(options.variables ?? {}).reduce((sum, size) => sum + size + 64, 0);
+    const image = this.#types.bytes.length + (1 << 20) + more;
+    this.#imageBytes = Math.ceil(image / HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES;
     const isX86 = this.#arch === "x86_64";
     const mode: PagingMode = isX86 ? x86Paging(5) : arm64Paging(12, 48);
     const physicalBase = options.physicalBase ?? 0;
@@ -117,6 +121,7 @@ export class SyntheticKernel {
     this.#writeResources(
       options.ram ?? [[machine.physicalBase, machine.physicalBase + machine.bytes.length]],
     );
+    for (const [name, size] of Object.entries(options.variables ?? {})) this.place(name, size);
     const btf = this.place("__start_BTF", types.length);
     machine.write(btf, types);
     this.symbols.set("__stop_BTF", {

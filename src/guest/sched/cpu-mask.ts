@@ -2,6 +2,30 @@
 import type { GuestKernel } from "../kernel/kernel.ts";
 import type { Pointer } from "../memory/pointer.ts";
 
+/** Most tasks of a machine may run on the same CPUs: of equal masks there is one list. */
+export class CpuMasks {
+  readonly #kernel: GuestKernel;
+  readonly #known = new Map<string, readonly number[]>();
+
+  constructor(kernel: GuestKernel) {
+    this.#kernel = kernel;
+  }
+
+  /** As `cpusOf`. */
+  at(mask: Pointer, path: string): readonly number[] {
+    const { memory, cpus } = this.#kernel;
+    const words = 1 + ((cpus.possible.at(-1) ?? 0) >>> 5);
+    const at = memory.expect(mask.hi, mask.lo, 0, 4 * words, path);
+    let key = "";
+    for (let word = 0; word < words; word++) key += `${memory.view.getUint32(at + 4 * word, true)},`;
+    const before = this.#known.get(key);
+    if (before !== undefined) return before;
+    const found = cpusOf(this.#kernel, mask, path);
+    this.#known.set(key, found);
+    return found;
+  }
+}
+
 /** `struct cpumask *` -> the possible CPUs that are in it, ascending. Throws `GuestFault`. */
 export function cpusOf({ memory, cpus }: GuestKernel, mask: Pointer, path: string): number[] {
   const { possible } = cpus;

@@ -15,7 +15,7 @@ import {
 import type { TaskState } from "../../sched-state.ts";
 import type { GuestKernel } from "../kernel/kernel.ts";
 import { isNull, type Pointer } from "../memory/pointer.ts";
-import { cpusOf } from "./cpu-mask.ts";
+import { CpuMasks } from "./cpu-mask.ts";
 import type { Jiffies } from "./jiffies.ts";
 
 /** TASK_COMM_LEN. */
@@ -75,11 +75,13 @@ export class ScxTasks {
   readonly #jiffies: Jiffies;
   readonly #addresses = new Map<number, Pointer>();
   readonly #known = new Map<string, TaskState>();
+  readonly #masks: CpuMasks;
   readonly #classes = new Map<string, string>();
 
   constructor(kernel: GuestKernel, jiffies: Jiffies) {
     this.#kernel = kernel;
     this.#jiffies = jiffies;
+    this.#masks = new CpuMasks(kernel);
   }
 
   /** A `struct task_struct`. Throws `GuestFault` and `LayoutError`. */
@@ -150,7 +152,7 @@ export class ScxTasks {
       vtime: u64At(scx.dsq_vtime, "scx.dsq_vtime"),
       sliceNs: u64At(scx.slice, "scx.slice"),
       weight: u32At(scx.weight, "scx.weight"),
-      cpus: cpusOf(this.#kernel, mask, "task->cpus_ptr"),
+      cpus: this.#masks.at(mask, "task->cpus_ptr"),
       migrationDisabled:
         scx.migration_disabled === undefined
           ? undefined

@@ -1,0 +1,55 @@
+/** The page of `ktstr sched`: a machine of many CPUs and tasks against a tenth of the tasks, and a real guest against Bun's own start. */
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { labDir } from "../test/lab/cache.ts";
+import type { Case, Side } from "./case.ts";
+import { frozenMemory } from "./commands.bench.ts";
+import { KTSTR } from "./harness.ts";
+import { makeSchedMachine } from "./sched-machine.ts";
+
+const CPUS = 256;
+const TASKS = 20_000;
+const nothing = (): void => {};
+
+const page = (memory: string): Side => ({
+  kind: "command",
+  name: "ktstr",
+  command: [...KTSTR, "sched", "--memory", memory],
+});
+
+/** Types of a kernel with sched_ext, which the lab carved out of its boot image; the newest. */
+function schedExtTypes(): string | undefined {
+  const folder = join(labDir(), "btf");
+  const names = existsSync(folder) ? readdirSync(folder).filter((name) => name.endsWith(".btf")) : [];
+  const newest = names.sort().at(-1);
+  return newest === undefined ? undefined : join(folder, newest);
+}
+
+/** Ten times the tasks on as many CPUs: a walk that is not linear costs more than ten times as much. */
+const many: Case = {
+  name: `sched: ${CPUS} CPUs, ${TASKS} tasks, to ${TASKS / 10} tasks`,
+  target: 10,
+  missing: () => (schedExtTypes() === undefined ? "the lab has no types of a kernel with sched_ext" : ""),
+  prepare: (folder) => {
+    const make = (tasks: number): string => `${makeSchedMachine(folder, schedExtTypes()!, CPUS, tasks)}@0`;
+    return { subject: page(make(TASKS)), reference: page(make(TASKS / 10)), [Symbol.dispose]: nothing };
+  },
+};
+
+/** 200 ms where Bun itself takes 5. */
+const GUEST_TARGET = 40;
+const GUEST = "sid-4level";
+
+const guest: Case = {
+  name: `cold: ktstr sched --memory ${GUEST} (4 CPUs, 3 GiB), to bun itself`,
+  target: GUEST_TARGET,
+  missing: async () => ((await frozenMemory(GUEST)) === undefined ? `the lab keeps no ${GUEST}` : ""),
+  prepare: async () => ({
+    subject: page((await frozenMemory(GUEST))!),
+    reference: { kind: "command", name: "bun", command: [process.execPath, "-e", "0"] },
+    [Symbol.dispose]: nothing,
+  }),
+};
+
+export const cases: readonly Case[] = [many, guest];
+export const jobs = {};
