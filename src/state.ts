@@ -3,6 +3,7 @@
  * a report is written against them and never knows which one it reads.
  */
 import type { Btf } from "./btf/btf.ts";
+import type { CallTargets, ProgCode } from "./prog-code.ts";
 
 /** A read's answer. One that cannot be given says why; it is never an empty value. */
 export type Read<T> =
@@ -287,6 +288,10 @@ export interface ProgAccessor {
   progs(filter?: { readonly type?: number }): readonly ProgInfo[];
   /** One program, on the running kernel without a walk over the others. undefined: there is none, or it may not be opened. */
   progById(id: number): ProgInfo | undefined;
+  /** A program's instructions, with its functions and source lines. */
+  progCode(prog: ProgInfo): Read<ProgCode>;
+  /** The names of all that these programs call. */
+  callTargets(codes: readonly ProgCode[]): CallTargets;
   links(): readonly LinkInfo[];
   btfs(): readonly BtfInfo[];
   /** A BTF object by its id; a kernel module's, split, comes over the kernel's. */

@@ -5,6 +5,8 @@
 
 /** Printable ASCII but the backslash. */
 const PLAIN = /^[ -[\]-~]*$/;
+/** The same with the backslash, which stands in source code for itself. */
+const PLAIN_SOURCE = /^[\t -~]*$/;
 
 // A byte order mark is kept: dropped, it would make two names one.
 const lenient = new TextDecoder("utf-8", { ignoreBOM: true });
@@ -46,6 +48,12 @@ export function escapeSentence(text: string): string {
       return code < 0x100 ? hexEscape(code) : `\\u{${code.toString(16)}}`;
     },
   );
+}
+
+/** The same for a line of source code, in which a tab is a tab. */
+export function escapeSource(text: string): string {
+  if (PLAIN_SOURCE.test(text)) return text;
+  return text.split("\t").map(escapeSentence).join("\t");
 }
 
 function hexEscape(byte: number): string {

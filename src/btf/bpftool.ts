@@ -24,7 +24,7 @@ import {
   type StructShape,
   shapeOf,
 } from "./shape.ts";
-import { signatureOf } from "./signature.ts";
+import { signature } from "./signature.ts";
 import { Walk } from "./walk.ts";
 
 /** How a value is written that JSON has no form for (btf_dumper.c, `is_plain_text`). */
@@ -122,10 +122,10 @@ function pointerJson(
 ): string {
   const { btf, callee, notation } = walk;
   if (callee === undefined || !shape.toFunction || value > MAX_ID) return notation.pointer(value);
-  const signature = signatureOf(btf, btf.resolve(shape.targetId));
-  if (signature === undefined) return notation.pointer(value);
-  if (value === 0n) return quoteJson(`${signature} 0`);
-  return quoteJson(`${signature} ${callee(Number(value)) ?? "<unknown_prog_name>"}/prog_id:${value}`);
+  const proto = signature(btf, btf.resolve(shape.targetId));
+  if (proto === "") return notation.pointer(value);
+  if (value === 0n) return quoteJson(`${proto} 0`);
+  return quoteJson(`${proto} ${callee(Number(value)) ?? "<unknown_prog_name>"}/prog_id:${value}`);
 }
 
 /** bpftool sign-extends what it reads, whatever the enum's sign, and compares that with the i32 that BTF holds. */

@@ -1,100 +1,103 @@
-/** Types and functions as bpftool writes them where there is no value: `int (struct task_struct * p, u64 flags)`. */
+/** A function's prototype in the form in which bpftool prints it (tools/bpf/bpftool/btf_dumper.c, `btf_dumper_type_only`). */
 import { FormatError } from "../errors.ts";
 import { BTF_KIND, BTF_MAX_RESOLVE_DEPTH } from "../uapi/btf.ts";
 import type { Btf } from "./btf.ts";
 
-const PREFIXES: Readonly<Record<number, string>> = {
-  [BTF_KIND.STRUCT]: "struct ",
-  [BTF_KIND.UNION]: "union ",
-  [BTF_KIND.ENUM]: "enum ",
-  [BTF_KIND.ENUM64]: "enum ",
-  [BTF_KIND.INT]: "",
-  [BTF_KIND.TYPEDEF]: "",
-  [BTF_KIND.FLOAT]: "",
-};
+/** bpftool's buffer, with the NUL: what does not fit is not printed at all. */
+const MAX_BYTES = 1024;
+/** Types that are written: functions whose parameters are functions may double with each. */
+const MAX_TYPES = 1024;
 
-const MODIFIERS: Readonly<Record<number, string>> = {
-  [BTF_KIND.VOLATILE]: "volatile ",
-  [BTF_KIND.CONST]: "const ",
-  [BTF_KIND.RESTRICT]: "restrict ",
-};
+/** `BTF_VAR_STATIC`. */
+const VAR_STATIC = 0;
 
-/** A longer signature is none: bpftool's buffers hold as much. */
-const MAX_CHARACTERS = 1023;
-const BTF_VAR_STATIC = 0;
-
-/**
- * `btf_dumper_type_only` of tools/bpf/bpftool/btf_dumper.c: a function with its name, a prototype without one. undefined:
- * it has a type that bpftool cannot write, or more than 1,023 characters. Throws `FormatError` where the type is hostile.
- */
-export function signatureOf(btf: Btf, typeId: number): string | undefined {
-  const text = append(btf, typeId, "", 0);
-  return text !== undefined && text.length <= MAX_CHARACTERS ? text : undefined;
+/** `int handler(struct sk_buff * skb)`; "" where it cannot be written, as of a type that does not exist. */
+export function signature(btf: Btf, typeId: number): string {
+  const writer = new Writer(btf);
+  try {
+    if (!writer.type(typeId, 0)) return "";
+  } catch (error) {
+    if (error instanceof FormatError) return "";
+    throw error;
+  }
+  return Buffer.byteLength(writer.text) < MAX_BYTES ? writer.text : "";
 }
 
-function append(btf: Btf, id: number, before: string, depth: number): string | undefined {
-  if (before.length > MAX_CHARACTERS) return undefined;
-  if (depth > BTF_MAX_RESOLVE_DEPTH)
-    throw new FormatError(
-      btf.name || "BTF",
-      0,
-      `type ${id} does not end within ${BTF_MAX_RESOLVE_DEPTH} steps`,
-    );
-  if (id === 0) return `${before}void `;
-  const kind = btf.kind(id);
-  const prefix = PREFIXES[kind];
-  if (prefix !== undefined) return `${before}${prefix}${btf.typeName(id)} `;
-  const modifier = MODIFIERS[kind];
-  if (modifier !== undefined) return append(btf, btf.referenced(id), before + modifier, depth + 1);
-  switch (kind) {
-    case BTF_KIND.ARRAY: {
-      const { elementTypeId, count } = btf.array(id);
-      const element = append(btf, elementTypeId, before, depth + 1);
-      return element && `${element}[${count}]`;
-    }
-    case BTF_KIND.PTR: {
-      const target = append(btf, btf.referenced(id), before, depth + 1);
-      return target && `${target}* `;
-    }
-    case BTF_KIND.FWD:
-      return `${before}${btf.kindFlag(id) ? "union" : "struct"} ${btf.typeName(id)} `;
-    case BTF_KIND.FUNC_PROTO:
-      return appendFunction(btf, id, "", before, depth);
-    case BTF_KIND.FUNC:
-      return appendFunction(btf, btf.referenced(id), btf.typeName(id), before, depth);
-    case BTF_KIND.VAR: {
-      const linkage = btf.trailer(id) === BTF_VAR_STATIC ? "static " : "";
-      const type = append(btf, btf.referenced(id), before + linkage, depth + 1);
-      return type && `${type} ${btf.typeName(id)}`;
-    }
-    case BTF_KIND.DATASEC:
-      return `${before}section ("${btf.typeName(id)}") `;
-    default:
-      return undefined;
-  }
-}
+class Writer {
+  readonly #btf: Btf;
+  #types = 0;
+  text = "";
 
-function appendFunction(
-  btf: Btf,
-  protoId: number,
-  name: string,
-  before: string,
-  depth: number,
-): string | undefined {
-  let text = append(btf, btf.referenced(protoId), before, depth + 1);
-  if (text === undefined) return undefined;
-  text += `${name}(`;
-  let isFirst = true;
-  for (const { name: paramName, typeId } of btf.params(protoId)) {
-    if (!isFirst) text += ", ";
-    isFirst = false;
-    if (typeId === 0) {
-      text += "...";
-      continue;
-    }
-    const param = append(btf, typeId, text, depth + 1);
-    if (param === undefined) return undefined;
-    text = paramName === "" ? param.replace(/ $/, "") : param + paramName;
+  constructor(btf: Btf) {
+    this.#btf = btf;
   }
-  return `${text})`;
+
+  /** False where it cannot be written. */
+  type(id: number, depth: number): boolean {
+    if (depth > BTF_MAX_RESOLVE_DEPTH || ++this.#types > MAX_TYPES || this.text.length > MAX_BYTES)
+      return false;
+    const btf = this.#btf;
+    if (id === 0) return this.#add("void ");
+    const inner = (): boolean => this.type(btf.referenced(id), depth + 1);
+    const kind = btf.kind(id);
+    switch (kind) {
+      case BTF_KIND.INT:
+      case BTF_KIND.TYPEDEF:
+      case BTF_KIND.FLOAT:
+        return this.#add(`${btf.typeName(id)} `);
+      case BTF_KIND.STRUCT:
+        return this.#add(`struct ${btf.typeName(id)} `);
+      case BTF_KIND.UNION:
+        return this.#add(`union ${btf.typeName(id)} `);
+      case BTF_KIND.ENUM:
+      case BTF_KIND.ENUM64:
+        return this.#add(`enum ${btf.typeName(id)} `);
+      case BTF_KIND.ARRAY: {
+        const { elementTypeId, count } = btf.array(id);
+        return this.type(elementTypeId, depth + 1) && this.#add(`[${count}]`);
+      }
+      case BTF_KIND.PTR:
+        return inner() && this.#add("* ");
+      case BTF_KIND.FWD:
+        return this.#add(`${btf.kindFlag(id) ? "union" : "struct"} ${btf.typeName(id)} `);
+      case BTF_KIND.VOLATILE:
+        return this.#add("volatile ") && inner();
+      case BTF_KIND.CONST:
+        return this.#add("const ") && inner();
+      case BTF_KIND.RESTRICT:
+        return this.#add("restrict ") && inner();
+      case BTF_KIND.FUNC_PROTO:
+        return this.#function(id, "", depth);
+      case BTF_KIND.FUNC:
+        return this.#function(btf.referenced(id), btf.typeName(id), depth);
+      case BTF_KIND.VAR:
+        if (btf.trailer(id) === VAR_STATIC) this.#add("static ");
+        return inner() && this.#add(` ${btf.typeName(id)}`);
+      case BTF_KIND.DATASEC:
+        return this.#add(`section ("${btf.typeName(id)}") `);
+      default:
+        return false;
+    }
+  }
+
+  #function(prototype: number, name: string, depth: number): boolean {
+    const btf = this.#btf;
+    if (!this.type(btf.referenced(prototype), depth + 1)) return false;
+    this.#add(`${name}(`);
+    let separator = "";
+    for (const param of btf.params(prototype)) {
+      this.#add(separator);
+      separator = ", ";
+      if (param.typeId === 0) this.#add("...");
+      else if (!this.type(param.typeId, depth + 1)) return false;
+      else if (param.name !== "") this.#add(param.name);
+      else if (this.text.endsWith(" ")) this.text = this.text.slice(0, -1);
+    }
+    return this.#add(")");
+  }
+
+  #add(text: string): true {
+    this.text += text;
+    return true;
+  }
 }

@@ -48,9 +48,12 @@ const show: Command = command({
 
 const prog: Command = command({
   name: "ktstr prog",
-  description: "Programs: attributes and run-time costs",
-  examples: ["ktstr prog show"],
-  subCommands: { show: async () => show },
+  description: "Programs: attributes, run-time costs and instructions",
+  examples: ["ktstr prog show", "ktstr prog dump xlated id 42"],
+  subCommands: {
+    show: async () => show,
+    dump: async () => (await import("./prog-dump.ts")).default,
+  },
 });
 
 export default prog;

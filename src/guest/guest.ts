@@ -3,6 +3,7 @@ import type { AttachmentAccessor, CgroupProgs, CgroupQuery } from "../attachment
 import type { Btf } from "../btf/btf.ts";
 import { DisposedError, KtstrError } from "../errors.ts";
 import type { KernelLog, LogAccessor } from "../kernel-log.ts";
+import { type CallTargets, NO_TARGETS, type ProgCode } from "../prog-code.ts";
 import type { SchedAccessor, SchedReport, SchedulerDumps, TaskInfo } from "../sched-state.ts";
 import { findActiveScheduler } from "../scheduler.ts";
 import {
@@ -130,6 +131,14 @@ export class GuestState implements BpfState, LogAccessor, SchedAccessor, Attachm
     const kernel = this.#checked();
     this.#holders ??= readHolders(kernel);
     return this.#holders;
+  }
+
+  progCode(_prog: ProgInfo): Read<ProgCode> {
+    return unreadable("unsupported", "they are not read from memory yet");
+  }
+
+  callTargets(_codes: readonly ProgCode[]): CallTargets {
+    return NO_TARGETS;
   }
 
   links(): readonly LinkInfo[] {

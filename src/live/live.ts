@@ -5,6 +5,7 @@ import type { Btf } from "../btf/btf.ts";
 import { DisposedError, KtstrError } from "../errors.ts";
 import { CLOCK_BOOTTIME, CLOCK_REALTIME, type Fd } from "../ffi.ts";
 import type { KernelLog, LogAccessor } from "../kernel-log.ts";
+import type { CallTargets, ProgCode } from "../prog-code.ts";
 import { findActiveScheduler } from "../scheduler.ts";
 import {
   type ActiveScheduler,
@@ -272,6 +273,22 @@ export class LiveState implements BpfState, LogAccessor, AttachmentAccessor {
     return this.#symbols.at(address);
   }
 
+  progCode(prog: ProgInfo): Read<ProgCode> {
+    this.#alive();
+    const { readProgCode } = require("./prog-code.ts") as typeof import("./prog-code.ts");
+    return asRead(() => {
+      using fd = openIdOrThrow(this.#sys, PROGS, prog.id);
+      return readProgCode(this.#sys, fd, `program ${prog.id}`);
+    });
+  }
+
+  /** Needs CAP_SYSLOG. */
+  callTargets(codes: readonly ProgCode[]): CallTargets {
+    this.#alive();
+    const { readCallTargets } = require("./call-targets.ts") as typeof import("./call-targets.ts");
+    return readCallTargets(this.#sys, codes);
+  }
+
   kernel(): KernelInfo {
     this.#alive();
     const uptimeNs = this.#sys.clockNs(CLOCK_BOOTTIME);
@@ -344,7 +361,7 @@ function checkIndex(map: MapInfo, key: number): Read<never> | undefined {
   return unreadable("out-of-range", `key ${key} of an array of ${map.maxEntries}`);
 }
 
-function asRead(read: () => Btf): Read<Btf> {
+function asRead<T>(read: () => T): Read<T> {
   try {
     return found(read());
   } catch (error) {

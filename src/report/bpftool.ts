@@ -57,17 +57,8 @@ function ownerJson(map: MapInfo): JsonObject {
 }
 
 export function progJson(prog: ProgInfo, kernel: KernelInfo, interval?: StatsInterval): JsonObject {
-  const stats = prog.stats.ok ? prog.stats.value : undefined;
-  const ran = stats !== undefined && stats.runTimeNs > 0n;
   return {
-    id: prog.id,
-    type: nameOr(PROG_TYPES, prog.type),
-    name: prog.fullName.length === 0 ? undefined : nameText(prog.fullName),
-    tag: Buffer.from(prog.tag).toString("hex"),
-    gpl_compatible: prog.gplCompatible,
-    run_time_ns: ran ? stats.runTimeNs : undefined,
-    run_cnt: ran ? stats.count : undefined,
-    recursion_misses: stats !== undefined && stats.misses > 0n ? stats.misses : undefined,
+    ...progHeaderJson(prog),
     dev: deviceJson(prog.device),
     loaded_at: prog.loadTimeNs === 0n ? undefined : loadedAt(prog, kernel),
     uid: prog.loadTimeNs === 0n ? undefined : prog.createdByUid,
@@ -86,6 +77,22 @@ export function progJson(prog: ProgInfo, kernel: KernelInfo, interval?: StatsInt
     load_time_ns: prog.loadTimeNs === 0n ? undefined : prog.loadTimeNs,
     interval: interval === undefined ? undefined : intervalJson(prog, interval),
     stats_unreadable: prog.stats.ok ? undefined : prog.stats.why.detail,
+  };
+}
+
+/** What `prog dump` of several programs puts before `insns`. */
+export function progHeaderJson(prog: ProgInfo): JsonObject {
+  const stats = prog.stats.ok ? prog.stats.value : undefined;
+  const ran = stats !== undefined && stats.runTimeNs > 0n;
+  return {
+    id: prog.id,
+    type: nameOr(PROG_TYPES, prog.type),
+    name: prog.fullName.length === 0 ? undefined : nameText(prog.fullName),
+    tag: Buffer.from(prog.tag).toString("hex"),
+    gpl_compatible: prog.gplCompatible,
+    run_time_ns: ran ? stats.runTimeNs : undefined,
+    run_cnt: ran ? stats.count : undefined,
+    recursion_misses: stats !== undefined && stats.misses > 0n ? stats.misses : undefined,
   };
 }
 

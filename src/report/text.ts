@@ -39,12 +39,7 @@ export function mapText(map: MapInfo): string {
 }
 
 export function progText(prog: ProgInfo, kernel: KernelInfo, interval?: StatsInterval): string {
-  const name = prog.fullName.length === 0 ? "" : `name ${printable(prog.fullName)}  `;
-  const gpl = prog.gplCompatible ? "  gpl" : "";
-  const tag = Buffer.from(prog.tag).toString("hex");
-  const lines = [
-    `${prog.id}: ${typeText(PROG_TYPES, prog.type)}  ${name}tag ${tag}${deviceText(prog.device)}${gpl}`,
-  ];
+  const lines = [progTitle(prog)];
   const loaded = loadedAt(prog, kernel);
   if (prog.loadTimeNs !== 0n) {
     const when = loaded === undefined ? "" : `loaded_at ${dateText(loaded)}  `;
@@ -66,6 +61,24 @@ export function progText(prog: ProgInfo, kernel: KernelInfo, interval?: StatsInt
     lines.push(statsLine("stats", prog.stats.value));
   }
   return lines.join("\n\t");
+}
+
+function progTitle(prog: ProgInfo): string {
+  const name = prog.fullName.length === 0 ? "" : `name ${printable(prog.fullName)}  `;
+  const gpl = prog.gplCompatible ? "  gpl" : "";
+  const tag = Buffer.from(prog.tag).toString("hex");
+  return `${prog.id}: ${typeText(PROG_TYPES, prog.type)}  ${name}tag ${tag}${deviceText(prog.device)}${gpl}`;
+}
+
+/** prog.c, print_prog_header_plain: what `prog dump` of several programs puts before each. */
+export function progHeaderText(prog: ProgInfo): string {
+  const stats = prog.stats.ok ? prog.stats.value : undefined;
+  const ran =
+    stats === undefined || stats.runTimeNs === 0n
+      ? ""
+      : ` run_time_ns ${stats.runTimeNs} run_cnt ${stats.count}`;
+  const misses = stats === undefined || stats.misses === 0n ? "" : ` recursion_misses ${stats.misses}`;
+  return `${progTitle(prog)}${ran}${misses}`;
 }
 
 /** common.c, print_dev_plain. */

@@ -248,6 +248,8 @@ export const PROG_INFO: Layout<
   | "tag"
   | "jited_prog_len"
   | "xlated_prog_len"
+  | "jited_prog_insns"
+  | "xlated_prog_insns"
   | "load_time"
   | "created_by_uid"
   | "nr_map_ids"
@@ -257,10 +259,17 @@ export const PROG_INFO: Layout<
   | "gpl_compatible"
   | "netns_dev"
   | "netns_ino"
+  | "nr_jited_ksyms"
+  | "nr_jited_func_lens"
+  | "jited_ksyms"
+  | "jited_func_lens"
   | "btf_id"
   | "func_info_rec_size"
   | "func_info"
   | "nr_func_info"
+  | "nr_line_info"
+  | "line_info"
+  | "line_info_rec_size"
   | "run_time_ns"
   | "run_cnt"
   | "recursion_misses"
@@ -273,6 +282,8 @@ export const PROG_INFO: Layout<
   tag: bytes(8, 8),
   jited_prog_len: u32(16),
   xlated_prog_len: u32(20),
+  jited_prog_insns: u64(24),
+  xlated_prog_insns: u64(32),
   load_time: u64(40),
   created_by_uid: u32(48),
   nr_map_ids: u32(52),
@@ -283,10 +294,17 @@ export const PROG_INFO: Layout<
   gpl_compatible: u8(84),
   netns_dev: u64(88),
   netns_ino: u64(96),
+  nr_jited_ksyms: u32(104),
+  nr_jited_func_lens: u32(108),
+  jited_ksyms: u64(112),
+  jited_func_lens: u64(120),
   btf_id: u32(128),
   func_info_rec_size: u32(132),
   func_info: u64(136),
   nr_func_info: u32(144),
+  nr_line_info: u32(148),
+  line_info: u64(152),
+  line_info_rec_size: u32(172),
   run_time_ns: u64(192),
   run_cnt: u64(200),
   recursion_misses: u64(208),

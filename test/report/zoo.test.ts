@@ -1,5 +1,8 @@
 /** The awkward types of the zoo: our plain data and our text against what its loader, written by hand, says they mean. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { openGuest } from "../../src/guest/guest.ts";
 import { openLive } from "../../src/live/live.ts";
 import { view } from "../../src/report/view.ts";
@@ -37,6 +40,30 @@ zooTest("plain data of every typed value is what the loader stored", () => {
   expect(differences).toEqual([]);
   expect(compared).toBeGreaterThan(30);
 });
+
+zooTest(
+  "every program's instructions are what bpftool prints, with lines, opcodes and as a graph",
+  () => {
+    const ids = zoo.answers.programs.map(({ id }) => id);
+    const forms = ["", "opcodes linum", "visual linum"];
+    const batch = (tool: readonly string[], rest: string): Ran => {
+      const file = join(tmpdir(), `ktstr-xlated-${process.pid}`);
+      writeFileSync(file, ids.map((id) => `prog dump xlated id ${id} ${rest}\n`).join(""));
+      const ran = spawn([...tool, "batch", "file", file]);
+      rmSync(file);
+      return ran;
+    };
+    for (const [options, rest] of [...forms.map((form) => [[], form] as const), [["-j"], "linum"] as const]) {
+      const mine = batch([process.execPath, CLI, ...options], rest);
+      const theirs = batch(["bpftool", ...options], rest);
+      expect(mine.out).toBe(theirs.out);
+      expect([mine.status, mine.err]).toEqual([0, ""]);
+      expect(mine.out.length).toBeGreaterThan(10_000);
+    }
+    expect(ids.length).toBeGreaterThan(20);
+  },
+  300_000,
+);
 
 const images = [...(await labImages()), ...capturedImages()].filter((image) =>
   image.answer("loader.json")?.includes('"expect":'),

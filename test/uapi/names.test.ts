@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { constants } from "node:os";
 import { BPF_STATS_RUN_TIME, COMMANDS } from "../../src/uapi/bpf.ts";
 import * as errno from "../../src/uapi/errno.ts";
+import { HELPERS } from "../../src/uapi/helpers.ts";
 import {
   ATTACH_TYPES,
   BPF_F_MMAPABLE,
@@ -39,6 +40,8 @@ describe.skipIf(whyNoLive() !== "")("names as this kernel has them", () => {
   test("program types", () => expectNames(PROG_TYPES, "bpf_prog_type", "BPF_PROG_TYPE_"));
   test("link types", () => expectNames(LINK_TYPES, "bpf_link_type", "BPF_LINK_TYPE_"));
   test("attach types", () => expectNames(ATTACH_TYPES, "bpf_attach_type", "BPF_"));
+
+  test("helpers", () => expectNames(HELPERS, "bpf_func_id", "BPF_FUNC_"));
 
   test("commands", () => {
     const kernel = kernelEnum("bpf_cmd");

@@ -1,0 +1,74 @@
+/** A program's code on the running kernel: `struct bpf_prog_info` with its buffers. */
+import { KtstrError } from "../errors.ts";
+import type { Fd, PinnedBytes } from "../ffi.ts";
+import { type FunctionInfo, LINE_WORDS, type ProgCode } from "../prog-code.ts";
+import { PROG_INFO } from "../uapi/bpf.ts";
+import { viewOf } from "../uapi/layout.ts";
+import { Attr } from "./attr.ts";
+import { objectInfo, pinned } from "./objects.ts";
+import type { Sys } from "./sys.ts";
+
+/** `struct bpf_func_info` and `struct bpf_line_info`; newer kernels' may be longer, and give as much as is asked for. */
+const FUNC_INFO_BYTES = 8;
+const LINE_INFO_BYTES = 4 * LINE_WORDS;
+/** More than the verifier takes, 1,000,000 instructions: a kernel that says more is not believed. */
+const MAX_BYTES = 2 ** 28;
+const MAX_RECORDS = 2 ** 24;
+
+/**
+ * Two calls: how much there is, and then all of it. Throws `SyscallError`; `KtstrError` where a size cannot be right.
+ */
+export function readProgCode(sys: Sys, fd: Fd, object: string): ProgCode {
+  const sizes = new Attr(PROG_INFO);
+  objectInfo(sys, fd, PROG_INFO, object, sizes.bytes);
+  const insnBytes = bounded(object, "xlated_prog_len", sizes.get("xlated_prog_len"), MAX_BYTES);
+  const functions = bounded(object, "nr_func_info", sizes.get("nr_func_info"), MAX_RECORDS);
+  const lines = bounded(object, "nr_line_info", sizes.get("nr_line_info"), MAX_RECORDS);
+  const ksyms = bounded(object, "nr_jited_ksyms", sizes.get("nr_jited_ksyms"), MAX_RECORDS);
+
+  const buffers = {
+    xlated_prog_insns: pinned(insnBytes),
+    func_info: pinned(functions * FUNC_INFO_BYTES),
+    line_info: pinned(lines * LINE_INFO_BYTES),
+    jited_ksyms: pinned(ksyms * 8),
+  };
+  const attr = new Attr(PROG_INFO, {
+    xlated_prog_len: insnBytes,
+    nr_func_info: functions,
+    func_info_rec_size: FUNC_INFO_BYTES,
+    nr_line_info: lines,
+    line_info_rec_size: LINE_INFO_BYTES,
+    nr_jited_ksyms: ksyms,
+  });
+  for (const name of Object.keys(buffers) as (keyof typeof buffers)[]) attr.point(name, buffers[name]);
+  objectInfo(sys, fd, PROG_INFO, object, attr.bytes);
+
+  // What the kernel does not show, it gives no pointer to any more.
+  const shown = (name: keyof typeof buffers, length: number): PinnedBytes =>
+    buffers[name].subarray(0, isNull(attr.bytes, name) ? 0 : length);
+  const addresses = shown("jited_ksyms", ksyms * 8);
+  return {
+    insns: shown("xlated_prog_insns", insnBytes),
+    functions: functionsIn(shown("func_info", functions * FUNC_INFO_BYTES)),
+    lines: new Uint32Array(buffers.line_info.buffer, 0, lines * LINE_WORDS),
+    functionAddresses: [...new BigUint64Array(addresses.buffer, 0, addresses.length / 8)],
+    functionCount: attr.get("nr_jited_ksyms"),
+  };
+}
+
+function functionsIn(bytes: Uint8Array): FunctionInfo[] {
+  const words = viewOf(bytes);
+  return Array.from({ length: bytes.length / FUNC_INFO_BYTES }, (_, index) => ({
+    insn: words.getUint32(index * FUNC_INFO_BYTES, true),
+    typeId: words.getUint32(index * FUNC_INFO_BYTES + 4, true),
+  }));
+}
+
+function isNull(info: PinnedBytes, name: keyof typeof PROG_INFO.fields): boolean {
+  return viewOf(info).getBigUint64(PROG_INFO.fields[name].offset, true) === 0n;
+}
+
+function bounded(object: string, what: string, value: number, most: number): number {
+  if (value <= most) return value;
+  throw new KtstrError(`${object}: ${what} is ${value}, more than a program can have`);
+}

@@ -1,0 +1,62 @@
+/** A program's code as a data path gives it: what `bpf_prog_get_info_by_fd` (kernel/bpf/syscall.c) hands out. */
+import { CALL, helperOf, insnAt, PSEUDO_CALL } from "./uapi/disasm.ts";
+
+export interface ProgCode {
+  /**
+   * `struct bpf_insn`, 8 bytes each, as the verifier left them; maps by their ids. Empty: the kernel does not show them.
+   */
+  readonly insns: Uint8Array;
+  /** `struct bpf_func_info`, by ascending instruction. */
+  readonly functions: readonly FunctionInfo[];
+  /** `struct bpf_line_info`, four words each (`LINE_WORDS`), by ascending instruction. */
+  readonly lines: Uint32Array;
+  /** Where each function's machine code begins (`jited_ksyms`); empty: not known. */
+  readonly functionAddresses: readonly bigint[];
+  /** How many functions there are, also where their addresses are not shown. */
+  readonly functionCount: number;
+}
+
+/** A function in its program: the number of its first instruction, and its type, a FUNC of the program's BTF. */
+export interface FunctionInfo {
+  readonly insn: number;
+  readonly typeId: number;
+}
+
+/** `struct bpf_line_info`: words of a line, and which is which. */
+export const LINE_WORDS = 4;
+export const LINE_INSN = 0;
+export const LINE_FILE = 1;
+export const LINE_TEXT = 2;
+export const LINE_PLACE = 3;
+
+/** What calls lead to: symbols that begin at just these addresses. */
+export interface CallTargets {
+  /** `__bpf_call_base`: helpers and kfuncs are called by their distance from it. 0: the kernel shows no addresses. */
+  readonly base: bigint;
+  readonly names: ReadonlyMap<bigint, string>;
+}
+
+export const NO_TARGETS: CallTargets = { base: 0n, names: new Map() };
+
+/** tools/bpf/bpftool/xlated_dumper.c, `print_call`: where a call leads to. */
+export function callAddress(
+  source: number,
+  immediate: number,
+  base: bigint,
+  { functionAddresses }: Pick<ProgCode, "functionAddresses">,
+): bigint {
+  const own = source === PSEUDO_CALL ? functionAddresses[immediate >>> 0] : undefined;
+  return own ?? BigInt.asUintN(64, base + BigInt(immediate));
+}
+
+/** Every address that the program calls, and that a name is wanted for. */
+export function calledAddresses(code: ProgCode, base: bigint): bigint[] {
+  const view = new DataView(code.insns.buffer, code.insns.byteOffset, code.insns.byteLength);
+  const addresses = new Set<bigint>();
+  for (let index = 0; index < view.byteLength >>> 3; index++) {
+    if (view.getUint8(index * 8) !== CALL) continue;
+    const insn = insnAt(view, index);
+    if (helperOf(insn) === undefined) addresses.add(callAddress(insn.source, insn.immediate, base, code));
+  }
+  return [...addresses];
+}

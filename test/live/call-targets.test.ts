@@ -1,0 +1,68 @@
+/** What programs call, by `/proc/kallsyms`, and code that no kernel shows on demand. */
+import { expect, test } from "bun:test";
+import { Fd } from "../../src/ffi.ts";
+import { Attr } from "../../src/live/attr.ts";
+import { readCallTargets } from "../../src/live/call-targets.ts";
+import { readProgCode } from "../../src/live/prog-code.ts";
+import { realSys, type Sys } from "../../src/live/sys.ts";
+import type { CallTargets, ProgCode } from "../../src/prog-code.ts";
+import { ID_ATTR } from "../../src/uapi/bpf.ts";
+import { call } from "../../src/uapi/insn.ts";
+import { FakeKernel } from "./fake.ts";
+
+const calls = (...distances: number[]): ProgCode => ({
+  insns: Buffer.concat(distances.map(call)),
+  functions: [],
+  lines: new Uint32Array(0),
+  functionAddresses: [],
+  functionCount: 1,
+});
+
+function targets(lines: readonly string[], ...distances: number[]): CallTargets {
+  const sys: Sys = { ...realSys, readFile: () => Buffer.from(`${lines.join("\n")}\n`) };
+  return readCallTargets(sys, [calls(...distances)]);
+}
+
+const SYMBOLS = [
+  "ffffffff81000000 T _stext",
+  "ffffffff81000100 T __bpf_call_base",
+  "ffffffff81001000 T bpf_a",
+  "ffffffff81001000 T bpf_b",
+  "ffffffff81001000 T bpf_c",
+  "ffffffff81002000 T later",
+  "ffffffffc0200100 t bpf_kfunc\t[dummy]",
+];
+
+test("a call leads so far from __bpf_call_base, into modules too", () => {
+  const { base, names } = targets(SYMBOLS, 0x3f200000, 0x1f00, -0x100, 0x1f01);
+  expect(base).toBe(0xffffffff81000100n);
+  expect([...names.values()].sort()).toEqual(["_stext", "bpf_kfunc", "later"]);
+});
+
+test("of several names the one at which bpftool's binary search of all symbols ends", () => {
+  // It looks first at number 3 of 7 symbols, 4 of 8, 2 of 4 and of 5, counted from 0.
+  expect([...targets(SYMBOLS, 0xf00).names.values()]).toEqual(["bpf_b"]);
+  expect([...targets(["ffffffff80000000 T first", ...SYMBOLS], 0xf00).names.values()]).toEqual(["bpf_b"]);
+  expect([...targets(SYMBOLS.slice(1, 5), 0xf00).names.values()]).toEqual(["bpf_b"]);
+  expect([...targets(SYMBOLS.slice(0, 5), 0xf00).names.values()]).toEqual(["bpf_a"]);
+});
+
+test("where addresses are hidden, or the file is not there, nothing has a name", () => {
+  const hidden = SYMBOLS.map((line) => line.replace(/^\w+/, "0".repeat(16)));
+  expect(targets(hidden, 0xf00)).toEqual({ base: 0n, names: new Map() });
+  expect(readCallTargets({ ...realSys, readFile: () => undefined }, [calls(1)]).base).toBe(0n);
+});
+
+function codeOf(info: Readonly<Record<string, number>>): ProgCode {
+  const kernel = new FakeKernel();
+  kernel.progs.set(1, { id: 1, info });
+  const fd = kernel.bpf("BPF_PROG_GET_FD_BY_ID", new Attr(ID_ATTR, { start_id: 1 }));
+  using owned = new Fd(fd, "program 1", () => {});
+  return readProgCode(kernel, owned, "program 1");
+}
+
+test("what the kernel gives no pointer to is not shown, and a size that cannot be right is refused", () => {
+  const hidden = { xlated_prog_len: 16, xlated_prog_insns: 0, jited_ksyms: 0, nr_jited_ksyms: 3 };
+  expect(codeOf(hidden)).toMatchObject({ insns: new Uint8Array(0), functionAddresses: [], functionCount: 3 });
+  expect(() => codeOf({ xlated_prog_len: 2 ** 30 })).toThrow("xlated_prog_len is 1073741824");
+});
