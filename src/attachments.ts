@@ -28,7 +28,32 @@ export interface CgroupQuery {
   readonly isEffective: boolean;
 }
 
+/** What a program is attached to by a descriptor: a perf event, or a raw tracepoint's link (`enum bpf_task_fd_type`). */
+export const PERF_KINDS = [
+  "raw_tracepoint",
+  "tracepoint",
+  "kprobe",
+  "kretprobe",
+  "uprobe",
+  "uretprobe",
+] as const;
+
+export interface PerfAttachment {
+  readonly pid: number;
+  readonly fd: number;
+  readonly progId: number;
+  readonly kind: (typeof PERF_KINDS)[number];
+  /** A tracepoint, a function or a file; empty: a kprobe at an address. */
+  readonly name: Uint8Array;
+  /** From the function's or the file's start. */
+  readonly offset: bigint;
+  /** Of a kprobe; 0 to a reader without CAP_SYSLOG. */
+  readonly address: bigint;
+}
+
 export interface AttachmentAccessor {
   /** Throws `KtstrError` where there is no such cgroup, or it cannot be asked. */
   cgroups(query: CgroupQuery): readonly CgroupProgs[];
+  /** By process and descriptor. Throws `KtstrError` where descriptors cannot be asked. */
+  perfAttachments(): readonly PerfAttachment[];
 }

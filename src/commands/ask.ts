@@ -24,6 +24,7 @@ export function askEverything(state: GuestState, follow: number): number {
     state.explain();
     const place = linkPlaces(state);
     for (const link of state.links()) out.line(linkText(link, () => undefined, place(link)));
+    ifThere(() => state.perfAttachments());
     for (const isEffective of [false, true])
       ifThere(() => state.cgroups({ path: undefined, isTree: true, isEffective }));
     for (const map of state.maps())

@@ -13,6 +13,7 @@ const WORDS: Readonly<Record<string, string>> = {
   "ktstr link": "show list help pin detach",
   "ktstr btf": "show list help dump",
   "ktstr cgroup": "show list tree attach detach help",
+  "ktstr perf": "show list help",
   "ktstr struct_ops": "show list register unregister dump help",
 };
 
@@ -38,7 +39,6 @@ const CHANGES: Readonly<Record<string, string>> = {
 /** What shows a part of what bpftool's command shows. */
 const NEAREST: Readonly<Record<string, string>> = {
   "ktstr net": "`ktstr link show` has the links of interfaces",
-  "ktstr perf": "`ktstr link show` has the links of perf events",
   "ktstr map pin": "`ktstr pin NAME` holds a map open without a path",
 };
 

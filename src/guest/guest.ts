@@ -1,5 +1,5 @@
 /** A frozen machine as a `BpfState`: everything is read from its memory, and nothing in it runs. */
-import type { AttachmentAccessor, CgroupProgs, CgroupQuery } from "../attachments.ts";
+import type { AttachmentAccessor, CgroupProgs, CgroupQuery, PerfAttachment } from "../attachments.ts";
 import type { Btf } from "../btf/btf.ts";
 import { DisposedError, KtstrError } from "../errors.ts";
 import type { KernelLog, LogAccessor } from "../kernel-log.ts";
@@ -251,6 +251,11 @@ export class GuestState implements BpfState, LogAccessor, SchedAccessor, Attachm
   cgroups(query: CgroupQuery): readonly CgroupProgs[] {
     const programs = require("./bpf/cgroup-progs.ts") as typeof import("./bpf/cgroup-progs.ts");
     return programs.listCgroups(this.#checked(), query, this.#warn);
+  }
+
+  perfAttachments(): readonly PerfAttachment[] {
+    const descriptors = require("./bpf/perf-fds.ts") as typeof import("./bpf/perf-fds.ts");
+    return descriptors.listPerfAttachments(this.#checked());
   }
 
   /** Every task. Throws `KtstrError` where a list of tasks leads nowhere. */

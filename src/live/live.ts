@@ -1,6 +1,6 @@
 /** The running kernel as a `BpfState`: every descriptor that it keeps is closed with it. */
 import { release as osRelease, version as osVersion } from "node:os";
-import type { AttachmentAccessor, CgroupProgs, CgroupQuery } from "../attachments.ts";
+import type { AttachmentAccessor, CgroupProgs, CgroupQuery, PerfAttachment } from "../attachments.ts";
 import type { Btf } from "../btf/btf.ts";
 import { DisposedError, KtstrError } from "../errors.ts";
 import { CLOCK_BOOTTIME, CLOCK_REALTIME, type Fd } from "../ffi.ts";
@@ -315,6 +315,12 @@ export class LiveState implements BpfState, LogAccessor, AttachmentAccessor {
     this.#alive();
     const programs = require("./cgroup-progs.ts") as typeof import("./cgroup-progs.ts");
     return programs.queryCgroups(this.#sys, query);
+  }
+
+  perfAttachments(): readonly PerfAttachment[] {
+    this.#alive();
+    const descriptors = require("./perf-fds.ts") as typeof import("./perf-fds.ts");
+    return descriptors.queryDescriptors(this.#sys);
   }
 
   [Symbol.dispose](): void {

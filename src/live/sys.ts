@@ -206,6 +206,8 @@ export function isTableFull(errno: number): boolean {
 /** What each command needs, for the hint behind an EPERM. */
 function privilegeFor(command: string): string {
   if (command.endsWith("_GET_NEXT_ID") || command.endsWith("_GET_FD_BY_ID")) return "CAP_SYS_ADMIN";
+  if (command === "BPF_TASK_FD_QUERY") return "CAP_SYS_ADMIN";
+  if (command === "BPF_PROG_QUERY") return "CAP_NET_ADMIN";
   if (command === "BPF_ENABLE_STATS") return "CAP_SYS_ADMIN";
   if (command === "BPF_PROG_LOAD") return "CAP_BPF and CAP_PERFMON";
   return "CAP_BPF";

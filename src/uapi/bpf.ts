@@ -25,6 +25,7 @@ export const COMMANDS = {
   BPF_RAW_TRACEPOINT_OPEN: 17,
   BPF_BTF_LOAD: 18,
   BPF_BTF_GET_FD_BY_ID: 19,
+  BPF_TASK_FD_QUERY: 20,
   BPF_MAP_FREEZE: 22,
   BPF_BTF_GET_NEXT_ID: 23,
   BPF_MAP_LOOKUP_BATCH: 24,
@@ -91,6 +92,21 @@ export const QUERY_ATTR: Layout<
 });
 
 export const BPF_F_QUERY_EFFECTIVE = 1;
+
+/** The arm of `BPF_TASK_FD_QUERY`: 48 bytes. */
+export const FD_QUERY_ATTR: Layout<
+  "pid" | "fd" | "flags" | "buf_len" | "buf" | "prog_id" | "fd_type" | "probe_offset" | "probe_addr"
+> = layout("union bpf_attr.task_fd_query", 48, {
+  pid: u32(0),
+  fd: u32(4),
+  flags: u32(8),
+  buf_len: u32(12),
+  buf: u64(16),
+  prog_id: u32(24),
+  fd_type: u32(28),
+  probe_offset: u64(32),
+  probe_addr: u64(40),
+});
 
 /** The arm of `BPF_LINK_UPDATE`: 16 bytes. */
 export const LINK_UPDATE_ATTR: Layout<"link_fd" | "new_prog_fd" | "flags" | "old_prog_fd"> = layout(

@@ -2,11 +2,13 @@
 import { expect, test } from "bun:test";
 import type { Btf } from "../../src/btf/btf.ts";
 import { listCgroups } from "../../src/guest/bpf/cgroup-progs.ts";
+import { listPerfAttachments } from "../../src/guest/bpf/perf-fds.ts";
 import { type GuestState, openGuest } from "../../src/guest/guest.ts";
 import { openKernel } from "../../src/guest/kernel/kernel.ts";
 import { btfJson, linkJson, progJson } from "../../src/report/bpftool.ts";
 import { cgroupJson } from "../../src/report/cgroup.ts";
 import { type Json, stringify } from "../../src/report/json.ts";
+import { perfJson } from "../../src/report/perf.ts";
 import { structOpsDump, structOpsJson } from "../../src/report/struct-ops.ts";
 import { utf8 } from "../../src/text.ts";
 import { MapType, PROG_TYPES } from "../../src/uapi/names.ts";
@@ -136,6 +138,12 @@ eachMachine(images, (image) => {
       expect(stringify(ours)).toBe(theirs);
     });
   }
+
+  testAgainst(image, "perf-show.json", "descriptors on perf events are bpftool's", (theirs) => {
+    using kernel = openKernel({ memory: [{ path: image.memory }] });
+    expect(theirs.length).toBeGreaterThan(5);
+    expect(printed(listPerfAttachments(kernel).map(perfJson))).toEqual(theirs);
+  });
 
   for (const [file, isEffective] of [
     ["cgroup-tree.json", false],

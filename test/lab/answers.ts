@@ -53,6 +53,7 @@ if [ -s $d/loader.json ] && mkdir /sys/fs/cgroup/unlinked; then
   bpftool-debian cgroup attach /sys/fs/cgroup/unlinked device name z_cg_device override
   bpftool-debian cgroup attach /sys/fs/cgroup/unlinked egress name z_cg_egress
 fi 2> $d/cgroup-attach.err
+bpftool -j perf show > $d/perf-show.json 2>/dev/null
 bpftool -j cgroup tree > $d/cgroup-tree.json 2>/dev/null
 bpftool -j cgroup tree /sys/fs/cgroup effective > $d/cgroup-tree-effective.json 2>/dev/null
 bpftool -j struct_ops show > $d/struct_ops-show.json 2>/dev/null

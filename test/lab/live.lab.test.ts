@@ -133,7 +133,14 @@ async function compareAll(guest: FrozenGuest): Promise<string[]> {
       if (theirs !== undefined) wrong.push(...lacks(`${from} ${words}`, ours, theirs));
     }
   }
-  for (const words of ["struct_ops show", "struct_ops dump", "-j struct_ops dump"]) await same(guest, words);
+  for (const words of [
+    "struct_ops show",
+    "struct_ops dump",
+    "-j struct_ops dump",
+    "perf show",
+    "-j perf show",
+  ])
+    await same(guest, words);
   await cgroups(guest);
   await inspects(guest);
   await stacks(guest);

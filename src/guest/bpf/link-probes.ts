@@ -69,8 +69,8 @@ function hasFlag({ btf }: GuestKernel, flags: number, name: "TRACEPOINT" | "KPRO
   return (flags & flag) !== 0;
 }
 
-/** `trace_event_call` has its tracepoint's name, or (system calls) one of its own. */
-function tracepointName(kernel: GuestKernel, call: StructAt): string {
+/** Of a `struct trace_event_call` whose program is a tracepoint's: it has its tracepoint's name, or (system calls) one of its own. */
+export function tracepointName(kernel: GuestKernel, call: StructAt): string {
   const members = EVENT_CALL.resolve(kernel.btf);
   if (!hasFlag(kernel, call.i32(members.flags, "flags"), "TRACEPOINT"))
     return call.string(members.name, "name", MAX_NAME_BYTES);
@@ -101,7 +101,26 @@ const TRACE_UPROBE = struct("trace_uprobe", {
   ret_handler: at(ptr, "consumer.ret_handler"),
 });
 
-function readProbe(kernel: GuestKernel, call: StructAt, cookie: number | bigint): LinkDetails {
+/** A `struct trace_kprobe` or `struct trace_uprobe`. */
+export type Probe =
+  | {
+      readonly kind: "kprobe";
+      readonly isReturn: boolean;
+      readonly symbol: string;
+      readonly address: bigint;
+      readonly offset: number;
+      readonly missed: bigint;
+    }
+  | {
+      readonly kind: "uprobe";
+      readonly isReturn: boolean;
+      readonly file: string;
+      readonly offset: bigint;
+      readonly refCtrOffset: bigint;
+    };
+
+/** The probe of a `struct trace_event_call`. Throws `KtstrError` where it has none. */
+export function probeOf(kernel: GuestKernel, call: StructAt): Probe {
   const { btf } = kernel;
   const flags = call.i32(EVENT_CALL.resolve(btf).flags, "flags");
   const probe = primaryProbe(kernel, call);
@@ -109,11 +128,11 @@ function readProbe(kernel: GuestKernel, call: StructAt, cookie: number | bigint)
     const members = TRACE_UPROBE.resolve(btf);
     const outer = probe.outer(members.tp, "trace_uprobe");
     return {
-      retprobe: !outer.follow(members.ret_handler, "consumer.ret_handler").isNull,
+      kind: "uprobe",
+      isReturn: !outer.follow(members.ret_handler, "consumer.ret_handler").isNull,
       file: outer.string(members.filename, "filename", MAX_NAME_BYTES),
-      offset: Number(BigInt.asUintN(32, outer.u64(members.offset, "offset"))),
-      cookie,
-      ref_ctr_offset: exact(outer.u64(members.ref_ctr_offset, "ref_ctr_offset")),
+      offset: outer.u64(members.offset, "offset"),
+      refCtrOffset: outer.u64(members.ref_ctr_offset, "ref_ctr_offset"),
     };
   }
   if (!hasFlag(kernel, flags, "KPROBE"))
@@ -124,11 +143,31 @@ function readProbe(kernel: GuestKernel, call: StructAt, cookie: number | bigint)
   const missed = outer.u64(members.nmissed, "rp.kp.nmissed");
   const missedReturns = isReturn ? BigInt(outer.i32(members.returnMissed, "rp.nmissed")) : 0n;
   return {
-    retprobe: isReturn,
-    addr: exact(outer.u64(members.addr, "rp.kp.addr")),
-    func: outer.string(members.symbol, "symbol", MAX_NAME_BYTES),
+    kind: "kprobe",
+    isReturn,
+    symbol: outer.string(members.symbol, "symbol", MAX_NAME_BYTES),
+    address: outer.u64(members.addr, "rp.kp.addr"),
     offset: outer.u32(members.offset, "rp.kp.offset"),
-    missed: exact(BigInt.asUintN(64, missed + missedReturns)),
+    missed: BigInt.asUintN(64, missed + missedReturns),
+  };
+}
+
+function readProbe(kernel: GuestKernel, call: StructAt, cookie: number | bigint): LinkDetails {
+  const probe = probeOf(kernel, call);
+  if (probe.kind === "uprobe")
+    return {
+      retprobe: probe.isReturn,
+      file: probe.file,
+      offset: Number(BigInt.asUintN(32, probe.offset)),
+      cookie,
+      ref_ctr_offset: exact(probe.refCtrOffset),
+    };
+  return {
+    retprobe: probe.isReturn,
+    addr: exact(probe.address),
+    func: probe.symbol,
+    offset: probe.offset,
+    missed: exact(probe.missed),
     cookie,
   };
 }

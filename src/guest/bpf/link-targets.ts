@@ -37,12 +37,19 @@ const RAW_TP = struct("bpf_raw_tp_link", { link: place, btp: ptr, cookie: option
 const RAW_EVENT_MAP = struct("bpf_raw_event_map", { tp: ptr });
 const TRACEPOINT = struct("tracepoint", { name: ptr });
 
-export const readRawTracepoint: LinkReader = ({ kernel: { btf }, link }) => {
+/** The tracepoint of the `struct bpf_raw_tp_link` that a link lies in. Throws `GuestFault`. */
+export function rawTracepointName({ btf }: GuestKernel, link: StructAt): string {
   const layout = RAW_TP.resolve(btf);
   const outer = link.outer(layout.link, "bpf_raw_tp_link");
   const tp = outer.follow(layout.btp, "btp").follow(RAW_EVENT_MAP.resolve(btf).tp, "tp");
+  return tp.string(TRACEPOINT.resolve(btf).name, "name", MAX_NAME_BYTES);
+}
+
+export const readRawTracepoint: LinkReader = ({ kernel, link }) => {
+  const layout = RAW_TP.resolve(kernel.btf);
+  const outer = link.outer(layout.link, "bpf_raw_tp_link");
   return {
-    tp_name: tp.string(TRACEPOINT.resolve(btf).name, "name", MAX_NAME_BYTES),
+    tp_name: rawTracepointName(kernel, link),
     cookie: layout.cookie === undefined ? 0 : exact(outer.u64(layout.cookie, "cookie")),
   };
 };

@@ -1,0 +1,46 @@
+/** Programs on perf events and raw tracepoints of the running kernel: `BPF_TASK_FD_QUERY` of every descriptor. */
+import { PERF_KINDS, type PerfAttachment } from "../attachments.ts";
+import { FD_QUERY_ATTR } from "../uapi/bpf.ts";
+import { EPERM } from "../uapi/errno.ts";
+import { cutAtNul } from "../uapi/layout.ts";
+import { Attr } from "./attr.ts";
+import { pinned } from "./objects.ts";
+import { bpfError, type Sys } from "./sys.ts";
+
+/** PATH_MAX, which a uprobe's file may take. */
+const NAME_BYTES = 4096;
+
+/**
+ * What no program is attached to is an error of the kernel's, and left out. Throws `SyscallError` without CAP_SYS_ADMIN, where
+ * every descriptor is refused.
+ */
+export function queryDescriptors(sys: Sys): PerfAttachment[] {
+  const all: PerfAttachment[] = [];
+  const numbers = (path: string): number[] =>
+    sys
+      .readDirectory(path)
+      .filter((name) => /^\d+$/.test(name))
+      .map(Number)
+      .sort((a, b) => a - b);
+  const name = pinned(NAME_BYTES);
+  let isAnswered = false;
+  let refused = "";
+  for (const pid of numbers("/proc"))
+    for (const fd of numbers(`/proc/${pid}/fd`)) {
+      const attr = new Attr(FD_QUERY_ATTR, { pid, fd, buf_len: NAME_BYTES }).point("buf", name);
+      name.fill(0);
+      const done = sys.bpf("BPF_TASK_FD_QUERY", attr);
+      if (done === -EPERM) refused = `descriptor ${fd} of process ${pid}`;
+      else isAnswered = true;
+      const kind = PERF_KINDS[attr.get("fd_type")];
+      if (done < 0 || kind === undefined) continue;
+      const view = new DataView(attr.bytes.buffer);
+      all.push({
+        ...{ pid, fd, progId: attr.get("prog_id"), kind, name: cutAtNul(name).slice() },
+        offset: view.getBigUint64(FD_QUERY_ATTR.fields.probe_offset.offset, true),
+        address: view.getBigUint64(FD_QUERY_ATTR.fields.probe_addr.offset, true),
+      });
+    }
+  if (refused !== "" && !isAnswered) throw bpfError("BPF_TASK_FD_QUERY", refused, -EPERM);
+  return all;
+}
