@@ -1,4 +1,4 @@
-/** What programs are attached to without a link: what both data paths read of it. */
+/** What programs are attached to without a link, and where objects are pinned: what both data paths read of it. */
 
 /** A program that is attached to a cgroup, by a link or without. */
 export interface CgroupProg {
@@ -56,4 +56,12 @@ export interface AttachmentAccessor {
   cgroups(query: CgroupQuery): readonly CgroupProgs[];
   /** By process and descriptor. Throws `KtstrError` where descriptors cannot be asked. */
   perfAttachments(): readonly PerfAttachment[];
+}
+
+/** What can be pinned. */
+export type PinnedKind = "map" | "program" | "link";
+
+export interface PinAccessor {
+  /** Paths in file systems of type bpf by the object's id. Throws `KtstrError` where mounts cannot be read. */
+  pinnedPaths(kind: PinnedKind): ReadonlyMap<number, readonly Uint8Array[]>;
 }

@@ -25,7 +25,7 @@ const show: Command = command({
     const links = await selectLinks(source, selector);
     const progType = (id: number): number | undefined => source.state.progById(id)?.type;
     const place = linkPlaces(source.state);
-    const pins = await pinsFor(context, source, "link");
+    const pins = pinsFor(context, source, "link");
     const pids = pidsFor(source, "link");
     printList(
       context,

@@ -1,29 +1,31 @@
 import { mapJson } from "../report/bpftool.ts";
 import { mapText } from "../report/text.ts";
-import { type Command, command } from "./command.ts";
+import { type Command, type Context, command } from "./command.ts";
 import { pidsFor } from "./holders.ts";
 import { MAP_KINDS, selectMaps } from "./map-select.ts";
 import { pinsFor } from "./pins.ts";
 import { printList } from "./print.ts";
-import { parseSelector } from "./select.ts";
-import { openMaps, warnAll } from "./source.ts";
+import { parseSelector, type Selector } from "./select.ts";
+import { openMaps, openSource, warnAll } from "./source.ts";
 
 const show: Command = command({
   name: "ktstr map show",
   alias: "list",
   description: "List maps, or show one",
-  options: ["bpffs"],
+  options: ["bpffs", "holders"],
   grammar: "[id N | name NAME | pinned PATH]",
   examples: [
     "ktstr map show",
     "ktstr -j map show name scx_simple.bss",
     "ktstr map show pinned /sys/fs/bpf/stats",
+    "ktstr map show name stats --holders",
   ],
   async start(context) {
     const selector = parseSelector(context.words, MAP_KINDS, "map");
+    if (context.options.own["holders"] === true) return showHolders(context, selector);
     using source = await openMaps(context.options);
     const maps = await selectMaps(source, selector);
-    const pins = await pinsFor(context, source, "map");
+    const pins = pinsFor(context, source, "map");
     const pids = pidsFor(source, "map");
     printList(
       context,
@@ -36,6 +38,34 @@ const show: Command = command({
     return 0;
   },
 });
+
+/** With what keeps each map alive, which takes programs, links and the elements of maps of maps. */
+async function showHolders(context: Context, selector: Selector): Promise<number> {
+  const { isMapOfMaps, mapHolders, mapHoldersJson, mapHoldersText } = await import(
+    "../report/map-holders.ts"
+  );
+  using source = await openSource(context.options, isMapOfMaps);
+  const { state } = source;
+  const maps = await selectMaps(source, selector);
+  const pins = pinsFor(context, source, "map");
+  const pids = pidsFor(source, "map");
+  const { holders, untold } = mapHolders(state);
+  printList(
+    context,
+    maps,
+    (map) => ({
+      ...mapJson(map),
+      ...pins.json(map.id),
+      ...pids.json(map.id),
+      ...mapHoldersJson(holders.get(map.id)),
+    }),
+    (map) => mapText(map) + pins.text(map.id) + mapHoldersText(holders.get(map.id), state),
+    selector.kind === "all",
+  );
+  for (const sentence of untold) context.warn(`holders that are not shown: ${sentence}`);
+  warnAll(context, state);
+  return untold.length === 0 ? 0 : 1;
+}
 
 const map: Command = command({
   name: "ktstr map",

@@ -9,6 +9,7 @@ import { FORMAT_NAMES } from "../guest/image/formats.ts";
 export type OwnOption =
   | "stats"
   | "bpffs"
+  | "holders"
   | "limit"
   | "key"
   | "cpu"
@@ -79,6 +80,10 @@ const OWN: Readonly<Record<OwnOption, ArgDef>> = {
     description: "switch run-time statistics on for so long before reading, and off again after",
   },
   bpffs: { type: "boolean", alias: "f", description: "show the paths where each is pinned" },
+  holders: {
+    type: "boolean",
+    description: "show what keeps each map alive: processes, pins, programs, links, other maps",
+  },
   limit: { type: "string", valueHint: "N", description: "show at most so many entries of each map" },
   key: {
     type: "string",

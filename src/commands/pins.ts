@@ -1,5 +1,4 @@
-import { UsageError } from "../errors.ts";
-import type { PinnedKind } from "../live/pinned.ts";
+import type { PinnedKind } from "../attachments.ts";
 import type { Json } from "../report/json.ts";
 import { printable, utf8 } from "../text.ts";
 import type { Context } from "./command.ts";
@@ -11,16 +10,10 @@ export interface Pins {
   readonly text: (id: number) => string;
 }
 
-/** Throws `UsageError` where a frozen machine is read: paths are the running kernel's. */
-export async function pinsFor(
-  { options }: Context,
-  { live }: Pick<MapSource, "live">,
-  kind: PinnedKind,
-): Promise<Pins> {
+/** Throws `KtstrError` where the mounts cannot be read. */
+export function pinsFor({ options }: Context, { state }: Pick<MapSource, "state">, kind: PinnedKind): Pins {
   if (options.own["bpffs"] !== true) return { json: () => ({}), text: () => "" };
-  if (live === undefined) throw new UsageError("--bpffs: pinned paths exist only on a running kernel");
-  const { pinnedPaths } = await import("../live/bpffs.ts");
-  const paths = pinnedPaths(kind);
+  const paths = state.pinnedPaths(kind);
   return {
     json: (id) => ({ pinned: (paths.get(id) ?? []).map(utf8) }),
     text: (id) => (paths.get(id) ?? []).map((path) => `\n\tpinned ${printable(path)}`).join(""),

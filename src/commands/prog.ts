@@ -23,7 +23,7 @@ const show: Command = command({
     using source = await openSource(context.options, mayHoldMetadata);
     const progs = await selectProgs(source, selector);
     const kernel = source.state.kernel();
-    const pins = await pinsFor(context, source, "program");
+    const pins = pinsFor(context, source, "program");
     const pids = pidsFor(source, "prog");
     printList(
       context,

@@ -1,7 +1,8 @@
 /** Which programs, links and BTF objects a command means. On the running kernel one of them is opened alone. */
+
+import type { PinnedKind } from "../attachments.ts";
 import { SyscallError, UsageError } from "../errors.ts";
 import type { Fd } from "../ffi.ts";
-import type { PinnedKind } from "../live/pinned.ts";
 import type { BtfInfo, LinkInfo, ProgInfo } from "../state.ts";
 import { ENOENT } from "../uapi/errno.ts";
 import { choose, noneHas, type Selectable, type Selector } from "./select.ts";

@@ -1,5 +1,5 @@
 /** Opens what a command reads: the running kernel, or a memory file. Only the code of the one that is read is loaded. */
-import type { AttachmentAccessor } from "../attachments.ts";
+import type { AttachmentAccessor, PinAccessor } from "../attachments.ts";
 import { KtstrError, SyscallError, UsageError } from "../errors.ts";
 import type { GuestOptions, GuestState } from "../guest/guest.ts";
 import { checkFormatName } from "../guest/image/formats.ts";
@@ -13,7 +13,7 @@ import { escapeText } from "../text.ts";
 import type { Context, Options } from "./command.ts";
 
 export interface Source extends Disposable {
-  readonly state: BpfState & LogAccessor & AttachmentAccessor;
+  readonly state: BpfState & LogAccessor & AttachmentAccessor & PinAccessor;
   /** Set where the running kernel is read: pinned paths and descriptors exist only there. */
   readonly live: LiveState | undefined;
 }
@@ -25,7 +25,7 @@ export interface KernelMemory extends Source {
 
 /** As much of a source as its maps' attributes take. */
 export interface MapSource extends Disposable {
-  readonly state: Pick<BpfState, "maps" | "holders" | "warnings">;
+  readonly state: Pick<BpfState, "maps" | "holders" | "warnings"> & PinAccessor;
   readonly live: Pick<LiveState, "adopt" | "map"> | undefined;
 }
 

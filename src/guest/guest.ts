@@ -1,5 +1,12 @@
 /** A frozen machine as a `BpfState`: everything is read from its memory, and nothing in it runs. */
-import type { AttachmentAccessor, CgroupProgs, CgroupQuery, PerfAttachment } from "../attachments.ts";
+import type {
+  AttachmentAccessor,
+  CgroupProgs,
+  CgroupQuery,
+  PerfAttachment,
+  PinAccessor,
+  PinnedKind,
+} from "../attachments.ts";
 import type { Btf } from "../btf/btf.ts";
 import { DisposedError, KtstrError } from "../errors.ts";
 import type { KernelLog, LogAccessor } from "../kernel-log.ts";
@@ -69,7 +76,7 @@ export function openGuest(options: GuestOptions): GuestState {
 }
 
 /** What is listed stays listed: a frozen machine does not change. */
-export class GuestState implements BpfState, LogAccessor, SchedAccessor, AttachmentAccessor {
+export class GuestState implements BpfState, LogAccessor, SchedAccessor, AttachmentAccessor, PinAccessor {
   readonly #kernel: GuestKernel;
   readonly #captured: ReadonlySet<number> | undefined;
   readonly #warnings: string[];
@@ -139,6 +146,12 @@ export class GuestState implements BpfState, LogAccessor, SchedAccessor, Attachm
 
   callTargets(_codes: readonly ProgCode[]): CallTargets {
     return NO_TARGETS;
+  }
+
+  /** From the root of all mounts, in whatever mount namespace. */
+  pinnedPaths(kind: PinnedKind): ReadonlyMap<number, readonly Uint8Array[]> {
+    const pins = require("./bpf/pins.ts") as typeof import("./bpf/pins.ts");
+    return pins.listPins(this.#checked(), kind, this.#warn);
   }
 
   links(): readonly LinkInfo[] {

@@ -1,9 +1,10 @@
 /** Everything that is pinned: the other direction of pinned.ts. */
 import { lstatSync, readdirSync } from "node:fs";
+import type { PinnedKind } from "../attachments.ts";
 import { KtstrError } from "../errors.ts";
 import { mountsOf } from "./mounts.ts";
 import { objectId } from "./objects.ts";
-import { kindOf, openAt, type PinnedKind } from "./pinned.ts";
+import { kindOf, openAt } from "./pinned.ts";
 import { realSys, type Sys } from "./sys.ts";
 
 /** More than anybody pins: a bound on what is opened. */
@@ -16,6 +17,8 @@ const REPLACEMENT = Buffer.from("\ufffd");
  * The paths of every pinned object of a kind by its id, in all file systems of type bpf that this process sees, as
  * bpftool's `--bpffs` finds them. What cannot be opened is left out. Paths are bytes: names need not be UTF-8.
  * Throws `KtstrError` where /proc does not tell the mounts.
+ *
+ * @public Loaded by maps.ts.
  */
 export function pinnedPaths(
   kind: PinnedKind,

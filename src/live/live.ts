@@ -1,6 +1,13 @@
 /** The running kernel as a `BpfState`: every descriptor that it keeps is closed with it. */
 import { release as osRelease, version as osVersion } from "node:os";
-import type { AttachmentAccessor, CgroupProgs, CgroupQuery, PerfAttachment } from "../attachments.ts";
+import type {
+  AttachmentAccessor,
+  CgroupProgs,
+  CgroupQuery,
+  PerfAttachment,
+  PinAccessor,
+  PinnedKind,
+} from "../attachments.ts";
 import type { Btf } from "../btf/btf.ts";
 import { DisposedError, KtstrError } from "../errors.ts";
 import { CLOCK_BOOTTIME, CLOCK_REALTIME, type Fd } from "../ffi.ts";
@@ -61,7 +68,7 @@ const u32Key = (key: number): Uint8Array => {
   return bytes;
 };
 
-export class LiveState implements BpfState, LogAccessor, AttachmentAccessor {
+export class LiveState implements BpfState, LogAccessor, AttachmentAccessor, PinAccessor {
   readonly #sys: Sys;
   readonly #maps: LiveMaps;
   readonly #btfs: BtfCache;
@@ -138,6 +145,10 @@ export class LiveState implements BpfState, LogAccessor, AttachmentAccessor {
 
   holders(): Read<Holders> {
     return this.#maps.holders();
+  }
+
+  pinnedPaths(kind: PinnedKind): ReadonlyMap<number, readonly Uint8Array[]> {
+    return this.#maps.pinnedPaths(kind);
   }
 
   /** One link by its id, or by its descriptor, which is closed. Throws `SyscallError`. */

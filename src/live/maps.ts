@@ -1,4 +1,5 @@
 /** Maps of the running kernel: their attributes, and which of them are held open. */
+import type { PinAccessor, PinnedKind } from "../attachments.ts";
 import { DisposedError } from "../errors.ts";
 import type { Fd } from "../ffi.ts";
 import { found, type Holders, type MapInfo, type Read } from "../state.ts";
@@ -29,7 +30,7 @@ interface HeldMap {
 }
 
 /** The kernel's maps, and the descriptors of those that are held. Nothing is asked before the first question. */
-export class LiveMaps implements Disposable {
+export class LiveMaps implements Disposable, PinAccessor {
   readonly warnings: string[] = [];
   readonly #sys: Sys;
   readonly #keep: (map: MapInfo) => boolean;
@@ -50,6 +51,11 @@ export class LiveMaps implements Disposable {
     this.#alive();
     this.#listed ??= this.#list();
     return this.#listed;
+  }
+
+  pinnedPaths(kind: PinnedKind): ReadonlyMap<number, readonly Uint8Array[]> {
+    const { pinnedPaths } = require("./bpffs.ts") as typeof import("./bpffs.ts");
+    return pinnedPaths(kind, this.#sys);
   }
 
   /** One map by its id, held open without a walk over the others. Throws `SyscallError`. */

@@ -1,4 +1,5 @@
 /** Objects behind paths of a bpffs. */
+import type { PinnedKind } from "../attachments.ts";
 import { KtstrError } from "../errors.ts";
 import { Fd } from "../ffi.ts";
 import { printable } from "../text.ts";
@@ -7,9 +8,6 @@ import { EACCES, EBADF, ENOTSUPP, EPERM } from "../uapi/errno.ts";
 import { Attr } from "./attr.ts";
 import { pinned } from "./objects.ts";
 import { bpfError, realSys, type Sys } from "./sys.ts";
-
-/** What can be pinned. */
-export type PinnedKind = "map" | "program" | "link";
 
 /**
  * What a descriptor's anonymous inode is called (kernel/bpf/syscall.c: `bpf_map_new_fd`, `bpf_prog_new_fd`,

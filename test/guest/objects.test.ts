@@ -3,6 +3,7 @@ import { expect, test } from "bun:test";
 import type { Btf } from "../../src/btf/btf.ts";
 import { listCgroups } from "../../src/guest/bpf/cgroup-progs.ts";
 import { listPerfAttachments } from "../../src/guest/bpf/perf-fds.ts";
+import { listPins } from "../../src/guest/bpf/pins.ts";
 import { type GuestState, openGuest } from "../../src/guest/guest.ts";
 import { openKernel } from "../../src/guest/kernel/kernel.ts";
 import { btfJson, linkJson, progJson } from "../../src/report/bpftool.ts";
@@ -138,6 +139,23 @@ eachMachine(images, (image) => {
       expect(stringify(ours)).toBe(theirs);
     });
   }
+
+  for (const [file, kind] of [
+    ["map-pins.json", "map"],
+    ["prog-pins.json", "program"],
+    ["link-pins.json", "link"],
+  ] as const)
+    testAgainst(image, file, `every pinned ${kind} has the paths of bpftool`, (theirs) => {
+      const wanted = theirs.flatMap(({ id, pinned = [] }) =>
+        (pinned as string[]).map((path) => `${id} ${path}`),
+      );
+      expect(wanted.length).toBeGreaterThan(0);
+      using kernel = openKernel({ memory: [{ path: image.memory }] });
+      const problems: string[] = [];
+      const pins = listPins(kernel, kind, (sentence) => problems.push(sentence));
+      const mine = [...pins].flatMap(([id, paths]) => paths.map((path) => `${id} ${utf8(path)}`));
+      expect([mine.sort(), problems]).toEqual([wanted.sort(), []]);
+    });
 
   testAgainst(image, "perf-show.json", "descriptors on perf events are bpftool's", (theirs) => {
     using kernel = openKernel({ memory: [{ path: image.memory }] });

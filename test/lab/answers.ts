@@ -53,6 +53,13 @@ if [ -s $d/loader.json ] && mkdir /sys/fs/cgroup/unlinked; then
   bpftool-debian cgroup attach /sys/fs/cgroup/unlinked device name z_cg_device override
   bpftool-debian cgroup attach /sys/fs/cgroup/unlinked egress name z_cg_egress
 fi 2> $d/cgroup-attach.err
+mkdir -p /tmp/pins && mount -t bpf pins /tmp/pins && mkdir /tmp/pins/in /tmp/pins/in/ner
+map=$(grep -o '"id":[0-9]*' $d/loader.json | head -n 1 | grep -o '[0-9]*')
+bpftool-debian map pin id $map /tmp/pins/in/ner/map
+bpftool-debian map pin id $map /tmp/pins/again
+bpftool-debian prog pin name z_cg_device /tmp/pins/prog
+bpftool-debian link pin id $(bpftool-debian -j link show | grep -o '"id":[0-9]*,"type"' | head -n 1 | grep -o '[0-9]*') /tmp/pins/in/link
+for kind in map prog link; do bpftool-debian -j -f $kind show > $d/$kind-pins.json 2>/dev/null; done
 bpftool -j perf show > $d/perf-show.json 2>/dev/null
 bpftool -j cgroup tree > $d/cgroup-tree.json 2>/dev/null
 bpftool -j cgroup tree /sys/fs/cgroup effective > $d/cgroup-tree-effective.json 2>/dev/null

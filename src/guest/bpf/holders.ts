@@ -54,7 +54,8 @@ function commOf({ btf, memory }: GuestKernel, task: StructAt): Uint8Array {
   return memory.cstring(leader.hi, leader.lo, layout.comm, TASK_COMM_LEN, "task_struct.comm");
 }
 
-function idOf({ btf }: GuestKernel, kind: HeldKind, object: StructAt): number {
+/** The id of a `struct bpf_map`, `bpf_prog`, `bpf_link` or `btf`. Throws `GuestFault`. */
+export function idOf({ btf }: GuestKernel, kind: HeldKind, object: StructAt): number {
   switch (kind) {
     case "map":
       return object.u32(MAP.resolve(btf).id, "id");

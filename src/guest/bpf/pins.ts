@@ -1,0 +1,178 @@
+/** Pinned objects of a frozen machine: every `struct super_block` of type bpf, its dentries, its mounts. */
+import type { PinnedKind } from "../../attachments.ts";
+import { at, optional, place, ptr, struct } from "../../btf/struct.ts";
+import { KtstrError } from "../../errors.ts";
+import type { HeldKind } from "../../state.ts";
+import type { GuestKernel } from "../kernel/kernel.ts";
+import { listOf } from "../kernel/list.ts";
+import { pathOf } from "../kernel/paths.ts";
+import { StructAt } from "../kernel/struct-at.ts";
+import { requireSymbol } from "../kernel/symbols.ts";
+import { add, isNull, type Pointer, toBigInt } from "../memory/pointer.ts";
+import { idOf } from "./holders.ts";
+
+const SUPER_BLOCK = struct("super_block", { s_list: place, s_type: ptr, s_root: ptr, s_mounts: place });
+const FS_TYPE = struct("file_system_type", { name: ptr });
+const MOUNT = struct("mount", {
+  mnt: place,
+  mnt_ns: ptr,
+  mnt_instance: optional(place, "until 6.16"),
+  mnt_next_for_sb: optional(ptr, "since 6.17"),
+});
+const DENTRY = struct("dentry", {
+  d_inode: ptr,
+  hashed: at(ptr, "d_hash.pprev"),
+  d_subdirs: optional(place, "until 6.7"),
+  d_child: optional(place, "until 6.7"),
+  d_children: at(optional(ptr, "since 6.8"), "d_children.first"),
+  d_sib: optional(place, "since 6.8"),
+  nextSibling: at(optional(ptr, "since 6.8"), "d_sib.next"),
+});
+const INODE = struct("inode", { i_op: ptr, i_private: ptr });
+
+/** kernel/bpf/inode.c, `bpf_inode_type`: what an inode's operations say of its `i_private`. */
+const OPERATIONS: Readonly<Record<PinnedKind, readonly [string, HeldKind]>> = {
+  map: ["bpf_map_iops", "map"],
+  program: ["bpf_prog_iops", "prog"],
+  link: ["bpf_link_iops", "link"],
+};
+
+/** As on the running kernel: more than anybody pins. */
+const MAX_PATHS = 100_000;
+/** A machine has one for each file system that is mounted; containers have dozens each. */
+const MAX_MOUNTS = 4096;
+const MAX_TYPE_BYTES = 32;
+/** The last page of addresses: `MNT_NS_INTERNAL` and other errors. */
+const FIRST_ERROR = 0xffff_ffff_ffff_f001n;
+
+/**
+ * Paths by id. Of a file system that is mounted nowhere and still held open, paths begin with "(unmounted)". Throws
+ * `KtstrError` where the list of file systems leads nowhere.
+ */
+export function listPins(
+  kernel: GuestKernel,
+  kind: PinnedKind,
+  warn: (sentence: string) => void,
+): ReadonlyMap<number, readonly Uint8Array[]> {
+  const { btf, memory, symbols } = kernel;
+  const [symbol, held] = OPERATIONS[kind];
+  const operations = toBigIntOf(requireSymbol(symbols, symbol));
+  const layout = SUPER_BLOCK.resolve(btf);
+  const inode = INODE.resolve(btf);
+  const paths = new Map<number, Uint8Array[]>();
+  const told = (error: unknown): void =>
+    warn(`pins are left out: ${error instanceof Error ? error.message : error}`);
+  for (const address of listOf(
+    kernel,
+    requireSymbol(symbols, "super_blocks"),
+    layout.s_list,
+    "super_blocks",
+    told,
+  )) {
+    try {
+      const block = new StructAt(memory, address, "super_block.");
+      const type = block
+        .follow(layout.s_type, "s_type")
+        .string(FS_TYPE.resolve(btf).name, "name", MAX_TYPE_BYTES);
+      const root = block.pointer(layout.s_root, "s_root");
+      if (type !== "bpf" || isNull(root)) continue;
+      const mounts = mountsOf(kernel, block, told);
+      for (const { dentry, node, path } of dentries(kernel, root, told)) {
+        if (toBigIntOf(node.pointer(inode.i_op, "i_op")) !== operations) continue;
+        const id = idOf(kernel, held, node.follow(inode.i_private, "i_private"));
+        const names = mounts.map((mount) => pathOf(kernel, mount, dentry));
+        const unique = new Set(names.length > 0 ? names : [`(unmounted)${path}`]);
+        paths.set(id, [...(paths.get(id) ?? []), ...[...unique].map((name) => Buffer.from(name))]);
+      }
+    } catch (error) {
+      if (!(error instanceof KtstrError)) throw error;
+      told(error);
+    }
+  }
+  return paths;
+}
+
+const toBigIntOf = ({ hi, lo }: Pointer): bigint => toBigInt(hi, lo);
+
+/** The `struct vfsmount` of each mount that lies in a mount namespace. */
+function mountsOf(kernel: GuestKernel, block: StructAt, told: (error: unknown) => void): Pointer[] {
+  const layout = MOUNT.resolve(kernel.btf);
+  const { s_mounts } = SUPER_BLOCK.resolve(kernel.btf);
+  const all: Pointer[] = [];
+  if (layout.mnt_instance !== undefined) {
+    for (const mount of listOf(
+      kernel,
+      add(block.at, s_mounts),
+      layout.mnt_instance,
+      "super_block.s_mounts",
+      told,
+    )) {
+      if (all.length === MAX_MOUNTS) break;
+      all.push(mount);
+    }
+  } else if (layout.mnt_next_for_sb !== undefined) {
+    let mount = block.follow(s_mounts, "s_mounts");
+    for (
+      ;
+      !mount.isNull && all.length < MAX_MOUNTS;
+      mount = mount.follow(layout.mnt_next_for_sb, "mnt_next_for_sb")
+    )
+      all.push(mount.at);
+  }
+  return all
+    .filter((mount) => {
+      const namespace = new StructAt(kernel.memory, mount, "mount.").pointer(layout.mnt_ns, "mnt_ns");
+      return !isNull(namespace) && toBigIntOf(namespace) < FIRST_ERROR;
+    })
+    .map((mount) => add(mount, layout.mnt));
+}
+
+interface Entry {
+  readonly dentry: Pointer;
+  readonly node: StructAt;
+  /** From the file system's root. */
+  readonly path: string;
+}
+
+const NAME = struct("dentry", { name: at(ptr, "d_name.name") });
+const MAX_NAME_BYTES = 256;
+
+/** Everything below a directory that has an inode and a name. */
+function* dentries(kernel: GuestKernel, root: Pointer, told: (error: unknown) => void): Generator<Entry> {
+  const { memory, btf } = kernel;
+  const layout = DENTRY.resolve(btf);
+  const pending = [{ at: root, path: "" }];
+  const seen = new Set<bigint>();
+  for (let directory = pending.pop(); directory !== undefined; directory = pending.pop()) {
+    for (const child of childrenOf(kernel, directory.at, told)) {
+      if (seen.size >= MAX_PATHS || seen.has(toBigIntOf(child))) return;
+      seen.add(toBigIntOf(child));
+      const dentry = new StructAt(memory, child, "dentry.");
+      const node = dentry.follow(layout.d_inode, "d_inode");
+      if (node.isNull || isNull(dentry.pointer(layout.hashed, "d_hash.pprev"))) continue;
+      const path = `${directory.path}/${dentry.string(NAME.resolve(btf).name, "d_name.name", MAX_NAME_BYTES)}`;
+      pending.push({ at: child, path });
+      yield { dentry: child, node, path };
+    }
+  }
+}
+
+function* childrenOf(
+  kernel: GuestKernel,
+  directory: Pointer,
+  told: (error: unknown) => void,
+): Generator<Pointer> {
+  const { memory, btf } = kernel;
+  const { d_subdirs, d_child, d_children, d_sib, nextSibling } = DENTRY.resolve(btf);
+  if (d_subdirs !== undefined && d_child !== undefined) {
+    yield* listOf(kernel, add(directory, d_subdirs), d_child, "dentry.d_subdirs", told);
+    return;
+  }
+  if (d_children === undefined || d_sib === undefined || nextSibling === undefined) return;
+  let node = new StructAt(memory, directory, "dentry.").pointer(d_children, "d_children.first");
+  for (let count = 0; !isNull(node) && count < MAX_PATHS; count++) {
+    const child = add(node, -d_sib);
+    yield child;
+    node = new StructAt(memory, child, "dentry.").pointer(nextSibling, "d_sib.next");
+  }
+}
