@@ -10,6 +10,7 @@ export type OwnOption =
   | "stats"
   | "bpffs"
   | "holders"
+  | "attached"
   | "limit"
   | "key"
   | "cpu"
@@ -80,6 +81,7 @@ const OWN: Readonly<Record<OwnOption, ArgDef>> = {
     description: "switch run-time statistics on for so long before reading, and off again after",
   },
   bpffs: { type: "boolean", alias: "f", description: "show the paths where each is pinned" },
+  attached: { type: "boolean", description: "show what runs each program, and its maps by name" },
   holders: {
     type: "boolean",
     description: "show what keeps each map alive: processes, pins, programs, links, other maps",

@@ -14,17 +14,28 @@ const show: Command = command({
   name: "ktstr prog show",
   alias: "list",
   description: "List programs with their costs, or show one",
-  options: ["stats", "bpffs"],
+  options: ["stats", "bpffs", "attached"],
   grammar: "[id N | tag TAG | name NAME | pinned PATH]",
-  examples: ["ktstr prog show", "ktstr prog show --stats 1", "ktstr -j prog show name simple_dispatch"],
+  examples: [
+    "ktstr prog show",
+    "ktstr prog show --stats 1",
+    "ktstr -j prog show name simple_dispatch",
+    "ktstr prog show id 12 --attached",
+  ],
   async start(context) {
     const selector = parseSelector(context.words, ["id", "tag", "name", "pinned"], "prog");
     const interval = await withStats(context);
-    using source = await openSource(context.options, mayHoldMetadata);
+    const attached =
+      context.options.own["attached"] === true ? await import("../report/prog-places.ts") : undefined;
+    using source = await openSource(
+      context.options,
+      (map) => mayHoldMetadata(map) || attached?.isMapOfProgs(map) === true,
+    );
     const progs = await selectProgs(source, selector);
     const kernel = source.state.kernel();
     const pins = pinsFor(context, source, "program");
     const pids = pidsFor(source, "prog");
+    const places = attached?.progPlaces(source.state);
     printList(
       context,
       progs,
@@ -33,16 +44,20 @@ const show: Command = command({
         metadata: metadataJson(metadataOf(source.state, prog)),
         ...pins.json(prog.id),
         ...pids.json(prog.id),
+        ...(places !== undefined && attached?.progPlacesJson(source.state, prog, places)),
       }),
       (prog) =>
         progText(prog, kernel, interval) +
         metadataText(metadataOf(source.state, prog)) +
         pins.text(prog.id) +
-        pids.text(prog.id),
+        pids.text(prog.id) +
+        (places === undefined ? "" : attached?.progPlacesText(source.state, prog, places)),
       selector.kind === "all",
     );
+    for (const sentence of places?.untold ?? [])
+      context.warn(`not all that runs programs is shown: ${sentence}`);
     warnAll(context, source.state);
-    return 0;
+    return places === undefined || places.untold.length === 0 ? 0 : 1;
   },
 });
 

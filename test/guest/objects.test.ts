@@ -10,6 +10,7 @@ import { btfJson, linkJson, progJson } from "../../src/report/bpftool.ts";
 import { cgroupJson } from "../../src/report/cgroup.ts";
 import { type Json, stringify } from "../../src/report/json.ts";
 import { perfJson } from "../../src/report/perf.ts";
+import { progPlaces } from "../../src/report/prog-places.ts";
 import { structOpsDump, structOpsJson } from "../../src/report/struct-ops.ts";
 import { utf8 } from "../../src/text.ts";
 import { MapType, PROG_TYPES } from "../../src/uapi/names.ts";
@@ -139,6 +140,42 @@ eachMachine(images, (image) => {
       expect(stringify(ours)).toBe(theirs);
     });
   }
+
+  test.skipIf(image.answer("cgroup-tree.json") === undefined)(
+    "what runs each program is what bpftool's listings say",
+    () => {
+      using guest = open(image);
+      const { places, untold } = progPlaces(guest);
+      expect(untold).toEqual([]);
+      const mine = (by: string, key: string): string[] =>
+        [...places]
+          .flatMap(([id, all]) =>
+            all.filter(({ json }) => json["by"] === by).map(({ json }) => `${id} ${String(json[key])}`),
+          )
+          .sort();
+      const listed = (file: string): Printed[] => parseExact(image.answer(file)!) as Printed[];
+      const links = withoutBpftools(listed("link-show.json")).filter(({ prog_id }) => prog_id !== 0);
+      const ofLinks = links.flatMap(({ id, prog_id }) => (prog_id === undefined ? [] : [`${prog_id} ${id}`]));
+      expect(mine("link", "id")).toEqual(ofLinks.sort());
+      const ofCgroups = listed("cgroup-tree.json").flatMap(({ programs }) =>
+        (programs as Printed[]).map(({ id, attach_type }) => `${id} ${attach_type}`),
+      );
+      expect(mine("cgroup", "attach_type")).toEqual(ofCgroups.sort());
+      const callbacks = image.answer("struct_ops-dump.json")!.matchAll(/"(\w+)":"[^"]*\/prog_id:(\d+)"/g);
+      expect(mine("struct_ops", "member")).toEqual(
+        [...callbacks].map(([, name, id]) => `${id} ${name}`).sort(),
+      );
+      const arrays = listed("map-show.json").filter(({ type }) => type === "prog_array");
+      const elements = arrays.flatMap(({ id }) => {
+        const dump = image.answer(`map-dump/${id}.json`) ?? "[]";
+        return (JSON.parse(dump) as { key: string[]; value: string[] }[]).map(
+          ({ key, value }) => `${Number(value[0])} ${Number(key[0])}`,
+        );
+      });
+      expect(elements.length).toBeGreaterThan(0);
+      expect(mine("prog_array", "key")).toEqual(elements.sort());
+    },
+  );
 
   for (const [file, kind] of [
     ["map-pins.json", "map"],

@@ -1,0 +1,149 @@
+/** What runs a program: links, cgroups, perf events, struct_ops maps and prog arrays that lead to it. */
+import type { AttachmentAccessor } from "../attachments.ts";
+import { readU32 } from "../btf/integer.ts";
+import { shapeOf } from "../btf/shape.ts";
+import { KtstrError } from "../errors.ts";
+import type { BpfState, MapInfo, ProgInfo } from "../state.ts";
+import { printable, utf8 } from "../text.ts";
+import { ATTACH_TYPES, LINK_TYPES, MAP_TYPES, MapType, nameOr } from "../uapi/names.ts";
+import { idMeaning } from "./dump.ts";
+import type { Json } from "./json.ts";
+import { linkPlaces } from "./link-place.ts";
+import { perfJson, perfText } from "./perf.ts";
+import { soundly, typesOf } from "./typed.ts";
+
+/** One thing that runs a program. */
+export interface ProgPlace {
+  readonly json: { readonly [key: string]: Json };
+  /** "by link 12, at tracepoint sched_switch". */
+  readonly text: string;
+}
+
+export interface ProgPlaces {
+  /** By the program's id; a program that nothing runs is not there. */
+  readonly places: ReadonlyMap<number, readonly ProgPlace[]>;
+  /** What could not be asked, as sentences. */
+  readonly untold: readonly string[];
+}
+
+/** Maps whose elements tell of programs. */
+export const isMapOfProgs = (map: MapInfo): boolean =>
+  map.type === MapType.struct_ops || idMeaning(map) === "prog_id";
+
+/** `state` must hold the maps of `isMapOfProgs` open. */
+export function progPlaces(state: BpfState & AttachmentAccessor): ProgPlaces {
+  const places = new Map<number, ProgPlace[]>();
+  const untold: string[] = [];
+  const add = (progId: number, place: ProgPlace): void => {
+    places.set(progId, [...(places.get(progId) ?? []), place]);
+  };
+  const ask = (ask: () => void): void => {
+    try {
+      ask();
+    } catch (error) {
+      if (!(error instanceof KtstrError)) throw error;
+      untold.push(error.message);
+    }
+  };
+  const placeOf = linkPlaces(state);
+  for (const link of state.links()) {
+    const where = placeOf(link);
+    const type = nameOr(LINK_TYPES, link.type);
+    if (link.progId !== 0)
+      add(link.progId, {
+        json: { by: "link", id: link.id, type, place: where },
+        text: `by link ${link.id} (${type})${where === "" ? "" : ` ${where}`}`,
+      });
+  }
+  ask(() => {
+    for (const { path, progs } of state.cgroups({ path: undefined, isTree: true, isEffective: false }))
+      for (const { attachType, progId } of progs) {
+        const type = nameOr(ATTACH_TYPES, attachType);
+        add(progId, {
+          json: { by: "cgroup", path: utf8(path), attach_type: type },
+          text: `by cgroup ${printable(path)}, ${type}`,
+        });
+      }
+  });
+  ask(() => {
+    for (const one of state.perfAttachments())
+      add(one.progId, {
+        json: { by: "perf", ...(perfJson(one) as { readonly [key: string]: Json }), prog_id: undefined },
+        text: `by ${perfText(one).replace(/^pid (\d+) {2}fd (\d+): prog_id \d+ {2}/, "descriptor $2 of process $1: ")}`,
+      });
+  });
+  for (const map of state.maps()) {
+    if (map.type === MapType.struct_ops) addCallbacks(state, map, add);
+    else if (idMeaning(map) === "prog_id") addElements(state, map, add, untold);
+  }
+  return { places, untold };
+}
+
+/** Keys beside bpftool's: `attached`, and the program's maps with their names. */
+export function progPlacesJson(
+  state: BpfState,
+  prog: ProgInfo,
+  { places }: ProgPlaces,
+): { readonly [key: string]: Json } {
+  return {
+    attached: (places.get(prog.id) ?? []).map(({ json }) => json),
+    maps: prog.mapIds.map((id) => {
+      const map = state.mapById(id);
+      return { id, type: map && nameOr(MAP_TYPES, map.type), name: map && utf8(map.name) };
+    }),
+  };
+}
+
+/** Lines below the program's own. */
+export function progPlacesText(state: BpfState, prog: ProgInfo, { places }: ProgPlaces): string {
+  const all = (places.get(prog.id) ?? []).map(({ text }) => `\n\trun ${text}`);
+  const maps = prog.mapIds.map((id) => {
+    const map = state.mapById(id);
+    return `\n\tuses map ${id}${map === undefined ? "" : ` (${printable(map.name)}), ${nameOr(MAP_TYPES, map.type)}`}`;
+  });
+  return (all.length === 0 ? "\n\trun by nothing that could be found" : all.join("")) + maps.join("");
+}
+
+type Add = (progId: number, place: ProgPlace) => void;
+
+const titleOf = (map: MapInfo): string => `map ${map.id} (${printable(map.name)})`;
+
+/** Members of a struct_ops value's `data` that hold a program's id. */
+function addCallbacks(state: BpfState, map: MapInfo, add: Add): void {
+  const types = typesOf(state, map);
+  const read = state.readValue(map, 0, map.valueSize);
+  if (types === undefined || !read.ok) return;
+  const { btf, id } = types.value;
+  const bytes = read.value;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  soundly(undefined, () => {
+    const outer = shapeOf(btf, id);
+    const data = outer.kind === "struct" ? outer.members.find(({ name }) => name === "data") : undefined;
+    if (data?.shape.kind !== "struct") return;
+    for (const { name, shape, bitOffset } of data.shape.members) {
+      const at = (data.bitOffset + bitOffset) / 8;
+      if (shape.kind !== "pointer" || !shape.toFunction || at + 8 > bytes.length) continue;
+      const progId = view.getUint32(at, true);
+      if (progId !== 0 && view.getUint32(at + 4, true) === 0)
+        add(progId, {
+          json: { by: "struct_ops", map_id: map.id, member: name },
+          text: `by struct_ops ${titleOf(map)}, ${name}`,
+        });
+    }
+  });
+}
+
+function addElements(state: BpfState, map: MapInfo, add: Add, untold: string[]): void {
+  const contents = state.contents(map);
+  if (contents.kind === "unreadable") untold.push(`map ${map.id}: ${contents.why.detail}`);
+  if (contents.kind !== "entries") return;
+  using cursor = contents.cursor;
+  while (cursor.next()) {
+    if (cursor.valueMissing !== "") continue;
+    const key = readU32(cursor.keyBytes, cursor.keyOffset);
+    add(readU32(cursor.valueBytes, cursor.valueOffset), {
+      json: { by: "prog_array", map_id: map.id, key },
+      text: `by prog_array ${titleOf(map)}, element ${key}`,
+    });
+  }
+}
