@@ -7,7 +7,7 @@
  */
 import type { dlopen, FFIType, Pointer } from "bun:ffi";
 import { DisposedError, KtstrError, SyscallError } from "./errors.ts";
-import { EINTR, errnoName } from "./uapi/errno.ts";
+import { EINTR, ENAMETOOLONG, errnoName } from "./uapi/errno.ts";
 
 /** Bytes whose address may be stored in a struct that the kernel reads: backed by an ArrayBuffer, so they do not move. */
 export type PinnedBytes = Uint8Array<ArrayBuffer>;
@@ -20,6 +20,12 @@ const symbols = (long: FFIType.i64_fast) =>
     close: { args: ["i32"], returns: "i32" },
     pread: { args: ["i32", "ptr", "u64", "i64"], returns: long },
     write: { args: ["i32", "ptr", "u64"], returns: long },
+    read: { args: ["i32", "ptr", "u64"], returns: long },
+    pipe2: { args: ["ptr", "i32"], returns: "i32" },
+    socket: { args: ["i32", "i32", "i32"], returns: "i32" },
+    connect: { args: ["i32", "ptr", "i32"], returns: "i32" },
+    setsockopt: { args: ["i32", "i32", "i32", "ptr", "i32"], returns: "i32" },
+    getsockopt: { args: ["i32", "i32", "i32", "ptr", "ptr"], returns: "i32" },
     lseek: { args: ["i32", "i64", "i32"], returns: long },
     mmap: { args: ["ptr", "u64", "i32", "i32", "i32", "i64"], returns: long },
     munmap: { args: ["ptr", "u64"], returns: "i32" },
@@ -168,6 +174,55 @@ export function pread(fd: number, into: PinnedBytes, offset: number | bigint): n
 /** write(2): how many bytes were taken, or `-errno`. */
 export function write(fd: number, bytes: PinnedBytes): number {
   return orErrno(libc().write(fd, bytes, bytes.length));
+}
+
+/** read(2): how many bytes there were, 0 at the end, or `-errno`. Begins anew after a signal. */
+export function read(fd: number, into: PinnedBytes): number {
+  let got: number;
+  do got = orErrno(libc().read(fd, into, into.length));
+  while (got === -EINTR);
+  return got;
+}
+
+/** pipe2(2): both ends, the one to read from first, or `-errno`. */
+export function pipe(): readonly [number, number] | number {
+  const ends = new Int32Array(2);
+  const result = orErrno(libc().pipe2(ends, O_CLOEXEC));
+  return result < 0 ? result : [ends[0]!, ends[1]!];
+}
+
+const AF_UNIX = 1;
+const SOCK_STREAM = 1;
+/** `struct sockaddr_un`: the family, and a path of 108 bytes with its NUL. */
+const SOCKADDR_UN_BYTES = 110;
+const SOL_SOCKET = 1;
+const SO_PEERCRED = 17;
+const SO_RCVTIMEO = 20;
+const SO_SNDTIMEO = 21;
+
+/** A stream that is connected to a Unix socket, whose reads and writes end after `timeoutS` seconds; or `-errno`. */
+export function connectUnix(path: string, timeoutS: number): number {
+  const name = Buffer.from(path);
+  if (name.length > SOCKADDR_UN_BYTES - 3) return -ENAMETOOLONG;
+  const address = new Uint8Array(new ArrayBuffer(SOCKADDR_UN_BYTES));
+  new DataView(address.buffer).setUint16(0, AF_UNIX, true);
+  address.set(name, 2);
+  const fd = orErrno(libc().socket(AF_UNIX, SOCK_STREAM | O_CLOEXEC, 0));
+  if (fd < 0) return fd;
+  const timeout = new BigInt64Array([BigInt(timeoutS), 0n]);
+  for (const option of [SO_RCVTIMEO, SO_SNDTIMEO])
+    libc().setsockopt(fd, SOL_SOCKET, option, timeout, timeout.byteLength);
+  const result = orErrno(libc().connect(fd, address, address.length));
+  if (result < 0) close(fd);
+  return result < 0 ? result : fd;
+}
+
+/** The process that listens on the other end of a Unix socket (`struct ucred`), or `-errno`. */
+export function peerOf(fd: number): number {
+  const credentials = new Int32Array(3);
+  const length = new Int32Array([credentials.byteLength]);
+  const result = orErrno(libc().getsockopt(fd, SOL_SOCKET, SO_PEERCRED, credentials, length));
+  return result < 0 ? result : credentials[0]!;
 }
 
 export const SEEK_DATA = 3;

@@ -120,6 +120,7 @@ function inherited(own: Options, outer: Options): Options {
     pretty: own.pretty || outer.pretty,
     debug: own.debug || outer.debug,
     memory: isOther ? own.memory : outer.memory,
+    noPause: isOther ? own.noPause : outer.noPause,
     vmlinux: isOther ? own.vmlinux : (own.vmlinux ?? outer.vmlinux),
     vmcoreinfo: isOther ? own.vmcoreinfo : (own.vmcoreinfo ?? outer.vmcoreinfo),
     format: isOther ? own.format : (own.format ?? outer.format),

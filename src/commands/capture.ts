@@ -11,7 +11,7 @@ import { askEverything } from "./ask.ts";
 import { type Command, command } from "./command.ts";
 import { countOption } from "./option-values.ts";
 import { indentOf } from "./print.ts";
-import { guestOptions } from "./source.ts";
+import { guestOptions, isVm } from "./source.ts";
 import { writeWholeFile } from "./whole-file.ts";
 
 const capture: Command = command({
@@ -35,6 +35,10 @@ const capture: Command = command({
         hint: "`-o ./-` is a file of that name",
       });
     if (options.memory.length === 0) throw noMemory();
+    if (options.memory.some(isVm))
+      throw new UsageError("capture: a running machine is not captured", {
+        hint: "Dump its memory first: QEMU's `dump-guest-memory`, or `virsh dump --memory-only`.",
+      });
     const filter = new MapFilter(options.own["maps"], options.own["no-values"] === true);
     const follow = countOption(options, "follow", "steps") ?? DEFAULT_FOLLOW;
     let elements = 0;

@@ -8,6 +8,8 @@ export interface Options {
   readonly pretty: boolean;
   readonly debug: boolean;
   readonly memory: readonly string[];
+  /** Whether a running machine goes on while it is read. */
+  readonly noPause: boolean;
   readonly vmlinux: string | undefined;
   readonly vmcoreinfo: string | undefined;
   readonly format: string | undefined;

@@ -40,6 +40,13 @@ const GLOBAL: ArgsDef = {
     valueHint: "FORMAT",
     description: `the memory file's format, where its content does not tell: ${FORMAT_NAMES.join(", ")}`,
   },
+  vm: {
+    type: "string",
+    valueHint: "PID|SOCKET",
+    description:
+      "read a running virtual machine, by its process or QEMU's QMP socket; it stands still meanwhile",
+  },
+  "no-pause": { type: "boolean", description: "let the machine of --vm run while it is read" },
   sample: { type: "boolean", description: "read the captured machine that comes with ktstr" },
   vmlinux: { type: "string", valueHint: "FILE", description: "take symbols and types from this vmlinux" },
   vmcoreinfo: {

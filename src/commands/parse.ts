@@ -133,7 +133,12 @@ async function optionsOf(given: readonly Given[]): Promise<Options> {
     json: has(given, "json") || pretty,
     pretty,
     debug: has(given, "debug"),
-    memory: await memoryOf(valuesOf(given, "memory"), has(given, "sample")),
+    memory: await memoryOf(
+      valuesOf(given, "memory"),
+      has(given, "sample"),
+      has(given, "vm") ? valuesOf(given, "vm") : undefined,
+    ),
+    noPause: has(given, "no-pause"),
     vmlinux: valuesOf(given, "vmlinux").at(-1),
     vmcoreinfo: valuesOf(given, "vmcoreinfo").at(-1),
     format: valuesOf(given, "format").at(-1),
@@ -147,8 +152,21 @@ function valuesOf(given: readonly Given[], wanted: string): string[] {
   return given.flatMap(({ name, value }) => (name === wanted && value !== undefined ? [value] : []));
 }
 
-async function memoryOf(given: readonly string[], sample: boolean): Promise<readonly string[]> {
-  if (!sample) return given;
-  if (given.length > 0) throw new UsageError("--sample and --memory: one or the other");
+async function memoryOf(
+  files: readonly string[],
+  sample: boolean,
+  machines: readonly string[] | undefined,
+): Promise<readonly string[]> {
+  if (!sample && machines === undefined) return files;
+  if (files.length > 0 || (sample && machines !== undefined) || (machines ?? []).length > 1)
+    throw new UsageError(
+      machines === undefined
+        ? "--sample and --memory: one or the other"
+        : "--vm: one machine, and neither --memory nor --sample with it",
+    );
+  if (machines !== undefined) return machines.map(vmPath);
   return [(await import("../sample.ts")).default];
 }
+
+/** A process's number, or the path of a QMP socket. */
+const vmPath = (vm: string): string => (/^[0-9]+$/.test(vm) ? `/proc/${Number(vm)}/mem` : vm);

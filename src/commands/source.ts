@@ -106,6 +106,7 @@ function readsMemory(options: Options): boolean {
   for (const name of ["vmlinux", "vmcoreinfo", "format", "explain"] as const)
     if (options[name] !== undefined && options[name] !== false)
       throw new UsageError(`--${name} goes with --memory`);
+  if (options.noPause) throw new UsageError("--no-pause goes with --vm");
   return false;
 }
 
@@ -127,8 +128,8 @@ export function keepMemoryOpen(): Disposable {
 
 async function openMemory(options: Options): Promise<KernelMemory> {
   const { memory, vmlinux, vmcoreinfo, format } = options;
-  // /proc/kcore goes on: every command reads it anew.
-  if (kept === undefined || memory.some(isOfProc)) return openMemoryAnew(options);
+  // What goes on running is read anew by every command.
+  if (kept === undefined || memory.some(goesOn)) return openMemoryAnew(options);
   const key = JSON.stringify([memory, vmlinux, vmcoreinfo, format]);
   const source = kept.get(key) ?? (await openMemoryAnew(options));
   kept.set(key, source);
@@ -138,9 +139,12 @@ async function openMemory(options: Options): Promise<KernelMemory> {
 /** include/uapi/linux/magic.h */
 const PROC_SUPER_MAGIC = 0x9fa0;
 
-function isOfProc(given: string): boolean {
+/** /proc/kcore, and running machines. */
+function goesOn(given: string): boolean {
+  const { path } = memorySource(given);
+  if (isVm(path)) return true;
   try {
-    return process.getBuiltinModule("node:fs").statfsSync(memorySource(given).path).type === PROC_SUPER_MAGIC;
+    return process.getBuiltinModule("node:fs").statfsSync(path).type === PROC_SUPER_MAGIC;
   } catch {
     return false; // its error is told when it is opened
   }
@@ -148,6 +152,9 @@ function isOfProc(given: string): boolean {
 
 async function openMemoryAnew(options: Options): Promise<KernelMemory> {
   const given = guestOptions(options);
+  const [{ path }] = given.memory as [MemorySource];
+  if (isVm(path)) return openVm(options, path);
+  if (options.noPause) throw new UsageError("--no-pause goes with --vm");
   // Before the rest is loaded, which takes as long.
   const ahead = given.memory.map(async (source) => ({
     ...source,
@@ -158,6 +165,51 @@ async function openMemoryAnew(options: Options): Promise<KernelMemory> {
   const state = openGuest({ ...given, memory: await Promise.all(ahead), onProgress: progress.show });
   if (options.explain) for (const { what, text } of state.explain()) note(`${what}: ${text}`);
   return { state, live: undefined, [Symbol.dispose]: () => state[Symbol.dispose]() };
+}
+
+/** Whether a path is a process's memory, or a socket, which then is QEMU's. */
+export function isVm(path: string): boolean {
+  if (/^\/proc\/\d+\/mem$/.test(path)) return true;
+  try {
+    return process.getBuiltinModule("node:fs").statSync(path).isSocket();
+  } catch {
+    return false; // its error is told when it is opened
+  }
+}
+
+/**
+ * A running machine. What does not move is found out while it still runs: where the kernel has its VMCOREINFO, which
+ * takes a search through all of its memory.
+ */
+async function openVm(options: Options, path: string): Promise<KernelMemory> {
+  const { openGuest } = await import("../guest/guest.ts");
+  const { RunningVm } = await import("../guest/vm/vm.ts");
+  using stack = new DisposableStack();
+  const vm = stack.use(new RunningVm(path));
+  const given = guestOptions(options);
+  const open = (vmcoreinfo: number | undefined): GuestState => {
+    using progress = new Progress();
+    return openGuest({ ...given, vmcoreinfo, memory: [vm.ram()], onProgress: progress.show });
+  };
+  const at = options.noPause ? given.vmcoreinfo : (given.vmcoreinfo ?? vmcoreinfoWhileItRuns(open));
+  const pause = options.noPause ? undefined : vm.pause();
+  if (pause !== undefined)
+    stack.defer(() => note(`the machine stood still for ${pause.end().toFixed(0)} ms`));
+  const state = stack.use(open(at));
+  if (options.explain) for (const { what, text } of state.explain()) note(`${what}: ${text}`);
+  const all = stack.move();
+  return { state, live: undefined, [Symbol.dispose]: () => all[Symbol.dispose]() };
+}
+
+/** undefined: no kernel was found, which may be for what changed meanwhile. */
+function vmcoreinfoWhileItRuns(open: (vmcoreinfo: undefined) => GuestState): number | undefined {
+  try {
+    using state = open(undefined);
+    return state.vmcoreinfoAt;
+  } catch (error) {
+    if (error instanceof KtstrError) return undefined;
+    throw error;
+  }
 }
 
 /** The memory file and what goes with it, as they were given. Throws `UsageError`. */

@@ -72,11 +72,13 @@ export function openGuest(options: GuestOptions): GuestState {
   const given = Array.isArray(options.memory) ? options.memory : [options.memory];
   const memory = given.map((source) => (typeof source === "string" ? { path: source } : source));
   const kernel = openKernel({ ...options, memory });
-  return new GuestState(kernel, kernel.capturedValues);
+  return new GuestState(kernel, kernel.capturedValues, kernel.found.info.physical);
 }
 
 /** What is listed stays listed: a frozen machine does not change. */
 export class GuestState implements BpfState, LogAccessor, SchedAccessor, AttachmentAccessor, PinAccessor {
+  /** Guest physical address of VMCOREINFO, where it was found in memory. */
+  readonly vmcoreinfoAt: number | undefined;
   readonly #kernel: GuestKernel;
   readonly #captured: ReadonlySet<number> | undefined;
   readonly #warnings: string[];
@@ -93,7 +95,8 @@ export class GuestState implements BpfState, LogAccessor, SchedAccessor, Attachm
    * Takes the kernel over, and closes it with itself. `captured`: the ids of the maps whose contents are in the image;
    * undefined: all.
    */
-  constructor(kernel: GuestKernel, captured?: ReadonlySet<number>) {
+  constructor(kernel: GuestKernel, captured?: ReadonlySet<number>, vmcoreinfoAt?: number) {
+    this.vmcoreinfoAt = vmcoreinfoAt;
     this.#kernel = kernel;
     this.#captured = captured;
     this.#warnings = [...kernel.warnings];

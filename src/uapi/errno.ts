@@ -39,6 +39,7 @@ export const EPERM = 1;
 export const ENOENT = 2;
 export const ESRCH = 3;
 export const EINTR = 4;
+export const ENAMETOOLONG = 36;
 export const EIO = 5;
 export const E2BIG = 7;
 export const EBADF = 9;

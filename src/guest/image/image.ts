@@ -19,6 +19,8 @@ export interface MemorySource {
   readonly format?: string | undefined;
   /** What was decompressed of it, where that was begun before (zstd.ts). */
   readonly decompressed?: Chunks | undefined;
+  /** A running machine's RAM, which is no file of any format; closed with the image. */
+  readonly ram?: DataFile | undefined;
 }
 
 interface FilePiece extends Piece {
@@ -57,7 +59,13 @@ export class MemoryImage implements Disposable {
     let format = "raw";
     let isPlaced = false;
     try {
-      for (const { path, physical, format: named, decompressed } of sources) {
+      for (const { path, physical, format: named, decompressed, ram } of sources) {
+        if (ram !== undefined) {
+          files.push(ram);
+          pieces.push({ file: ram, fileOffset: 0, physical: 0, length: ram.sizeBytes });
+          format = "running machine";
+          continue;
+        }
         const opened = decompressed === undefined ? openDataFile(path) : new SmallFile(path, decompressed);
         files.push(opened);
         const told = tellFormat(opened, named);

@@ -1,0 +1,65 @@
+/** Pages of another process's memory, read through /proc/PID/mem when somebody looks at them. */
+import { Fd, open, type PinnedBytes, pageSize, pread } from "../../ffi.ts";
+import type { PageRange, PageSource } from "../image/on-demand.ts";
+import type { Mapping } from "./ram.ts";
+
+const PAGE_BYTES = 4096;
+/** Documentation/admin-guide/mm/pagemap.rst: an entry of 8 bytes a page; bit 63: present, bit 62: swapped. */
+const ENTRY_BYTES = 8;
+const ENTRIES = 1024;
+const IN_USE = 0xc000_0000;
+
+export class ProcessPages implements PageSource {
+  readonly path: string;
+  readonly pageBytes: number = PAGE_BYTES;
+  readonly ranges: readonly PageRange[];
+  readonly #start: number;
+  readonly #memory: Fd;
+  /** Of memory without a file: pages that were never written have no entry, and are not touched. */
+  readonly #pagemap: Fd | undefined;
+  readonly #hostPageBytes: number = pageSize();
+  #entries: DataView = new DataView(new ArrayBuffer(0));
+  #firstEntry = 0;
+
+  /** Throws `SyscallError` where the process cannot be read. */
+  constructor(pid: number, { start, length, inode }: Mapping) {
+    this.path = `/proc/${pid}/mem`;
+    this.#start = start;
+    this.ranges = [{ start: 0, end: length - (length % PAGE_BYTES) }];
+    this.#memory = Fd.openFile(this.path, "It takes the process's own user, or root (CAP_SYS_PTRACE).");
+    const pagemap = inode === 0 ? open(`/proc/${pid}/pagemap`) : -1;
+    this.#pagemap = pagemap < 0 ? undefined : new Fd(pagemap, "pagemap");
+  }
+
+  /** Memory does not shrink: where the process has ended, no page can be read. */
+  check(): void {}
+
+  readPage(offset: number, into: PinnedBytes): boolean {
+    const address = this.#start + offset;
+    if (!this.#isInUse(address)) {
+      into.fill(0);
+      return true;
+    }
+    return pread(this.#memory.number, into, address) === into.length;
+  }
+
+  #isInUse(address: number): boolean {
+    if (this.#pagemap === undefined) return true;
+    const page = Math.floor(address / this.#hostPageBytes);
+    const held = this.#entries.byteLength / ENTRY_BYTES;
+    if (page < this.#firstEntry || page >= this.#firstEntry + held) {
+      const bytes = new Uint8Array(new ArrayBuffer(ENTRIES * ENTRY_BYTES));
+      const got = pread(this.#pagemap.number, bytes, page * ENTRY_BYTES);
+      this.#firstEntry = page;
+      this.#entries = new DataView(bytes.buffer, 0, Math.max(0, got - (got % ENTRY_BYTES)));
+      if (this.#entries.byteLength === 0) return true;
+    }
+    const high = this.#entries.getUint32((page - this.#firstEntry) * ENTRY_BYTES + 4, true);
+    return (high & IN_USE) !== 0;
+  }
+
+  [Symbol.dispose](): void {
+    this.#memory[Symbol.dispose]();
+    this.#pagemap?.[Symbol.dispose]();
+  }
+}

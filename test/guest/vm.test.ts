@@ -1,0 +1,113 @@
+/** Which mapping of a process is a guest's RAM, and a QMP socket that misbehaves. Real machines: test/lab/vm.lab.test.ts. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Qmp } from "../../src/guest/vm/qmp.ts";
+import { chooseRam, mappingsIn, memoryArgument } from "../../src/guest/vm/ram.ts";
+
+const MIB = 2 ** 20;
+/** Lines as the kernel writes them (fs/proc/task_mmu.c, show_map_vma). */
+const MAPS = `55c0e0a00000-55c0e0c00000 r--p 00000000 fe:00 1311 /usr/bin/qemu-system-x86_64
+7f0000000000-7f0040000000 rwxp 00000000 00:00 0
+7f1000000000-7f1010000000 rw-s 00000000 00:01 77 /memfd:tcg-jit (deleted)
+7f2000000000-7f2004000000 rw-s 00000000 00:01 78 /memfd:m (deleted)
+7f2004000000-7f2008000000 rw-s 04000000 00:01 78 /memfd:m (deleted)
+7f3000000000-7f3008000000 rw-p 00000000 00:00 0
+7f3008000000-7f300c000000 rw-p 00000000 00:00 0
+7ffd00000000-7ffd00021000 rw-p 00000000 00:00 0                          [stack]
+`;
+
+describe("a guest's RAM", () => {
+  const mappings = mappingsIn(MAPS);
+
+  test("is memory to write and not to run; parts of one file that go on with one another are one", () => {
+    expect(mappings.map(({ start, length, inode }) => [start, length / MIB, inode])).toEqual([
+      [0x7f20_0000_0000, 128, 78],
+      [0x7f30_0000_0000, 128, 0],
+      [0x7f30_0800_0000, 64, 0],
+      [0x7ffd_0000_0000, 0x21 / 256, 0],
+    ]);
+  });
+
+  test("is the mapping of the machine's size, one with a file first; without a size the largest", () => {
+    expect(chooseRam(mappings, 128 * MIB)?.inode).toBe(78);
+    expect(chooseRam(mappings, 64 * MIB)?.start).toBe(0x7f30_0800_0000);
+    expect(chooseRam(mappings, 96 * MIB)).toBeUndefined();
+    expect(chooseRam(mappings, undefined)?.length).toBe(128 * MIB);
+    expect(chooseRam([], undefined)).toBeUndefined();
+  });
+
+  test.each([
+    ["512", 512 * MIB],
+    ["512M", 512 * MIB],
+    ["4G", 4096 * MIB],
+    ["size=1048576k", 1024 * MIB],
+    ["size=2G,slots=2,maxmem=8G", 2048 * MIB],
+    ["x", undefined],
+  ])("is as large as -m %s says", (argument, bytes) => {
+    expect(memoryArgument(["qemu", "-m", argument, "-S"])).toBe(bytes);
+  });
+
+  test("is not told by a command line without -m", () => {
+    expect([memoryArgument([]), memoryArgument(["qemu", "-m"])]).toEqual([undefined, undefined]);
+  });
+
+  test("no line of a hostile list is taken that is none", () => {
+    expect(
+      mappingsIn("zz-0 rw-p 0 0 0\n5-3 rw-p 00000000 00:00 0\nffffffffffffffff-0 rw-p 0 0:0 0\n\n"),
+    ).toEqual([]);
+  });
+});
+
+describe("a socket that does not speak QMP as it should is an error:", () => {
+  let folder = "";
+  let serial = 0;
+  const servers: Bun.Subprocess[] = [];
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), "ktstr-qmp-"));
+  });
+  afterAll(() => {
+    for (const server of servers) server.kill();
+    rmSync(folder, { recursive: true });
+  });
+
+  /** In a process of its own, for the client waits without an event loop. */
+  async function serve(greeting: string, answer: string, times = 1): Promise<string> {
+    const path = join(folder, `${serial++}`);
+    const code = `require("node:net").createServer((socket) => {
+      socket.on("error", () => {});
+      ${greeting === "" ? "socket.end();" : `socket.write(${JSON.stringify(greeting)});`}
+      socket.on("data", () => socket.write(${JSON.stringify(answer)}.repeat(${times})));
+    }).listen(${JSON.stringify(path)}, () => console.log("ready"));`;
+    const server = Bun.spawn([process.execPath, "-e", code], { stdout: "pipe" });
+    servers.push(server);
+    await server.stdout.getReader().read();
+    return path;
+  }
+
+  const HELLO = '{"QMP":{"version":{},"capabilities":[]}}\n';
+
+  test.each([
+    ["it closes", "", "", 1, "QEMU closed it"],
+    ["it is another protocol", "220 mail.example ESMTP\n", "", 1, "what it says is not QMP"],
+    ["it does not greet", '{"event":"RESUME"}\n', "", 1, "it does not greet as QMP does"],
+    ["it refuses", HELLO, '{"error":{"desc":"\\u001b[31mno"}}\n', 1, "qmp_capabilities: \\x1b[31mno"],
+    ["it only tells events", HELLO, '{"event":"X"}\n', 1001, "it does not answer qmp_capabilities"],
+    ["its line does not end", HELLO, "x", 2 ** 21, "its answer does not end"],
+  ])("%s", async (_, greeting, answer, times, says) => {
+    const path = await serve(greeting, answer, times);
+    expect(() => new Qmp(path)).toThrow(says);
+  });
+
+  test("and one that speaks it answers, whatever events come between, and tells its process", async () => {
+    const path = await serve(`${HELLO}{"event":"A"}\n`, '{"event":"B"}\n{"return":{"running":true}}\n');
+    using qmp = new Qmp(path);
+    expect(qmp.command("query-status")).toEqual({ running: true });
+    expect(qmp.pid).toBe(servers.at(-1)?.pid ?? 0);
+  });
+
+  test("a path that no socket can have", () => {
+    expect(() => new Qmp(`/${"x".repeat(200)}`)).toThrow("ENAMETOOLONG");
+  });
+});
