@@ -83,6 +83,10 @@ export interface SchedulerState {
   readonly disabledMs: number | undefined;
   /** 0: the root scheduler. */
   readonly level: number;
+  /** "root", or "sub1-123" by level and cgroup id, as the kernel's dump names a scheduler's place. */
+  readonly place: string;
+  /** The place of the scheduler that it belongs to; undefined: it is the root. */
+  readonly parent: string | undefined;
   /** `cgrp_path` of a sub-scheduler. */
   readonly cgroupPath: string | undefined;
   /** `ops.sub_cgroup_id`. */

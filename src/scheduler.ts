@@ -11,9 +11,11 @@ import { LinkType, MapType, ProgType } from "./uapi/names.ts";
 /** libbpf's names of the maps behind an object's global variables. */
 const SECTIONS = [".bss", ".data", ".rodata"] as const;
 
-/** `struct bpf_struct_ops_sched_ext_ops`: what the kernel wraps around `struct sched_ext_ops` in a struct_ops map. */
-const SCX_VALUE_TYPE = "bpf_struct_ops_sched_ext_ops";
-const SCX_OPS_TYPE = "sched_ext_ops";
+/**
+ * A scheduler's operations; since 7.2 also in a form that numbers CPUs by topology. In a struct_ops map the kernel wraps
+ * `struct bpf_struct_ops_sched_ext_ops` around the first.
+ */
+const OPS_TYPES = ["sched_ext_ops", "sched_ext_ops_cid"] as const;
 
 /** `enum bpf_struct_ops_state`: INIT 0, INUSE 1, TOBEFREE 2, READY 3. */
 const STATE_INUSE = 1;
@@ -78,15 +80,21 @@ export function objectPrefix(maps: readonly MapInfo[]): string | undefined {
 }
 
 function candidates(source: Source, btf: Btf): Candidate[] {
-  const valueType = btf.find(SCX_VALUE_TYPE, BTF_KIND.STRUCT);
-  const opsType = btf.find(SCX_OPS_TYPE, BTF_KIND.STRUCT);
-  if (valueType === undefined || opsType === undefined) return [];
+  const types = new Map<number, number>();
+  for (const name of OPS_TYPES) {
+    const valueType = btf.find(`bpf_struct_ops_${name}`, BTF_KIND.STRUCT);
+    const opsType = btf.find(name, BTF_KIND.STRUCT);
+    if (valueType !== undefined && opsType !== undefined) types.set(valueType, opsType);
+  }
+  if (types.size === 0) return [];
   const progs = source.progs({ type: ProgType.struct_ops });
   const links = source.links().filter(({ type }) => type === LinkType.struct_ops);
   const linked = new Set(links.map(({ details }) => details["map_id"]));
   const result: Candidate[] = [];
   for (const map of source.maps()) {
-    if (map.type !== MapType.struct_ops || map.btfVmlinuxValueTypeId !== valueType) continue;
+    const valueType = map.btfVmlinuxValueTypeId;
+    const opsType = types.get(valueType);
+    if (map.type !== MapType.struct_ops || opsType === undefined) continue;
     const value = source.readValue(map, 0, map.valueSize);
     if (!value.ok) continue;
     const view = new DataView(value.value.buffer, value.value.byteOffset, value.value.length);

@@ -44,8 +44,10 @@ const sched: Command = command({
       const all = { schema: "ktstr-sched", schema_version: SCHED_SCHEMA_VERSION, schedulers };
       out.line(stringify(all, indentOf(context)));
     } else if (views.length === 0) out.line(`No scheduler is loaded; sched_ext is ${state}.`);
-    for (const view of options.json ? [] : views)
+    (options.json ? [] : views).forEach((view, index) => {
+      if (index > 0) out.line("\n");
       writeSched(out, view, findingsOf(view), limit, terminalStyle());
+    });
     return 0;
 
     function fromMemory(source: KernelMemory): Told {

@@ -43,6 +43,7 @@ function headJson(view: SchedView, findings: readonly Finding[]) {
   return {
     ops: view.opsName,
     place: view.place,
+    parent: view.parent,
     cgroup: view.cgroupPath,
     state: view.state === "" ? undefined : view.state,
     enabled_ms: view.enabledMs,

@@ -53,6 +53,10 @@ export function writeSchedHead(
   const { exit, watchdog, cpus, othersIdle } = view;
   const mode = [...(view.mode ?? []), ...countWords(view)];
   if (mode.length > 0) out.line(`${style.heading("Mode")}       ${mode.map(escapeText).join(", ")}`);
+  for (const { opsName, place, cgroupPath, level } of view.subSchedulers ?? []) {
+    const name = `${"  ".repeat(Math.min(level, 8) - 1)}${opsName}  ${place}  ${cgroupPath ?? ""}`;
+    out.line(`${style.heading("Sub")}        ${escapeText(name.trimEnd())}`);
+  }
   if (watchdog !== undefined) {
     const last =
       watchdog.lastCheckMs === undefined ? "" : `, it last looked ${secondsText(watchdog.lastCheckMs)} ago`;

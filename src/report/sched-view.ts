@@ -11,6 +11,10 @@ export interface SchedView {
   /** "root", or "sub1-123" with its cgroup; undefined where the kernel does not tell. */
   readonly place: string | undefined;
   readonly cgroupPath: string | undefined;
+  /** The place of the scheduler that this one belongs to; absent: none, or not told. */
+  readonly parent?: string | undefined;
+  /** Of the root: all that belong to it, each behind its parent; absent: not told. */
+  readonly subSchedulers?: readonly SchedulerState[];
   /** "enabled", ...; "" where not known. */
   readonly state: string;
   /** Since it was enabled, and since it was disabled; absent: not told. */
@@ -176,7 +180,7 @@ export function viewsOfReport(
   dsqNames: ReadonlyMap<bigint, string> = new Map(),
 ): SchedView[] {
   return report.schedulers.map((scheduler, index) => {
-    const { exit, level, cgroupId, cgroupPath, enabledMs, disabledMs } = scheduler;
+    const { exit, level, place, parent, cgroupPath, enabledMs, disabledMs } = scheduler;
     const kept = scheduler.isLoaded ? undefined : parseLog(exit?.dump ?? "").dumps[0];
     const then = kept === undefined ? viewOfMoment(index === 0 ? report : undefined) : viewOfDump(kept, "");
     return {
@@ -186,7 +190,9 @@ export function viewsOfReport(
           ? origin
           : `${origin}: the dump that the kernel kept when it ejected the scheduler`,
       opsName: scheduler.opsName,
-      place: level === 0 ? "root" : `sub${level}-${cgroupId}`,
+      place,
+      parent,
+      subSchedulers: index === 0 ? below(report.schedulers, place) : [],
       cgroupPath: level === 0 ? undefined : cgroupPath,
       state: report.state,
       enabledMs,
@@ -203,6 +209,19 @@ export function viewsOfReport(
       notTold: [...untold(scheduler), ...then.notTold, ...report.missing],
     };
   });
+}
+
+/** Depth first, in the kernel's order; each once, also where torn memory has parents that go round. */
+function below(all: readonly SchedulerState[], place: string): SchedulerState[] {
+  const children = Map.groupBy(all, ({ parent }) => parent);
+  const found = new Set<SchedulerState>();
+  const pending = [...(children.get(place) ?? [])];
+  for (let next = pending.shift(); next !== undefined; next = pending.shift()) {
+    if (found.has(next)) continue;
+    found.add(next);
+    pending.unshift(...(children.get(next.place) ?? []).filter((child) => !found.has(child)));
+  }
+  return [...found];
 }
 
 /** /sys/kernel/sched_ext as pages. `why`: what keeps the kernel's memory from being read. */

@@ -53,6 +53,8 @@ function ofLog({ opsName, reason, message, backtrace }: SchedNotice<Line>): Sche
     enabledMs: undefined,
     disabledMs: undefined,
     level: 0,
+    place: "root",
+    parent: undefined,
     cgroupPath: undefined,
     cgroupId: undefined,
     flags: undefined,

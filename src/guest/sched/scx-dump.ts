@@ -123,7 +123,7 @@ function dumpOf(
   { sched, state }: Loaded,
   cpus: readonly { readonly area: PerCpuArea; readonly read: CpuRead }[],
 ): ScxDump {
-  const scheduler = state.level === 0 ? "root" : `sub${state.level}-${state.cgroupId}`;
+  const scheduler = state.place;
   // On request the kernel prints every scheduler, each with its own tasks.
   const isOwn = (task: DumpTask): boolean => task.scheduler === undefined || task.scheduler === scheduler;
   return {

@@ -20,6 +20,7 @@ const SCHED = struct("scx_sched", {
   ops: place,
   level: optional(i32, "since 7.1"),
   all: optional(place, "since 7.1"),
+  ancestors: optional(place, "since 7.1"),
   cgrp_path: optional(ptr, "since 7.1, with CONFIG_EXT_SUB_SCHED"),
   bypass_depth: optional(i32, "since 7.1"),
   exit_info: ptr,
@@ -81,12 +82,16 @@ export function readScheduler(
   const offsets = SCHED.resolve(btf);
   const self = new StructAt(memory, sched, "scx_sched.");
   const events = eventsAt(self, offsets, kernel);
-  const { bypass_depth, cgrp_path, level } = offsets;
+  const { bypass_depth, cgrp_path } = offsets;
+  const level = levelOf(self, offsets);
+  const ops = readOps(kernel, add(sched, offsets.ops));
   return {
-    ...readOps(kernel, add(sched, offsets.ops)),
+    ...ops,
     ...untimed,
     isLoaded,
-    level: level === undefined ? 0 : self.i32(level, "level"),
+    level,
+    place: placeName(level, ops.cgroupId),
+    parent: parentOf(kernel, self, level, offsets),
     cgroupPath:
       cgrp_path === undefined || isNull(self.pointer(cgrp_path, "cgrp_path"))
         ? undefined
@@ -96,6 +101,29 @@ export function readScheduler(
     events: events === undefined ? [] : readEvents(kernel, events),
   };
 }
+
+const levelOf = (self: StructAt, { level }: { readonly level: number | undefined }): number =>
+  level === undefined ? 0 : self.i32(level, "level");
+
+/** SCX_SUB_MAX_DEPTH is 4. */
+const MAX_LEVEL = 64;
+
+/** `ancestors[level]` is the scheduler itself, the one before it its parent (`scx_parent()`). */
+function parentOf(
+  kernel: GuestKernel,
+  self: StructAt,
+  level: number,
+  { ancestors }: { readonly ancestors: number | undefined },
+): string | undefined {
+  if (ancestors === undefined || level <= 0 || level > MAX_LEVEL) return undefined;
+  const at = self.pointer(ancestors + 8 * (level - 1), `ancestors[${level - 1}]`);
+  if (isNull(at)) return undefined;
+  const { ops } = SCHED.resolve(kernel.btf);
+  return placeName(level - 1, readOps(kernel, add(at, ops)).cgroupId);
+}
+
+const placeName = (level: number, cgroupId: bigint | undefined): string =>
+  level === 0 ? "root" : `sub${level}-${cgroupId ?? "?"}`;
 
 /** Before 6.16: `scx_ops`, `scx_exit_info`, `event_stats_cpu`. undefined: there is no such symbol, or none is loaded. */
 export function readOldScheduler(kernel: GuestKernel, nameAt: NameAt): SchedulerState | undefined {
@@ -111,6 +139,8 @@ export function readOldScheduler(kernel: GuestKernel, nameAt: NameAt): Scheduler
     ...untimed,
     isLoaded: true,
     level: 0,
+    place: "root",
+    parent: undefined,
     cgroupPath: undefined,
     bypassDepth: globalDepth(kernel),
     exit:

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
+/*
+ * Three schedulers that leave all to the kernel's defaults, each of which takes the next one as its sub-scheduler. Only
+ * operations of the form `sched_ext_ops_cid` may do so, and the kernel wants such a scheduler's programs to use an arena.
+ */
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+
+char _license[] SEC("license") = "GPL";
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARENA);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1024);
+} arena SEC(".maps");
+
+static int use_arena(void)
+{
+	asm volatile("" ::"r"(&arena));
+	return 0;
+}
+
+SEC("struct_ops/top_attach")
+s32 BPF_PROG(top_attach, struct scx_sub_attach_args *args)
+{
+	return use_arena();
+}
+
+SEC("struct_ops/middle_attach")
+s32 BPF_PROG(middle_attach, struct scx_sub_attach_args *args)
+{
+	return use_arena();
+}
+
+SEC("struct_ops.s/leaf_init")
+s32 BPF_PROG(leaf_init)
+{
+	return use_arena();
+}
+
+SEC(".struct_ops.link")
+struct sched_ext_ops_cid top_ops = {
+	.sub_attach = (void *)top_attach,
+	.name = "lab_top",
+};
+
+SEC(".struct_ops.link")
+struct sched_ext_ops_cid middle_ops = {
+	.sub_attach = (void *)middle_attach,
+	.name = "lab_middle",
+};
+
+SEC(".struct_ops.link")
+struct sched_ext_ops_cid leaf_ops = {
+	.init = (void *)leaf_init,
+	.name = "lab_leaf",
+};
