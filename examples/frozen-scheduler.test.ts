@@ -9,15 +9,17 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { join } from "node:path";
-import { openGuest, type StateView, view } from "../src/index.ts";
+import { type GuestState, openGuest, type StateView, view } from "../src/index.ts";
 
 const sample = join(import.meta.dir, "../sample/sid.vmcore.zst");
 const image = process.env["KTSTR_EXAMPLE_IMAGE"] ?? sample;
 
 describe("a scheduler in a frozen machine", () => {
   let guest: StateView;
+  let frozen: GuestState;
   beforeAll(() => {
-    guest = view(openGuest({ memory: image }));
+    frozen = openGuest({ memory: image });
+    guest = view(frozen);
   });
   afterAll(() => guest[Symbol.dispose]());
 
@@ -27,6 +29,17 @@ describe("a scheduler in a frozen machine", () => {
     const progs = guest.state.progs().filter(({ id }) => scheduler?.progIds.includes(id));
     expect(progs.length).toBeGreaterThan(0);
     for (const prog of progs) expect(prog.verifiedInsns).toBeGreaterThan(0);
+  });
+
+  test("let no task wait longer than a second", () => {
+    const { tasks, cpus, missing } = frozen.scheduler();
+    expect(missing).toEqual([]);
+    expect(cpus.length).toBeGreaterThan(0);
+    // A failure shows who waits, for how long, and on which queue; null: the scheduler was given the task and kept it.
+    const late = tasks
+      .filter(({ isCurrent, waitMs }) => !isCurrent && waitMs > 1000)
+      .map(({ comm, pid, waitMs, dsqId }) => ({ comm, pid, waitMs, dsqId }));
+    expect(late).toEqual([]);
   });
 
   test("keeps its global variables where a test can read them", () => {

@@ -118,7 +118,7 @@ describe("a capture's file", () => {
     const made = ktstr("capture", "--sample", "-o", path("a.zst"));
     expect(made.status).toBe(0);
     expect(statSync(path("a.zst")).mode & 0o777).toBe(0o600);
-    expect(made.out).toMatch(/pages \(.* MiB\) of 768\.0 MiB of memory\n/);
+    expect(made.out).toMatch(/pages \(.* MiB\) of 3\.0 GiB of memory\n/);
     expect(made.out).toMatch(/ maps, all with their contents \([0-9,]+ elements\), [0-9]+ programs/);
     const { file_bytes: size, ...summary } = JSON.parse(
       ktstr("-j", "capture", "--sample", "-o", path("b.zst")).out,

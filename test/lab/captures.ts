@@ -1,14 +1,16 @@
 /** What the project carries of frozen guests: the sample that ships with it, and the captures that tests read. */
 import { readdirSync, readFileSync } from "node:fs";
-import { mkdir, rm, writeFile } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { constants, zstdCompressSync } from "node:zlib";
 import { askEverything } from "../../src/commands/ask.ts";
 import { captureGuest } from "../../src/guest/capture/capture.ts";
 import { compressedFrames } from "../../src/guest/capture/compress.ts";
+import type { MemorySource } from "../../src/guest/image/image.ts";
 import { labDir } from "./cache.ts";
 import { type CpioEntry, cpio } from "./cpio.ts";
-import { bootGuest, type FrozenImage, openImage, writeMeta } from "./frozen.ts";
+import type { FrozenImage } from "./frozen.ts";
+import { frozenRow } from "./matrix.ts";
 import { LabError } from "./process.ts";
 
 const project = join(import.meta.dir, "../..");
@@ -35,15 +37,19 @@ function compress(bytes: Uint8Array): Uint8Array {
 
 /** The capture of a frozen guest, the file in pieces. Throws `LabError` where it tells of this machine's folders. */
 function captureOf(image: FrozenImage): readonly Uint8Array[] {
-  const { memoryPath: path, pieces } = image;
-  // A lone piece's address is told; parts of one file are laid out by the kernel's own list of RAM.
-  const source = pieces.length === 1 ? { path, physical: pieces[0]!.gpa } : { path };
-  using capture = captureGuest({ memory: [source] }, (state) => {
+  using capture = captureGuest({ memory: [sourceOf(image)] }, (state) => {
     askEverything(state, FOLLOW);
   });
   const file = [...capture.pieces()];
   refusePaths(image.memoryPath, Buffer.concat(file));
   return file;
+}
+
+/** A core says where its memory belongs, and has the CPUs' registers; a lone piece's address is told. */
+function sourceOf({ memoryPath: path, pieces, vmcorePath }: FrozenImage): MemorySource {
+  if (vmcorePath !== undefined) return { path: vmcorePath };
+  // Parts of one file are laid out by the kernel's own list of RAM.
+  return pieces.length === 1 ? { path, physical: pieces[0]!.gpa } : { path };
 }
 
 function refusePaths(what: string, bytes: Uint8Array): void {
@@ -53,30 +59,18 @@ function refusePaths(what: string, bytes: Uint8Array): void {
       throw new LabError(`lab: ${what} has ${path} in it: a program was built with its path`);
 }
 
-/** A guest of sid with a scheduler at work and the zoo: what `--sample` reads. */
+/** The row of the matrix that `--sample` reads: a scheduler at work, and the zoo. */
+const SAMPLE_ROW = "sid-4level";
+
+/** What `--sample` reads; its size. */
 export async function makeSample(onProgress: (line: string) => void): Promise<number> {
-  const dir = join(labDir(), "runs", `sample-${process.pid}`);
-  try {
-    {
-      await using guest = await bootGuest({
-        kernel: "sid",
-        scheduler: "scx_flatcg",
-        zoo: true,
-        cpus: 4,
-        memoryMiB: 768,
-        dir,
-        onProgress,
-      });
-      await writeMeta(guest);
-    }
-    onProgress("capture");
-    const file = Buffer.concat([...compressedFrames(captureOf(await openImage(dir)), SAMPLE_LEVEL)]);
-    await mkdir(join(project, "sample"), { recursive: true });
-    await writeFile(SAMPLE_PATH, file);
-    return file.length;
-  } finally {
-    await rm(dir, { recursive: true, force: true });
-  }
+  onProgress(SAMPLE_ROW);
+  const image = await frozenRow(SAMPLE_ROW);
+  onProgress("capture");
+  const file = Buffer.concat([...compressedFrames(captureOf(image), SAMPLE_LEVEL)]);
+  await mkdir(join(project, "sample"), { recursive: true });
+  await writeFile(SAMPLE_PATH, file);
+  return file.length;
 }
 
 /** Answers that are about no BPF state, or large and about symbols that a capture does not have. */
