@@ -116,6 +116,8 @@ describe("a migration stream", () => {
 describe("a migration stream that is not read is an error:", () => {
   const start = [header({ blocks: BLOCKS }), EOS, footer, part];
   const shared = Buffer.concat([u32(1), u8(15), Buffer.from("x-ignore-shared")]);
+  const mappedRam = Buffer.concat([u32(1), u8(10), Buffer.from("mapped-ram")]);
+  const mapped = [header({ parts: [["configuration/capabilities", mappedRam]], blocks: BLOCKS })];
   const ignored = [
     header({ parts: [["configuration/capabilities", shared]], blocks: [["m", 2 ** 30]] }),
     u64(0),
@@ -163,6 +165,7 @@ describe("a migration stream that is not read is an error:", () => {
 
   test.each<[string, readonly Uint8Array[], string]>([
     ["compressed pages", [...start, page(0, full(1), "pc.ram", 0x100)], "the capability compress,"],
+    ["pages in places of their own", mapped, "the capability mapped-ram, which is not read"],
     ["memory that was left out", ignored, "It was saved with x-ignore-shared."],
   ])("%s, also where no format is named", (_, contents, says) => {
     const open = (): unknown => new MemoryImage([{ path: file(...contents) }]);
@@ -228,4 +231,51 @@ test("a list of blocks takes no longer than the file has bytes", () => {
     full(1, 64 * PAGE),
   ]);
   expect(() => new MemoryImage([{ path: file(endless), format: "qemu" }])).toThrow(/blocks/);
+});
+
+/** libvirt's qemu_saveimage.h, by hand: `virsh save` itself is not run. */
+function saved(format: number, { magic = "LibvirtQemudSave", version = 2, xml = "<domain/>" } = {}): Buffer {
+  const bytes = Buffer.alloc(92);
+  bytes.write(magic);
+  bytes.writeUInt32LE(version, 16);
+  bytes.writeUInt32LE(xml.length + 100, 20);
+  bytes.writeUInt32LE(format, 28);
+  return Buffer.concat([bytes, Buffer.from(xml), Buffer.alloc(100)]);
+}
+
+describe("a libvirt save file", () => {
+  test("is the stream behind its XML", () => {
+    using image = new MemoryImage([{ path: file(saved(0), ...STREAM) }]);
+    expect([image.format, ...[0, 1, 2, 3].map((index) => pageAt(image, index * PAGE))]).toEqual([
+      "QEMU migration stream",
+      ...[4, 2, 0, undefined],
+    ]);
+  });
+
+  test.each<[string, Buffer, string]>([
+    ["compressed", saved(3), "xz compressed its stream"],
+    ["of an unknown format", saved(6), "its stream is of the format 6, which is not read"],
+    ["half written", saved(0, { magic: "LibvirtQemudPart" }), "it was not written to its end"],
+  ])("that is %s is an error", (_, head, says) => {
+    expect(() => new MemoryImage([{ path: file(head, full(0x11)) }])).toThrow(says);
+  });
+
+  test("whose stream is compressed says how to decompress it, from its first byte on", () => {
+    const head = saved(1);
+    let hint = "";
+    try {
+      new MemoryImage([{ path: file(head, full(0x11)) }])[Symbol.dispose]();
+    } catch (error) {
+      hint = (error as KtstrError).hint;
+    }
+    expect(hint).toContain(`tail -c +${head.length + 1} FILE | gzip -dc`);
+  });
+
+  test.each<[string, Buffer, string]>([
+    ["a version that there is not", saved(0, { version: 9 }), "its version is 9"],
+    ["no XML", saved(0, { xml: "domain" }), "no XML follows its header"],
+  ])("with %s is raw memory", (_, head, says) => {
+    using image = new MemoryImage([{ path: file(head, full(0x11, 4 * PAGE)) }]);
+    expect([image.format, image.doubts.join()]).toEqual(["raw", expect.stringContaining(says)]);
+  });
 });

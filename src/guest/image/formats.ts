@@ -46,6 +46,12 @@ const FORMATS: readonly Format[] = [
     magic: ["QEVM"],
     load: () => (require("./migration.ts") as typeof import("./migration.ts")).migration,
   },
+  {
+    name: "libvirt",
+    what: "a libvirt save file",
+    magic: ["LibvirtQemudSave", "LibvirtQemudPart"],
+    load: () => (require("./libvirt.ts") as typeof import("./libvirt.ts")).libvirt,
+  },
   { name: "lime", what: "a LiME dump", magic: ["EMiL"], load: () => unread().lime },
   { name: "gzip", what: "a gzip file", magic: ["\x1f\x8b\x08"], load: () => unread().gzip },
   { name: "xz", what: "an xz file", magic: ["\xfd7zXZ\0"], load: () => unread().xz },

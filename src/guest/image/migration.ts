@@ -162,6 +162,13 @@ function blocksOf(stream: StreamReader, capabilities: readonly string[]): Block[
   const total = stream.u64();
   const flags = total % 4096;
   if (flags !== RAM_SAVE_FLAG_MEM_SIZE) throw stream.error("its RAM does not begin with a list of blocks");
+  if (capabilities.includes("mapped-ram"))
+    throw new UnreadStream(
+      stream.what,
+      stream.at,
+      "it was saved with the capability mapped-ram, which is not read",
+      "Save it anew without: `migrate_set_capability mapped-ram off`.",
+    );
   const blocks: Block[] = [];
   for (let rest = total - flags; rest > 0; rest -= blocks.at(-1)!.length) {
     if (blocks.length === MAX_BLOCKS) throw stream.error(`its RAM has more than ${MAX_BLOCKS} blocks`);
