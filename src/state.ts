@@ -291,7 +291,7 @@ export interface ProgAccessor {
   /** A program's instructions, with its functions and source lines. */
   progCode(prog: ProgInfo): Read<ProgCode>;
   /** The names of all that these programs call. */
-  callTargets(codes: readonly ProgCode[]): CallTargets;
+  callTargets(codes: readonly ProgCode[]): Read<CallTargets>;
   links(): readonly LinkInfo[];
   btfs(): readonly BtfInfo[];
   /** A BTF object by its id; a kernel module's, split, comes over the kernel's. */

@@ -33,6 +33,8 @@ export function askEverything(state: GuestState, follow: number): number {
     state.symbolAt(2n ** 64n - 1n);
     for (const { id } of state.btfs()) state.btf(id);
     state.holders();
+    const codes = state.progs().map((prog) => state.progCode(prog));
+    state.callTargets(codes.filter((code) => code.ok).map((code) => code.value));
     ifThere(() => state.log());
     ifThere(() => state.scheduler());
     ifThere(() => state.schedulerDumps());

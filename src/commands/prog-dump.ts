@@ -1,6 +1,6 @@
 /** `prog dump xlated` in bpftool's grammar (tools/bpf/bpftool/prog.c, do_dump). */
 import { KtstrError, UsageError } from "../errors.ts";
-import type { ProgCode } from "../prog-code.ts";
+import { NO_TARGETS, type ProgCode } from "../prog-code.ts";
 import { progHeaderJson } from "../report/bpftool.ts";
 import { stringify } from "../report/json.ts";
 import { progHeaderText } from "../report/text.ts";
@@ -122,7 +122,9 @@ async function writeFile({ out, options }: Context, path: string, bytes: Uint8Ar
 
 function print(context: Context, source: Source, dumped: readonly Dumped[], how: How): void {
   const { out, options } = context;
-  const targets = source.state.callTargets(dumped.map(({ code }) => code));
+  const read = source.state.callTargets(dumped.map(({ code }) => code));
+  if (!read.ok) context.warn(`calls have no names: ${read.why.detail}`);
+  const targets = read.ok ? read.value : NO_TARGETS;
   const xlatedOf = ({ prog, code }: Dumped): Xlated => {
     const btf = prog.btfId === 0 ? undefined : source.state.btf(prog.btfId);
     if (btf?.ok === false) context.warn(`prog ${prog.id}: its BTF: ${btf.why.detail}: no lines are shown`);

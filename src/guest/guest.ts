@@ -10,7 +10,7 @@ import type {
 import type { Btf } from "../btf/btf.ts";
 import { DisposedError, KtstrError } from "../errors.ts";
 import type { KernelLog, LogAccessor } from "../kernel-log.ts";
-import { type CallTargets, NO_TARGETS, type ProgCode } from "../prog-code.ts";
+import type { CallTargets, ProgCode } from "../prog-code.ts";
 import type { SchedAccessor, SchedReport, SchedulerDumps, TaskInfo } from "../sched-state.ts";
 import { findActiveScheduler } from "../scheduler.ts";
 import {
@@ -143,12 +143,20 @@ export class GuestState implements BpfState, LogAccessor, SchedAccessor, Attachm
     return this.#holders;
   }
 
-  progCode(_prog: ProgInfo): Read<ProgCode> {
-    return unreadable("unsupported", "they are not read from memory yet");
+  progCode(prog: ProgInfo): Read<ProgCode> {
+    const kernel = this.#checked();
+    const maps = prog.mapIds.map((id) => this.mapById(id)).filter((map) => map !== undefined);
+    return asRead(() => this.#code().readProgCode(kernel, prog, maps));
   }
 
-  callTargets(_codes: readonly ProgCode[]): CallTargets {
-    return NO_TARGETS;
+  /** `not-present` in captures that were made before this was asked. */
+  callTargets(codes: readonly ProgCode[]): Read<CallTargets> {
+    const kernel = this.#checked();
+    return asRead(() => this.#code().readCallTargets(kernel, this.#names, codes));
+  }
+
+  #code(): typeof import("./bpf/prog-code.ts") {
+    return require("./bpf/prog-code.ts") as typeof import("./bpf/prog-code.ts");
   }
 
   /** From the root of all mounts, in whatever mount namespace. */
@@ -338,7 +346,7 @@ export class GuestState implements BpfState, LogAccessor, SchedAccessor, Attachm
   }
 }
 
-function asRead(read: () => Btf): Read<Btf> {
+function asRead<T>(read: () => T): Read<T> {
   try {
     return found(read());
   } catch (error) {

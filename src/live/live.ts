@@ -294,10 +294,10 @@ export class LiveState implements BpfState, LogAccessor, AttachmentAccessor, Pin
   }
 
   /** Needs CAP_SYSLOG. */
-  callTargets(codes: readonly ProgCode[]): CallTargets {
+  callTargets(codes: readonly ProgCode[]): Read<CallTargets> {
     this.#alive();
     const { readCallTargets } = require("./call-targets.ts") as typeof import("./call-targets.ts");
-    return readCallTargets(this.#sys, codes);
+    return found(readCallTargets(this.#sys, codes));
   }
 
   kernel(): KernelInfo {

@@ -46,7 +46,7 @@ export function xlatedGraph(out: Output, xlated: Xlated, style: XlatedStyle): vo
 
 /** `cfg_partition_funcs`: functions by where they begin; each has the number in whose order it was first called. */
 function functionsOf(xlated: Xlated): Func[] {
-  const ids = new Map([[0, 0]]);
+  const ids = new Map(xlated.count > 0 ? [[0, 0]] : []);
   for (let index = 0; index < xlated.count; index++) {
     const { code, source, offset } = insnAt(xlated.view, index);
     const start = index + offset + 1;
@@ -70,7 +70,7 @@ function blocksOf(xlated: Xlated, { start, end }: Func): Range[] {
     const { code, offset } = insnAt(xlated.view, index);
     if (!isJump(code) || isExit(code) || isCall(code)) continue;
     for (const head of isGoto(code) ? [index + offset + 1] : [index + offset + 1, index + 1])
-      if (isInside(xlated, head)) heads.add(head);
+      if (head >= start && head <= end) heads.add(head);
   }
   const sorted = [...heads].sort((a, b) => a - b);
   return sorted.map((head, place) => ({ start: head, end: (sorted[place + 1] ?? end + 1) - 1 }));

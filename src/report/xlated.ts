@@ -18,7 +18,7 @@ import {
 import { escapeSource } from "../text.ts";
 import { disassemble, type Insn, insnAt, LOAD_IMM64, type Operands, PSEUDO_CALL } from "../uapi/disasm.ts";
 import { viewOf } from "../uapi/layout.ts";
-import { type Json, stringify } from "./json.ts";
+import { stringify } from "./json.ts";
 import type { Output } from "./output.ts";
 
 export interface XlatedStyle {
@@ -183,41 +183,46 @@ export function xlatedJson(out: Output, xlated: Xlated, style: XlatedStyle, inde
   const gap = indent === "" ? "" : `\n${indent}`;
   out.text("[");
   for (const row of xlated.rows()) {
-    const text = stringify(rowJson(xlated, row, style), indent);
-    out.text(`${separator}${gap}${indent === "" ? text : text.replaceAll("\n", gap)}`);
+    const text = rowJson(xlated, row, style);
+    const pretty = indent === "" ? text : stringify(JSON.parse(text), indent).replaceAll("\n", gap);
+    out.text(`${separator}${gap}${pretty}`);
     separator = ",";
   }
   out.text(`${indent === "" || separator === "" ? "" : "\n"}]`);
 }
 
+/** One instruction's object. There are a hundred thousand of them: text that needs no look at what it is made of. */
 function rowJson(
   xlated: Xlated,
   { index, prototype, source, isDouble }: Row,
   { opcodes, linum }: XlatedStyle,
-): Json {
-  const { view } = xlated;
-  const place = linum ? source : undefined;
-  const byte = (value: number): string => `0x${value.toString(16)}`;
-  return {
-    proto: prototype === "" ? undefined : prototype,
-    src: source?.text,
-    file: place?.file,
-    line_num: place?.line || undefined,
-    line_col: place?.column || undefined,
-    disasm: xlated.text(index),
-    opcodes: opcodes
-      ? {
-          code: `0x${hex(view, 8 * index, 1)[0]}`,
-          src_reg: byte(view.getUint8(8 * index + 1) >> 4),
-          dst_reg: byte(view.getUint8(8 * index + 1) & 15),
-          off: hex(view, 8 * index + 2, 2).map((digits) => `0x${digits}`),
-          imm: hex(view, 8 * index + 4, isDouble ? 12 : 4).map((digits) => `0x${digits}`),
-        }
-      : undefined,
-  };
+): string {
+  let text = "{";
+  if (prototype !== "") text += `"proto":${stringify(prototype)},`;
+  if (source?.text !== undefined) text += `"src":${stringify(source.text)},`;
+  if (linum && source !== undefined) {
+    if (source.file !== undefined) text += `"file":${stringify(source.file)},`;
+    if (source.line !== 0) text += `"line_num":${source.line},`;
+    if (source.column !== 0) text += `"line_col":${source.column},`;
+  }
+  text += `"disasm":${stringify(xlated.text(index))}`;
+  return `${text}${opcodes ? opcodesJson(xlated.view, 8 * index, isDouble) : ""}}`;
+}
+
+function opcodesJson(view: DataView, at: number, isDouble: boolean): string {
+  const registers = view.getUint8(at + 1);
+  let text = `,"opcodes":{"code":${JSON_BYTES[view.getUint8(at)]},"src_reg":"0x${(registers >> 4).toString(16)}"`;
+  text += `,"dst_reg":"0x${(registers & 15).toString(16)}","off":[`;
+  text += `${JSON_BYTES[view.getUint8(at + 2)]},${JSON_BYTES[view.getUint8(at + 3)]}],"imm":[`;
+  const end = at + (isDouble ? 16 : 8);
+  for (let byte = at + 4; byte < end; byte++)
+    text += byte === at + 4 ? JSON_BYTES[view.getUint8(byte)] : `,${JSON_BYTES[view.getUint8(byte)]}`;
+  return `${text}]}`;
 }
 
 const BYTES: readonly string[] = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
+
+const JSON_BYTES: readonly string[] = BYTES.map((digits) => `"0x${digits}"`);
 
 export function hex(view: DataView, offset: number, length: number): string[] {
   const digits: string[] = [];

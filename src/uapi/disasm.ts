@@ -47,6 +47,12 @@ export const LOAD_IMM64 = 0x18;
 /** BPF_JMP | BPF_CALL. */
 export const CALL = 0x85;
 
+/** What only the kernel has (include/linux/filter.h): a tail call, and a call in the interpreter. */
+export const TAIL_CALL = 0xf5;
+export const CALL_ARGS = 0xe5;
+/** `BPF_FUNC_tail_call`. */
+export const TAIL_CALL_HELPER = 12;
+
 /** `insn->src_reg` of a call. */
 export const PSEUDO_CALL = 1;
 
@@ -112,6 +118,19 @@ const SIZES = ["u32", "u16", "u8", "u64"];
 const SIGNED_SIZES = ["s32", "s16", "s8"];
 /** By `(offset >> 3) - 1`. */
 const MOVSX = ["(s8)", "(s16)", undefined, "(s32)"];
+
+/** Internal modes: loads that may fault, and accesses to an arena (include/linux/filter.h). */
+const PROBE_MEM = 0x20;
+const PROBE_MEM32 = 0xa0;
+
+/** The code that was loaded for an access that the verifier marked as one that may fault; any other code is itself. */
+export function plainLoad(code: number): number {
+  const kind = classOf(code);
+  const mode = modeOf(code);
+  const isMarked =
+    (kind === LDX && mode === PROBE_MEM) || (kind >= LDX && kind <= STX && mode === PROBE_MEM32);
+  return isMarked ? (code & ~0xe0) | MEM : code;
+}
 
 /** What printf makes of a NULL. */
 const NONE = "(null)";

@@ -4,6 +4,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { zstdDecompressSync } from "node:zlib";
+import { openGuest } from "../../src/guest/guest.ts";
 import { openKernel } from "../../src/guest/kernel/kernel.ts";
 import { labDir } from "../lab/cache.ts";
 import { capturedImages } from "./captured.ts";
@@ -41,6 +42,15 @@ const FOLLOW = 3;
 // Where there is no lab, captures of captures: the same walks through the same pages.
 const frozen = await labImages();
 const machines = frozen.length > 0 ? frozen : capturedImages();
+/** The dumps of some of a machine's programs. */
+function codeOf(memory: string): string[][] {
+  using guest = openGuest({ memory });
+  return guest
+    .progs()
+    .slice(0, 8)
+    .map(({ id }) => ["prog", "dump", "xlated", "id", String(id), "linum"]);
+}
+
 eachMachine(machines, (image, name) => {
   const path = (file: string): string => join(folder, `${name} ${file}`);
   const capture = (memory: string, to: string, ...options: string[]): Buffer => {
@@ -67,6 +77,7 @@ eachMachine(machines, (image, name) => {
         ["task", "show"],
         ["-j", "task", "show"],
         ["dmesg"],
+        ...codeOf(image.memory),
       ]) {
         const printed = (file: string): unknown => {
           const { status, out, err } = ktstr(...args, "--memory", file);

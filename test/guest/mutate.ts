@@ -1,5 +1,7 @@
 /** Damage to a memory file: seeded, undone after each round, so that one copy serves thousands. */
-import { closeSync, fstatSync, openSync, readSync, writeSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readFileSync, readSync, writeSync } from "node:fs";
+import { EHDR, PHDR } from "../../src/uapi/elf.ts";
+import { viewOf } from "../../src/uapi/layout.ts";
 
 /** Bytes of the file that something reads: a table, a struct, a page of page tables. */
 export interface Place {
@@ -73,4 +75,19 @@ export class Mutator implements Disposable {
   [Symbol.dispose](): void {
     closeSync(this.#fd);
   }
+}
+
+/** Where a physical address lies in an ELF core. */
+export function offsetsIn(path: string): (physical: number) => number {
+  const view = viewOf(readFileSync(path));
+  const count = view.getUint16(EHDR.fields.phnum.offset, true);
+  const field = (index: number, name: "offset" | "paddr" | "filesz"): number =>
+    Number(view.getBigUint64(EHDR.size + index * PHDR.size + PHDR.fields[name].offset, true));
+  return (physical) => {
+    for (let index = 1; index < count; index++) {
+      const within = physical - field(index, "paddr");
+      if (within >= 0 && within < field(index, "filesz")) return field(index, "offset") + within;
+    }
+    return -1;
+  };
 }

@@ -28,10 +28,12 @@ const STRUCTS: Readonly<Record<string, readonly [size: number, members: Members]
       pages: ["u16", 40],
       jited: ["bit", 42],
       gpl_compatible: ["bit", 43],
+      bpf_func: ["ptr", 48],
+      insnsi: ["bytes8", 56],
     },
   ],
   bpf_prog_aux: [
-    128,
+    136,
     {
       used_maps: ["ptr", 0],
       used_map_cnt: ["u32", 8],
@@ -51,6 +53,8 @@ const STRUCTS: Readonly<Record<string, readonly [size: number, members: Members]
       attach_btf_id: ["u32", 108],
       offload: ["ptr", 112],
       offload_requested: ["u8", 120],
+      nr_linfo: ["u32", 124],
+      linfo: ["ptr", 128],
     },
   ],
   user_struct: [16, { "uid.val": ["u32", 8] }],

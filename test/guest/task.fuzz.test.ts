@@ -1,6 +1,6 @@
 /** Captures whose tasks, stacks, unwind tables, log and scheduler are damaged end in a result or in an error of ours, soon. */
 import { afterAll, describe, expect } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { KtstrError } from "../../src/errors.ts";
@@ -10,31 +10,14 @@ import { openKernel } from "../../src/guest/kernel/kernel.ts";
 import { requireSymbol } from "../../src/guest/kernel/symbols.ts";
 import { tasks } from "../../src/guest/kernel/tasks.ts";
 import { dumpLines } from "../../src/sched-text/format.ts";
-import { EHDR, PHDR } from "../../src/uapi/elf.ts";
-import { viewOf } from "../../src/uapi/layout.ts";
 import { type LabImage, labImages, testEachMachine } from "./images.ts";
-import { Mutator, type Place } from "./mutate.ts";
+import { Mutator, offsetsIn, type Place } from "./mutate.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "ktstr-task-fuzz-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const ROUNDS = Number(process.env["KTSTR_FUZZ_ROUNDS"] ?? 200);
 const ROUND_MS = 20_000;
-
-/** Where a physical address lies in an ELF core. */
-function offsetsIn(path: string): (physical: number) => number {
-  const view = viewOf(readFileSync(path));
-  const count = view.getUint16(EHDR.fields.phnum.offset, true);
-  const field = (index: number, name: "offset" | "paddr" | "filesz"): number =>
-    Number(view.getBigUint64(EHDR.size + index * PHDR.size + PHDR.fields[name].offset, true));
-  return (physical) => {
-    for (let index = 1; index < count; index++) {
-      const within = physical - field(index, "paddr");
-      if (within >= 0 && within < field(index, "filesz")) return field(index, "offset") + within;
-    }
-    return -1;
-  };
-}
 
 function placesIn(path: string): Place[] {
   const offsetOf = offsetsIn(path);

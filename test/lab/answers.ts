@@ -23,7 +23,7 @@ const symbols =
  * for, and xargs would give up at its status of 255, before the answers that others are still writing.
  */
 const collectScript = `
-d=/tmp/answers; rm -rf $d; mkdir -p $d/map-dump $d/sched_ext
+d=/tmp/answers; rm -rf $d; mkdir -p $d/map-dump $d/prog-dump $d/sched_ext
 t=/sys/kernel/tracing
 if [ -e $t/events/sched_ext/sched_ext_dump ]; then
   echo 4096 > $t/buffer_size_kb
@@ -37,7 +37,7 @@ awk -v names="${symbols}" -v d=$d 'BEGIN { n = split(names, a, " "); for (i = 1;
   END { print NR > (d "/kallsyms.count") }' /tmp/.kallsyms
 gzip -1 < /tmp/.kallsyms > $d/kallsyms-full.gz
 grep '\\[' /tmp/.kallsyms > $d/kallsyms-loaded
-rm /tmp/.kallsyms
+grep ' [tTwW] ' /tmp/.kallsyms > /tmp/.kallsyms-code; rm /tmp/.kallsyms
 sha256sum < /sys/kernel/btf/vmlinux | cut -d' ' -f1 > $d/btf-vmlinux.sha256
 for f in iomem version cmdline modules cgroups uptime stat; do cat /proc/$f > $d/$f; done
 for f in possible online present; do cat /sys/devices/system/cpu/$f > $d/cpu-$f; done
@@ -75,6 +75,10 @@ echo "$ids" | D=$d xargs -P $(nproc) -I ID sh -c 'bpftool-debian -j map show id 
   printf %s "$comma"; tr -d '\\n' < /tmp/.show/$id; comma=,
 done; printf ']') > $d/map-show.json
 bpftool -j prog show > $d/prog-show.json 2>$d/prog-show.err
+mount -o bind /tmp/.kallsyms-code /proc/kallsyms
+grep -o '{"id":[0-9]*,"type"' $d/prog-show.json | grep -o '[0-9]*' | D=$d xargs -P $(nproc) -I ID sh -c \
+  'bpftool -j prog dump xlated id ID opcodes linum > $D/prog-dump/ID.json 2> $D/prog-dump/ID.err; true'
+umount /proc/kallsyms; rm /tmp/.kallsyms-code; echo > $d/prog-dump/done
 find $d -name '*.err' -size 0 -exec rm {} +
 tar -c -C $d . | gzip -1
 `;

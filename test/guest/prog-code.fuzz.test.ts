@@ -1,0 +1,115 @@
+/** Captures whose programs are damaged: their code is dumped, or there is an error of ours, soon. */
+import { afterAll, describe, expect } from "bun:test";
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from "node:fs";
+import { devNull, tmpdir } from "node:os";
+import { join } from "node:path";
+import { KtstrError } from "../../src/errors.ts";
+import { captureGuest } from "../../src/guest/capture/capture.ts";
+import { openGuest } from "../../src/guest/guest.ts";
+import { openKernel } from "../../src/guest/kernel/kernel.ts";
+import { fromBigInt, type Pointer } from "../../src/guest/memory/pointer.ts";
+import { NO_TARGETS } from "../../src/prog-code.ts";
+import { Output } from "../../src/report/output.ts";
+import { Xlated, xlatedJson, xlatedText } from "../../src/report/xlated.ts";
+import { xlatedGraph } from "../../src/report/xlated-graph.ts";
+import { capturedImages } from "./captured.ts";
+import { labImages, testEachMachine } from "./images.ts";
+import { Mutator, offsetsIn, type Place } from "./mutate.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "ktstr-code-fuzz-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const ROUNDS = Number(process.env["KTSTR_FUZZ_ROUNDS"] ?? 100);
+const ROUND_MS = 20_000;
+const STYLE = { opcodes: true, linum: true };
+
+/** The programs' own pages: `struct bpf_prog` with its instructions, and all that its `aux` points at. */
+function placesIn(path: string): Place[] {
+  const offsetOf = offsetsIn(path);
+  using guest = openGuest({ memory: path });
+  using kernel = openKernel({ memory: [{ path }] });
+  const { memory } = kernel;
+  const places: Place[] = [];
+  const add = (name: string, { hi, lo }: Pointer, length: number): void => {
+    if (memory.locate(hi, lo, 0, 1) < 0) return;
+    const offset = offsetOf(memory.physicalOf(hi, lo, name));
+    if (offset >= 0) places.push({ name, offset, length });
+  };
+  const words = (at: Pointer, count: number): Pointer[] =>
+    memory.locate(at.hi, at.lo, 0, 8 * count) < 0
+      ? []
+      : Array.from({ length: count }, (_, word) => memory.pointer(at.hi, at.lo, 8 * word, "a pointer"));
+  for (const { id, address } of guest.progs()) {
+    const prog = fromBigInt(address ?? 0n);
+    // Its head more often than its instructions.
+    for (let copies = 0; copies < 4; copies++) add(`program ${id}`, prog, 72);
+    add(`program ${id}`, prog, 1024);
+    for (const aux of words(prog, 9)) {
+      add(`aux ${id}`, aux, 512);
+      for (const part of words(aux, 64)) add(`of aux ${id}`, part, 256);
+    }
+  }
+  return places;
+}
+
+function readAll(path: string, out: Output): number {
+  using guest = openGuest({ memory: path });
+  let read = 0;
+  for (const prog of guest.progs()) {
+    const code = guest.progCode(prog);
+    if (!code.ok) continue;
+    read++;
+    const btf = guest.btf(prog.btfId);
+    const targets = guest.callTargets([code.value]);
+    const xlated = new Xlated(
+      code.value,
+      targets.ok ? targets.value : NO_TARGETS,
+      btf.ok ? btf.value : undefined,
+    );
+    xlatedText(out, xlated, STYLE);
+    xlatedJson(out, xlated, STYLE, "");
+    xlatedGraph(out, xlated, STYLE);
+  }
+  return read;
+}
+
+const frozen = await labImages();
+const images = (frozen.length > 0 ? frozen : capturedImages()).slice(0, 2);
+
+describe("damaged captures", () => {
+  testEachMachine(
+    images,
+    `%s, ${ROUNDS} rounds`,
+    (image) => {
+      const path = join(folder, `${image.name}-fuzz.vmcore`);
+      using made = captureGuest({ memory: [{ path: image.memory }] }, (state) => {
+        const codes = state.progs().map((prog) => state.progCode(prog));
+        state.callTargets(codes.filter((code) => code.ok).map((code) => code.value));
+        for (const { id } of state.btfs()) state.btf(id);
+      });
+      writeFileSync(path, Buffer.concat([...made.pieces()]));
+      using mutator = new Mutator(path, placesIn(path), 20_261_128);
+      const fd = openSync(devNull, "w");
+      const out = new Output(fd);
+      const whole = readAll(path, out);
+      expect(whole).toBeGreaterThan(5);
+      const outcomes = { whole: 0, fewer: 0, error: 0 };
+      for (let round = 0; round < ROUNDS; round++) {
+        const damage = mutator.damage();
+        const start = performance.now();
+        try {
+          outcomes[readAll(path, out) === whole ? "whole" : "fewer"]++;
+        } catch (error) {
+          if (!(error instanceof KtstrError)) throw new Error(`round ${round}: ${damage}`, { cause: error });
+          outcomes.error++;
+        }
+        if (performance.now() - start > ROUND_MS) expect(damage).toBe("done within 20 s");
+        mutator.undo();
+      }
+      closeSync(fd);
+      console.log(image.name, outcomes);
+      expect(outcomes.fewer).toBeGreaterThan(0);
+    },
+    900_000,
+  );
+});
