@@ -2,8 +2,10 @@
 import { closeSync, openSync, readFileSync } from "node:fs";
 import { rawText } from "../../../src/btf/raw.ts";
 import { PLAIN } from "../../../src/commands/terminal.ts";
+import { KtstrError } from "../../../src/errors.ts";
 import { openGuest } from "../../../src/guest/guest.ts";
 import { btfJson, linkJson, mapJson, progJson } from "../../../src/report/bpftool.ts";
+import { cgroupJson } from "../../../src/report/cgroup.ts";
 import { dumpJson } from "../../../src/report/dump.ts";
 import { dumpText } from "../../../src/report/dump-text.ts";
 import { buildInspection } from "../../../src/report/inspection.ts";
@@ -12,8 +14,13 @@ import { writeInspection } from "../../../src/report/inspection-text.ts";
 import { type Json, stringify } from "../../../src/report/json.ts";
 import { linkPlaces } from "../../../src/report/link-place.ts";
 import { Output } from "../../../src/report/output.ts";
+import { perfJson } from "../../../src/report/perf.ts";
+import { progPlaces, progPlacesText } from "../../../src/report/prog-places.ts";
+import { structOpsDump } from "../../../src/report/struct-ops.ts";
 import { styleFor } from "../../../src/report/style.ts";
 import { btfText, linkText, mapText, progText } from "../../../src/report/text.ts";
+import { utf8 } from "../../../src/text.ts";
+import { MapType } from "../../../src/uapi/names.ts";
 
 /** `limit`: of `inspect`; `follow`: how far dumps follow pointers, at most. Warnings come last. */
 export function allOutput(memory: string, into: string, limit: number, follow: number): Buffer {
@@ -42,8 +49,33 @@ export function allOutput(memory: string, into: string, limit: number, follow: n
       out.line(stringify({ ...dumpText(out, map, guest.contents(map), style) }, ""));
     }
   }
+  attempt(out, () => {
+    for (const isEffective of [false, true])
+      for (const cgroup of guest.cgroups({ path: undefined, isTree: true, isEffective }))
+        out.line(stringify(cgroupJson(guest, cgroup)));
+  });
+  attempt(out, () => out.line(stringify(guest.perfAttachments().map(perfJson))));
+  for (const kind of ["map", "program", "link"] as const)
+    attempt(out, () => {
+      for (const [id, paths] of guest.pinnedPaths(kind))
+        out.line(`${kind} ${id} ${paths.map(utf8).join(" ")}`);
+    });
+  for (const map of maps.filter(({ type }) => type === MapType.struct_ops))
+    attempt(out, () => out.line(stringify(structOpsDump(guest, map, false))));
+  const places = progPlaces(guest);
+  for (const prog of progs) out.line(progPlacesText(guest, prog, places));
   for (const warning of guest.warnings) out.line(warning);
   out.flush();
   closeSync(fd);
   return readFileSync(into);
+}
+
+/** A capture that was made before there was the question has an error in its place. */
+function attempt(out: Output, print: () => unknown): void {
+  try {
+    print();
+  } catch (error) {
+    if (!(error instanceof KtstrError)) throw error;
+    out.line(error.message);
+  }
 }
