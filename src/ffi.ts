@@ -71,15 +71,29 @@ function libc(): Libc {
 /** A C function's arguments and result, as bun:ffi names them. */
 interface CFunction {
   readonly args: readonly ("ptr" | "u64" | "i64" | "i32")[];
-  readonly returns: "i32" | "u64";
+  /** `i64_fast`: a number where it fits. */
+  readonly returns: "i32" | "i64_fast";
 }
 
 /** Called with buffers for pointers. */
 type Callable = (...args: (ArrayBufferView | number | bigint | null)[]) => number;
 
 /**
- * Functions of another library than libc, by the first of its names that the loader finds. Throws what `missing` makes
- * of the loader's words.
+ * Where the distributions have their libraries (Debian's multiarch; Fedora and SUSE; Arch and Alpine). By a bare name,
+ * Bun also looks in the current folder, which is not trusted.
+ */
+const LIBRARY_FOLDERS: readonly string[] = [
+  `/usr/lib/${process.arch === "arm64" ? "aarch64" : "x86_64"}-linux-gnu`,
+  `/lib/${process.arch === "arm64" ? "aarch64" : "x86_64"}-linux-gnu`,
+  "/usr/lib64",
+  "/lib64",
+  "/usr/lib",
+  "/lib",
+];
+
+/**
+ * Functions of another library than libc, by the first of its names that a folder of the system has. Throws what
+ * `missing` makes of the loader's words.
  */
 export function sharedLibrary<Names extends string>(
   names: readonly string[],
@@ -87,10 +101,15 @@ export function sharedLibrary<Names extends string>(
   missing: (why: string) => KtstrError,
 ): Record<Names, Callable> {
   const { dlopen } = ffi();
+  const { existsSync } = process.getBuiltinModule("node:fs");
   const failures: string[] = [];
-  for (const name of names) {
+  const paths = names
+    .flatMap((name) => LIBRARY_FOLDERS.map((folder) => `${folder}/${name}`))
+    .filter(existsSync);
+  if (paths.length === 0) failures.push(`no ${names.join(", ")} in ${LIBRARY_FOLDERS.join(", ")}`);
+  for (const path of paths) {
     try {
-      return dlopen(name, functions as Parameters<typeof dlopen>[1]).symbols as unknown as Record<
+      return dlopen(path, functions as Parameters<typeof dlopen>[1]).symbols as unknown as Record<
         Names,
         Callable
       >;

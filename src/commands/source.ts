@@ -162,7 +162,12 @@ async function openMemoryAnew(options: Options): Promise<KernelMemory> {
   }));
   const { openGuest } = await import("../guest/guest.ts");
   using progress = new Progress();
-  const state = openGuest({ ...given, memory: await Promise.all(ahead), onProgress: progress.show });
+  const state = openGuest({
+    ...given,
+    memory: await Promise.all(ahead),
+    onProgress: progress.search,
+    onUnpack: progress.unpack,
+  });
   if (options.explain) for (const { what, text } of state.explain()) note(`${what}: ${text}`);
   return { state, live: undefined, [Symbol.dispose]: () => state[Symbol.dispose]() };
 }
@@ -189,7 +194,7 @@ async function openVm(options: Options, path: string): Promise<KernelMemory> {
   const given = guestOptions(options);
   const open = (vmcoreinfo: number | undefined): GuestState => {
     using progress = new Progress();
-    return openGuest({ ...given, vmcoreinfo, memory: [vm.ram()], onProgress: progress.show });
+    return openGuest({ ...given, vmcoreinfo, memory: [vm.ram()], onProgress: progress.search });
   };
   const at = options.noPause ? given.vmcoreinfo : (given.vmcoreinfo ?? vmcoreinfoWhileItRuns(open));
   const pause = options.noPause ? undefined : vm.pause();
@@ -261,13 +266,22 @@ class Progress implements Disposable {
   readonly #started = performance.now();
   #percent = -1;
 
-  readonly show: NonNullable<GuestOptions["onProgress"]> = (done, total) => {
-    const percent = Math.floor((100 * done) / Math.max(total, 1));
+  readonly search: NonNullable<GuestOptions["onProgress"]> = (done, total) =>
+    this.#show("searching for the kernel", done, total);
+
+  readonly unpack: NonNullable<GuestOptions["onUnpack"]> = (done, total) =>
+    this.#show("unpacking", done, total);
+
+  /** Of a `total` that nobody knows, 0, the bytes are told. */
+  #show(what: string, done: number, total: number): void {
+    const percent = Math.floor((100 * done) / (total === 0 ? GIB : total));
     if (percent === this.#percent || performance.now() - this.#started < SILENT_MS) return;
     if (!process.stderr.isTTY) return; // asked last: the first touch of process.stderr takes 7 ms
     this.#percent = percent;
-    writeError(`\r\x1b[Ksearching for the kernel: ${percent} % of ${(total / GIB).toFixed(1)} GiB`);
-  };
+    const far =
+      total === 0 ? `${(done / GIB).toFixed(2)} GiB` : `${percent} % of ${(total / GIB).toFixed(1)} GiB`;
+    writeError(`\r\x1b[K${what}: ${far}`);
+  }
 
   [Symbol.dispose](): void {
     if (this.#percent >= 0) writeError("\r\x1b[K");

@@ -60,6 +60,8 @@ export interface GuestOptions {
   /** Guest physical address of VMCOREINFO (its text or its note), which then need not be searched. */
   readonly vmcoreinfo?: number | undefined;
   readonly onProgress?: ((doneBytes: number, totalBytes: number) => void) | undefined;
+  /** While a compressed file or a pipe is copied into a temporary file; of a pipe `totalBytes` is 0. */
+  readonly onUnpack?: ((doneBytes: number, totalBytes: number) => void) | undefined;
 }
 
 /**

@@ -77,4 +77,25 @@ describe.skipIf((await whyNoLab()) !== "")("dumps of a 6.1 guest", () => {
     },
     dumpMs,
   );
+
+  for (const [tool, ...options] of [
+    ["gzip", "-1"],
+    ["xz", "-0", "-T2"],
+    ["lz4", "-q"],
+    ["zstd", "-q"],
+  ] as const)
+    test(
+      `${tool}: the raw memory compressed, from a file and from a pipe`,
+      async () => {
+        const file = path(`mem.${tool}`);
+        const out = Bun.file(file);
+        expect(await Bun.spawn([tool, ...options, "-c", image.memoryPath], { stdout: out }).exited).toBe(0);
+        expect(await inspect(`${file}@0`)).toBe(raw);
+        const script = `"$0" -dc "$1" | exec "$2" "$3" -j inspect --memory -@0`;
+        const child = Bun.spawn(["bash", "-c", script, tool, file, process.execPath, cli]);
+        expect([await child.stdout.text(), await child.exited]).toEqual([raw, 0]);
+        rmSync(file);
+      },
+      dumpMs,
+    );
 });

@@ -49,10 +49,13 @@ export class ImageFile implements DataFile {
   readonly #fd: Fd;
   readonly #chunks: (Mapping | undefined)[] = [];
 
-  /** Throws `SyscallError` where it cannot be opened or read, `KtstrError` where it is empty. */
-  constructor(path: string) {
+  /**
+   * Takes `fd` over, where the file is open. Throws `SyscallError` where it cannot be opened or read, `KtstrError` where
+   * it is empty.
+   */
+  constructor(path: string, fd?: Fd) {
     this.path = path;
-    this.#fd = Fd.openFile(path, "Check the path, and that this user may read the file.");
+    this.#fd = fd ?? Fd.openFile(path, "Check the path, and that this user may read the file.");
     try {
       this.sizeBytes = this.#currentSize();
       if (this.sizeBytes === 0) throw new KtstrError(`read ${path}: the file is empty`);

@@ -1,5 +1,6 @@
 /** What a file format of memory is, to the table of formats (formats.ts) and to whoever opens a file of one. */
 import type { DataFile, ReadableFile } from "./file.ts";
+import type { OnUnpack } from "./temporary.ts";
 
 /** Memory as a file holds it: `length` bytes at `fileOffset` are the guest's from `physical` up. */
 export interface Piece {
@@ -36,9 +37,10 @@ export interface FormatReader {
   problem(file: ReadableFile): string | undefined;
   /**
    * Reads the headers, or returns the decompressed file, which is then examined in turn. Also called for a file with a
-   * problem, where `--format` names the format. Throws `KtstrError` where the file cannot be read.
+   * problem, where `--format` names the format. Throws `KtstrError` where the file cannot be read. `onUnpack` is told
+   * how far a long decompression is.
    */
-  open(file: ReadableFile): Contents | ReadableFile;
+  open(file: ReadableFile, onUnpack?: OnUnpack): Contents | ReadableFile;
 }
 
 /** A row of the table. */

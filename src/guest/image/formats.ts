@@ -5,6 +5,7 @@
 import { FormatError, UsageError } from "../../errors.ts";
 import type { DataFile, ReadableFile } from "./file.ts";
 import type { Contents, Format } from "./format.ts";
+import type { OnUnpack } from "./temporary.ts";
 
 /** RFC 8878: a frame (3.1.1), and the 16 kinds of frame to skip (3.1.2). */
 const ZSTD_MAGIC: readonly string[] = [
@@ -53,8 +54,24 @@ const FORMATS: readonly Format[] = [
     load: () => (require("./libvirt.ts") as typeof import("./libvirt.ts")).libvirt,
   },
   { name: "lime", what: "a LiME dump", magic: ["EMiL"], load: () => unread().lime },
-  { name: "gzip", what: "a gzip file", magic: ["\x1f\x8b\x08"], load: () => unread().gzip },
-  { name: "xz", what: "an xz file", magic: ["\xfd7zXZ\0"], load: () => unread().xz },
+  {
+    name: "gzip",
+    what: "a gzip file",
+    magic: ["\x1f\x8b\x08"],
+    load: () => (require("./gzip-file.ts") as typeof import("./gzip-file.ts")).gzipFile,
+  },
+  {
+    name: "xz",
+    what: "an xz file",
+    magic: ["\xfd7zXZ\0"],
+    load: () => (require("./xz-file.ts") as typeof import("./xz-file.ts")).xzFile,
+  },
+  {
+    name: "lz4",
+    what: "an lz4 file",
+    magic: ["\x04\x22\x4d\x18"],
+    load: () => (require("./lz4-file.ts") as typeof import("./lz4-file.ts")).lz4File,
+  },
 ];
 
 const RAW = "raw";
@@ -81,7 +98,7 @@ const MAX_LAYERS = 3;
  * Tells the format of a file by its content, or takes the one that is `named`. Throws `UsageError` where no format has
  * that name, `KtstrError` where the file is of a format and cannot be read.
  */
-export function tellFormat(file: ReadableFile, named?: string): Told {
+export function tellFormat(file: ReadableFile, named?: string, onUnpack?: OnUnpack): Told {
   if (named !== undefined) checkFormatName(named);
   let current: ReadableFile = file;
   const files: ReadableFile[] = [];
@@ -96,7 +113,7 @@ export function tellFormat(file: ReadableFile, named?: string): Told {
         0,
         "what was put together from its records is no dump",
       );
-    const opened = format.load().open(current);
+    const opened = format.load().open(current, onUnpack);
     if ("pieces" in opened) return { ...placed(opened, current), opened: files, doubts };
     files.push(opened);
     current = opened;

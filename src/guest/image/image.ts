@@ -8,6 +8,7 @@ import type { PageObserver } from "./observed.ts";
 import type { OnDemandFile } from "./on-demand.ts";
 import { PhysicalMemory, type Window, windowOf } from "./physical.ts";
 import { openDataFile, SmallFile } from "./small-file.ts";
+import type { OnUnpack } from "./temporary.ts";
 import type { Chunks } from "./zstd.ts";
 
 /** One `--memory FILE[@GPA]`. */
@@ -45,8 +46,8 @@ export class MemoryImage implements Disposable {
   /** Formats that the files begin like, and why they are raw memory, as sentences. */
   readonly doubts: readonly string[];
 
-  /** Opens the files. Throws `KtstrError` where they cannot be read, or contradict one another. */
-  constructor(sources: readonly MemorySource[]) {
+  /** Opens the files; `onUnpack` is told how far a long copy or decompression is. Throws `KtstrError` where they cannot be read, or contradict one another. */
+  constructor(sources: readonly MemorySource[], onUnpack?: OnUnpack) {
     if (sources.length === 0) throw new UsageError("no memory file was given");
     const files: ReadableFile[] = [];
     this.#files = files;
@@ -66,9 +67,10 @@ export class MemoryImage implements Disposable {
           format = "running machine";
           continue;
         }
-        const opened = decompressed === undefined ? openDataFile(path) : new SmallFile(path, decompressed);
+        const opened =
+          decompressed === undefined ? openDataFile(path, onUnpack) : new SmallFile(path, decompressed);
         files.push(opened);
-        const told = tellFormat(opened, named);
+        const told = tellFormat(opened, named, onUnpack);
         const { memory: file, contents } = told;
         files.push(...told.opened);
         if (file !== opened) files.push(file);

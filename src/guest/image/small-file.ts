@@ -7,22 +7,24 @@ import { KtstrError, SyscallError } from "../../errors.ts";
 import { ELF_MAGIC } from "../../uapi/elf.ts";
 import { viewOf } from "../../uapi/layout.ts";
 import type { DataFile } from "./file.ts";
-import { headOf, isEmbedded } from "./head.ts";
+import { headOf, isEmbedded, isPipe } from "./head.ts";
 import { WINDOW_BYTES } from "./physical.ts";
-import { type Chunks, isZstd } from "./zstd.ts";
+import type { OnUnpack } from "./temporary.ts";
+import { beginsLarge, type Chunks, isZstd } from "./zstd.ts";
 
 /** Larger files are mapped. */
 const SMALL_BYTES = 64 * 2 ** 20;
 
 /**
- * Opens a file: one that begins like a dump or a compressed file and is small is read whole, any other is mapped. Throws
- * `SyscallError` where it cannot be read, `KtstrError` where it is empty.
+ * Opens a file: one that begins like a dump or a compressed file and is small is read whole, any other is mapped, and of
+ * a pipe a copy. Throws `SyscallError` where it cannot be read, `KtstrError` where it is empty.
  */
-export function openDataFile(path: string): DataFile {
+export function openDataFile(path: string, onUnpack?: OnUnpack): DataFile {
   if (isEmbedded(path)) return new SmallFile(path, [readWhole(path)]);
-  const { magic, sizeBytes } = reading(path, () => headOf(path));
-  if ((isZstd(magic) || magic === ELF_MAGIC) && sizeBytes <= SMALL_BYTES)
-    return new SmallFile(path, [readWhole(path)]);
+  if (isPipe(path)) return (require("./pipe.ts") as typeof import("./pipe.ts")).openPipe(path, onUnpack);
+  const { magic, bytes, sizeBytes } = reading(path, () => headOf(path));
+  const isWanted = magic === ELF_MAGIC || (isZstd(magic) && !beginsLarge(bytes));
+  if (isWanted && sizeBytes <= SMALL_BYTES) return new SmallFile(path, [readWhole(path)]);
   // libc is opened for what is mapped alone.
   const { ImageFile } = require("./file.ts") as typeof import("./file.ts");
   return new ImageFile(path);
@@ -33,7 +35,6 @@ function readWhole(path: string): Uint8Array<ArrayBuffer> {
 }
 
 const HINTS: Readonly<Record<string, string>> = {
-  ESPIPE: "It is a pipe, and memory is read in any order: write it to a file.",
   // fs/proc/kcore.c, open_kcore.
   EPERM: "/proc/kcore takes CAP_SYS_RAWIO, and a kernel that is not locked down (kernel_lockdown(7)).",
 };

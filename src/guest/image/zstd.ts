@@ -1,5 +1,6 @@
 /** Files that zstd compressed (RFC 8878): frames, one after the other. */
-import { headOf, isEmbedded } from "./head.ts";
+import { viewOf } from "../../uapi/layout.ts";
+import { headOf, isEmbedded, isPipe } from "./head.ts";
 
 /** The first four bytes of a frame (3.1.1), little-endian. */
 const ZSTD_MAGIC = 0xfd2f_b528;
@@ -15,11 +16,13 @@ const MAX_BLOCK_BYTES = 128 * 1024;
 /** 3.1.1.1.1: it must be zero. */
 const RESERVED_BIT = 8;
 const CHECKSUM_BYTES = 4;
-/** More is not decompressed. */
+/** Captures that hold more are not written as zstd. */
 export const MAX_DECOMPRESSED_BYTES: number = 2 ** 32 - 1;
+/** What holds more is decompressed into a temporary file (zstd-file.ts). */
+export const MAX_IN_MEMORY_BYTES: number = 64 * 2 ** 20;
 
 /** Larger files are read once their format is known: one may be raw memory that begins like zstd. */
-const MAX_AHEAD_BYTES = 2 ** 28;
+const MAX_AHEAD_BYTES = MAX_IN_MEMORY_BYTES;
 
 /** What the frames of a file hold, in their order. */
 export type Chunks = readonly Uint8Array[];
@@ -29,15 +32,14 @@ export const isZstd = (magic: number): boolean => magic === ZSTD_MAGIC || isSkip
 const isSkippable = (magic: number): boolean => (magic & ~0xf) === SKIPPABLE_MAGIC;
 
 /**
- * What the bytes hold; frames are told apart where they can be. Throws `RangeError` where that is 4 GiB or more, `Error`
- * where they are damaged.
+ * What the bytes hold, frame by frame. Throws `Error` where they are damaged, or hold more than `MAX_IN_MEMORY_BYTES` or
+ * nobody knows how much.
  */
 export function decompress(bytes: Uint8Array<ArrayBuffer>): Chunks {
   const frames = framesOf(bytes);
-  if (frames !== undefined) return frames.map((frame) => Bun.zstdDecompressSync(frame));
-  // Loading node:zlib takes longer than decompressing a capture; only it can bound what does not tell its size.
-  const { zstdDecompressSync } = process.getBuiltinModule("node:zlib");
-  return [zstdDecompressSync(bytes, { maxOutputLength: MAX_DECOMPRESSED_BYTES })];
+  if (frames === undefined) throw new Error("a frame does not tell how much it holds");
+  // Loading node:zlib takes longer than decompressing a capture.
+  return frames.map((frame) => Bun.zstdDecompressSync(frame));
 }
 
 /**
@@ -47,8 +49,9 @@ export function decompress(bytes: Uint8Array<ArrayBuffer>): Chunks {
 export async function decompressAhead(path: string): Promise<Chunks | undefined> {
   try {
     if (!isEmbedded(path)) {
-      const { magic, sizeBytes } = headOf(path);
-      if (!isZstd(magic) || sizeBytes > MAX_AHEAD_BYTES) return undefined;
+      if (isPipe(path)) return undefined;
+      const { magic, bytes, sizeBytes } = headOf(path);
+      if (!isZstd(magic) || sizeBytes > MAX_AHEAD_BYTES || beginsLarge(bytes)) return undefined;
     }
     // At once, and not by a promise: that would be kept only when the code is loaded.
     const frames = framesOf(process.getBuiltinModule("node:fs").readFileSync(path));
@@ -66,6 +69,12 @@ export async function decompressAhead(path: string): Promise<Chunks | undefined>
   }
 }
 
+/** By a file's first bytes: its first frame alone holds too much for memory, or does not tell how much. */
+export function beginsLarge(header: Uint8Array<ArrayBuffer>): boolean {
+  if (isSkippable(viewOf(header).getUint32(0, true))) return false;
+  return !((headerOf(header).contentBytes ?? Number.POSITIVE_INFINITY) <= MAX_IN_MEMORY_BYTES);
+}
+
 /** Up to `length` bytes at an offset; fewer where the bytes end. */
 export type ReadAt = (offset: number, length: number) => Uint8Array;
 
@@ -76,8 +85,8 @@ interface Span {
 }
 
 /**
- * The frames that hold something; undefined: one does not tell how much that is. Throws `RangeError` where all of them
- * tell of 4 GiB or more, `Error` where one does not end, or is none.
+ * The frames that hold something; undefined: one does not tell how much that is. Throws `Error` where all of them tell of
+ * more than `MAX_IN_MEMORY_BYTES`, or one does not end, or is none.
  */
 function framesOf(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer>[] | undefined {
   const read: ReadAt = (offset, length) => bytes.subarray(offset, offset + length);
@@ -87,7 +96,7 @@ function framesOf(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer>[] | u
     if (contentBytes === undefined) return undefined;
     if (!(end <= bytes.length)) throw new Error("it ends within a frame");
     total += contentBytes;
-    if (total > MAX_DECOMPRESSED_BYTES) throw new RangeError("too large");
+    if (total > MAX_IN_MEMORY_BYTES) throw new Error("it holds too much for memory");
     if (contentBytes > 0) spans.push({ start, end });
   }
   return spans.map(({ start, end }) => bytes.subarray(start, end));
@@ -119,11 +128,21 @@ function frameAt(read: ReadAt, start: number, sizeBytes: number): Frame {
   if (magic !== ZSTD_MAGIC) throw new Error(`no frame begins at byte ${start}`);
   const descriptor = header[4]!;
   if ((descriptor & RESERVED_BIT) !== 0) throw new Error(`the frame at byte ${start} has a reserved bit set`);
+  const { contentBytes, headerBytes } = headerOf(header);
+  const blocksEnd = endOfBlocks(read, start + headerBytes, sizeBytes);
+  return { start, end: blocksEnd + ((descriptor & 4) === 0 ? 0 : CHECKSUM_BYTES), contentBytes };
+}
+
+/** 3.1.1.1, of `MAX_HEADER_BYTES`. */
+function headerOf(header: Uint8Array<ArrayBuffer>): {
+  contentBytes: number | undefined;
+  headerBytes: number;
+} {
+  const descriptor = header[4]!;
   const isSingle = (descriptor & 0x20) !== 0;
   const sizeAt = 5 + (isSingle ? 0 : 1) + [0, 1, 2, 4][descriptor & 3]!;
-  const [contentBytes, contentSizeBytes] = contentSize(view, sizeAt, descriptor >>> 6, isSingle);
-  const blocksEnd = endOfBlocks(read, start + sizeAt + contentSizeBytes, sizeBytes);
-  return { start, end: blocksEnd + ((descriptor & 4) === 0 ? 0 : CHECKSUM_BYTES), contentBytes };
+  const [contentBytes, fieldBytes] = contentSize(viewOf(header), sizeAt, descriptor >>> 6, isSingle);
+  return { contentBytes, headerBytes: sizeAt + fieldBytes };
 }
 
 /** 3.1.1.2: a block has "last" in bit 0, its type in two bits, its size above. */

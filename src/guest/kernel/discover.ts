@@ -23,6 +23,8 @@ export interface DiscoverOptions {
   /** Guest physical address of the VMCOREINFO text or of its ELF note: no search. */
   readonly vmcoreinfo?: number | undefined;
   readonly onProgress?: ((doneBytes: number, totalBytes: number) => void) | undefined;
+  /** While a file is unpacked (image/unpack.ts, pipe.ts). */
+  readonly onUnpack?: ((doneBytes: number, totalBytes: number) => void) | undefined;
 }
 
 /** Reads the RAM ranges that a found kernel knows; it may throw `KtstrError` where the layout is wrong. */

@@ -71,7 +71,7 @@ export interface OpenedKernel extends GuestKernel {
 /** Opens a frozen machine. Throws `KtstrError` where the files, the kernel or the vmlinux cannot be read. */
 export function openKernel(options: OpenKernelOptions): OpenedKernel {
   const vmlinux = options.vmlinux === undefined ? undefined : requireVmlinux(options.vmlinux);
-  const image = new MemoryImage(options.memory);
+  const image = new MemoryImage(options.memory, options.onUnpack);
   try {
     // A layout that has to be guessed is confirmed by a kernel that was opened under it: the same one, then.
     let trial: Kernel | undefined;

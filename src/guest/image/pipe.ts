@@ -1,0 +1,77 @@
+/** Standard input and pipes: their bytes come once and in order, so they are copied into a temporary file first. */
+import { KtstrError, SyscallError } from "../../errors.ts";
+import { Fd } from "../../ffi.ts";
+import { ImageFile } from "./file.ts";
+import { isStdin } from "./head.ts";
+import { type OnUnpack, TemporaryFile } from "./temporary.ts";
+
+const BUFFER_BYTES = 2 ** 20;
+/** A pipe that does not block has nothing yet: how long until it is asked again. */
+const RETRY_MS = 5;
+
+/**
+ * Throws `SyscallError` where it cannot be read, `KtstrError` where it is empty or there is no room for it.
+ *
+ * @public Loaded by small-file.ts.
+ */
+export function openPipe(path: string, onUnpack?: OnUnpack): ImageFile {
+  const { closeSync, fstatSync, openSync } = process.getBuiltinModule("node:fs");
+  if (!isStdin(path)) {
+    const fd = failing(path, () => openSync(path, "r"));
+    try {
+      return copied(fd, path, onUnpack);
+    } finally {
+      closeSync(fd);
+    }
+  }
+  const name = "standard input";
+  // `ktstr --memory - < FILE`: the file itself, which stays open.
+  if (failing(name, () => fstatSync(0)).isFile()) return new ImageFile(name, new Fd(0, name, () => 0));
+  if (isTerminal())
+    throw new KtstrError("read standard input: it is a terminal", {
+      hint: "For example `zcat mem.gz | ktstr --memory - inspect`.",
+    });
+  return copied(0, name, onUnpack);
+}
+
+/** Not by `process.stdin`, which would begin to read. */
+function isTerminal(): boolean {
+  return process.getBuiltinModule("node:tty").isatty(0);
+}
+
+function copied(fd: number, path: string, onUnpack?: OnUnpack): ImageFile {
+  const { readSync } = process.getBuiltinModule("node:fs");
+  const buffer = new Uint8Array(BUFFER_BYTES);
+  const output = new TemporaryFile(path);
+  try {
+    for (;;) {
+      const got = failing(path, () => readWhenReady(() => readSync(fd, buffer)));
+      if (got === 0) return output.finish(path);
+      output.append(buffer.subarray(0, got));
+      onUnpack?.(output.sizeBytes, 0);
+    }
+  } catch (error) {
+    output[Symbol.dispose]();
+    throw error;
+  }
+}
+
+function readWhenReady(read: () => number): number {
+  for (;;) {
+    try {
+      return read();
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EAGAIN") throw error;
+      Bun.sleepSync(RETRY_MS);
+    }
+  }
+}
+
+function failing<T>(path: string, call: () => T): T {
+  try {
+    return call();
+  } catch (error) {
+    const { code = "EIO", errno = -5, syscall = "read" } = error as NodeJS.ErrnoException;
+    throw new SyscallError(syscall, path, Math.abs(errno), code);
+  }
+}

@@ -1,0 +1,224 @@
+/** Compressed memory files, and memory from a pipe: what the system's own tools made is read as what they were given. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { KtstrError } from "../../src/errors.ts";
+import { sharedLibrary } from "../../src/ffi.ts";
+import { MemoryImage } from "../../src/guest/image/image.ts";
+import { capturedImages } from "./captured.ts";
+import { Mutator } from "./mutate.ts";
+
+const cli = join(import.meta.dir, "../../src/cli.ts");
+const MIB = 2 ** 20;
+/** More than is kept in memory of what zstd compressed (zstd.ts). */
+const PLAIN_BYTES = 80 * MIB;
+const core = capturedImages()[0]!.memory;
+
+let folder = "";
+let temporary = "";
+let plain: Buffer;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "ktstr-compressed-"));
+  temporary = join(folder, "temporary");
+  mkdirSync(temporary);
+  plain = Buffer.alloc(PLAIN_BYTES);
+  // Data at both ends and in the middle of a block, zeros between.
+  const data = readFileSync(core);
+  data.copy(plain, 4096);
+  data.copy(plain, 40 * MIB + 12_345);
+  data.copy(plain, PLAIN_BYTES - 1000);
+  plain.write("raw memory");
+  writeFileSync(join(folder, "plain"), plain);
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const path = (name: string): string => join(folder, name);
+
+interface Ran {
+  readonly status: number | null;
+  readonly out: string;
+  readonly err: string;
+}
+
+/** ktstr, with what `cat` writes of a file as its standard input. */
+function ktstr(words: readonly string[], given: { piped?: string; tmpdir?: string } = {}): Ran {
+  const tmp = given.tmpdir ?? temporary;
+  const command = [process.execPath, cli, ...words];
+  const piped = ["sh", "-c", 'cat "$0" | exec "$@"', given.piped ?? "", ...command];
+  const child = Bun.spawnSync(given.piped === undefined ? command : piped, {
+    env: { ...process.env, TMPDIR: tmp },
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  // What it made there had no name, or has none any more.
+  if (statSync(tmp, { throwIfNoEntry: false }) !== undefined) expect(readdirSync(tmp)).toEqual([]);
+  return { status: child.exitCode, out: child.stdout.toString(), err: child.stderr.toString() };
+}
+
+/** The file's bytes as they are read; reads of windows, and of what a search visits. */
+function contents(file: string): Buffer {
+  using image = new MemoryImage([{ path: file }]);
+  const found = Buffer.alloc(image.sizeBytes);
+  image.search((view, at) => {
+    new Uint8Array(view.buffer, view.byteOffset, view.byteLength).forEach((byte, index) => {
+      if (byte !== 0) found[at + index] = byte;
+    });
+    return false;
+  });
+  return found;
+}
+
+const TOOLS = [
+  { tool: "gzip", options: ["-1"], suffix: "gz" },
+  { tool: "xz", options: ["-0"], suffix: "xz" },
+  { tool: "xz", options: ["-0", "-T2", "--block-size=16MiB"], suffix: "blocks.xz" },
+  { tool: "lz4", options: ["-q"], suffix: "lz4" },
+  { tool: "lz4", options: ["-q", "-B4", "-BX", "--content-size"], suffix: "sums.lz4" },
+  { tool: "zstd", options: ["-q", "-1"], suffix: "zst" },
+  { tool: "zstd", options: ["-q", "-1", "--no-check", "--no-content-size"], suffix: "unsized.zst" },
+] as const;
+
+for (const { tool, options, suffix } of TOOLS) {
+  const why = Bun.which(tool) === null ? `no ${tool} on this machine` : "";
+  describe.skipIf(why !== "")(`${[tool, ...options].join(" ")}${why === "" ? "" : `: ${why}`}`, () => {
+    const file = (): string => path(`plain.${suffix}`);
+    const compress = (from: string): Buffer => {
+      const child = Bun.spawnSync([tool, ...options, "-c", from], { stdout: "pipe" });
+      expect(child.exitCode).toBe(0);
+      return child.stdout;
+    };
+    beforeAll(() => writeFileSync(file(), compress(path("plain"))));
+
+    test("holds what was compressed, byte for byte", () => {
+      expect(contents(file()).equals(plain)).toBe(true);
+    });
+
+    test("two files, one after the other, are the two contents", () => {
+      const second = compress(core);
+      writeFileSync(path("two"), Buffer.concat([readFileSync(file()), second]));
+      using image = new MemoryImage([{ path: path("two") }]);
+      expect(image.sizeBytes).toBe(PLAIN_BYTES + statSync(core).size);
+    });
+
+    test("of a captured machine answers as the capture, from a file and from a pipe", () => {
+      const bytes = compress(core);
+      writeFileSync(path(`core.${suffix}`), bytes);
+      const expected = ktstr(["-j", "inspect", "--memory", core]);
+      expect(expected.status).toBe(0);
+      expect(expected.out.length).toBeGreaterThan(10_000);
+      expect(ktstr(["-j", "inspect", "--memory", path(`core.${suffix}`)])).toEqual(expected);
+      expect(ktstr(["-j", "inspect", "--memory", "-"], { piped: path(`core.${suffix}`) })).toEqual(expected);
+    });
+
+    test.each([0.3, 0.9, 1])("cut short at %f of its length it is an error that says so", (part) => {
+      copyFileSync(file(), path("cut"));
+      truncateSync(path("cut"), Math.floor(statSync(file()).size * part) - (part === 1 ? 3 : 0));
+      const { status, out, err } = ktstr(["map", "show", "--memory", path("cut")]);
+      expect([status, out]).toEqual([1, ""]);
+      expect(err).toContain(`decompress ${path("cut")}: `);
+      expect(err).toMatch(/damaged/);
+    });
+
+    test("300 damaged headers: contents, or an error with a sentence", () => {
+      const small = compress(path("small"));
+      writeFileSync(path("damaged"), small);
+      using mutator = new Mutator(
+        path("damaged"),
+        [
+          { name: "header", offset: 0, length: Math.min(40, small.length) },
+          { name: "stream", offset: 0, length: small.length },
+          { name: "end", offset: small.length - 24, length: 24 },
+        ],
+        7,
+      );
+      let refused = 0;
+      for (let round = 0; round < 300; round++) {
+        const told = mutator.damage();
+        try {
+          using image = new MemoryImage([{ path: path("damaged") }]);
+          expect(image.sizeBytes).toBeGreaterThan(0);
+        } catch (error) {
+          if (!(error instanceof KtstrError)) throw new Error(told, { cause: error });
+          refused++;
+        }
+        mutator.undo();
+      }
+      expect(refused).toBeGreaterThan(0);
+    });
+  });
+}
+beforeAll(() => writeFileSync(path("small"), readFileSync(core).subarray(0, 300_000)));
+
+describe("memory from standard input", () => {
+  const expected = (): Ran => ktstr(["map", "show", "--memory", core]);
+
+  test.each(["-", "/dev/stdin"])("%s", (name) => {
+    expect(ktstr(["map", "show", "--memory", name], { piped: core })).toEqual(expected());
+  });
+
+  test("a shell's pipe and a named one", () => {
+    const run = (script: string): string => {
+      const child = Bun.spawnSync(["bash", "-c", script, "sh", process.execPath, cli, core, path("fifo")], {
+        env: { ...process.env, TMPDIR: temporary },
+      });
+      expect([child.exitCode, child.stderr.toString()]).toEqual([0, ""]);
+      return child.stdout.toString();
+    };
+    const { out } = expected();
+    expect(run('"$1" "$2" map show --memory <(cat "$3")')).toBe(out);
+    expect(run('mkfifo "$4"; cat "$3" > "$4" & "$1" "$2" map show --memory "$4"')).toBe(out);
+    expect(run('"$1" "$2" map show --memory - < "$3"')).toBe(out);
+  });
+
+  test("nothing is an error", () => {
+    const { status, err } = ktstr(["map", "show", "--memory", "-"], { piped: "/dev/null" });
+    expect([status, err]).toEqual([1, expect.stringContaining("standard input: the file is empty")]);
+  });
+});
+
+describe("the temporary file", () => {
+  test("of a folder that is not there is an error that names TMPDIR", () => {
+    const { err } = ktstr(["map", "show", "--memory", "-"], { piped: core, tmpdir: "/nowhere" });
+    expect(err).toContain("a temporary file in /nowhere: ENOENT");
+    expect(err).toContain("Set TMPDIR");
+  });
+
+  const isRoot = process.getuid?.() === 0;
+  test.skipIf(!isRoot)(`without room is an error with how much fitted${isRoot ? "" : ": not root"}`, () => {
+    const full = path("full");
+    mkdirSync(full);
+    expect(Bun.spawnSync(["mount", "-t", "tmpfs", "-o", "size=4M", "tmpfs", full]).exitCode).toBe(0);
+    try {
+      writeFileSync(path("noise"), Buffer.alloc(8 * MIB, "no zeros"));
+      const { status, out, err } = ktstr(["map", "show", "--memory", "-"], {
+        piped: path("noise"),
+        tmpdir: full,
+      });
+      expect([status, out]).toEqual([1, ""]);
+      expect(err).toContain(
+        `unpack standard input: no room in ${full} for more than its first 4 MiB (ENOSPC)`,
+      );
+      expect(err).toContain("Set TMPDIR");
+    } finally {
+      Bun.spawnSync(["umount", full]);
+    }
+  });
+});
+
+test("a library that no folder of the system has is not looked for in the current one", () => {
+  const missing = (why: string): KtstrError => new KtstrError(why);
+  expect(() => sharedLibrary(["libktstr-none.so.1"], {}, missing)).toThrow(
+    "no libktstr-none.so.1 in /usr/lib",
+  );
+});
