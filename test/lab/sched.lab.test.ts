@@ -1,5 +1,6 @@
 /** sched_ext of frozen machines: their memory says what the kernel printed just before, and what the stalling program stated. */
 import { describe, expect, test } from "bun:test";
+import { join } from "node:path";
 import { openGuest } from "../../src/guest/guest.ts";
 import { openKernel } from "../../src/guest/kernel/kernel.ts";
 import { AddressNames } from "../../src/guest/kernel/names-at.ts";
@@ -216,6 +217,30 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
         report,
         victims.map(({ pid }) => pid),
       );
+    },
+    bootMs,
+  );
+
+  test(
+    "the example for tests fails on a stall, and names who waits",
+    async () => {
+      const { memoryPath, answers } = await frozenRow("stall-lost-comm");
+      const { victims } = JSON.parse((await answers.text("stall.json"))!) as Statement;
+      const { exitCode, stderr } = Bun.spawnSync(
+        [process.execPath, "test", "./examples/frozen-scheduler.test.ts"],
+        {
+          cwd: join(import.meta.dir, "../.."),
+          env: { ...process.env, KTSTR_EXAMPLE_IMAGE: memoryPath },
+        },
+      );
+      const printed = stderr.toString();
+      expect(exitCode).toBe(1);
+      expect(printed).toMatch(/\(fail\) .*let no task wait longer than a second/);
+      expect(printed).toMatch(/^ *1 fail$/m);
+      for (const { pid, comm } of victims) {
+        expect(printed).toContain(`"comm": "${comm}"`);
+        expect(printed).toContain(`"pid": ${pid}`);
+      }
     },
     bootMs,
   );
