@@ -14,12 +14,14 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
+import { KtstrError } from "../../src/errors.ts";
 import { FORMAT_NAMES } from "../../src/guest/image/formats.ts";
 import { MemoryImage } from "../../src/guest/image/image.ts";
 import { openKernel } from "../../src/guest/kernel/kernel.ts";
 import { capturedImages } from "./captured.ts";
 import { labImages } from "./images.ts";
 import { EOS, end, header, page } from "./migration-stream.ts";
+import { Mutator } from "./mutate.ts";
 
 const PAGE = 4096;
 /** A program is an ELF file; its first page has the header and the program headers. */
@@ -83,9 +85,6 @@ function filesOfNoMachine(): [string, string, string, Uint8Array][] {
   big(1n, 1n).copy(flat, 16);
   const migration = header({ blocks: [["pc.ram", 16 * PAGE]] });
   const compressed = page(PAGE, content.subarray(0, PAGE), undefined, 0x100);
-  const lime = Buffer.alloc(32);
-  lime.write("EMiL\x01", "latin1");
-  lime.writeBigUInt64LE(BigInt(20 * PAGE - 1), 16);
   return [
     ["kdump", "no page of memory is in it", "kdump file", kdump],
     [
@@ -100,7 +99,6 @@ function filesOfNoMachine(): [string, string, string, Uint8Array][] {
       "migration stream",
       Buffer.concat([migration, EOS, end, page(0, content.subarray(0, PAGE), "pc.ram"), compressed, content]),
     ],
-    ["lime", "it is a LiME dump", "it is a LiME dump", Buffer.concat([lime, content])],
   ];
 }
 
@@ -155,6 +153,68 @@ describe.each(compressedFiles)("a file that %s compressed", (name, compress) => 
     using image = new MemoryImage([{ path }]);
     expect([image.format, image.sizeBytes]).toEqual(["raw", page.length + 41 * PAGE]);
     expect(() => new MemoryImage([{ path, format: name }])).toThrow("decompress");
+  });
+});
+
+/** As LiME's README describes it: from the first address to the last. */
+function limeRange(first: number, bytes: Uint8Array): Buffer {
+  const range = Buffer.alloc(32);
+  range.write("EMiL\x01", "latin1");
+  range.writeBigUInt64LE(BigInt(first), 8);
+  range.writeBigUInt64LE(BigInt(first + bytes.length - 1), 16);
+  return Buffer.concat([range, bytes]);
+}
+
+describe("a LiME dump", () => {
+  const ranges = [limeRange(PAGE, noise(40 * PAGE)), limeRange(2 ** 32, noise(3 * PAGE))];
+
+  test("has its ranges at their addresses; without the end of the last one it says so", () => {
+    using image = new MemoryImage([{ path: file(...ranges) }]);
+    expect([image.format, image.warnings]).toEqual(["LiME dump", []]);
+    expect(image.pieces.map(({ physical, length }) => [physical, length])).toEqual([
+      [PAGE, 40 * PAGE],
+      [2 ** 32, 3 * PAGE],
+    ]);
+    using cut = new MemoryImage([{ path: file(ranges[0]!, ranges[1]!.subarray(0, 32 + PAGE)) }]);
+    expect([cut.sizeBytes, cut.warnings.join()]).toEqual([
+      41 * PAGE,
+      expect.stringContaining("ends within its last range"),
+    ]);
+  });
+
+  test("that overlaps itself, or whose ranges are none, is refused", () => {
+    const twice = file(ranges[0]!, ranges[0]!);
+    expect(() => new MemoryImage([{ path: twice }])).toThrow("both");
+    const backwards = Buffer.from(ranges[0]!);
+    backwards.writeBigUInt64LE(0n, 16);
+    const path = file(backwards);
+    expect(() => new MemoryImage([{ path, format: "lime" }])).toThrow("ends before it begins");
+  });
+
+  test("of which the first page begins the file leaves it memory", () => {
+    const path = file(ranges[0]!.subarray(0, PAGE), noise(80 * PAGE));
+    using image = new MemoryImage([{ path }]);
+    expect(image.format).toBe("raw");
+  });
+
+  test("1,000 damaged headers: pieces within the file, or an error with a sentence", () => {
+    const path = file(...ranges);
+    const places = [0, ranges[0]!.length].map((offset) => ({ name: "header", offset, length: 32 }));
+    using mutator = new Mutator(path, places, 11);
+    let refused = 0;
+    for (let round = 0; round < 1000; round++) {
+      const told = mutator.damage();
+      try {
+        using image = new MemoryImage([{ path, format: "lime" }]);
+        for (const { fileOffset, length } of image.pieces)
+          expect(fileOffset + length).toBeLessThanOrEqual(statSync(path).size);
+      } catch (error) {
+        if (!(error instanceof KtstrError)) throw new Error(told, { cause: error });
+        refused++;
+      }
+      mutator.undo();
+    }
+    expect(refused).toBeGreaterThan(0);
   });
 });
 

@@ -98,4 +98,31 @@ describe.skipIf((await whyNoLab()) !== "")("dumps of a 6.1 guest", () => {
       },
       dumpMs,
     );
+
+  // LiME is a kernel module that Debian does not have: this writes what its README describes.
+  test(
+    "LiME's format, with the ranges of System RAM in the guest's /proc/iomem",
+    async () => {
+      const iomem = (await image.answers.text("iomem")) ?? "";
+      const ranges = [...iomem.matchAll(/^([0-9a-f]+)-([0-9a-f]+) : System RAM$/gm)];
+      expect(ranges.length).toBeGreaterThan(1);
+      const memory = Bun.file(image.memoryPath);
+      const output = Bun.file(path("lime")).writer();
+      for (const [, first = "", last = ""] of ranges) {
+        const header = Buffer.alloc(32);
+        header.write("EMiL\x01", "latin1");
+        header.writeBigUInt64LE(BigInt(`0x${first}`), 8);
+        header.writeBigUInt64LE(BigInt(`0x${last}`), 16);
+        output.write(header);
+        for (let at = Number(`0x${first}`), end = Number(`0x${last}`) + 1; at < end; at += 2 ** 24) {
+          output.write(await memory.slice(at, Math.min(at + 2 ** 24, end)).bytes());
+          await output.flush();
+        }
+      }
+      await output.end();
+      expect(await inspect(path("lime"))).toBe(raw);
+      rmSync(path("lime"));
+    },
+    dumpMs,
+  );
 });

@@ -13,8 +13,6 @@ const ZSTD_MAGIC: readonly string[] = [
   ...Array.from({ length: 16 }, (_, n) => `${String.fromCharCode(0x50 + n)}\x2a\x4d\x18`),
 ];
 
-const unread = (): typeof import("./unread.ts") => require("./unread.ts") as typeof import("./unread.ts");
-
 /** Examined in this order. Raw memory is what is left. */
 const FORMATS: readonly Format[] = [
   {
@@ -53,7 +51,12 @@ const FORMATS: readonly Format[] = [
     magic: ["LibvirtQemudSave", "LibvirtQemudPart"],
     load: () => (require("./libvirt.ts") as typeof import("./libvirt.ts")).libvirt,
   },
-  { name: "lime", what: "a LiME dump", magic: ["EMiL"], load: () => unread().lime },
+  {
+    name: "lime",
+    what: "a LiME dump",
+    magic: ["EMiL"],
+    load: () => (require("./lime.ts") as typeof import("./lime.ts")).lime,
+  },
   {
     name: "gzip",
     what: "a gzip file",
