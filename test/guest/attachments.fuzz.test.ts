@@ -1,0 +1,78 @@
+/** Captures whose cgroups, open files, pins and struct_ops values are damaged end in a result or in an error of ours, soon. */
+import { afterAll, describe, expect } from "bun:test";
+import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { KtstrError } from "../../src/errors.ts";
+import { captureGuest } from "../../src/guest/capture/capture.ts";
+import { type GuestState, openGuest } from "../../src/guest/guest.ts";
+import { mapHolders } from "../../src/report/map-holders.ts";
+import { progPlaces } from "../../src/report/prog-places.ts";
+import { structOpsDump } from "../../src/report/struct-ops.ts";
+import { MapType } from "../../src/uapi/names.ts";
+import { labImages, testEachMachine } from "./images.ts";
+import { Mutator, type Place } from "./mutate.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "ktstr-attachments-fuzz-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const ROUNDS = Number(process.env["KTSTR_FUZZ_ROUNDS"] ?? 200);
+const ROUND_MS = 20_000;
+/** What the walkers themselves bound a listing by. */
+const MAX_LISTED = 65_536;
+
+function askAll(guest: GuestState): void {
+  for (const isEffective of [false, true])
+    expect(guest.cgroups({ path: undefined, isTree: true, isEffective }).length).toBeLessThanOrEqual(
+      MAX_LISTED,
+    );
+  expect(guest.perfAttachments().length).toBeLessThan(2 ** 24);
+  for (const kind of ["map", "program", "link"] as const) guest.pinnedPaths(kind);
+  mapHolders(guest);
+  progPlaces(guest);
+  for (const map of guest.maps()) if (map.type === MapType.struct_ops) structOpsDump(guest, map, true);
+}
+
+function readAll(path: string): void {
+  using guest = openGuest({ memory: path });
+  askAll(guest);
+}
+
+const images = (await labImages()).filter(({ answer }) => answer("cgroup-tree.json") !== undefined);
+/** The oldest kernel and the newest: dentries, mounts and cgroups are laid out differently. */
+const chosen = images.length < 2 ? images : [images.at(0)!, images.at(-1)!];
+
+describe("damaged captures", () => {
+  testEachMachine(
+    chosen,
+    `%s, ${ROUNDS} rounds`,
+    ({ name, memory }) => {
+      const path = join(folder, `${name}-fuzz.vmcore`);
+      using made = captureGuest({ memory: [{ path: memory }] }, askAll);
+      writeFileSync(path, Buffer.concat([...made.pieces()]));
+      // Hardly a page is in it that these questions do not read; the kernel's types come first, and are many.
+      const places: Place[] = [];
+      for (let offset = 4096; offset + 4096 <= statSync(path).size; offset += 4096)
+        places.push({ name: "page", offset, length: 4096 });
+      using mutator = new Mutator(path, places, 20_261_128);
+      const outcomes = { result: 0, error: 0 };
+      for (let round = 0; round < ROUNDS; round++) {
+        const damage = mutator.damage();
+        const start = performance.now();
+        try {
+          readAll(path);
+          outcomes.result++;
+        } catch (error) {
+          if (!(error instanceof KtstrError)) throw new Error(`round ${round}: ${damage}`, { cause: error });
+          outcomes.error++;
+        }
+        if (performance.now() - start > ROUND_MS) expect(damage).toBe("done within 20 s");
+        mutator.undo();
+      }
+      console.log(name, outcomes);
+      expect(outcomes.result).toBeGreaterThan(0);
+      readAll(path);
+    },
+    900_000,
+  );
+});
