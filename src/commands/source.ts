@@ -8,6 +8,7 @@ import { decompressAhead } from "../guest/image/zstd.ts";
 import type { LogAccessor } from "../kernel-log.ts";
 import type { LiveState } from "../live/live.ts";
 import { writeError, writeThrough } from "../report/output.ts";
+import { sizeText } from "../report/units.ts";
 import type { BpfState, MapInfo } from "../state.ts";
 import { escapeText } from "../text.ts";
 import type { Context, Options } from "./command.ts";
@@ -278,8 +279,7 @@ class Progress implements Disposable {
     if (percent === this.#percent || performance.now() - this.#started < SILENT_MS) return;
     if (!process.stderr.isTTY) return; // asked last: the first touch of process.stderr takes 7 ms
     this.#percent = percent;
-    const far =
-      total === 0 ? `${(done / GIB).toFixed(2)} GiB` : `${percent} % of ${(total / GIB).toFixed(1)} GiB`;
+    const far = total === 0 ? sizeText(done) : `${percent} % of ${sizeText(total)}`;
     writeError(`\r\x1b[K${what}: ${far}`);
   }
 
