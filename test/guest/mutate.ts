@@ -1,5 +1,6 @@
 /** Damage to a memory file: seeded, undone after each round, so that one copy serves thousands. */
 import { closeSync, fstatSync, openSync, readFileSync, readSync, writeSync } from "node:fs";
+import { KtstrError } from "../../src/errors.ts";
 import { EHDR, PHDR } from "../../src/uapi/elf.ts";
 import { viewOf } from "../../src/uapi/layout.ts";
 
@@ -10,6 +11,7 @@ export interface Place {
   readonly length: number;
 }
 
+const ROUND_MS = 20_000;
 const WORDS = [0, 1, 2, 0xffff_ffff, 0x7fff_ffff, 0x8000_0000, 65_536] as const;
 
 export class Mutator implements Disposable {
@@ -64,6 +66,30 @@ export class Mutator implements Disposable {
     const { offset, length } = this.#places[this.random(this.#places.length)]!;
     if (kind === 4) readSync(this.#fd, bytes, 0, 8, offset + (this.random(length) & ~7));
     return bytes;
+  }
+
+  /**
+   * Damages, reads and undoes so many times; how often each outcome came. `read` says what came out; an error of ours is
+   * the outcome "error". Anything else that it throws, and a round of more than 20 seconds, is told with the damage.
+   */
+  rounds(count: number, read: () => string): ReadonlyMap<string, number> {
+    const outcomes = new Map<string, number>();
+    for (let round = 0; round < count; round++) {
+      const damage = `round ${round}: ${this.damage()}`;
+      const start = performance.now();
+      let outcome = "error";
+      try {
+        outcome = read();
+      } catch (error) {
+        if (!(error instanceof KtstrError))
+          throw new Error(`${String(error)} after ${damage}`, { cause: error });
+      }
+      const tookMs = performance.now() - start;
+      if (tookMs > ROUND_MS) throw new Error(`${tookMs} ms after ${damage}`);
+      outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
+      this.undo();
+    }
+    return outcomes;
   }
 
   /** Takes the damage back. */
