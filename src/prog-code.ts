@@ -10,6 +10,8 @@ export interface ProgCode {
   readonly functions: readonly FunctionInfo[];
   /** `struct bpf_line_info`, four words each (`LINE_WORDS`), by ascending instruction. */
   readonly lines: Uint32Array;
+  /** Where the machine code of each line begins (`jited_linfo`), in the order of `lines`; empty: not known. */
+  readonly lineAddresses: readonly bigint[];
   /** Where each function's machine code begins (`jited_ksyms`); empty: not known. */
   readonly functionAddresses: readonly bigint[];
   /** How many functions there are, also where their addresses are not shown. */

@@ -24,12 +24,14 @@ export function readProgCode(sys: Sys, fd: Fd, object: string): ProgCode {
   const insnBytes = bounded(object, "xlated_prog_len", sizes.get("xlated_prog_len"), MAX_BYTES);
   const functions = bounded(object, "nr_func_info", sizes.get("nr_func_info"), MAX_RECORDS);
   const lines = bounded(object, "nr_line_info", sizes.get("nr_line_info"), MAX_RECORDS);
+  const places = bounded(object, "nr_jited_line_info", sizes.get("nr_jited_line_info"), MAX_RECORDS);
   const ksyms = bounded(object, "nr_jited_ksyms", sizes.get("nr_jited_ksyms"), MAX_RECORDS);
 
   const buffers = {
     xlated_prog_insns: pinned(insnBytes),
     func_info: pinned(functions * FUNC_INFO_BYTES),
     line_info: pinned(lines * LINE_INFO_BYTES),
+    jited_line_info: pinned(places * 8),
     jited_ksyms: pinned(ksyms * 8),
   };
   const attr = new Attr(PROG_INFO, {
@@ -38,6 +40,8 @@ export function readProgCode(sys: Sys, fd: Fd, object: string): ProgCode {
     func_info_rec_size: FUNC_INFO_BYTES,
     nr_line_info: lines,
     line_info_rec_size: LINE_INFO_BYTES,
+    nr_jited_line_info: places,
+    jited_line_info_rec_size: 8,
     nr_jited_ksyms: ksyms,
   });
   for (const name of Object.keys(buffers) as (keyof typeof buffers)[]) attr.point(name, buffers[name]);
@@ -46,12 +50,16 @@ export function readProgCode(sys: Sys, fd: Fd, object: string): ProgCode {
   // What the kernel does not show, it gives no pointer to any more.
   const shown = (name: keyof typeof buffers, length: number): PinnedBytes =>
     buffers[name].subarray(0, isNull(attr.bytes, name) ? 0 : length);
-  const addresses = shown("jited_ksyms", ksyms * 8);
+  const words = (name: "jited_ksyms" | "jited_line_info", count: number): bigint[] => {
+    const { buffer, length } = shown(name, count * 8);
+    return [...new BigUint64Array(buffer, 0, length / 8)];
+  };
   return {
     insns: shown("xlated_prog_insns", insnBytes),
     functions: functionsIn(shown("func_info", functions * FUNC_INFO_BYTES)),
     lines: new Uint32Array(buffers.line_info.buffer, 0, lines * LINE_WORDS),
-    functionAddresses: [...new BigUint64Array(addresses.buffer, 0, addresses.length / 8)],
+    lineAddresses: words("jited_line_info", places),
+    functionAddresses: words("jited_ksyms", ksyms),
     functionCount: attr.get("nr_jited_ksyms"),
   };
 }

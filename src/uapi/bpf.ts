@@ -286,6 +286,9 @@ export const PROG_INFO: Layout<
   | "nr_line_info"
   | "line_info"
   | "line_info_rec_size"
+  | "jited_line_info"
+  | "nr_jited_line_info"
+  | "jited_line_info_rec_size"
   | "run_time_ns"
   | "run_cnt"
   | "recursion_misses"
@@ -320,7 +323,10 @@ export const PROG_INFO: Layout<
   nr_func_info: u32(144),
   nr_line_info: u32(148),
   line_info: u64(152),
+  jited_line_info: u64(160),
+  nr_jited_line_info: u32(168),
   line_info_rec_size: u32(172),
+  jited_line_info_rec_size: u32(176),
   run_time_ns: u64(192),
   run_cnt: u64(200),
   recursion_misses: u64(208),

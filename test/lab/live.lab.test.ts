@@ -142,6 +142,7 @@ async function compareAll(guest: FrozenGuest): Promise<string[]> {
   ])
     await same(guest, words);
   await cgroups(guest);
+  await symbols(guest);
   await inspects(guest);
   await stacks(guest);
   return wrong;
@@ -194,6 +195,20 @@ async function stacks(guest: FrozenGuest): Promise<void> {
   if (ops === undefined || !/^(7|6\.1[6-9])/.test(guest.kernel.release)) return;
   const sched = await guest.exec("cd /ktstr && bun run ktstr sched");
   expect([sched.status, decode(sched.stdout)]).toEqual([0, expect.stringContaining(`Scheduler  ${ops} `)]);
+}
+
+/** Machine code of a program has the same lines by bpf(2) and by the kernel's memory. */
+async function symbols(guest: FrozenGuest): Promise<void> {
+  const listed = decode((await guest.exec("grep ' t bpf_prog_.*_z_kprobe' /proc/kallsyms")).stdout);
+  const start = BigInt(`0x${listed.split(" ")[0]}`);
+  const addresses = [0n, 8n, 24n, 48n].map((offset) => (start + offset).toString(16)).join(" ");
+  const ask = async (from: string): Promise<unknown> =>
+    parseExact(
+      decode((await guest.exec(`cd /ktstr && bun src/cli.ts -j ${from} symbol ${addresses}`)).stdout),
+    );
+  const live = await ask("");
+  expect(live).toEqual([0, 1, 2, 3].map(() => expect.objectContaining({ line_num: expect.any(Number) })));
+  expect(await ask(KCORE)).toEqual(live);
 }
 
 /** Of every cgroup the programs of bpftool; names of what is hooked, for which bpftool may have "", left out. */

@@ -15,6 +15,7 @@ const calls = (...distances: number[]): ProgCode => ({
   functions: [],
   lines: new Uint32Array(0),
   functionAddresses: [],
+  lineAddresses: [],
   functionCount: 1,
 });
 

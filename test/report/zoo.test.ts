@@ -1,10 +1,11 @@
 /** The awkward types of the zoo: our plain data and our text against what its loader, written by hand, says they mean. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { rmSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openGuest } from "../../src/guest/guest.ts";
 import { openLive } from "../../src/live/live.ts";
+import { PlaceNames } from "../../src/report/symbol.ts";
 import { view } from "../../src/report/view.ts";
 import { capturedImages } from "../guest/captured.ts";
 import { labImages, testEachMachine } from "../guest/images.ts";
@@ -61,6 +62,43 @@ zooTest(
       expect(mine.out.length).toBeGreaterThan(10_000);
     }
     expect(ids.length).toBeGreaterThan(20);
+  },
+  300_000,
+);
+
+interface JitedFunction {
+  readonly name: string;
+  readonly insns: readonly { readonly pc: string; readonly src?: string; readonly line_num?: number }[];
+}
+
+zooTest(
+  "an address in machine code has the line at which bpftool's disassembly has it",
+  () => {
+    const starts = new Map<string, bigint>();
+    for (const [, at, name] of readFileSync("/proc/kallsyms", "latin1").matchAll(/^(\w+) t (bpf_prog_\w+)/gm))
+      starts.set(name!, BigInt(`0x${at}`));
+    let compared = 0;
+    using live = openLive();
+    const names = new PlaceNames(live);
+    for (const { id, name } of zoo.answers.programs) {
+      const theirs = spawn(["bpftool", "-j", "prog", "dump", "jited", "id", String(id), "linum"]).out;
+      for (const func of JSON.parse(theirs) as JitedFunction[]) {
+        const start = starts.get(func.name);
+        if (start === undefined) continue;
+        for (const { pc, src, line_num } of func.insns.filter((insn) => insn.src !== undefined)) {
+          const place = names.at(start + BigInt(pc));
+          expect([name, pc, place.prog?.id, place.source?.line, place.source?.text]).toEqual([
+            name,
+            pc,
+            id,
+            line_num,
+            src,
+          ]);
+          compared++;
+        }
+      }
+    }
+    expect(compared).toBeGreaterThan(100);
   },
   300_000,
 );

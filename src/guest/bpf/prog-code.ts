@@ -28,8 +28,9 @@ import { MapType } from "../../uapi/names.ts";
 import type { GuestKernel } from "../kernel/kernel.ts";
 import type { AddressNames } from "../kernel/names-at.ts";
 import { StructAt } from "../kernel/struct-at.ts";
+import { GuestFault } from "../memory/fault.ts";
 import { LOCATE_MAX_BYTES } from "../memory/memory.ts";
-import { fromBigInt, type Pointer, toBigInt } from "../memory/pointer.ts";
+import { fromBigInt, isNull, type Pointer, toBigInt } from "../memory/pointer.ts";
 
 const PROG = struct("bpf_prog", { len: u32, aux: ptr, bpf_func: ptr, insnsi: place });
 const AUX = struct("bpf_prog_aux", {
@@ -39,6 +40,7 @@ const AUX = struct("bpf_prog_aux", {
   func_info_cnt: u32,
   linfo: ptr,
   nr_linfo: u32,
+  jited_linfo: ptr,
   offload_requested: u8,
 });
 
@@ -91,9 +93,21 @@ export function readProgCode(kernel: GuestKernel, prog: ProgInfo, maps: readonly
     insns,
     functions: functionsIn(info),
     lines: new Uint32Array(lines.buffer, 0, lineCount * LINE_WORDS),
+    lineAddresses: lineAddresses(kernel, aux.pointer(auxLayout.jited_linfo, "jited_linfo"), lineCount),
     functionAddresses: isOffloaded ? [] : (functionCount > 0 ? functions : [own]).map(addressOf),
     functionCount: isOffloaded ? 0 : functionCount || 1,
   };
+}
+
+/** `jited_linfo`; none where it cannot be read: captures that were made before this was asked do not have it. */
+function lineAddresses(kernel: GuestKernel, from: Pointer, count: number): bigint[] {
+  if (isNull(from)) return [];
+  try {
+    return [...new BigUint64Array(copy(kernel, from, 0, count * 8, "bpf_prog.aux->jited_linfo").buffer)];
+  } catch (error) {
+    if (error instanceof GuestFault) return [];
+    throw error;
+  }
 }
 
 function bounded(what: string, value: number, most: number): number {

@@ -1,0 +1,82 @@
+/** What lies at an address of the kernel: its symbol, and of a program's machine code the line of its source. */
+import type { ProgCode } from "../prog-code.ts";
+import { NO_TARGETS } from "../prog-code.ts";
+import type { BpfState, ProgInfo } from "../state.ts";
+import { escapeText } from "../text.ts";
+import type { Json } from "./json.ts";
+import { type SourceLine, Xlated } from "./xlated.ts";
+
+export interface NamedPlace {
+  readonly address: bigint;
+  /** "schedule+0x10", "dummy_xmit [dummy]"; undefined: no symbol lies there. */
+  readonly symbol: string | undefined;
+  /** The program whose machine code it is. */
+  readonly prog: ProgInfo | undefined;
+  readonly source: SourceLine | undefined;
+}
+
+/** `name+0x10 [module]`. */
+const SYMBOL = /^(\S+?)(?:\+0x([0-9a-f]+))?(?: \[(\S+)\])?$/;
+
+/** Answers for one address after the other; programs are read when an address is the first of theirs. */
+export class PlaceNames {
+  readonly #state: BpfState;
+  readonly #codes = new Map<number, ProgCode | undefined>();
+
+  constructor(state: BpfState) {
+    this.#state = state;
+  }
+
+  at(address: bigint): NamedPlace {
+    const symbol = this.#state.symbolAt?.(address);
+    const [, , offset = "0", module] = SYMBOL.exec(symbol ?? "") ?? [];
+    if (module !== "bpf") return { address, symbol, prog: undefined, source: undefined };
+    const start = address - BigInt(`0x${offset}`);
+    const prog = this.#state.progs().find((one) => this.#codeOf(one)?.functionAddresses.includes(start));
+    return { address, symbol, prog, source: prog && this.#lineOf(prog, start, address) };
+  }
+
+  #codeOf(prog: ProgInfo): ProgCode | undefined {
+    if (!this.#codes.has(prog.id)) {
+      const read = this.#state.progCode(prog);
+      this.#codes.set(prog.id, read.ok ? read.value : undefined);
+    }
+    return this.#codes.get(prog.id);
+  }
+
+  /** The last line that begins in the function that begins at `start`, at the address or before it. */
+  #lineOf(prog: ProgInfo, start: bigint, address: bigint): SourceLine | undefined {
+    const code = this.#codeOf(prog);
+    const btf = prog.btfId === 0 ? undefined : this.#state.btf(prog.btfId);
+    if (code === undefined || btf?.ok !== true) return undefined;
+    let best = -1;
+    let bestAt = start;
+    code.lineAddresses.forEach((at, line) => {
+      if (at < bestAt || at > address) return;
+      best = line;
+      bestAt = at;
+    });
+    return best < 0 ? undefined : new Xlated(code, NO_TARGETS, btf.value).source(best);
+  }
+}
+
+export function placeJson({ address, symbol, prog, source }: NamedPlace): Json {
+  return {
+    address: `0x${address.toString(16)}`,
+    symbol: symbol ?? null,
+    prog_id: prog?.id,
+    file: source?.file,
+    line_num: source?.line,
+    line_col: source?.column,
+    src: source?.text,
+  };
+}
+
+export function placeText({ address, symbol, prog, source }: NamedPlace): string {
+  const name = symbol === undefined ? "no symbol lies there" : escapeText(symbol);
+  let text = `0x${address.toString(16)}  ${name}`;
+  if (prog !== undefined) text += `  prog ${prog.id}`;
+  if (source !== undefined)
+    text += `\n\t${escapeText(source.file ?? "?")}:${source.line}: ${escapeText(source.text ?? "")}`;
+  return text;
+}
