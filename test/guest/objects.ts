@@ -33,7 +33,7 @@ const STRUCTS: Readonly<Record<string, readonly [size: number, members: Members]
     },
   ],
   bpf_prog_aux: [
-    136,
+    144,
     {
       used_maps: ["ptr", 0],
       used_map_cnt: ["u32", 8],
@@ -55,6 +55,7 @@ const STRUCTS: Readonly<Record<string, readonly [size: number, members: Members]
       offload_requested: ["u8", 120],
       nr_linfo: ["u32", 124],
       linfo: ["ptr", 128],
+      jited_linfo: ["ptr", 136],
     },
   ],
   user_struct: [16, { "uid.val": ["u32", 8] }],

@@ -51,7 +51,7 @@ bpftool -j btf show > $d/btf-show.json 2>/dev/null
 bpftool -j link show > $d/link-show.json 2>$d/link-show.err
 if [ -s $d/loader.json ] && mkdir /sys/fs/cgroup/unlinked; then
   bpftool-debian cgroup attach /sys/fs/cgroup/unlinked device name z_cg_device override
-  bpftool-debian cgroup attach /sys/fs/cgroup/unlinked egress name z_cg_egress
+  bpftool-debian cgroup attach /sys/fs/cgroup/unlinked sock_create name z_cg_sock
 fi 2> $d/cgroup-attach.err
 mkdir -p /tmp/pins && mount -t bpf pins /tmp/pins && mkdir /tmp/pins/in /tmp/pins/in/ner
 map=$(grep -o '"id":[0-9]*' $d/loader.json | head -n 1 | grep -o '[0-9]*')

@@ -12,14 +12,17 @@ function byThread(answer: string): Map<number, string> {
   return threads;
 }
 
-/** `in_sched_functions`: /proc/PID/stack leaves out what lies between these (kernel/stacktrace.c). */
+/** `in_sched_functions` (kernel/sched/core.c): /proc/PID/stack leaves out the scheduler's functions and those of locks. */
 function schedText({ symbols }: GuestKernel): (address: bigint) => boolean {
   const bound = (name: string): bigint => {
     const at = symbols.address(name);
     return at === undefined ? 0n : toBigInt(at.hi, at.lo);
   };
-  const [start, end] = [bound("__sched_text_start"), bound("__sched_text_end")];
-  return (address) => address >= start && address < end;
+  const ranges = ["sched", "lock"].map((text) => [
+    bound(`__${text}_text_start`),
+    bound(`__${text}_text_end`),
+  ]);
+  return (address) => ranges.some(([start, end]) => address >= start! && address < end!);
 }
 
 /** "do_wait+0x5a/0x120". */
