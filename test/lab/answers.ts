@@ -63,6 +63,16 @@ for kind in map prog link; do bpftool-debian -j -f $kind show > $d/$kind-pins.js
 bpftool -j perf show > $d/perf-show.json 2>/dev/null
 bpftool -j cgroup tree > $d/cgroup-tree.json 2>/dev/null
 bpftool -j cgroup tree /sys/fs/cgroup effective > $d/cgroup-tree-effective.json 2>/dev/null
+unshare -n sh -c "ip link set lo up; bpftool-debian net attach xdpgeneric name z_xdp dev lo 2> $d/net-attach.err
+  stat -L -c %i /proc/self/ns/net > $d/net-other-inode
+  bpftool-debian -j net show > $d/net-show-other.json; touch $d/net-other; exec sleep 1000000" > /dev/null 2>&1 &
+i=0; while [ ! -e $d/net-other ] && [ $i -lt 600 ]; do usleep 100000; i=$((i+1)); done; rm $d/net-other
+stat -L -c %i /proc/self/ns/net > $d/net-inode
+bpftool -j net show > $d/net-show.json 2>/dev/null
+bpftool net show > $d/net-show.txt 2>/dev/null
+mkdir -p /tmp/token && mount -t bpf -o delegate_cmds=map_create:prog_load,delegate_maps=array,delegate_progs=any token /tmp/token 2> $d/token-mount.err
+bpftool -j token list > $d/token-list.json 2>/dev/null
+bpftool -j feature probe kernel > $d/feature-probe.json 2>/dev/null
 bpftool -j struct_ops show > $d/struct_ops-show.json 2>/dev/null
 bpftool -j struct_ops dump > $d/struct_ops-dump.json 2>/dev/null
 bpftool -j map show > $d/map-list.json 2>$d/map-list.err

@@ -130,7 +130,7 @@ const applets =
   "sh ash mount umount mkdir rmdir rm ls cat cp mv ln echo printf sleep stat stty base64 tar gzip sha256sum sed awk grep " +
   "cut sort uniq head tail wc tr find xargs ps kill killall top free dmesg uname hostname ip ping poweroff reboot setsid " +
   "insmod lsmod rmmod taskset nice chmod touch test true false seq date id env vi less more dd hexdump cmp diff tee nproc " +
-  "which timeout mktemp basename dirname readlink realpath mknod sync usleep yes watch nc";
+  "unshare nsenter which timeout mktemp basename dirname readlink realpath mknod sync usleep yes watch nc";
 
 /**
  * The base archive. `bpftool`: the path of the lab's own (bpftool.ts). Debian's, of the same sources without the BPF

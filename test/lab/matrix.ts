@@ -69,6 +69,7 @@ export const rows: { readonly [name in RowName]: Row } = {
     kernel: "sid",
     zoo: true,
     scheduler: "scx_sdt",
+    modules: ["sch_ingress", "cls_bpf"],
   },
   "sid-4level": {
     about: "4-level paging, 4 CPUs, RAM behind the hole below 4 GiB; ELF core",
@@ -88,7 +89,7 @@ export const rows: { readonly [name in RowName]: Row } = {
     captured: true,
     kernel: "6.12",
     zoo: true,
-    modules: ["dummy"],
+    modules: ["dummy", "sch_ingress", "cls_bpf"],
   },
   "6.1": {
     about: "older layouts, no arena; a module's BTF",
@@ -96,7 +97,7 @@ export const rows: { readonly [name in RowName]: Row } = {
     captured: true,
     kernel: "6.1",
     zoo: true,
-    modules: ["dummy"],
+    modules: ["dummy", "sch_ingress", "cls_bpf"],
   },
   arm64: {
     about: "4K pages; ELF core",

@@ -123,7 +123,7 @@ describe.skipIf(why !== "")("the zoo on this kernel", () => {
 
   test("what this kernel refused is nothing that every kernel takes", () => {
     const optional =
-      /^z_(rhash|insns|cgroup|arena.*|cc_link|lirc|netfilter|tcx|sk_msg|netkit|xskmap|freplace|kprobe.*|kretprobe|uprobe_multi|tracepoint|fentry|fexit|fmod_ret|lsm|lsm_cgroup|inode|iter_elem)$/;
+      /^z_(rhash|insns|cgroup|arena.*|cc_link|lirc|netfilter|tcx|clsact|sk_msg|netkit|xskmap|freplace|kprobe.*|kretprobe|uprobe_multi|tracepoint|fentry|fexit|fmod_ret|lsm|lsm_cgroup|inode|iter_elem)$/;
     expect(answers.skipped.filter(({ name }) => !optional.test(name))).toEqual([]);
   });
 

@@ -86,6 +86,13 @@ int z_tc(struct __sk_buff *skb)
 	return 0;
 }
 
+SEC("tc")
+int z_clsact(struct __sk_buff *skb)
+{
+	count(7);
+	return -1; /* TC_ACT_UNSPEC, TCX_NEXT */
+}
+
 SEC("netkit/primary")
 int z_netkit(struct __sk_buff *skb)
 {

@@ -5,9 +5,12 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_link.h>
 #include <linux/netfilter.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -45,6 +48,96 @@ static void open_sockets(void)
 		die("SO_ATTACH_BPF: %m");
 }
 
+/* A device's clsact filters and a netkit pair outlive who made them, in a namespace that is not the loader's own. */
+static int netkit_index;
+static bool has_clsact;
+
+static int rtnetlink(struct nlmsghdr *request)
+{
+	struct {
+		struct nlmsghdr h;
+		struct nlmsgerr e;
+		char rest[256];
+	} reply;
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+	if (fd < 0 || send(fd, request, request->nlmsg_len, 0) < 0 || recv(fd, &reply, sizeof(reply), 0) < (ssize_t)NLMSG_LENGTH(4))
+		die("rtnetlink: %m");
+	close(fd);
+	errno = -reply.e.error;
+	return errno ? -1 : 0;
+}
+
+static void put_attr(struct nlmsghdr *h, unsigned short type, const void *data, size_t size)
+{
+	struct rtattr *a = (void *)((char *)h + NLMSG_ALIGN(h->nlmsg_len));
+	*a = (struct rtattr){ .rta_len = (unsigned short)RTA_LENGTH(size), .rta_type = type };
+	memcpy(RTA_DATA(a), data, size);
+	h->nlmsg_len = NLMSG_ALIGN(h->nlmsg_len) + RTA_ALIGN(a->rta_len);
+}
+
+struct link_request {
+	struct nlmsghdr h;
+	struct ifinfomsg i;
+	char attrs[128];
+};
+
+/* A netkit pair: the primary is "zoo_netkit", the kernel names its peer. 0: none. */
+static int make_netkit(void)
+{
+	struct link_request r = { .h = { .nlmsg_len = NLMSG_LENGTH(sizeof(r.i)),
+					 .nlmsg_type = RTM_NEWLINK,
+					 .nlmsg_flags = NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK } };
+	struct {
+		struct rtattr a;
+		char kind[8];
+	} info = { .a = { .rta_len = RTA_LENGTH(6), .rta_type = IFLA_INFO_KIND }, .kind = "netkit" };
+	put_attr(&r.h, IFLA_IFNAME, "zoo_netkit", sizeof("zoo_netkit"));
+	put_attr(&r.h, IFLA_LINKINFO, &info, sizeof(info));
+	return rtnetlink(&r.h) ? 0 : (int)if_nametoindex("zoo_netkit");
+}
+
+static void take_away(void)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)if_nametoindex("lo"),
+		    .attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS);
+	struct link_request r = { .h = { .nlmsg_len = NLMSG_LENGTH(sizeof(r.i)),
+					 .nlmsg_type = RTM_DELLINK,
+					 .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK },
+				  .i.ifi_index = netkit_index };
+	if (has_clsact)
+		bpf_tc_hook_destroy(&hook);
+	if (netkit_index)
+		rtnetlink(&r.h);
+}
+
+/* Filters of the kind "bpf" under clsact, two at ingress and one at egress. */
+static void classic_filters(int lo, int prog, int other)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = lo, .attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS);
+	LIBBPF_OPTS(bpf_tc_opts, first, .prog_fd = prog, .handle = 1, .priority = 10);
+	LIBBPF_OPTS(bpf_tc_opts, second, .prog_fd = other, .handle = 7, .priority = 3);
+	LIBBPF_OPTS(bpf_tc_opts, third, .prog_fd = prog, .handle = 2, .priority = 1);
+	int error = bpf_tc_hook_create(&hook);
+	if (!error) {
+		has_clsact = true;
+		hook.attach_point = BPF_TC_INGRESS;
+		if (!(error = bpf_tc_attach(&hook, &first)))
+			error = bpf_tc_attach(&hook, &second);
+		hook.attach_point = BPF_TC_EGRESS;
+		if (!error)
+			error = bpf_tc_attach(&hook, &third);
+	}
+	if (error)
+		answer_skip("other", "z_clsact", strerror(-error));
+}
+
+/* What has no link: programs of tcx and netkit that were attached by their descriptors. */
+static void attach_without_link(const char *name, int ifindex, enum bpf_attach_type type)
+{
+	if (bpf_prog_attach_opts(object_prog(net_object, name), ifindex, type, NULL))
+		answer_skip("other", name, strerror(errno));
+}
+
 static struct bpf_program *loaded(const char *name)
 {
 	return object_prog(net_object, name) < 0 ? NULL : bpf_object__find_program_by_name(net_object, name);
@@ -67,6 +160,19 @@ static void links(void)
 		tell("z_xdp", bpf_program__attach_xdp(p, lo), "\"ifindex\":1");
 	if ((p = loaded("z_tcx")))
 		tell("z_tcx", bpf_program__attach_tcx(p, lo, NULL), "\"ifindex\":1");
+	if (loaded("z_clsact") && loaded("z_netkit")) {
+		attach_without_link("z_clsact", lo, BPF_TCX_EGRESS);
+		classic_filters(lo, object_prog(net_object, "z_clsact"), object_prog(net_object, "z_netkit"));
+	}
+	if ((p = loaded("z_netkit"))) {
+		if ((netkit_index = make_netkit())) {
+			tell("z_netkit", bpf_program__attach_netkit(p, netkit_index, NULL), NULL);
+			attach_without_link("z_netkit", netkit_index, BPF_NETKIT_PEER);
+		} else {
+			answer_skip("link", "z_netkit", strerror(errno));
+		}
+	}
+	atexit(take_away);
 	if ((p = loaded("z_sk_lookup")))
 		tell("z_sk_lookup", bpf_program__attach_netns(p, netns), NULL);
 	if ((p = loaded("z_dissector")))
