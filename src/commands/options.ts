@@ -25,7 +25,10 @@ export type OwnOption =
   | "maps"
   | "no-values"
   | "level"
-  | "since";
+  | "since"
+  | "interval"
+  | "for"
+  | "get";
 
 const GLOBAL: ArgsDef = {
   json: { type: "boolean", alias: "j", description: "print JSON (bpftool's keys, and more)" },
@@ -137,6 +140,17 @@ const OWN: Readonly<Record<OwnOption, ArgDef>> = {
     type: "string",
     valueHint: "[-]SECONDS",
     description: "only from this time of the log on; with - so long before its newest record",
+  },
+  interval: {
+    type: "string",
+    valueHint: "SECONDS",
+    description: "from one round to the next; 1 unless told",
+  },
+  for: { type: "string", valueHint: "SECONDS", description: "end after so long" },
+  get: {
+    type: "string",
+    valueHint: "[MAP:]VARIABLE,...",
+    description: "with each round these global variables, or parts of them; may be repeated",
   },
 };
 

@@ -127,7 +127,9 @@ async function refuse(parent: Command, words: readonly string[]): Promise<never>
 
 async function optionsOf(given: readonly Given[]): Promise<Options> {
   const own: Record<string, string | boolean> = {};
-  for (const { name, value } of given) if (!isGlobal(name)) own[name] = value ?? true;
+  for (const { name, value } of given)
+    if (!isGlobal(name))
+      own[name] = name === "get" && own["get"] !== undefined ? `${own["get"]},${value}` : (value ?? true);
   const pretty = has(given, "pretty");
   return {
     json: has(given, "json") || pretty,

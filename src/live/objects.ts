@@ -87,6 +87,15 @@ export function forEachObject(
   }
 }
 
+/** Every id of a kind, ascending; nothing is opened. Throws `SyscallError`. */
+export function forEachId(sys: Sys, kind: ObjectKind, visit: (id: number) => void): void {
+  let id = nextId(sys, kind, 0);
+  for (let steps = 0; id > 0 && steps < MAX_IDS; steps++) {
+    visit(id);
+    id = nextId(sys, kind, id);
+  }
+}
+
 /** `-ENOENT`: there is none behind `id`. */
 function nextId(sys: Sys, kind: ObjectKind, id: number): number {
   const result = sys.bpf(kind.nextId, behind.set("start_id", id));

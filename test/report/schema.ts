@@ -2,6 +2,7 @@ import Ajv2020 from "ajv/dist/2020.js";
 import diffSchema from "../../schema/diff.schema.json" with { type: "json" };
 import dmesgSchema from "../../schema/dmesg.schema.json" with { type: "json" };
 import schema from "../../schema/inspect.schema.json" with { type: "json" };
+import recordSchema from "../../schema/record.schema.json" with { type: "json" };
 import schedSchema from "../../schema/sched.schema.json" with { type: "json" };
 import schedDumpSchema from "../../schema/sched-dump.schema.json" with { type: "json" };
 import taskSchema from "../../schema/task.schema.json" with { type: "json" };
@@ -16,6 +17,7 @@ const validators = {
   task: ajv.compile(taskSchema),
   taskStack: ajv.compile(taskStackSchema),
   dmesg: ajv.compile(dmesgSchema),
+  record: ajv.compile(recordSchema),
 };
 
 function problems(kind: keyof typeof validators, report: unknown): string[] {
@@ -29,6 +31,7 @@ export const inspectionProblems = (report: unknown): string[] => problems("inspe
 export const taskStackProblems = (report: unknown): string[] => problems("taskStack", report);
 export const taskProblems = (report: unknown): string[] => problems("task", report);
 export const dmesgProblems = (report: unknown): string[] => problems("dmesg", report);
+export const recordProblems = (line: unknown): string[] => problems("record", line);
 export const diffProblems = (report: unknown): string[] => problems("diff", report);
 export const schedProblems = (report: unknown): string[] => problems("sched", report);
 export const schedDumpProblems = (report: unknown): string[] => problems("schedDump", report);

@@ -1,0 +1,132 @@
+/** What the commands that go on reading share: where rounds come from, and when the next one is due. */
+import { UsageError } from "../errors.ts";
+import { Series } from "../report/series.ts";
+import type { RoundSource, SeriesFacts } from "../round.ts";
+import type { KernelInfo } from "../state.ts";
+import type { Options } from "./command.ts";
+import { textOption } from "./option-values.ts";
+import type { OwnOption } from "./options.ts";
+
+const MAX_SECONDS = 366 * 86_400;
+const MIN_INTERVAL_MS = 10;
+
+/** A number of seconds that was given, in milliseconds; undefined: it was not. Throws `UsageError`. */
+export function secondsOption(options: Options, name: OwnOption): number | undefined {
+  const text = textOption(options, name);
+  if (text === undefined) return undefined;
+  const seconds = Number(text);
+  if (text === "" || !(seconds > 0 && seconds <= MAX_SECONDS))
+    throw new UsageError(`--${name} ${JSON.stringify(text)}: not a number of seconds`, {
+      hint: `for example --${name} 0.5`,
+    });
+  return seconds * 1000;
+}
+
+/** `--interval`: in milliseconds. Throws `UsageError`. */
+export function intervalOption(options: Options): number {
+  const interval = secondsOption(options, "interval") ?? 1000;
+  if (interval < MIN_INTERVAL_MS)
+    throw new UsageError(`--interval: no less than ${MIN_INTERVAL_MS / 1000} seconds`);
+  return interval;
+}
+
+/** The variables of `--get`. */
+export const globalsOption = (options: Options): string[] =>
+  (textOption(options, "get") ?? "").split(",").filter((name) => name !== "");
+
+/** Opens a kernel that goes on running. Run-time statistics are on until the source is disposed of. Throws `KtstrError`. */
+export async function openRounds(options: Options, globals: readonly string[]): Promise<RoundSource> {
+  if (options.memory.length > 0) throw new UsageError("a frozen machine counts no further");
+  return await openLiveRounds(globals);
+}
+
+async function openLiveRounds(globals: readonly string[]): Promise<RoundSource> {
+  const [{ enableStats }, { openLive }, { LiveCounter }, { isSection }] = await Promise.all([
+    import("../live/stats.ts"),
+    import("../live/live.ts"),
+    import("../live/counter.ts"),
+    import("../report/globals.ts"),
+  ]);
+  using stack = new DisposableStack();
+  stack.use(enableStats());
+  // Held maps stay alive: only those whose variables are asked for.
+  const open = (): ReturnType<typeof openLive> =>
+    openLive({ keep: (map) => globals.length > 0 && isSection(map) });
+  using live = open();
+  const facts = seriesFacts("the running kernel", live.kernel(), globals);
+  return new Series({ facts, counter: new LiveCounter(), openState: open, owned: stack.move() });
+}
+
+function seriesFacts(source: string, kernel: KernelInfo, globals: readonly string[]): SeriesFacts {
+  const { release, machine, possibleCpus, onlineCpus, bootTimeUnixNs } = kernel;
+  return { source, kernel: { release, machine, possibleCpus, onlineCpus, bootTimeUnixNs }, globals };
+}
+
+/** Until a signal that ends a process, or `stop()`. */
+export class Ending implements Disposable {
+  static readonly #SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"] as const;
+  readonly #abort: AbortController = new AbortController();
+  readonly #onSignal = (): void => this.stop();
+
+  constructor() {
+    for (const signal of Ending.#SIGNALS) process.on(signal, this.#onSignal);
+  }
+
+  get isOver(): boolean {
+    return this.#abort.signal.aborted;
+  }
+
+  stop(): void {
+    this.#abort.abort();
+  }
+
+  /** Until a time of `performance.now()`; false: it ended before. */
+  async until(time: number): Promise<boolean> {
+    const { signal } = this.#abort;
+    const rest = time - performance.now();
+    if (signal.aborted) return false;
+    if (rest <= 0) return true;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(done, rest);
+      signal.addEventListener("abort", done, { once: true });
+      function done(): void {
+        clearTimeout(timer);
+        signal.removeEventListener("abort", done);
+        resolve();
+      }
+    });
+    return !signal.aborted;
+  }
+
+  [Symbol.dispose](): void {
+    for (const signal of Ending.#SIGNALS) process.off(signal, this.#onSignal);
+  }
+}
+
+export interface Schedule {
+  readonly intervalMs: number;
+  readonly forMs: number | undefined;
+  readonly rounds: number | undefined;
+}
+
+/**
+ * Calls `each` at once and then in every interval of the schedule. A round that takes longer than the interval delays no
+ * other: those that were due meanwhile are left out. How many were.
+ */
+export async function onSchedule(
+  { intervalMs, forMs = Number.POSITIVE_INFINITY, rounds = Number.POSITIVE_INFINITY }: Schedule,
+  ending: Ending,
+  each: () => void | Promise<void>,
+): Promise<number> {
+  const started = performance.now();
+  let due = 0;
+  let missed = 0;
+  for (let count = 0; count < rounds; count++) {
+    if (due * intervalMs > forMs || !(await ending.until(started + due * intervalMs))) break;
+    await each();
+    const next = Math.max(due + 1, Math.ceil((performance.now() - started) / intervalMs));
+    missed += next - due - 1;
+    due = next;
+  }
+  return missed;
+}

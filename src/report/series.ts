@@ -1,0 +1,117 @@
+/** Rounds of a kernel that goes on running: a counter's numbers, and with them links and global variables by name. */
+import { PathError } from "../btf/place.ts";
+import type { PlainValue } from "../btf/value.ts";
+import { KtstrError } from "../errors.ts";
+import type { Counter, LinkFacts, Round, RoundSource, SeriesFacts } from "../round.ts";
+import type { BpfState } from "../state.ts";
+import { LINK_TYPES, nameOr } from "../uapi/names.ts";
+import { findGlobal, findGlobalAnywhere, globalValue, mapByName } from "./find-global.ts";
+import { linkPlaces } from "./link-place.ts";
+
+/** A machine that stands still; `end` lets it go on, and says for how many milliseconds it stood. */
+export interface Standstill {
+  end(): number;
+}
+
+export interface SeriesOptions {
+  readonly facts: SeriesFacts;
+  readonly counter: Counter;
+  /** Opens the kernel as it is now. It is asked again when maps or links came or went; the one before is disposed of. */
+  readonly openState: () => BpfState;
+  /** Stops the machine for a round; undefined: it is not stopped. */
+  readonly pause?: (() => Standstill | undefined) | undefined;
+  /** Disposed of with the series. */
+  readonly owned?: Disposable | undefined;
+}
+
+export class Series implements RoundSource {
+  readonly facts: SeriesFacts;
+  readonly #options: SeriesOptions;
+  readonly #started: number = performance.now();
+  readonly #warnings: string[] = [];
+  #stoodMs = 0;
+  #state: BpfState | undefined;
+  /** Of the maps and links that `#state` was opened with. */
+  #ids = "";
+  #linkIds = "";
+  #links: readonly LinkFacts[] = [];
+
+  constructor(options: SeriesOptions) {
+    this.#options = options;
+    this.facts = options.facts;
+  }
+
+  get warnings(): readonly string[] {
+    return [...this.#options.counter.warnings, ...this.#warnings];
+  }
+
+  round(): Round {
+    const { counter, pause } = this.#options;
+    const stop = pause?.();
+    const atMs = performance.now() - this.#started - this.#stoodMs;
+    const unixMs = Date.now();
+    let pauseMs: number | undefined;
+    let read: Omit<Round, "atMs" | "unixMs" | "pauseMs">;
+    try {
+      const { linkIds, ...counts } = counter.count();
+      const links = this.#linksOf(linkIds, counts.maps.map(({ facts }) => facts.id).join());
+      read = { ...counts, links, globals: this.facts.globals.map((name) => this.#global(name)) };
+    } finally {
+      pauseMs = stop?.end();
+      this.#stoodMs += pauseMs ?? 0;
+    }
+    return { atMs, unixMs, pauseMs, ...read };
+  }
+
+  /** Which links there are changes seldom, and what they are attached to takes calls of its own. */
+  #linksOf(ids: readonly number[], maps: string): readonly LinkFacts[] {
+    const linkIds = ids.join();
+    const all = `${maps};${linkIds}`;
+    if (this.#state === undefined || all !== this.#ids) {
+      this.#state?.[Symbol.dispose]();
+      this.#state = this.#options.openState();
+      this.#ids = all;
+    }
+    if (linkIds === this.#linkIds) return this.#links;
+    const known = new Map(this.#links.map((link) => [link.id, link]));
+    const placeOf = linkPlaces(this.#state);
+    this.#links = this.#state.links().map((link) => {
+      const facts = {
+        id: link.id,
+        type: String(nameOr(LINK_TYPES, link.type)),
+        progId: link.progId,
+        place: placeOf(link),
+      };
+      const old = known.get(link.id);
+      return old !== undefined && isSameLink(old, facts) ? old : facts;
+    });
+    this.#linkIds = linkIds;
+    return this.#links;
+  }
+
+  /** undefined: there is no such variable now. */
+  #global(name: string): PlainValue | undefined {
+    const state = this.#state;
+    if (state === undefined) return undefined;
+    try {
+      const [, map, path = name] = /^([^:]+):(.+)$/.exec(name) ?? [];
+      const found =
+        map === undefined ? findGlobalAnywhere(state, path) : findGlobal(state, mapByName(state, map), path);
+      return globalValue(found) ?? undefined;
+    } catch (error) {
+      if (!(error instanceof KtstrError || error instanceof PathError)) throw error;
+      const sentence = `${name}: ${error.message}`;
+      if (!this.#warnings.includes(sentence)) this.#warnings.push(sentence);
+      return undefined;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#state?.[Symbol.dispose]();
+    this.#state = undefined;
+    this.#options.owned?.[Symbol.dispose]();
+  }
+}
+
+const isSameLink = (a: LinkFacts, b: LinkFacts): boolean =>
+  a.type === b.type && a.progId === b.progId && a.place === b.place;
