@@ -1,4 +1,4 @@
-/** Names of sched_ext's numbers as plain data: a kernel's memory gives them by its own enums; a dump's text has none. */
+/** Names of sched_ext's numbers as plain data: a kernel's memory gives them by its own enums; of a dump's text see sched-text/enums.ts. */
 
 /** One enumerator. A flag has `mask` equal to `value`; a number in a field of several bits has the field's mask. */
 export interface EnumRow {

@@ -120,7 +120,7 @@ function cpuText(cpu: SchedCpu, enums: ScxEnums | undefined): string {
       ? "what runs is not told"
       : `${escapeText(currComm)}[${currPid}] ${escapeText(currClass.replace(/_sched_class$/, ""))}`;
   const rest = [`nr_running ${nrRunning ?? "?"}${othersText(cpu)}`];
-  if (flags !== undefined) rest.push(`flags ${flagsText(enums?.rqFlags ?? RQ_FLAGS, flags)}`);
+  if (flags !== undefined) rest.push(`flags ${flagsText(enums?.rqFlags ?? [], flags)}`);
   if ((cpu.cpuReleased ?? 0) !== 0) rest.push("cpu_released");
   for (const { name, cpus } of cpu.kicks) rest.push(`${name} ${cpuList(cpus)}`);
   for (const { name, value } of cpu.sequences) rest.push(`${name} ${value}`);
@@ -141,17 +141,6 @@ function othersText({ nrFair, nrRealtime, nrDeadline }: SchedCpu): string {
   const others = parts.filter(([, count]) => (count ?? 0) > 0).map(([name, count]) => `${name} ${count}`);
   return others.length === 0 ? "" : ` (and ${others.join(", ")})`;
 }
-
-/** Of a dump's text. `SCX_RQ_*` of kernel/sched/sched.h; bit 3 was moved in and out between 6.12 and 7.2, and is shown as a number. */
-const RQ_FLAGS: readonly EnumRow[] = (
-  [
-    ["ONLINE", 0n],
-    ["CAN_STOP_TICK", 1n],
-    ["CLK_VALID", 5n],
-    ["IN_WAKEUP", 16n],
-    ["IN_BALANCE", 17n],
-  ] as const
-).map(([name, bit]) => ({ name, mask: 1n << bit, value: 1n << bit }));
 
 const flagsText = (rows: readonly EnumRow[], flags: number): string =>
   flagNames(rows, flags).join("|") || "0x0";

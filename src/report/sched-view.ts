@@ -1,6 +1,7 @@
 /** What the `sched` page shows, as plain data: a frozen machine's memory and a dump's text both give it. */
 import type { CpuState, SchedCounts, SchedReport, SchedulerState, SysfsSched } from "../sched-state.ts";
 import type { DumpCpu, DumpEvent, DumpTask, ScxDump } from "../sched-text/dump.ts";
+import { enumsOfDump } from "../sched-text/enums.ts";
 import { parseLog } from "../sched-text/parse.ts";
 import type { ScxEnums } from "../scx-enums.ts";
 
@@ -28,7 +29,7 @@ export interface SchedView {
   readonly trigger: string;
   readonly exit: SchedExit | undefined;
   readonly watchdog: SchedWatchdog | undefined;
-  /** The kernel's own names of flags and states; absent: a dump's text has only numbers. */
+  /** Names of flags and states: the kernel's own, or those of the releases that print such a text; absent: not known. */
   readonly enums?: ScxEnums;
   /** Ids of dispatch queues by the names that the scheduler's programs have for them; absent: not known. */
   readonly dsqNames?: ReadonlyMap<bigint, string>;
@@ -130,6 +131,7 @@ export function viewOfDump(dump: ScxDump, origin: string): SchedView {
             backtrace: trigger.backtrace,
           },
     watchdog: undefined,
+    enums: enumsOfDump(dump),
     cpus: dump.cpus.filter(({ cpu }) => cpu >= 0).map(({ tasks: _, ...cpu }) => cpu),
     othersIdle: dump.incomplete === "",
     queues: queuesOf(tasks),

@@ -12,6 +12,7 @@ import { type Finding, findingsOf } from "../../src/report/sched-findings.ts";
 import { viewsOfReport } from "../../src/report/sched-view.ts";
 import type { SchedReport, TaskState } from "../../src/sched-state.ts";
 import type { DumpTask } from "../../src/sched-text/dump.ts";
+import { enumsOfDump } from "../../src/sched-text/enums.ts";
 import { parseLog } from "../../src/sched-text/parse.ts";
 import { flagNames, nameIn, type ScxEnums } from "../../src/scx-enums.ts";
 import { buildBpftool } from "./bpftool.ts";
@@ -155,6 +156,7 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
         const before = printed.get(task.pid);
         expect(before && lasting(before)).toEqual(lasting(task));
         expectNames(report.enums, values, before!);
+        expectNames(enumsOfDump(dumps[0]!), values, before!);
         expect(task.waitMs).toBeGreaterThanOrEqual(before!.waitMs);
         expect(stacks.get(task.pid)).toEqual(before!.stack);
         expect(task.stack).toEqual(before!.stack);
