@@ -69,8 +69,12 @@ async function staticMaps(guest: FrozenGuest): Promise<number[]> {
   return [...chosen.values()];
 }
 
+/** A living guest takes minutes: CI asks the oldest kernel and the newest, `KTSTR_LAB=all` every row. */
+const CI_ROWS: readonly RowName[] = ["6.1", "sid-5level"];
+const livingRows = process.env["KTSTR_LAB"] === "all" ? labRows() : CI_ROWS;
+
 describe.skipIf((await whyNoLab()) !== "")("live, inside the guest", () => {
-  test.each(labRows().filter((row) => row !== "panicked"))(
+  test.each(livingRows.filter((row) => row !== "panicked"))(
     "%s: ktstr's listings and dumps are a superset of bpftool's",
     async (row) => {
       expect(await compareInLivingGuest(row)).toEqual([]);
