@@ -5,7 +5,7 @@
 import { at, place, ptr, struct, u32 } from "../src/btf/struct.ts";
 import { type GuestMap, listMaps } from "../src/guest/bpf/map-info.ts";
 import { hashEntries } from "../src/guest/bpf/maps/contents.ts";
-import { idrEntries } from "../src/guest/kernel/idr.ts";
+import { IdrWalk } from "../src/guest/kernel/idr.ts";
 import { type GuestKernel, openKernel } from "../src/guest/kernel/kernel.ts";
 import { requireSymbol } from "../src/guest/kernel/symbols.ts";
 import { WalkLog } from "../src/guest/kernel/walklog.ts";
@@ -14,7 +14,7 @@ import { MapType } from "../src/uapi/names.ts";
 import { type Case, inC, type Job, ours, type Prepared } from "./case.ts";
 import { frozenMemory } from "./commands.bench.ts";
 import { readOf } from "./machine.ts";
-import { walkAll } from "./walk.ts";
+import { sumIdr, walkAll } from "./walk.ts";
 
 const HTAB = struct("bpf_htab", { buckets: ptr, n_buckets: u32 });
 const BUCKET = struct("bucket", { head: place });
@@ -89,11 +89,12 @@ const idr: Job = (path = "") => {
   const { memory, btf, symbols } = open(path);
   const symbol = requireSymbol(symbols, "map_idr");
   return () => {
+    const walk = new IdrWalk(memory, btf, symbol, "map_idr", new WalkLog());
     let items = 0;
     let checksum = 0;
-    for (const { id, address } of idrEntries(memory, btf, symbol, "map_idr", new WalkLog())) {
-      items++;
-      checksum = (checksum + id + ((address.lo >>> 12) | (address.hi << 20))) | 0;
+    for (let count = walk.next(); count > 0; count = walk.next()) {
+      items += count;
+      checksum = (checksum + sumIdr(walk, count)) | 0;
     }
     return { items, checksum };
   };

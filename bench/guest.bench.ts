@@ -3,14 +3,14 @@ import { join } from "node:path";
 import { at, place, ptr, struct } from "../src/btf/struct.ts";
 import { listMaps } from "../src/guest/bpf/map-info.ts";
 import { readContents } from "../src/guest/bpf/maps/contents.ts";
-import { idrEntries } from "../src/guest/kernel/idr.ts";
+import { IdrWalk } from "../src/guest/kernel/idr.ts";
 import { requireSymbol } from "../src/guest/kernel/symbols.ts";
 import { WalkLog } from "../src/guest/kernel/walklog.ts";
 import { addressBatch } from "../src/guest/memory/address-batch.ts";
 import { MapType } from "../src/uapi/names.ts";
 import { type Case, inC, type Job, ours, type Prepared } from "./case.ts";
 import { BenchMachine, onlyMap, openBench } from "./machine.ts";
-import { walkCopies } from "./walk.ts";
+import { sumIdr, walkCopies } from "./walk.ts";
 
 const IDR = struct("idr", { head: at(ptr, "idr_rt.xa_head") });
 const NODE = struct("xa_node", { shift: place, slots: place });
@@ -166,9 +166,10 @@ const idr: Job = (path = "") => {
     const log = new WalkLog();
     let items = 0;
     let checksum = 0;
-    for (const { id, address } of idrEntries(memory, btf, at, "prog_idr", log)) {
-      items++;
-      checksum = (checksum + id + ((address.lo >>> 12) | (address.hi << 20))) | 0;
+    const walk = new IdrWalk(memory, btf, at, "prog_idr", log);
+    for (let count = walk.next(); count > 0; count = walk.next()) {
+      items += count;
+      checksum = (checksum + sumIdr(walk, count)) | 0;
     }
     if (!log.complete) throw new Error(log.details.join("; "));
     return { items, checksum };

@@ -1,3 +1,4 @@
+import type { IdrWalk } from "../src/guest/kernel/idr.ts";
 import type { EntryCursor } from "../src/state.ts";
 import type { Work } from "./case.ts";
 
@@ -26,4 +27,11 @@ export function walkCopies(cursor: EntryCursor): Work {
   }
   if (!cursor.end.complete) throw new Error(`not everything was read: ${cursor.end.stopped}`);
   return { items, checksum };
+}
+
+/** Of ids and of the addresses' pages, as the reference in C adds them up. */
+export function sumIdr({ ids, hi, lo }: IdrWalk, count: number): number {
+  let sum = 0;
+  for (let n = 0; n < count; n++) sum = (sum + ids[n]! + ((lo[n]! >>> 12) | (hi[n]! << 20))) | 0;
+  return sum;
 }

@@ -40,12 +40,10 @@ export function* idrEntries(
   name: string,
   log: WalkLog,
 ): Generator<IdrEntry> {
-  const { head, idr_base } = IDR.resolve(btf);
-  const atHead = memory.locate(idr.hi, idr.lo, head, 8);
-  const entry = atHead < 0 ? NULL : pointerAt(memory.view, atHead);
-  const atBase = atHead < 0 ? -1 : memory.locate(idr.hi, idr.lo, idr_base, 4);
-  if (atBase < 0) log.stop(memory.faultSentence(name));
-  else yield* new XarrayWalk(memory, btf, name, log).entries(entry, memory.view.getUint32(atBase, true));
+  const walk = new IdrWalk(memory, btf, idr, name, log);
+  for (let count = walk.next(); count > 0; count = walk.next())
+    for (let n = 0; n < count; n++)
+      yield { id: walk.ids[n]!, address: { hi: walk.hi[n]!, lo: walk.lo[n]! } };
 }
 
 function pointerAt(view: DataView, at: number): Pointer {
@@ -54,66 +52,121 @@ function pointerAt(view: DataView, at: number): Pointer {
 
 /** A node on the way to the slot at hand. */
 interface Node {
+  readonly hi: number;
+  readonly lo: number;
   readonly shift: number;
   /** Of its first slot. */
   readonly index: number;
-  readonly slots: DataView;
   slot: number;
 }
 
-class XarrayWalk {
+const MAX_SLOTS = 64;
+
+/** The objects of an IDR, those of a node together. */
+export class IdrWalk {
+  /** The objects that the last `next` found: their ids and addresses. */
+  readonly ids: Uint32Array = new Uint32Array(MAX_SLOTS);
+  readonly hi: Int32Array = new Int32Array(MAX_SLOTS);
+  readonly lo: Int32Array = new Int32Array(MAX_SLOTS);
+
   readonly #memory: GuestMemory;
   readonly #node: Offsets<"shift" | "slots" | "marksStart">;
   readonly #slotCount: number;
   readonly #name: string;
   readonly #log: WalkLog;
-  readonly #visited: Set<string> = new Set();
+  /** The nodes that were entered: low words of their addresses, by the high word. */
+  readonly #visited: Map<number, Set<number>> = new Map();
+  #nodeCount = 0;
   /** From the head's node on. */
   readonly #path: Node[] = [];
+  #base = 0;
+  /** The lone entry of index 0, which lies in the head; NULL: none. */
+  #lone: Pointer = NULL;
 
-  constructor(memory: GuestMemory, btf: Btf, name: string, log: WalkLog) {
+  /** `struct idr *` at `idr`, `name` for messages. What cannot be read is counted in `log`. Throws `LayoutError`. */
+  constructor(memory: GuestMemory, btf: Btf, idr: Pointer, name: string, log: WalkLog) {
     this.#memory = memory;
     this.#node = NODE.resolve(btf);
     this.#slotCount = (this.#node.marksStart - this.#node.slots) / 8;
-    if (this.#slotCount !== 64 && this.#slotCount !== 16)
+    if (this.#slotCount !== MAX_SLOTS && this.#slotCount !== 16)
       throw new LayoutError(`resolve struct xa_node: it would have ${this.#slotCount} slots, not 64 or 16`);
     this.#name = name;
     this.#log = log;
+    this.#start(idr, IDR.resolve(btf));
   }
 
-  /** From `xa_head` on: 0 is an empty array, a pointer is the lone entry of index 0, an internal entry a node. */
-  *entries(head: Pointer, base: number): Generator<IdrEntry> {
-    if (isNode(head.hi, head.lo)) {
-      const root = this.#enter(head, -1, 0);
-      if (root !== undefined) this.#path.push(root);
-    } else if (this.#isObject(head.hi, head.lo)) yield { id: base, address: head };
-    // One loop for all levels: a generator inside a generator would pass every object on from level to level.
-    for (;;) {
-      const node = this.#path.at(-1);
-      if (node === undefined || this.#log.stopped !== "") return;
-      node.slot++;
-      if (node.slot >= this.#slotCount) {
-        this.#path.pop();
-        continue;
-      }
-      const lo = node.slots.getInt32(node.slot * 8, true);
-      const hi = node.slots.getInt32(node.slot * 8 + 4, true);
-      if ((hi | lo) === 0) continue;
-      const index = node.index + node.slot * 2 ** node.shift;
-      if (index + base >= 2 ** 32)
-        this.#log.skip("an id past 2^32", `${this.#where()} would be id ${index + base}`);
-      else if (isNode(hi, lo)) this.#descend({ hi, lo }, node.shift, index);
-      else if (this.#isObject(hi, lo)) yield { id: index + base, address: { hi, lo } };
+  /** `xa_head`: 0 is an empty array, a pointer is the lone entry of index 0, an internal entry a node. */
+  #start({ hi, lo }: Pointer, { head, idr_base }: Offsets<"head" | "idr_base">): void {
+    const memory = this.#memory;
+    const atHead = memory.locate(hi, lo, head, 8);
+    const entry = atHead < 0 ? NULL : pointerAt(memory.view, atHead);
+    const atBase = atHead < 0 ? -1 : memory.locate(hi, lo, idr_base, 4);
+    if (atBase < 0) {
+      this.#log.stop(memory.faultSentence(this.#name));
+      return;
     }
+    this.#base = memory.view.getUint32(atBase, true);
+    if (isNode(entry.hi, entry.lo)) this.#enter(entry, -1, 0);
+    else if (this.#isObject(entry.hi, entry.lo)) this.#lone = entry;
+  }
+
+  /** Finds the objects that come next, by ascending id, and says how many; 0: there are no more. */
+  next(): number {
+    if ((this.#lone.hi | this.#lone.lo) !== 0) {
+      this.ids[0] = this.#base;
+      this.hi[0] = this.#lone.hi;
+      this.lo[0] = this.#lone.lo;
+      this.#lone = NULL;
+      return 1;
+    }
+    for (let node = this.#path.at(-1); node !== undefined; node = this.#path.at(-1)) {
+      if (this.#log.stopped !== "") return 0;
+      const count = this.#takeFrom(node);
+      if (count > 0) return count;
+    }
+    return 0;
+  }
+
+  /** The objects of a node up to its next node, which is entered; behind its last slot the node is left. */
+  #takeFrom(node: Node): number {
+    const memory = this.#memory;
+    const { ids, hi: highs, lo: lows } = this;
+    const slotCount = this.#slotCount;
+    const first = node.index + this.#base;
+    const step = 2 ** node.shift;
+    // Anew each time: between two calls other memory was read.
+    const at = memory.locate(node.hi, node.lo, this.#node.slots, slotCount * 8);
+    if (at < 0) {
+      this.#unreadable();
+      this.#path.pop();
+      return 0;
+    }
+    const { view } = memory;
+    let count = 0;
+    for (let slot = node.slot + 1; slot < slotCount; slot++) {
+      const lo = view.getInt32(at + slot * 8, true);
+      const hi = view.getInt32(at + slot * 8 + 4, true);
+      if ((hi | lo) === 0) continue;
+      const id = first + slot * step;
+      node.slot = slot;
+      if (id >= 2 ** 32) this.#log.skip("an id past 2^32", `${this.#where()} would be id ${id}`);
+      else if ((lo & INTERNAL_MASK) === 0 || !isNode(hi, lo)) {
+        if ((lo & INTERNAL_MASK) !== 0 && !this.#isObject(hi, lo)) continue;
+        ids[count] = id;
+        highs[count] = hi;
+        lows[count++] = lo;
+      } else {
+        this.#descend({ hi, lo }, node.shift, id - this.#base);
+        return count;
+      }
+    }
+    this.#path.pop();
+    return count;
   }
 
   #descend(entry: Pointer, parentShift: number, index: number): void {
-    if (parentShift === 0) {
-      this.#log.skip("a node below the last level", `${this.#where()} points to a node`);
-      return;
-    }
-    const node = this.#enter(entry, parentShift, index);
-    if (node !== undefined) this.#path.push(node);
+    if (parentShift === 0) this.#log.skip("a node below the last level", `${this.#where()} points to a node`);
+    else this.#enter(entry, parentShift, index);
   }
 
   /** How the slot at hand was come to. */
@@ -131,40 +184,49 @@ class XarrayWalk {
     return false;
   }
 
+  /** Whether a node is met for the first time. */
+  #isNew(hi: number, lo: number): boolean {
+    let seen = this.#visited.get(hi);
+    if (seen === undefined) {
+      seen = new Set();
+      this.#visited.set(hi, seen);
+    }
+    const isNew = !seen.has(lo);
+    seen.add(lo);
+    return isNew;
+  }
+
   /**
-   * Checks the node that an entry points to (xa_to_node) before it is walked; undefined where it is left out.
+   * Checks the node that an entry points to (xa_to_node), and goes on in it; it may be left out.
    * `parentShift`: -1 for the head's own node, whose shift decides the depth.
    */
-  #enter({ hi, lo: tagged }: Pointer, parentShift: number, index: number): Node | undefined {
-    const lo = tagged - INTERNAL;
-    const key = hex(hi, lo);
-    if (this.#visited.has(key)) {
-      this.#log.skip("a node that was reached before", `${this.#where()} leads to the node at ${key} again`);
-      return undefined;
-    }
-    if (this.#visited.size >= MAX_NODES) {
+  #enter({ hi, lo: tagged }: Pointer, parentShift: number, index: number): void {
+    const lo = (tagged - INTERNAL) | 0;
+    if (this.#nodeCount >= MAX_NODES) {
       this.#log.stop(`${this.#name} has more than ${MAX_NODES} nodes`);
-      return undefined;
+      return;
     }
-    this.#visited.add(key);
+    if (!this.#isNew(hi, lo)) {
+      const detail = `${this.#where()} leads to the node at ${hex(hi, lo)} again`;
+      this.#log.skip("a node that was reached before", detail);
+      return;
+    }
+    this.#nodeCount++;
     const atShift = this.#memory.locate(hi, lo, this.#node.shift, 1);
     if (atShift < 0) return this.#unreadable();
     const shift = this.#memory.view.getUint8(atShift);
-    const step = Math.log2(this.#slotCount);
+    const step = this.#slotCount === MAX_SLOTS ? 6 : 4;
     const fits = parentShift < 0 ? shift % step === 0 && shift <= MAX_SHIFT : shift === parentShift - step;
     if (!fits) {
-      const detail = `${this.#where()}: the node at ${key} has shift ${shift}`;
+      const detail = `${this.#where()}: the node at ${hex(hi, lo)} has shift ${shift}`;
       this.#log.skip("a node whose shift does not fit", detail);
-      return undefined;
+      return;
     }
-    const at = this.#memory.locate(hi, lo, this.#node.slots, this.#slotCount * 8);
-    if (at < 0) return this.#unreadable();
-    // A copy: the consumer of an entry reads memory before the next slot is looked at.
-    const slots = this.#memory.bytes.slice(at, at + this.#slotCount * 8);
-    return { shift, index, slots: new DataView(slots.buffer), slot: -1 };
+    if (this.#memory.locate(hi, lo, this.#node.slots, this.#slotCount * 8) < 0) return this.#unreadable();
+    this.#path.push({ hi, lo, shift, index, slot: -1 });
   }
 
-  #unreadable(): undefined {
+  #unreadable(): void {
     this.#log.skip("a node that cannot be read", this.#memory.faultSentence(this.#where()));
   }
 }
