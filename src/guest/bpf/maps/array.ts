@@ -14,11 +14,20 @@ import {
 } from "../../../state.ts";
 import { MapType } from "../../../uapi/names.ts";
 import type { GuestKernel } from "../../kernel/kernel.ts";
-import { LOCATE_MAX_BYTES } from "../../memory/memory.ts";
+import { type GuestMemory, LOCATE_MAX_BYTES } from "../../memory/memory.ts";
 import { add, type Pointer } from "../../memory/pointer.ts";
 import { PerCpuValue, perCpuShape } from "./percpu-value.ts";
 import { clearFields, readSpecialFields, type SpecialField } from "./special-fields.ts";
-import { attempt, copyBytes, type GuestMap, IndexCursor, roundUp8, shapeOf } from "./walk.ts";
+import {
+  attempt,
+  BatchedCursor,
+  copyBytes,
+  type GuestMap,
+  IndexCursor,
+  mostObjects,
+  roundUp8,
+  shapeOf,
+} from "./walk.ts";
 
 const BPF_ARRAY = struct("bpf_array", { value: place, pptrs: place });
 
@@ -28,10 +37,11 @@ export const arrayValues = ({ btf }: GuestKernel, { at }: GuestMap): Pointer =>
 
 /** Every element by its index. Throws `GuestFault`. */
 export function arrayEntries(kernel: GuestKernel, map: GuestMap): EntryCursor {
-  const { memory } = kernel;
-  const { hi, lo } = map.at;
   const { valueSize, maxEntries } = map.info;
   const stride = roundUp8(valueSize);
+  if (stride <= BATCH_BYTES / 2) return new ArrayCursor(kernel, map);
+  const { memory } = kernel;
+  const { hi, lo } = map.at;
   const start = BPF_ARRAY.resolve(kernel.btf).value;
   const fields = readSpecialFields(kernel, map);
   const isPlain = fields.length === 0 && valueSize <= LOCATE_MAX_BYTES;
@@ -49,6 +59,76 @@ export function arrayEntries(kernel: GuestKernel, map: GuestMap): EntryCursor {
     cursor.valueOffset = 0;
     return "value";
   });
+}
+
+/** Values that are copied together: as many as stay in the processor's nearest caches. */
+const BATCH_BYTES = 32 * 1024;
+/** Elements of the first batch: often no more are looked at. */
+const FIRST_BATCH = 16;
+
+/** Values of up to half a batch, copied some at a time. */
+class ArrayCursor extends BatchedCursor {
+  readonly #memory: GuestMemory;
+  readonly #at: Pointer;
+  readonly #stride: number;
+  readonly #end: number;
+  readonly #fields: readonly SpecialField[];
+  /** The keys at hand. */
+  readonly #keys: Uint32Array;
+  #batch = FIRST_BATCH;
+  #next = 0;
+
+  constructor(kernel: GuestKernel, map: GuestMap) {
+    const stride = roundUp8(map.info.valueSize);
+    const most = mostObjects(kernel, stride);
+    const count = Math.min(map.info.maxEntries, most);
+    const room = Math.min(count, Math.floor(BATCH_BYTES / stride));
+    super(shapeOf(map), room);
+    this.#memory = kernel.memory;
+    this.#at = add(map.at, BPF_ARRAY.resolve(kernel.btf).value);
+    this.#stride = stride;
+    this.#end = count;
+    if (count < map.info.maxEntries)
+      this.account.stopped = `stopped after ${most} of ${map.info.maxEntries}: the image cannot hold more`;
+    this.#fields = readSpecialFields(kernel, map);
+    this.#keys = new Uint32Array(room);
+    this.keyBytes = new Uint8Array(this.#keys.buffer);
+    this.valueBytes = new Uint8Array(room * stride);
+    for (let n = 0; n < room; n++) {
+      this.keyOffsets[n] = 4 * n;
+      this.valueOffsets[n] = stride * n;
+    }
+  }
+
+  protected fill(): number {
+    while (this.#next < this.#end) {
+      const count = this.#read(Math.min(this.#batch, this.#keys.length, this.#end - this.#next));
+      if (count > 0) {
+        this.account.seen();
+        return count;
+      }
+      this.#next++;
+      this.account.skip("not-present");
+      if (this.account.stopped !== "") break;
+    }
+    return 0;
+  }
+
+  /** Copies up to `most` values from the next one on, until one is not there; how many. */
+  #read(most: number): number {
+    const { hi, lo } = this.#at;
+    const stride = this.#stride;
+    const into = this.valueBytes.subarray(0, most * stride);
+    // Behind the value of the last element there may be nothing.
+    const got = this.#memory.copyOut(hi, lo, this.#next * stride, into);
+    const count = got === into.length ? most : Math.floor((got + stride - this.valueSize) / stride);
+    for (let n = 0; n < count; n++) this.#keys[n] = this.#next + n;
+    for (let n = 0; this.#fields.length > 0 && n < count; n++)
+      clearFields(this.#fields, this.valueBytes, n * stride);
+    this.#next += count;
+    this.#batch = this.#keys.length;
+    return count;
+  }
 }
 
 /** One element of an array, as a look-up gives it. */

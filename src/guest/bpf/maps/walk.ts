@@ -156,6 +156,65 @@ export abstract class BaseCursor implements EntryCursor {
 
 const EMPTY = new Uint8Array(0);
 
+/**
+ * A cursor that finds several elements together, and hands them out one by one. Their keys lie all in `keyBytes`, their
+ * values all in `valueBytes`.
+ */
+export abstract class BatchedCursor implements EntryCursor {
+  readonly keySize: number;
+  readonly valueSize: number;
+  readonly cpuCount: number;
+  readonly valueStride: number;
+  keyBytes: Uint8Array = EMPTY;
+  keyOffset = 0;
+  valueBytes: Uint8Array = EMPTY;
+  valueOffset = 0;
+  valueMissing = "";
+  readonly account: Account = new Account();
+  /** Where the keys and the values of the elements at hand begin. */
+  protected keyOffsets: Int32Array;
+  protected valueOffsets: Int32Array;
+  #count = 0;
+  #index = 0;
+
+  /** `room`: elements that are found together at most. */
+  constructor({ keySize, valueSize, cpuCount }: Shape, room: number) {
+    this.keySize = keySize;
+    this.valueSize = valueSize;
+    this.cpuCount = cpuCount;
+    this.valueStride = cpuCount === 0 ? 0 : roundUp8(valueSize);
+    this.keyOffsets = new Int32Array(room);
+    this.valueOffsets = new Int32Array(room);
+  }
+
+  /** Finds the elements that come next and says how many; 0: there are no more, and it is not asked again. */
+  protected abstract fill(): number;
+
+  next(): boolean {
+    if (this.#index >= this.#count && !this.#refill()) return false;
+    const index = this.#index++;
+    this.keyOffset = this.keyOffsets[index]!;
+    this.valueOffset = this.valueOffsets[index]!;
+    return true;
+  }
+
+  #refill(): boolean {
+    if (this.#count < 0) return false;
+    this.#index = 0;
+    this.#count = this.fill();
+    if (this.#count === 0) this[Symbol.dispose]();
+    return this.#count > 0;
+  }
+
+  get end(): WalkEnd {
+    return this.account.end;
+  }
+
+  [Symbol.dispose](): void {
+    this.#count = -1;
+  }
+}
+
 /** Values that have no key. */
 export interface Records {
   readonly records: readonly ContentRecord[];
