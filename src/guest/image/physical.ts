@@ -13,6 +13,8 @@ export interface Window {
   readonly bytes: Uint8Array;
   /** The same bytes. */
   readonly view: DataView;
+  /** The same as words; empty where they do not begin at a word. */
+  readonly words: Int32Array;
 }
 
 export const WINDOW_BYTES: number = 2 ** 30;
@@ -20,7 +22,11 @@ export const WINDOW_BYTES: number = 2 ** 30;
 /** `bytes` as the guest's memory from `physical` up. */
 export function windowOf(physical: number, bytes: Uint8Array): Window {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  return { physical, end: physical + bytes.length, bytes, view };
+  return { physical, end: physical + bytes.length, bytes, view, words: wordsOf(bytes) };
+}
+
+function wordsOf({ buffer, byteOffset, length }: Uint8Array): Int32Array {
+  return byteOffset % 4 === 0 ? new Int32Array(buffer, byteOffset, length >>> 2) : new Int32Array(0);
 }
 
 /** Holds nothing. */

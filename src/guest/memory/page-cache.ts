@@ -41,7 +41,7 @@ export function pageCache(memory: PhysicalMemory, { mode }: PageTables): PageCac
   const { pageMask, pageValue, addressMaskHi, addressMaskLo, extraMask, extraShift, pageShift } = mode;
   const slots = new Int32Array(SLOT_WORDS << SLOT_BITS);
   const { windows } = memory;
-  const words = windows.map(({ bytes }) => wordsOf(bytes));
+  const words = windows.map((window) => window.words);
   const { firstPage, endPage, firstAt, nearby, nearbyShift } = pagesOf(memory, 2 ** pageShift);
   const regionShift = 2 * pageShift - 3;
   const regionMask = -1 << regionShift;
@@ -201,11 +201,6 @@ export function pageCache(memory: PhysicalMemory, { mode }: PageTables): PageCac
   }
 
   return cache;
-}
-
-/** Empty where the bytes do not begin at a word. */
-function wordsOf({ buffer, byteOffset, length }: Uint8Array): Int32Array {
-  return byteOffset % 4 === 0 ? new Int32Array(buffer, byteOffset, length >>> 2) : new Int32Array(0);
 }
 
 /** Where the first window begins and how long it is, in whole pages; 0 bytes where pages do not begin as it does. */

@@ -1,6 +1,8 @@
 /** Per-CPU values: a `void __percpu *` and each CPU's offset lead to one copy a CPU. */
 import type { CpuValue } from "../../../state.ts";
+import type { Window } from "../../image/physical.ts";
 import type { GuestKernel } from "../../kernel/kernel.ts";
+import { type AddressBatch, addressBatch } from "../../memory/address-batch.ts";
 import type { GuestMemory } from "../../memory/memory.ts";
 import { clearFields, readSpecialFields, type SpecialField } from "./special-fields.ts";
 import { CorruptMap, type GuestMap, roundUp8, type Shape } from "./walk.ts";
@@ -8,14 +10,25 @@ import { CorruptMap, type GuestMap, roundUp8, type Shape } from "./walk.ts";
 /** PCPU_MIN_UNIT_SIZE, which bounds a per-CPU value: 32 KiB rounded up to a page. */
 const MAX_PERCPU_BYTES = 64 * 1024;
 
-/** More are copied at once. */
+/** Flipped, int32 words compare as the unsigned ones that they stand for. */
+const SIGN = 0x8000_0000 | 0;
+
+/** More are copied at once: few cost less by words, for a `subarray` is an object each. */
 const FEW_BYTES = 64;
 
 /** Reads all CPUs' copies into one buffer, `stride` apart, without allocating. */
 export class PerCpuValue {
   readonly bytes: Uint8Array;
   readonly stride: number;
-  readonly #view: DataView;
+  readonly #words: Int32Array;
+  readonly #windows: readonly Window[];
+  /** Where each CPU's copy of the page at hand lies. */
+  readonly #batch: AddressBatch;
+  /** The page at hand, per-CPU; an address in no page: none yet. */
+  #pageHi = 0;
+  #pageLo = 1;
+  /** The bits of an address that lie in a page; 0: CPUs' copies of a page are no pages. */
+  readonly #inPage: number;
   readonly #memory: GuestMemory;
   readonly #kernel: GuestKernel;
   readonly #fields: readonly SpecialField[];
@@ -31,32 +44,82 @@ export class PerCpuValue {
     if (this.stride > MAX_PERCPU_BYTES)
       throw new CorruptMap(`map ${map.info.id}: its per-CPU values would have ${map.info.valueSize} bytes`);
     this.bytes = new Uint8Array(this.stride * kernel.cpus.areas.length);
-    this.#view = new DataView(this.bytes.buffer);
+    this.#words = new Int32Array(this.bytes.buffer);
+    this.#windows = kernel.memory.physical.windows;
+    this.#batch = addressBatch(kernel.cpus.areas.length);
     this.#offsetHi = Int32Array.from(kernel.cpus.areas, ({ offset }) => offset.hi);
     this.#offsetLo = Int32Array.from(kernel.cpus.areas, ({ offset }) => offset.lo);
+    const inPage = (1 << kernel.memory.tables.mode.pageShift) - 1;
+    this.#inPage = this.#offsetLo.every((lo) => (lo & inPage) === 0) ? inPage : 0;
   }
 
   /** False where a CPU's copy is not in the image; `memory.fault` then tells which address. */
   read(hi: number, lo: number): boolean {
+    const inPage = lo & this.#inPage;
+    const page = (lo - inPage) | 0;
+    if (page !== this.#pageLo || hi !== this.#pageHi) this.#turnTo(hi, page);
     const { stride } = this;
-    for (let slot = 0; slot < this.#offsetLo.length; slot++) {
-      const at = this.#memory.locateSum(hi, lo, this.#offsetHi[slot]!, this.#offsetLo[slot]!, 0, stride);
-      if (at < 0) return false;
-      this.#copy(at, slot * stride);
-      clearFields(this.#fields, this.bytes, slot * stride);
+    const isFew = stride <= FEW_BYTES && (inPage & 3) === 0;
+    return isFew && inPage + stride <= this.#inPage + 1 ? this.#copyFew(inPage) : this.#copyLong(inPage);
+  }
+
+  /** Finds each CPU's copy of a page: values that are read one after the other lie side by side. */
+  #turnTo(hi: number, lo: number): void {
+    const { hi: highs, lo: lows } = this.#batch;
+    for (let cpu = 0; cpu < lows.length; cpu++) {
+      const low = (lo + this.#offsetLo[cpu]!) | 0;
+      lows[cpu] = low;
+      highs[cpu] = (hi + this.#offsetHi[cpu]! + ((low ^ SIGN) < (lo ^ SIGN) ? 1 : 0)) | 0;
     }
+    this.#memory.locateEach(this.#batch, lows.length, 0, this.#inPage + 1);
+    this.#pageHi = hi;
+    this.#pageLo = lo;
+  }
+
+  #copyFew(inPage: number): boolean {
+    const { at: ats, index: indexes } = this.#batch;
+    const into = this.#words;
+    const wordCount = this.stride >>> 2;
+    const cpus = ats.length;
+    for (let cpu = 0; cpu < cpus; ) {
+      const index = indexes[cpu]!;
+      const source = this.#windows[index]!.words;
+      for (; cpu < cpus && indexes[cpu] === index; cpu++) {
+        const at = ats[cpu]!;
+        if (at < 0 || source.length === 0) {
+          if (!this.#copyOne(cpu, inPage)) return false;
+          continue;
+        }
+        const from = (at + inPage) >>> 2;
+        const to = cpu * wordCount;
+        for (let word = 0; word < wordCount; word += 2) {
+          into[to + word] = source[from + word]!;
+          into[to + word + 1] = source[from + word + 1]!;
+        }
+      }
+    }
+    this.#clear(cpus);
     return true;
   }
 
-  /** Few bytes by words, as `bpf_long_memcpy` does: a `subarray` would cost an object each. */
-  #copy(from: number, to: number): void {
-    const { bytes, view } = this.#memory;
-    if (this.stride > FEW_BYTES) {
-      this.bytes.set(bytes.subarray(from, from + this.stride), to);
-      return;
-    }
-    for (let done = 0; done < this.stride; done += 4)
-      this.#view.setInt32(to + done, view.getInt32(from + done, true), true);
+  #copyLong(inPage: number): boolean {
+    const cpus = this.#batch.at.length;
+    for (let cpu = 0; cpu < cpus; cpu++) if (!this.#copyOne(cpu, inPage)) return false;
+    this.#clear(cpus);
+    return true;
+  }
+
+  /** A copy that is long, lies in two pages, or in a page that nobody came to before. */
+  #copyOne(cpu: number, inPage: number): boolean {
+    const at = this.#memory.locate(this.#batch.hi[cpu]!, this.#batch.lo[cpu]!, inPage, this.stride);
+    if (at < 0) return false;
+    this.bytes.set(this.#memory.bytes.subarray(at, at + this.stride), cpu * this.stride);
+    return true;
+  }
+
+  #clear(cpus: number): void {
+    if (this.#fields.length === 0) return;
+    for (let cpu = 0; cpu < cpus; cpu++) clearFields(this.#fields, this.bytes, cpu * this.stride);
   }
 
   /** What was read last, a copy for each CPU. */
