@@ -42,8 +42,7 @@ export function* idrEntries(
 ): Generator<IdrEntry> {
   const walk = new IdrWalk(memory, btf, idr, name, log);
   for (let count = walk.next(); count > 0; count = walk.next())
-    for (let n = 0; n < count; n++)
-      yield { id: walk.ids[n]!, address: { hi: walk.hi[n]!, lo: walk.lo[n]! } };
+    for (let n = 0; n < count; n++) yield { id: walk.ids[n]!, address: { hi: walk.hi[n]!, lo: walk.lo[n]! } };
 }
 
 function pointerAt(view: DataView, at: number): Pointer {
@@ -213,7 +212,10 @@ export class IdrWalk {
     }
     this.#nodeCount++;
     const atShift = this.#memory.locate(hi, lo, this.#node.shift, 1);
-    if (atShift < 0) return this.#unreadable();
+    if (atShift < 0) {
+      this.#unreadable();
+      return;
+    }
     const shift = this.#memory.view.getUint8(atShift);
     const step = this.#slotCount === MAX_SLOTS ? 6 : 4;
     const fits = parentShift < 0 ? shift % step === 0 && shift <= MAX_SHIFT : shift === parentShift - step;
@@ -222,8 +224,9 @@ export class IdrWalk {
       this.#log.skip("a node whose shift does not fit", detail);
       return;
     }
-    if (this.#memory.locate(hi, lo, this.#node.slots, this.#slotCount * 8) < 0) return this.#unreadable();
-    this.#path.push({ hi, lo, shift, index, slot: -1 });
+    const at = this.#memory.locate(hi, lo, this.#node.slots, this.#slotCount * 8);
+    if (at < 0) this.#unreadable();
+    else this.#path.push({ hi, lo, shift, index, slot: -1 });
   }
 
   #unreadable(): void {

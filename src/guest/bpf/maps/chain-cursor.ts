@@ -1,5 +1,4 @@
 /** A walk over the chains of a hash table, whatever table it is: every kind that has buckets is one layout. */
-import type { EntryCursor, WalkEnd } from "../../../state.ts";
 import type { Window } from "../../image/physical.ts";
 import type { GuestKernel } from "../../kernel/kernel.ts";
 import { type AddressBatch, addressBatch } from "../../memory/address-batch.ts";
@@ -7,9 +6,9 @@ import type { GuestMemory } from "../../memory/memory.ts";
 import { countNodes, type StepBudget } from "./chain.ts";
 import type { BucketTable, ElementLayout } from "./chain-layout.ts";
 import type { ValueReader } from "./value-reader.ts";
-import { Account, type GuestMap, mostObjects, roundUp8 } from "./walk.ts";
+import { BatchedCursor, type GuestMap, mostObjects } from "./walk.ts";
 
-const EMPTY = new Uint8Array(0);
+const NO_BYTES = new Uint8Array(0);
 const NO_BATCH = addressBatch(0);
 
 const MAX_KEY_BYTES = 2 ** 20;
@@ -19,6 +18,9 @@ const FIRST_CHAINS = 16;
 /** Then, and where they are of one element most often. */
 const CHAINS_AT_ONCE = 64;
 const SHORT_CHAINS_AT_ONCE = 256;
+/** Elements that are handed out together; of one chain no more than so many of them. */
+const TOGETHER = 256;
+const MOST_FOLLOWED = 8;
 /** What is read ahead: no more than stays in the processor's caches until it is visited. */
 const AHEAD_BYTES = 2 ** 19;
 /** From here on a table and its elements are more than the processor's nearest caches hold. */
@@ -27,21 +29,10 @@ const CACHE_LINE_BYTES = 64;
 /** The smallest page of any kernel. */
 const PAGE_BYTES = 4096;
 
-export class ChainCursor implements EntryCursor {
-  readonly keySize: number;
-  readonly valueSize: number;
-  readonly cpuCount: number;
-  readonly valueStride: number;
-  keyBytes: Uint8Array = EMPTY;
-  keyOffset = 0;
-  valueBytes: Uint8Array = EMPTY;
-  valueOffset = 0;
-  valueMissing = "";
-
+export class ChainCursor extends BatchedCursor {
   readonly #kernel: GuestKernel;
   readonly #memory: GuestMemory;
   readonly #windows: readonly Window[];
-  readonly #account: Account = new Account();
   readonly #tables: readonly BucketTable[];
   #table: BucketTable;
   #nextTable = 1;
@@ -63,7 +54,7 @@ export class ChainCursor implements EntryCursor {
   #headBucket: Int32Array = NO_BATCH.at;
   /** Their buckets, copied: words of an array are faster to read than those of a view. */
   #words: Int32Array = NO_BATCH.at;
-  #wordBytes: Uint8Array = EMPTY;
+  #wordBytes: Uint8Array = NO_BYTES;
   /** Later elements of these chains, which are read ahead of the walk. */
   #followers: AddressBatch = NO_BATCH;
   #headCount = 0;
@@ -94,12 +85,11 @@ export class ChainCursor implements EntryCursor {
   /** At least one table; where there are more, one is being moved to the next. */
   constructor(kernel: GuestKernel, map: GuestMap, tables: readonly BucketTable[], layout: ElementLayout) {
     const { keySize, valueSize, maxEntries } = map.info;
+    // Beside max_entries elements, each CPU may have one more in its hands (`extra_elems`).
+    const left = maxEntries + kernel.cpus.areas.length;
+    super({ keySize, valueSize, cpuCount: layout.cpuCount }, Math.min(left, TOGETHER));
     this.#memory = kernel.memory;
     this.#windows = kernel.memory.physical.windows;
-    this.keySize = keySize;
-    this.valueSize = valueSize;
-    this.cpuCount = layout.cpuCount;
-    this.valueStride = layout.cpuCount === 0 ? 0 : roundUp8(valueSize);
     this.#tables = tables;
     this.#kernel = kernel;
     this.#elementAt = 0 - layout.node;
@@ -111,26 +101,93 @@ export class ChainCursor implements EntryCursor {
     this.#key = new Uint8Array(layout.reader === undefined ? 0 : Math.min(keySize, MAX_KEY_BYTES));
     const valueEnd = layout.value + (layout.reader?.inlineBytes ?? valueSize);
     this.#span = Math.max(layout.node + 8, layout.key + keySize, valueEnd);
-    // Beside max_entries elements, each CPU may have one more in its hands (`extra_elems`).
-    this.#left = maxEntries + kernel.cpus.areas.length;
+    this.#left = left;
     this.#probes = { left: 4 * Math.min(this.#left, mostObjects(kernel, 16)) + 64 };
     this.#table = tables[0]!;
     this.#chains = maxEntries > this.#table.count ? CHAINS_AT_ONCE : SHORT_CHAINS_AT_ONCE;
     this.#enter(this.#table);
   }
 
-  get end(): WalkEnd {
-    return this.#account.end;
-  }
-
-  [Symbol.dispose](): void {
+  override [Symbol.dispose](): void {
+    super[Symbol.dispose]();
     this.#nextBucket = this.#bucketCount;
     this.#headCount = 0;
     this.#nextTable = this.#tables.length;
     this.#lo = 1;
   }
 
-  next(): boolean {
+  protected fill(): number {
+    const count = this.#reader === undefined && (this.#lo & 1) === 1 ? this.#takeChains() : 0;
+    if (count > 0) return count;
+    if (!this.#advance()) return 0;
+    this.keyOffsets[0] = this.keyOffset;
+    this.valueOffsets[0] = this.valueOffset;
+    return 1;
+  }
+
+  /**
+   * Takes the elements of short chains that lie in one window, each in one piece, and nothing is wrong with them; how many.
+   * The first chain that is otherwise is left to `#advance`.
+   */
+  #takeChains(): number {
+    while (
+      this.#headIndex >= this.#headCount &&
+      this.#nextBucket < this.#bucketCount &&
+      this.account.stopped === ""
+    )
+      this.#readHeads();
+    let index = this.#headIndex;
+    if (index >= this.#headCount) return 0;
+    const { at: ats, lo: lows, index: windows } = this.#heads;
+    const buckets = this.#headBucket;
+    const { keyOffsets, valueOffsets } = this;
+    const memory = this.#memory;
+    const window = this.#windows[windows[index]!]!;
+    const { words, bytes } = window;
+    const span = this.#span;
+    const elementAt = this.#elementAt;
+    const lastInPage = PAGE_BYTES - span;
+    const lastAt = words.length === 0 ? -1 : bytes.length - span;
+    const hashMask = this.#hashMask;
+    const hashAt = hashMask === 0 ? 0 : this.#hashAt;
+    const nodeAt = this.#nodeAt;
+    const keyAt = this.#keyAt;
+    const valueAt = this.#valueAt;
+    const chains = this.#headCount;
+    const most = Math.min(keyOffsets.length, this.#left);
+    const windowIndex = windows[index]!;
+    let count = 0;
+    for (; index < chains && count < most; index++) {
+      let at = ats[index]!;
+      const inPage = (lows[index]! + elementAt) & (PAGE_BYTES - 1);
+      if (at < 0 || at > lastAt || inPage > lastInPage || windows[index] !== windowIndex) break;
+      const bucket = buckets[index]!;
+      let taken = count;
+      for (;;) {
+        if ((at & 3) !== 0 || ((words[(at + hashAt) >>> 2]! ^ bucket) & hashMask) !== 0) break;
+        keyOffsets[taken] = at + keyAt;
+        valueOffsets[taken++] = at + valueAt;
+        const lo = words[(at + nodeAt) >>> 2]!;
+        const hi = words[((at + nodeAt) >>> 2) + 1]!;
+        if ((lo & 1) === 1 || (lo | hi) === 0) {
+          count = taken;
+          break;
+        }
+        if (taken - count >= MOST_FOLLOWED || taken >= most) break;
+        at = memory.locate(hi, lo, elementAt, span);
+        if (at < 0 || memory.window !== window) break;
+      }
+      if (count !== taken) break;
+    }
+    this.#headIndex = index;
+    this.#left -= count;
+    this.keyBytes = bytes;
+    this.valueBytes = bytes;
+    return count;
+  }
+
+  /** Goes to the next element, whatever is in its way; false at the end. */
+  #advance(): boolean {
     const memory = this.#memory;
     for (;;) {
       if ((this.#lo & 1) === 1) {
@@ -174,7 +231,7 @@ export class ChainCursor implements EntryCursor {
     const key = this.#key;
     for (let n = 0; n < key.length; n++) key[n] = bytes[at + this.#keyAt + n]!;
     if (!reader.read(bytes, view, at + this.#valueAt)) {
-      this.#account.skip("not-present");
+      this.account.skip("not-present");
       return false;
     }
     this.valueMissing = reader.missing;
@@ -188,7 +245,7 @@ export class ChainCursor implements EntryCursor {
   /** Goes to the first node of the next bucket that has one; false where there is none. */
   #nextChain(): boolean {
     while (this.#headIndex >= this.#headCount) {
-      if (this.#account.stopped !== "") return false;
+      if (this.account.stopped !== "") return false;
       if (this.#nextBucket < this.#bucketCount) this.#readHeads();
       else if (!this.#moveToNextTable()) return false;
     }
@@ -237,10 +294,10 @@ export class ChainCursor implements EntryCursor {
     this.#headIndex = 0;
     if (at < 0) {
       this.#nextBucket++;
-      this.#account.skip("bucket not-present");
+      this.account.skip("bucket not-present");
       return;
     }
-    this.#account.seen();
+    this.account.seen();
     this.#wordBytes.set(this.#memory.bytes.subarray(at, at + length));
     const words = this.#words;
     const wordsEach = bytesEach >>> 2;
@@ -349,7 +406,7 @@ export class ChainCursor implements EntryCursor {
       this.#leaveChain("not-present");
       return;
     }
-    this.#account.skip("not-present");
+    this.account.skip("not-present");
     this.#lo = this.#memory.view.getInt32(at, true);
     this.#hi = this.#memory.view.getInt32(at + 4, true);
   }
@@ -368,12 +425,12 @@ export class ChainCursor implements EntryCursor {
   }
 
   #leaveChain(reason: string): void {
-    this.#account.skip(reason);
+    this.account.skip(reason);
     this.#lo = 1;
   }
 
   #stop(): false {
-    this.#account.stopped = "stopped: there are more elements than the map takes";
+    this.account.stopped = "stopped: there are more elements than the map takes";
     this[Symbol.dispose]();
     return false;
   }
