@@ -22,6 +22,7 @@ const COMMANDS: CommandTable = {
   task: async () => (await import("./commands/task.ts")).default,
   dmesg: async () => (await import("./commands/dmesg.ts")).default,
   symbol: async () => (await import("./commands/symbol.ts")).default,
+  report: async () => (await import("./commands/report.ts")).default,
   capture: async () => (await import("./commands/capture.ts")).default,
   pin: async () => (await import("./commands/pin.ts")).default,
   vmlinux: async () => (await import("./commands/vmlinux.ts")).default,

@@ -1,23 +1,15 @@
-import { type KtstrError, UsageError } from "../errors.ts";
-import { schedViews } from "../report/inspect-sched.ts";
+import { UsageError } from "../errors.ts";
 import { stringify } from "../report/json.ts";
 import { findingsOf } from "../report/sched-findings.ts";
 import { SCHED_SCHEMA_VERSION, schedJson } from "../report/sched-json.ts";
 import { writeSched } from "../report/sched-page.ts";
-import { type SchedView, viewsOfSysfs } from "../report/sched-view.ts";
 import { type Command, command } from "./command.ts";
 import { countOption } from "./option-values.ts";
 import { indentOf } from "./print.ts";
-import { fromKernelMemory, type KernelMemory, warnAll } from "./source.ts";
+import { readSchedViews } from "./sched-views.ts";
 import { terminalStyle } from "./terminal.ts";
 
 const DEFAULT_LIMIT = 32;
-
-interface Told {
-  /** "enabled", ... */
-  readonly state: string;
-  readonly views: readonly SchedView[];
-}
 
 const sched: Command = command({
   name: "ktstr sched",
@@ -37,7 +29,7 @@ const sched: Command = command({
   async start(context) {
     const { words, options, out } = context;
     if (words.length > 0) throw new UsageError(`sched: too much: ${words.join(" ")}`);
-    const { views, state } = await fromKernelMemory(options, fromMemory, bySysfs);
+    const { views, state } = await readSchedViews(context);
     const limit = countOption(options, "limit") ?? DEFAULT_LIMIT;
     if (options.json) {
       const schedulers = views.map((view) => schedJson(view, findingsOf(view)));
@@ -49,25 +41,6 @@ const sched: Command = command({
       writeSched(out, view, findingsOf(view), limit, terminalStyle());
     });
     return 0;
-
-    function fromMemory(source: KernelMemory): Told {
-      const told = schedViews(source.state, options.memory.join(" ") || "the running kernel");
-      warnAll(context, source.state);
-      return told;
-    }
-
-    async function bySysfs(why: KtstrError): Promise<Told | undefined> {
-      const [{ readSysfsSched }, { realSys }] = await Promise.all([
-        import("../live/sched-ext.ts"),
-        import("../live/sys.ts"),
-      ]);
-      const found = readSysfsSched(realSys);
-      if (found === undefined) return undefined;
-      const told = { state: found.state, views: viewsOfSysfs(found, why.message) };
-      if (told.views.length === 0)
-        context.warn(`of a scheduler that was ejected only the kernel's memory tells: ${why.message}`);
-      return told;
-    }
   },
 });
 

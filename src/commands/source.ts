@@ -262,8 +262,8 @@ function note(sentence: string): void {
 const SILENT_MS = 500;
 const GIB = 2 ** 30;
 
-/** One line on the terminal while an image is searched; gone afterwards. */
-class Progress implements Disposable {
+/** One line on the terminal while an image is searched, or maps are read; gone afterwards. */
+export class Progress implements Disposable {
   readonly #started = performance.now();
   #percent = -1;
 
@@ -273,14 +273,27 @@ class Progress implements Disposable {
   readonly unpack: NonNullable<GuestOptions["onUnpack"]> = (done, total) =>
     this.#show("unpacking", done, total);
 
+  /** Of things, and not of bytes. */
+  count(what: string, done: number, total: number): void {
+    this.#tell(what, (100 * done) / Math.max(1, total), `${done} of ${total}`);
+  }
+
   /** Of a `total` that nobody knows, 0, the bytes are told. */
   #show(what: string, done: number, total: number): void {
-    const percent = Math.floor((100 * done) / (total === 0 ? GIB : total));
+    const percent = (100 * done) / (total === 0 ? GIB : total);
+    this.#tell(
+      what,
+      percent,
+      total === 0 ? sizeText(done) : `${Math.floor(percent)} % of ${sizeText(total)}`,
+    );
+  }
+
+  #tell(what: string, far: number, text: string): void {
+    const percent = Math.floor(far);
     if (percent === this.#percent || performance.now() - this.#started < SILENT_MS) return;
     if (!process.stderr.isTTY) return; // asked last: the first touch of process.stderr takes 7 ms
     this.#percent = percent;
-    const far = total === 0 ? sizeText(done) : `${percent} % of ${sizeText(total)}`;
-    writeError(`\r\x1b[K${what}: ${far}`);
+    writeError(`\r\x1b[K${what}: ${text}`);
   }
 
   [Symbol.dispose](): void {

@@ -72,6 +72,8 @@ export interface SampleEntry {
   readonly key: Uint8Array;
   /** One, or one for each possible CPU. */
   readonly values: readonly Uint8Array[];
+  /** The CPU of each value, where they are not 0 and up. */
+  readonly cpus: readonly number[] | undefined;
   /** Why there is no value; "" where there is. */
   readonly missing: string;
 }
@@ -79,10 +81,12 @@ export interface SampleEntry {
 /** Elements are counted up to here: a page for people is not worth a walk over millions. */
 const COUNT_LIMIT = 100_000;
 
+/** `onMap` is told before each map is read how many were. */
 export function buildInspection(
   state: BpfState & Partial<SchedAccessor>,
   limit: number,
   interval?: StatsInterval,
+  onMap?: (done: number, total: number) => void,
 ): Inspection {
   const kernel = state.kernel();
   const scheduler = state.activeScheduler();
@@ -90,7 +94,10 @@ export function buildInspection(
   const problems: string[] = [];
   const place = linkPlaces(state);
   const links = orNothing(problems, () => state.links()).map((link) => ({ ...link, place: place(link) }));
-  const maps = state.maps().map((info) => inspectMap(state, info, limit));
+  const maps = state.maps().map((info, index, all) => {
+    onMap?.(index, all.length);
+    return inspectMap(state, info, limit);
+  });
   const warnings = [...problems, ...state.warnings, ...findings(kernel, scheduler, progs, maps)];
   return { kernel, scheduler, sched: inspectSched(state), progs, interval, links, maps, limit, warnings };
 }
@@ -221,5 +228,5 @@ function copyEntry(walk: EntryCursor): SampleEntry {
     values.push(walk.valueBytes.slice(at, at + walk.valueSize));
   }
   const key = walk.keyBytes.slice(walk.keyOffset, walk.keyOffset + walk.keySize);
-  return { key, values, missing: walk.valueMissing };
+  return { key, values, cpus: walk.cpus, missing: walk.valueMissing };
 }

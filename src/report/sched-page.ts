@@ -86,7 +86,7 @@ function countWords({ counts }: SchedView): string[] {
 }
 
 /** "enabled for 34.120 s", "disabled 2.755 s ago, after 33.894 s". */
-function stateText({ state, enabledMs, disabledMs }: SchedView): string {
+export function stateText({ state, enabledMs, disabledMs }: SchedView): string {
   if (disabledMs === undefined)
     return enabledMs === undefined ? state : `${state} for ${secondsText(enabledMs)}`;
   const after = enabledMs === undefined ? "" : `, after ${secondsText(enabledMs - disabledMs)}`;
@@ -114,21 +114,27 @@ function writeCpus(out: Output, view: SchedView, style: Style): void {
 }
 
 function cpuText(cpu: SchedCpu, enums: ScxEnums | undefined): string {
-  const { currComm, currPid, currClass, nrRunning, flags } = cpu;
+  const { currComm, currPid, currClass } = cpu;
   const runs =
     currPid === undefined
       ? "what runs is not told"
       : `${escapeText(currComm)}[${currPid}] ${escapeText(currClass.replace(/_sched_class$/, ""))}`;
+  return [
+    `  CPU ${String(cpu.cpu).padEnd(4)} ${runs}  ${cpuRest(cpu, enums).join("  ")}`,
+    ...said(cpu.unknown, "    "),
+  ].join("\n");
+}
+
+/** What a CPU is told with beside what runs there, in words. */
+export function cpuRest(cpu: SchedCpu, enums: ScxEnums | undefined): string[] {
+  const { nrRunning, flags } = cpu;
   const rest = [`nr_running ${nrRunning ?? "?"}${othersText(cpu)}`];
   if (flags !== undefined) rest.push(`flags ${flagsText(enums?.rqFlags ?? [], flags)}`);
   if ((cpu.cpuReleased ?? 0) !== 0) rest.push("cpu_released");
   for (const { name, cpus } of cpu.kicks) rest.push(`${name} ${cpuList(cpus)}`);
   for (const { name, value } of cpu.sequences) rest.push(`${name} ${value}`);
   if (cpu.rescue !== undefined) rest.push(escapeText(cpu.rescue));
-  return [
-    `  CPU ${String(cpu.cpu).padEnd(4)} ${runs}  ${rest.join("  ")}`,
-    ...said(cpu.unknown, "    "),
-  ].join("\n");
+  return rest;
 }
 
 /** Runnable tasks of other classes: what a scheduler of sched_ext does not see. */
@@ -151,7 +157,7 @@ function writeQueues(out: Output, { queues, dsqNames }: SchedView, limit: number
   for (const queue of filled.slice(0, limit)) out.line(`  ${queueText(queue, dsqNames)}`);
   writeRest(out, filled.length, limit, style);
   if (empty.length === 0) return;
-  const names = empty.slice(0, EMPTY_NAMED).map((queue) => titleOf(queue, dsqNames));
+  const names = empty.slice(0, EMPTY_NAMED).map((queue) => queueTitle(queue, dsqNames));
   if (empty.length > EMPTY_NAMED) names.push("...");
   const title = style.heading(`Empty dispatch queues (${empty.length})`);
   out.line(`${filled.length === 0 ? "\n" : ""}${title}  ${style.dim(names.join(", "))}`);
@@ -163,7 +169,7 @@ const QUEUE_TASKS = 6;
 
 type Names = SchedView["dsqNames"];
 
-function titleOf({ id, kind, cpu }: SchedQueue, names: Names): string {
+export function queueTitle({ id, kind, cpu }: SchedQueue, names: Names): string {
   if (kind === "user") return escapeText(queueName(id, names));
   return cpu === undefined ? kind : `${kind} CPU ${cpu}`;
 }
@@ -172,7 +178,7 @@ function queueText(queue: SchedQueue, dsqNames: Names): string {
   const { tasks } = queue;
   const names = tasks.slice(0, QUEUE_TASKS).map(({ comm, pid }) => `${escapeText(comm)}[${pid}]`);
   if (tasks.length > QUEUE_TASKS) names.push(`${countText(tasks.length - QUEUE_TASKS)} more`);
-  return `${titleOf(queue, dsqNames)}  ${tasks.length} ${tasks.length === 1 ? "task" : "tasks"}: ${names.join(", ")}`;
+  return `${queueTitle(queue, dsqNames)}  ${tasks.length} ${tasks.length === 1 ? "task" : "tasks"}: ${names.join(", ")}`;
 }
 
 function writeTasks(out: Output, view: SchedView, limit: number, style: Style): void {
@@ -193,7 +199,7 @@ function taskText(task: SchedTask, { enums, dsqNames }: SchedView, style: Style)
   const lines = [
     ` ${isCurrent ? "*" : " "}${escapeText(state)} ${secondsText(waitMs).padStart(11)}  ${escapeText(comm)}[${pid}]  CPU ${cpu < 0 ? "?" : cpu}${where}${allowed}${owner}`,
   ];
-  const fields = fieldsText(task, enums);
+  const fields = taskFields(task, enums);
   if (fields !== "") lines.push(style.dim(`                 ${fields}`));
   lines.push(...said(task.unknown, "                 "));
   for (const frame of task.stack) lines.push(style.dim(`                   ${escapeText(frame)}`));
@@ -203,7 +209,8 @@ function taskText(task: SchedTask, { enums, dsqNames }: SchedView, style: Style)
 /** `SCX_SLICE_INF`. */
 const SLICE_INFINITE = 0xffffffffffffffffn;
 
-function fieldsText(task: SchedTask, enums: ScxEnums | undefined): string {
+/** The kernel's own words for the rest of a task. */
+export function taskFields(task: SchedTask, enums: ScxEnums | undefined): string {
   const named = (rows: readonly EnumRow[] | undefined, value: number | undefined) =>
     value === undefined || rows === undefined ? value : (nameIn(rows, value) ?? value);
   const flags = (rows: readonly EnumRow[] | undefined, value: number | undefined) =>

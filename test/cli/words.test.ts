@@ -128,6 +128,7 @@ describe("ktstr's own words", () => {
     ["co", "completions"],
     ["pi", "pin"],
     ["get", "get"],
+    ["rep", "report"],
     ["sc ex", "sched explain"],
     ["sc du", "sched dump"],
   ])("%s is %s where bpftool has no such word", (words, whole) => {

@@ -1,0 +1,54 @@
+/** What stands first: findings, and the machine. */
+import { escapeSentence, escapeText } from "../../text.ts";
+import type { InspectedSched } from "../inspect-sched.ts";
+import type { Inspection } from "../inspection.ts";
+import { dateText } from "../text.ts";
+import { countText, timeText } from "../units.ts";
+import type { Section } from "./document.ts";
+import { type Anchors, facts } from "./facts.ts";
+import { html, type Part } from "./markup.ts";
+
+/** So many warnings are in the page. */
+const MAX_WARNINGS = 200;
+
+export function findingsSection({ warnings }: Inspection, scheds: readonly InspectedSched[]): Section {
+  const found = scheds.flatMap(({ findings }) => findings);
+  const content = html`${found.map(
+    ({
+      summary,
+      details,
+    }) => html`<div class="finding"><p>${escapeText(summary)}.</p>${details.map((each) => html`<p class="dim">${escapeText(each)}</p>`)}</div>
+`,
+  )}${warnings.slice(0, MAX_WARNINGS).map(
+    (warning) => html`<p class="warning">${escapeSentence(warning)}.</p>
+`,
+  )}${
+    warnings.length > MAX_WARNINGS && html`<p class="dim">... ${countText(warnings.length)} in all</p>`
+  }${found.length + warnings.length === 0 && html`<p class="dim">none</p>`}`;
+  return { id: "findings", title: "Findings", about: findingsAbout(found.length, warnings.length), content };
+}
+
+const findingsAbout = (findings: number, warnings: number): Part =>
+  `${findings} about the scheduler, ${warnings} warnings`;
+
+export function kernelSection({ kernel }: Inspection, anchors: Anchors): Section {
+  const { bootTimeUnixNs, uptimeNs } = kernel;
+  const times: string[] = [];
+  if (bootTimeUnixNs !== undefined) times.push(`started ${dateText(bootTimeUnixNs / 1_000_000_000n)}`);
+  if (uptimeNs !== undefined) times.push(`was up for ${timeText(Number(uptimeNs))}`);
+  const content = html`${facts(
+    {
+      release: kernel.release,
+      machine: kernel.machine,
+      version: kernel.version === "" ? undefined : kernel.version,
+      possible_cpus: kernel.possibleCpus,
+      online_cpus: kernel.onlineCpus,
+      page_size: kernel.pageSize,
+      bpf_stats_enabled: kernel.statsEnabled,
+      boot_time_unix_ns: kernel.bootTimeUnixNs,
+      uptime_ns: kernel.uptimeNs,
+    },
+    anchors,
+  )}`;
+  return { id: "kernel", title: "Kernel", about: times.join(", "), content };
+}

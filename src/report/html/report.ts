@@ -1,0 +1,64 @@
+/** `ktstr report`: everything that `inspect`, `sched` and `dmesg` know of a machine, as one HTML file. */
+import type { KernelLog } from "../../kernel-log.ts";
+import { escapeText } from "../../text.ts";
+import type { InspectedSched } from "../inspect-sched.ts";
+import type { Inspection } from "../inspection.ts";
+import { dateText } from "../text.ts";
+import { documentOf } from "./document.ts";
+import type { Anchors } from "./facts.ts";
+import { linksSection } from "./links.ts";
+import { logSection } from "./log.ts";
+import { findingsSection, kernelSection } from "./machine.ts";
+import { mapsBySize, mapsSection } from "./maps.ts";
+import { html } from "./markup.ts";
+import { progsByCost, progsSection } from "./progs.ts";
+import { schedSection } from "./sched.ts";
+
+/** So many of each are in a page; what is behind them is counted. */
+const MAX_PROGS = 4000;
+const MAX_LINKS = 4000;
+const MAX_MAPS = 4000;
+
+export interface ReportInput {
+  readonly inspection: Inspection;
+  /** The whole pages of its schedulers. */
+  readonly scheds: readonly InspectedSched[];
+  /** A sentence where it could not be read. */
+  readonly log: KernelLog | string;
+  /** What was read, for people. */
+  readonly origin: string;
+  readonly made: Made;
+}
+
+export interface Made {
+  readonly unixSeconds: bigint;
+  readonly version: string;
+}
+
+/** The whole file. Its size follows the contents, which are bounded. */
+export function reportPage({ inspection, scheds, log, origin, made }: ReportInput): string {
+  const { kernel } = inspection;
+  const progs = progsByCost(inspection).slice(0, MAX_PROGS);
+  const maps = mapsBySize(inspection).slice(0, MAX_MAPS);
+  const links = inspection.links.slice(0, MAX_LINKS);
+  const anchors: Anchors = {
+    progs: new Set(progs.map(({ id }) => id)),
+    maps: new Set(maps.map(({ info }) => info.id)),
+  };
+  return documentOf(
+    `BPF state of ${escapeText(kernel.release)} ${escapeText(kernel.machine)}`,
+    [html`<span class="dim">${escapeText(origin)}; ${madeText(made)}</span>`],
+    [
+      findingsSection(inspection, scheds),
+      kernelSection(inspection, anchors),
+      schedSection(inspection, scheds, anchors),
+      progsSection(inspection, progs, anchors),
+      linksSection(inspection, links, anchors),
+      mapsSection(inspection, maps, anchors),
+      logSection(log),
+    ],
+  );
+}
+
+export const madeText = ({ unixSeconds, version }: Made): string =>
+  `page made ${dateText(unixSeconds)} by ktstr ${version}`;

@@ -1,0 +1,213 @@
+/** Everything that `-j inspect` says of the sample is in its page; what is not is listed here. */
+import { beforeAll, describe, expect, test } from "bun:test";
+import { ktstr, parseExact } from "../../live/bpftool.ts";
+import { dumpsIn, type ReadPage, readPage } from "./read-page.ts";
+
+type Facts = { readonly [key: string]: unknown };
+interface Inspected extends Facts {
+  readonly kernel: Facts;
+  readonly scheduler: Facts;
+  readonly sched: readonly Facts[];
+  readonly programs: readonly Facts[];
+  readonly links: readonly Facts[];
+  readonly maps: readonly Facts[];
+  readonly warnings: readonly string[];
+}
+
+const LIMIT = "8";
+let page = "";
+let read: ReadPage;
+let inspected: Inspected;
+
+beforeAll(async () => {
+  const ran = ktstr(["report", "--sample", "--limit", LIMIT, "-o", "-"]);
+  expect(ran).toMatchObject({ status: 0, err: "" });
+  page = ran.out;
+  read = await readPage(page);
+  inspected = parseExact(ktstr(["-j", "inspect", "--sample", "--limit", LIMIT]).out) as Inspected;
+});
+
+/** Left out of the page on purpose; tested below where it has another form. */
+const LEFT_OUT: readonly string[] = [
+  "schema", // of the JSON alone
+  "schema_version",
+];
+/** What has another form in the page, and a test of its own. */
+const OF_ITS_OWN: readonly string[] = ["entries", "records", "variables", "queues", "events"];
+
+/** The values of all members, with the path of each; a list's have its own. */
+function leaves(of: unknown, path: string): (readonly [string, string])[] {
+  if (of === null) return [[path, "none"]];
+  if (typeof of !== "object") return [[path, String(of)]];
+  return Object.entries(of).flatMap(([key, value]) =>
+    LEFT_OUT.includes(key) || OF_ITS_OWN.includes(key)
+      ? []
+      : leaves(value, Array.isArray(of) ? path : `${path}.${key}`),
+  );
+}
+
+/** Which facts are not a word of the text by themselves. */
+function missing(of: unknown, path: string, id: string): string[] {
+  const text = ` ${textOf(id)} `;
+  return leaves(of, path)
+    .filter(([, value]) => !hasWord(text, value))
+    .map(([name, value]) => `${name} ${value}`);
+}
+
+const textOf = (id: string): string => {
+  const text = read.texts.get(id);
+  if (text === undefined) throw new Error(`the page has no ${id}`);
+  return text;
+};
+
+/** "20,000" is the count 20000, too. */
+function hasWord(text: string, value: string): boolean {
+  if (value === "") return text.includes('""');
+  const quoted = value.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+  const word = new RegExp(`(?<![\\w.-])${quoted}(?![\\w])`);
+  return word.test(text) || word.test(text.replace(/(?<=\d),(?=\d{3})/g, ""));
+}
+
+describe("facts of `-j inspect`", () => {
+  test("of the kernel, with every digit", () => {
+    expect(Object.keys(inspected.kernel).length).toBeGreaterThan(7);
+    expect(missing(inspected.kernel, "kernel", "kernel")).toEqual([]);
+  });
+
+  test("of the scheduler: its programs, maps, mode, watchdog, queues and events", () => {
+    expect(missing(inspected.scheduler, "scheduler", "scheduler")).toEqual([]);
+    for (const sched of inspected.sched) {
+      expect(missing(sched, "sched", "scheduler")).toEqual([]);
+      const [queues, events] = [sched["queues"] as Facts[], sched["events"] as Facts];
+      expect(queues.length + Object.keys(events).length).toBeGreaterThan(10);
+      const text = textOf("scheduler");
+      const [, empty = ""] = /empty: ([^\n]*)/.exec(text) ?? [];
+      for (const { id, kind, length } of queues)
+        if (length === 0) expect([kind, hasWord(empty, String(id))]).toEqual(["user", true]);
+        else expect(text).toMatch(new RegExp(`${String(id)}\\s[^\\n]*\\s${kind}\\s+${length}\\s`));
+      const [, zero = ""] = /0 of: ([^\n]*)/.exec(text) ?? [];
+      for (const [name, count] of Object.entries(events))
+        if (count === 0) expect(zero).toContain(name);
+        else expect(text.replace(/(?<=\d),(?=\d{3})/g, "")).toMatch(new RegExp(`${name}\\s+${count}\\b`));
+    }
+  });
+
+  test("of every program", () => {
+    expect(inspected.programs.length).toBeGreaterThan(50);
+    expect(inspected.programs.flatMap((prog) => missing(prog, "program", `prog-${prog["id"]}`))).toEqual([]);
+  });
+
+  test("of every link", () => {
+    expect(inspected.links.length).toBeGreaterThan(20);
+    expect(inspected.links.flatMap((link) => missing(link, "link", `link-${link["id"]}`))).toEqual([]);
+  });
+
+  test("of every map: its attributes, how many entries it has, and what could not be read", () => {
+    expect(inspected.maps.length).toBeGreaterThan(100);
+    for (const { count_is_whole: isWhole, ...map } of inspected.maps) {
+      expect(missing(map, "map", `map-${map["id"]}`)).toEqual([]);
+      expect(textOf(`map-${map["id"]}`).includes("at least ")).toBe(isWhole !== true);
+    }
+  });
+
+  test("of every global variable: name, type, offset and value", () => {
+    const all = inspected.maps.flatMap(({ id, variables }) =>
+      ((variables ?? []) as Facts[]).map((variable) => [id, variable] as const),
+    );
+    expect(all.length).toBeGreaterThan(50);
+    for (const [id, { name, type, offset, value }] of all) {
+      const text = textOf(`map-${id}`);
+      const cells = text.replace(/\s+/g, " ");
+      const start = cells.indexOf(` ${offset} ${name} ${type} `);
+      expect([name, start >= 0, absent(cells.slice(start), value)]).toEqual([name, true, []]);
+    }
+  });
+
+  test("of every entry and record: its bytes, or its value by its types", () => {
+    let typed = 0;
+    let raw = 0;
+    for (const map of inspected.maps) {
+      if (map["variables"] !== undefined) continue;
+      const text = textOf(`map-${map["id"]}`);
+      const dumps = new Set(dumpsIn(text));
+      const hasBytes = (hex: string): boolean =>
+        hex.length <= 64 ? text.includes(hex.replace(/..(?=.)/g, "$& ")) : dumps.has(hex);
+      for (const entry of [...(map["entries"] as Facts[]), ...((map["records"] ?? []) as Facts[])]) {
+        const { key, value, values, typed_key: typedKey, owner, note, missing: why } = entry;
+        const typedValues = [entry["typed_value"] ?? [], entry["typed_values"] ?? []];
+        const isTyped = entry["typed_value"] !== undefined || entry["typed_values"] !== undefined;
+        // A value by its type is not there as bytes, too.
+        const bytes = isTyped ? [] : [value, ...((values ?? []) as string[])];
+        if (typedKey === undefined) bytes.push(key);
+        for (const hex of bytes)
+          if (typeof hex === "string" && !isTypedRecord(map, entry)) {
+            raw++;
+            expect([map["name"], hex, hasBytes(hex)]).toEqual([map["name"], hex, true]);
+          }
+        if (isTyped) typed++;
+        expect([
+          map["name"],
+          absent(text, [typedKey ?? [], typedValues, owner ?? [], note ?? [], why ?? []]),
+        ]).toEqual([map["name"], []]);
+      }
+    }
+    expect([typed > 50, raw > 500]).toEqual([true, true]);
+  });
+
+  test("of what is wrong, first", () => {
+    expect(inspected.warnings.length).toBeGreaterThan(0);
+    for (const warning of inspected.warnings) expect(textOf("findings")).toContain(warning);
+    expect([...read.texts.keys()].filter((id) => !/-\d/.test(id))[0]).toBe("findings");
+  });
+});
+
+/** JSON has bytes alone of a storage map's records, whose values have types in the page. */
+const isTypedRecord = (map: Facts, entry: Facts): boolean =>
+  map["btf_value_type_id"] !== undefined && entry["typed_value"] === undefined && entry["key"] === undefined;
+
+/** Which values of plain data are not in the text: as text for people has them. */
+function absent(text: string, value: unknown): string[] {
+  if (Array.isArray(value)) {
+    if (value.length > 0 && value.every((item) => Number.isInteger(item) && item >= -128 && item < 128))
+      if (text.includes(characters(value as number[]))) return [];
+    return value.flatMap((item) => absent(text, item));
+  }
+  if (typeof value === "object" && value !== null)
+    return Object.entries(value).flatMap(([key, item]) => [
+      ...(hasWord(text, key) || key === "" ? [] : [key]),
+      ...absent(text, item),
+    ]);
+  const shown = String(value);
+  const quoted = `"${shown.replace(/["\\]/g, "\\$&")}"`;
+  const forms = [shown, quoted.replace(/[\0-\x1f\x7f]/g, escaped)];
+  if (Number.isInteger(value) || /^\d+$/.test(shown)) forms.push(`0x${BigInt(shown).toString(16)}`);
+  if (value === null || value === 0) forms.push("NULL");
+  // A struct_ops value has the ids of programs where its functions are: in the page these are names.
+  forms.push(...inspected.programs.filter(({ id }) => id === value).map(({ name }) => String(name)));
+  return forms.some((form) => text.includes(form)) ? [] : [shown];
+}
+
+const escaped = (one: string): string => `\\x${one.charCodeAt(0).toString(16).padStart(2, "0")}`;
+
+/** A char array that is no UTF-8, as text: what is no ASCII is an escape. */
+function characters(bytes: readonly number[]): string {
+  const end = bytes.indexOf(0);
+  const shown = bytes.slice(0, end < 0 ? undefined : end).map((byte) => {
+    const character = String.fromCharCode(byte);
+    if (character === "\\" || character === '"') return `\\${character}`;
+    return byte >= 0x20 && byte < 0x7f ? character : `\\x${(byte & 0xff).toString(16).padStart(2, "0")}`;
+  });
+  return `"${shown.join("")}"`;
+}
+
+test("the sample's page is no larger than 1 MB", () => {
+  expect(page.length).toBeGreaterThan(300_000);
+  expect(Buffer.byteLength(page)).toBeLessThan(1_000_000);
+});
+
+test("every link in the page leads to a place in it", () => {
+  const ids = new Set([...page.matchAll(/ id="([^"]+)"/g)].map(([, id]) => id));
+  const targets = [...page.matchAll(/ href="([^"]*)"/g)].map(([, target]) => target!);
+  expect(targets.length).toBeGreaterThan(200);
+  expect(targets.filter((target) => !target.startsWith("#") || !ids.has(target.slice(1)))).toEqual([]);
+});

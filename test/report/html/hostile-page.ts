@@ -1,0 +1,128 @@
+/** The sample's page with the names, values and log of a machine that wants something of who reads it. */
+import { openGuest } from "../../../src/guest/guest.ts";
+import { reportPage } from "../../../src/report/html/report.ts";
+import { inspectSched } from "../../../src/report/inspect-sched.ts";
+import { buildInspection } from "../../../src/report/inspection.ts";
+import sample from "../../../src/sample.ts";
+
+export const HOSTILE: readonly string[] = [
+  "<script>alert(1)</script>",
+  '"><img src=x onerror=alert(2)>',
+  "'><svg/onload=alert(3)>",
+  "</script><script>alert(4)</script>",
+  "</style><b onmouseover=alert(5)>",
+  "</pre></code></details><h2 id=maps>",
+  "&lt;script&gt;&#60;i&#62;",
+  "a\u2028b\u2029c\u202ed",
+  "javascript:alert(6)//--><!--",
+  "two\nlines\0and \u001b[31mred",
+];
+
+/** `name`: what every name is that a machine can choose, by a counter. */
+export function pageWith(name: (index: number) => string): string {
+  using state = openGuest({ memory: [{ path: sample }] });
+  let index = 0;
+  const text = (): string => name(index++);
+  const bytes = (): Uint8Array => Buffer.from(text());
+  const whole = buildInspection(state, 4);
+  const scheds = inspectSched(state).map(({ view }) => ({
+    view: {
+      ...view,
+      origin: text(),
+      opsName: text(),
+      cgroupPath: text(),
+      trigger: text(),
+      mode: [text(), text()],
+      exit: {
+        kind: 1024,
+        code: 1n,
+        reason: text(),
+        message: text(),
+        comm: text(),
+        pid: 1,
+        cpu: 0,
+        backtrace: [text()],
+      },
+      cpus: view.cpus.map((cpu) => ({
+        ...cpu,
+        currComm: text(),
+        currClass: text(),
+        rescue: text(),
+        unknown: [text()],
+      })),
+      queues: view.queues.map((queue) => ({
+        ...queue,
+        tasks: queue.tasks.map((task) => ({ ...task, comm: text() })),
+      })),
+      tasks: view.tasks.map((task) => ({
+        ...task,
+        comm: text(),
+        state: text(),
+        scheduler: text(),
+        stack: [text()],
+        unknown: [text()],
+      })),
+      events: view.events.map((event) => ({ ...event, name: text() })),
+      dsqNames: new Map(view.queues.map(({ id }) => [id, text()])),
+      unknown: [text()],
+      notTold: [text()],
+    },
+    findings: [
+      {
+        kind: "ejected" as const,
+        summary: text(),
+        details: [text()],
+        pids: [],
+        cpus: [],
+        dsqId: undefined,
+        waitMs: undefined,
+      },
+    ],
+  }));
+  const { kernel, scheduler } = whole;
+  const inspection = {
+    ...whole,
+    kernel: { ...kernel, release: text(), version: text(), machine: text() },
+    scheduler: scheduler && { ...scheduler, opsName: text(), objectPrefix: text(), state: text() },
+    progs: whole.progs.map((prog) => ({ ...prog, name: bytes(), fullName: bytes() })),
+    links: whole.links.map((link) => ({
+      ...link,
+      place: text(),
+      details: { ...link.details, path: text(), inner: [{ [text()]: text() }] },
+    })),
+    maps: whole.maps.map((map) => ({
+      ...map,
+      info: { ...map.info, name: bytes() },
+      variables: map.variables?.map((variable) => ({ ...variable, name: text() })),
+      sample: {
+        ...map.sample,
+        problem: text(),
+        // Also char arrays, which are shown as what they say.
+        entries: map.sample.entries.map((entry) => ({
+          ...entry,
+          key: filled(entry.key),
+          values: entry.values.map(filled),
+        })),
+        records: map.sample.records.map((record) => ({
+          ...record,
+          note: text(),
+          owner: { kind: "task" as const, pid: 1, tgid: 1, comm: bytes() },
+        })),
+      },
+    })),
+    warnings: [text(), text()],
+  };
+  const { records, ...log } = state.log();
+  return reportPage({
+    inspection,
+    scheds,
+    log: { ...log, records: records.map((record) => ({ ...record, text: bytes(), caller: text() })) },
+    origin: text(),
+    made: { unixSeconds: 0n, version: "0" },
+  });
+
+  function filled(of: Uint8Array): Uint8Array {
+    const some = bytes();
+    return Uint8Array.from(of, (_, at) => some[at % some.length]!);
+  }
+}

@@ -1,0 +1,46 @@
+/** Whatever a machine calls its objects, the page has the same elements, and nothing in it runs. */
+import { expect, test } from "bun:test";
+import { HOSTILE, pageWith } from "./hostile-page.ts";
+import { readPage } from "./read-page.ts";
+
+test("a name is text: it adds no element and no attribute", async () => {
+  const hostile = await readPage(pageWith((index) => HOSTILE[index % HOSTILE.length]!));
+  // As long, so that values take as many lines.
+  const harmless = await readPage(pageWith((index) => "x".repeat(HOSTILE[index % HOSTILE.length]!.length)));
+  const kinds = (elements: readonly string[]): string[] => [...new Set(elements)].sort();
+  expect(kinds(hostile.elements)).toEqual(kinds(harmless.elements));
+  expect(
+    hostile.elements.filter((element) => /^(script|style|meta|title|h2|nav|a href)\b/.test(element)),
+  ).toEqual(
+    harmless.elements.filter((element) => /^(script|style|meta|title|h2|nav|a href)\b/.test(element)),
+  );
+  expect(
+    hostile.elements.filter((element) => / on|^(img|iframe|object|embed|link|base|form)\b/.test(element)),
+  ).toEqual([]);
+});
+
+test("every hostile text is there, as text", async () => {
+  const { texts } = await readPage(pageWith((index) => HOSTILE[index % HOSTILE.length]!));
+  const all = [...texts.values()].join("\n");
+  for (const name of HOSTILE.slice(0, 5)) expect(all).toContain(name);
+  expect(all).toContain("a\\u{2028}b\\u{2029}c\\u{202e}d");
+  expect(all).toContain("two\\x0alines\\x00and \\x1b[31mred");
+  expect(all).not.toMatch(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u2028-\u202e]/);
+});
+
+test("one script and one style are in the page, and their hashes in its policy", async () => {
+  const page = pageWith((index) => HOSTILE[index % HOSTILE.length]!);
+  const [, policy = ""] = /http-equiv="Content-Security-Policy" content="([^"]*)"/.exec(page) ?? [];
+  expect(policy).toStartWith("default-src &#39;none&#39;;");
+  for (const kind of ["script", "style"]) {
+    const found = [...page.matchAll(new RegExp(`<${kind}>([^]*?)</${kind}>`, "g"))].map(([, text]) => text!);
+    expect(found).toHaveLength(1);
+    const hash = Buffer.from(await crypto.subtle.digest("SHA-256", Buffer.from(found[0]!))).toString(
+      "base64",
+    );
+    expect(policy).toContain(`${kind}-src &#39;sha256-${hash}&#39;`);
+  }
+  expect(policy).not.toContain("unsafe");
+  // Before everything that it is to hold for.
+  expect(page.indexOf("Content-Security-Policy")).toBeLessThan(page.indexOf("<style>"));
+});
