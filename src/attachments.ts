@@ -1,5 +1,7 @@
 /** What programs are attached to without a link, and where objects are pinned: what both data paths read of it. */
 
+import type { NetworkAccessor } from "./network.ts";
+
 /** A program that is attached to a cgroup, by a link or without. */
 export interface CgroupProg {
   /** `enum bpf_attach_type`. */
@@ -51,7 +53,7 @@ export interface PerfAttachment {
   readonly address: bigint;
 }
 
-export interface AttachmentAccessor {
+export interface AttachmentAccessor extends NetworkAccessor {
   /** Throws `KtstrError` where there is no such cgroup, or it cannot be asked. */
   cgroups(query: CgroupQuery): readonly CgroupProgs[];
   /** By process and descriptor. Throws `KtstrError` where descriptors cannot be asked. */

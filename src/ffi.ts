@@ -236,6 +236,15 @@ export function connectUnix(path: string, timeoutS: number): number {
   return result < 0 ? result : fd;
 }
 
+const AF_NETLINK = 16;
+const SOCK_RAW = 3;
+const NETLINK_ROUTE = 0;
+
+/** A socket of rtnetlink, in our own network namespace, or `-errno`. */
+export function routeSocket(): number {
+  return orErrno(libc().socket(AF_NETLINK, SOCK_RAW | O_CLOEXEC, NETLINK_ROUTE));
+}
+
 /** The process that listens on the other end of a Unix socket (`struct ucred`), or `-errno`. */
 export function peerOf(fd: number): number {
   const credentials = new Int32Array(3);

@@ -12,6 +12,7 @@ const COMMANDS: CommandTable = {
   prog: async () => (await import("./commands/prog.ts")).default,
   link: async () => (await import("./commands/link.ts")).default,
   cgroup: async () => (await import("./commands/cgroup.ts")).default,
+  net: async () => (await import("./commands/net.ts")).default,
   perf: async () => (await import("./commands/perf.ts")).default,
   struct_ops: async () => (await import("./commands/struct-ops.ts")).default,
   get: async () => (await import("./commands/get.ts")).default,

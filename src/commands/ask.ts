@@ -25,6 +25,7 @@ export function askEverything(state: GuestState, follow: number): number {
     const place = linkPlaces(state);
     for (const link of state.links()) out.line(linkText(link, () => undefined, place(link)));
     ifThere(() => state.perfAttachments());
+    ifThere(() => state.networks());
     for (const kind of ["map", "program", "link"] as const) ifThere(() => state.pinnedPaths(kind));
     for (const isEffective of [false, true])
       ifThere(() => state.cgroups({ path: undefined, isTree: true, isEffective }));

@@ -14,6 +14,7 @@ const WORDS: Readonly<Record<string, string>> = {
   "ktstr btf": "show list help dump",
   "ktstr cgroup": "show list tree attach detach help",
   "ktstr perf": "show list help",
+  "ktstr net": "show list attach detach help",
   "ktstr struct_ops": "show list register unregister dump help",
 };
 
@@ -33,12 +34,12 @@ const CHANGES: Readonly<Record<string, string>> = {
   "ktstr map": "create update delete pin push pop enqueue dequeue freeze",
   "ktstr link": "pin detach",
   "ktstr cgroup": "attach detach",
+  "ktstr net": "attach detach",
   "ktstr struct_ops": "register unregister",
 };
 
 /** What shows a part of what bpftool's command shows. */
 const NEAREST: Readonly<Record<string, string>> = {
-  "ktstr net": "`ktstr link show` has the links of interfaces",
   "ktstr map pin": "`ktstr pin NAME` holds a map open without a path",
 };
 

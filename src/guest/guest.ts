@@ -10,6 +10,7 @@ import type {
 import type { Btf } from "../btf/btf.ts";
 import { DisposedError, KtstrError } from "../errors.ts";
 import type { KernelLog, LogAccessor } from "../kernel-log.ts";
+import type { Network } from "../network.ts";
 import type { CallTargets, ProgCode } from "../prog-code.ts";
 import type { SchedAccessor, SchedReport, SchedulerDumps, TaskInfo } from "../sched-state.ts";
 import { findActiveScheduler } from "../scheduler.ts";
@@ -282,6 +283,11 @@ export class GuestState implements BpfState, LogAccessor, SchedAccessor, Attachm
   perfAttachments(): readonly PerfAttachment[] {
     const descriptors = require("./bpf/perf-fds.ts") as typeof import("./bpf/perf-fds.ts");
     return descriptors.listPerfAttachments(this.#checked());
+  }
+
+  networks(devname?: string): readonly Network[] {
+    const { listNetworks } = require("./bpf/networks.ts") as typeof import("./bpf/networks.ts");
+    return listNetworks(this.#checked(), this.#btfs, devname, this.#warn);
   }
 
   /** Every task. Throws `KtstrError` where a list of tasks leads nowhere. */

@@ -12,6 +12,7 @@ import type { Btf } from "../btf/btf.ts";
 import { DisposedError, KtstrError } from "../errors.ts";
 import { CLOCK_BOOTTIME, CLOCK_REALTIME, type Fd } from "../ffi.ts";
 import type { KernelLog, LogAccessor } from "../kernel-log.ts";
+import type { Network } from "../network.ts";
 import type { CallTargets, ProgCode } from "../prog-code.ts";
 import { findActiveScheduler } from "../scheduler.ts";
 import {
@@ -332,6 +333,12 @@ export class LiveState implements BpfState, LogAccessor, AttachmentAccessor, Pin
     this.#alive();
     const descriptors = require("./perf-fds.ts") as typeof import("./perf-fds.ts");
     return descriptors.queryDescriptors(this.#sys);
+  }
+
+  networks(devname?: string): readonly Network[] {
+    this.#alive();
+    const queries = require("./networks.ts") as typeof import("./networks.ts");
+    return queries.queryNetworks(this.#sys, devname);
   }
 
   [Symbol.dispose](): void {

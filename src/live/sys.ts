@@ -19,6 +19,7 @@ import {
   EPIPE,
   errnoName,
 } from "../uapi/errno.ts";
+import type { RouteMessage } from "../uapi/netlink.ts";
 import type { Attr } from "./attr.ts";
 
 export interface Sys {
@@ -48,6 +49,10 @@ export interface Sys {
   deviceName(index: number): Uint8Array | undefined;
   /** What stat(2) tells of our own network namespace's file; undefined without /proc. */
   netns(): { readonly dev: bigint; readonly ino: bigint } | undefined;
+  /** A descriptor of a file, or `-errno`. */
+  openFile(path: string): ffi.Fd | number;
+  /** What the kernel answers to a dump request of rtnetlink (src/uapi/netlink.ts), or `-errno`. */
+  routeDump(request: Uint8Array<ArrayBuffer>): readonly RouteMessage[] | number;
   /** clock_gettime(2) in nanoseconds. */
   clockNs(clock: number): bigint;
 }
@@ -97,8 +102,37 @@ export const realSys: Sys = {
       return undefined;
     }
   },
+  openFile(path) {
+    const fd = ffi.open(path);
+    return fd < 0 ? fd : new ffi.Fd(fd, path);
+  },
+  routeDump,
   clockNs: ffi.clockNs,
 };
+
+/** More messages than a machine has devices, and more datagrams than they fill. */
+const MAX_DATAGRAMS = 100_000;
+/** The kernel gives at most 32 KiB at once (net/netlink/af_netlink.c, `netlink_dump`). */
+const DATAGRAM_BYTES = 65_536;
+
+function routeDump(request: Uint8Array<ArrayBuffer>): readonly RouteMessage[] | number {
+  const { messagesOf } = require("../uapi/netlink.ts") as typeof import("../uapi/netlink.ts");
+  const number = ffi.routeSocket();
+  if (number < 0) return number;
+  using fd = new ffi.Fd(number, "a socket of rtnetlink");
+  const sent = ffi.write(fd.number, request);
+  if (sent < 0) return sent;
+  const all: RouteMessage[] = [];
+  for (let count = 0; count < MAX_DATAGRAMS; count++) {
+    const datagram = new Uint8Array(new ArrayBuffer(DATAGRAM_BYTES));
+    const got = ffi.read(fd.number, datagram);
+    if (got <= 0) return got < 0 ? got : all;
+    const { messages, end } = messagesOf(datagram.subarray(0, got), request);
+    all.push(...messages);
+    if (end !== undefined) return end < 0 ? end : all;
+  }
+  return all;
+}
 
 function openDirectory(path: Uint8Array): OpenDirectory | number {
   const where = Buffer.from(path);

@@ -81,7 +81,7 @@ function namespace(inode: LinkDetails[string] | undefined): string {
 }
 
 /** `enum nf_inet_hooks` by protocol family (include/uapi/linux/netfilter.h), as bpftool names them. */
-const FAMILIES: Readonly<Record<number, string>> = {
+export const FAMILIES: Readonly<Record<number, string>> = {
   1: "inet",
   2: "ip",
   3: "arp",
@@ -89,9 +89,9 @@ const FAMILIES: Readonly<Record<number, string>> = {
   7: "bridge",
   10: "ip6",
 };
-const NFPROTO_ARP = 3;
-const NFPROTO_NETDEV = 5;
-const INET_HOOKS = ["prerouting", "input", "forward", "output", "postrouting"];
+export const NFPROTO_ARP = 3;
+export const NFPROTO_NETDEV = 5;
+export const INET_HOOKS: readonly string[] = ["prerouting", "input", "forward", "output", "postrouting"];
 const ARP_HOOKS = ["input", "output", "forward"];
 const NETDEV_HOOKS = ["ingress", "egress"];
 

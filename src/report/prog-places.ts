@@ -9,6 +9,7 @@ import { ATTACH_TYPES, LINK_TYPES, MAP_TYPES, MapType, nameOr } from "../uapi/na
 import { idMeaning } from "./dump.ts";
 import type { Json } from "./json.ts";
 import { linkPlaces } from "./link-place.ts";
+import { unlinkedPlaces } from "./net.ts";
 import { perfJson, perfText } from "./perf.ts";
 import { soundly, typesOf } from "./typed.ts";
 
@@ -71,6 +72,14 @@ export function progPlaces(state: BpfState & AttachmentAccessor): ProgPlaces {
         json: { by: "perf", ...(perfJson(one) as { readonly [key: string]: Json }), prog_id: undefined },
         text: `by ${perfText(one).replace(/^pid (\d+) {2}fd (\d+): prog_id \d+ {2}/, "descriptor $2 of process $1: ")}`,
       });
+  });
+  ask(() => {
+    for (const network of state.networks())
+      for (const { progId, devname, kind } of unlinkedPlaces(network, state.links()))
+        add(progId, {
+          json: { by: "interface", devname: utf8(devname), kind, netns_ino: network.netnsIno },
+          text: `by interface ${printable(devname)}, ${kind}`,
+        });
   });
   for (const map of state.maps()) {
     if (map.type === MapType.struct_ops) addCallbacks(state, map, add);

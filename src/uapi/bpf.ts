@@ -78,10 +78,19 @@ export const BATCH_ATTR: Layout<
   flags: u64(48),
 });
 
-/** The arm of `BPF_PROG_QUERY` up to `prog_attach_flags`: 40 bytes. */
+/** The arm of `BPF_PROG_QUERY` with `revision`, which the kernel writes since 6.6: 64 bytes. */
 export const QUERY_ATTR: Layout<
-  "target_fd" | "attach_type" | "query_flags" | "attach_flags" | "prog_ids" | "prog_cnt" | "prog_attach_flags"
-> = layout("union bpf_attr.query", 40, {
+  | "target_fd"
+  | "attach_type"
+  | "query_flags"
+  | "attach_flags"
+  | "prog_ids"
+  | "prog_cnt"
+  | "prog_attach_flags"
+  | "link_ids"
+  | "link_attach_flags"
+  | "revision"
+> = layout("union bpf_attr.query", 64, {
   target_fd: u32(0),
   attach_type: u32(4),
   query_flags: u32(8),
@@ -89,6 +98,9 @@ export const QUERY_ATTR: Layout<
   prog_ids: u64(16),
   prog_cnt: u32(24),
   prog_attach_flags: u64(32),
+  link_ids: u64(40),
+  link_attach_flags: u64(48),
+  revision: u64(56),
 });
 
 export const BPF_F_QUERY_EFFECTIVE = 1;

@@ -29,6 +29,7 @@ const NOUNS = {
   "ktstr btf": "btf.c",
   "ktstr cgroup": "cgroup.c",
   "ktstr perf": "perf.c",
+  "ktstr net": "net.c",
   "ktstr struct_ops": "struct_ops.c",
 };
 

@@ -5,7 +5,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { captureGuest } from "../../src/guest/capture/capture.ts";
 import { type GuestState, openGuest } from "../../src/guest/guest.ts";
+import { stringify } from "../../src/report/json.ts";
 import { mapHolders } from "../../src/report/map-holders.ts";
+import { netfilterLinks, networkJson, networkText } from "../../src/report/net.ts";
 import { progPlaces } from "../../src/report/prog-places.ts";
 import { structOpsDump } from "../../src/report/struct-ops.ts";
 import { MapType } from "../../src/uapi/names.ts";
@@ -25,6 +27,13 @@ function askAll(guest: GuestState): void {
       MAX_LISTED,
     );
   expect(guest.perfAttachments().length).toBeLessThan(2 ** 24);
+  const networks = guest.networks();
+  expect(networks.length).toBeLessThanOrEqual(MAX_LISTED + 1);
+  const netfilter = netfilterLinks(guest.links());
+  for (const network of networks) {
+    stringify(networkJson(guest, network, netfilter));
+    networkText(guest, network, netfilter);
+  }
   for (const kind of ["map", "program", "link"] as const) guest.pinnedPaths(kind);
   mapHolders(guest);
   progPlaces(guest);

@@ -9,6 +9,7 @@ import type { OpenDirectory, Sys } from "../../src/live/sys.ts";
 import { type BpfCommand, BTF_INFO, LINK_INFO, MAP_INFO, PROG_INFO } from "../../src/uapi/bpf.ts";
 import { ENOENT } from "../../src/uapi/errno.ts";
 import type { Layout } from "../../src/uapi/layout.ts";
+import { messagesOf, type RouteMessage } from "../../src/uapi/netlink.ts";
 import { FakeMap, type FakeMapOptions } from "./fake-map.ts";
 
 /** An object of the id spaces other than the maps': its info struct's fields, by the layout's names. */
@@ -221,6 +222,21 @@ export class FakeKernel implements Sys {
 
   readMessages(path: string): readonly Uint8Array[] | number {
     return this.messages.get(path) ?? -ENOENT;
+  }
+
+  openFile(): number {
+    return -ENOENT;
+  }
+
+  /** Answers to dump requests of rtnetlink by the request's bytes in hex, as datagrams. */
+  readonly routes: Map<string, readonly Uint8Array[]> = new Map();
+
+  routeDump(request: Uint8Array<ArrayBuffer>): readonly RouteMessage[] | number {
+    const datagrams = this.routes.get(Buffer.from(request).toString("hex"));
+    if (datagrams === undefined) return -ENOENT;
+    const told = datagrams.map((datagram) => messagesOf(datagram, request));
+    const refused = told.find(({ end }) => end !== undefined && end < 0);
+    return refused?.end ?? told.flatMap(({ messages }) => messages);
   }
 
   clockNs(): bigint {

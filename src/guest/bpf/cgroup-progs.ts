@@ -13,6 +13,7 @@ import { StructAt } from "../kernel/struct-at.ts";
 import { requireSymbol } from "../kernel/symbols.ts";
 import { add, isNull, toBigInt } from "../memory/pointer.ts";
 import { kernfsPath } from "./maps/storage-owner.ts";
+import { progArrayIds } from "./prog-array.ts";
 import { progId } from "./progs.ts";
 
 const CGROUP_ROOT = struct("cgroup_root", { cgrp: place });
@@ -28,13 +29,10 @@ const CGROUP = struct("cgroup", {
 });
 const PROG_LIST = struct("bpf_prog_list", { node: place, prog: ptr, link: ptr, next: at(ptr, "node.next") });
 const CGROUP_LINK = struct("bpf_cgroup_link", { prog: at(ptr, "link.prog") });
-const PROG_ARRAY = struct("bpf_prog_array", { items: place });
-const ARRAY_ITEM = struct("bpf_prog_array_item", { prog: ptr });
-const PROG = struct("bpf_prog", { aux: ptr });
 
 /** include/linux/cgroup-defs.h: a cgroup whose directory is gone has it no more. */
 const CSS_ONLINE = 1 << 1;
-/** BPF_CGROUP_MAX_PROGS is 64; an effective array has those of all ancestors, too. */
+/** More than BPF_CGROUP_MAX_PROGS, which is 64. */
 const MAX_PROGS = 4096;
 /** As many as the listing of the running kernel takes. */
 const MAX_CGROUPS = 65_536;
@@ -171,16 +169,5 @@ function attached(kernel: GuestKernel, cgroup: StructAt, slot: number): Attached
 /** `cgroup_bpf.effective[slot]`: an array that ends with NULL. */
 function effective(kernel: GuestKernel, cgroup: StructAt, slot: number): Attached[] {
   const array = cgroup.follow(CGROUP.resolve(kernel.btf).effective + slot * 8, "bpf.effective");
-  if (array.isNull) return [];
-  const { items } = PROG_ARRAY.resolve(kernel.btf);
-  const item = ARRAY_ITEM.resolve(kernel.btf);
-  const progs: Attached[] = [];
-  for (let index = 0; index < MAX_PROGS; index++) {
-    const prog = array.follow(items + index * item.sizeof + item.prog, "items.prog");
-    if (prog.isNull) break;
-    // `dummy_bpf_prog` stands for a program that was detached while there was no memory for a shorter array.
-    if (isNull(prog.pointer(PROG.resolve(kernel.btf).aux, "aux"))) continue;
-    progs.push({ progId: progId(kernel, prog.at, "bpf_prog_array.items.prog"), flags: undefined });
-  }
-  return progs;
+  return progArrayIds(kernel, array).map((id) => ({ progId: id, flags: undefined }));
 }

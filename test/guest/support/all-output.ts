@@ -13,6 +13,7 @@ import { inspectionJson } from "../../../src/report/inspection-json.ts";
 import { writeInspection } from "../../../src/report/inspection-text.ts";
 import { type Json, stringify } from "../../../src/report/json.ts";
 import { linkPlaces } from "../../../src/report/link-place.ts";
+import { netfilterLinks, networkJson, networkText } from "../../../src/report/net.ts";
 import { Output } from "../../../src/report/output.ts";
 import { perfJson } from "../../../src/report/perf.ts";
 import { progPlaces, progPlacesText } from "../../../src/report/prog-places.ts";
@@ -55,6 +56,11 @@ export function allOutput(memory: string, into: string, limit: number, follow: n
         out.line(stringify(cgroupJson(guest, cgroup)));
   });
   attempt(out, () => out.line(stringify(guest.perfAttachments().map(perfJson))));
+  attempt(out, () => {
+    const netfilter = netfilterLinks(guest.links());
+    for (const network of guest.networks())
+      print(networkJson(guest, network, netfilter), networkText(guest, network, netfilter));
+  });
   for (const kind of ["map", "program", "link"] as const)
     attempt(out, () => {
       for (const [id, paths] of guest.pinnedPaths(kind))
