@@ -87,6 +87,9 @@ const TOOLS = [
   { tool: "lz4", options: ["-q", "-B4", "-BX", "--content-size"], suffix: "sums.lz4" },
   { tool: "zstd", options: ["-q", "-1"], suffix: "zst" },
   { tool: "zstd", options: ["-q", "-1", "--no-check", "--no-content-size"], suffix: "unsized.zst" },
+  { tool: "bzip2", options: ["-1"], suffix: "bz2" },
+  { tool: "lzop", options: ["-1"], suffix: "lzo" },
+  { tool: "lzop", options: ["-1", "--crc32", "-F"], suffix: "crc.lzo" },
 ] as const;
 
 for (const { tool, options, suffix } of TOOLS) {

@@ -75,6 +75,18 @@ const FORMATS: readonly Format[] = [
     magic: ["\x04\x22\x4d\x18"],
     load: () => (require("./lz4-file.ts") as typeof import("./lz4-file.ts")).lz4File,
   },
+  {
+    name: "bzip2",
+    what: "a bzip2 file",
+    magic: ["BZh"],
+    load: () => (require("./bzip2-file.ts") as typeof import("./bzip2-file.ts")).bzip2File,
+  },
+  {
+    name: "lzop",
+    what: "an lzop file",
+    magic: ["\x89LZO\0\r\n\x1a\n"],
+    load: () => (require("./lzop-file.ts") as typeof import("./lzop-file.ts")).lzopFile,
+  },
 ];
 
 const RAW = "raw";
@@ -111,11 +123,7 @@ export function tellFormat(file: ReadableFile, named?: string, onUnpack?: OnUnpa
     if (format === undefined && isInPlace(current))
       return { memory: current, contents: undefined, opened: files, doubts };
     if (format === undefined)
-      throw new FormatError(
-        `memory file ${file.path}`,
-        0,
-        "what was put together from its records is no dump",
-      );
+      throw new FormatError(`memory file ${file.path}`, 0, "what is in it is no dump", doubts.join(" "));
     const opened = format.load().open(current, onUnpack);
     if ("pieces" in opened) return { ...placed(opened, current), opened: files, doubts };
     files.push(opened);

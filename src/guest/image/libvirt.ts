@@ -1,6 +1,6 @@
 /**
- * What libvirt's `virsh save` writes: a header, the domain's XML, and QEMU's migration stream behind it, which may be
- * compressed (libvirt's src/qemu/qemu_saveimage.h, struct _virQEMUSaveHeader).
+ * What libvirt's `virsh save` writes: a header, the domain's XML, and QEMU's migration stream behind it, which a program
+ * may have compressed (libvirt's src/qemu/qemu_saveimage.h, struct _virQEMUSaveHeader).
  */
 import { FormatError } from "../../errors.ts";
 import { viewOf } from "../../uapi/layout.ts";
@@ -19,9 +19,8 @@ const COMPLETE = "LibvirtQemudSave";
 const MAX_VERSION = 3;
 /** The XML of a domain, and libvirt's cookie. */
 const MAX_DATA_BYTES = 64 * 2 ** 20;
-const STREAM = 0;
-/** By `format`, from 1 on: who compressed the stream. */
-const PROGRAMS: readonly string[] = ["gzip", "bzip2", "xz", "lzop", "zstd"];
+/** `format`: 0 is the stream itself, then come gzip, bzip2, xz, lzop and zstd. What follows tells itself which it is. */
+const MAX_FORMAT = 5;
 const LESS_THAN = 0x3c;
 
 interface Header {
@@ -57,17 +56,12 @@ function open(file: ReadableFile): ReadableFile {
   if (Buffer.from(file.read(0, COMPLETE.length)).toString("latin1") !== COMPLETE)
     throw new FormatError(what, 0, "it was not written to its end");
   const { format, streamAt } = header;
-  if (format === STREAM) return new Behind(file, streamAt);
-  const program = PROGRAMS[format - 1];
+  if (format <= MAX_FORMAT) return new Behind(file, streamAt);
   throw new FormatError(
     what,
     FORMAT_AT,
-    program === undefined
-      ? `its stream is of the format ${format}, which is not read`
-      : `${program} compressed its stream`,
-    program === undefined
-      ? 'Save it with `save_image_format = "raw"` in libvirt\'s qemu.conf.'
-      : `Decompress it: \`tail -c +${streamAt + 1} FILE | ${program} -dc > stream\`, and read that.`,
+    `its stream is of the format ${format}, which is not read`,
+    'Save it with `save_image_format = "raw"` in libvirt\'s qemu.conf.',
   );
 }
 

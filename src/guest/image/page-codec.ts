@@ -24,9 +24,9 @@ export function pageCodec(flags: number): PageCodec | undefined {
     case DUMP_DH_COMPRESSED_ZSTD:
       return unzstd;
     case DUMP_DH_COMPRESSED_LZO:
-      return lzo();
+      return lzoCodec();
     case DUMP_DH_COMPRESSED_SNAPPY:
-      return snappy();
+      return snappyCodec();
     default:
       return undefined;
   }
@@ -63,12 +63,18 @@ function copied(decompress: () => Uint8Array, into: Uint8Array<ArrayBuffer>): bo
   }
 }
 
-/** liblzo2: `int lzo1x_decompress_safe(src, src_len, dst, lzo_uint *dst_len, wrkmem)`, 0 where it worked. */
-function lzo(): PageCodec {
+/** What to do where a library is missing, for whoever reads a kdump. */
+const WITH_ZLIB = "write the dump anew with zlib: `makedumpfile -c`";
+
+/**
+ * liblzo2: `int lzo1x_decompress_safe(src, src_len, dst, lzo_uint *dst_len, wrkmem)`, 0 where it worked. Throws
+ * `KtstrError` where the machine lacks it; `instead` is what to do then.
+ */
+export function lzoCodec(instead: string = WITH_ZLIB): PageCodec {
   const { lzo1x_decompress_safe } = sharedLibrary(
     ["liblzo2.so.2"],
     { lzo1x_decompress_safe: { args: ["ptr", "u64", "ptr", "ptr", "ptr"], returns: "i32" } },
-    (why) => missing("LZO", "liblzo2-2", why),
+    (why) => missing("LZO", "liblzo2-2", why, instead),
   );
   const length = new BigUint64Array(1);
   return (from, into) => {
@@ -79,12 +85,15 @@ function lzo(): PageCodec {
   };
 }
 
-/** libsnappy's C binding (snappy-c.h): `snappy_status snappy_uncompress(src, src_len, dst, size_t *dst_len)`. */
-function snappy(): PageCodec {
+/**
+ * libsnappy's C binding (snappy-c.h): `snappy_status snappy_uncompress(src, src_len, dst, size_t *dst_len)`. Throws
+ * `KtstrError` where the machine lacks it; `instead` is what to do then.
+ */
+export function snappyCodec(instead: string = WITH_ZLIB): PageCodec {
   const { snappy_uncompress } = sharedLibrary(
     ["libsnappy.so.1"],
     { snappy_uncompress: { args: ["ptr", "u64", "ptr", "ptr"], returns: "i32" } },
-    (why) => missing("Snappy", "libsnappy1v5", why),
+    (why) => missing("Snappy", "libsnappy1v5", why, instead),
   );
   const length = new BigUint64Array(1);
   return (from, into) => {
@@ -93,11 +102,9 @@ function snappy(): PageCodec {
   };
 }
 
-function missing(compression: string, debian: string, why: string): KtstrError {
+function missing(compression: string, debian: string, why: string, instead: string): KtstrError {
   return new KtstrError(
-    `decompress pages: this dump uses ${compression}, and its library cannot be opened (${why})`,
-    {
-      hint: `Install it (Debian: ${debian}), or write the dump anew with zlib: \`makedumpfile -c\`.`,
-    },
+    `decompress: this file uses ${compression}, and its library cannot be opened (${why})`,
+    { hint: `Install it (Debian: ${debian}), or ${instead}.` },
   );
 }

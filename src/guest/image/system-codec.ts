@@ -1,4 +1,4 @@
-/** The decoders that the system's libraries have: xz and LZ4. */
+/** The decoders that the system's libraries have: xz, LZ4 and bzip2. */
 import { KtstrError } from "../../errors.ts";
 import { addressOf, sharedLibrary } from "../../ffi.ts";
 import type { Decoder, Step } from "./unpack.ts";
@@ -159,6 +159,87 @@ class Lz4Decoder implements Decoder {
 
   [Symbol.dispose](): void {
     this.#library.LZ4F_freeDecompressionContext(this.#context);
+  }
+}
+
+/** bzlib.h: `bz_stream`, on 64-bit machines. */
+const BZ_STREAM_BYTES = 80;
+const BZ_NEXT_IN = 0;
+const BZ_AVAIL_IN = 8;
+const BZ_NEXT_OUT = 24;
+const BZ_AVAIL_OUT = 32;
+/** What its functions return. */
+const BZ_OK = 0;
+const BZ_STREAM_END = 4;
+
+const BZ_FUNCTIONS = {
+  BZ2_bzDecompressInit: { args: ["ptr", "i32", "i32"], returns: "i32" },
+  BZ2_bzDecompress: { args: ["ptr"], returns: "i32" },
+  BZ2_bzDecompressEnd: { args: ["ptr"], returns: "i32" },
+} as const;
+
+/** bzip2's format, with as many streams as there are. Throws `KtstrError` where the machine has no libbz2. */
+export function bzip2Decoder(): Decoder {
+  return new Bzip2Decoder(
+    sharedLibrary(["libbz2.so.1.0", "libbz2.so.1"], BZ_FUNCTIONS, (why) =>
+      missing("bzip2", "libbz2-1.0", why),
+    ),
+  );
+}
+
+class Bzip2Decoder implements Decoder {
+  readonly #library: Functions<keyof typeof BZ_FUNCTIONS>;
+  readonly #stream = new Uint8Array(new ArrayBuffer(BZ_STREAM_BYTES));
+  readonly #view = new DataView(this.#stream.buffer);
+  /** A stream has begun and not ended. */
+  #isOpen = false;
+
+  constructor(library: Functions<keyof typeof BZ_FUNCTIONS>) {
+    this.#library = library;
+  }
+
+  step(from: Uint8Array<ArrayBuffer>, into: Uint8Array<ArrayBuffer>): Step {
+    if (!this.#isOpen) {
+      // Between two streams: what is no stream is for the caller to judge.
+      if (from[0] === 0) return { taken: 0, given: 0 };
+      this.#stream.fill(0);
+      if (this.#library.BZ2_bzDecompressInit(this.#stream, 0, 0) !== BZ_OK)
+        throw new Error("libbz2 has no memory for it");
+      this.#isOpen = true;
+    }
+    return this.#code(from, from.length, into);
+  }
+
+  end(into: Uint8Array<ArrayBuffer>): Step {
+    if (!this.#isOpen) return { taken: 0, given: 0 };
+    const step = this.#code(NOTHING, 0, into);
+    if (this.#isOpen && step.given === 0) throw new Error("it ends too early");
+    return step;
+  }
+
+  #code(from: Uint8Array<ArrayBuffer>, length: number, into: Uint8Array<ArrayBuffer>): Step {
+    const view = this.#view;
+    view.setBigUint64(BZ_NEXT_IN, BigInt(addressOf(from)), true);
+    view.setUint32(BZ_AVAIL_IN, length, true);
+    view.setBigUint64(BZ_NEXT_OUT, BigInt(addressOf(into)), true);
+    view.setUint32(BZ_AVAIL_OUT, into.length, true);
+    const result = this.#library.BZ2_bzDecompress(this.#stream);
+    if (result !== BZ_OK && result !== BZ_STREAM_END) throw new Error(`libbz2 refuses it (${result})`);
+    const step = {
+      taken: length - view.getUint32(BZ_AVAIL_IN, true),
+      given: into.length - view.getUint32(BZ_AVAIL_OUT, true),
+    };
+    if (result === BZ_STREAM_END) this.#close();
+    return step;
+  }
+
+  #close(): void {
+    if (this.#isOpen) this.#library.BZ2_bzDecompressEnd(this.#stream);
+    this.#isOpen = false;
+  }
+
+  [Symbol.dispose](): void {
+    this.#close();
   }
 }
 

@@ -65,6 +65,32 @@ export function unpack(
   }
 }
 
+/** More than this is not decompressed to see whether a file is compressed. */
+const MAX_PROBED_BYTES = 16 * 2 ** 20;
+
+/**
+ * Whether the file's first `probeBytes` decompress to something. False where the file is shorter, and where the machine
+ * has no library for it.
+ */
+export function goesOn(file: ReadableFile, probeBytes: number, decoderOf: () => Decoder): boolean {
+  try {
+    using decoder = decoderOf();
+    const into = new Uint8Array(new ArrayBuffer(2 ** 16));
+    let from = file.read(0, probeBytes);
+    if (from.length < probeBytes) return false;
+    let done = 0;
+    while (from.length > 0 && done < MAX_PROBED_BYTES) {
+      const { taken, given } = decoder.step(from, into);
+      if (taken === 0 && given === 0) return false;
+      from = from.subarray(taken);
+      done += given;
+    }
+    return done > 0;
+  } catch {
+    return false;
+  }
+}
+
 /** The longest that tapes and copies of devices add. */
 const MAX_PADDING_BYTES = 2 ** 20;
 
