@@ -89,7 +89,7 @@ function filesOfNoMachine(): [string, string, string, Uint8Array][] {
     ["kdump", "no page of memory is in it", "kdump file", kdump],
     [
       "flat",
-      "from its records is no dump",
+      "what is in it is no dump",
       "flattened dump",
       Buffer.concat([flat, big(0n, 81_920n), content, big(-1n, -1n)]),
     ],

@@ -42,6 +42,28 @@ export function header({ machine = "pc-q35-7.2", parts = [], blocks }: HeaderOpt
   ]);
 }
 
+/** Where the pages of `mappedHeader`'s block begin: QEMU rounds up to 1 MiB. */
+export const MAPPED_AT: number = 2 ** 20;
+
+/**
+ * A stream with mapped-ram and one block of RAM, up to the end of its pages: `pages` are full of a byte, or not in the file.
+ * `before`: bytes of the file before the stream, as libvirt has them.
+ */
+export function mapped(pages: readonly (number | undefined)[], before = 0, version = 1): Buffer {
+  const capability = Buffer.concat([u32(1), name("mapped-ram")]);
+  const length = pages.length * PAGE;
+  const head = header({ parts: [["configuration/capabilities", capability]], blocks: [["pc.ram", length]] });
+  const bitmapAt = before + head.length + 28;
+  const bitmap = Buffer.alloc(Math.ceil(pages.length / 64) * 8);
+  pages.forEach((byte, index) => {
+    if (byte !== undefined) bitmap[index >> 3]! |= 1 << (index & 7);
+  });
+  const start = Buffer.concat([head, u32(version), u64(PAGE), u64(bitmapAt), u64(MAPPED_AT), bitmap]);
+  // What lies where a page is that the bitmap does not have is an older copy.
+  const data = pages.map((byte) => Buffer.alloc(PAGE, byte ?? 0xee));
+  return Buffer.concat([start, Buffer.alloc(MAPPED_AT - before - start.length), ...data]);
+}
+
 /** A page's record. `block`: undefined for that of the record before. */
 export function page(offset: number, contents: number | Uint8Array, block?: string, flags = 0): Buffer {
   const kind = flags === 0 ? (typeof contents === "number" ? 0x02 : 0x08) : flags;

@@ -5,7 +5,20 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { KtstrError } from "../../src/errors.ts";
 import { MemoryImage } from "../../src/guest/image/image.ts";
-import { EOS, end, footer, header, PAGE, page, part, u8, u32, u64 } from "./migration-stream.ts";
+import {
+  EOS,
+  end,
+  footer,
+  header,
+  MAPPED_AT,
+  mapped,
+  PAGE,
+  page,
+  part,
+  u8,
+  u32,
+  u64,
+} from "./migration-stream.ts";
 import { Mutator } from "./mutate.ts";
 
 let folder = "";
@@ -113,11 +126,66 @@ describe("a migration stream", () => {
   });
 });
 
+test("zeros are read alike wherever the buffer of the reader ends", () => {
+  const count = 60_000;
+  const head = header({ blocks: [["pc.ram", count * PAGE]] });
+  const zeros = Array.from({ length: count - 1 }, (_, index) => page((index + 1) * PAGE, 0));
+  const path = file(head, EOS, end, page(0, 7, "pc.ram"), ...zeros, EOS);
+  using image = new MemoryImage([{ path }]);
+  const other = Array.from({ length: count }, (_, index) => pageAt(image, index * PAGE));
+  expect([other[0], other.slice(1).findIndex((byte) => byte !== 0)]).toEqual([7, -1]);
+});
+
+describe("a stream with mapped-ram", () => {
+  const rest = [EOS, footer, end, EOS, footer];
+  const pages = [1, undefined, 3, ...Array.from({ length: 70 }, () => undefined), 9];
+
+  test("has pages where its bitmap says, and zeros elsewhere", () => {
+    using image = new MemoryImage([{ path: file(mapped(pages), ...rest) }]);
+    expect([image.format, image.sizeBytes, image.warnings]).toEqual([
+      "QEMU migration stream",
+      pages.length * PAGE,
+      [],
+    ]);
+    expect(pages.map((_, index) => pageAt(image, index * PAGE))).toEqual(pages.map((byte) => byte ?? 0));
+  });
+
+  test("counts from the start of libvirt's file", () => {
+    const head = saved(6);
+    using image = new MemoryImage([{ path: file(head, mapped(pages, head.length), ...rest) }]);
+    expect(pages.map((_, index) => pageAt(image, index * PAGE))).toEqual(pages.map((byte) => byte ?? 0));
+  });
+
+  test.each<[string, readonly Uint8Array[], string]>([
+    ["ends in its pages", [mapped(pages).subarray(0, MAPPED_AT + PAGE)], "before its bitmaps were written"],
+    ["ends before its bitmaps were written", [mapped(pages), EOS, footer], "before its bitmaps were written"],
+    ["has another version", [mapped(pages, 0, 2), ...rest], "header has the version 2"],
+    ["begins later than it says", [mapped(pages, 4096).subarray(1), ...rest], "it does not begin with QEVM"],
+    [
+      "counts from before its start",
+      [Buffer.alloc(0), mapped(pages, -16), ...rest],
+      "does not agree with where it",
+    ],
+  ])("that %s is an error", (_, contents, says) => {
+    expect(() => new MemoryImage([{ path: file(...contents), format: "qemu" }])).toThrow(says);
+  });
+
+  test("2,000 damaged headers and bitmaps are read, or are an error that says so", () => {
+    const stream = mapped(pages);
+    const path = file(stream, ...rest);
+    const length = stream.indexOf("pc.ram") + 6 + 8 + 28 + 16;
+    using mutator = new Mutator(path, [{ name: "header", offset: 4, length: length - 4 }], 23);
+    const outcomes = mutator.rounds(2000, () => {
+      using image = new MemoryImage([{ path, format: "qemu" }]);
+      return pageAt(image, 0) === 1 ? "same" : "other";
+    });
+    expect([...outcomes.keys()].sort()).toEqual(["error", "other", "same"]);
+  });
+});
+
 describe("a migration stream that is not read is an error:", () => {
   const start = [header({ blocks: BLOCKS }), EOS, footer, part];
   const shared = Buffer.concat([u32(1), u8(15), Buffer.from("x-ignore-shared")]);
-  const mappedRam = Buffer.concat([u32(1), u8(10), Buffer.from("mapped-ram")]);
-  const mapped = [header({ parts: [["configuration/capabilities", mappedRam]], blocks: BLOCKS })];
   const ignored = [
     header({ parts: [["configuration/capabilities", shared]], blocks: [["m", 2 ** 30]] }),
     u64(0),
@@ -165,7 +233,6 @@ describe("a migration stream that is not read is an error:", () => {
 
   test.each<[string, readonly Uint8Array[], string]>([
     ["compressed pages", [...start, page(0, full(1), "pc.ram", 0x100)], "the capability compress,"],
-    ["pages in places of their own", mapped, "the capability mapped-ram, which is not read"],
     ["memory that was left out", ignored, "It was saved with x-ignore-shared."],
   ])("%s, also where no format is named", (_, contents, says) => {
     const open = (): unknown => new MemoryImage([{ path: file(...contents) }]);
@@ -268,6 +335,17 @@ describe("a libvirt save file", () => {
       "QEMU migration stream",
       ...[4, 2, 0, undefined],
     ]);
+  });
+
+  test("2,000 damaged headers are read, or are an error that says so", () => {
+    const head = saved(0);
+    const path = file(head, ...STREAM);
+    using mutator = new Mutator(path, [{ name: "header", offset: 0, length: 92 }], 29);
+    const outcomes = mutator.rounds(2000, () => {
+      using image = new MemoryImage([{ path, format: "libvirt" }]);
+      return pageAt(image, 0) === 4 ? "same" : "other";
+    });
+    expect(Math.min(...["same", "error"].map((outcome) => outcomes.get(outcome) ?? 0))).toBeGreaterThan(10);
   });
 
   test.each<[string, Buffer, string]>([

@@ -19,8 +19,11 @@ const COMPLETE = "LibvirtQemudSave";
 const MAX_VERSION = 3;
 /** The XML of a domain, and libvirt's cookie. */
 const MAX_DATA_BYTES = 64 * 2 ** 20;
-/** `format`: 0 is the stream itself, then come gzip, bzip2, xz, lzop and zstd. What follows tells itself which it is. */
-const MAX_FORMAT = 5;
+/**
+ * `format`: 0 is the stream itself, then come gzip, bzip2, xz, lzop and zstd, and 6 is a stream with mapped-ram
+ * ("sparse"). What follows tells itself which it is.
+ */
+const MAX_FORMAT = 6;
 const LESS_THAN = 0x3c;
 
 interface Header {

@@ -1,7 +1,7 @@
 /**
  * A QEMU migration stream in a file: `migrate "exec:cat > FILE"`, `migrate file:FILE`. The RAM section has a list of
- * blocks of memory, then pages, in any order; a page that changed meanwhile comes again. Pages are indexed once and read
- * where they lie. Which address the memory begins at is not in the stream.
+ * blocks of memory, then pages, in any order; a page that changed meanwhile comes again (with mapped-ram the pages follow
+ * each block: mapped-ram.ts). Pages are indexed once and read where they lie. Which address the memory begins at is not in the stream.
  */
 import { basename } from "node:path";
 import { FormatError } from "../../errors.ts";
@@ -26,8 +26,9 @@ import {
 } from "../../uapi/qemu-migration.ts";
 import type { ReadableFile } from "./file.ts";
 import type { Contents, FormatReader } from "./format.ts";
+import { type MappedBlock, placesOf, readMappedBlock } from "./mapped-ram.ts";
 import { OnDemandFile, type PageRange, type PageSource } from "./on-demand.ts";
-import { StreamEnd, StreamReader } from "./stream-reader.ts";
+import { StreamEnd, StreamReader, UnreadStream } from "./stream-reader.ts";
 
 /** @public Loaded by formats.ts. */
 export const migration: FormatReader = { problem, open };
@@ -38,10 +39,12 @@ const MAX_BLOCKS = 4096;
 const MIN_PAGE_RECORD_BYTES = 9;
 const MAX_NAME_BYTES = 255;
 const MAX_CAPABILITIES = 64;
+const MAPPED_RAM = "mapped-ram";
 
 interface Block {
   readonly name: string;
   readonly length: number;
+  readonly mapped: MappedBlock | undefined;
 }
 
 interface Header {
@@ -57,9 +60,6 @@ const nameOf = (file: ReadableFile): string => `migration stream ${file.path}`;
 
 /** How many pages tell a stream from memory that has its first page. */
 const PROBE_PAGES = 64;
-
-/** What is a stream and cannot be read: its capabilities, or its kind of pages. */
-class UnreadStream extends FormatError {}
 
 function problem(file: ReadableFile): string | undefined {
   const stream = new StreamReader(file, nameOf(file));
@@ -80,6 +80,10 @@ function open(file: ReadableFile): Contents {
   const header = readHeader(stream);
   const index = new PageIndex(stream, header, file.sizeBytes);
   const isWhole = index.read();
+  index.placeMapped(file);
+  // Bitmaps are written at the end: without it nobody knows which pages are zeros.
+  if (!isWhole && header.capabilities.includes(MAPPED_RAM))
+    throw stream.error("it ends before its bitmaps were written", "Save it anew.");
   if (index.pageCount === 0) throw missing(stream, header, "no page of memory is in it");
   const warnings = isWhole
     ? []
@@ -132,7 +136,7 @@ function readHeader(stream: StreamReader): Header {
   if (name !== "ram")
     throw stream.error(`its first section is ${escapeText(name)}, not ram`, "Migrate without disks.");
   stream.skip(8);
-  return { machine, pageBytes, capabilities, ramSection, blocks: blocksOf(stream, capabilities) };
+  return { machine, pageBytes, capabilities, ramSection, blocks: blocksOf(stream, pageBytes, capabilities) };
 }
 
 function lengthOf(stream: StreamReader, length: number): number {
@@ -158,26 +162,20 @@ function skipCommand(stream: StreamReader): void {
   stream.skip(stream.u16());
 }
 
-function blocksOf(stream: StreamReader, capabilities: readonly string[]): Block[] {
+function blocksOf(stream: StreamReader, pageBytes: number, capabilities: readonly string[]): Block[] {
   const total = stream.u64();
   const flags = total % 4096;
   if (flags !== RAM_SAVE_FLAG_MEM_SIZE) throw stream.error("its RAM does not begin with a list of blocks");
-  if (capabilities.includes("mapped-ram"))
-    throw new UnreadStream(
-      stream.what,
-      stream.at,
-      "it was saved with the capability mapped-ram, which is not read",
-      "Save it anew without: `migrate_set_capability mapped-ram off`.",
-    );
   const blocks: Block[] = [];
   for (let rest = total - flags; rest > 0; rest -= blocks.at(-1)!.length) {
     if (blocks.length === MAX_BLOCKS) throw stream.error(`its RAM has more than ${MAX_BLOCKS} blocks`);
-    const block = { name: stream.text(lengthOf(stream, stream.u8())), length: stream.u64() };
-    if (block.length === 0 || block.length > rest)
+    const [name, length] = [stream.text(lengthOf(stream, stream.u8())), stream.u64()];
+    if (length === 0 || length > rest)
       throw stream.error(`the blocks of its RAM are not ${total - flags} bytes together`);
-    blocks.push(block);
     // Its address.
     if (capabilities.includes("x-ignore-shared")) stream.skip(8);
+    const mapped = capabilities.includes(MAPPED_RAM) ? readMappedBlock(stream, length, pageBytes) : undefined;
+    blocks.push({ name, length, mapped });
   }
   if (blocks.length === 0) throw stream.error("it has no blocks of RAM");
   return blocks;
@@ -237,6 +235,18 @@ class PageIndex {
       if (error instanceof StreamEnd) return false;
       throw error;
     }
+  }
+
+  /** With mapped-ram: pages that are not in the file are zeros. */
+  placeMapped(file: ReadableFile): void {
+    const { mapped } = this.#ram;
+    if (mapped === undefined) return;
+    this.places.fill(-1);
+    placesOf(file, mapped, this.#header.pageBytes, (index, offset) => {
+      if (index >= this.places.length) return;
+      this.places[index] = offset;
+      this.pageCount++;
+    });
   }
 
   /** Goes to the pages of the next part of RAM; false: it has ended. */

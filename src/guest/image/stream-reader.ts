@@ -9,6 +9,9 @@ const BUFFER_BYTES = 256 * 1024;
 /** The file ended within a value. */
 export class StreamEnd extends FormatError {}
 
+/** It is of the format, beyond doubt, and cannot be read. */
+export class UnreadStream extends FormatError {}
+
 export class StreamReader {
   /** Where the next value begins, in bytes from the start of the file. */
   at = 0;
@@ -23,21 +26,29 @@ export class StreamReader {
     this.what = what;
   }
 
+  get sizeBytes(): number {
+    return this.#file.sizeBytes;
+  }
+
   get isAtEnd(): boolean {
     return this.at >= this.#file.sizeBytes;
   }
 
   /** Throws `StreamEnd`, as all that read do, where the file ends first. */
   u8(): number {
-    return this.#view.getUint8(this.#take(1));
+    // `#take` may replace the view.
+    const at = this.#take(1);
+    return this.#view.getUint8(at);
   }
 
   u16(): number {
-    return this.#view.getUint16(this.#take(2));
+    const at = this.#take(2);
+    return this.#view.getUint16(at);
   }
 
   u32(): number {
-    return this.#view.getUint32(this.#take(4));
+    const at = this.#take(4);
+    return this.#view.getUint32(at);
   }
 
   /** A u64; numbers from 2^53 up are not exact, and for no place in a file. */
