@@ -1,11 +1,12 @@
 /** Where a link is attached, in words: "on interface veth0, ingress". */
 
-import type { BpfState, LinkDetails, LinkInfo, ProgInfo } from "../state.ts";
+import type { Btf } from "../btf/btf.ts";
+import type { BpfState, LinkDetails, LinkInfo, ProgInfo, Read } from "../state.ts";
 import { escapeText, printable } from "../text.ts";
 import { BTF_KIND } from "../uapi/btf.ts";
 import { LinkType } from "../uapi/names.ts";
 
-type State = Pick<BpfState, "progById" | "mapById" | "btf">;
+type State = Pick<BpfState, "progById" | "mapById" | "btf" | "kernelBtf">;
 
 /**
  * The place of a link; "" where the link does not tell one. Programs, maps and BTF objects are opened when a link asks for
@@ -143,7 +144,11 @@ function tracing(details: LinkDetails, { progId }: LinkInfo, names: Names): stri
   const target = Number(details["target_obj_id"]);
   const type = Number(details["target_btf_id"]);
   const how = AT_FUNCTION[String(details["attach_type"])] ?? "at";
-  if (target === 0) return "";
+  // Before 5.11 the kernel's own types are no BTF object, and have no id; a type of 0 has not been told at all.
+  if (target === 0) {
+    const name = type === 0 ? "" : names.kernelType(type);
+    return name === "" ? "" : `${how}${nounOf(how)} ${name}`;
+  }
   const isKernels = names.prog(progId)?.attachBtfObjId === target;
   const prog = isKernels ? undefined : names.prog(target);
   const name = names.type(isKernels ? target : (prog?.btfId ?? 0), type);
@@ -153,9 +158,11 @@ function tracing(details: LinkDetails, { progId }: LinkInfo, names: Names): stri
   const what = name === "" ? `type ${type}${isKernels ? ` of BTF ${target}` : ""}` : name;
   // An extension has no attach type of its own: it stands in for the function.
   const verb = details["attach_type"] === "cgroup_inet_ingress" ? "instead of" : how;
-  const noun = verb.includes("LSM") || verb.includes("tracepoint") ? "" : " function";
-  return `${verb}${noun} ${what}${ofProgram}`;
+  return `${verb}${nounOf(verb)} ${what}${ofProgram}`;
 }
+
+const nounOf = (verb: string): string =>
+  verb.includes("LSM") || verb.includes("tracepoint") ? "" : " function";
 
 class Names {
   readonly #state: State;
@@ -176,8 +183,15 @@ class Names {
 
   /** A function's name, or a tracepoint's of its typedef `btf_trace_NAME`; "" where it is not to be read. */
   type(btfId: number, typeId: number): string {
-    if (btfId === 0) return "";
-    const btf = this.#state.btf(btfId);
+    return btfId === 0 ? "" : this.#name(this.#state.btf(btfId), typeId);
+  }
+
+  /** The same of the kernel's own types. */
+  kernelType(typeId: number): string {
+    return this.#name(this.#state.kernelBtf(), typeId);
+  }
+
+  #name(btf: Read<Btf>, typeId: number): string {
     if (!btf.ok || typeId >= btf.value.typeCount) return "";
     const name = escapeText(btf.value.typeName(typeId));
     return btf.value.kind(typeId) === BTF_KIND.TYPEDEF ? name.replace(/^btf_trace_/, "") : name;

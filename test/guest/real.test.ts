@@ -4,9 +4,11 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { struct, u32 } from "../../src/btf/struct.ts";
+import { MemoryImage } from "../../src/guest/image/image.ts";
 import { idrEntries } from "../../src/guest/kernel/idr.ts";
 import { Kallsyms } from "../../src/guest/kernel/kallsyms.ts";
-import { type GuestKernel, openKernel } from "../../src/guest/kernel/kernel.ts";
+import { KallsymsShape, type KallsymsTables, searchDigits } from "../../src/guest/kernel/kallsyms-shape.ts";
+import { type OpenedKernel, openKernel } from "../../src/guest/kernel/kernel.ts";
 import { readRamRanges } from "../../src/guest/kernel/layout.ts";
 import { perCpuAddress } from "../../src/guest/kernel/percpu.ts";
 import { requireSymbol } from "../../src/guest/kernel/symbols.ts";
@@ -20,9 +22,9 @@ const images = await labImages();
 const DISK_MS = 120_000;
 const RQ = struct("rq", { cpu: u32 });
 
-const open = (image: LabImage): GuestKernel => openKernel({ memory: [{ path: image.memory }] });
+const open = (image: LabImage): OpenedKernel => openKernel({ memory: [{ path: image.memory }] });
 
-const idsOf = (kernel: GuestKernel, name: string): { ids: number[]; log: WalkLog } => {
+const idsOf = (kernel: OpenedKernel, name: string): { ids: number[]; log: WalkLog } => {
   const log = new WalkLog();
   const at = requireSymbol(kernel.symbols, name);
   return { ids: [...idrEntries(kernel.memory, kernel.btf, at, name, log)].map(({ id }) => id), log };
@@ -59,6 +61,32 @@ eachMachine(images, (image) => {
     expect(kernel.memory.physical.windows[0]!.physical).toBe(layout[0]!.physical);
     expect(kernel.warnings).toHaveLength(1);
     expect(kernel.warnings[0]).toStartWith("The file does not say where its memory belongs");
+  });
+
+  test("the tables of kallsyms are told by their shape where VMCOREINFO says that they lie", () => {
+    using kernel = open(image);
+    const { info, machine } = kernel.found;
+    // What a kernel before 6.0 has is tested by its symbols, which come from what is found here.
+    if (info.symbol("kallsyms_names") === undefined) expect(info.release).toMatch(/^5\./);
+    using files = new MemoryImage([{ path: image.memory }]);
+    files.arrange(kernel.found.layout);
+    const shape = new KallsymsShape(files.physicalMemory());
+    const found: KallsymsTables[] = [];
+    searchDigits(files, (at) => {
+      const tables = shape.tables(at);
+      if (tables !== undefined) found.push(tables);
+      return false;
+    });
+    expect(found).toHaveLength(1);
+    const { countAt, names, tokens, tokenIndex, offsets, base } = found[0]!;
+    const told = ["num_syms", "names", "token_table", "token_index", "offsets", "relative_base"].map(
+      (name) => {
+        const at = info.symbol(`kallsyms_${name}`);
+        return at === undefined ? undefined : Number(at - machine.imageOffset);
+      },
+    );
+    if (told[0] !== undefined) expect([countAt, names, tokens, tokenIndex, offsets, base]).toEqual(told);
+    expect(found[0]!.count).toBe(kernel.symbols.count);
   });
 
   const gzip = image.answerBytes("kallsyms-full.gz");

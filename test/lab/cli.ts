@@ -13,6 +13,7 @@ import { ktstrOverlay } from "./ktstr.ts";
 import { loadOverlay } from "./load.ts";
 import { frozenRow, type RowName, type RowResult, rowNames, rows, runRow, tableOf } from "./matrix.ts";
 import { updateLists } from "./packages.ts";
+import { x86Machines } from "./qemu.ts";
 import { type SchedulerName, schedulerNames } from "./schedulers.ts";
 import { shell } from "./shell.ts";
 import { stallKinds } from "./stall/run.ts";
@@ -29,7 +30,9 @@ const help = `Real kernels under QEMU, for ktstr's tests and for people.
   bun run lab bpftool [--arch amd64|arm64]          the path of bpftool 7.8 with \`pids\` and the disassembler, built if absent
   bun run lab clean                                 what died and half-made runs leave; the cache stays
 
-machine: --kernel ${kernelNames.join("|")} (default sid), --cpus N, --memory 3G|512M, --no-5level (x86-64: 4-level paging)
+machine: --kernel ${kernelNames.join("|")} (default sid), --cpus N, --memory 3G|512M, --no-5level (x86-64: 4-level paging),
+         --machine q35|pc|microvm (x86-64; default q35), --numa N (nodes, 2 to 4, each a memory file of its own),
+         --append WORDS (more of the kernel's command line, such as nokaslr)
 load:    --scheduler ${schedulerNames.join("|")}
          --stall ${stallKinds.join("|")}: the lab's own scheduler, frozen in the middle
          of its stall, or with --ejected when the kernel has thrown it out
@@ -49,6 +52,9 @@ const machineOptions = {
   cpus: { type: "string" },
   memory: { type: "string" },
   "no-5level": { type: "boolean", default: false },
+  machine: { type: "string" },
+  numa: { type: "string" },
+  append: { type: "string" },
   ktstr: { type: "boolean", default: false },
 } as const satisfies ParseArgsOptionsConfig;
 
@@ -88,6 +94,9 @@ interface MachineValues {
   readonly cpus?: string | undefined;
   readonly memory?: string | undefined;
   readonly "no-5level": boolean;
+  readonly machine?: string | undefined;
+  readonly numa?: string | undefined;
+  readonly append?: string | undefined;
   readonly ktstr: boolean;
 }
 
@@ -98,6 +107,9 @@ function machineOf(values: MachineValues): BootOptions {
     withKtstr: values.ktstr,
     ...(values.cpus === undefined ? {} : { cpus: positive("--cpus", values.cpus, 64) }),
     ...(values.memory === undefined ? {} : { memoryMiB: memoryMiB(values.memory) }),
+    ...(values.machine === undefined ? {} : { machine: oneOf("--machine", values.machine, x86Machines) }),
+    ...(values.numa === undefined ? {} : { numaNodes: positive("--numa", values.numa, 4) }),
+    ...(values.append === undefined ? {} : { append: values.append }),
   };
 }
 
@@ -129,7 +141,10 @@ async function boot(args: string[]): Promise<number> {
   await using guest = await bootGuest(scheduler === undefined ? options : { ...options, scheduler });
   await writeMeta(guest);
   const image = await openImage(dir);
-  const pieces = image.pieces.map(({ gpa, size }) => `  0x${gpa.toString(16)} + ${size / 1048576} MiB`);
+  const pieces = image.pieces.map(
+    ({ gpa, size, file }) =>
+      `  0x${gpa.toString(16)} + ${size / 1048576} MiB${file === undefined ? "" : ` in ${file}`}`,
+  );
   console.log(`${image.kernel.release}\nmemory   ${image.memoryPath}\n${pieces.join("\n")}`);
   if (image.vmcorePath !== undefined) console.log(`vmcore   ${image.vmcorePath}`);
   console.log(`answers  ${image.answers.dir}\nconsole  ${image.consolePath}`);

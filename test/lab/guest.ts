@@ -8,7 +8,7 @@ import { labDir } from "./cache.ts";
 import { baseInitramfs } from "./initramfs.ts";
 import { fetchKernel, type Kernel, type KernelName } from "./kernels.ts";
 import { LabError } from "./process.ts";
-import { type Machine, type MemoryPiece, piecesIn, startQemu } from "./qemu.ts";
+import { type Machine, type MemoryPiece, piecesIn, startQemu, type X86Machine } from "./qemu.ts";
 import { GuestDied, Vigil } from "./vigil.ts";
 
 export interface StartOptions {
@@ -16,6 +16,10 @@ export interface StartOptions {
   readonly cpus?: number;
   readonly memoryMiB?: number;
   readonly fiveLevel?: boolean;
+  /** As in `MachineOptions`. */
+  readonly machine?: X86Machine;
+  readonly numaNodes?: number;
+  readonly append?: string;
   /** Archives (cpio, uncompressed) laid over the base userland. */
   readonly overlays?: readonly Uint8Array[];
   /** Where memory, console and answers go; by default a fresh folder under the cache, removed on disposal. */
@@ -79,7 +83,7 @@ async function bootOnce(options: StartOptions): Promise<Guest> {
   progress(`kernel ${options.kernel}`);
   const kernel = await fetchKernel(options.kernel);
   const dir = options.dir ?? join(labDir(), "runs", `${options.kernel}-${process.pid}-${++serial}`);
-  for (const old of ["mem", "con.txt"]) await rm(join(dir, old), { force: true });
+  for (const old of ["mem", "mem1", "mem2", "mem3", "con.txt"]) await rm(join(dir, old), { force: true });
   await mkdir(dir, { recursive: true });
   const initrd = join(dir, "initrd");
   await writeInitrd(kernel, initrd, options.overlays ?? []);
@@ -95,6 +99,9 @@ async function bootOnce(options: StartOptions): Promise<Guest> {
       memoryMiB,
       cpus,
       fiveLevel,
+      machine: options.machine,
+      numaNodes: options.numaNodes,
+      append: options.append,
       interactive: false,
     });
     progress(`boot ${kernel.release}`);

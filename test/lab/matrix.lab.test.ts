@@ -2,14 +2,14 @@ import { describe, expect, test } from "bun:test";
 import { stat } from "node:fs/promises";
 import { checkImage } from "./check.ts";
 import type { FrozenImage } from "./frozen.ts";
-import { bootedRows, frozenRow, type RowName, rows } from "./matrix.ts";
+import { frozenRow, labRows, type RowName, rows } from "./matrix.ts";
 import { whyNoLab } from "./promise.ts";
 import type { ZooAnswers } from "./zoo/answers.ts";
 
 const bootMs = 600_000;
 
 describe.skipIf((await whyNoLab()) !== "")("frozen guests", () => {
-  test.each(bootedRows())(
+  test.each(labRows())(
     "%s: memory holds what /proc says where it says, and bpftool lists and dumps what the zoo's loader holds",
     async (row: RowName) => {
       const image = await frozenRow(row);

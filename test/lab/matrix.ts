@@ -20,8 +20,6 @@ export interface Row extends Omit<BootOptions, "dir" | "overlays" | "onProgress"
   readonly ci: boolean;
   /** Whether `bun run lab captures` takes it into test/fixtures. */
   readonly captured?: boolean;
-  /** Why ktstr does not open its memory yet; the row boots and gives its answers all the same. */
-  readonly unopened?: string;
 }
 
 export type StallRowName = `stall-${StallKind}` | `ejected-${Exclude<StallKind, "healthy" | SilentKind>}`;
@@ -158,7 +156,6 @@ export const rows: { readonly [name in RowName]: Row } = {
   "5.10": {
     about: "no kallsyms addresses in VMCOREINFO",
     ci: false,
-    unopened: "finds no symbols: VMCOREINFO has kallsyms' addresses since 6.0",
     kernel: "5.10",
     zoo: true,
   },
@@ -185,13 +182,8 @@ export const rowNames: readonly RowName[] = Object.keys(rows) as RowName[];
 const isBooted = (name: RowName): boolean => rows[name].ci || process.env["KTSTR_LAB"] === "all";
 
 /** The rows with the zoo that are booted here: CI's, or every one of them under KTSTR_LAB=all. */
-export function bootedRows(): RowName[] {
-  return rowNames.filter((name) => isBooted(name) && rows[name].stall === undefined);
-}
-
-/** Those of them whose memory ktstr opens. */
 export function labRows(): RowName[] {
-  return bootedRows().filter((name) => rows[name].unopened === undefined);
+  return rowNames.filter((name) => isBooted(name) && rows[name].stall === undefined);
 }
 
 /** The rows of the lab's own scheduler that are booted here. */
@@ -201,17 +193,12 @@ export function stallRows(): StallRowName[] {
 
 /** A row's frozen image, booted once for all tests that ask for it. Do not write into its folder. */
 export function frozenRow(name: RowName): Promise<FrozenImage> {
-  const { unopened, stall } = rows[name];
-  // Tests take every image of `frozen` for one that ktstr opens and that holds the zoo.
-  return frozenImage(
-    name,
-    bootOptionsOf(name),
-    unopened === undefined && stall === undefined ? "frozen" : "apart",
-  );
+  // Tests take every image of `frozen` for one that holds the zoo.
+  return frozenImage(name, bootOptionsOf(name), rows[name].stall === undefined ? "frozen" : "apart");
 }
 
 export function bootOptionsOf(name: RowName): Omit<BootOptions, "dir" | "overlays"> {
-  const { about: _about, ci: _ci, captured: _captured, unopened: _unopened, ...options } = rows[name];
+  const { about: _about, ci: _ci, captured: _captured, ...options } = rows[name];
   return options;
 }
 

@@ -8,6 +8,10 @@ import type { Arch } from "./packages.ts";
 import { LabError, tool } from "./process.ts";
 import { connectQmp, type Qmp } from "./qmp.ts";
 
+/** x86-64 only: QEMU's machines. microvm has no firmware tables but ACPI's, and one serial port. */
+export const x86Machines = ["q35", "pc", "microvm"] as const;
+export type X86Machine = (typeof x86Machines)[number];
+
 export interface MachineOptions {
   readonly kernel: Kernel;
   readonly initrd: string;
@@ -15,6 +19,12 @@ export interface MachineOptions {
   readonly memoryMiB: number;
   /** x86-64 only: 5-level page tables (LA57), as `-cpu max` has them. */
   readonly fiveLevel: boolean;
+  /** x86-64 only; without it q35. */
+  readonly machine?: X86Machine | undefined;
+  /** NUMA nodes of equal size, each with a memory file of its own: mem, mem1, and so on. Without it none is made. */
+  readonly numaNodes?: number | undefined;
+  /** More words for the kernel's command line, such as nokaslr. */
+  readonly append?: string | undefined;
   /** A folder of the machine's own: memory file, console, what QEMU complains about. */
   readonly dir: string;
   /** A folder for its sockets: a socket's path has room for 107 bytes only. */
@@ -25,6 +35,8 @@ export interface MachineOptions {
 
 /** A run of the guest's RAM: where it lies in the memory file, and in guest-physical memory. Bytes. */
 export interface MemoryPiece {
+  /** The file's name, where it is another than "mem": that of a further NUMA node. */
+  readonly file?: string;
   readonly fileOffset: number;
   readonly gpa: number;
   readonly size: number;
@@ -37,26 +49,51 @@ export const qemuFor: { readonly [arch in Arch]: string } = {
   arm64: "qemu-system-aarch64",
 };
 
+/** RAM: one file, or one a NUMA node. */
+function memoryArguments({ dir, memoryMiB, numaNodes }: MachineOptions): string[] {
+  const nodes = numaNodes ?? 1;
+  const sizeMiB = memoryMiB / nodes;
+  const backends = Array.from({ length: nodes }, (_, node) => {
+    const name = node === 0 ? "" : String(node);
+    const file = `id=m${name},size=${sizeMiB}M,mem-path=${join(dir, `mem${name}`)},share=on`;
+    const backend = ["-object", `memory-backend-file,${file}`];
+    return numaNodes === undefined ? backend : [...backend, "-numa", `node,nodeid=${node},memdev=m${name}`];
+  });
+  return backends.flat();
+}
+
+/** microvm has one ISA port, which is the agent's: no console is left. */
+function serialOf({ kernel, machine }: MachineOptions): { readonly console: string; readonly port: string } {
+  if (machine === "microvm") return { console: "", port: "ttyS0" };
+  return {
+    console: kernel.arch === "amd64" ? "console=ttyS0 " : "console=ttyAMA0 ",
+    port: agentPort[kernel.arch],
+  };
+}
+
 /** QEMU's arguments. The agent's port is the second ISA UART on q35, a PCI one on virt (which has one PL011 only). */
 export function qemuArguments(options: MachineOptions): string[] {
-  const { kernel, dir, memoryMiB } = options;
+  const { kernel, dir, memoryMiB, machine = "q35", numaNodes, append } = options;
   const x86 = kernel.arch === "amd64";
-  const console = x86 ? "console=ttyS0" : "console=ttyAMA0";
-  const mode = options.interactive ? "lab.shell" : `lab.port=${agentPort[kernel.arch]} quiet`;
+  const { console, port } = serialOf(options);
+  const mode = options.interactive ? "lab.shell" : `lab.port=${port} quiet`;
   const cpu = x86 ? (options.fiveLevel ? "max" : "max,la57=off") : "max,pauth-impdef=on";
   const agent = x86 ? ["-serial", "chardev:agent"] : ["-device", "pci-serial,chardev=agent"];
+  const consoleFile = ["-chardev", `file,id=console,path=${join(dir, "con.txt")}`];
+  const backend = numaNodes === undefined ? ",memory-backend=m" : "";
+  // Emulated CPUs stand still for seconds when the machine is busy, which RCU takes for a stall and sched_ext for the
+  // scheduler's fault.
+  const words = `${console}panic=0 ${mode} rcupdate.rcu_cpu_stall_suppress=1${append === undefined ? "" : ` ${append}`}`;
   return [
     ...["-accel", "tcg,thread=multi", "-cpu", cpu, "-smp", String(options.cpus), "-m", `${memoryMiB}M`],
-    ...["-machine", `${x86 ? "q35" : "virt"},memory-backend=m`],
-    ...["-object", `memory-backend-file,id=m,size=${memoryMiB}M,mem-path=${join(dir, "mem")},share=on`],
+    ...["-machine", `${x86 ? machine : "virt"}${backend}`],
+    ...memoryArguments(options),
     ...["-display", "none", "-nodefaults", "-no-user-config", "-no-reboot"],
     ...["-kernel", kernel.image, "-initrd", options.initrd],
-    // Emulated CPUs stand still for seconds when the machine is busy, which RCU takes for a stall and sched_ext for the
-    // scheduler's fault.
-    ...["-append", `${console} panic=0 ${mode} rcupdate.rcu_cpu_stall_suppress=1`],
+    ...["-append", words],
     ...(options.interactive
       ? ["-serial", "mon:stdio"]
-      : ["-chardev", `file,id=console,path=${join(dir, "con.txt")}`, "-serial", "chardev:console"]),
+      : [...consoleFile, ...(console === "" ? [] : ["-serial", "chardev:console"])]),
     ...["-chardev", `socket,id=agent,path=${join(options.sockets, "agent")},server=on,wait=off`, ...agent],
     ...["-qmp", `unix:${join(options.sockets, "qmp")},server=on,wait=off`],
   ];
@@ -139,14 +176,20 @@ async function reachQmp(child: Subprocess, { dir, sockets }: MachineOptions): Pr
 export function piecesIn(flatView: string, memoryBytes: number): MemoryPiece[] {
   const view = flatView.split(/^FlatView/m).find((part) => /Root memory region: system/.test(part)) ?? "";
   const lines = view.matchAll(
-    /^\s*([0-9a-f]{16})-([0-9a-f]{16}) \(prio -?\d+, ram\): m(?: @([0-9a-f]{16}))?\s*$/gm,
+    /^\s*([0-9a-f]{16})-([0-9a-f]{16}) \(prio -?\d+, ram\): m(\d*)(?: @([0-9a-f]{16}))?\s*$/gm,
   );
   const pieces: MemoryPiece[] = [];
-  for (const [, first = "0", last = "0", at = "0"] of lines) {
+  for (const [, first = "0", last = "0", node = "", at = "0"] of lines) {
     const gpa = Number.parseInt(first, 16);
-    const next = { gpa, fileOffset: Number.parseInt(at, 16), size: Number.parseInt(last, 16) + 1 - gpa };
+    const file = node === "" ? {} : { file: `mem${node}` };
+    const size = Number.parseInt(last, 16) + 1 - gpa;
+    const next: MemoryPiece = { ...file, gpa, fileOffset: Number.parseInt(at, 16), size };
     const before = pieces.at(-1);
-    if (before !== undefined && before.gpa - before.fileOffset === next.gpa - next.fileOffset)
+    if (
+      before !== undefined &&
+      before.file === next.file &&
+      before.gpa - before.fileOffset === next.gpa - next.fileOffset
+    )
       pieces[pieces.length - 1] = { ...before, size: next.gpa + next.size - before.gpa };
     else pieces.push(next);
   }

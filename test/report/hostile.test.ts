@@ -87,6 +87,7 @@ describe("a hostile name", () => {
         progById: () => undefined,
         mapById: () => undefined,
         btf: () => unreadable("unsupported", ""),
+        kernelBtf: () => unreadable("unsupported", ""),
       });
       expect(place(link)).not.toBe("");
       expect(linkText(link, () => undefined, place(link)).replace(/\n\t/g, "")).not.toMatch(OBEYED);

@@ -106,6 +106,13 @@ zooTest(
 const images = [...(await labImages()), ...capturedImages()].filter((image) =>
   image.answer("loader.json")?.includes('"expect":'),
 );
+/**
+ * Kinds that 5.10 does not know (floats since 5.13, 64-bit and negative enumerators since 6.0): libbpf has the kernel take
+ * structs, unions and integers instead (`bpf_object__sanitize_btf`), so the types are not in memory.
+ */
+const UNTYPED =
+  /^(z_scalars key .*: \.f32|z_enum_value key .*: |zoo_glob\.data key .*: \.big_enum|z_bits key .*: \.mood): /;
+
 testEachMachine(
   images,
   "plain data of every typed value of the frozen machine %s is what the loader stored",
@@ -113,7 +120,8 @@ testEachMachine(
     using guest = openGuest({ memory: image.memory });
     const answers = JSON.parse(image.answer("loader.json") ?? "") as ZooAnswers;
     const { compared, differences } = compareWithLoader(guest, answers);
-    expect(differences).toEqual([]);
+    const isOld = guest.kernel().release.startsWith("5.10.");
+    expect(differences.filter((one) => !(isOld && UNTYPED.test(one)))).toEqual([]);
     expect(compared).toBeGreaterThan(20);
   },
 );

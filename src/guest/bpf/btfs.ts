@@ -1,13 +1,13 @@
 /** BTF objects: `struct idr btf_idr` -> every `struct btf`. */
 import { Btf } from "../../btf/btf.ts";
-import { at, bytes, i32, ptr, struct, u8, u32 } from "../../btf/struct.ts";
+import { at, bytes, i32, optional, ptr, struct, u8, u32 } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
 import type { BtfInfo } from "../../state.ts";
 import { cutAtNul } from "../../uapi/layout.ts";
 import type { GuestKernel } from "../kernel/kernel.ts";
 import { listObjects, type Warn } from "../kernel/listing.ts";
 import { LOCATE_MAX_BYTES } from "../memory/memory.ts";
-import { hex, isNull, type Pointer } from "../memory/pointer.ts";
+import { hex, isNull, NULL, type Pointer } from "../memory/pointer.ts";
 
 /** MODULE_NAME_LEN: 64 less a pointer. */
 const NAME_BYTES = 56;
@@ -17,9 +17,10 @@ const BTF = struct("btf", {
   refcnt: at(i32, "refcnt.refs.counter"),
   data: ptr,
   data_size: u32,
-  base_btf: ptr,
-  name: bytes(NAME_BYTES),
-  kernel_btf: u8,
+  // Since 5.11 the kernel's own types and those of its modules are among these objects.
+  base_btf: optional(ptr, "since 5.11"),
+  name: optional(bytes(NAME_BYTES), "since 5.11"),
+  kernel_btf: optional(u8, "since 5.11"),
 });
 
 interface BtfObject {
@@ -67,14 +68,15 @@ export class GuestBtfs {
   #parse({ hi, lo }: Pointer, object: string): Btf {
     const { memory, btf: kernelBtf } = this.#kernel;
     const layout = BTF.resolve(kernelBtf);
-    const isKernel = memory.u8(hi, lo, layout.kernel_btf, "btf.kernel_btf") !== 0;
-    const base = memory.pointer(hi, lo, layout.base_btf, "btf.base_btf");
+    const { base_btf, kernel_btf } = layout;
+    const isKernel = kernel_btf !== undefined && memory.u8(hi, lo, kernel_btf, "btf.kernel_btf") !== 0;
+    const base = base_btf === undefined ? NULL : memory.pointer(hi, lo, base_btf, "btf.base_btf");
     if (isKernel && isNull(base)) return kernelBtf;
     const size = memory.u32(hi, lo, layout.data_size, "btf.data_size");
     if (size > LOCATE_MAX_BYTES) throw new KtstrError(`${object}: ${size} bytes are not believable`);
     const data = memory.pointer(hi, lo, layout.data, "btf.data");
     const raw = memory.copy(data.hi, data.lo, 0, size, "btf.data");
-    const name = Buffer.from(cutAtNul(memory.copy(hi, lo, layout.name, NAME_BYTES, "btf.name"))).toString();
+    const name = Buffer.from(nameIn(memory.copy(hi, lo, 0, layout.sizeof, "btf"), layout.name)).toString();
     return Btf.parse(raw, { base: isKernel ? kernelBtf : undefined, name: name === "" ? object : name });
   }
 
@@ -98,9 +100,14 @@ export class GuestBtfs {
     const info: BtfInfo = {
       id,
       sizeBytes: view.getUint32(layout.data_size, true),
-      name: cutAtNul(raw.subarray(layout.name, layout.name + NAME_BYTES)),
-      kernel: view.getUint8(layout.kernel_btf) !== 0,
+      name: nameIn(raw, layout.name),
+      kernel: layout.kernel_btf !== undefined && view.getUint8(layout.kernel_btf) !== 0,
     };
     return { info, address };
   }
+}
+
+/** `btf.name` of a struct's bytes; undefined: the kernel gives it none. */
+function nameIn(object: Uint8Array, offset: number | undefined): Uint8Array {
+  return offset === undefined ? new Uint8Array(0) : cutAtNul(object.subarray(offset, offset + NAME_BYTES));
 }

@@ -1,5 +1,6 @@
 /** Programs that are attached to a frozen machine's cgroups: `struct cgroup_bpf` of every cgroup of cgroup2. */
 import type { CgroupProg, CgroupProgs, CgroupQuery } from "../../attachments.ts";
+import type { Btf } from "../../btf/btf.ts";
 import { at, place, ptr, struct, u32 } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
 import { nearMisses } from "../../near.ts";
@@ -11,7 +12,7 @@ import type { GuestKernel } from "../kernel/kernel.ts";
 import { listOf } from "../kernel/list.ts";
 import { StructAt } from "../kernel/struct-at.ts";
 import { requireSymbol } from "../kernel/symbols.ts";
-import { add, isNull, toBigInt } from "../memory/pointer.ts";
+import { add, isNull, type Pointer, toBigInt } from "../memory/pointer.ts";
 import { kernfsPath } from "./maps/storage-owner.ts";
 import { progArrayIds } from "./prog-array.ts";
 import { progId } from "./progs.ts";
@@ -25,7 +26,9 @@ const CGROUP = struct("cgroup", {
   kn: ptr,
   effective: at(place, "bpf.effective"),
   progs: at(place, "bpf.progs"),
+  nextProgs: at(place, "bpf.progs[1]"),
   attachFlags: at(place, "bpf.flags"),
+  nextAttachFlags: at(place, "bpf.flags[1]"),
 });
 const PROG_LIST = struct("bpf_prog_list", { node: place, prog: ptr, link: ptr, next: at(ptr, "node.next") });
 const CGROUP_LINK = struct("bpf_cgroup_link", { prog: at(ptr, "link.prog") });
@@ -86,10 +89,17 @@ function below(path: string, root: string): number | undefined {
 
 function slotsOf({ btf }: GuestKernel): Slots {
   const id = btf.find("cgroup_bpf_attach_type", BTF_KIND.ENUM);
-  if (id === undefined)
+  if (id === undefined) {
+    // Before 5.15 a place is the number of the type itself.
+    const struct = btf.find("cgroup_bpf", BTF_KIND.STRUCT);
+    if (struct !== undefined && btf.sizeOf(struct) > 0)
+      return new Map(
+        CGROUP_ATTACH_TYPES.filter((type) => type < ownTypes(btf)).map((type) => [type, [type]]),
+      );
     throw new KtstrError("this kernel has no programs on cgroups", {
-      hint: "It was built without CONFIG_CGROUP_BPF, or is older than 5.15.",
+      hint: "It was built without CONFIG_CGROUP_BPF.",
     });
+  }
   const values = enumValues(btf, id);
   const slots = new Map<number, number[]>();
   for (const [name, value] of values) {
@@ -103,6 +113,12 @@ function slotsOf({ btf }: GuestKernel): Slots {
       Array.from({ length: Math.max(0, last - first + 1) }, (_, index) => first + index),
     );
   return slots;
+}
+
+/** `MAX_BPF_ATTACH_TYPE` of this kernel. */
+function ownTypes(btf: Btf): number {
+  const id = btf.find("bpf_attach_type", BTF_KIND.ENUM);
+  return id === undefined ? 0 : (enumValues(btf, id).get("__MAX_BPF_ATTACH_TYPE") ?? 0);
 }
 
 interface CgroupAt {
@@ -152,9 +168,13 @@ function attached(kernel: GuestKernel, cgroup: StructAt, slot: number): Attached
   const offsets = CGROUP.resolve(kernel.btf);
   const list = PROG_LIST.resolve(kernel.btf);
   const progs: Attached[] = [];
-  const flags = cgroup.u8(offsets.attachFlags + slot, "bpf.flags");
-  let node = cgroup.pointer(offsets.progs + slot * 8, "bpf.progs");
-  for (let count = 0; !isNull(node) && count < MAX_PROGS; count++) {
+  // Bytes since 6.0, before u32; a hlist_head since 6.0, which ends with NULL, before a list_head, which ends with itself.
+  const flagsBytes = offsets.nextAttachFlags - offsets.attachFlags;
+  const flags = cgroup.u8(offsets.attachFlags + slot * flagsBytes, "bpf.flags");
+  const first = offsets.progs + slot * (offsets.nextProgs - offsets.progs);
+  const head = add(cgroup.at, first);
+  let node = cgroup.pointer(first, "bpf.progs");
+  for (let count = 0; !isNull(node) && !isSame(node, head) && count < MAX_PROGS; count++) {
     const entry = new StructAt(kernel.memory, add(node, -list.node), "bpf_prog_list.");
     const link = entry.pointer(list.link, "link");
     const prog = isNull(link)
@@ -165,6 +185,8 @@ function attached(kernel: GuestKernel, cgroup: StructAt, slot: number): Attached
   }
   return progs;
 }
+
+const isSame = (a: Pointer, b: Pointer): boolean => a.hi === b.hi && a.lo === b.lo;
 
 /** `cgroup_bpf.effective[slot]`: an array that ends with NULL. */
 function effective(kernel: GuestKernel, cgroup: StructAt, slot: number): Attached[] {

@@ -55,10 +55,10 @@ export const readRawTracepoint: LinkReader = ({ kernel, link }) => {
 };
 
 const TRACING = struct("bpf_tracing_link", {
-  link: at(place, "link.link"),
+  link: at(place, "link.link", "link"),
   trampoline: ptr,
   attach_type: UNTIL_6_16,
-  cookie: at(u64, "link.node.cookie", "link.cookie"),
+  cookie: at(optional(u64, "since 6.0"), "link.node.cookie", "link.cookie"),
 });
 const TRAMPOLINE = struct("bpf_trampoline", { key: u64 });
 
@@ -74,7 +74,7 @@ export const readTracing: LinkReader = (context) => {
     attach_type: attachTypeOf(context, outer, layout.attach_type),
     target_obj_id: Number(key >> 32n),
     target_btf_id: Number(key & KEY_TYPE_MASK),
-    cookie: exact(outer.u64(layout.cookie, "cookie")),
+    cookie: layout.cookie === undefined ? 0 : exact(outer.u64(layout.cookie, "cookie")),
   };
 };
 
@@ -118,10 +118,10 @@ const ITER_LINK = struct("bpf_iter_link", {
   link: place,
   tinfo: ptr,
   map: at(ptr, "aux.map"),
-  start: at(ptr, "aux.cgroup.start"),
-  order: at(u32, "aux.cgroup.order"),
-  taskType: at(u32, "aux.task.type"),
-  pid: at(u32, "aux.task.pid"),
+  start: optional(at(ptr, "aux.cgroup.start"), "since 6.1"),
+  order: optional(at(u32, "aux.cgroup.order"), "since 6.1"),
+  taskType: optional(at(u32, "aux.task.type"), "since 6.1"),
+  pid: optional(at(u32, "aux.task.pid"), "since 6.1"),
 });
 const ITER_TARGET = struct("bpf_iter_target_info", { reg_info: ptr });
 const ITER_REG = struct("bpf_iter_reg", { target: ptr });
@@ -144,12 +144,14 @@ export const readIter: LinkReader = ({ kernel, link }) => {
     case "task":
     case "task_file":
     case "task_vma": {
+      if (layout.pid === undefined || layout.taskType === undefined) return { target_name: target };
       const pid = outer.u32(layout.pid, "aux.task.pid");
       const type = outer.u32(layout.taskType, "aux.task.type");
       if (pid === 0 || (type !== TASK_ITER_TID && type !== TASK_ITER_TGID)) return { target_name: target };
       return type === TASK_ITER_TID ? { target_name: target, tid: pid } : { target_name: target, pid };
     }
     case "cgroup":
+      if (layout.start === undefined || layout.order === undefined) return { target_name: target };
       return {
         target_name: target,
         ...cgroupDetails(kernel, outer.follow(layout.start, "aux.cgroup.start")),
@@ -186,7 +188,7 @@ export const readSockmap: LinkReader = (context) => {
 const NETNS = struct("bpf_netns_link", { link: place, net: ptr, type: UNTIL_6_16 });
 const NET = struct("net", {
   inum: at(u32, "ns.inum"),
-  count: at(i32, "ns.__ns_ref.refs.counter", "ns.count.refs.counter"),
+  count: at(i32, "ns.__ns_ref.refs.counter", "ns.count.refs.counter", "count.refs.counter"),
 });
 
 /** A namespace that is going away has no number any more (kernel/bpf/net_namespace.c, `check_net`). */

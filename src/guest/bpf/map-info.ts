@@ -20,7 +20,7 @@ const BPF_MAP = struct("bpf_map", {
   key_size: u32,
   value_size: u32,
   max_entries: u32,
-  map_extra: u64,
+  map_extra: optional(u64, "since 5.16"),
   map_flags: u32,
   id: u32,
   btf_key_type_id: u32,
@@ -29,11 +29,13 @@ const BPF_MAP = struct("bpf_map", {
   btf: ptr,
   name: bytes(BPF_OBJ_NAME_LEN),
   frozen: u8,
-  owner: place,
+  owner: optional(place, "since 5.18; before, bpf_array.aux->owner"),
   owner_type: optional(at(u32, "owner.type"), "a struct of its own, not a pointer, up to 6.16"),
   owner_jited: optional(at(u8, "owner.jited"), "the same"),
 });
 
+const BPF_ARRAY = struct("bpf_array", { aux: ptr });
+const BPF_ARRAY_AUX = struct("bpf_array_aux", { type: at(u32, "owner.type"), jited: at(u8, "owner.jited") });
 const BPF_MAP_OWNER = struct("bpf_map_owner", { type: u32, jited: u8 });
 const BTF_OBJECT = struct("btf", { id: u32 });
 
@@ -67,7 +69,7 @@ function readMap(kernel: GuestKernel, map: Pointer, path: string): GuestMap {
     flags: u32At(offsets.map_flags),
     name: cutAtNul(name),
     btfVmlinuxValueTypeId: u32At(offsets.btf_vmlinux_value_type_id),
-    mapExtra: view.getBigUint64(start + offsets.map_extra, true),
+    mapExtra: offsets.map_extra === undefined ? 0n : view.getBigUint64(start + offsets.map_extra, true),
     frozen: view.getUint8(start + offsets.frozen) !== 0,
   };
   const btf = pointerAt(offsets.btf);
@@ -75,7 +77,7 @@ function readMap(kernel: GuestKernel, map: Pointer, path: string): GuestMap {
   const btfTypes = isNull(btf)
     ? { btfKeyTypeId: 0, btfValueTypeId: 0 }
     : { btfKeyTypeId: u32At(offsets.btf_key_type_id), btfValueTypeId: u32At(offsets.btf_value_type_id) };
-  const owner = readOwner(kernel, map, path);
+  const owner = readOwner(kernel, map, attributes.type, path);
   const offloaded = isOffloaded(kernel, ops);
   const withoutCost: MapInfo = {
     ...attributes,
@@ -109,21 +111,35 @@ function readStructOpsBtfId(kernel: GuestKernel, map: Pointer, path: string): nu
 
 /** Whose programs a prog array takes; the kernel shows it only where a type is set (`bpf_map_show_fdinfo`). */
 function readOwner(
-  { memory, btf }: GuestKernel,
+  kernel: GuestKernel,
   map: Pointer,
+  mapType: number,
   path: string,
 ): Pick<MapInfo, "ownerProgType" | "ownerJited"> {
-  const offsets = BPF_MAP.resolve(btf);
-  let owner = map;
-  let { owner_type: type, owner_jited: jited } = offsets;
-  if (type === undefined || jited === undefined) {
-    owner = memory.pointer(map.hi, map.lo, offsets.owner, path);
-    if (isNull(owner)) return { ownerProgType: undefined, ownerJited: undefined };
-    ({ type, jited } = BPF_MAP_OWNER.resolve(btf));
-  }
-  const ownerProgType = memory.u32(owner.hi, owner.lo, type, `${path}.owner`);
-  if (ownerProgType === 0) return { ownerProgType: undefined, ownerJited: undefined };
-  return { ownerProgType, ownerJited: memory.u8(owner.hi, owner.lo, jited, `${path}.owner`) !== 0 };
+  const { memory } = kernel;
+  const owner = ownerPlace(kernel, map, mapType, path);
+  const ownerProgType =
+    owner === undefined ? 0 : memory.u32(owner.at.hi, owner.at.lo, owner.type, `${path}.owner`);
+  if (owner === undefined || ownerProgType === 0) return { ownerProgType: undefined, ownerJited: undefined };
+  const { at: ownerAt, jited } = owner;
+  return { ownerProgType, ownerJited: memory.u8(ownerAt.hi, ownerAt.lo, jited, `${path}.owner`) !== 0 };
+}
+
+/** The struct that says so, and where in it; undefined: the map has none. */
+function ownerPlace(
+  { memory, btf }: GuestKernel,
+  map: Pointer,
+  mapType: number,
+  path: string,
+): { readonly at: Pointer; readonly type: number; readonly jited: number } | undefined {
+  const { owner, owner_type, owner_jited } = BPF_MAP.resolve(btf);
+  if (owner_type !== undefined && owner_jited !== undefined)
+    return { at: map, type: owner_type, jited: owner_jited };
+  if (owner === undefined && mapType !== MapType.prog_array) return undefined;
+  const offset = owner ?? BPF_ARRAY.resolve(btf).aux;
+  const at = memory.pointer(map.hi, map.lo, offset, `${path}.owner`);
+  const table = owner === undefined ? BPF_ARRAY_AUX : BPF_MAP_OWNER;
+  return isNull(at) ? undefined : { at, ...table.resolve(btf) };
 }
 
 function isOffloaded({ symbols }: GuestKernel, ops: Pointer): boolean {

@@ -8,7 +8,7 @@ import { cutAtNul } from "../../uapi/layout.ts";
 import type { GuestKernel } from "../kernel/kernel.ts";
 import { attempt, listObjects, type Warn } from "../kernel/listing.ts";
 import type { WalkLog } from "../kernel/walklog.ts";
-import { isNull, type Pointer, toBigInt } from "../memory/pointer.ts";
+import { isNull, NULL, type Pointer, toBigInt } from "../memory/pointer.ts";
 import { type Offload, readOffload } from "./offload.ts";
 import { StatsReader } from "./stats.ts";
 
@@ -20,7 +20,7 @@ const PROG = struct("bpf_prog", {
   len: u32,
   jited_len: u32,
   tag: bytes(8),
-  stats: ptr,
+  stats: optional(ptr, "since 5.12; before, bpf_prog_aux.stats"),
   aux: ptr,
 });
 
@@ -36,13 +36,14 @@ const AUX = struct("bpf_prog_aux", {
   load_time: u64,
   verified_insns: optional(u32, "since 5.16"),
   attach_btf_id: u32,
-  attach_btf: ptr,
+  attach_btf: optional(ptr, "since 5.11; before, only the kernel's own types"),
   dst_prog: ptr,
   btf: ptr,
   func_info: ptr,
   func_info_cnt: u32,
   offload_requested: u8,
   offload: ptr,
+  stats: optional(ptr, "until 5.11"),
 });
 
 const USER = struct("user_struct", { uid: at(u32, "uid.val") });
@@ -122,7 +123,7 @@ class ProgReader {
     const part = <T>(what: string, instead: T, read: () => T): T =>
       attempt(log, `program ${id}, ${what}`, instead, read);
     const name = cutAtNul(auxBytes.subarray(auxLayout.name, auxLayout.name + NAME_BYTES));
-    const stats = pointerIn(view, layout.stats);
+    const stats = this.#statsOf(view, auxView);
     const offload = part("its device", undefined, () => this.#offload(auxView));
     const jitedBytes =
       offload?.jitedBytes ?? part("its jited size", 0, () => this.#jitedBytes(view, auxView));
@@ -151,6 +152,13 @@ class ProgReader {
       stats: this.#stats.read(stats.hi, stats.lo),
       address: toBigInt(prog.hi, prog.lo),
     };
+  }
+
+  #statsOf(view: DataView, auxView: DataView): Pointer {
+    const { stats } = this.#prog;
+    if (stats !== undefined) return pointerIn(view, stats);
+    const { stats: before } = this.#aux;
+    return before === undefined ? NULL : pointerIn(auxView, before);
   }
 
   #offload(auxView: DataView): Offload | undefined {
@@ -212,8 +220,11 @@ class ProgReader {
   #targetBtfId(auxView: DataView): number {
     const { memory } = this.#kernel;
     const target = pointerIn(auxView, this.#aux.dst_prog);
+    const { attach_btf } = this.#aux;
     if (isNull(target))
-      return this.#btfIdAt(pointerIn(auxView, this.#aux.attach_btf), "bpf_prog.aux->attach_btf");
+      return attach_btf === undefined
+        ? 0
+        : this.#btfIdAt(pointerIn(auxView, attach_btf), "bpf_prog.aux->attach_btf");
     const aux = memory.pointer(target.hi, target.lo, this.#prog.aux, "bpf_prog.aux->dst_prog->aux");
     const btf = memory.pointer(aux.hi, aux.lo, this.#aux.btf, "bpf_prog.aux->dst_prog->aux->btf");
     return this.#btfIdAt(btf, "bpf_prog.aux->dst_prog->aux->btf");

@@ -6,7 +6,7 @@
  * answer, as one of its pages is absent) they come one by one, as two words each. Nothing is allocated per CPU, and
  * no bigint is made before somebody asks for a sum.
  */
-import { at, type Offsets, struct, u64 } from "../../btf/struct.ts";
+import { at, type Offsets, optional, struct, u64 } from "../../btf/struct.ts";
 import { saturatingAdd } from "../../derive.ts";
 import { found, type ProgStats, type Read, unreadable } from "../../state.ts";
 import type { GuestKernel } from "../kernel/kernel.ts";
@@ -23,7 +23,11 @@ import {
 } from "./stats-bulk.ts";
 
 /** `struct bpf_prog_stats`; each counter is a `u64_stats_t`, on 64-bit machines one u64. */
-const STATS = struct("bpf_prog_stats", { count: at(u64, "cnt"), runTimeNs: at(u64, "nsecs"), misses: u64 });
+const STATS = struct("bpf_prog_stats", {
+  count: at(u64, "cnt"),
+  runTimeNs: at(u64, "nsecs"),
+  misses: optional(u64, "since 5.12"),
+});
 
 /**
  * The sums of the three counters: `bits` as `BulkReader.load` makes them, and those that were read as words, low and high
@@ -63,7 +67,7 @@ export class StatsReader {
   readonly #cpus: Int32Array;
   readonly #offsetHi: Int32Array;
   readonly #offsetLo: Int32Array;
-  readonly #layout: Offsets<"count" | "runTimeNs" | "misses">;
+  readonly #layout: Offsets<"count" | "runTimeNs", "misses">;
   readonly #bulk: BulkReader;
   readonly #sum: StatsSum = new StatsSum();
 
@@ -75,7 +79,8 @@ export class StatsReader {
     this.#offsetHi = Int32Array.from(areas, ({ offset }) => offset.hi);
     this.#offsetLo = Int32Array.from(areas, ({ offset }) => offset.lo);
     this.#layout = STATS.resolve(kernel.btf);
-    this.#bulk = bulkReader(kernel.memory, this.#offsetHi, this.#offsetLo, this.#layout);
+    const { count, runTimeNs, misses = count } = this.#layout;
+    this.#bulk = bulkReader(kernel.memory, this.#offsetHi, this.#offsetLo, { count, runTimeNs, misses });
   }
 
   /**
@@ -99,6 +104,7 @@ export class StatsReader {
   load(hi: number, lo: number, sum: StatsSum): void {
     if (sum.hasWords) sum.clear();
     const answer = this.#bulk.load(hi, lo, sum.bits);
+    if (this.#layout.misses === undefined) sum.bits[MISSES] = 0;
     if (answer !== ALL) this.#addOthers(hi, lo, sum, answer === SOME);
   }
 
@@ -120,7 +126,8 @@ export class StatsReader {
   #addCpu(hi: number, lo: number, index: number, sum: StatsSum): void {
     this.#addCounter(hi, lo, index, COUNT, this.#layout.count, sum);
     this.#addCounter(hi, lo, index, RUN_TIME, this.#layout.runTimeNs, sum);
-    this.#addCounter(hi, lo, index, MISSES, this.#layout.misses, sum);
+    const { misses } = this.#layout;
+    if (misses !== undefined) this.#addCounter(hi, lo, index, MISSES, misses, sum);
   }
 
   #addCounter(hi: number, lo: number, index: number, counter: number, offset: number, sum: StatsSum): void {

@@ -12,7 +12,11 @@ import type { GuestMemory } from "../memory/memory.ts";
 import { add, distance, fromBigInt, isBelow, type Pointer, toBigInt } from "../memory/pointer.ts";
 import { type NameOrder, nameOrders } from "./kallsyms-order.ts";
 import { HASH_BASE, hashBytes, type NearSymbol, type Symbols } from "./symbols.ts";
-import type { Vmcoreinfo } from "./vmcoreinfo.ts";
+
+/** Addresses of its tables, and of `_stext`, by name: VMCOREINFO, or what a search found. */
+export interface KallsymsPlaces {
+  symbol(name: string): bigint | undefined;
+}
 
 /** A kernel has some 200,000. */
 const MAX_SYMBOLS = 2 ** 22;
@@ -30,6 +34,8 @@ type AddressRule =
 
 export class Kallsyms implements Symbols {
   readonly source = "kallsyms";
+  /** Where its names lie. */
+  readonly at: Pointer;
   readonly count: number;
   readonly #names: Uint8Array;
   readonly #tokens: readonly string[];
@@ -45,11 +51,12 @@ export class Kallsyms implements Symbols {
   #hashes: Uint32Array = new Uint32Array(0);
 
   /**
-   * Reads the tables that VMCOREINFO points at (in it since 6.0). Throws `FormatError` where they contradict
-   * themselves, `GuestFault` where they are not in the image.
+   * Reads the tables that VMCOREINFO points at (in it since 6.0), or others that were found; `_stext` need not be known.
+   * Throws `FormatError` where they contradict themselves, `GuestFault` where they are not in the image.
    */
-  constructor(memory: GuestMemory, info: Vmcoreinfo) {
+  constructor(memory: GuestMemory, info: KallsymsPlaces) {
     const names = required(info, "kallsyms_names");
+    this.at = fromBigInt(names);
     const tokenTable = required(info, "kallsyms_token_table");
     const tokenIndex = required(info, "kallsyms_token_index");
     this.#offsetsAt = fromBigInt(required(info, "kallsyms_offsets"));
@@ -67,7 +74,7 @@ export class Kallsyms implements Symbols {
     const offsetsAt = required(info, "kallsyms_offsets");
     const tables = { count: this.count, offsets: offsetsAt, base, tokens: tokenTable };
     if (!this.#findOrder(nameOrders(memory, tables))) this.#hashNames();
-    this.#rule = this.#findRule(required(info, "_stext"));
+    this.#rule = this.#findRule(info.symbol("_stext"));
   }
 
   address(name: string): Pointer | undefined {
@@ -198,8 +205,12 @@ export class Kallsyms implements Symbols {
     return offset >= 0 ? { hi: 0, lo: offset } : add(this.#base!, -1 - offset);
   }
 
-  /** The rule by which `_stext` has the address that VMCOREINFO gives it. */
-  #findRule(start: bigint): AddressRule {
+  /** The rule by which `_stext` has the address that VMCOREINFO gives it; without that, what the last offset tells. */
+  #findRule(start: bigint | undefined): AddressRule {
+    if (start === undefined) {
+      if (this.#base === undefined) return "self-relative";
+      return this.#offsets.getInt32(4 * (this.count - 1), true) < 0 ? "absolute-percpu" : "base-relative";
+    }
     const rules: readonly AddressRule[] =
       this.#base === undefined ? ["self-relative"] : ["absolute-percpu", "base-relative"];
     const index = this.#indexOf("_stext");
@@ -212,15 +223,10 @@ export class Kallsyms implements Symbols {
   }
 }
 
-function required(info: Vmcoreinfo, name: string): bigint {
+function required(info: KallsymsPlaces, name: string): bigint {
   const address = info.symbol(name);
   if (address !== undefined) return address;
-  throw new FormatError(
-    "VMCOREINFO",
-    0,
-    `${name} is not in it`,
-    "Kernels since 6.0 say where kallsyms lies.",
-  );
+  throw new FormatError("VMCOREINFO", 0, `${name} is not in it`);
 }
 
 function broken(offset: number, problem: string): FormatError {

@@ -15,9 +15,10 @@ import { MemoryImage, type MemorySource } from "../image/image.ts";
 import type { PageObserver } from "../image/observed.ts";
 import { GuestMemory } from "../memory/memory.ts";
 import { PageTables } from "../memory/mmu.ts";
-import { fromBigInt, hex, toBigInt } from "../memory/pointer.ts";
+import { fromBigInt, hex, type Pointer, toBigInt } from "../memory/pointer.ts";
 import { clocks } from "./clock.ts";
 import { type DiscoverOptions, discover, type Found } from "./discover.ts";
+import type { Kallsyms } from "./kallsyms.ts";
 import { describeLayout, readRamRanges } from "./layout.ts";
 import { checkMachine, readUtsName } from "./machine.ts";
 import { type Cpus, readCpus } from "./percpu.ts";
@@ -140,6 +141,7 @@ class Kernel implements OpenedKernel {
   directBase: bigint | undefined;
   #btf: Btf | undefined;
   #cpus: Cpus | undefined;
+  #kallsymsAt: Pointer | undefined;
 
   constructor(image: MemoryImage, found: Found, vmlinux: Vmlinux | undefined, recorder?: Recorder) {
     if (vmlinux !== undefined) checkBuildId(found, vmlinux);
@@ -177,8 +179,20 @@ class Kernel implements OpenedKernel {
     }
     const { captureNote } = this.#image;
     if (captureNote !== undefined) return new CapturedSymbols(captureNote);
-    const { Kallsyms } = require("./kallsyms.ts") as typeof import("./kallsyms.ts");
-    return new Kallsyms(this.#recorder === undefined ? this.memory : this.#unrecorded(), info);
+    const memory = this.#recorder === undefined ? this.memory : this.#unrecorded();
+    const symbols = this.#openKallsyms(memory);
+    this.#kallsymsAt = symbols.at;
+    return symbols;
+  }
+
+  #openKallsyms(memory: GuestMemory): Kallsyms {
+    const { info, machine } = this.found;
+    if (info.symbol("kallsyms_names") !== undefined) {
+      const { Kallsyms } = require("./kallsyms.ts") as typeof import("./kallsyms.ts");
+      return new Kallsyms(memory, info);
+    }
+    const { searchKallsyms } = require("./kallsyms-search.ts") as typeof import("./kallsyms-search.ts");
+    return searchKallsyms(memory, this.#image.physicalMemory(), info.symbol("_stext")!, machine.imageOffset);
   }
 
   /** What a capture needs of kallsyms are its answers, not its tables. */
@@ -300,8 +314,8 @@ class Kernel implements OpenedKernel {
       "direct map",
       this.directBase === undefined ? "not used" : this.#mapping(this.directBase, this.directBase),
     );
-    const names = fromBigInt(info.symbol("kallsyms_names") ?? 0n);
-    const namesAt = this.symbols.source === "kallsyms" ? ` at ${hex(names.hi, names.lo)}` : "";
+    const names = this.#kallsymsAt;
+    const namesAt = names === undefined ? "" : ` at ${hex(names.hi, names.lo)}`;
     add("symbols", `${this.symbols.count} from ${this.symbols.source}${namesAt}`);
     const start = this.symbols.address("__start_BTF");
     const where = start === undefined ? "" : ` at ${hex(start.hi, start.lo)}`;

@@ -123,8 +123,8 @@ export function readUtsName(
   physical: number,
   info: Vmcoreinfo,
 ): Readonly<Record<keyof typeof UTS_FIELDS, string>> | undefined {
-  const offset = Number(info.number("OFFSET(uts_namespace.name)") ?? 0n);
   const bytes = new Uint8Array(6 * UTS_FIELD_BYTES);
+  const offset = utsNameOffset(memory, physical, info);
   if (!(offset >= 0 && offset < 4096) || memory.copyOut(physical + offset, bytes) < bytes.length)
     return undefined;
   const field = (index: number): string => {
@@ -139,3 +139,19 @@ export function readUtsName(
     machine: field(UTS_FIELDS.machine),
   };
 }
+
+/** Before 5.11 a reference count lies before the names, and VMCOREINFO does not say so (include/linux/utsname.h). */
+export function utsNameOffset(
+  memory: PhysicalMemory,
+  physical: number,
+  info: Vmcoreinfo | undefined,
+): number {
+  const offset = info?.number("OFFSET(uts_namespace.name)");
+  if (offset !== undefined) return Number(offset);
+  const head = new Uint8Array(SYSTEM_NAME.length);
+  return (
+    [0, 4].find((at) => memory.copyOut(physical + at, head) === head.length && SYSTEM_NAME.equals(head)) ?? 0
+  );
+}
+
+const SYSTEM_NAME = Buffer.from("Linux\0", "latin1");

@@ -46,11 +46,13 @@ const MOD_KALLSYMS = struct("mod_kallsyms", { symtab: ptr, num_symtab: u32, strt
 const LIST_HEAD = struct("list_head", { next: ptr });
 
 const PROG = struct("bpf_prog", { aux: ptr });
-const KSYM_NAME_BYTES = 512;
+/** KSYM_NAME_LEN: 128 before 6.1. */
+const KSYM_NAME_BYTES = { least: 128, most: 512 } as const;
 const PROG_AUX = struct("bpf_prog_aux", {
   start: at(u64, "ksym.start"),
   end: at(u64, "ksym.end"),
-  name: at(bytes(KSYM_NAME_BYTES), "ksym.name"),
+  name: at(bytes(KSYM_NAME_BYTES.least), "ksym.name"),
+  nameEnd: at(place, "ksym.lnode"),
   func: ptr,
   func_cnt: u32,
 });
@@ -188,12 +190,13 @@ export class AddressNames {
     const { memory, btf } = this.#kernel;
     const layout = PROG_AUX.resolve(btf);
     const { aux } = PROG.resolve(btf);
+    const nameBytes = Math.min(Math.max(0, layout.nameEnd - layout.name), KSYM_NAME_BYTES.most);
     const codeOf = (prog: StructAt): Code => {
       const owner = prog.follow(aux, "aux");
       const start = owner.pointer(layout.start, "ksym.start");
       const end = owner.pointer(layout.end, "ksym.end");
       const name = cutAtNul(
-        memory.copy(owner.at.hi, owner.at.lo, layout.name, KSYM_NAME_BYTES, "bpf_prog.aux->ksym.name"),
+        memory.copy(owner.at.hi, owner.at.lo, layout.name, nameBytes, "bpf_prog.aux->ksym.name"),
       );
       return { start, bytes: distance(start, end), name: Buffer.from(name).toString("latin1") };
     };

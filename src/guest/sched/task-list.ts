@@ -1,5 +1,5 @@
 /** All tasks of a frozen machine, with their class, cgroup and what sched_ext keeps of each. */
-import { at, i32, optional, ptr, struct, u32 } from "../../btf/struct.ts";
+import { at, bytes, i32, optional, ptr, struct, u32 } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
 import type { TaskInfo, TaskState } from "../../sched-state.ts";
 import { flagNames, nameIn } from "../../scx-enums.ts";
@@ -15,7 +15,8 @@ const TASK = struct("task_struct", {
   policy: u32,
   rt_priority: u32,
   sched_class: ptr,
-  state: at(u32, "__state", "state"),
+  // A long before 5.14, whose lower half has all of its bits.
+  state: at(bytes(4), "__state", "state"),
   exit_state: i32,
   cgroups: optional(ptr, "with CONFIG_CGROUPS"),
 });

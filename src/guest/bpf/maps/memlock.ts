@@ -16,7 +16,7 @@ export function memlockBytes(kernel: GuestKernel, map: GuestMap): number | undef
   try {
     const isOld = MAP_OPS.resolve(kernel.btf).map_mem_usage === undefined;
     const usage = isOld
-      ? footprint(kernel, map.info)
+      ? (charged(kernel, map) ?? footprint(kernel, map.info))
       : map.isOffloaded
         ? OFFLOADED_MAP.resolve(kernel.btf).sizeof
         : USAGE.get(map.info.type)?.(kernel, map);
@@ -48,6 +48,15 @@ function holdsDescriptors(type: number): boolean {
     type === MapType.hash_of_maps
   );
 }
+
+/** `bpf_map.memory.pages`, what was charged to the user who made the map. */
+function charged(kernel: GuestKernel, { at }: GuestMap): number | undefined {
+  const { pages } = BPF_MAP.resolve(kernel.btf);
+  if (pages === undefined) return undefined;
+  return kernel.memory.u32(at.hi, at.lo, pages, "bpf_map.memory.pages") * pageBytes(kernel);
+}
+
+const BPF_MAP = struct("bpf_map", { pages: optional(at(u32, "memory.pages"), "until 5.10") });
 
 function footprint(kernel: GuestKernel, { type, keySize, valueSize, maxEntries }: MapInfo): number {
   const value = isPerCpuMap(type)

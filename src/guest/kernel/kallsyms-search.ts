@@ -1,0 +1,58 @@
+/** kallsyms of a kernel whose VMCOREINFO does not say where it lies (before 6.0): searched in the kernel's image. */
+import { FormatError, KtstrError } from "../../errors.ts";
+import type { PhysicalMemory } from "../image/physical.ts";
+import { GuestFault } from "../memory/fault.ts";
+import type { GuestMemory } from "../memory/memory.ts";
+import { Kallsyms, type KallsymsPlaces } from "./kallsyms.ts";
+import { type KallsymsTables, tablesBetween } from "./kallsyms-shape.ts";
+
+/** From `_stext` to the end of read-only data; the images of distributions have 30 to 60 MiB with all their data. */
+const MAX_IMAGE_BYTES = 128 * 2 ** 20;
+
+/** The addresses of tables that were found by their physical ones: `virtualOf` is where a physical address is seen. */
+export function placesOf(
+  tables: KallsymsTables,
+  virtualOf: (physical: number) => bigint,
+  start: bigint | undefined,
+): KallsymsPlaces {
+  const places = new Map<string, bigint>([
+    ["kallsyms_num_syms", virtualOf(tables.countAt)],
+    ["kallsyms_names", virtualOf(tables.names)],
+    ["kallsyms_token_table", virtualOf(tables.tokens)],
+    ["kallsyms_token_index", virtualOf(tables.tokenIndex)],
+    ["kallsyms_offsets", virtualOf(tables.offsets)],
+  ]);
+  if (tables.base !== undefined) places.set("kallsyms_relative_base", virtualOf(tables.base));
+  if (start !== undefined) places.set("_stext", start);
+  return { symbol: (name) => places.get(name) };
+}
+
+/**
+ * `start` is `_stext`, `imageOffset` an address of the image less its physical one. Throws `KtstrError` where no table of
+ * the image has `_stext` at its place.
+ */
+export function searchKallsyms(
+  memory: GuestMemory,
+  physical: PhysicalMemory,
+  start: bigint,
+  imageOffset: bigint,
+): Kallsyms {
+  const from = Number(start - imageOffset);
+  const problems: string[] = [];
+  for (const tables of tablesBetween(physical, from, from + MAX_IMAGE_BYTES)) {
+    const virtualOf = (at: number): bigint => imageOffset + BigInt(at);
+    try {
+      return new Kallsyms(memory, placesOf(tables, virtualOf, start));
+    } catch (error) {
+      if (!(error instanceof FormatError || error instanceof GuestFault)) throw error;
+      problems.push(`the one at physical 0x${tables.names.toString(16)}: ${error.message}`);
+    }
+  }
+  const why =
+    problems.length === 0
+      ? "VMCOREINFO does not say where it lies, and none was found in the kernel's image"
+      : `none of ${problems.length} tables is this kernel's: ${problems.slice(0, 3).join("; ")}`;
+  throw new KtstrError(`find the kernel's symbols (kallsyms): ${why}`, {
+    hint: "Give --vmlinux; or dump all memory: pages may be missing, or the kernel was built without CONFIG_KALLSYMS.",
+  });
+}
