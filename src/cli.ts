@@ -4,9 +4,9 @@
  * in the current folder (bunfig.toml can preload code, tsconfig.json can replace modules, .env can set variables) and from
  * transpiled code in HOME, which may be another user's. package.json's script, docs/ and SECURITY.md repeat them.
  */
-import { runPatiently } from "./patience.ts";
+import { raiseJitThreshold } from "./jit-threshold.ts";
 
-runPatiently();
+raiseJitThreshold();
 if (Bun.main.endsWith(".ts")) cacheBytecode();
 void import("./main.ts")
   .then(({ main }) => main(process.argv.slice(2)))

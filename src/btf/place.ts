@@ -1,6 +1,6 @@
 /** Parts of a value by path, for people: `pid`, `in[0].tag`. Every refusal says where in the path it arose. */
 import { KtstrError } from "../errors.ts";
-import { nearMisses } from "../near.ts";
+import { similarWords } from "../similar-words.ts";
 import type { Btf } from "./btf.ts";
 import { type Shape, shapeOf } from "./shape.ts";
 
@@ -168,7 +168,7 @@ export function memberNames(shape: Shape): string[] {
 
 /** What to write instead of a name that does not exist. */
 export function hintOf(wanted: string, names: readonly string[]): string {
-  const near = nearMisses(wanted, names);
+  const near = similarWords(wanted, names);
   if (near.length > 0) return `did you mean ${near.join(" or ")}?`;
   if (names.length === 0) return "";
   const shown = names.slice(0, 8).join(", ");

@@ -4,7 +4,7 @@
  */
 import type { ArgsDef } from "citty";
 import { UsageError } from "../errors.ts";
-import { nearMisses } from "../near.ts";
+import { similarWords } from "../similar-words.ts";
 import { longName, takesValue } from "./options.ts";
 
 export interface Arguments {
@@ -49,7 +49,7 @@ export function checkOptions(given: readonly Given[], args: ArgsDef): void {
   for (const { flag, name, value } of given) {
     const def = Object.hasOwn(args, name) ? args[name] : undefined;
     if (def === undefined) {
-      const near = nearMisses(name, Object.keys(args));
+      const near = similarWords(name, Object.keys(args));
       throw new UsageError(`unknown option ${flag}`, {
         hint: near.length > 0 ? `did you mean --${near.join(" or --")}?` : LISTED,
       });

@@ -6,8 +6,8 @@ import { rawJson, rawText, rawType } from "../btf/raw.ts";
 import { FormatError, KtstrError, UsageError } from "../errors.ts";
 import { ElfFile } from "../guest/image/elf.ts";
 import { ImageFile } from "../guest/image/file.ts";
-import { nearMisses } from "../near.ts";
 import { stringify } from "../report/json.ts";
+import { similarWords } from "../similar-words.ts";
 import type { Read } from "../state.ts";
 import { ELF_MAGIC } from "../uapi/elf.ts";
 import { isPrefix } from "./bpftool-words.ts";
@@ -91,7 +91,7 @@ function takeSource(words: string[]): BtfSource {
       return { kind, selector, part: part ?? "kv" };
     }
     case undefined: {
-      const near = nearMisses(word, SOURCES);
+      const near = similarWords(word, SOURCES);
       throw new UsageError(`btf dump: ${JSON.stringify(word)} is none of ${SOURCES.join(", ")}`, {
         hint: near.length > 0 ? `did you mean ${near.join(" or ")}?` : "",
       });

@@ -7,7 +7,7 @@ import { stringify } from "../report/json.ts";
 import { countText, sizeText } from "../report/units.ts";
 import type { MapInfo } from "../state.ts";
 import { escapeText } from "../text.ts";
-import { askEverything } from "./ask.ts";
+import { readForCapture } from "./capture-reads.ts";
 import { type Command, command } from "./command.ts";
 import { countOption } from "./option-values.ts";
 import { indentOf } from "./print.ts";
@@ -43,7 +43,7 @@ const capture: Command = command({
     const follow = countOption(options, "follow", "steps") ?? DEFAULT_FOLLOW;
     let elements = 0;
     using made = captureGuest({ ...guestOptions(options), keep: filter.keep }, (state) => {
-      elements = askEverything(state, follow);
+      elements = readForCapture(state, follow);
     });
     filter.check();
     const isCompressed = path.endsWith(".zst") || options.own["zstd"] === true;

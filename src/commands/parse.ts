@@ -1,6 +1,6 @@
 /** The command line: words to find the command by, and the options that this command takes. */
 import { UsageError } from "../errors.ts";
-import { nearMisses } from "../near.ts";
+import { similarWords } from "../similar-words.ts";
 import { checkOptions, type Given, readArguments } from "./arguments.ts";
 import type { Command, CommandTable, Options } from "./command.ts";
 import { isGlobal } from "./options.ts";
@@ -119,7 +119,7 @@ async function refuse(parent: Command, words: readonly string[]): Promise<never>
   const starting = names.filter((name) => isPrefix(word, name));
   const theirs = bpftoolWord(parent.name, word);
   if (theirs !== undefined) refuseBpftoolWord(parent.name, theirs, starting);
-  const near = starting.length > 0 ? starting : nearMisses(word, names);
+  const near = starting.length > 0 ? starting : similarWords(word, names);
   throw new UsageError(`${parent.name}: there is no command ${JSON.stringify(word)}`, {
     hint: near.length > 0 ? `did you mean ${near.join(" or ")}?` : `there are: ${names.join(", ")}`,
   });

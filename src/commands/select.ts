@@ -1,6 +1,6 @@
 /** bpftool's selectors: `id N`, `name X`, `tag T`, `pinned PATH`. */
 import { KtstrError, UsageError } from "../errors.ts";
-import { nearMisses } from "../near.ts";
+import { similarWords } from "../similar-words.ts";
 import { printable } from "../text.ts";
 import { isPrefix } from "./bpftool-words.ts";
 
@@ -31,7 +31,7 @@ export function parseSelector(
   if (word === undefined) return { kind: "all" };
   const kind = kinds.find((name) => isPrefix(word, name));
   if (kind === undefined) {
-    const near = words.length === 1 ? [selectorFor(word, kinds)] : nearMisses(word, kinds);
+    const near = words.length === 1 ? [selectorFor(word, kinds)] : similarWords(word, kinds);
     throw new UsageError(`${noun}: ${JSON.stringify(word)} is none of ${kinds.join(", ")}`, {
       hint: near.length > 0 ? `did you mean ${near.join(" or ")}?` : "",
     });
@@ -93,7 +93,7 @@ export function choose<T extends Selectable>(
   if (chosen.length > 0 || selector.kind === "all") return chosen;
   if (selector.kind === "name") {
     const names = all.map((object) => printable(object.fullName ?? object.name ?? new Uint8Array()));
-    const near = nearMisses(
+    const near = similarWords(
       selector.name,
       [...new Set(names)].filter((name) => name !== ""),
     );

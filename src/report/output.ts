@@ -1,6 +1,6 @@
 /** Standard output, or a file: buffered bytes that are written whole and at once, whatever the other end does. */
 import { KtstrError } from "../errors.ts";
-import { runEagerly } from "../patience.ts";
+import { resetJitThreshold } from "../jit-threshold.ts";
 import { EAGAIN, EINTR, EIO, EPIPE, errnoName } from "../uapi/errno.ts";
 
 /** The reader went away (`| head -1`): nothing is wrong, and nothing more is wanted. */
@@ -199,7 +199,7 @@ export class Output {
   #reserve(size: number): void {
     if (this.#used + size <= CAPACITY) return;
     this.flush();
-    runEagerly();
+    resetJitThreshold();
   }
 }
 

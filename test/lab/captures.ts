@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { constants, zstdCompressSync } from "node:zlib";
-import { askEverything } from "../../src/commands/ask.ts";
+import { readForCapture } from "../../src/commands/capture-reads.ts";
 import { captureGuest } from "../../src/guest/capture/capture.ts";
 import { compressedFrames } from "../../src/guest/capture/compress.ts";
 import type { MemorySource } from "../../src/guest/image/image.ts";
@@ -38,7 +38,7 @@ function compress(bytes: Uint8Array): Uint8Array {
 /** The capture of a frozen guest, the file in pieces. Throws `LabError` where it tells of this machine's folders. */
 function captureOf(image: FrozenImage): readonly Uint8Array[] {
   using capture = captureGuest({ memory: [sourceOf(image)] }, (state) => {
-    askEverything(state, FOLLOW);
+    readForCapture(state, FOLLOW);
   });
   const file = [...capture.pieces()];
   refusePaths(image.memoryPath, Buffer.concat(file));

@@ -3,7 +3,7 @@ import type { CgroupProg, CgroupProgs, CgroupQuery } from "../../attachments.ts"
 import type { Btf } from "../../btf/btf.ts";
 import { at, place, ptr, struct, u32 } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
-import { nearMisses } from "../../near.ts";
+import { similarWords } from "../../similar-words.ts";
 import { printable } from "../../text.ts";
 import { BTF_KIND } from "../../uapi/btf.ts";
 import { ATTACH_TYPES, CGROUP_ATTACH_TYPES } from "../../uapi/names.ts";
@@ -67,7 +67,7 @@ export function listCgroups(
     if (progs.length > 0 || !isTree) cgroups.push({ path: cgroup.path, level, progs });
   }
   if (wanted !== undefined && !all.some((name) => below(name, wanted) === 0)) {
-    const near = nearMisses(wanted, all);
+    const near = similarWords(wanted, all);
     throw new KtstrError(`there is no cgroup ${JSON.stringify(wanted)} (${all.length} seen)`, {
       hint: near.length > 0 ? `did you mean ${near.join(" or ")}?` : "`ktstr cgroup tree` lists them",
     });

@@ -1,9 +1,9 @@
 /** Programs of network namespaces and their devices: `net_namespace_list` -> every `struct net`, `struct net_device`. */
 import { at, i32, place, ptr, struct, u32 } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
-import { nearMisses } from "../../near.ts";
 import type { Network, TcAttachment, XdpDevice } from "../../network.ts";
 import { XDP_MODES } from "../../network.ts";
+import { similarWords } from "../../similar-words.ts";
 import { printable } from "../../text.ts";
 import { cutAtNul } from "../../uapi/layout.ts";
 import type { GuestKernel } from "../kernel/kernel.ts";
@@ -85,7 +85,7 @@ export function listNetworks(
     }
   }
   if (!isFound) {
-    const near = nearMisses(devname!, [...names]);
+    const near = similarWords(devname!, [...names]);
     throw new KtstrError(`there is no network device ${JSON.stringify(devname)} (${names.size} names seen)`, {
       hint:
         near.length > 0

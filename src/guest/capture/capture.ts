@@ -38,7 +38,7 @@ export interface Capture extends Disposable {
  * Opens a frozen machine, lets `ask` put all questions to it, and keeps what the answers came from. The same memory and
  * the same questions give the same file. Throws `KtstrError` where the machine cannot be opened.
  *
- *     using capture = captureGuest({ memory: [{ path: "mem" }] }, askEverything);
+ *     using capture = captureGuest({ memory: [{ path: "mem" }] }, readForCapture);
  *     for (const piece of capture.pieces()) writeSync(fd, piece);
  */
 export function captureGuest(options: CaptureOptions, ask: (state: GuestState) => void): Capture {

@@ -201,7 +201,7 @@ export class ChainCursor extends BatchedCursor {
       if (at < 0) at = memory.locate(this.#hi, this.#lo, this.#elementAt, this.#span);
       else this.#at = -1;
       if (at < 0) {
-        this.#stepOver();
+        this.#skipAbsent();
         continue;
       }
       const { view } = memory;
@@ -399,8 +399,8 @@ export class ChainCursor extends BatchedCursor {
     this.#headMask = table.hasLockBit === true ? -2 : -1;
   }
 
-  /** Skips an element that is not in the image whole; its chain goes on where at least its pointer is there. */
-  #stepOver(): void {
+  /** Skips an element that is not completely in the image. The chain continues if the element's next pointer is present. */
+  #skipAbsent(): void {
     const at = this.#memory.locate(this.#hi, this.#lo, 0, 8);
     if (at < 0) {
       this.#leaveChain("not-present");

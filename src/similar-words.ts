@@ -1,19 +1,22 @@
-/** The candidates that a mistyped word may have meant, the nearest first: at most three. */
-export function nearMisses(word: string, candidates: readonly string[]): string[] {
-  const far = Math.max(2, Math.floor(word.length / 3));
+/** Suggestions for a mistyped word: at most three of the candidates, the most similar first. */
+export function similarWords(word: string, candidates: readonly string[]): string[] {
+  const maxDistance = Math.max(2, Math.floor(word.length / 3));
   return (
     candidates
       .map((candidate) => ({ candidate, distance: distanceOf(word, candidate) }))
-      // Of a short word another first letter makes another word: `net` is not `get`.
+      // A short word with another first letter is a different word: `net` is not a typo of `get`.
       .filter(({ candidate }) => word.length > 3 || candidate[0] === word[0] || candidate.includes(word))
-      .filter(({ candidate, distance }) => distance <= far || (word.length >= 3 && candidate.includes(word)))
+      .filter(
+        ({ candidate, distance }) =>
+          distance <= maxDistance || (word.length >= 3 && candidate.includes(word)),
+      )
       .sort((a, b) => a.distance - b.distance)
       .slice(0, 3)
       .map(({ candidate }) => candidate)
   );
 }
 
-/** Levenshtein's distance, row by row. */
+/** The Levenshtein distance, computed row by row. */
 function distanceOf(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, index) => index);
   for (let i = 1; i <= a.length; i++) {

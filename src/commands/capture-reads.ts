@@ -1,4 +1,4 @@
-/** All that commands can ask of a machine, asked at once and the answers thrown away: what they are read from is noted. */
+/** Runs every query that a command can make and discards the output. `capture` records the pages that these queries read. */
 import { closeSync, openSync } from "node:fs";
 import { devNull } from "node:os";
 import { KtstrError } from "../errors.ts";
@@ -14,12 +14,12 @@ import { linkText } from "../report/text.ts";
 import { MapType } from "../uapi/names.ts";
 import { PLAIN } from "./terminal.ts";
 
-/** `follow`: how far pointers in values are followed. Answers with how many elements the maps have. */
-export function askEverything(state: GuestState, follow: number): number {
+/** Reads everything a command can print, with pointers in values followed to depth `follow`. Returns the number of map elements. */
+export function readForCapture(state: GuestState, follow: number): number {
   const fd = openSync(devNull, "w");
   try {
     const out = new Output(fd);
-    // Text has more in it than JSON: names of addresses, global variables one by one.
+    // Text output reads more than JSON does: symbols of addresses, and each global variable.
     writeInspection(out, buildInspection(state, 1), PLAIN, 120);
     state.explain();
     const place = linkPlaces(state);
@@ -31,7 +31,7 @@ export function askEverything(state: GuestState, follow: number): number {
       ifThere(() => state.cgroups({ path: undefined, isTree: true, isEffective }));
     for (const map of state.maps())
       if (map.type === MapType.struct_ops) ifThere(() => structOpsDump(state, map, false));
-    // Of no function: what modules and programs there are is looked up for the first such address.
+    // An address outside every function makes the lookup read the lists of modules and programs.
     state.symbolAt(2n ** 64n - 1n);
     for (const { id } of state.btfs()) state.btf(id);
     state.holders();
@@ -58,10 +58,10 @@ export function askEverything(state: GuestState, follow: number): number {
   }
 }
 
-/** What a kernel, or a capture that was made before there was the question, cannot answer is not in the capture either. */
-function ifThere(ask: () => void): void {
+/** Ignores a query that the source cannot answer: an older kernel, or a capture that does not hold the pages for it. */
+function ifThere(query: () => void): void {
   try {
-    ask();
+    query();
   } catch (error) {
     if (!(error instanceof KtstrError)) throw error;
   }
