@@ -1,12 +1,12 @@
-/** Alignment as a C compiler chooses it, which BTF does not store. */
+/** Computes the alignment that a C compiler gives to types. BTF does not store it. */
 import { FormatError } from "../errors.ts";
 import { BTF_KIND } from "../uapi/btf.ts";
 import type { Btf } from "./btf.ts";
 
-/** Structs in each other; the kernel accepts 32. */
+/** Maximum nesting of structs. The kernel accepts 32 levels. */
 const MAX_DEPTH = 64;
 
-/** What C needs to know of types to lay a struct out; each type is looked at once. */
+/** Alignments and packedness of types, cached per type. */
 export class Alignments {
   readonly #btf: Btf;
   readonly #known = new Map<number, number>();
@@ -16,7 +16,7 @@ export class Alignments {
     this.#btf = btf;
   }
 
-  /** In bytes; 1 for what has none. Throws `FormatError` where a type holds itself. */
+  /** Returns the alignment in bytes; 1 for types without one. Throws `FormatError` if a type contains itself. */
   of(typeId: number, depth = 0): number {
     const btf = this.#btf;
     const id = btf.resolve(typeId);
@@ -33,7 +33,7 @@ export class Alignments {
     return alignment;
   }
 
-  /** Whether the struct's layout needs `__attribute__((packed))`. */
+  /** Returns whether the struct's layout needs `__attribute__((packed))`. */
   isPacked(id: number): boolean {
     this.of(id);
     return this.#packed.has(id);
@@ -55,7 +55,7 @@ export class Alignments {
   }
 }
 
-/** A bit-field that is not packed lies inside one storage unit of its type. */
+/** Returns whether a bit-field crosses a boundary of its type's storage units. In a struct that is not packed, none does. */
 function straddles(bitOffset: number, bitSize: number, unitBits: number): boolean {
   return (
     unitBits > 0 && Math.floor(bitOffset / unitBits) !== Math.floor((bitOffset + bitSize - 1) / unitBits)

@@ -1,15 +1,15 @@
 /**
- * Values as bpftool writes them: the JSON under `formatted` of `bpftool -j map dump` (tools/bpf/bpftool/btf_dumper.c).
+ * Renders values as bpftool does: the JSON under `formatted` in `bpftool -j map dump` (tools/bpf/bpftool/btf_dumper.c).
  *
- * Its habits are kept: a bit-field and an __int128 are strings of hexadecimal digits, an array of char is a string only
- * where it is printable ASCII that ends with a NUL, an anonymous member has the key "", a DATASEC is an object of one
- * array with an object for each variable, an enum's value is signed, so that an unsigned one-byte enumerator above 127
- * is not found.
+ * bpftool's format is reproduced. A bit-field and an __int128 are strings of hexadecimal digits. An array of char is a
+ * string only if it is printable ASCII with a NUL. An anonymous member has the key "". A DATASEC is an object with an
+ * array that has an object per variable. An enum's value is read as signed, so an unsigned one-byte enumerator above
+ * 127 has no name.
  *
- * Where bpftool writes what is not JSON, or not the value, this writes the value: floats are numbers (bpftool stops
- * there), integers with several encoding flags are decimal (it stops there), a `"` or `\` in a char is escaped, a `\` in
- * a string stays one (it becomes a line feed), void, an incomplete type and bytes that are not there are null. A bool
- * that is neither 0 nor 1 is true; what bpftool makes of it is its compiler's choice (on arm64, 2 is false).
+ * Where bpftool's output is not valid JSON or not the value, this writes the value. Floats are numbers (bpftool stops).
+ * Integers with several encoding flags are decimal (bpftool stops). A `"` or `\` in a char is escaped. A `\` in a
+ * string is kept (bpftool writes a line feed). Void, incomplete types and missing bytes are null. A bool that is
+ * neither 0 nor 1 is true; bpftool's result depends on its compiler (on arm64, 2 is false).
  */
 import { BTF_INT_BOOL, BTF_INT_CHAR, BTF_INT_SIGNED } from "../uapi/btf.ts";
 import type { Btf } from "./btf.ts";
@@ -27,10 +27,10 @@ import {
 import { signature } from "./signature.ts";
 import { Walk } from "./walk.ts";
 
-/** How a value is written that JSON has no form for (btf_dumper.c, `is_plain_text`). */
+/** Notation of values that have no JSON form (btf_dumper.c, `is_plain_text`). */
 interface Notation {
   readonly pointer: (value: bigint) => string;
-  /** Bit-fields and integers of odd sizes, by their hexadecimal digits. */
+  /** Bit-fields and integers of odd sizes, from their hexadecimal digits. */
   readonly hex: (digits: string) => string;
   /** A char that is not printable ASCII. */
   readonly byte: (byte: number) => string;
@@ -49,7 +49,7 @@ const PLAIN_NOTATION: Notation = {
   byte: (byte) => `0x${byte.toString(16)}`,
 };
 
-/** The name of the program with this id, for a pointer to a function that holds it (`prog_id_as_func_ptr`). */
+/** Returns the name of the program with this id, for function pointers that hold ids (`prog_id_as_func_ptr`). */
 export type CalleeName = (progId: number) => string | undefined;
 
 class BpftoolWalk extends Walk {
@@ -64,14 +64,14 @@ class BpftoolWalk extends Walk {
 }
 
 /**
- * A value as JSON text. `bytes` begin with it. With `callee`, pointers to functions are program ids: struct_ops. Throws
- * `FormatError` where the type is hostile.
+ * Renders the value at the start of `bytes` as JSON. With `callee`, function pointers are program ids (struct_ops).
+ * Throws `FormatError` if the type is hostile.
  */
 export function bpftoolJson(btf: Btf, typeId: number, bytes: Uint8Array, callee?: CalleeName): string {
   return valueJson(new BpftoolWalk(btf, bytes, JSON_NOTATION, callee), shapeOf(btf, typeId), 0, 0);
 }
 
-/** As `bpftool map dump` writes it without `-j`: like JSON, but pointers are quoted and other hexadecimal numbers are not. */
+/** Renders as `bpftool map dump` without `-j`: like JSON, but pointers are quoted and other hexadecimal numbers are not. */
 export function bpftoolPlain(btf: Btf, typeId: number, bytes: Uint8Array, callee?: CalleeName): string {
   return valueJson(new BpftoolWalk(btf, bytes, PLAIN_NOTATION, callee), shapeOf(btf, typeId), 0, 0);
 }
@@ -111,10 +111,10 @@ function valueJson(walk: BpftoolWalk, shape: Shape, at: number, bitOffset: numbe
   }
 }
 
-/** Ids are u32. */
+/** Program ids are u32. */
 const MAX_ID = 0xffff_ffffn;
 
-/** A program id where the pointer would be is the function's signature and the program (dump_prog_id_as_func_ptr). */
+/** A program id in a function pointer is printed as the function's signature and the program (dump_prog_id_as_func_ptr). */
 function pointerJson(
   walk: BpftoolWalk,
   shape: Extract<Shape, { readonly kind: "pointer" }>,
@@ -128,7 +128,7 @@ function pointerJson(
   return quoteJson(`${proto} ${callee(Number(value)) ?? "<unknown_prog_name>"}/prog_id:${value}`);
 }
 
-/** bpftool sign-extends what it reads, whatever the enum's sign, and compares that with the i32 that BTF holds. */
+/** bpftool sign-extends the value regardless of the enum's signedness and compares it with the i32 in BTF. */
 function enumJson(walk: BpftoolWalk, shape: EnumShape, at: number): string {
   const value = readInteger(walk.bytes, at, shape.size, true);
   const name = shape.size < 4 ? storedName(walk.btf, shape.id, value) : nameOf(walk, shape, at);
@@ -211,7 +211,7 @@ function arrayJson(walk: BpftoolWalk, shape: ArrayTypeShape, at: number): string
   return `${json}]`;
 }
 
-/** Printable ASCII up to a NUL that lies inside the array; undefined: it is something else. */
+/** Returns printable ASCII up to a NUL inside the array, or undefined if the array holds anything else. */
 function plainText(bytes: Uint8Array, at: number, count: number): string | undefined {
   let text = "";
   const end = Math.min(at + count, bytes.length);

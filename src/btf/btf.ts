@@ -1,6 +1,6 @@
 /**
- * BTF: the types of a kernel or of a BPF object, as `/sys/kernel/btf/*`, `BPF_OBJ_GET_INFO_BY_FD` and a kernel's
- * memory hold them. Parsing walks the types once and keeps one number for each; everything else is read when asked.
+ * BTF: the types of a kernel or of a BPF object, from `/sys/kernel/btf/*`, `BPF_OBJ_GET_INFO_BY_FD` or a kernel's
+ * memory. Parsing stores the position of each type. Everything else is decoded lazily.
  */
 import { FormatError } from "../errors.ts";
 import {
@@ -17,6 +17,7 @@ import { exactInteger } from "./integer.ts";
 import { hasStoredSize, isAlias, kindName } from "./kinds.ts";
 import { findMember, type MemberPlace } from "./member.ts";
 import {
+  areNamesSorted,
   buildNameIndex,
   compareName,
   compareStrings,
@@ -24,32 +25,31 @@ import {
   hashName,
   type NameIndex,
   nameEquals,
-  namesAscend,
 } from "./names.ts";
 import { parseSections } from "./parse.ts";
 
 export interface BtfOptions {
-  /** What a split BTF (a kernel module's) continues: its ids and its string offsets count on from there. */
+  /** The base of a split BTF, such as a kernel module's. The split BTF continues the ids and string offsets of its base. */
   readonly base?: Btf | undefined;
-  /** "vmlinux", a module's or a map's name: for messages. */
+  /** "vmlinux", or the name of a module or map; used in messages. */
   readonly name?: string;
 }
 
-/** All kernels that are read are 64-bit. */
+/** Only 64-bit kernels are supported. */
 const POINTER_SIZE = 8;
-/** A longer string is not a name. The kernel takes identifiers of at most 511 bytes; tags may be longer. */
+/** Maximum length of a string. The kernel accepts identifiers of up to 511 bytes; tags can be longer. */
 const MAX_STRING = 65_536;
 
 /**
- * Every method that takes an id throws `FormatError` where the id, or what its record refers to, does not exist.
- * Ids of the base are answered by the base. Id 0 is void, of kind UNKN.
+ * Every method that takes an id throws `FormatError` if the id, or a type or string that its record refers to, does not
+ * exist. A split BTF passes the ids of its base to the base. Id 0 is void, with kind UNKN.
  */
 export class Btf {
   readonly base: Btf | undefined;
   readonly name: string;
-  /** How many types, with the base's and with void (id 0): one more than the highest id. */
+  /** Number of types, including void (id 0) and the types of the base: the highest id plus one. */
   readonly typeCount: number;
-  /** The first id that is not the base's; 1 where there is no base. */
+  /** The first id that does not belong to the base; 1 if there is no base. */
   readonly firstId: number;
   readonly #typeOffset: number;
   readonly #words: Int32Array;
@@ -57,7 +57,7 @@ export class Btf {
   readonly #strings: Buffer;
   readonly #firstString: number;
   #isSorted: boolean | undefined;
-  /** Where types are not sorted by name: with functions, and without. */
+  /** Name indexes with functions (true) and without (false). Used if the types are not sorted by name. */
   readonly #names: Map<boolean, NameIndex> = new Map();
 
   private constructor(bytes: Uint8Array, { base, name = "" }: BtfOptions) {
@@ -74,15 +74,15 @@ export class Btf {
   }
 
   /**
-   * Reads BTF. `bytes` may lie anywhere in a larger buffer; they are kept, not copied (except for types at an odd
-   * address), and must not change. Throws `FormatError` where they are not BTF; ids and string offsets inside are
-   * checked when they are followed.
+   * Parses BTF. `bytes` can be part of a larger buffer. They are not copied, except for types at an unaligned address,
+   * and must not change. Throws `FormatError` if they are not BTF. Ids and string offsets in the types are checked when
+   * they are followed.
    */
   static parse(bytes: Uint8Array, options: BtfOptions = {}): Btf {
     return new Btf(bytes, options);
   }
 
-  /** `BTF_KIND_*`; a kind that is newer than this reader is still a number. */
+  /** `BTF_KIND_*`. Kinds that this reader does not know are returned as numbers. */
   kind(id: number): number {
     return btfKind(this.#info(id));
   }
@@ -91,32 +91,35 @@ export class Btf {
     return btfKindFlag(this.#info(id));
   }
 
-  /** `vlen`: how many members, values, parameters or variables follow; a FUNC's linkage. */
+  /** `vlen`: the number of members, values, parameters or variables; for a FUNC, its linkage. */
   vlen(id: number): number {
     return btfVlen(this.#info(id));
   }
 
-  /** The type's name, "" where it has none. */
+  /** The type's name; "" if it has none. */
   typeName(id: number): string {
     return id === 0 ? "" : this.string(this.#word(id, 0));
   }
 
-  /** The name's bytes, whatever their encoding. Shares memory with the input. */
+  /** The bytes of the type's name, in any encoding. Shares memory with the input. */
   nameBytes(id: number): Uint8Array {
     return id === 0 ? new Uint8Array(0) : this.#stringBytes(this.#word(id, 0));
   }
 
-  /** `btf_type.type`: what a pointer, typedef, modifier, variable, function or tag refers to; a prototype's result. */
+  /**
+   * `btf_type.type`: the target of a pointer, typedef, modifier, variable, function or tag; the return type of a
+   * prototype.
+   */
   referenced(id: number): number {
     return this.#word(id, 2);
   }
 
-  /** `btf_type.size` in bytes: of an INT, FLOAT, ENUM, ENUM64, STRUCT, UNION or DATASEC. */
+  /** `btf_type.size` in bytes. Valid for INT, FLOAT, ENUM, ENUM64, STRUCT, UNION and DATASEC. */
   storedSize(id: number): number {
     return this.#word(id, 2);
   }
 
-  /** The u32 that follows an INT (see `btfIntBits`), a VAR (its linkage) or a DECL_TAG (its component, 2^32-1: none). */
+  /** The u32 after the record of an INT (see `btfIntBits`), VAR (linkage) or DECL_TAG (component index; 2^32-1: none). */
   trailer(id: number): number {
     return this.#word(id, 3);
   }
@@ -141,21 +144,21 @@ export class Btf {
   }
 
   /**
-   * The number of the first member from `n` on that has this name, or no name (it may be an anonymous struct that holds
-   * it); -1: there is none.
+   * Returns the index of the first member from `n` on with this name or without a name (an anonymous struct can contain
+   * the member), or -1.
    */
   memberNamed(id: number, name: Uint8Array, n: number): number {
     if (id < this.firstId && this.base !== undefined) return this.base.memberNamed(id, name, n);
     this.#expect(id, BTF_KIND.STRUCT, BTF_KIND.UNION);
     const count = this.vlen(id);
-    // Most names end elsewhere, which is seen without a call: this runs before the engine has compiled it.
+    // The terminator rejects most names without a call. This loop runs before the engine has compiled it.
     const words = this.#words;
     const endsAt = name.length - this.#firstString;
     for (let at = this.#index[id - this.firstId]! + 3 + 3 * n; n < count; n++, at += 3) {
       const offset = words[at]! >>> 0;
       if (offset === 0) return n;
       if (offset >= this.#firstString && this.#strings[offset + endsAt] !== 0) continue;
-      if (this.#isAt(offset, name)) return n;
+      if (this.#nameEqualsAt(offset, name)) return n;
     }
     return -1;
   }
@@ -168,7 +171,7 @@ export class Btf {
     }
   }
 
-  /** The values of an ENUM or ENUM64, signed where the kind flag says so. */
+  /** The values of an ENUM or ENUM64; signed if the kind flag is set. */
   *enumValues(id: number): Generator<EnumValue> {
     const wide = this.kind(id) === BTF_KIND.ENUM64;
     if (!wide) this.#expect(id, BTF_KIND.ENUM, BTF_KIND.ENUM64);
@@ -198,22 +201,22 @@ export class Btf {
     }
   }
 
-  /** The lowest id with this name (and kind), the base's first; undefined: none. The first call builds an index. */
+  /** Returns the lowest id with this name and kind, or undefined. Searches the base first. The first call may build an index. */
   find(name: string, kind?: number): number | undefined {
     return name === "" ? undefined : this.#findBytes(Buffer.from(name), kind);
   }
 
-  /** Steps over typedefs, const, volatile, restrict and type tags. Throws `FormatError` where they do not end. */
+  /** Skips typedefs, const, volatile, restrict and type tags. Throws `FormatError` if the chain is too long. */
   resolve(id: number): number {
     let current = id;
     for (let depth = 0; depth <= BTF_MAX_RESOLVE_DEPTH; depth++) {
       if (!isAlias(this.kind(current))) return current;
       current = this.referenced(current);
     }
-    throw this.#error(id, `typedefs and modifiers do not end within ${BTF_MAX_RESOLVE_DEPTH} steps`);
+    throw this.#error(id, `a chain of more than ${BTF_MAX_RESOLVE_DEPTH} typedefs and modifiers`);
   }
 
-  /** `sizeof` in bytes, at most 2^53-1; 0 for what has no size: void, functions, forward declarations. */
+  /** `sizeof` in bytes, at most 2^53-1. Returns 0 for void, functions and forward declarations. */
   sizeOf(id: number): number {
     let current = id;
     let count = 1;
@@ -236,14 +239,14 @@ export class Btf {
   }
 
   /**
-   * A member by path: `"map.id"` steps into nested structs, anonymous ones are looked through, `"regs[3].v"` steps into
-   * arrays. Pointers are not followed. undefined: there is no such member, or the index is past the array's end.
+   * Finds a member by path. `"map.id"` descends into nested structs, `"regs[3].v"` into arrays. Anonymous structs are
+   * transparent. Pointers are not followed. Returns undefined if there is no such member or the index is out of range.
    */
   member(structId: number, path: string): MemberPlace | undefined {
     return findMember(this, structId, path);
   }
 
-  /** The string at an offset as types give it. Bytes that are not UTF-8 become U+FFFD. Throws `FormatError` outside. */
+  /** Returns the string at a `name_off`. Bytes that are not UTF-8 become U+FFFD. Throws `FormatError` if it is out of range. */
   string(offset: number): string {
     return offset === 0 ? "" : this.#stringBytes(offset).toString("utf8");
   }
@@ -256,7 +259,7 @@ export class Btf {
   #findBytes(name: Uint8Array, kind: number | undefined): number | undefined {
     const inBase = this.base === undefined ? undefined : this.base.#findBytes(name, kind);
     if (inBase !== undefined) return inBase;
-    this.#isSorted ??= namesAscend(this.#index.length, (place, other) => this.#compareTwo(place, other));
+    this.#isSorted ??= areNamesSorted(this.#index.length, (place, other) => this.#compareNames(place, other));
     return this.#isSorted ? this.#findSorted(name, kind) : this.#findHashed(name, kind);
   }
 
@@ -282,7 +285,7 @@ export class Btf {
       const place = places[at]!;
       const word = this.#index[place]!;
       if (kind !== undefined && btfKind(this.#words[word + 1]!) !== kind) continue;
-      if (this.#isAt(this.#nameAt(place), name)) return this.firstId + place;
+      if (this.#nameEqualsAt(this.#nameAt(place), name)) return this.firstId + place;
     }
     return undefined;
   }
@@ -307,28 +310,28 @@ export class Btf {
     if (offset < this.#firstString) return this.base!.#stringBytes(offset);
     const start = offset - this.#firstString;
     const end = start < this.#strings.length ? this.#strings.indexOf(0, start) : -1;
-    if (end < 0) throw this.#outside(`string ${offset} lies outside the string section`);
+    if (end < 0) throw this.#outside(`string ${offset} is outside the string section`);
     if (end - start > MAX_STRING) throw this.#outside(`string ${offset} is longer than ${MAX_STRING} bytes`);
     return this.#strings.subarray(start, end);
   }
 
-  /** The names of two of its own types. */
-  #compareTwo(place: number, other: number): number {
+  /** Compares the names of two types of this object. */
+  #compareNames(place: number, other: number): number {
     const at = this.#nameAt(place);
     const otherAt = this.#nameAt(other);
-    const home = this.#homeOf(at);
-    const otherHome = this.#homeOf(otherAt);
+    const owner = this.#stringOwner(at);
+    const otherOwner = this.#stringOwner(otherAt);
     return compareStrings(
-      home.#strings,
-      at - home.#firstString,
-      otherHome.#strings,
-      otherAt - otherHome.#firstString,
+      owner.#strings,
+      at - owner.#firstString,
+      otherOwner.#strings,
+      otherAt - otherOwner.#firstString,
     );
   }
 
-  /** Whose strings an offset lies in. */
-  #homeOf(offset: number): Btf {
-    return offset < this.#firstString ? this.base!.#homeOf(offset) : this;
+  /** The object (this or a base) whose string section contains the offset. */
+  #stringOwner(offset: number): Btf {
+    return offset < this.#firstString ? this.base!.#stringOwner(offset) : this;
   }
 
   #hashAt(offset: number): number {
@@ -336,7 +339,7 @@ export class Btf {
     return hashName(this.#strings, offset - this.#firstString);
   }
 
-  /** `btf_type.name_off` of one of its own types. */
+  /** `btf_type.name_off` of a type of this object. */
   #nameAt(place: number): number {
     return this.#words[this.#index[place]!]! >>> 0;
   }
@@ -346,26 +349,26 @@ export class Btf {
     return compareName(this.#strings, offset - this.#firstString, name);
   }
 
-  #isAt(offset: number, name: Uint8Array): boolean {
-    if (offset < this.#firstString) return this.base!.#isAt(offset, name);
+  #nameEqualsAt(offset: number, name: Uint8Array): boolean {
+    if (offset < this.#firstString) return this.base!.#nameEqualsAt(offset, name);
     return nameEquals(this.#strings, offset - this.#firstString, name);
   }
 
-  /** `btf_type.info`; void's is 0. */
+  /** `btf_type.info`; 0 for void. */
   #info(id: number): number {
     const at = this.#index[id - this.firstId];
     if (at !== undefined) return this.#words[at + 1]!;
-    return id === 0 ? 0 : this.#otherWord(id, 1);
+    return id === 0 ? 0 : this.#foreignWord(id, 1);
   }
 
-  /** Word `n` of a type's record. Callers know from the kind that the record has it. */
+  /** Word `n` of a type's record. The caller knows from the kind that the record has this word. */
   #word(id: number, n: number): number {
     const at = this.#index[id - this.firstId];
-    return at === undefined ? this.#otherWord(id, n) : (this.#words[at + n] ?? 0) >>> 0;
+    return at === undefined ? this.#foreignWord(id, n) : (this.#words[at + n] ?? 0) >>> 0;
   }
 
-  /** Of a type that is not its own. */
-  #otherWord(id: number, n: number): number {
+  /** Word `n` of a type that is not in this object's index. */
+  #foreignWord(id: number, n: number): number {
     if (id < this.firstId && this.base !== undefined) return this.base.#word(id, n);
     throw this.#outside(
       id === 0 ? "void has no record" : `type ${id} does not exist (${this.typeCount} types)`,

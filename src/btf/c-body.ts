@@ -1,4 +1,4 @@
-/** The definitions of a C dump: structs with their padding, enums, typedefs. */
+/** Definitions of a C dump: structs with padding, enums, typedefs. */
 import { FormatError } from "../errors.ts";
 import { BTF_KIND, btfIntBits, btfIntOffset } from "../uapi/btf.ts";
 import { Alignments } from "./align.ts";
@@ -8,12 +8,12 @@ import { declaration } from "./declare.ts";
 import type { Member } from "./elements.ts";
 import { isStruct } from "./kinds.ts";
 
-/** Anonymous structs in each other. */
+/** Maximum nesting of anonymous structs. */
 const MAX_DEPTH = 32;
-/** Members that are written for each type: those of an anonymous struct are written wherever it is used. */
+/** Limit on written members, per type. The members of an anonymous struct are written at each use. */
 const MEMBERS_PER_TYPE = 64;
 const MEMBERS_BASE = 100_000;
-/** Padding that is written; a larger gap is no struct that a compiler made. */
+/** Limit on a gap between members. Compilers do not emit larger ones. */
 const MAX_PADDING_BYTES = 1 << 20;
 
 export class CBodies {
@@ -35,7 +35,7 @@ export class CBodies {
     return `${this.#keyword(id)} ${this.#names.ofType(id)}`;
   }
 
-  /** `struct name { ... }`, its inner lines indented by `indent` and a tab. */
+  /** Returns `struct name { ... }`. Inner lines are indented by `indent` and a tab. */
   struct(id: number, indent: string, name: string = this.#names.ofType(id)): string {
     const btf = this.#btf;
     if (++this.#depth > MAX_DEPTH)
@@ -49,7 +49,7 @@ export class CBodies {
     return `${this.#keyword(id)} ${name === "" ? "" : `${name} `}${body}${packed ? " __attribute__((packed))" : ""}`;
   }
 
-  /** `enum name { ... }`, its inner lines indented by `indent` and a tab. */
+  /** Returns `enum name { ... }`. Inner lines are indented by `indent` and a tab. */
   enumeration(id: number, indent: string): string {
     const btf = this.#btf;
     const name = this.#names.ofType(id);
@@ -58,7 +58,7 @@ export class CBodies {
       return `${indent}\t${this.#names.enumerator(enumerator)} = ${digits(value)}${suffix},\n`;
     });
     const head = name === "" ? "enum" : `enum ${name}`;
-    // Only declared in what was compiled: one enumerator makes it complete.
+    // The enum was only declared. One enumerator makes it a complete type.
     if (values.length === 0)
       return `${head} { __${name === "" ? `anonymous_${id}` : name}_is_empty }${this.#mode(id)}`;
     return `${head} {\n${values.join("")}${indent}}${this.#mode(id)}`;
@@ -68,7 +68,7 @@ export class CBodies {
     return `typedef ${this.declare(this.#btf.referenced(id), this.#names.ofType(id), "")}`;
   }
 
-  /** `inline`: a struct's members are written also where it has a tag. */
+  /** Returns a declaration. `inline` writes the members of a struct even if it has a tag. */
   declare(typeId: number, name: string, indent: string, inline = false): string {
     return declaration(this.#btf, typeId, name, {
       base: (id) => this.#base(id, indent, inline),
@@ -113,7 +113,7 @@ export class CBodies {
       : ` __attribute__((mode(${mode})))`;
   }
 
-  /** Whether its values alone make the compiler choose 8 bytes. */
+  /** Returns whether the values alone make the compiler choose 8 bytes. */
   #isWide(id: number): boolean {
     for (const { value } of this.#btf.enumValues(id)) {
       if (value > 0xffff_ffff || value < -0x8000_0000) return true;
@@ -143,7 +143,7 @@ export class CBodies {
     for (const stored of btf.members(id)) {
       const member = effective(btf, stored);
       const isBits = member.bitSize > 0;
-      // A bit-field is put next to what is before it, whatever its type.
+      // A bit-field directly follows the previous member, regardless of its type.
       const alignmentBits = isBits ? 1 : packed ? 8 : this.#alignments.of(member.typeId) * 8;
       pad(lines, end, member.bitOffset, alignmentBits, isBits && afterBits);
       lines.push(this.#memberLine(member, indent));
@@ -157,14 +157,14 @@ export class CBodies {
   #memberLine({ name, typeId, bitSize }: Member, indent: string): string {
     if (--this.#membersLeft < 0)
       throw new FormatError("BTF", 0, "its anonymous structs have too many members to write");
-    // `struct tag;` without a name is a member with -fms-extensions alone, which 7.2 is built with.
+    // An unnamed `struct tag;` is a member only with -fms-extensions, which Linux 7.2 is built with. Write the members.
     const inline = name === "" && isStruct(this.#btf.kind(this.#btf.resolve(typeId)));
     const text = this.declare(typeId, identifier(name), `${indent}\t`, inline);
     return bitSize === 0 ? text : `${text}: ${bitSize}`;
   }
 }
 
-/** A member with its bit-field as later compilers write it: older ones had an INT of fewer bits for the type. */
+/** Returns a member in the newer encoding of bit-fields. Older compilers give it an INT with fewer bits than its size. */
 function effective(btf: Btf, member: Member): Member {
   if (member.bitSize > 0) return member;
   const id = btf.resolve(member.typeId);
@@ -183,18 +183,18 @@ const PADS: readonly (readonly [type: string, bits: number])[] = [
 ];
 
 /**
- * Unnamed bit-fields from bit `from` to bit `to`, where a member of this alignment follows; as few as libbpf writes
+ * Fills bits `from .. to` with unnamed bit-fields before a member with this alignment. Writes as few as libbpf
  * (tools/lib/bpf/btf_dump.c, btf_dump_emit_bit_padding).
  */
 function pad(lines: string[], from: number, to: number, alignmentBits: number, inBits: boolean): void {
   if (from >= to) return;
   if (to - from > MAX_PADDING_BYTES * 8)
-    throw new FormatError("BTF", 0, "a struct with a hole of more than a megabyte");
+    throw new FormatError("BTF", 0, "a struct has a hole of more than 1 MiB");
   const [type, unit] = PADS.find(([, bits]) => roundUp(from, bits) <= to) ?? ["char", 8];
   let at = roundUp(from, unit);
   if (at > to) at = from;
   else if (at > from) {
-    // `long: 0` aligns what follows; a compiler does so by itself where the next member or field needs it.
+    // `long: 0` aligns the next member. It is omitted if the compiler aligns that member anyway.
     const isNeeded =
       inBits || (at === to && roundUp(from, alignmentBits) !== at) || (at !== to && to - at <= at - from);
     if (isNeeded) lines.push(`${type}: ${inBits ? at - from : 0}`);
@@ -207,14 +207,14 @@ function pad(lines: string[], from: number, to: number, alignmentBits: number, i
 
 const roundUp = (value: number, unit: number): number => Math.ceil(value / unit) * unit;
 
-/** A TYPE_TAG as clang takes it; one whose name is no attribute, or no string, is left out. */
+/** Returns a TYPE_TAG in clang's syntax, or "" if its name is not valid as an attribute or string. */
 function typeTag(btf: Btf, id: number): string {
   const name = btf.typeName(id);
   if (!btf.kindFlag(id)) return /^[\w:. -]+$/.test(name) ? `__attribute__((btf_type_tag("${name}")))` : "";
   return /^\w+(\([\w, ]*\))?$/.test(name) ? `__attribute__((${name}))` : "";
 }
 
-/** C has no literal for the smallest i64. */
+/** Formats an integer. C has no literal for the smallest i64. */
 function digits(value: number | bigint): string {
   return value === -0x8000_0000_0000_0000n ? "-9223372036854775807LL - 1" : String(value);
 }

@@ -1,4 +1,4 @@
-/** The kernel functions that BPF programs may call. pahole tags them in a kernel's BTF since 6.10 (`bpf_kfunc`). */
+/** Lists the kernel functions that BPF programs can call. pahole tags them in the kernel's BTF since 6.10 (`bpf_kfunc`). */
 import { BTF_KIND } from "../uapi/btf.ts";
 import type { Btf } from "./btf.ts";
 import { identifier } from "./c-names.ts";
@@ -6,14 +6,17 @@ import { identifier } from "./c-names.ts";
 export interface Kfunc {
   readonly name: string;
   readonly protoId: number;
-  /** The function keeps caller-saved registers (`bpf_fastcall`). */
+  /** The function does not clobber caller-saved registers (`bpf_fastcall`). */
   readonly isFastcall: boolean;
 }
 
-/** `component_idx` of a DECL_TAG that is the whole function's and not one parameter's: -1. */
+/** `component_idx` (-1) of a DECL_TAG that applies to the function and not to a parameter. */
 const WHOLE = 0xffff_ffff;
 
-/** By name, as bpftool sorts them (tools/bpf/bpftool/btf.c, dump_btf_kfuncs). Of a split BTF its own. */
+/**
+ * Returns kfuncs sorted by name, as bpftool sorts them (tools/bpf/bpftool/btf.c, dump_btf_kfuncs), without those of a
+ * base.
+ */
 export function kfuncs(btf: Btf): Kfunc[] {
   const tagged: number[] = [];
   const fastcalls = new Set<number>();
@@ -29,7 +32,7 @@ export function kfuncs(btf: Btf): Kfunc[] {
   for (const id of tagged) {
     const name = identifier(btf.typeName(id));
     const protoId = btf.referenced(id);
-    // A name of a hostile BTF that says two things of one function would not compile.
+    // A hostile BTF can declare one name twice with different prototypes, which is not valid C. The first one is kept.
     if (name !== "" && btf.kind(protoId) === BTF_KIND.FUNC_PROTO && !named.has(name))
       named.set(name, { name, protoId, isFastcall: fastcalls.has(id) });
   }

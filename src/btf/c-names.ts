@@ -1,8 +1,8 @@
-/** Names that C accepts: BTF may hold several types, and several enumerators, of one name. */
+/** Unique names for C: BTF can hold several types or enumerators with one name. */
 import { BTF_KIND } from "../uapi/btf.ts";
 import type { Btf } from "./btf.ts";
 
-/** Tags (struct, union, enum) and identifiers (typedefs, enumerators) are two name spaces in C. */
+/** C has two name spaces: tags (struct, union, enum) and identifiers (typedefs, enumerators). */
 export class CNames {
   readonly #btf: Btf;
   readonly #tags = new Map<string, number>();
@@ -13,7 +13,7 @@ export class CNames {
     this.#btf = btf;
   }
 
-  /** The name of a type: the second of a name is `name___2`. Forward declarations share what they declare. */
+  /** Returns the name of a type. The second type with a name becomes `name___2`. Forward declarations keep the name. */
   ofType(id: number): string {
     const before = this.#byType.get(id);
     if (before !== undefined) return before;
@@ -28,7 +28,7 @@ export class CNames {
     return unique;
   }
 
-  /** Each enumerator's name, each time that it is written. */
+  /** Returns a unique name for an enumerator. Call it once per written enumerator. */
   enumerator(name: string): string {
     return this.#unique(this.#identifiers, identifier(name));
   }
@@ -40,7 +40,7 @@ export class CNames {
   }
 }
 
-/** What is no identifier (a hostile or another language's name) becomes one. */
+/** Replaces characters that are not valid in a C identifier (hostile names, names of other languages). */
 export function identifier(name: string): string {
   return name.replace(/[^A-Za-z0-9_]/g, "_").replace(/^(?=[0-9])/, "_");
 }

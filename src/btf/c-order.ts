@@ -1,6 +1,6 @@
 /**
- * The order of `format c`: enums, then integers, then structs by name, then functions, and with each what refers to it
- * (tools/bpf/bpftool/btf.c, sort_btf_c). So two builds of a kernel give headers that differ where the kernels do.
+ * The order of types in `format c`: enums, integers, structs by name, then functions. Types that refer to another type
+ * are sorted with it (tools/bpf/bpftool/btf.c, sort_btf_c). The order keeps the diff of two kernels' headers small.
  */
 import { FormatError } from "../errors.ts";
 import { BTF_KIND } from "../uapi/btf.ts";
@@ -8,26 +8,26 @@ import type { Btf } from "./btf.ts";
 import { isModifier, isStruct } from "./kinds.ts";
 
 const MAX_RANK = 10;
-/** Types that refer to each other in a row: more than any compiler's. */
+/** Limit on the length of a chain of references. No compiler emits longer ones. */
 const MAX_DEPTH = 256;
 
 interface Key {
   readonly id: number;
   readonly rank: number;
-  /** Of what it refers to. */
+  /** The name of the type that it refers to. */
   readonly sortName: string;
   readonly name: string;
-  /** Of types that are equal so far: computed when asked. */
+  /** Breaks ties between types with equal names. Computed lazily. */
   hash: Hash | undefined;
 }
 
-/** A u64 in two words. */
+/** A u64 as two 32-bit words. */
 interface Hash {
   readonly hi: number;
   readonly lo: number;
 }
 
-/** The BTF's own ids, sorted. Throws `FormatError` where types refer to each other without end. */
+/** Returns the ids of the BTF without its base, sorted. Throws `FormatError` if a chain of references is too long. */
 export function sortedIds(btf: Btf): number[] {
   const keys: Key[] = [];
   for (let id = btf.firstId; id < btf.typeCount; id++)
@@ -50,8 +50,8 @@ function compare(btf: Btf, a: Key, b: Key): number {
   return a.hash.hi - b.hash.hi || a.hash.lo - b.hash.lo || a.id - b.id;
 }
 
-/** PTR, TYPEDEF, DECL_TAG and modifiers: the type is sorted by the one that it refers to. */
-const refers = (kind: number): boolean =>
+/** PTR, TYPEDEF, DECL_TAG and modifiers are sorted by the type that they refer to. */
+const isReference = (kind: number): boolean =>
   kind === BTF_KIND.PTR || kind === BTF_KIND.TYPEDEF || kind === BTF_KIND.DECL_TAG || isModifier(kind);
 
 /** `btf_type_rank`. */
@@ -67,10 +67,10 @@ function rankOf(btf: Btf, start: number): number {
     if (isStruct(kind)) return 3;
     if (kind === BTF_KIND.FUNC_PROTO) return 4;
     if (kind === BTF_KIND.ARRAY) id = btf.array(id).elementTypeId;
-    else if (refers(kind)) id = btf.referenced(id);
+    else if (isReference(kind)) id = btf.referenced(id);
     else return MAX_RANK;
   }
-  throw endless(start);
+  throw chainError(start);
 }
 
 /** `btf_type_sort_name`. */
@@ -79,7 +79,7 @@ function sortNameOf(btf: Btf, start: number): string {
   for (let depth = 0; depth < MAX_DEPTH; depth++) {
     const kind = btf.kind(id);
     if (kind === BTF_KIND.ARRAY) id = btf.array(id).elementTypeId;
-    else if (refers(kind)) id = btf.referenced(id);
+    else if (isReference(kind)) id = btf.referenced(id);
     else {
       const isEnum = kind === BTF_KIND.ENUM || kind === BTF_KIND.ENUM64;
       const name = btf.typeName(id);
@@ -88,12 +88,12 @@ function sortNameOf(btf: Btf, start: number): string {
       return "";
     }
   }
-  throw endless(start);
+  throw chainError(start);
 }
 
-/** `btf_type_disambig_hash`: of names, and where `withMembers` of members' names and types. */
+/** `btf_type_disambig_hash`: hashes names and, if `withMembers`, the names and types of members. */
 function hashOf(btf: Btf, id: number, withMembers: boolean, depth: number): Hash {
-  if (depth > MAX_DEPTH) throw endless(id);
+  if (depth > MAX_DEPTH) throw chainError(id);
   const kind = btf.kind(id);
   let hash = addName({ hi: 0, lo: 0 }, btf.typeName(id));
   if (kind === BTF_KIND.ENUM || kind === BTF_KIND.ENUM64) {
@@ -105,7 +105,7 @@ function hashOf(btf: Btf, id: number, withMembers: boolean, depth: number): Hash
   } else if (kind === BTF_KIND.ARRAY) {
     const { count, elementTypeId } = btf.array(id);
     hash = add(add(hash, { hi: 0, lo: count }), hashOf(btf, elementTypeId, withMembers, depth + 1));
-  } else if (refers(kind)) hash = add(hash, hashOf(btf, btf.referenced(id), withMembers, depth + 1));
+  } else if (isReference(kind)) hash = add(hash, hashOf(btf, btf.referenced(id), withMembers, depth + 1));
   return hash;
 }
 
@@ -121,7 +121,7 @@ function addName(hash: Hash, name: string): Hash {
   return name === "" ? hash : add(hash, nameHash(name));
 }
 
-/** `str_hash` of tools/lib/bpf/hashmap.h, whose characters are signed. */
+/** `str_hash` of tools/lib/bpf/hashmap.h. Its characters are signed. */
 function nameHash(name: string): Hash {
   let hash: Hash = { hi: 0, lo: 0 };
   for (const byte of Buffer.from(name))
@@ -129,6 +129,6 @@ function nameHash(name: string): Hash {
   return hash;
 }
 
-function endless(id: number): FormatError {
-  return new FormatError("BTF", 0, `type ${id}: the types that it refers to do not end`);
+function chainError(id: number): FormatError {
+  return new FormatError("BTF", 0, `type ${id}: its chain of references is too long`);
 }

@@ -1,6 +1,7 @@
 /**
- * A BTF object's types as C that compiles, as `bpftool btf dump ... format c` prints them: each type before its first use,
- * then the prototypes of kfuncs. The passes are those of libbpf's btf_dump.c (btf_dump_order_type, btf_dump_emit_type).
+ * Prints the types of a BTF object as compilable C, as `bpftool btf dump ... format c` does: each type before its first
+ * use, then the prototypes of kfuncs. The two passes follow libbpf's btf_dump.c (btf_dump_order_type,
+ * btf_dump_emit_type).
  */
 import { FormatError } from "../errors.ts";
 import { BTF_KIND } from "../uapi/btf.ts";
@@ -11,12 +12,12 @@ import { sortedIds } from "./c-order.ts";
 import { isModifier, isStruct } from "./kinds.ts";
 import { referencedIds } from "./references.ts";
 
-/** Types that need each other before they can be written; more is no C. */
+/** Limit on the depth of dependencies between types. Valid C stays below it. */
 const MAX_DEPTH = 256;
-/** Types that are looked at, for each that there is: anonymous structs and functions are, at each use. */
+/** Limit on visits to types, per type. Anonymous structs and functions are visited at each use. */
 const STEPS_PER_TYPE = 256;
 const STEPS_BASE = 1_000_000;
-/** Characters of output that are handed out at once. */
+/** Characters of output per yielded piece. */
 const CHUNK = 65_536;
 
 const HEADER = `#ifndef __VMLINUX_H__
@@ -50,7 +51,7 @@ const FOOTER = `#ifndef BPF_NO_PRESERVE_ACCESS_INDEX
 #endif /* __VMLINUX_H__ */
 `;
 
-/** gcc for arm64 has these without a declaration, other compilers do not. */
+/** Types that gcc for arm64 predefines and other compilers do not. */
 const MISSING_INTS: ReadonlyMap<string, string> = new Map([
   ["__Poly8_t", "unsigned char"],
   ["__Poly16_t", "unsigned short"],
@@ -59,13 +60,13 @@ const MISSING_INTS: ReadonlyMap<string, string> = new Map([
 ]);
 
 export interface CDumpOptions {
-  /** Only these types, and what they need: no kfuncs. Without it, all types of the BTF; of a split BTF its own. */
+  /** Print only these types and their dependencies, without kfuncs. Default: all types of the BTF, without its base. */
   readonly ids?: readonly number[] | undefined;
-  /** In the order of ids (`format c unsorted`), and not by name. */
+  /** Sort by id (`format c unsorted`) instead of by name. */
   readonly unsorted?: boolean;
 }
 
-/** Yields pieces of text. Throws `FormatError` where types contain each other. */
+/** Yields pieces of text. Throws `FormatError` if types contain each other. */
 export function* cDump(btf: Btf, { ids, unsorted = false }: CDumpOptions = {}): Generator<string> {
   const dump = new CDump(btf);
   yield HEADER;
@@ -84,9 +85,9 @@ function* ownIds(btf: Btf): Generator<number> {
 const TODO = 0;
 const DOING = 1;
 const DONE = 2;
-/** For types that nothing contains: they are used, not defined, where they are met. */
+/** Container for types that are used but not defined here, such as the parameters of kfuncs. */
 const NOTHING = -1;
-/** Defined where it is met. */
+/** Container for types that are defined at the top level. */
 const TOP = 0;
 
 class CDump {
@@ -94,7 +95,7 @@ class CDump {
   readonly #bodies: CBodies;
   readonly #order: Uint8Array;
   readonly #emitted: Uint8Array;
-  /** A forward declaration, or a typedef's only line, is written. */
+  /** 1 if a forward declaration or a typedef's line has been written. */
   readonly #declared: Uint8Array;
   #referenced: Uint8Array | undefined;
   #queue: number[] = [];
@@ -116,7 +117,7 @@ class CDump {
     return text;
   }
 
-  /** Writes a type and what it needs, where they are not written yet. */
+  /** Writes the definition of a type after those of its dependencies, unless they are written already. */
   add(id: number): void {
     this.#queue = [];
     this.#arrange(id, false, 0);
@@ -125,7 +126,7 @@ class CDump {
 
   addKfuncs(): void {
     const found = kfuncs(this.#btf);
-    // A split BTF's prototypes may name types of its base that nothing else of its own needs.
+    // The prototypes of a split BTF can refer to types of the base that none of its own types needs.
     for (const { protoId } of found) this.#emit(protoId, NOTHING, 0);
     this.pending += "\n/* BPF kfuncs */\n#ifndef BPF_NO_KFUNC_PROTOTYPES\n";
     for (const { name, protoId, isFastcall } of found)
@@ -135,12 +136,12 @@ class CDump {
 
   #step(id: number, depth: number): void {
     if (depth > MAX_DEPTH || --this.#steps < 0)
-      throw new FormatError("BTF", 0, `type ${id}: it needs too many types before it`);
+      throw new FormatError("BTF", 0, `type ${id}: it depends on too many types`);
   }
 
   /**
-   * Queues the definitions that must stand before a use of the type, and its own. True: the use needs a complete type;
-   * false: a forward declaration does.
+   * Queues the definitions that a use of the type needs, and its own definition. Returns true if the use needs the
+   * complete type, false if a forward declaration suffices.
    */
   #arrange(id: number, throughPointer: boolean, depth: number): boolean {
     this.#step(id, depth);
@@ -201,7 +202,7 @@ class CDump {
     return this.#referenced[id] === 1;
   }
 
-  /** Writes a definition, or where `container` is not `TOP` the declarations that a use in that struct needs. */
+  /** Writes a definition. If `container` is not `TOP`, writes only the declarations that a use inside that struct needs. */
   #emit(id: number, container: number, depth: number): void {
     this.#step(id, depth);
     if (id === 0 || this.#emitted[id] === DONE) return;
@@ -253,7 +254,10 @@ class CDump {
     }
   }
 
-  /** Where its members are written, too, as those of an anonymous struct are, what these need comes before. */
+  /**
+   * Writes a struct. If its members are written here, as for every anonymous struct, their dependencies are written
+   * first.
+   */
   #struct(id: number, container: number, depth: number): void {
     const btf = this.#btf;
     const isAnonymous = btf.typeName(id) === "";
@@ -274,7 +278,7 @@ class CDump {
     const btf = this.#btf;
     this.#declared[id] = 1;
     const name = btf.typeName(id);
-    // The compiler's own, and the one that old gcc makes of it.
+    // `__builtin_va_list` is built into compilers. Old gcc emits `__gnuc_va_list` as a typedef to void.
     if (name === "__builtin_va_list") return;
     if (name === "__gnuc_va_list" && btf.referenced(id) === 0)
       this.pending += "typedef __builtin_va_list __gnuc_va_list;\n\n";

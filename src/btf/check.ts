@@ -1,15 +1,15 @@
-/** The ABI layouts that are written down, against what a kernel's BTF says. */
+/** Compares the ABI layouts in src/uapi with a kernel's BTF. */
 import { BTF_KIND } from "../uapi/btf.ts";
 import type { Layout } from "../uapi/layout.ts";
 import type { Btf } from "./btf.ts";
 
-/** Anonymous structs and unions in each other that are looked into. */
+/** Maximum nesting of anonymous structs and unions that are searched. */
 const MAX_DEPTH = 4;
 
 /**
- * How a layout differs from the struct or union that its name says ("struct bpf_map_info", "union bpf_attr"), one
- * sentence for each field; empty: it does not. `path`: the member in which the layout starts, where it is an arm with
- * a name ("info"). Of a union's anonymous arms the one that fits best is meant.
+ * Returns the differences between a layout and the struct or union that its name gives ("struct bpf_map_info", "union
+ * bpf_attr"): one sentence for each field, empty if there are none. `path` is the member where the layout starts, if
+ * the layout is a named arm ("info"). If a union has several anonymous arms, the best match is compared.
  */
 export function checkLayout(btf: Btf, layout: Layout, path = ""): readonly string[] {
   const [, keyword, name] = /^(struct|union) (\w+)/.exec(layout.name) ?? [];
@@ -26,7 +26,7 @@ export function checkLayout(btf: Btf, layout: Layout, path = ""): readonly strin
   return best ?? [`${keyword} ${name}${path === "" ? "" : `.${path}`} is not a struct or union`];
 }
 
-/** A struct, and the anonymous ones in it that start where it starts. */
+/** Yields a struct and the anonymous structs and unions nested at its offset 0. */
 function* arms(btf: Btf, id: number, depth: number): Generator<number> {
   if (btf.kind(id) !== BTF_KIND.STRUCT && btf.kind(id) !== BTF_KIND.UNION) return;
   yield id;
@@ -45,7 +45,8 @@ function compare(btf: Btf, id: number, layout: Layout): string[] {
       continue;
     }
     const actualSize = place.bitSize > 0 ? `${place.bitSize} bits` : `${btf.sizeOf(place.typeId)} bytes`;
-    if (place.byteOffset !== offset) differences.push(`${field}: lies at ${place.byteOffset}, not ${offset}`);
+    if (place.byteOffset !== offset)
+      differences.push(`${field}: is at offset ${place.byteOffset}, not ${offset}`);
     if (actualSize !== `${size} bytes`) differences.push(`${field}: has ${actualSize}, not ${size}`);
   }
   const actual = btf.sizeOf(id);

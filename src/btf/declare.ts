@@ -1,24 +1,25 @@
-/** Types as C writes them. */
+/** Prints types as C declarations. */
 import { FormatError } from "../errors.ts";
 import { BTF_KIND, BTF_MAX_RESOLVE_DEPTH } from "../uapi/btf.ts";
 import type { Btf } from "./btf.ts";
 import { isModifier } from "./kinds.ts";
 
-/** How a writer of declarations differs from the one for people. */
+/** The parts of C declarations in which the C dump differs from text output. */
 export interface Dialect {
-  /** The type specifier of a type without pointers, arrays, functions and modifiers around it. */
+  /** The type specifier of a type that is not a pointer, array, function or modifier. */
   readonly base: (id: number) => string;
-  /** Parameter names. */
+  /** Converts a parameter name. */
   readonly identifier: (name: string) => string;
   /** The dimension of a flexible array. */
   readonly emptyArray: string;
-  /** What a TYPE_TAG is written as, "" for nothing. */
+  /** The text for a TYPE_TAG, or "". */
   readonly typeTag: (id: number) => string;
 }
 
 /**
- * A declaration of `name` ("" for the type alone): `int (*handlers[4])(struct sk_buff *skb)`. Structs, unions and enums
- * are their keyword and name, "struct { ... }" where they have none. Throws `FormatError` where the type does not end.
+ * Returns a declaration of `name` (or only the type if `name` is ""): `int (*handlers[4])(struct sk_buff *skb)`.
+ * Structs, unions and enums are written as keyword and name, or "struct { ... }" without a name. Throws `FormatError`
+ * if the type nests too deep.
  */
 export function declaration(btf: Btf, typeId: number, name: string, dialect?: Dialect): string {
   const people = {
@@ -32,13 +33,13 @@ export function declaration(btf: Btf, typeId: number, name: string, dialect?: Di
 
 interface Context extends Dialect {
   readonly btf: Btf;
-  /** Steps that are left: functions whose parameters are functions may double with each. */
+  /** Remaining steps: nested function parameters can double the output at each level. */
   steps: number;
 }
 
 const MAX_STEPS = 10_000;
 
-/** C's declarators grow from the name outwards: `inner` is what is written so far. */
+/** C declarators are built from the name outwards. `inner` is the text so far. */
 function declare(context: Context, id: number, inner: string, depth: number): string {
   const { btf } = context;
   if (depth > BTF_MAX_RESOLVE_DEPTH || --context.steps < 0)
@@ -71,13 +72,16 @@ function declare(context: Context, id: number, inner: string, depth: number): st
   }
 }
 
-/** Whether `[]` or `()` follows, which would take the name before the `*` does. */
+/**
+ * Returns whether the target is an array or a function: `[]` and `()` bind tighter than `*`, so `*name` needs
+ * parentheses.
+ */
 function bindsTighter(btf: Btf, id: number): boolean {
   const kind = btf.kind(unmodified(btf, id));
   return kind === BTF_KIND.ARRAY || kind === BTF_KIND.FUNC_PROTO;
 }
 
-/** Through modifiers, but not through typedefs. */
+/** Skips modifiers but not typedefs. */
 function unmodified(btf: Btf, id: number): number {
   let target = id;
   for (let depth = 0; depth < BTF_MAX_RESOLVE_DEPTH && isModifier(btf.kind(target)); depth++)
@@ -86,9 +90,9 @@ function unmodified(btf: Btf, id: number): number {
 }
 
 /**
- * A pointer's qualifier follows its `*`, any other stands in front. An array's and a function's are left out: gcc writes
- * those of an array's elements a second time for the array (https://gcc.gnu.org/bugzilla/show_bug.cgi?id=8354), and
- * `volatile` for a function that does not return.
+ * Writes a qualifier: after the `*` for a pointer, before the type otherwise. Qualifiers of arrays and functions are
+ * omitted. gcc emits the qualifiers of an array's elements again for the array
+ * (https://gcc.gnu.org/bugzilla/show_bug.cgi?id=8354), and `volatile` for a function that does not return.
  */
 function qualified(context: Context, id: number, inner: string, depth: number): string {
   const { btf } = context;
@@ -107,7 +111,7 @@ function parameters(context: Context, id: number, depth: number): string {
     params.push(
       typeId === 0 && name === "" ? "..." : declare(context, typeId, context.identifier(name), depth + 1),
     );
-  // clang writes a function without parameters with one that is void.
+  // clang gives a function that is declared without parameters one unnamed parameter of type void.
   const isEmpty = params.length === 0 || (params.length === 1 && params[0] === "...");
   return isEmpty ? "void" : params.join(", ");
 }

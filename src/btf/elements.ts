@@ -1,6 +1,6 @@
-/** What follows a type in BTF, element by element (include/uapi/linux/btf.h). */
+/** The elements that follow a type record in BTF (include/uapi/linux/btf.h). */
 
-/** `struct btf_member`. Offsets and sizes in bits; `bitSize` is 0 where it is not a bit-field. */
+/** `struct btf_member`. Offsets and sizes are in bits. `bitSize` is 0 if the member is not a bit-field. */
 export interface Member {
   /** "" for an anonymous struct or union. */
   readonly name: string;
@@ -9,24 +9,24 @@ export interface Member {
   readonly bitSize: number;
 }
 
-/** The same, its name as it is stored: the offset of its string, 0 where it has none. */
+/** A member whose name is still a string offset; 0 if it has no name. */
 export interface MemberRecord extends Omit<Member, "name"> {
   readonly nameOffset: number;
 }
 
-/** `struct btf_enum` or `struct btf_enum64`: a bigint only where 53 bits do not hold it. */
+/** `struct btf_enum` or `struct btf_enum64`. The value is a bigint only if it does not fit in 53 bits. */
 export interface EnumValue {
   readonly name: string;
   readonly value: number | bigint;
 }
 
-/** `struct btf_param`; a last one with type 0 and no name is the `...` of a variadic function. */
+/** `struct btf_param`. A last parameter with type 0 and no name is the `...` of a variadic function. */
 export interface Param {
   readonly name: string;
   readonly typeId: number;
 }
 
-/** `struct btf_var_secinfo`: a variable (a VAR, in kernel modules also a FUNC) in its section. Bytes. */
+/** `struct btf_var_secinfo`: a VAR, or in kernel modules a FUNC, in its section. Offset and size are in bytes. */
 export interface SectionVar {
   readonly typeId: number;
   readonly offset: number;

@@ -1,23 +1,23 @@
 /**
- * Bytes from plain data, the way back from `plainValue`: how a key is written by people. What is left out is zero, as
- * in C's initialisers.
+ * Converts plain data to bytes, the inverse of `plainValue`. It encodes keys that users write. Omitted members are
+ * zero, as in C initialisers.
  */
 import { KtstrError } from "../errors.ts";
 import type { Btf } from "./btf.ts";
 import { bytesOfBits, writeBits } from "./integer.ts";
 import type { Jsonable } from "./json.ts";
-import { findPlace, PathError, type Place, what } from "./place.ts";
+import { describeType, findPlace, PathError, type Place } from "./place.ts";
 import { type ArrayTypeShape, type EnumShape, type Shape, shapeOf } from "./shape.ts";
 
-/** What was given does not fit the type. */
+/** The data does not fit the type. */
 export class EncodeError extends KtstrError {}
 
 const MAX_BYTES = 2 ** 20;
 
 /**
- * `size` bytes that hold the value. Integers may be numbers, bigints or text (decimal, 0x); an enum's value is a name or
- * an integer, `char[]` is text, structs and unions are objects by member name. Throws `EncodeError`, and `FormatError`
- * where the type is hostile.
+ * Returns `size` bytes with the encoded value. Integers can be numbers, bigints or strings (decimal, 0x). Enums are
+ * enumerator names or integers, `char[]` is a string, structs and unions are objects. Throws `EncodeError` if the data
+ * does not fit, and `FormatError` if the type is hostile.
  */
 export function encodeValue(btf: Btf, typeId: number, value: Jsonable, size: number): Uint8Array {
   const shape = shapeOf(btf, typeId);
@@ -29,12 +29,12 @@ export function encodeValue(btf: Btf, typeId: number, value: Jsonable, size: num
   return bytes;
 }
 
-/** `base`: where the struct lies that `place` counts from; `path`: how people call it. */
+/** `base`: offset of the struct that `place` is relative to. `path`: the path to the part, for messages. */
 function write(btf: Btf, into: Uint8Array, place: Place, base: number, value: Jsonable, path: string): void {
   const { shape, bitSize } = place;
   const at = base + place.byteOffset;
   const end = at + (bitSize > 0 ? bytesOfBits(place.bitOffset, bitSize) : shape.size);
-  if (end > into.length) throw new EncodeError(`${said(path)}: it reaches past the value's bytes`);
+  if (end > into.length) throw new EncodeError(`${subject(path)}: it reaches past the value's bytes`);
   if (bitSize > 0) {
     const number = numberFor(shape, value, bitSize, path);
     writeBits(into, at, place.bitOffset, bitSize, number);
@@ -62,7 +62,7 @@ function write(btf: Btf, into: Uint8Array, place: Place, base: number, value: Js
       return;
     }
     default:
-      throw new EncodeError(`${said(path)}: its type is ${what(place)}`);
+      throw new EncodeError(`${subject(path)}: its type is ${describeType(place)}`);
   }
 }
 
@@ -86,14 +86,14 @@ function writeArray(
   if (shape.text && typeof value === "string") {
     const text = Buffer.from(value, "utf8");
     if (text.length > shape.count)
-      throw new EncodeError(`${said(path)}: ${text.length} bytes of text do not fit ${shape.count}`);
+      throw new EncodeError(`${subject(path)}: ${text.length} bytes of text do not fit ${shape.count}`);
     into.set(text, at);
     return;
   }
   if (!Array.isArray(value)) throw wrong({ shape, bitSize: 0 }, value, path);
   const items = value as readonly Jsonable[];
   if (items.length > shape.count)
-    throw new EncodeError(`${said(path)}: ${items.length} elements do not fit ${shape.count}`);
+    throw new EncodeError(`${subject(path)}: ${items.length} elements do not fit ${shape.count}`);
   const { elementTypeId } = btf.array(shape.id);
   items.forEach((item, index) => {
     const place = {
@@ -121,7 +121,7 @@ function numberFor(shape: Shape, value: Jsonable, bits: number, path: string): b
     ? [-(1n << BigInt(bits - 1)), (1n << BigInt(bits - 1)) - 1n]
     : [0n, (1n << BigInt(bits)) - 1n];
   if (number < low || number > high)
-    throw new EncodeError(`${said(path)}: ${number} is not in ${low}..${high}`);
+    throw new EncodeError(`${subject(path)}: ${number} is not in ${low}..${high}`);
   return number;
 }
 
@@ -130,12 +130,12 @@ function enumerator(shape: EnumShape, name: string, path: string): bigint {
   const number = integerOf(name);
   if (number !== undefined) return number;
   const names = [...shape.names.values()].slice(0, 16).join(", ");
-  throw new EncodeError(`${said(path)}: there is no enumerator ${JSON.stringify(name)}`, {
+  throw new EncodeError(`${subject(path)}: there is no enumerator ${JSON.stringify(name)}`, {
     hint: `there are: ${names}`,
   });
 }
 
-/** An integer as JSON, a library's caller or a command line give it; undefined: it is none. */
+/** Parses an integer from JSON, a library caller or the command line. Returns undefined if it is not an integer. */
 export function integerOf(value: Jsonable): bigint | undefined {
   if (typeof value === "bigint") return value;
   if (typeof value === "boolean") return value ? 1n : 0n;
@@ -153,10 +153,12 @@ function writeFloat(into: Uint8Array, at: number, size: number, value: Jsonable,
   if (typeof number === "number" && size === 4) view.setFloat32(0, number, true);
   else if (typeof number === "number" && size === 8) view.setFloat64(0, number, true);
   else
-    throw new EncodeError(`${said(path)}: a float of ${size} bytes cannot be written from ${typeof value}`);
+    throw new EncodeError(
+      `${subject(path)}: a float of ${size} bytes cannot be written from ${typeof value}`,
+    );
 }
 
-const said = (path: string): string => (path === "" ? "the value" : path);
+const subject = (path: string): string => (path === "" ? "the value" : path);
 
 function wrong(place: Pick<Place, "shape" | "bitSize">, value: Jsonable, path: string): EncodeError {
   const given =
@@ -176,5 +178,5 @@ function wrong(place: Pick<Place, "shape" | "bitSize">, value: Jsonable, path: s
         : shape.kind === "array"
           ? "write a list: [1, 2]"
           : "";
-  return new EncodeError(`${said(path)} is ${what(place)}: ${given} does not fit`, { hint });
+  return new EncodeError(`${subject(path)} is ${describeType(place)}: ${given} does not fit`, { hint });
 }

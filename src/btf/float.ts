@@ -1,4 +1,4 @@
-/** IEEE floats of 2, 4 and 8 bytes; undefined for the sizes (x87's 10 in 16, 128-bit) that no number holds. */
+/** Reads an IEEE float of 2, 4 or 8 bytes. Returns undefined for other sizes (x87's 10 bytes in 16, 128-bit floats). */
 export function readFloat(bytes: Uint8Array, at: number, size: number): number | undefined {
   const view = new DataView(bytes.buffer, bytes.byteOffset + at, size);
   if (size === 8) return view.getFloat64(0, true);
@@ -7,7 +7,7 @@ export function readFloat(bytes: Uint8Array, at: number, size: number): number |
   return undefined;
 }
 
-/** The number with the fewest digits that is stored as the same float: 0.1 and not 0.10000000149011612. */
+/** Returns the shortest decimal number that rounds to the same float: 0.1, not 0.10000000149011612. */
 function shortest(value: number, maxDigits: number, round: (value: number) => number): number {
   for (let digits = 1; digits < maxDigits; digits++) {
     const candidate = Number(value.toPrecision(digits));

@@ -1,8 +1,8 @@
-/** Exact integers out of little-endian bytes, without BigInt wherever 53 bits are enough. */
+/** Exact integers from little-endian bytes. BigInt is used only if a value needs more than 53 bits. */
 
 /**
- * A u64 or i64 from its two u32 halves: a number where 53 bits hold it, else a bigint. Both print the same digits, and
- * `===` between two results of this function means equal values.
+ * Combines two u32 halves to a u64 or i64: a number if it fits in 53 bits, else a bigint. Both print the same digits.
+ * `===` on two results compares their values.
  */
 export function exactInteger(low: number, high: number, signed: boolean): number | bigint {
   const top = signed ? high | 0 : high;
@@ -11,7 +11,7 @@ export function exactInteger(low: number, high: number, signed: boolean): number
   return (BigInt(top) << 32n) | BigInt(low);
 }
 
-/** An integer of 1 to 16 bytes. The caller has made sure that they are there. */
+/** Reads an integer of 1 to 16 bytes. The caller checks the bounds. */
 export function readInteger(bytes: Uint8Array, at: number, size: number, signed: boolean): number | bigint {
   switch (size) {
     case 1:
@@ -33,7 +33,7 @@ export function readU32(bytes: Uint8Array, at: number): number {
   return (bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)) >>> 0;
 }
 
-/** `bitCount` (at most 255) bits, the first of them bit `bitOffset` of byte `at`. */
+/** Reads `bitCount` (at most 255) bits, starting at bit `bitOffset` of byte `at`. */
 export function readBits(
   bytes: Uint8Array,
   at: number,
@@ -66,12 +66,12 @@ function readWideBits(
   return Number.isSafeInteger(number) ? number : exact;
 }
 
-/** Bytes that `bitCount` bits from bit `bitOffset` reach into. */
+/** Number of bytes that contain `bitCount` bits starting at bit `bitOffset`. */
 export function bytesOfBits(bitOffset: number, bitCount: number): number {
   return Math.ceil((bitOffset + bitCount) / 8);
 }
 
-/** Writes `bitCount` bits and leaves the ones around them; a value that does not fit loses its upper bits. */
+/** Writes `bitCount` bits and preserves the bits around them. A value that does not fit loses its upper bits. */
 export function writeBits(
   bytes: Uint8Array,
   at: number,
@@ -85,7 +85,7 @@ export function writeBits(
     bytes[n] = (bytes[n]! & ~Number(mask & 0xffn)) | Number(rest & 0xffn);
 }
 
-/** Writes an integer of 1, 2, 4 or 8 bytes that fits. */
+/** Writes an integer of 1, 2, 4 or 8 bytes. The caller checks the range. */
 export function writeInteger(bytes: Uint8Array, at: number, size: number, value: number): void {
   const high = Math.floor(value / 0x1_0000_0000);
   for (let n = 0; n < size; n++) bytes[at + n] = n < 4 ? value >>> (8 * n) : high >> (8 * (n - 4));

@@ -1,4 +1,4 @@
-/** JSON text of plain data, with every integer's own digits. */
+/** Writes plain data as JSON text. Integers keep all digits. */
 
 export type Jsonable =
   | null
@@ -9,7 +9,7 @@ export type Jsonable =
   | readonly Jsonable[]
   | { readonly [name: string]: Jsonable };
 
-/** Compact JSON. Numbers that JSON has no way to write (infinities) become strings. */
+/** Returns compact JSON. Infinities and NaN, which JSON cannot represent, become strings. */
 export function jsonText(value: Jsonable): string {
   if (typeof value === "string") return quoteJson(value);
   if (typeof value === "number" && !Number.isFinite(value)) return `"${value}"`;
@@ -20,7 +20,7 @@ export function jsonText(value: Jsonable): string {
     .join(",")}}`;
 }
 
-/** Control characters above ASCII's, and what turns a line around: a terminal may obey them. */
+/** Control characters above ASCII and characters that change the text direction. Terminals can interpret them. */
 const UNSAFE = /[\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
 
 export function quoteJson(text: string): string {

@@ -1,7 +1,7 @@
-/** What `BTF_KIND_*` are told apart by. */
+/** Classes of `BTF_KIND_*`. */
 import { BTF_KIND, BTF_KIND_NAMES } from "../uapi/btf.ts";
 
-/** 1 for each of some kinds: told by one look, for this is asked of every type that is followed. */
+/** Returns a lookup table with 1 for each of `kinds`. Kinds are tested for every type that is followed. */
 function only(...kinds: readonly number[]): Uint8Array {
   const table = new Uint8Array(0x80);
   for (const kind of kinds) table[kind] = 1;
@@ -31,17 +31,17 @@ export function isStruct(kind: number): boolean {
   return kind === BTF_KIND.STRUCT || kind === BTF_KIND.UNION;
 }
 
-/** A modifier or TYPEDEF: the type is the one that it refers to. */
+/** A modifier or TYPEDEF: the type is equivalent to the one that it refers to. */
 export function isAlias(kind: number): boolean {
   return ALIASES[kind] === 1;
 }
 
-/** "STRUCT"; "kind 20" for one that is newer than this reader. */
+/** The kind's name: "STRUCT", or "kind 20" for a kind that this reader does not know. */
 export function kindName(kind: number): string {
   return BTF_KIND_NAMES[kind] ?? `kind ${kind}`;
 }
 
-/** Whether `btf_type.size` is one. */
+/** Returns whether `btf_type.size` is valid for the kind (otherwise the field is `btf_type.type`). */
 export function hasStoredSize(kind: number): boolean {
   return SIZED[kind] === 1;
 }

@@ -1,14 +1,14 @@
-/** Members by path. */
+/** Finds struct members by path. */
 import { BTF_KIND, btfIntBits, btfIntOffset } from "../uapi/btf.ts";
 import type { Btf } from "./btf.ts";
 
-/** Where a member lies, counted from the start of the struct that the path began in. */
+/** The location of a member, relative to the struct where the path starts. */
 export interface MemberPlace {
-  /** Of a bit-field: the byte that holds its first bit. */
+  /** For a bit-field, the byte that holds its first bit. */
   readonly byteOffset: number;
-  /** The first bit within that byte; 0 where it is not a bit-field. */
+  /** The first bit within that byte; 0 if the member is not a bit-field. */
   readonly bitOffset: number;
-  /** Bits of a bit-field, 0 where it is none and its type's size counts. */
+  /** Width of a bit-field in bits; 0 if the member is not a bit-field and has the size of its type. */
   readonly bitSize: number;
   /** As declared: typedefs and modifiers are not stripped. */
   readonly typeId: number;
@@ -20,7 +20,7 @@ interface Found {
   typeId: number;
 }
 
-/** Anonymous structs in each other that are looked through, and members looked at, before a hostile type is given up. */
+/** Limits for hostile types: nesting of anonymous structs, and members visited per lookup. */
 const MAX_DEPTH = 16;
 const MAX_VISITS = 100_000;
 
@@ -57,7 +57,7 @@ function enterStruct(btf: Btf, found: Found, name: string): boolean {
   return search(btf, btf.resolve(found.typeId), found.bits, Buffer.from(name), found, budget, 0);
 }
 
-/** Depth first, in declaration order, as C resolves a name through anonymous members. */
+/** Searches depth-first in declaration order, as C resolves a name through anonymous members. */
 function search(
   btf: Btf,
   structId: number,
@@ -93,7 +93,7 @@ const isStructOrUnion = (kind: number): boolean => kind === BTF_KIND.STRUCT || k
 function placeOf(btf: Btf, { bits, bitSize, typeId }: Found): MemberPlace {
   const id = btf.resolve(typeId);
   if (bitSize === 0 && btf.kind(id) === BTF_KIND.INT) {
-    // Compilers before the kind flag wrote a bit-field as an INT of fewer bits than its storage.
+    // Older compilers do not set the kind flag. They write a bit-field as an INT with fewer bits than its storage.
     const trailer = btf.trailer(id);
     const intBits = btfIntBits(trailer);
     if (intBits !== btf.storedSize(id) * 8) {

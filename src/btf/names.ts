@@ -1,22 +1,23 @@
-/** Looking for the names of one BTF object's types: numbers and bytes, no string is made. */
+/** Name lookup in one BTF object. Names are compared as bytes; no strings are created. */
 import { BTF_KIND, btfKind } from "../uapi/btf.ts";
 
-/** Bytes of a name that the hash looks at: a hostile string section cannot make building it slow. */
+/** Bytes of a name that are hashed. The limit bounds the time to build the index over a hostile string section. */
 const HASHED_BYTES = 64;
 
-/** Names are counted from 1 on; 0 means that there is none. */
+/** A hash table of names. Names are numbered from 1; 0 ends a chain. */
 export interface NameIndex {
-  /** By hash: the first name with it. */
+  /** The first name of each hash chain. */
   readonly heads: Int32Array;
-  /** By name: the next one with the same hash, whose place is higher. */
+  /** For each name, the next name in its hash chain. Its type index is higher. */
   readonly next: Int32Array;
-  /** By name: the place in the type index of the type that it is of. */
+  /** For each name, the index of its type in the type index. */
   readonly places: Int32Array;
 }
 
 /**
- * `index` and `words` as the parser leaves them; `stringStart`: the strings before it belong to the base. Four of five
- * names in a kernel are functions'; whoever looks for types leaves them out.
+ * Builds the hash table over the types in `index` and `words`, which the parser made. Strings before `stringStart`
+ * belong to the base BTF. Four of five names in a kernel are names of functions; `withFunctions` = false leaves them
+ * out.
  */
 export function buildNameIndex(
   words: Int32Array,
@@ -41,11 +42,11 @@ export function buildNameIndex(
   return { heads, next, places };
 }
 
-/** From 1 on, ascending. */
+/** Indexes of the named types, ascending. Entry 0 is unused. */
 function namedPlaces(words: Int32Array, index: Int32Array, withFunctions: boolean): Int32Array {
   let places: Int32Array = new Int32Array(withFunctions ? index.length + 1 : (index.length >>> 2) + 1);
   let count = 1;
-  const all = index.length; // read once: a loop that was not compiled yet calls a function for it
+  const all = index.length; // read once: before this loop is compiled, each read is a call
   for (let place = 0; place < all; place++) {
     const at = index[place]!;
     if (words[at] === 0 || (!withFunctions && btfKind(words[at + 1]!) === BTF_KIND.FUNC)) continue;
@@ -61,7 +62,7 @@ function grown(array: Int32Array, length: number): Int32Array {
   return larger;
 }
 
-/** Over the string at `offset`, up to its NUL; a string that starts outside hashes like the empty one. */
+/** Hashes the string at `offset` up to its NUL. A string that starts outside the section hashes like the empty string. */
 export function hashName(strings: Uint8Array, offset: number): number {
   let hash = 5381;
   const end = Math.min(strings.length, offset + HASHED_BYTES);
@@ -74,8 +75,8 @@ export function hashName(strings: Uint8Array, offset: number): number {
 }
 
 /**
- * Whether the NUL-terminated string at `offset` is `name`. Its end is looked at first: where many names are tails of one
- * long string, all but one differ there.
+ * Returns whether the NUL-terminated string at `offset` equals `name`. The terminator is compared first: if many names
+ * are tails of one long string, it rejects all but one of them.
  */
 export function nameEquals(strings: Uint8Array, offset: number, name: Uint8Array): boolean {
   if (strings[offset + name.length] !== 0) return false;
@@ -85,7 +86,7 @@ export function nameEquals(strings: Uint8Array, offset: number, name: Uint8Array
   return true;
 }
 
-/** strcmp of the NUL-terminated string at `offset` with `name`: less than, equal to or greater than 0. Outside is NULs. */
+/** strcmp() of the NUL-terminated string at `offset` and `name`. Bytes outside the section read as NUL. */
 export function compareName(strings: Uint8Array, offset: number, name: Uint8Array): number {
   const length = name.length;
   for (let at = 0; at < length; at++) {
@@ -95,10 +96,10 @@ export function compareName(strings: Uint8Array, offset: number, name: Uint8Arra
   return strings[offset + length] ?? 0;
 }
 
-/** A hostile string is long. */
+/** Bytes that `compareStrings` compares at most: a hostile string can be very long. */
 const COMPARED_BYTES = 1024;
 
-/** The same of two strings, as far as names reach. */
+/** strcmp() of two NUL-terminated strings, limited to `COMPARED_BYTES`. */
 export function compareStrings(
   strings: Uint8Array,
   offset: number,
@@ -114,15 +115,15 @@ export function compareStrings(
   return 0;
 }
 
-/** Places that are looked at to tell whether names ascend: of an object that has no more types, all. */
+/** Types that are sampled to test whether names are sorted. An object with fewer types is tested completely. */
 const SAMPLED_PLACES = 256;
 
 /**
- * Whether the types of an object stand in the order of their names, those without one first. In Linux 7.2 the kernel's
- * and its modules' do, and the kernel relies on it (kernel/bpf/btf.c, btf_check_sorted); others' order is any.
- * `compare` compares the names at two places.
+ * Tests by samples whether an object's types are sorted by name, with unnamed types first. Linux 7.2 sorts the BTF of
+ * the kernel and its modules and relies on the order (kernel/bpf/btf.c, btf_check_sorted). Other objects can have any
+ * order. `compare` compares the names at two indexes.
  */
-export function namesAscend(count: number, compare: (place: number, other: number) => number): boolean {
+export function areNamesSorted(count: number, compare: (place: number, other: number) => number): boolean {
   const samples = Math.min(count, SAMPLED_PLACES);
   let before = 0;
   for (let sample = 1; sample < samples; sample++) {
@@ -133,28 +134,28 @@ export function namesAscend(count: number, compare: (place: number, other: numbe
   return true;
 }
 
-/** The first of `count` places in the order of names that has the name that `compare` compares with, and `fits`; -1: none. */
+/** Binary search in `count` sorted types: returns the first index whose name compares equal and that `fits`, or -1. */
 export function findSorted(
   count: number,
   compare: (place: number) => number,
   fits: (place: number) => boolean,
 ): number {
   let place = lowerBound(0, count, compare);
-  const few = Math.min(count, place + FEW_OF_A_NAME);
-  for (; place < few; place++) {
+  const scanEnd = Math.min(count, place + LINEAR_SCAN_TYPES);
+  for (; place < scanEnd; place++) {
     if (compare(place) !== 0) return -1;
     if (fits(place)) return place;
   }
-  // Where they end is searched: a hostile object has a hundred thousand of one name, and that is long.
+  // The end of the equal names is found by binary search: a hostile object can have 100,000 types with one name.
   const end = lowerBound(place, count, (one) => (compare(one) <= 0 ? -1 : 1));
   for (; place < end; place++) if (fits(place)) return place;
   return -1;
 }
 
-/** Types of one name that are looked at one by one. */
-const FEW_OF_A_NAME = 4;
+/** Types of one name that are tested in a linear scan before the binary search for their end. */
+const LINEAR_SCAN_TYPES = 4;
 
-/** The first place of some whose name is not less than the one that is looked for. */
+/** Returns the first index whose name is not less than the wanted name. */
 function lowerBound(start: number, end: number, compare: (place: number) => number): number {
   let low = start;
   let high = end;

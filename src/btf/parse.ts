@@ -1,4 +1,4 @@
-/** From BTF's bytes to its sections and the place of every type. Nothing is believed that was not checked. */
+/** Parses BTF: checks the header, finds the sections, and indexes the types. All input is untrusted. */
 import { FormatError } from "../errors.ts";
 import {
   BTF_HEADER,
@@ -12,21 +12,21 @@ import {
   BTF_VERSION,
 } from "../uapi/btf.ts";
 
-/** The sections of one BTF object; offsets in bytes from its start. */
+/** The sections of one BTF object. Offsets are in bytes from the start of the object. */
 export interface BtfSections {
   readonly typeOffset: number;
   /**
-   * The type section, in this machine's byte order; signed, because that is the faster to read. Shares the input's memory
-   * where that is aligned and of this byte order.
+   * The type section in the byte order of this machine. Signed words are faster to read than unsigned words. Shares the
+   * input's memory if the input is aligned and has this byte order.
    */
   readonly words: Int32Array;
   readonly strings: Uint8Array;
-  /** The first word of each type, in the order of ids. */
+  /** The first word of each type, by ascending id. */
   readonly index: Int32Array;
 }
 
 interface Header {
-  /** The machine that it is of is of the other byte order: of every word the bytes are reversed. */
+  /** The object has the other byte order: the bytes of every word are reversed. */
   readonly isSwapped: boolean;
   readonly typeStart: number;
   readonly typeLength: number;
@@ -36,7 +36,10 @@ interface Header {
   readonly layoutLength: number;
 }
 
-/** Reads and checks the header, then walks the types once. `split`: the strings may be empty, and start anywhere. */
+/**
+ * Reads and checks the header, then indexes the types. A `split` BTF can have an empty string section, or one that does
+ * not start with the empty string.
+ */
 export function parseSections(bytes: Uint8Array, format: string, split: boolean): BtfSections {
   const header = readHeader(bytes, format);
   const { typeStart, typeLength, stringStart, stringLength } = header;
@@ -63,7 +66,7 @@ function readHeader(bytes: Uint8Array, format: string): Header {
   if (magic !== BTF_MAGIC && !isSwapped)
     fail(0, `the magic is 0x${magic.toString(16)}, not 0x${BTF_MAGIC.toString(16)}`);
   const version = bytes[BTF_HEADER.fields.version.offset];
-  if (version !== BTF_VERSION) fail(2, `version ${version} is not known, only ${BTF_VERSION}`);
+  if (version !== BTF_VERSION) fail(2, `version ${version} is not supported, only version ${BTF_VERSION}`);
   const headerLength = u32("hdr_len");
   if (headerLength < BTF_HEADER.size || headerLength > bytes.length)
     fail(4, `the header claims ${headerLength} bytes, the object has ${bytes.length}`);
@@ -95,7 +98,8 @@ function readHeader(bytes: Uint8Array, format: string): Header {
 
 function checkStrings(strings: Uint8Array, start: number, format: string, split: boolean): void {
   if (strings.length === 0) {
-    if (!split) throw new FormatError(format, start, "it has no strings; even the empty one must be there");
+    if (!split)
+      throw new FormatError(format, start, "the string section is empty; it must contain the empty string");
     return;
   }
   if (strings[strings.length - 1] !== 0)
@@ -110,7 +114,7 @@ function asWords(bytes: Uint8Array, start: number, length: number): Int32Array {
   return new Int32Array(bytes.slice(start, start + length).buffer);
 }
 
-/** All of the type section is 32-bit words (include/uapi/linux/btf.h). */
+/** Copies the type section with its bytes swapped. The section consists of 32-bit words only (include/uapi/linux/btf.h). */
 function swappedWords(bytes: Uint8Array, start: number, length: number): Int32Array {
   const swapped = Buffer.from(new ArrayBuffer(length));
   swapped.set(bytes.subarray(start, start + length));
@@ -118,9 +122,9 @@ function swappedWords(bytes: Uint8Array, start: number, length: number): Int32Ar
 }
 
 /**
- * What a record's words are, by the upper byte of its `info` (kind flag and kind): the fixed part with `struct
- * btf_type` in the low 8 bits, each element above; 0: not known. Kinds that this reader does not know come from the
- * object's own layout section, so that they can be stepped over.
+ * Record sizes in words, indexed by the upper byte of `info` (kind flag and kind). The low 8 bits are the size of the
+ * fixed part with `struct btf_type`; the bits above are the size of one element. 0: unknown kind. Sizes of kinds that
+ * this parser does not know come from the object's layout section, so these records can be skipped.
  */
 function recordSteps(bytes: Uint8Array, { layoutStart, layoutLength }: Header): Int32Array {
   const steps = new Int32Array(256);
@@ -143,8 +147,8 @@ function recordSteps(bytes: Uint8Array, { layoutStart, layoutLength }: Header): 
 }
 
 /**
- * The first word of each type. One pass, no object per type, few operations and no call for each: the kernel has more than
- * 125,000, and a command reads them once, before this loop was compiled.
+ * Returns the first word of each type. A kernel has more than 125,000 types, and a command indexes them once, before
+ * the engine has compiled this loop. The loop therefore makes no calls and creates no objects per type.
  */
 function indexTypes(words: Int32Array, steps: Int32Array, typeStart: number, format: string): Int32Array {
   const last = words.length - BTF_TYPE_SIZE / 4;
@@ -170,7 +174,7 @@ function indexTypes(words: Int32Array, steps: Int32Array, typeStart: number, for
   return index.subarray(0, count);
 }
 
-/** A kernel's types have 6.3 words on average. */
+/** Estimate for the first allocation: a kernel's types have 6.3 words on average. */
 const USUAL_WORDS_PER_TYPE = 6;
 
 function grown(index: Int32Array): Int32Array {
@@ -183,7 +187,9 @@ function unknownKind(format: string, offset: number, kind: number, typesBefore: 
   return new FormatError(
     format,
     offset,
-    `the type after ${typesBefore} others is of kind ${kind}, which is not known`,
-    kind === 0 ? "" : "A newer kernel or compiler made it, and it does not describe the sizes of its kinds.",
+    `the type after ${typesBefore} others has kind ${kind}, which is not known`,
+    kind === 0
+      ? ""
+      : "A newer kernel or compiler wrote this BTF, and it has no layout section that gives the size of the kind.",
   );
 }

@@ -1,25 +1,25 @@
-/** Parts of a value by path, for people: `pid`, `in[0].tag`. Every refusal says where in the path it arose. */
+/** Finds parts of a value by a path that a user writes: `pid`, `in[0].tag`. Errors name the step of the path that failed. */
 import { KtstrError } from "../errors.ts";
 import { similarWords } from "../similar-words.ts";
 import type { Btf } from "./btf.ts";
 import { type Shape, shapeOf } from "./shape.ts";
 
-/** Where a part lies, counted from the start of the value, and what it is. */
+/** The location and type of a part, relative to the start of the value. */
 export interface Place {
   readonly shape: Shape;
   /** As declared: typedefs and modifiers are not stripped. */
   readonly typeId: number;
-  /** Of a bit-field: the byte that holds its first bit. */
+  /** For a bit-field, the byte that holds its first bit. */
   readonly byteOffset: number;
   /** The first bit within that byte. */
   readonly bitOffset: number;
-  /** 0: not a bit-field, the shape's size counts. */
+  /** Width of a bit-field in bits; 0 if the part is not a bit-field and has the size of its shape. */
   readonly bitSize: number;
-  /** Of an element past a flexible array's end: whether the bytes are there depends on the value. */
+  /** The part is in a flexible array, so whether its bytes exist depends on the value. */
   readonly flexible: boolean;
 }
 
-/** A path leads nowhere. `at` is the offset in the path of the step that does not exist. */
+/** A path does not resolve. `at` is the offset in the path of the step that failed. */
 export class PathError extends KtstrError {
   readonly at: number;
 
@@ -32,8 +32,8 @@ export class PathError extends KtstrError {
 const STEP = /^(?:\.?([^.[\]\s]+)|\[\s*(\d+)\s*\])/;
 
 /**
- * Follows a path from a type; of a section the path begins with a variable. Throws `PathError`, and `FormatError` where
- * the type is hostile.
+ * Follows a path from a type. In a section, the path starts with the name of a variable. Throws `PathError` if the path
+ * does not resolve and `FormatError` if the type is hostile.
  */
 export function findPlace(btf: Btf, typeId: number, path: string): Place {
   let place: Place = {
@@ -72,7 +72,7 @@ function variableOf<T extends { readonly name: string }>(variables: readonly T[]
   throw new PathError(0, `there is no variable ${JSON.stringify(wanted)}`, hintOf(wanted, names));
 }
 
-/** The variable that a path begins with, by the longest name that fits: statics of functions have a dot in theirs. */
+/** Returns the variable that a path starts with. The longest match wins: names of function-local statics contain a dot. */
 export function findVariable<T extends { readonly name: string }>(
   variables: readonly T[],
   path: string,
@@ -83,16 +83,16 @@ export function findVariable<T extends { readonly name: string }>(
   return fitting.sort((a, b) => b.name.length - a.name.length)[0];
 }
 
-/** What stands before a path's first step. */
+/** The part of a path before its first `.` or `[`. */
 export const firstName = (path: string): string => /^[^.[]*/.exec(path)?.[0] ?? path;
 
 function memberPlace(btf: Btf, from: Place, name: string, before: string, at: number): Place {
   if (from.shape.kind !== "struct")
-    throw new PathError(at, `${said(before)} is ${what(from)}: it has no members`);
+    throw new PathError(at, `${subject(before)} is ${describeType(from)}: it has no members`);
   const found = btf.member(from.shape.id, name);
   if (found === undefined) {
     const kind = from.shape.union ? "union" : "struct";
-    const tag = from.shape.name === "" ? `${kind} of ${said(before)}` : `${kind} ${from.shape.name}`;
+    const tag = from.shape.name === "" ? `${kind} of ${subject(before)}` : `${kind} ${from.shape.name}`;
     throw new PathError(
       at,
       `there is no member ${JSON.stringify(name)} in ${tag}`,
@@ -111,10 +111,11 @@ function memberPlace(btf: Btf, from: Place, name: string, before: string, at: nu
 
 function elementPlace(btf: Btf, from: Place, index: number, before: string, at: number): Place {
   const { shape } = from;
-  if (shape.kind !== "array") throw new PathError(at, `${said(before)} is ${what(from)}, not an array`);
+  if (shape.kind !== "array")
+    throw new PathError(at, `${subject(before)} is ${describeType(from)}, not an array`);
   const flexible = shape.count === 0 && shape.element.size > 0;
   if (!flexible && !(index < shape.count))
-    throw new PathError(at, `${said(before)} has ${shape.count} elements: there is no [${index}]`);
+    throw new PathError(at, `${subject(before)} has ${shape.count} elements: there is no [${index}]`);
   const byteOffset = from.byteOffset + index * shape.element.size;
   if (!Number.isSafeInteger(byteOffset)) throw new PathError(at, `there is no [${index}]`);
   const { elementTypeId } = btf.array(shape.id);
@@ -127,10 +128,10 @@ function elementPlace(btf: Btf, from: Place, index: number, before: string, at: 
   };
 }
 
-const said = (path: string): string => (path === "" ? "the value" : path);
+const subject = (path: string): string => (path === "" ? "the value" : path);
 
-/** A type in a word, for messages. */
-export function what({ shape, bitSize }: Pick<Place, "shape" | "bitSize">): string {
+/** The kind of a type in words, for messages. */
+export function describeType({ shape, bitSize }: Pick<Place, "shape" | "bitSize">): string {
   if (bitSize > 0) return "a bit-field";
   switch (shape.kind) {
     case "struct":
@@ -152,7 +153,7 @@ export function what({ shape, bitSize }: Pick<Place, "shape" | "bitSize">): stri
 
 const MAX_NAMES = 4096;
 
-/** A struct's members and those of its anonymous ones. */
+/** Names of a struct's members, including the members of its anonymous members. */
 export function memberNames(shape: Shape): string[] {
   const names: string[] = [];
   const pending: { shape: Shape; depth: number }[] = [{ shape, depth: 0 }];
@@ -166,7 +167,7 @@ export function memberNames(shape: Shape): string[] {
   return names;
 }
 
-/** What to write instead of a name that does not exist. */
+/** A hint for a name that does not exist: similar names, or the first of the existing names. */
 export function hintOf(wanted: string, names: readonly string[]): string {
   const near = similarWords(wanted, names);
   if (near.length > 0) return `did you mean ${near.join(" or ")}?`;

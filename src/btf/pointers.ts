@@ -1,4 +1,4 @@
-/** Pointers that a value holds, with what their types say of what they lead to. */
+/** Finds the pointers in a value and the types that they point to. */
 import { BTF_KIND, BTF_MAX_RESOLVE_DEPTH } from "../uapi/btf.ts";
 import type { Btf } from "./btf.ts";
 import { readInteger } from "./integer.ts";
@@ -9,18 +9,18 @@ import { Walk } from "./walk.ts";
 export interface PointerAt {
   /** Never 0. */
   readonly address: bigint;
-  /** What it points to, as declared. */
+  /** Type id of the target, as declared. */
   readonly targetId: number;
-  /** `BTF_KIND_TYPE_TAG`s of the target: "kptr", "percpu_kptr", "address_space(1)". */
+  /** Names of the target's `BTF_KIND_TYPE_TAG`s: "kptr", "percpu_kptr", "address_space(1)". */
   readonly tags: readonly string[];
 }
 
-/** Elements of arrays in one value that are looked at. */
+/** Maximum number of elements searched per array. */
 const MAX_ELEMENTS = 65_536;
 
 /**
- * Every pointer of a value that is not NULL and leads to something with a size, in the value's order. Throws
- * `FormatError` where the type is hostile.
+ * Returns every pointer in a value that is not NULL and whose target type has a size, in the order of the value. Throws
+ * `FormatError` if the type is hostile.
  */
 export function pointersIn(btf: Btf, typeId: number, bytes: Uint8Array): PointerAt[] {
   const found: PointerAt[] = [];
@@ -34,7 +34,7 @@ function collect(walk: Walk, shape: Shape, at: number, found: PointerAt[]): void
     case "pointer": {
       if (shape.toFunction || !walk.has(at, 8)) return;
       const address = BigInt(readInteger(walk.bytes, at, 8, false));
-      if (address === 0n || !leadsToData(walk.btf, shape.targetId)) return;
+      if (address === 0n || !pointsToData(walk.btf, shape.targetId)) return;
       found.push({ address, targetId: shape.targetId, tags: tagsOf(walk.btf, shape.targetId) });
       return;
     }
@@ -45,7 +45,7 @@ function collect(walk: Walk, shape: Shape, at: number, found: PointerAt[]): void
       walk.leave();
       return;
     case "array": {
-      if (!mayPoint(walk.btf, shape.element)) return;
+      if (!containsPointer(walk.btf, shape.element)) return;
       walk.enter();
       for (let n = 0; n < Math.min(shape.count, MAX_ELEMENTS); n++)
         collect(walk, shape.element, at + n * shape.element.size, found);
@@ -65,18 +65,18 @@ function collect(walk: Walk, shape: Shape, at: number, found: PointerAt[]): void
   }
 }
 
-/** Whether a type holds pointers anywhere in it. Throws `FormatError` where it is hostile. */
+/** Returns whether a type contains pointers. Throws `FormatError` if the type is hostile. */
 export function hasPointers(btf: Btf, typeId: number): boolean {
-  return mayPoint(btf, shapeOf(btf, typeId));
+  return containsPointer(btf, shapeOf(btf, typeId));
 }
 
 const known = new WeakMap<Shape, boolean>();
 
-function mayPoint(btf: Btf, shape: Shape): boolean {
+function containsPointer(btf: Btf, shape: Shape): boolean {
   const before = known.get(shape);
   if (before !== undefined) return before;
-  known.set(shape, false); // a type that holds itself is hostile, and answers so
-  const answer = partsOf(shape).some((part) => part.kind === "pointer" || mayPoint(btf, part));
+  known.set(shape, false); // ends the recursion on a hostile type that contains itself
+  const answer = partsOf(shape).some((part) => part.kind === "pointer" || containsPointer(btf, part));
   known.set(shape, answer);
   return answer;
 }
@@ -98,8 +98,8 @@ function partsOf(shape: Shape): readonly Shape[] {
   }
 }
 
-/** Not void, a function or a type that was only declared; and no char, which is text of unknown length. */
-function leadsToData(btf: Btf, targetId: number): boolean {
+/** Excludes void, functions and incomplete types. Also excludes char: it is text of unknown length. */
+function pointsToData(btf: Btf, targetId: number): boolean {
   const shape = shapeOf(btf, targetId);
   return shape.size > 0 && shape.kind !== "none" && !(shape.kind === "int" && shape.size === 1);
 }

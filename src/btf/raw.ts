@@ -1,9 +1,9 @@
 /**
- * A BTF object's types as they are stored, in bpftool's words: `bpftool btf dump ... format raw`, as text and as JSON
+ * Prints the types of a BTF object as `bpftool btf dump ... format raw` does, as text and as JSON
  * (tools/bpf/bpftool/btf.c).
  *
- * In JSON bpftool sign-extends an unsigned ENUM's 32-bit values to 64 bits (4294967295 becomes 18446744073709551615);
- * so does this. Its text has the values.
+ * In JSON, bpftool sign-extends the 32-bit values of an unsigned ENUM to 64 bits: 4294967295 becomes
+ * 18446744073709551615. The JSON here does the same. The text has the unsigned values.
  */
 
 import { escapeText } from "../text.ts";
@@ -22,7 +22,7 @@ import {
 import type { Btf } from "./btf.ts";
 import { jsonText } from "./json.ts";
 
-/** One type under bpftool's keys, in its order: `id`, `kind`, `name`, and what the kind has. */
+/** One type with bpftool's keys in bpftool's order: `id`, `kind`, `name`, then the fields of the kind. */
 export interface RawType {
   readonly id: number;
   readonly kind: string;
@@ -34,10 +34,10 @@ type RawField = string | number | bigint | readonly RawElement[];
 /** A member, value, parameter or variable. */
 type RawElement = Readonly<Record<string, string | number | bigint>>;
 
-/** Characters of output that are handed out at once. */
+/** Characters of output per yielded piece. */
 const CHUNK = 65_536;
 
-/** The whole dump as compact JSON, in pieces; a split BTF's own types, or only `ids`. */
+/** Yields the dump as compact JSON in pieces. Without `ids`, a split BTF yields only its own types. */
 export function* rawJson(btf: Btf, ids: Iterable<number> = ownIds(btf)): Generator<string> {
   let out = '{"types":[';
   let separator = "";
@@ -51,7 +51,7 @@ export function* rawJson(btf: Btf, ids: Iterable<number> = ownIds(btf)): Generat
   yield `${out}]}`;
 }
 
-/** The whole dump as text, a line for each type and for each of its elements. */
+/** Yields the dump as text: a line for each type and for each of its elements. */
 export function* rawText(btf: Btf, ids: Iterable<number> = ownIds(btf)): Generator<string> {
   let out = "";
   for (const id of ids) {
@@ -63,7 +63,7 @@ export function* rawText(btf: Btf, ids: Iterable<number> = ownIds(btf)): Generat
   if (out !== "") yield out;
 }
 
-/** One type. Throws `FormatError` where it does not exist or names a string that does not. */
+/** Returns one type. Throws `FormatError` if the id or a string that it refers to does not exist. */
 export function rawType(btf: Btf, id: number): RawType {
   const kind = btf.kind(id);
   const common = { id, kind: BTF_KIND_NAMES[kind] ?? "UNKNOWN", name: named(btf.typeName(id)) };

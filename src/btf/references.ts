@@ -3,7 +3,7 @@ import { BTF_KIND } from "../uapi/btf.ts";
 import type { Btf } from "./btf.ts";
 import { isModifier } from "./kinds.ts";
 
-/** 1 for each id that a type of the BTF, or of its base, refers to. */
+/** Returns an array with 1 at each id that a type of the BTF or of its base refers to. */
 export function referencedIds(btf: Btf): Uint8Array {
   const referenced = new Uint8Array(btf.typeCount);
   for (let id = 1; id < btf.typeCount; id++) for (const target of references(btf, id)) referenced[target] = 1;

@@ -1,15 +1,18 @@
-/** Numbers and text out of a part of a value: for comparing, without anything allocated for an integer. */
+/** Reads a part of a value as a number or a string for comparisons. Integers are read without allocation. */
 import { readFloat } from "./float.ts";
 import { readBits, readInteger } from "./integer.ts";
 import type { Place } from "./place.ts";
 import type { IntShape } from "./shape.ts";
 
-/** bool is 0 or 1, an enum its number; a bigint only where 53 bits do not hold the integer. */
+/** A bool is 0 or 1, an enum its integer. Integers are bigints only if they do not fit in 53 bits. */
 export type Scalar = number | bigint | string;
 
 export type ScalarReader = (bytes: Uint8Array, base: number) => Scalar;
 
-/** A reader of the part for values that begin at `base`; undefined: it is a struct, an array, or of no size. */
+/**
+ * Returns a reader of the part for values that start at `base`, or undefined for structs, arrays and types without a
+ * size.
+ */
 export function scalarReader({ shape, byteOffset, bitOffset, bitSize }: Place): ScalarReader | undefined {
   if (bitSize > 0) {
     const signed = (shape.kind === "int" || shape.kind === "enum") && shape.signed;
@@ -34,7 +37,7 @@ export function scalarReader({ shape, byteOffset, bitOffset, bitSize }: Place): 
   }
 }
 
-/** Bytes from the value's start that a part reaches to. */
+/** Number of bytes from the start of the value to the end of the part. */
 export function endOf({ shape, byteOffset, bitOffset, bitSize }: Place): number {
   return byteOffset + (bitSize > 0 ? Math.ceil((bitOffset + bitSize) / 8) : shape.size);
 }
@@ -45,7 +48,7 @@ function textAt(bytes: Uint8Array, at: number, count: number): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset + at, end - at).toString("utf8");
 }
 
-/** What bytes without a type are taken for: an unsigned integer, where they have an integer's size. */
+/** The type assumed for bytes without BTF: an unsigned integer, if they have the size of one. */
 export function rawPlace(size: number): Place | undefined {
   if (size !== 1 && size !== 2 && size !== 4 && size !== 8) return undefined;
   const shape: IntShape = {

@@ -1,6 +1,6 @@
 /**
- * Types as a renderer walks them: typedefs and modifiers stripped, every look-up in the BTF done once. A shape is made
- * when it is first met and kept for as long as its BTF.
+ * Types prepared for renderers: typedefs and modifiers are stripped, and lookups in the BTF are cached. A shape is
+ * created lazily and lives as long as its BTF.
  */
 import { FormatError } from "../errors.ts";
 import {
@@ -17,7 +17,7 @@ import type { Member, SectionVar } from "./elements.ts";
 import { exactInteger } from "./integer.ts";
 import { isModifier, kindName } from "./kinds.ts";
 
-/** `size` in bytes; `id`: the type, stripped. */
+/** `id` is the type without typedefs and modifiers. `size` is in bytes. */
 interface Common {
   readonly id: number;
   readonly size: number;
@@ -27,7 +27,7 @@ export interface IntShape extends Common {
   readonly kind: "int";
   readonly signed: boolean;
   readonly bool: boolean;
-  /** `BTF_INT_CHAR`, or named `char`: clang calls C's char a signed integer. */
+  /** `BTF_INT_CHAR`, or the name is `char`: clang encodes char as a signed integer. */
   readonly char: boolean;
   readonly encoding: number;
   /** `BTF_INT_OFFSET` and `BTF_INT_BITS`. */
@@ -46,7 +46,7 @@ export interface ArrayTypeShape extends Common {
   readonly kind: "array";
   readonly count: number;
   readonly element: Shape;
-  /** An array of `char` itself: a typedef of it is not text. */
+  /** An array of `char`. A typedef of `char` does not count as text. */
   readonly text: boolean;
 }
 
@@ -54,7 +54,7 @@ export interface MemberShape {
   readonly name: string;
   readonly typeId: number;
   readonly bitOffset: number;
-  /** 0: not a bit-field. */
+  /** Width of a bit-field in bits; 0 if the member is not a bit-field. */
   readonly bitSize: number;
   readonly shape: Shape;
 }
@@ -72,7 +72,7 @@ export interface SectionShape extends Common {
   readonly variables: readonly SectionVariable[];
 }
 
-/** In bytes; a variable may be larger than its type, by the elements of a flexible array. */
+/** Offset and size are in bytes. A variable with a flexible array can be larger than its type. */
 export interface SectionVariable {
   readonly name: string;
   readonly typeId: number;
@@ -96,12 +96,12 @@ export type Shape =
   | (Common & { readonly kind: "float" })
   | (Common & { readonly kind: "pointer"; readonly targetId: number; readonly toFunction: boolean })
   | VariableShape
-  /** What has no bytes: void, a forward declaration, a function, a kind that is not known. */
+  /** A type without bytes: void, a forward declaration, a function, an unknown kind. */
   | (Common & { readonly kind: "none"; readonly what: string });
 
 const shapes = new WeakMap<Btf, Map<number, Shape>>();
 
-/** The shape of a type. Throws `FormatError` where its record refers to what is not there. */
+/** Returns the shape of a type. Throws `FormatError` if its record refers to a type that does not exist. */
 export function shapeOf(btf: Btf, typeId: number): Shape {
   let known = shapes.get(btf);
   if (known === undefined) {
@@ -134,22 +134,22 @@ function makeShape(btf: Btf, id: number): Shape {
       return { kind: "pointer", ...common, targetId, toFunction };
     }
     case BTF_KIND.ARRAY:
-      return new OfArray(btf, common);
+      return new LazyArray(btf, common);
     case BTF_KIND.STRUCT:
     case BTF_KIND.UNION:
-      return new OfStruct(btf, common, kind === BTF_KIND.UNION);
+      return new LazyStruct(btf, common, kind === BTF_KIND.UNION);
     case BTF_KIND.VAR:
-      return new OfVariable(btf, common);
+      return new LazyVariable(btf, common);
     case BTF_KIND.DATASEC:
-      return new OfSection(btf, common);
+      return new LazySection(btf, common);
     default:
-      return { kind: "none", ...common, what: whatHasNoBytes(btf, id, kind) };
+      return { kind: "none", ...common, what: describeSizeless(btf, id, kind) };
   }
 }
 
-// Types refer to themselves through what they hold: the shape of that is made when it is first asked for.
+// Types can refer to themselves through their parts, so the shapes of parts are created lazily.
 
-class OfArray implements ArrayTypeShape {
+class LazyArray implements ArrayTypeShape {
   readonly kind = "array";
   readonly id: number;
   readonly size: number;
@@ -175,7 +175,7 @@ class OfArray implements ArrayTypeShape {
   }
 }
 
-class OfStruct implements StructShape {
+class LazyStruct implements StructShape {
   readonly kind = "struct";
   readonly id: number;
   readonly size: number;
@@ -193,12 +193,12 @@ class OfStruct implements StructShape {
   }
 
   get members(): readonly MemberShape[] {
-    this.#members ??= Array.from(this.#btf.members(this.id), (member) => new OfMember(this.#btf, member));
+    this.#members ??= Array.from(this.#btf.members(this.id), (member) => new LazyMember(this.#btf, member));
     return this.#members;
   }
 }
 
-class OfSection implements SectionShape {
+class LazySection implements SectionShape {
   readonly kind = "section";
   readonly id: number;
   readonly size: number;
@@ -214,13 +214,16 @@ class OfSection implements SectionShape {
   }
 
   get variables(): readonly SectionVariable[] {
-    this.#variables ??= Array.from(this.#btf.sectionVars(this.id), (part) => new InSection(this.#btf, part));
+    this.#variables ??= Array.from(
+      this.#btf.sectionVars(this.id),
+      (part) => new LazySectionVariable(this.#btf, part),
+    );
     return this.#variables;
   }
 }
 
-/** What has a type. */
-abstract class Part {
+/** A part of a type. Its own shape is created lazily. */
+abstract class LazyPart {
   readonly typeId: number;
   readonly #btf: Btf;
   #shape: Shape | undefined;
@@ -236,7 +239,7 @@ abstract class Part {
   }
 }
 
-class OfVariable extends Part implements VariableShape {
+class LazyVariable extends LazyPart implements VariableShape {
   readonly kind = "variable";
   readonly id: number;
   readonly size: number;
@@ -250,7 +253,7 @@ class OfVariable extends Part implements VariableShape {
   }
 }
 
-class OfMember extends Part implements MemberShape {
+class LazyMember extends LazyPart implements MemberShape {
   readonly name: string;
   readonly bitOffset: number;
   readonly bitSize: number;
@@ -263,8 +266,8 @@ class OfMember extends Part implements MemberShape {
   }
 }
 
-/** In kernel modules sections have functions, too. */
-class InSection extends Part implements SectionVariable {
+/** Sections of kernel modules also contain functions, which have no VAR. */
+class LazySectionVariable extends LazyPart implements SectionVariable {
   readonly name: string;
   readonly offset: number;
   readonly size: number;
@@ -292,7 +295,7 @@ function intShape(btf: Btf, common: Common): IntShape {
   };
 }
 
-/** Through modifiers, but not through typedefs. */
+/** Skips modifiers but not typedefs. */
 function isChar(btf: Btf, typeId: number): boolean {
   let id = typeId;
   for (let depth = 0; depth < 32 && isModifier(btf.kind(id)); depth++) id = btf.referenced(id);
@@ -312,14 +315,14 @@ function enumShape(btf: Btf, common: Common, wide: boolean): EnumShape {
   return { kind: "enum", ...common, wide, signed, names };
 }
 
-/** An ENUM's i32 as a read of `size` bytes gives it: compilers before the kind flag wrote every enum as unsigned. */
+/** Converts an ENUM's i32 to the result of reading `size` bytes. Older compilers mark every enum as unsigned. */
 function narrowed(value: number, size: number, signed: boolean): number | bigint {
   if (size === 8) return exactInteger(value >>> 0, (value | 0) < 0 ? 0xffff_ffff : 0, signed);
   const shift = 32 - 8 * size;
   return signed ? (value << shift) >> shift : (value << shift) >>> shift;
 }
 
-function whatHasNoBytes(btf: Btf, id: number, kind: number): string {
+function describeSizeless(btf: Btf, id: number, kind: number): string {
   if (kind === BTF_KIND.UNKN) return "void";
   if (kind === BTF_KIND.FWD) return `incomplete ${btf.kindFlag(id) ? "union" : "struct"} ${btf.typeName(id)}`;
   return kind === BTF_KIND.FUNC || kind === BTF_KIND.FUNC_PROTO ? "function" : kindName(kind);

@@ -1,17 +1,17 @@
-/** A function's prototype in the form in which bpftool prints it (tools/bpf/bpftool/btf_dumper.c, `btf_dumper_type_only`). */
+/** Prints a function's prototype as bpftool does (tools/bpf/bpftool/btf_dumper.c, `btf_dumper_type_only`). */
 import { FormatError } from "../errors.ts";
 import { BTF_KIND, BTF_MAX_RESOLVE_DEPTH } from "../uapi/btf.ts";
 import type { Btf } from "./btf.ts";
 
-/** bpftool's buffer, with the NUL: what does not fit is not printed at all. */
+/** Size of bpftool's buffer, including the NUL. bpftool prints nothing if the prototype does not fit. */
 const MAX_BYTES = 1024;
-/** Types that are written: functions whose parameters are functions may double with each. */
+/** Limit on printed types: nested function parameters can double the output at each level. */
 const MAX_TYPES = 1024;
 
 /** `BTF_VAR_STATIC`. */
 const VAR_STATIC = 0;
 
-/** `int handler(struct sk_buff * skb)`; "" where it cannot be written, as of a type that does not exist. */
+/** Returns `int handler(struct sk_buff * skb)`, or "" if the prototype cannot be printed, for example with a missing type. */
 export function signature(btf: Btf, typeId: number): string {
   const writer = new Writer(btf);
   try {
@@ -32,7 +32,7 @@ class Writer {
     this.#btf = btf;
   }
 
-  /** False where it cannot be written. */
+  /** Appends a type. Returns false if it cannot be printed. */
   type(id: number, depth: number): boolean {
     if (depth > BTF_MAX_RESOLVE_DEPTH || ++this.#types > MAX_TYPES || this.text.length > MAX_BYTES)
       return false;

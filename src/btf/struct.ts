@@ -1,6 +1,6 @@
 /**
- * Structs of the kernel's insides as tables. A table names the members that are read and how; their offsets come from
- * the BTF of the kernel at hand, once, and are plain numbers then:
+ * Tables that declare which members of a kernel struct are read, and how. `resolve` looks up the offsets once in the
+ * BTF of the kernel and returns them as plain numbers:
  *
  *     const NODE = struct("xa_node", { shift: u8, slots: bytes(64 * 8) });
  *     const node = NODE.resolve(btf); // node.shift === 0, node.sizeof === 576
@@ -10,24 +10,24 @@ import { BTF_KIND } from "../uapi/btf.ts";
 import type { Btf } from "./btf.ts";
 import type { MemberPlace } from "./member.ts";
 
-/** How a member is read. Its path is its key in the table unless `at` gives another. */
+/** How a member is read. The member's path is its key in the table unless `at` gives another path. */
 export interface MemberSpec<Optional extends boolean = boolean> {
-  /** For messages: "u32". */
+  /** The type's name in messages: "u32". */
   readonly type: string;
   /** Whether it is a bit-field. */
   readonly isBits: boolean;
-  /** The bits that are read; 0: whatever is there. */
+  /** Number of bits that are read; 0 accepts any size. */
   readonly bits: number;
-  /** Whether the member must have just these bits, or at least these. */
+  /** true: the member has exactly `bits` bits. false: it has at least `bits` bits. */
   readonly exact: boolean;
-  /** Tried in order; none: the key. */
+  /** Paths that are tried in order. Empty: the key is the path. */
   readonly paths: readonly string[];
   readonly optional: Optional;
-  /** The release in which an optional member came or went. */
+  /** The release that added or removed an optional member. */
   readonly note: string;
 }
 
-/** Offsets in bytes from the struct's start (in bits for `bits(n)`); undefined: this kernel has no such member. */
+/** Offsets in bytes from the start of the struct (in bits for `bits(n)`). undefined: this kernel has no such member. */
 export type Offsets<Required extends string, Optional extends string = never> = {
   readonly [Name in Required]: number;
 } & { readonly [Name in Optional]: number | undefined } & {
@@ -39,15 +39,15 @@ export interface StructTable<Required extends string, Optional extends string = 
   /** The kernel's name, without `struct`. */
   readonly name: string;
   /**
-   * The offsets in this kernel; kept, so that asking again costs nothing. Throws `LayoutError`, which names everything
+   * Returns the offsets in this kernel. The result is cached per BTF. Throws a `LayoutError` that names every member
    * that is missing or has another size.
    */
   resolve(btf: Btf): Offsets<Required, Optional>;
-  /** The same; undefined where this kernel has no such struct at all. */
+  /** Like `resolve`, but returns undefined if this kernel has no such struct. */
   resolveIfPresent(btf: Btf): Offsets<Required, Optional> | undefined;
 }
 
-/** A kernel's BTF does not have what a table needs. */
+/** A kernel's BTF lacks something that a table needs. */
 export class LayoutError extends KtstrError {}
 
 export const u8: MemberSpec<false> = spec("u8", 8, true);
@@ -59,15 +59,15 @@ export const i64: MemberSpec<false> = spec("i64", 64, true);
 export const ptr: MemberSpec<false> = spec("pointer", 64, true);
 /** At least `size` bytes. */
 export const bytes = (size: number): MemberSpec<false> => spec(`bytes(${size})`, size * 8, false);
-/** A bit-field of just `count` bits; its offset is in bits: byte `offset >>> 3`, bit `offset & 7`. */
+/** A bit-field of exactly `count` bits. Its offset is in bits: byte `offset >>> 3`, bit `offset & 7`. */
 export const bits = (count: number): MemberSpec<false> => ({
   ...spec(`bits(${count})`, count, true),
   isBits: true,
 });
-/** A nested struct or an array, of whatever size: only where it starts. */
+/** A nested struct or an array of any size; only its offset is used. */
 export const place: MemberSpec<false> = spec("place", 0, false);
 
-/** Reads the member at another path than its key; with several, the first that this kernel has. */
+/** Reads the member at `paths` instead of its key. The first path that this kernel has is used. */
 export function at<Optional extends boolean>(
   member: MemberSpec<Optional>,
   ...paths: readonly [string, ...string[]]
@@ -75,7 +75,7 @@ export function at<Optional extends boolean>(
   return { ...member, paths };
 }
 
-/** A member that not every kernel has. `note`: since or until which release, "since 6.9". */
+/** A member that not every kernel has. `note` gives the first or last release with it: "since 6.9". */
 export function optional(member: MemberSpec, note: string): MemberSpec<true> {
   return { ...member, optional: true, note };
 }
@@ -85,7 +85,7 @@ type OptionalKeys<S extends Specs> = { [K in keyof S]: S[K] extends MemberSpec<t
   string;
 type RequiredKeys<S extends Specs> = Exclude<keyof S & string, OptionalKeys<S>>;
 
-/** Declares what is read of `struct name` (or of the struct that a typedef of this name stands for). */
+/** Declares the members to read from `struct name`, or from the struct that the typedef `name` resolves to. */
 export function struct<const S extends Specs>(
   name: string,
   members: S,
@@ -113,7 +113,7 @@ export function struct<const S extends Specs>(
   };
 }
 
-const HINT = "This kernel is laid out, or configured, in a way that is not known yet.";
+const HINT = "ktstr does not support this kernel's layout or configuration.";
 
 function spec(type: string, bitCount: number, exact: boolean): MemberSpec<false> {
   return { type, isBits: false, bits: bitCount, exact, paths: [], optional: false, note: "" };
@@ -145,7 +145,8 @@ function resolveMembers(
       continue;
     }
     const bits = bitsOf(btf, found.place);
-    const problem = misfit(member, found.place, bits) || outside(found.place, bits, offsets["sizeof"] ?? 0);
+    const problem =
+      mismatch(member, found.place, bits) || outOfBounds(found.place, bits, offsets["sizeof"] ?? 0);
     if (problem === "") offsets[key] = offsetOf(member, found.place);
     else problems.push(`${found.path}${member.note === "" ? "" : ` (${member.note})`} ${problem}`);
   }
@@ -171,19 +172,19 @@ function firstPlace(
 const bitsOf = (btf: Btf, { bitSize, typeId }: MemberPlace): number =>
   bitSize > 0 ? bitSize : btf.sizeOf(typeId) * 8;
 
-/** What keeps a member from being read as its table says; "" where nothing does. */
-function misfit(member: MemberSpec, { bitSize }: MemberPlace, actual: number): string {
+/** Returns why a member cannot be read as its table declares, or "". */
+function mismatch(member: MemberSpec, { bitSize }: MemberPlace, actual: number): string {
   if (member.bits === 0) return bitSize === 0 ? "" : "is a bit-field";
   const { isBits } = member;
   if (isBits !== bitSize > 0)
     return bitSize > 0 ? `is a bit-field, not ${member.type}` : "is not a bit-field";
   if (member.exact ? actual === member.bits : actual >= member.bits) return "";
   const unit = isBits ? `${actual} bits` : `${actual / 8} bytes`;
-  return `has ${unit}, and is read as ${member.type}`;
+  return `has ${unit}, but is read as ${member.type}`;
 }
 
-/** A walker locates `sizeof` bytes and reads members within: one that lies past them is of no struct that exists. */
-function outside({ byteOffset, bitOffset }: MemberPlace, bits: number, size: number): string {
+/** Rejects a member that ends after the struct: walkers locate `sizeof` bytes and read members within them. */
+function outOfBounds({ byteOffset, bitOffset }: MemberPlace, bits: number, size: number): string {
   const end = byteOffset + Math.ceil((bitOffset + bits) / 8);
   return end <= size ? "" : `ends at byte ${end} of ${size}`;
 }

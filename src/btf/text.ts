@@ -1,9 +1,10 @@
 /**
- * Values as text for people:
+ * Renders values as text:
  *
  *     { pid = 42, comm = "bash", in = [1, 0 <6 times>], next = 0xffff888000001000 }
  *
- * over several lines where one is too narrow. Names and strings are escaped; nothing a machine says moves the terminal.
+ * A value that is too wide for one line is broken over several lines. Names and strings from the machine are escaped,
+ * so they cannot send control sequences to the terminal.
  */
 import { escapeText, printable } from "../text.ts";
 import type { Btf } from "./btf.ts";
@@ -22,26 +23,27 @@ import {
 import { Walk } from "./walk.ts";
 
 export interface TextOptions {
-  /** Columns that a line may have; 100 unless told. */
+  /** Maximum line width in columns. Default 100. */
   readonly width?: number;
-  /** Elements of one array that are shown, a run of equal ones counted once; 64 unless told. */
+  /** Maximum number of elements printed per array. A run of equal elements counts as one. Default 64. */
   readonly limit?: number;
-  /** Whether a section's variables are preceded by their C types. */
+  /** Print the C type before each variable of a section. */
   readonly types?: boolean;
-  /** What lies at a kernel address: "schedule+0x10". */
+  /** Returns the symbol at a kernel address: "schedule+0x10". */
   readonly symbol?: (address: bigint) => string | undefined;
-  /** The same for a pointer to a function, asked first: a struct_ops value holds program ids there. */
+  /** Returns the name for a pointer to a function. It is tried before `symbol`: a struct_ops value holds program ids here. */
   readonly callee?: (value: bigint) => string | undefined;
-  /** The arena that pointers may lead into, by the address that its programs see. */
+  /** The arena that pointers can point into, at the address that its BPF programs use. */
   readonly arena?: { readonly base: bigint; readonly size: number };
 }
 
-/** Runs from here on are folded; also the bytes of a string that are shown. */
+/** Shortest run of equal elements that is folded. */
 const FOLD_FROM = 4;
+/** Maximum number of bytes printed per string. */
 const MAX_STRING = 4096;
 const NOT_THERE = "<not there>";
 
-/** A value as text of one or more lines, without a line end. Throws `FormatError` where the type is hostile. */
+/** Renders a value as one or more lines without a final newline. Throws `FormatError` if the type is hostile. */
 export function valueText(btf: Btf, typeId: number, bytes: Uint8Array, options: TextOptions = {}): string {
   return new TextRenderer(btf, bytes, options).value(shapeOf(btf, typeId), 0, 0, "", true);
 }
@@ -59,7 +61,7 @@ class TextRenderer {
     this.#limit = options.limit ?? 64;
   }
 
-  /** `indent`: what the lines after the first begin with. `last`: nothing follows, so a flexible array takes the rest. */
+  /** `indent` starts every line after the first. `last`: no bytes follow the value, so a flexible array takes the rest. */
   value(shape: Shape, at: number, bitOffset: number, indent: string, last: boolean): string {
     const walk = this.#walk;
     walk.part();
@@ -190,7 +192,7 @@ class TextRenderer {
     return simple ? this.#filled(items, indent) : this.#block("[", items, "]", indent, lines);
   }
 
-  /** How many elements from `n` on have the same bytes. */
+  /** Number of elements from `n` on that have the same bytes. */
   #runLength(at: number, size: number, n: number, count: number): number {
     const { bytes } = this.#walk;
     const first = at + n * size;
@@ -200,7 +202,7 @@ class TextRenderer {
     return Math.max(1, Math.floor((next - first) / size));
   }
 
-  /** A char array: cut at its NUL; its length is told where it has none. */
+  /** A char array, printed up to its NUL. If it has no NUL, its length is printed too. */
   #string(at: number, count: number, room: number): string {
     if (count > room) return NOT_THERE;
     const bytes = this.#walk.bytes.subarray(at, at + count);
@@ -225,7 +227,7 @@ class TextRenderer {
     return lines.join(`\n${indent}`);
   }
 
-  /** All on one line where that is wide enough, else each on its own. */
+  /** Prints the items on one line if they fit, else one per line. */
   #block(open: string, items: readonly string[], close: string, indent: string, lines = items): string {
     if (items.length === 0) return `${open}${close}`;
     const pad = open === "{" ? " " : "";
@@ -234,7 +236,7 @@ class TextRenderer {
     return `${open}\n${lines.map((line) => `${indent}  ${line}\n`).join("")}${indent}${close}`;
   }
 
-  /** A list that is broken where the line is full. */
+  /** Prints a list and breaks lines at the maximum width. */
   #filled(items: readonly string[], indent: string): string {
     const oneLine = `[${items.join(", ")}]`;
     if (indent.length + oneLine.length <= this.#width) return oneLine;

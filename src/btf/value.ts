@@ -1,13 +1,13 @@
 /**
- * Values as plain data, for assertions and for JSON:
+ * Converts values to plain data, for assertions and JSON:
  *
- * - integers, addresses too, are numbers where 53 bits hold them exactly, else bigints; bit-fields like any integer
- * - bool is a boolean, an enumerator its name, an enum's value without a name the integer, floats are numbers
- * - `char[]` is a string up to its NUL (or to its end); where that is not UTF-8, the array of its bytes
- * - structs and unions are objects by member name; anonymous members' members belong to the object around them, as in C
- * - a flexible array at a struct's end has the elements that the bytes have room for
- * - a DATASEC is an object by variable name
- * - void, incomplete types and bytes that are not there are null
+ * - integers and addresses are numbers if they fit in 53 bits, else bigints; bit-fields likewise
+ * - a bool is a boolean, a float is a number, an enum is the name of its enumerator, or the integer if it has no name
+ * - `char[]` is a string up to its NUL or its end; if it is not valid UTF-8, it is an array of bytes
+ * - structs and unions are objects; members of anonymous members become members of the enclosing object, as in C
+ * - a flexible array at the end of a struct has as many elements as the bytes hold
+ * - a DATASEC is an object with a key per variable
+ * - void, incomplete types and missing bytes are null
  */
 import type { Btf } from "./btf.ts";
 import { readFloat } from "./float.ts";
@@ -25,12 +25,12 @@ export type PlainValue =
   | PlainValue[]
   | { [name: string]: PlainValue };
 
-/** A value as plain data. `bytes` begin with it. Throws `FormatError` where the type is hostile. */
+/** Converts the value at the start of `bytes`. Throws `FormatError` if the type is hostile. */
 export function plainValue(btf: Btf, typeId: number, bytes: Uint8Array): PlainValue {
   return renderValue(new Walk(btf, bytes), shapeOf(btf, typeId), 0, 0, true);
 }
 
-/** A part of a value as plain data. `bytes` begin with the value. Throws `FormatError` where the type is hostile. */
+/** Converts a part of the value at the start of `bytes`. Throws `FormatError` if the type is hostile. */
 export function plainPart(btf: Btf, place: Place, bytes: Uint8Array): PlainValue {
   const { shape, byteOffset, bitOffset, bitSize } = place;
   const walk = new Walk(btf, bytes);
@@ -38,7 +38,7 @@ export function plainPart(btf: Btf, place: Place, bytes: Uint8Array): PlainValue
   return renderValue(walk, shape, byteOffset, bitOffset, true);
 }
 
-/** `last`: nothing follows it in the bytes, so that a flexible array may take the rest. */
+/** `last`: no bytes follow the value, so a flexible array takes the rest. */
 function renderValue(walk: Walk, shape: Shape, at: number, bitOffset: number, last: boolean): PlainValue {
   walk.part();
   switch (shape.kind) {
@@ -164,7 +164,7 @@ function utf8(bytes: Uint8Array): string | undefined {
   }
 }
 
-/** A member's name comes from the machine that is looked at: "__proto__" is a name like any other. */
+/** Sets a member. Names come from an untrusted machine, so `__proto__` must be set as an ordinary property. */
 function define(into: { [name: string]: PlainValue }, name: string, value: PlainValue): void {
   if (name === "__proto__")
     Object.defineProperty(into, name, { value, enumerable: true, configurable: true, writable: true });

@@ -1,6 +1,14 @@
 /** Expressions over a map's elements: their members are found in its types. */
 
-import { findPlace, firstName, hintOf, memberNames, PathError, type Place, what } from "../btf/place.ts";
+import {
+  describeType,
+  findPlace,
+  firstName,
+  hintOf,
+  memberNames,
+  PathError,
+  type Place,
+} from "../btf/place.ts";
 import { endOf, rawPlace, type Scalar, type ScalarReader, scalarReader } from "../btf/scalar.ts";
 import { shapeOf } from "../btf/shape.ts";
 import type { MapInfo } from "../state.ts";
@@ -98,7 +106,7 @@ function placeIn(
 function memberOf(ofKey: boolean, place: Place, map: Scope["map"]): Member {
   const read = scalarReader(place);
   if (read === undefined)
-    throw new PathError(0, `it is ${what(place)}, which does not compare`, whatInstead(place));
+    throw new PathError(0, `it is ${describeType(place)}, which does not compare`, whatInstead(place));
   if (endOf(place) > sizeOf(map, ofKey))
     throw new PathError(0, `it lies outside the ${ofKey ? "key" : "value"} of ${sizeOf(map, ofKey)} bytes`);
   return { ofKey, place, read: ofKey ? fromKey(read) : fromValue(read) };

@@ -28,7 +28,7 @@ kernelTest("every field that is elsewhere, of another size or not there is a dif
   const btf = Btf.parse(vmlinuxBytes());
   const wrong = layout("struct bpf_map_info", 8000, { type: u32(4), id: u64(4), nothing: u32(0) });
   expect(checkLayout(btf, wrong)).toEqual([
-    "type: lies at 0, not 4",
+    "type: is at offset 0, not 4",
     "id: has 4 bytes, not 8",
     "nothing: there is no such member",
     expect.stringMatching(/^it has \d+ bytes, fewer than 8000$/),

@@ -128,9 +128,9 @@ describe("a table", () => {
     });
     expect(() => table.resolve(btf)).toThrow(LayoutError);
     expect(() => table.resolve(btf)).toThrow(
-      "resolve struct thing in the BTF of a kernel: id has 4 bytes, and is read as u64; no member missing (u32); " +
-        "no member a or b.c (u8); on is a bit-field, not u8; next is not a bit-field; in has 8 bytes, and is read as " +
-        "bytes(9); in.x (since 9.9) has 4 bytes, and is read as u16",
+      "resolve struct thing in the BTF of a kernel: id has 4 bytes, but is read as u64; no member missing (u32); " +
+        "no member a or b.c (u8); on is a bit-field, not u8; next is not a bit-field; in has 8 bytes, but is read as " +
+        "bytes(9); in.x (since 9.9) has 4 bytes, but is read as u16",
     );
   });
 
