@@ -17,6 +17,7 @@ const COMMANDS: CommandTable = {
   struct_ops: async () => (await import("./commands/struct-ops.ts")).default,
   get: async () => (await import("./commands/get.ts")).default,
   diff: async () => (await import("./commands/diff.ts")).default,
+  top: async () => (await import("./commands/top.ts")).default,
   record: async () => (await import("./commands/record.ts")).default,
   sched: async () => (await import("./commands/sched.ts")).default,
   btf: async () => (await import("./commands/btf.ts")).default,

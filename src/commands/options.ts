@@ -28,7 +28,11 @@ export type OwnOption =
   | "since"
   | "interval"
   | "for"
-  | "get";
+  | "get"
+  | "rounds"
+  | "once"
+  | "batch"
+  | "replay";
 
 const GLOBAL: ArgsDef = {
   json: { type: "boolean", alias: "j", description: "print JSON (bpftool's keys, and more)" },
@@ -152,6 +156,10 @@ const OWN: Readonly<Record<OwnOption, ArgDef>> = {
     valueHint: "[MAP:]VARIABLE,...",
     description: "with each round these global variables, or parts of them; may be repeated",
   },
+  rounds: { type: "string", valueHint: "N", description: "end after so many rounds" },
+  once: { type: "boolean", description: "one round, as lines" },
+  batch: { type: "boolean", alias: "b", description: "rounds as lines, also where there is no terminal" },
+  replay: { type: "string", valueHint: "FILE", description: "show what `ktstr record` wrote" },
 };
 
 /** The options that a command takes, the global ones last. */

@@ -1,6 +1,6 @@
 /** What the commands that go on reading share: where rounds come from, and when the next one is due. */
 import { UsageError } from "../errors.ts";
-import { Series } from "../report/series.ts";
+import { Series, type Standstill } from "../report/series.ts";
 import type { RoundSource, SeriesFacts } from "../round.ts";
 import type { KernelInfo } from "../state.ts";
 import type { Options } from "./command.ts";
@@ -34,11 +34,51 @@ export function intervalOption(options: Options): number {
 export const globalsOption = (options: Options): string[] =>
   (textOption(options, "get") ?? "").split(",").filter((name) => name !== "");
 
-/** Opens a kernel that goes on running. Run-time statistics are on until the source is disposed of. Throws `KtstrError`. */
+/**
+ * Opens a kernel that goes on running: this one, whose run-time statistics are on until the source is disposed of, or the one
+ * behind `--vm` or `--memory /proc/kcore`. Throws `KtstrError`.
+ */
 export async function openRounds(options: Options, globals: readonly string[]): Promise<RoundSource> {
-  if (options.memory.length > 0) throw new UsageError("a frozen machine counts no further");
-  return await openLiveRounds(globals);
+  const { goesOn, refuseMemory } = await import("./source.ts");
+  if (options.memory.length === 0) {
+    refuseMemory(options, "without --vm or --memory");
+    return await openLiveRounds(globals);
+  }
+  if (options.memory.length > 1 || !goesOn(options.memory[0] ?? ""))
+    throw new UsageError("a frozen machine counts no further", {
+      hint: "--vm reads one that runs; `ktstr diff A B` compares two memory files",
+    });
+  return await openMemoryRounds(options, globals);
 }
+
+/** The kernel is found while the machine runs, for what tells where it lies does not move. Only rounds pause it. */
+async function openMemoryRounds(options: Options, globals: readonly string[]): Promise<RoundSource> {
+  const { guestOptions, isVm, Progress } = await import("./source.ts");
+  const { openGuest } = await import("../guest/guest.ts");
+  const given = guestOptions(options);
+  const path = options.memory[0] ?? "";
+  using stack = new DisposableStack();
+  let memory = given.memory;
+  let pause: (() => Standstill | undefined) | undefined;
+  if (isVm(path)) {
+    const { RunningVm } = await import("../guest/vm/vm.ts");
+    const vm = stack.use(new RunningVm(path));
+    memory = [vm.ram()];
+    if (!options.noPause) pause = () => vm.pause();
+  } else if (options.noPause) throw new UsageError("--no-pause goes with --vm");
+  using progress = new Progress();
+  const state = stack.use(openGuest({ ...given, memory, onProgress: progress.search }));
+  const facts = seriesFacts(sourceName(path), state.kernel(), globals);
+  const counter = state.counter();
+  const series = new Series({ facts, counter, openState: () => state.again(), pause, owned: stack.move() });
+  series.warmUp();
+  return series;
+}
+
+const sourceName = (path: string): string => {
+  const [, pid] = /^\/proc\/(\d+)\/mem$/.exec(path) ?? [];
+  return pid === undefined ? path : `process ${pid}`;
+};
 
 async function openLiveRounds(globals: readonly string[]): Promise<RoundSource> {
   const [{ enableStats }, { openLive }, { LiveCounter }, { isSection }] = await Promise.all([

@@ -141,7 +141,7 @@ async function openMemory(options: Options): Promise<KernelMemory> {
 const PROC_SUPER_MAGIC = 0x9fa0;
 
 /** /proc/kcore, and running machines. */
-function goesOn(given: string): boolean {
+export function goesOn(given: string): boolean {
   const { path } = memorySource(given);
   if (isVm(path)) return true;
   try {

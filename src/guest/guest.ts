@@ -12,6 +12,7 @@ import { DisposedError, KtstrError } from "../errors.ts";
 import type { KernelLog, LogAccessor } from "../kernel-log.ts";
 import type { Network } from "../network.ts";
 import type { CallTargets, ProgCode } from "../prog-code.ts";
+import type { Counter } from "../round.ts";
 import type { SchedAccessor, SchedReport, SchedulerDumps, TaskInfo } from "../sched-state.ts";
 import { findActiveScheduler } from "../scheduler.ts";
 import {
@@ -48,7 +49,7 @@ import {
 } from "./bpf/maps/contents.ts";
 import { listProgs } from "./bpf/progs.ts";
 import type { MemorySource } from "./image/image.ts";
-import { type Finding, type GuestKernel, openKernel } from "./kernel/kernel.ts";
+import { type Finding, type GuestKernel, type OpenedKernel, openKernel } from "./kernel/kernel.ts";
 import { AddressNames } from "./kernel/names-at.ts";
 import { fromBigInt } from "./memory/pointer.ts";
 import { readSchedExtState } from "./sched/sched-ext.ts";
@@ -82,7 +83,7 @@ export function openGuest(options: GuestOptions): GuestState {
 export class GuestState implements BpfState, LogAccessor, SchedAccessor, AttachmentAccessor, PinAccessor {
   /** Guest physical address of VMCOREINFO, where it was found in memory. */
   readonly vmcoreinfoAt: number | undefined;
-  readonly #kernel: GuestKernel;
+  readonly #kernel: OpenedKernel;
   readonly #captured: ReadonlySet<number> | undefined;
   readonly #warnings: string[];
   readonly #btfs: GuestBtfs;
@@ -93,12 +94,14 @@ export class GuestState implements BpfState, LogAccessor, SchedAccessor, Attachm
   #links: readonly LinkInfo[] | undefined;
   #holders: Read<Holders> | undefined;
   #disposed = false;
+  /** The kernel is another state's. */
+  #isAgain = false;
 
   /**
    * Takes the kernel over, and closes it with itself. `captured`: the ids of the maps whose contents are in the image;
    * undefined: all.
    */
-  constructor(kernel: GuestKernel, captured?: ReadonlySet<number>, vmcoreinfoAt?: number) {
+  constructor(kernel: OpenedKernel, captured?: ReadonlySet<number>, vmcoreinfoAt?: number) {
     this.vmcoreinfoAt = vmcoreinfoAt;
     this.#kernel = kernel;
     this.#captured = captured;
@@ -109,6 +112,19 @@ export class GuestState implements BpfState, LogAccessor, SchedAccessor, Attachm
 
   get warnings(): readonly string[] {
     return this.#warnings;
+  }
+
+  /** Of a machine that goes on running: the same kernel, of which nothing is listed yet. It ends with this. */
+  again(): GuestState {
+    const state = new GuestState(this.#alive(), this.#captured, this.vmcoreinfoAt);
+    state.#isAgain = true;
+    return state;
+  }
+
+  /** Counts, again and again, what changes of a machine that goes on running. */
+  counter(): Counter {
+    const { GuestCounter } = require("./counter.ts") as typeof import("./counter.ts");
+    return new GuestCounter(this.#alive(), (btf) => this.#btfs.at(btf), this.#names);
   }
 
   /** How the kernel was found, in the order of finding. */
@@ -313,14 +329,14 @@ export class GuestState implements BpfState, LogAccessor, SchedAccessor, Attachm
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    this.#kernel[Symbol.dispose]();
+    if (!this.#isAgain) this.#kernel[Symbol.dispose]();
   }
 
   readonly #warn = (sentence: string): void => {
     this.#warnings.push(sentence);
   };
 
-  #alive(): GuestKernel {
+  #alive(): OpenedKernel {
     if (this.#disposed) throw new DisposedError("a frozen machine");
     return this.#kernel;
   }

@@ -4,11 +4,9 @@
  */
 import type { Btf } from "../btf/btf.ts";
 import { SyscallError } from "../errors.ts";
-import type { Fd } from "../ffi.ts";
 import {
   type Counter,
   type Counts,
-  type MapFacts,
   mapFacts,
   type ProgFacts,
   progFacts,
@@ -18,28 +16,26 @@ import {
 } from "../round.ts";
 import type { MapInfo, ProgStats } from "../state.ts";
 import { PROG_INFO } from "../uapi/bpf.ts";
+import { ENOENT } from "../uapi/errno.ts";
 import { BPF_F_NO_PREALLOC, isArrayMap, isHashMap, isPerCpuHashMap, MapType } from "../uapi/names.ts";
 import { BtfCache } from "./btfs.ts";
+import { EntryCounter } from "./count.ts";
 import { possibleCpus } from "./cpus.ts";
 import { fdInfoNumber } from "./fdinfo.ts";
 import { readMapInfo } from "./maps.ts";
-import { forEachId, forEachObject, LINKS, MAPS, objectInfo, PROGS, pinned } from "./objects.ts";
+import { forEachId, forEachObject, LINKS, MAPS, objectInfo, openId, PROGS, pinned } from "./objects.ts";
 import { readProgInfo } from "./progs.ts";
 import { readSysfsSched } from "./sched-ext.ts";
-import { realSys, type Sys } from "./sys.ts";
-import { openWalk, valueShape } from "./walk.ts";
+import { bpfError, realSys, type Sys } from "./sys.ts";
 
-/** Hash tables of at most so many entries and bytes are counted, by a walk: the kernel tells nobody how many it holds. */
-const MAX_COUNTED_ENTRIES = 4096;
-const MAX_COUNTED_BYTES = 2 ** 20;
 /** As many sentences as are kept. */
 const MAX_WARNINGS = 100;
 
 interface KnownMap {
   readonly info: MapInfo;
-  readonly facts: MapFacts;
+  /** As it is where nothing of it changes. */
+  readonly round: RoundMap;
   /** Its memory does not depend on what it holds. */
-  readonly fixedBytes: number | undefined;
   readonly isFixed: boolean;
   readonly isCounted: boolean;
 }
@@ -51,11 +47,13 @@ export class LiveCounter implements Counter {
   readonly #info = pinned(PROG_INFO.size);
   #progs: Map<number, ProgFacts> = new Map();
   #maps: Map<number, KnownMap> = new Map();
-  #cpuCount: number | undefined;
+  readonly #entries: EntryCounter;
 
   constructor(sys: Sys = realSys) {
     this.#sys = sys;
     this.#btfs = new BtfCache(sys);
+    let cpuCount: number | undefined;
+    this.#entries = new EntryCounter(sys, () => (cpuCount ??= possibleCpus(sys).length));
   }
 
   /** Throws `SyscallError` where ids cannot be walked. */
@@ -95,41 +93,48 @@ export class LiveCounter implements Counter {
 
   readonly #btfOf = (id: number): Btf => this.#btfs.byId(id);
 
+  /** A map whose entries and memory never change is not even opened. */
   #countMaps(): RoundMap[] {
     const known = this.#maps;
     const next = new Map<number, KnownMap>();
     const maps: RoundMap[] = [];
-    forEachObject(this.#sys, MAPS, this.#warn, (id, fd) => {
-      using owned = fd;
+    forEachId(this.#sys, MAPS, (id) => {
       // An id comes again only when all others were used (`idr_alloc_cyclic`): a map of the same id is the same map.
-      const map = known.get(id) ?? knownMap(readMapInfo(this.#sys, owned, `map ${id}`));
+      const old = known.get(id);
+      if (old?.isFixed && !old.isCounted) {
+        next.set(id, old);
+        maps.push(old.round);
+        return;
+      }
+      const opened = openId(this.#sys, MAPS, id);
+      if (typeof opened === "number") {
+        if (opened !== -ENOENT) this.#warn(bpfError(MAPS.fdById, `map ${id}`, opened).message);
+        return;
+      }
+      using fd = opened;
+      const map = old ?? this.#knownMap(readMapInfo(this.#sys, fd, `map ${id}`));
       next.set(id, map);
+      const { facts, entries, bytes } = map.round;
       maps.push({
-        facts: map.facts,
-        entries: this.#entriesOf(map, owned),
-        bytes: map.isFixed ? map.fixedBytes : fdInfoNumber(this.#sys.readFdInfo(owned.number), "memlock"),
+        facts,
+        entries: map.isCounted ? this.#entries.count(map.info, fd) : entries,
+        bytes: map.isFixed ? bytes : fdInfoNumber(this.#sys.readFdInfo(fd.number), "memlock"),
       });
     });
     this.#maps = next;
     return maps;
   }
 
-  /** undefined: only a walk would tell, and it is too long. */
-  #entriesOf({ info, isCounted }: KnownMap, fd: Fd): number | undefined {
-    if (isArrayMap(info.type)) return info.maxEntries;
-    if (!isCounted) return undefined;
-    const cpuCount = this.#cpus();
-    const { total } = valueShape(info, cpuCount);
-    if ((total + info.keySize) * info.maxEntries > MAX_COUNTED_BYTES) return undefined;
-    using walk = openWalk(this.#sys, fd, info, isPerCpuHashMap(info.type) ? cpuCount : 0);
-    let count = 0;
-    while (walk.next()) count++;
-    return walk.end.complete ? count : undefined;
-  }
-
-  #cpus(): number {
-    this.#cpuCount ??= possibleCpus(this.#sys).length;
-    return this.#cpuCount;
+  #knownMap(info: MapInfo): KnownMap {
+    const isHash = isHashMap(info.type) || isPerCpuHashMap(info.type);
+    const grows = GROWING.has(info.type) || (isHash && (info.flags & BPF_F_NO_PREALLOC) !== 0);
+    const entries = isArrayMap(info.type) ? info.maxEntries : undefined;
+    return {
+      info,
+      round: { facts: mapFacts(info), entries, bytes: info.memlockBytes },
+      isFixed: !grows,
+      isCounted: isHash && this.#entries.takes(info),
+    };
   }
 
   /** Kernels before 5.8 have no link ids. */
@@ -174,15 +179,3 @@ const GROWING: ReadonlySet<number> = new Set([
   MapType.task_storage,
   MapType.cgrp_storage,
 ]);
-
-function knownMap(info: MapInfo): KnownMap {
-  const isHash = isHashMap(info.type) || isPerCpuHashMap(info.type);
-  const grows = GROWING.has(info.type) || (isHash && (info.flags & BPF_F_NO_PREALLOC) !== 0);
-  return {
-    info,
-    facts: mapFacts(info),
-    fixedBytes: info.memlockBytes,
-    isFixed: !grows,
-    isCounted: isHash && info.maxEntries <= MAX_COUNTED_ENTRIES,
-  };
-}

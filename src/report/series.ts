@@ -45,22 +45,37 @@ export class Series implements RoundSource {
     return [...this.#options.counter.warnings, ...this.#warnings];
   }
 
+  /**
+   * Reads once without a pause, so that what does not change is known before the first round: that one is then as short as
+   * the others. What cannot be read of a machine that changes meanwhile is read by the round.
+   */
+  warmUp(): void {
+    try {
+      this.#read();
+    } catch (error) {
+      if (!(error instanceof KtstrError)) throw error;
+    }
+  }
+
   round(): Round {
-    const { counter, pause } = this.#options;
-    const stop = pause?.();
+    const stop = this.#options.pause?.();
     const atMs = performance.now() - this.#started - this.#stoodMs;
     const unixMs = Date.now();
     let pauseMs: number | undefined;
     let read: Omit<Round, "atMs" | "unixMs" | "pauseMs">;
     try {
-      const { linkIds, ...counts } = counter.count();
-      const links = this.#linksOf(linkIds, counts.maps.map(({ facts }) => facts.id).join());
-      read = { ...counts, links, globals: this.facts.globals.map((name) => this.#global(name)) };
+      read = this.#read();
     } finally {
       pauseMs = stop?.end();
       this.#stoodMs += pauseMs ?? 0;
     }
     return { atMs, unixMs, pauseMs, ...read };
+  }
+
+  #read(): Omit<Round, "atMs" | "unixMs" | "pauseMs"> {
+    const { linkIds, ...counts } = this.#options.counter.count();
+    const links = this.#linksOf(linkIds, counts.maps.map(({ facts }) => facts.id).join());
+    return { ...counts, links, globals: this.facts.globals.map((name) => this.#global(name)) };
   }
 
   /** Which links there are changes seldom, and what they are attached to takes calls of its own. */

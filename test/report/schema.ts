@@ -7,6 +7,7 @@ import schedSchema from "../../schema/sched.schema.json" with { type: "json" };
 import schedDumpSchema from "../../schema/sched-dump.schema.json" with { type: "json" };
 import taskSchema from "../../schema/task.schema.json" with { type: "json" };
 import taskStackSchema from "../../schema/task-stack.schema.json" with { type: "json" };
+import topSchema from "../../schema/top.schema.json" with { type: "json" };
 
 const ajv = new Ajv2020({ allErrors: true, allowUnionTypes: true });
 const validators = {
@@ -18,6 +19,7 @@ const validators = {
   taskStack: ajv.compile(taskStackSchema),
   dmesg: ajv.compile(dmesgSchema),
   record: ajv.compile(recordSchema),
+  top: ajv.compile(topSchema),
 };
 
 function problems(kind: keyof typeof validators, report: unknown): string[] {
@@ -32,6 +34,7 @@ export const taskStackProblems = (report: unknown): string[] => problems("taskSt
 export const taskProblems = (report: unknown): string[] => problems("task", report);
 export const dmesgProblems = (report: unknown): string[] => problems("dmesg", report);
 export const recordProblems = (line: unknown): string[] => problems("record", line);
+export const topProblems = (line: unknown): string[] => problems("top", line);
 export const diffProblems = (report: unknown): string[] => problems("diff", report);
 export const schedProblems = (report: unknown): string[] => problems("sched", report);
 export const schedDumpProblems = (report: unknown): string[] => problems("schedDump", report);

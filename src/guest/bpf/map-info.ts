@@ -49,7 +49,7 @@ export function listMaps(kernel: GuestKernel, warn: Warn): readonly GuestMap[] {
 }
 
 /** Reads one `struct bpf_map`. Throws `GuestFault` where it is not in the image. */
-function readMap(kernel: GuestKernel, map: Pointer, path: string): GuestMap {
+export function readMap(kernel: GuestKernel, map: Pointer, path: string): GuestMap {
   const { memory } = kernel;
   const offsets = BPF_MAP.resolve(kernel.btf);
   const start = memory.expect(map.hi, map.lo, 0, offsets.sizeof, path);

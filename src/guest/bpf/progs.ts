@@ -85,7 +85,8 @@ export function progType(kernel: GuestKernel, prog: Pointer, path: string): numb
   return kernel.memory.u32(prog.hi, prog.lo, PROG.resolve(kernel.btf).type, `${path}->type`);
 }
 
-class ProgReader {
+/** Reads one program after the other. */
+export class ProgReader {
   readonly #kernel: GuestKernel;
   readonly #btfAt: BtfAt;
   readonly #stats: StatsReader;

@@ -117,6 +117,11 @@ export class MemoryImage implements Disposable {
     this.doubts = doubts;
   }
 
+  /** Pages that were read on demand are read anew. */
+  forget(): void {
+    for (const file of this.#files) if (isOnDemand(file)) file.forget();
+  }
+
   /** Tells each file of its own pages. */
   #observerOf(files: readonly ReadableFile[]): PageObserver | undefined {
     const onDemand = new Set(files.filter(isOnDemand));

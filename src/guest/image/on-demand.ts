@@ -27,6 +27,8 @@ export interface PageSource extends Disposable {
   readonly ranges: readonly PageRange[];
   /** Throws `KtstrError` where its file shrank. */
   check(): void;
+  /** Drops what it keeps of memory that changes. */
+  forget?(): void;
   /** Reads the page at a physical address (which `ranges` hold) into `pageBytes` bytes; false: it is damaged. */
   readPage(physical: number, into: Uint8Array<ArrayBuffer>): boolean;
 }
@@ -85,6 +87,12 @@ export class OnDemandFile implements DataFile, PageObserver {
     for (let at = physical - (physical % pageBytes); at < end; at += pageBytes)
       if (!this.#fill(at)) return false;
     return true;
+  }
+
+  /** Reads every page anew that somebody looks at from now on: the memory is that of a machine that goes on. */
+  forget(): void {
+    for (const { state } of this.#chunks.values()) state.fill(UNREAD);
+    this.#source.forget?.();
   }
 
   #fill(physical: number): boolean {

@@ -67,6 +67,8 @@ export interface OpenedKernel extends GuestKernel {
   readonly assumptions: readonly string[];
   /** The ids of the maps whose contents are in a capture; undefined: all. */
   readonly capturedValues: ReadonlySet<number> | undefined;
+  /** Of a machine that goes on running: what was read of its memory, and where addresses lead, is asked anew. */
+  refresh(): void;
 }
 
 /** Opens a frozen machine. Throws `KtstrError` where the files, the kernel or the vmlinux cannot be read. */
@@ -335,6 +337,11 @@ class Kernel implements OpenedKernel {
 
   check(): void {
     this.#image.check();
+  }
+
+  refresh(): void {
+    this.#image.forget();
+    this.memory.forget();
   }
 
   [Symbol.dispose](): void {

@@ -95,6 +95,11 @@ export class GuestMemory {
     this.#runs.add(this.physical, base, physical, length);
   }
 
+  /** Of memory that changes: where mapped addresses lead is asked of the page tables anew. */
+  forget(): void {
+    this.#tables.forget();
+  }
+
   /**
    * Where the `length` bytes at `hi:lo + offset` lie: their offset in `this.bytes` and `this.view`, or -1 with
    * the reason kept for `faultSentence` and `fault`. `length` is 0 to `LOCATE_MAX_BYTES`.

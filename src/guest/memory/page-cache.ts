@@ -25,6 +25,8 @@ export interface PageCache {
   findEach(batch: AddressBatch, count: number, offset: number, length: number): void;
   /** Takes over what a walk found: where an address leads to, through the table at `table` or a leaf of `2^shift` bytes. */
   remember(hi: number, lo: number, physical: number, table: number, shift: number): void;
+  /** Nothing is known from here on. */
+  forget(): void;
 }
 
 const SLOT_BITS = 10;
@@ -48,7 +50,7 @@ export function pageCache(memory: PhysicalMemory, { mode }: PageTables): PageCac
   const inPage = ~(-1 << pageShift);
   const inTable = ~(-1 << (pageShift - 3));
   const { firstStart, firstBytes } = firstOf(memory, 2 ** pageShift);
-  const cache: PageCache = { index: 0, touched: 0, find, findEach, remember };
+  const cache: PageCache = { index: 0, touched: 0, find, findEach, remember, forget };
 
   function find(hi: number, lo: number): number {
     const slot = slotOf(hi, lo);
@@ -172,6 +174,10 @@ export function pageCache(memory: PhysicalMemory, { mode }: PageTables): PageCac
     slots[slot + 1] = hi;
     slots[slot + 2] = isTable ? index : ~index;
     slots[slot + 3] = isTable ? at >>> 2 : at;
+  }
+
+  function forget(): void {
+    slots.fill(0);
   }
 
   /** The window that holds a page whole, or -1. */

@@ -31,6 +31,11 @@ export class ProcessPages implements PageSource {
     this.#pagemap = pagemap < 0 ? undefined : new Fd(pagemap, "pagemap");
   }
 
+  /** Pages come into use. */
+  forget(): void {
+    this.#entries = new DataView(new ArrayBuffer(0));
+  }
+
   /** Memory does not shrink: where the process has ended, no page can be read. */
   check(): void {}
 

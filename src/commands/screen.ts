@@ -1,0 +1,135 @@
+/** The terminal as a screen of our own: the alternate one, in raw mode, given back however the process ends. */
+import { writeSync } from "node:fs";
+import { writeError } from "../report/output.ts";
+import { keysIn } from "./keys.ts";
+
+const ENTER = "\u001b[?1049h\u001b[?25l";
+const LEAVE = "\u001b[0m\u001b[?25h\u001b[?1049l";
+const HOME = "\u001b[H";
+const CLEAR = "\u001b[2J";
+const TO_LINE_END = "\u001b[K";
+
+export interface ScreenEvents {
+  readonly onKey: (key: string) => void;
+  /** Another size, or back from the background: all has to be drawn. */
+  readonly onRedraw: () => void;
+  /** The terminal went away. */
+  readonly onEnd: () => void;
+}
+
+export class Screen implements Disposable {
+  readonly #events: ScreenEvents;
+  #isOurs = false;
+  #drawn: readonly string[] = [];
+
+  constructor(events: ScreenEvents) {
+    this.#events = events;
+    process.stdin.setEncoding("utf8");
+    process.stdin.on("data", this.#onData);
+    process.stdin.on("end", events.onEnd);
+    process.stdin.on("error", events.onEnd);
+    process.stdout.on("resize", this.#onResize);
+    process.on("SIGTSTP", this.suspend);
+    process.on("SIGCONT", this.#onContinue);
+    // Whatever ends the process but SIGKILL comes through here.
+    process.on("exit", this.#leave);
+    process.on("uncaughtException", this.#onError);
+    process.on("unhandledRejection", this.#onError);
+    this.#enter();
+  }
+
+  get columns(): number {
+    return process.stdout.columns || 80;
+  }
+
+  get rows(): number {
+    return process.stdout.rows || 24;
+  }
+
+  /** Only lines that changed are written: a slow line (ssh) carries little. */
+  draw(lines: readonly string[]): void {
+    if (!this.#isOurs) return;
+    let text = "";
+    for (const [index, line] of lines.entries())
+      if (line !== this.#drawn[index]) text += `\u001b[${index + 1};1H${line}${TO_LINE_END}`;
+    this.#drawn = [...lines];
+    if (text !== "") write(text);
+  }
+
+  /** From nothing: what was drawn before may be gone. */
+  forget(): void {
+    this.#drawn = [];
+    if (this.#isOurs) write(`${CLEAR}${HOME}`);
+  }
+
+  /** Gives the terminal back and stops, as SIGTSTP does otherwise; `#onContinue` goes on from there. */
+  readonly suspend = (): void => {
+    this.#leave();
+    process.kill(process.pid, "SIGSTOP");
+  };
+
+  readonly #onContinue = (): void => {
+    this.#enter();
+    this.#events.onRedraw();
+  };
+
+  readonly #onResize = (): void => {
+    this.forget();
+    this.#events.onRedraw();
+  };
+
+  readonly #onData = (chunk: string | Buffer): void => {
+    for (const key of keysIn(chunk.toString())) this.#events.onKey(key);
+  };
+
+  #enter(): void {
+    process.stdin.setRawMode(true);
+    process.stdin.resume();
+    if (!this.#isOurs) write(ENTER);
+    this.#isOurs = true;
+    this.forget();
+  }
+
+  /** On the alternate screen nobody would see what is told. */
+  readonly #onError = (error: unknown): never => {
+    this.#leave();
+    const detail = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    writeError(`ktstr: internal error, please report it: ${detail}\n`);
+    process.exit(1);
+  };
+
+  readonly #leave = (): void => {
+    if (!this.#isOurs) return;
+    this.#isOurs = false;
+    write(LEAVE);
+    try {
+      process.stdin.setRawMode(false);
+    } catch {
+      // The terminal is gone.
+    }
+  };
+
+  [Symbol.dispose](): void {
+    this.#leave();
+    process.stdin.off("data", this.#onData);
+    process.stdin.off("end", this.#events.onEnd);
+    process.stdin.off("error", this.#events.onEnd);
+    process.stdin.pause();
+    process.stdout.off("resize", this.#onResize);
+    process.off("SIGTSTP", this.suspend);
+    process.off("SIGCONT", this.#onContinue);
+    process.off("exit", this.#leave);
+    process.off("uncaughtException", this.#onError);
+    process.off("unhandledRejection", this.#onError);
+  }
+}
+
+/** A terminal that is gone takes nothing, and that is no error of ours. */
+function write(text: string): void {
+  const bytes = Buffer.from(text);
+  try {
+    for (let done = 0; done < bytes.length; ) done += writeSync(1, bytes, done);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EAGAIN") process.stdout.write(text);
+  }
+}

@@ -1,0 +1,204 @@
+import { UsageError } from "../errors.ts";
+import { stringify } from "../report/json.ts";
+import { History, type Rates, ratesBetween } from "../report/rates.ts";
+import { openRecord } from "../report/record-read.ts";
+import { topJson } from "../report/top-json.ts";
+import { writeTopRound } from "../report/top-text.ts";
+import { clock, TopView } from "../report/top-view.ts";
+import type { Round, RoundSource, SeriesFacts } from "../round.ts";
+import { type Command, type Context, command } from "./command.ts";
+import { countOption, textOption } from "./option-values.ts";
+import { Ending, globalsOption, intervalOption, onSchedule, openRounds } from "./rounds.ts";
+import { Screen } from "./screen.ts";
+import { terminalStyle } from "./terminal.ts";
+
+const top: Command = command({
+  name: "ktstr top",
+  description: "Watch programs' costs, maps and the scheduler",
+  options: ["interval", "rounds", "once", "batch", "get", "replay"],
+  examples: [
+    "ktstr top                        # ? lists the keys",
+    "ktstr top --vm 1234              # a machine from outside; nothing runs in it",
+    "ktstr top -j --rounds 10 | jq -c '.programs[] | [.name, .cpu_percent]'",
+    "ktstr top --replay run.ktstr     # what `ktstr record` wrote",
+  ],
+  async start(context) {
+    const { options, words } = context;
+    if (words.length > 0) throw new UsageError(`top: too much: ${words.join(" ")}`);
+    const isOnce = options.own["once"] === true;
+    const rounds = isOnce ? 1 : countOption(options, "rounds", "rounds");
+    const isScreen = !(options.json || isOnce || options.own["batch"] === true);
+    if (isScreen) needTerminal();
+    const replay = textOption(options, "replay");
+    using ending = new Ending();
+    using feed = replay === undefined ? await liveFeed(context) : replayFeed(context, replay);
+    if (isScreen) await showScreen(feed, ending, rounds);
+    else await printRounds(context, feed, ending, rounds);
+    if (feed.damage() !== "") context.warn(feed.damage());
+    return 0;
+  },
+});
+
+export default top;
+
+/** A screen of ours needs a terminal on both sides. Throws `UsageError`. */
+function needTerminal(): void {
+  const hint = "-b prints rounds as lines, -j as lines of JSON, --once one round";
+  if (!process.stdout.isTTY) throw new UsageError("top: standard output is no terminal", { hint });
+  if (!process.stdin.isTTY) throw new UsageError("top: standard input is no terminal", { hint });
+  if (process.env["TERM"] === "dumb")
+    throw new UsageError("top: this terminal (TERM=dumb) has no screen", { hint });
+}
+
+/** Rounds as they come, or those of a file. */
+interface Feed extends Disposable {
+  readonly facts: SeriesFacts;
+  readonly intervalMs: number;
+  readonly isReplay: boolean;
+  history: History;
+  /** The next round; undefined: there is no more. */
+  next(): Rates | undefined;
+  /** The one before; undefined: there is none. */
+  back(): Rates | undefined;
+  /** Where a replay is. */
+  status(): string;
+  /** Sentences that have not been told yet. */
+  news(): readonly string[];
+  damage(): string;
+}
+
+async function liveFeed({ options }: Context): Promise<Feed> {
+  const intervalMs = intervalOption(options);
+  const source: RoundSource = await openRounds(options, globalsOption(options));
+  let before: Round | undefined;
+  let told = 0;
+  const feed: Feed = {
+    facts: source.facts,
+    intervalMs,
+    isReplay: false,
+    history: new History(),
+    next() {
+      const round = source.round();
+      const rates = ratesBetween(before, round);
+      before = round;
+      feed.history.add(rates);
+      return rates;
+    },
+    back: () => undefined,
+    status: () => "",
+    news() {
+      const { warnings } = source;
+      const fresh = warnings.slice(told);
+      told = warnings.length;
+      return fresh;
+    },
+    damage: () => "",
+    [Symbol.dispose]: () => source[Symbol.dispose](),
+  };
+  return feed;
+}
+
+function replayFeed({ options }: Context, path: string): Feed {
+  if (options.memory.length > 0 || globalsOption(options).length > 0)
+    throw new UsageError("top: --replay shows what was recorded, and reads no kernel", {
+      hint: "leave out --vm, --memory and --get",
+    });
+  const record = openRecord(path);
+  const rounds = [...record.rounds()];
+  let at = -1;
+  const rates = (index: number): Rates => ratesBetween(rounds[index - 1], rounds[index]!);
+  const feed: Feed = {
+    facts: record.facts,
+    intervalMs: textOption(options, "interval") === undefined ? record.intervalMs : intervalOption(options),
+    isReplay: true,
+    history: new History(),
+    next() {
+      if (at + 1 >= rounds.length) return undefined;
+      const now = rates(++at);
+      feed.history.add(now);
+      return now;
+    },
+    back() {
+      if (at <= 0) return undefined;
+      at--;
+      feed.history = new History();
+      for (let index = Math.max(0, at - HISTORY); index <= at; index++) feed.history.add(rates(index));
+      return rates(at);
+    },
+    status: () => `Replay of ${path}: round ${at + 1} of ${rounds.length}`,
+    news: () => [],
+    damage: () => record.damage,
+    [Symbol.dispose]: () => {},
+  };
+  return feed;
+}
+
+/** As many rounds as a history has. */
+const HISTORY = 120;
+/** The first rates come sooner than a long interval's end. */
+const FIRST_MS = 500;
+
+async function showScreen(feed: Feed, ending: Ending, rounds = Number.POSITIVE_INFINITY): Promise<void> {
+  const view = new TopView({ ...feed, style: terminalStyle() });
+  const show = (rates: Rates | undefined): void => {
+    if (rates === undefined) return;
+    view.history = feed.history;
+    view.status = feed.news().at(-1) ?? feed.status();
+    view.show(rates);
+  };
+  const draw = (): void => screen.draw(view.lines(screen.columns, screen.rows));
+  const onKey = (key: string): void => {
+    const action = view.key(key);
+    if (action === "quit") ending.stop();
+    else if (action === "suspend") screen.suspend();
+    else if (action === "redraw") screen.forget();
+    else if (feed.isReplay && (action === "back" || action === "forward")) {
+      view.isPaused = true;
+      show(action === "back" ? feed.back() : feed.next());
+    }
+    if (!ending.isOver) draw();
+  };
+  using screen = new Screen({ onKey, onRedraw: draw, onEnd: () => ending.stop() });
+  draw();
+  let due = performance.now();
+  for (let count = 0; !ending.isOver && count < rounds; ) {
+    if (!view.isPaused) {
+      const rates = feed.next();
+      show(rates);
+      if (rates === undefined) view.isPaused = true;
+      else if (rates.seconds > 0) count++;
+      due += rates?.seconds === 0 ? Math.min(feed.intervalMs, FIRST_MS) : feed.intervalMs;
+      draw();
+    } else due += feed.intervalMs;
+    due = Math.max(due, performance.now());
+    if (!(await ending.until(due))) break;
+  }
+}
+
+/** The first round is what the others are compared with, and is not printed. */
+async function printRounds(
+  context: Context,
+  feed: Feed,
+  ending: Ending,
+  rounds = Number.POSITIVE_INFINITY,
+): Promise<void> {
+  const { options, out } = context;
+  let left = rounds;
+  const print = (rates: Rates): void => {
+    for (const sentence of feed.news()) context.warn(sentence);
+    if (rates.seconds === 0) return;
+    left--;
+    if (options.json) out.line(stringify(topJson(rates, feed.facts.globals)));
+    else writeTopRound(out, rates, feed.facts.globals, clock(rates.unixMs));
+    out.flush();
+  };
+  if (feed.isReplay) {
+    for (let rates = feed.next(); rates !== undefined && left > 0; rates = feed.next()) print(rates);
+    return;
+  }
+  const schedule = { intervalMs: feed.intervalMs, forMs: undefined, rounds: rounds + 1 };
+  await onSchedule(schedule, ending, () => {
+    const rates = feed.next();
+    if (rates !== undefined) print(rates);
+  });
+}

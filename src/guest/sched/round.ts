@@ -1,0 +1,89 @@
+/** What a round has of sched_ext: as little of a `SchedReport` as changes all the time, without stacks. */
+import { KtstrError } from "../../errors.ts";
+import type { QueueLength, RoundSched, TaskWait } from "../../round.ts";
+import type { QueueState, TaskState } from "../../sched-state.ts";
+import type { GuestKernel } from "../kernel/kernel.ts";
+import type { AddressNames } from "../kernel/names-at.ts";
+import { oldQueues, schedulerQueues } from "./dsqs.ts";
+import { readJiffies } from "./jiffies.ts";
+import { readRunQueue } from "./rqs.ts";
+import { readSchedExtState } from "./sched-ext.ts";
+import { readOldScheduler, readScheduler, schedulersOf } from "./scx-sched.ts";
+import { ScxTasks } from "./scx-task.ts";
+
+const MAX_QUEUES = 1000;
+const MAX_WAITS = 20;
+
+/** undefined: this kernel has no sched_ext. Faults go to `onFault`. Throws `KtstrError` where jiffies cannot be read. */
+export function readSchedRound(
+  kernel: GuestKernel,
+  names: AddressNames,
+  onFault: (error: unknown) => void,
+): RoundSched | undefined {
+  const { symbols, cpus } = kernel;
+  if ((symbols.address("scx_enable_state_var") ?? symbols.address("scx_ops_enable_state_var")) === undefined)
+    return undefined;
+  const { state } = readSchedExtState(kernel);
+  const nothing = { state, ops: "", enableSeq: enableSeq(kernel), events: [], queues: [], waits: [] };
+  // Where none is loaded there are no tasks of sched_ext, and nothing to walk.
+  if (state === "disabled" || state === "") return nothing;
+  const tasks = new ScxTasks(kernel, readJiffies(kernel));
+  const attempt = <T>(read: () => T, otherwise: T): T => {
+    try {
+      return read();
+    } catch (error) {
+      if (!(error instanceof KtstrError)) throw error;
+      onFault(error);
+      return otherwise;
+    }
+  };
+  const nameAt = (at: Parameters<AddressNames["text"]>[0]): string => names.text(at);
+  const schedulers = attempt(() => schedulersOf(kernel, onFault), []);
+  const [first] = schedulers;
+  const root =
+    first === undefined
+      ? attempt(() => readOldScheduler(kernel, nameAt), undefined)
+      : attempt(() => readScheduler(kernel, first, nameAt, true), undefined);
+  const waiting: TaskState[] = [];
+  const queues: QueueState[] = [];
+  for (const area of cpus.areas) {
+    const rq = attempt(() => readRunQueue(kernel, area, tasks, onFault), undefined);
+    if (rq === undefined) continue;
+    queues.push(...rq.queues);
+    waiting.push(...rq.tasks.filter(({ isCurrent }) => !isCurrent));
+  }
+  const sources = schedulers.map((at) => schedulerQueues(kernel, at, tasks, onFault));
+  if (symbols.address("scx_root") === undefined) sources.push(oldQueues(kernel, tasks, onFault));
+  for (const source of sources)
+    attempt(() => {
+      for (const queue of source) queues.push(queue);
+    }, undefined);
+  return {
+    ...nothing,
+    ops: root?.opsName ?? "",
+    events: root?.events.map(({ name, count }) => ({ name, count: BigInt(count) })) ?? [],
+    queues: queues
+      .filter(({ length }) => length > 0)
+      .slice(0, MAX_QUEUES)
+      .map(lengthOf),
+    waits: waiting
+      .sort((a, b) => b.waitMs - a.waitMs || a.pid - b.pid)
+      .slice(0, MAX_WAITS)
+      .map(waitOf),
+  };
+}
+
+const waitOf = ({ pid, comm, cpu, waitMs }: TaskState): TaskWait => ({ pid, comm, cpu, waitMs });
+
+function lengthOf({ id, kind, cpu, node, length }: QueueState): QueueLength {
+  const where = cpu === undefined ? (node === undefined ? "" : ` of node ${node}`) : ` of CPU ${cpu}`;
+  return { name: kind === "user" ? `0x${id.toString(16)}` : `${kind}${where}`, length };
+}
+
+/** `scx_enable_seq`, an `atomic_long_t`; undefined: this release has none. */
+function enableSeq({ memory, symbols }: GuestKernel): bigint | undefined {
+  const at = symbols.address("scx_enable_seq");
+  if (at === undefined) return undefined;
+  const found = memory.locate(at.hi, at.lo, 0, 8);
+  return found < 0 ? undefined : memory.view.getBigUint64(found, true);
+}

@@ -1,0 +1,68 @@
+/** How many elements a hash table of the running kernel holds: the kernel tells nobody, so they are copied out and dropped. */
+import type { Fd } from "../ffi.ts";
+import type { MapInfo } from "../state.ts";
+import { BATCH_ATTR } from "../uapi/bpf.ts";
+import { ENOENT } from "../uapi/errno.ts";
+import { Attr } from "./attr.ts";
+import { pinned } from "./objects.ts";
+import type { Sys } from "./sys.ts";
+import { valueShape } from "./walk.ts";
+
+/** Larger tables are not counted: it would take as long as reading them. */
+const MAX_ENTRIES = 4096;
+const MAX_BYTES = 2 ** 20;
+/** The kernel's cursor is a bucket's number, a u32 (kernel/bpf/hashtab.c, `__htab_map_lookup_and_delete_batch`). */
+const CURSOR_BYTES = 8;
+const MAX_BATCHES = 64;
+
+/** Counts one table after the other, into the same memory. */
+export class EntryCounter {
+  readonly #sys: Sys;
+  readonly #cpuCount: () => number;
+  readonly #attr = new Attr(BATCH_ATTR);
+  readonly #cursor = pinned(CURSOR_BYTES);
+  #keys = pinned(0);
+  #values = pinned(0);
+
+  constructor(sys: Sys, cpuCount: () => number) {
+    this.#sys = sys;
+    this.#cpuCount = cpuCount;
+  }
+
+  /** Whether a hash table is small enough. */
+  takes(map: MapInfo): boolean {
+    return (
+      map.maxEntries <= MAX_ENTRIES && map.maxEntries * (map.keySize + this.#valueBytes(map)) <= MAX_BYTES
+    );
+  }
+
+  /** undefined: the kernel has no batches for it, or it changed too fast. */
+  count(map: MapInfo, fd: Fd): number | undefined {
+    const room = map.maxEntries;
+    this.#keys = atLeast(this.#keys, room * map.keySize);
+    this.#values = atLeast(this.#values, room * this.#valueBytes(map));
+    const attr = this.#attr
+      .set("map_fd", fd.number)
+      .point("in_batch", undefined)
+      .point("out_batch", this.#cursor)
+      .point("keys", this.#keys)
+      .point("values", this.#values);
+    let sum = 0;
+    for (let batch = 0; batch < MAX_BATCHES; batch++) {
+      const result = this.#sys.bpf("BPF_MAP_LOOKUP_BATCH", attr.set("count", room));
+      if (result !== 0 && result !== -ENOENT) return undefined;
+      sum += attr.get("count");
+      if (result === -ENOENT) return sum;
+      attr.point("in_batch", this.#cursor);
+    }
+    return undefined;
+  }
+
+  #valueBytes(map: MapInfo): number {
+    return valueShape(map, this.#cpuCount()).total;
+  }
+}
+
+function atLeast(bytes: ReturnType<typeof pinned>, length: number): ReturnType<typeof pinned> {
+  return bytes.length >= length ? bytes : pinned(length);
+}

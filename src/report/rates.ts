@@ -1,0 +1,209 @@
+/** What happened from one round to the next, per second. */
+import type { PlainValue } from "../btf/value.ts";
+import type {
+  LinkFacts,
+  MapFacts,
+  ProgFacts,
+  QueueLength,
+  Round,
+  RoundMap,
+  RoundProg,
+  RoundSched,
+  TaskWait,
+} from "../round.ts";
+import type { ProgStats } from "../state.ts";
+
+export interface ProgRate {
+  readonly facts: ProgFacts;
+  /** As they are now; undefined: they could not be read. */
+  readonly counters: ProgStats | undefined;
+  /** Of one CPU: 1 is a CPU all the time. */
+  readonly cpuShare: number;
+  readonly callsPerSecond: number;
+  /** Of the calls of this time; undefined: there was none. */
+  readonly nsPerCall: number | undefined;
+  readonly missesPerSecond: number;
+}
+
+export interface MapRate {
+  readonly facts: MapFacts;
+  readonly entries: number | undefined;
+  readonly bytes: number | undefined;
+  /** 0 to 1; undefined: entries are not known, or it is an array, which is always full. */
+  readonly fill: number | undefined;
+  /** Entries that came less those that went, per second; undefined: not known. */
+  readonly growthPerSecond: number | undefined;
+}
+
+export interface EventRate {
+  readonly name: string;
+  readonly count: bigint;
+  readonly perSecond: number;
+}
+
+export interface SchedRate {
+  readonly state: string;
+  readonly ops: string;
+  readonly events: readonly EventRate[];
+  readonly queues: readonly QueueLength[] | undefined;
+  readonly waits: readonly TaskWait[] | undefined;
+}
+
+export interface Rates {
+  readonly unixMs: number;
+  /** Of the time that is compared; 0: nothing was compared, and all rates are 0. */
+  readonly seconds: number;
+  readonly pauseMs: number | undefined;
+  readonly progs: readonly ProgRate[];
+  readonly maps: readonly MapRate[];
+  readonly links: readonly LinkFacts[];
+  readonly sched: SchedRate | undefined;
+  readonly globals: readonly (PlainValue | undefined)[];
+}
+
+const ZERO: ProgStats = { count: 0n, runTimeNs: 0n, misses: 0n };
+
+/** `before`: undefined for the first round of a series. */
+export function ratesBetween(before: Round | undefined, now: Round): Rates {
+  const seconds = before === undefined ? 0 : Math.max(0, (now.atMs - before.atMs) / 1000);
+  const rate = (amount: number): number => (seconds === 0 ? 0 : amount / seconds);
+  const progs = new Map(before?.progs.map((prog) => [prog.facts.id, prog]));
+  const maps = new Map(before?.maps.map((map) => [map.facts.id, map]));
+  return {
+    unixMs: now.unixMs,
+    seconds,
+    pauseMs: now.pauseMs,
+    progs: now.progs.map((prog) => progRate(progs.get(prog.facts.id), prog, rate)),
+    maps: now.maps.map((map) => mapRate(maps.get(map.facts.id), map, rate)),
+    links: now.links,
+    sched: schedRate(before?.sched, now.sched, rate),
+    globals: now.globals,
+  };
+}
+
+type PerSecond = (amount: number) => number;
+
+/** A program that was loaded within the time counted from 0. */
+function progRate(before: RoundProg | undefined, { facts, counters }: RoundProg, rate: PerSecond): ProgRate {
+  const isSame = before?.facts.loadTimeNs === facts.loadTimeNs;
+  const start = isSame ? (before.counters ?? counters ?? ZERO) : ZERO;
+  const end = counters ?? start;
+  const added = (from: bigint, to: bigint): number => (to > from ? Number(to - from) : 0);
+  const calls = added(start.count, end.count);
+  const runTimeNs = added(start.runTimeNs, end.runTimeNs);
+  return {
+    facts,
+    counters,
+    cpuShare: rate(runTimeNs / 1e9),
+    callsPerSecond: rate(calls),
+    nsPerCall: calls === 0 || rate(1) === 0 ? undefined : runTimeNs / calls,
+    missesPerSecond: rate(added(start.misses, end.misses)),
+  };
+}
+
+function mapRate(
+  before: RoundMap | undefined,
+  { facts, entries, bytes }: RoundMap,
+  rate: PerSecond,
+): MapRate {
+  const isArray = facts.type.endsWith("array");
+  const old = before?.facts === facts ? before.entries : entries;
+  return {
+    facts,
+    entries,
+    bytes,
+    fill: entries === undefined || facts.maxEntries === 0 || isArray ? undefined : entries / facts.maxEntries,
+    growthPerSecond: entries === undefined || old === undefined ? undefined : rate(entries - old),
+  };
+}
+
+function schedRate(
+  before: RoundSched | undefined,
+  now: RoundSched | undefined,
+  rate: PerSecond,
+): SchedRate | undefined {
+  if (now === undefined) return undefined;
+  const isSame = before?.ops === now.ops && before.enableSeq === now.enableSeq;
+  const counts = new Map((isSame ? before.events : []).map(({ name, count }) => [name, count]));
+  return {
+    state: now.state,
+    ops: now.ops,
+    events: now.events.map(({ name, count }) => ({
+      name,
+      count,
+      perSecond: rate(Math.max(0, Number(count - (counts.get(name) ?? 0n)))),
+    })),
+    queues: now.queues,
+    waits: now.waits,
+  };
+}
+
+/** Rounds that are kept for the histories that are shown. */
+export const HISTORY_ROUNDS = 120;
+
+/** One program's past, the newest last. */
+export interface Past {
+  readonly cpuShare: number[];
+  readonly callsPerSecond: number[];
+  /** NaN: there was no call. */
+  readonly nsPerCall: number[];
+  readonly missesPerSecond: number[];
+}
+
+/** The last rates of every program, and the last entries of every map. */
+export class History {
+  #progs: Map<ProgFacts, Past> = new Map();
+  #maps: Map<MapFacts, number[]> = new Map();
+
+  add({ progs, maps, seconds }: Rates): void {
+    if (seconds === 0) return;
+    this.#progs = new Map(
+      progs.map((prog) => {
+        const past = this.#progs.get(prog.facts) ?? NO_PAST();
+        push(past.cpuShare, prog.cpuShare);
+        push(past.callsPerSecond, prog.callsPerSecond);
+        push(past.nsPerCall, prog.nsPerCall ?? Number.NaN);
+        push(past.missesPerSecond, prog.missesPerSecond);
+        return [prog.facts, past];
+      }),
+    );
+    this.#maps = new Map(
+      maps.map(({ facts, entries }) => {
+        const past = this.#maps.get(facts) ?? [];
+        push(past, entries ?? Number.NaN);
+        return [facts, past];
+      }),
+    );
+  }
+
+  ofProg(facts: ProgFacts): Past {
+    return this.#progs.get(facts) ?? NO_PAST();
+  }
+
+  ofMap(facts: MapFacts): readonly number[] {
+    return this.#maps.get(facts) ?? [];
+  }
+}
+
+const NO_PAST = (): Past => ({ cpuShare: [], callsPerSecond: [], nsPerCall: [], missesPerSecond: [] });
+
+function push(list: number[], value: number): void {
+  list.push(value);
+  if (list.length > HISTORY_ROUNDS) list.shift();
+}
+
+const BLOCKS = "▁▂▃▄▅▆▇█";
+
+/** The last `columns` values in block characters, the highest of them as the full one; a blank where there is no value. */
+export function sparkline(values: readonly number[], columns: number): string {
+  const shown = values.slice(-columns);
+  const most = Math.max(0, ...shown.filter((value) => !Number.isNaN(value)));
+  const text = shown
+    .map((value) =>
+      Number.isNaN(value)
+        ? " "
+        : (BLOCKS[most === 0 ? 0 : Math.round((value / most) * (BLOCKS.length - 1))] ?? " "),
+    )
+    .join("");
+  return text.padStart(columns);
+}

@@ -1,0 +1,158 @@
+/** Tables of `top`: columns of a fixed width but for one, cut to the width of the screen. */
+import { escapeText } from "../text.ts";
+import { type History, type MapRate, type ProgRate, sparkline } from "./rates.ts";
+import { rateText } from "./rows.ts";
+import { countText, sizeText } from "./units.ts";
+
+export interface Column<T> {
+  readonly title: string;
+  /** 0: what the others leave; at least `least`. */
+  readonly width: number;
+  readonly least?: number;
+  readonly isText?: boolean;
+  cell(item: T, width: number): string;
+  /** What it is sorted by, the largest first; text in its own order. undefined: it is not sorted by. */
+  readonly key?: ((item: T) => number | string) | undefined;
+}
+
+export const percentText = (share: number): string =>
+  share === 0 ? "0" : share < 0.0995 ? (share * 100).toFixed(2) : (share * 100).toFixed(1);
+
+/** Cut and padded to just so many columns of a terminal. */
+export function fit(text: string, width: number, isLeft: boolean): string {
+  let cut = text;
+  if (Bun.stringWidth(cut) > width) {
+    // A name's letters may be two columns wide each.
+    while (cut !== "" && Bun.stringWidth(cut) > width - 1) cut = [...cut].slice(0, -1).join("");
+    cut += width > 0 ? "\u2026" : "";
+  }
+  const rest = " ".repeat(Math.max(0, width - Bun.stringWidth(cut)));
+  return isLeft ? cut + rest : rest + cut;
+}
+
+/** One line: a cell each, a blank between. `columns`: of the screen. */
+export function tableLine<T>(
+  table: readonly Column<T>[],
+  columns: number,
+  cell: (column: Column<T>, width: number) => string,
+): string {
+  const fixed = table.reduce((sum, { width }) => sum + width + 1, -1);
+  return table
+    .map((column) => {
+      const width = column.width === 0 ? Math.max(column.least ?? 1, columns - fixed) : column.width;
+      return fit(cell(column, width), width, column.isText === true);
+    })
+    .join(" ");
+}
+
+/** The items by a column, the largest first; equals by what they were. */
+export function sorted<T>(items: readonly T[], key: (item: T) => number | string, isReversed: boolean): T[] {
+  const compare = (a: T, b: T): number => {
+    const [x, y] = [key(a), key(b)];
+    if (typeof x === "string" || typeof y === "string") return String(x) < String(y) ? -1 : x === y ? 0 : 1;
+    return y - x;
+  };
+  return [...items].sort((a, b) => (isReversed ? -compare(a, b) : compare(a, b)));
+}
+
+const HISTORY_COLUMNS = 10;
+
+export function progColumns(history: Pick<History, "ofProg">): Column<ProgRate>[] {
+  return [
+    { title: "ID", width: 6, cell: ({ facts }) => String(facts.id), key: ({ facts }) => -facts.id },
+    {
+      title: "TYPE",
+      width: 10,
+      isText: true,
+      cell: ({ facts }) => escapeText(facts.type),
+      key: ({ facts }) => facts.type,
+    },
+    {
+      title: "NAME",
+      width: 0,
+      least: 8,
+      isText: true,
+      cell: ({ facts }) => escapeText(facts.name),
+      key: ({ facts }) => facts.name,
+    },
+    {
+      title: "CPU%",
+      width: 6,
+      cell: ({ cpuShare }) => percentText(cpuShare),
+      key: ({ cpuShare }) => cpuShare,
+    },
+    {
+      title: "CALLS/S",
+      width: 9,
+      cell: ({ callsPerSecond }) => rateText(callsPerSecond),
+      key: ({ callsPerSecond }) => callsPerSecond,
+    },
+    {
+      title: "NS/CALL",
+      width: 8,
+      cell: ({ nsPerCall }) => (nsPerCall === undefined ? "-" : rateText(nsPerCall)),
+      key: ({ nsPerCall }) => nsPerCall ?? -1,
+    },
+    {
+      title: "PAST",
+      width: HISTORY_COLUMNS,
+      cell: ({ facts }) => sparkline(history.ofProg(facts).nsPerCall, HISTORY_COLUMNS),
+    },
+    {
+      title: "MISS/S",
+      width: 6,
+      cell: ({ missesPerSecond }) => rateText(missesPerSecond),
+      key: ({ missesPerSecond }) => missesPerSecond,
+    },
+  ];
+}
+
+export function mapColumns(history: Pick<History, "ofMap">): Column<MapRate>[] {
+  return [
+    { title: "ID", width: 6, cell: ({ facts }) => String(facts.id), key: ({ facts }) => -facts.id },
+    {
+      title: "TYPE",
+      width: 10,
+      isText: true,
+      cell: ({ facts }) => escapeText(facts.type),
+      key: ({ facts }) => facts.type,
+    },
+    {
+      title: "NAME",
+      width: 0,
+      least: 8,
+      isText: true,
+      cell: ({ facts }) => escapeText(facts.name),
+      key: ({ facts }) => facts.name,
+    },
+    {
+      title: "ENTRIES",
+      width: 9,
+      cell: ({ entries }) => (entries === undefined ? "?" : countText(entries)),
+      key: ({ entries }) => entries ?? -1,
+    },
+    {
+      title: "FILL%",
+      width: 6,
+      cell: ({ fill }) => (fill === undefined ? "-" : percentText(fill)),
+      key: ({ fill }) => fill ?? -1,
+    },
+    {
+      title: "GROWTH/S",
+      width: 9,
+      cell: ({ growthPerSecond }) => (growthPerSecond === undefined ? "-" : rateText(growthPerSecond)),
+      key: ({ growthPerSecond }) => growthPerSecond ?? 0,
+    },
+    {
+      title: "PAST",
+      width: HISTORY_COLUMNS,
+      cell: ({ facts }) => sparkline(history.ofMap(facts), HISTORY_COLUMNS),
+    },
+    {
+      title: "MEMORY",
+      width: 9,
+      cell: ({ bytes }) => (bytes === undefined ? "?" : sizeText(bytes)),
+      key: ({ bytes }) => bytes ?? -1,
+    },
+  ];
+}
