@@ -15,6 +15,8 @@ const WORDS: Readonly<Record<string, string>> = {
   "ktstr cgroup": "show list tree attach detach help",
   "ktstr perf": "show list help",
   "ktstr net": "show list attach detach help",
+  "ktstr feature": "probe list_builtins help",
+  "ktstr token": "show list help",
   "ktstr struct_ops": "show list register unregister dump help",
 };
 

@@ -26,6 +26,8 @@ export function readForCapture(state: GuestState, follow: number): number {
     for (const link of state.links()) out.line(linkText(link, () => undefined, place(link)));
     ifThere(() => state.perfAttachments());
     ifThere(() => state.networks());
+    ifThere(() => state.features());
+    ifThere(() => state.tokenMounts());
     for (const kind of ["map", "program", "link"] as const) ifThere(() => state.pinnedPaths(kind));
     for (const isEffective of [false, true])
       ifThere(() => state.cgroups({ path: undefined, isTree: true, isEffective }));

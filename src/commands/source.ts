@@ -1,6 +1,7 @@
 /** Opens what a command reads: the running kernel, or a memory file. Only the code of the one that is read is loaded. */
 import type { AttachmentAccessor, PinAccessor } from "../attachments.ts";
 import { KtstrError, SyscallError, UsageError } from "../errors.ts";
+import type { FeatureAccessor } from "../features.ts";
 import type { GuestOptions, GuestState } from "../guest/guest.ts";
 import { checkFormatName } from "../guest/image/formats.ts";
 import type { MemorySource } from "../guest/image/image.ts";
@@ -14,7 +15,7 @@ import { escapeText } from "../text.ts";
 import type { Context, Options } from "./command.ts";
 
 export interface Source extends Disposable {
-  readonly state: BpfState & LogAccessor & AttachmentAccessor & PinAccessor;
+  readonly state: BpfState & LogAccessor & AttachmentAccessor & PinAccessor & FeatureAccessor;
   /** Set where the running kernel is read: pinned paths and descriptors exist only there. */
   readonly live: LiveState | undefined;
 }

@@ -1,4 +1,6 @@
 /** A frozen machine as a `BpfState`: everything is read from its memory, and nothing in it runs. */
+
+import { asRead } from "../as-read.ts";
 import type {
   AttachmentAccessor,
   CgroupProgs,
@@ -9,6 +11,7 @@ import type {
 } from "../attachments.ts";
 import type { Btf } from "../btf/btf.ts";
 import { DisposedError, KtstrError } from "../errors.ts";
+import type { FeatureAccessor, Features, TokenMount } from "../features.ts";
 import type { KernelLog, LogAccessor } from "../kernel-log.ts";
 import type { Network } from "../network.ts";
 import type { CallTargets, ProgCode } from "../prog-code.ts";
@@ -80,7 +83,9 @@ export function openGuest(options: GuestOptions): GuestState {
 }
 
 /** What is listed stays listed: a frozen machine does not change. */
-export class GuestState implements BpfState, LogAccessor, SchedAccessor, AttachmentAccessor, PinAccessor {
+export class GuestState
+  implements BpfState, LogAccessor, SchedAccessor, AttachmentAccessor, PinAccessor, FeatureAccessor
+{
   /** Guest physical address of VMCOREINFO, where it was found in memory. */
   readonly vmcoreinfoAt: number | undefined;
   readonly #kernel: OpenedKernel;
@@ -306,6 +311,15 @@ export class GuestState implements BpfState, LogAccessor, SchedAccessor, Attachm
     return listNetworks(this.#checked(), this.#btfs, devname, this.#warn);
   }
 
+  features(): Features {
+    return (require("./bpf/features.ts") as typeof import("./bpf/features.ts")).readFeatures(this.#checked());
+  }
+
+  tokenMounts(): readonly TokenMount[] {
+    const tokens = require("./bpf/tokens.ts") as typeof import("./bpf/tokens.ts");
+    return tokens.listTokenMounts(this.#checked(), this.#warn);
+  }
+
   /** Every task. Throws `KtstrError` where a list of tasks leads nowhere. */
   tasks(): Generator<TaskInfo> {
     const { listTasks } = require("./sched/task-list.ts") as typeof import("./sched/task-list.ts");
@@ -367,15 +381,6 @@ export class GuestState implements BpfState, LogAccessor, SchedAccessor, Attachm
     if (listed.isOffloaded)
       return unreadable("unsupported", "its elements are in the network card that it is offloaded to");
     return read(this.#kernel, listed);
-  }
-}
-
-function asRead<T>(read: () => T): Read<T> {
-  try {
-    return found(read());
-  } catch (error) {
-    if (error instanceof KtstrError) return unreadable("not-present", error.message);
-    throw error;
   }
 }
 

@@ -1,5 +1,6 @@
 /** The running kernel as a `BpfState`: every descriptor that it keeps is closed with it. */
 import { release as osRelease, version as osVersion } from "node:os";
+import { asRead } from "../as-read.ts";
 import type {
   AttachmentAccessor,
   CgroupProgs,
@@ -9,7 +10,8 @@ import type {
   PinnedKind,
 } from "../attachments.ts";
 import type { Btf } from "../btf/btf.ts";
-import { DisposedError, KtstrError } from "../errors.ts";
+import { DisposedError } from "../errors.ts";
+import type { FeatureAccessor, Features, TokenMount } from "../features.ts";
 import { CLOCK_BOOTTIME, CLOCK_REALTIME, type Fd } from "../ffi.ts";
 import type { KernelLog, LogAccessor } from "../kernel-log.ts";
 import type { Network } from "../network.ts";
@@ -69,7 +71,7 @@ const u32Key = (key: number): Uint8Array => {
   return bytes;
 };
 
-export class LiveState implements BpfState, LogAccessor, AttachmentAccessor, PinAccessor {
+export class LiveState implements BpfState, LogAccessor, AttachmentAccessor, PinAccessor, FeatureAccessor {
   readonly #sys: Sys;
   readonly #maps: LiveMaps;
   readonly #btfs: BtfCache;
@@ -341,6 +343,16 @@ export class LiveState implements BpfState, LogAccessor, AttachmentAccessor, Pin
     return queries.queryNetworks(this.#sys, devname);
   }
 
+  features(full: boolean): Features {
+    this.#alive();
+    const probes = require("./features.ts") as typeof import("./features.ts");
+    return probes.probeFeatures(this.#sys, osRelease(), full);
+  }
+
+  tokenMounts(): readonly TokenMount[] {
+    return (require("./tokens.ts") as typeof import("./tokens.ts")).readTokenMounts(this.#sys);
+  }
+
   [Symbol.dispose](): void {
     this.#disposed = true;
     this.#maps[Symbol.dispose]();
@@ -383,13 +395,4 @@ export class LiveState implements BpfState, LogAccessor, AttachmentAccessor, Pin
 function checkIndex(map: MapInfo, key: number): Read<never> | undefined {
   if (Number.isInteger(key) && key >= 0 && key < map.maxEntries) return undefined;
   return unreadable("out-of-range", `key ${key} of an array of ${map.maxEntries}`);
-}
-
-function asRead<T>(read: () => T): Read<T> {
-  try {
-    return found(read());
-  } catch (error) {
-    if (error instanceof KtstrError) return unreadable("not-present", error.message);
-    throw error;
-  }
 }

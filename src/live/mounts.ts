@@ -1,5 +1,10 @@
 import type { Sys } from "./sys.ts";
 
+/** Blanks and backslashes are written in octal (fs/proc_namespace.c, mangle). */
+export function unmangled(path: string): string {
+  return path.replace(/\\(\d{3})/g, (_, octal) => String.fromCharCode(Number.parseInt(octal, 8)));
+}
+
 /** Where file systems of a type are mounted, in the order of mounting; undefined where /proc does not say. */
 export function mountsOf(sys: Sys, type: string): string[] | undefined {
   const mounts = sys.readFile("/proc/self/mounts");
@@ -7,11 +12,7 @@ export function mountsOf(sys: Sys, type: string): string[] | undefined {
   const paths: string[] = [];
   for (const line of new TextDecoder().decode(mounts).split("\n")) {
     const [, path = "", itsType] = line.split(" ");
-    // Blanks and backslashes are written in octal (fs/proc_namespace.c, mangle).
-    const unescaped = path.replace(/\\(\d{3})/g, (_, octal) =>
-      String.fromCharCode(Number.parseInt(octal, 8)),
-    );
-    if (itsType === type) paths.push(unescaped);
+    if (itsType === type) paths.push(unmangled(path));
   }
   return paths;
 }

@@ -151,7 +151,7 @@ export const BPF_F_RDONLY = 8;
 /** The arm of `BPF_ENABLE_STATS`: 4 bytes. */
 export const ENABLE_STATS_ATTR: Layout<"type"> = layout("union bpf_attr.enable_stats", 4, { type: u32(0) });
 
-/** The arm of `BPF_MAP_CREATE`, up to `map_extra`: 72 bytes. */
+/** The arm of `BPF_MAP_CREATE`, up to `value_type_btf_obj_fd` (since 6.9): 80 bytes. */
 export const MAP_CREATE_ATTR: Layout<
   | "map_type"
   | "key_size"
@@ -165,7 +165,8 @@ export const MAP_CREATE_ATTR: Layout<
   | "btf_value_type_id"
   | "btf_vmlinux_value_type_id"
   | "map_extra"
-> = layout("union bpf_attr", 72, {
+  | "value_type_btf_obj_fd"
+> = layout("union bpf_attr", 80, {
   map_type: u32(0),
   key_size: u32(4),
   value_size: u32(8),
@@ -178,7 +179,18 @@ export const MAP_CREATE_ATTR: Layout<
   btf_value_type_id: u32(56),
   btf_vmlinux_value_type_id: u32(60),
   map_extra: u64(64),
+  value_type_btf_obj_fd: u32(72),
 });
+
+/** The arm of `BPF_BTF_LOAD` up to `btf_log_level`: 28 bytes. */
+export const BTF_LOAD_ATTR: Layout<"btf" | "btf_log_buf" | "btf_size" | "btf_log_size" | "btf_log_level"> =
+  layout("union bpf_attr", 28, {
+    btf: u64(0),
+    btf_log_buf: u64(8),
+    btf_size: u32(16),
+    btf_log_size: u32(20),
+    btf_log_level: u32(24),
+  });
 
 /** The arm of `BPF_PROG_LOAD`, up to `attach_btf_obj_fd`: 116 bytes (the union is 120 up to there). */
 export const PROG_LOAD_ATTR: Layout<

@@ -4,7 +4,7 @@
 export type Register = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10;
 
 /** One instruction: 8 bytes. `offset` is an s16, `immediate` an s32. */
-function insn(
+export function insn(
   code: number,
   destination: Register,
   source: number,

@@ -30,6 +30,8 @@ const NOUNS = {
   "ktstr cgroup": "cgroup.c",
   "ktstr perf": "perf.c",
   "ktstr net": "net.c",
+  "ktstr feature": "feature.c",
+  "ktstr token": "token.c",
   "ktstr struct_ops": "struct_ops.c",
 };
 

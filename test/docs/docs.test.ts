@@ -78,9 +78,20 @@ function leaves(path: readonly string[] = []): string[] {
     .map((line) => line.split("\t")[0]!);
   const isTable =
     path.length === 0 ||
-    ["map", "prog", "link", "cgroup", "perf", "net", "struct_ops", "btf", "sched", "task"].includes(
-      path.join(" "),
-    );
+    [
+      "map",
+      "prog",
+      "link",
+      "cgroup",
+      "perf",
+      "net",
+      "feature",
+      "token",
+      "struct_ops",
+      "btf",
+      "sched",
+      "task",
+    ].includes(path.join(" "));
   return isTable ? words.flatMap((word) => leaves([...path, word])) : [["ktstr", ...path].join(" ")];
 }
 

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { captureGuest } from "../../src/guest/capture/capture.ts";
 import { type GuestState, openGuest } from "../../src/guest/guest.ts";
+import { featuresJson } from "../../src/report/feature.ts";
 import { stringify } from "../../src/report/json.ts";
 import { mapHolders } from "../../src/report/map-holders.ts";
 import { netfilterLinks, networkJson, networkText } from "../../src/report/net.ts";
@@ -34,6 +35,8 @@ function askAll(guest: GuestState): void {
     stringify(networkJson(guest, network, netfilter));
     networkText(guest, network, netfilter);
   }
+  stringify(featuresJson(guest.features()));
+  expect(guest.tokenMounts().length).toBeLessThanOrEqual(MAX_LISTED);
   for (const kind of ["map", "program", "link"] as const) guest.pinnedPaths(kind);
   mapHolders(guest);
   progPlaces(guest);

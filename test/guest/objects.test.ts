@@ -3,18 +3,22 @@ import { expect, test } from "bun:test";
 import type { Btf } from "../../src/btf/btf.ts";
 import { GuestBtfs } from "../../src/guest/bpf/btfs.ts";
 import { listCgroups } from "../../src/guest/bpf/cgroup-progs.ts";
+import { readFeatures } from "../../src/guest/bpf/features.ts";
 import { listNetworks } from "../../src/guest/bpf/networks.ts";
 import { listPerfAttachments } from "../../src/guest/bpf/perf-fds.ts";
 import { listPins } from "../../src/guest/bpf/pins.ts";
+import { listTokenMounts } from "../../src/guest/bpf/tokens.ts";
 import { type GuestState, openGuest } from "../../src/guest/guest.ts";
 import { openKernel } from "../../src/guest/kernel/kernel.ts";
 import { btfJson, linkJson, progJson } from "../../src/report/bpftool.ts";
 import { cgroupJson } from "../../src/report/cgroup.ts";
+import { featuresJson } from "../../src/report/feature.ts";
 import { type Json, stringify } from "../../src/report/json.ts";
 import { netfilterLinks, networkJson, networkText } from "../../src/report/net.ts";
 import { perfJson } from "../../src/report/perf.ts";
 import { progPlaces } from "../../src/report/prog-places.ts";
 import { structOpsDump, structOpsJson } from "../../src/report/struct-ops.ts";
+import { tokenJson } from "../../src/report/token.ts";
 import { utf8 } from "../../src/text.ts";
 import { MapType, PROG_TYPES } from "../../src/uapi/names.ts";
 import { parseExact } from "../live/bpftool.ts";
@@ -277,6 +281,36 @@ eachMachine(images, (image) => {
       expect(guest.warnings.filter((sentence) => /filters|network/.test(sentence))).toEqual([]);
     },
   );
+
+  test.skipIf(image.answer("feature-probe.json") === undefined)(
+    "sysctls, program types and map types are those that bpftool finds by trying",
+    () => {
+      using kernel = openKernel({ memory: [{ path: image.memory }] });
+      type Probed = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+      const theirs = JSON.parse(image.answer("feature-probe.json")!) as Probed;
+      const features = readFeatures(kernel);
+      const mine = JSON.parse(stringify(featuresJson(features))) as Probed;
+      // Before 6.9 bpftool's try is refused for a field that these kernels do not know.
+      const { have_struct_ops_map_type: told, ...mapTypes } = mine["map_types"]!;
+      const { have_struct_ops_map_type: tried, ...theirMapTypes } = theirs["map_types"]!;
+      expect([told, mapTypes]).toEqual([true, theirMapTypes]);
+      if (features.mapTypes[MapType.arena] === true) expect(tried).toBe(true);
+      for (const section of ["system_config", "syscall_config", "program_types"])
+        expect([section, mine[section]]).toEqual([section, theirs[section]]);
+      const callable = new Set(Object.values(theirs["helpers"]!).flat());
+      const known = mine["kernel_helpers"] as unknown as readonly string[];
+      expect([...callable].filter((name) => !known.includes(name as string))).toEqual([]);
+      expect(features.untold.join()).toContain("CONFIG_IKCONFIG");
+    },
+  );
+
+  test.skipIf(image.answer("token-list.json") === undefined)("tokens' file systems are bpftool's", () => {
+    using kernel = openKernel({ memory: [{ path: image.memory }] });
+    const problems: string[] = [];
+    const mounts = listTokenMounts(kernel, (sentence) => problems.push(sentence));
+    expect(stringify(mounts.map(tokenJson))).toBe(image.answer("token-list.json")!.trim());
+    expect(problems).toEqual([]);
+  });
 
   testAgainst(image, "perf-show.json", "descriptors on perf events are bpftool's", (theirs) => {
     using kernel = openKernel({ memory: [{ path: image.memory }] });

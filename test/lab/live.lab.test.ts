@@ -143,6 +143,11 @@ async function compareAll(guest: FrozenGuest): Promise<string[]> {
     "-j struct_ops dump",
     "perf show",
     "-j perf show",
+    "net show",
+    "feature probe",
+    "-j feature probe kernel",
+    "token list",
+    "-j token list",
   ])
     await same(guest, words);
   await cgroups(guest);

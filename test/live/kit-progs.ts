@@ -3,7 +3,7 @@ import { closeSync, openSync } from "node:fs";
 import { bpf } from "../../src/ffi.ts";
 import { Attr } from "../../src/live/attr.ts";
 import { pinned } from "../../src/live/objects.ts";
-import { COMMANDS, TEST_RUN_ATTR } from "../../src/uapi/bpf.ts";
+import { BTF_LOAD_ATTR, COMMANDS, TEST_RUN_ATTR } from "../../src/uapi/bpf.ts";
 import { BTF_KIND } from "../../src/uapi/btf.ts";
 import { errnoName } from "../../src/uapi/errno.ts";
 import { exit, INSN_BYTES, loadMap, set } from "../../src/uapi/insn.ts";
@@ -49,12 +49,6 @@ const LOAD_ATTR: Layout<
   attach_btf_id: u32(108),
   attach_prog_fd: u32(112),
 });
-
-const BTF_LOAD_ATTR: Layout<"btf" | "btf_log_buf" | "btf_size" | "btf_log_size" | "btf_log_level"> = layout(
-  "union bpf_attr",
-  28,
-  { btf: u64(0), btf_log_buf: u64(8), btf_size: u32(16), btf_log_size: u32(20), btf_log_level: u32(24) },
-);
 
 export interface ProgOptions {
   readonly type: ProgTypeName;

@@ -54,29 +54,15 @@ export function listPins(
   kind: PinnedKind,
   warn: (sentence: string) => void,
 ): ReadonlyMap<number, readonly Uint8Array[]> {
-  const { btf, memory, symbols } = kernel;
+  const { btf, symbols } = kernel;
   const [symbol, held] = OPERATIONS[kind];
   const operations = toBigIntOf(requireSymbol(symbols, symbol));
-  const layout = SUPER_BLOCK.resolve(btf);
   const inode = INODE.resolve(btf);
   const paths = new Map<number, Uint8Array[]>();
   const told = (error: unknown): void =>
     warn(`pins are left out: ${error instanceof Error ? error.message : error}`);
-  for (const address of listOf(
-    kernel,
-    requireSymbol(symbols, "super_blocks"),
-    layout.s_list,
-    "super_blocks",
-    told,
-  )) {
+  for (const { root, mounts } of bpfFileSystems(kernel, told)) {
     try {
-      const block = new StructAt(memory, address, "super_block.");
-      const type = block
-        .follow(layout.s_type, "s_type")
-        .string(FS_TYPE.resolve(btf).name, "name", MAX_TYPE_BYTES);
-      const root = block.pointer(layout.s_root, "s_root");
-      if (type !== "bpf" || isNull(root)) continue;
-      const mounts = mountsOf(kernel, block, told);
       for (const { dentry, node, path } of dentries(kernel, root, told)) {
         if (toBigIntOf(node.pointer(inode.i_op, "i_op")) !== operations) continue;
         const id = idOf(kernel, held, node.follow(inode.i_private, "i_private"));
@@ -90,6 +76,39 @@ export function listPins(
     }
   }
   return paths;
+}
+
+export interface BpfFileSystem {
+  /** `struct super_block` */
+  readonly block: StructAt;
+  /** Its root's `struct dentry`. */
+  readonly root: Pointer;
+  /** `struct vfsmount`s; empty: mounted nowhere, and held open. */
+  readonly mounts: readonly Pointer[];
+}
+
+/** Every file system of type bpf, in the order of `super_blocks`. Throws `KtstrError` where there is no such list. */
+export function* bpfFileSystems(
+  kernel: GuestKernel,
+  told: (error: unknown) => void,
+): Generator<BpfFileSystem> {
+  const { btf, memory, symbols } = kernel;
+  const layout = SUPER_BLOCK.resolve(btf);
+  const head = requireSymbol(symbols, "super_blocks");
+  for (const address of listOf(kernel, head, layout.s_list, "super_blocks", told)) {
+    try {
+      const block = new StructAt(memory, address, "super_block.");
+      const type = block
+        .follow(layout.s_type, "s_type")
+        .string(FS_TYPE.resolve(btf).name, "name", MAX_TYPE_BYTES);
+      const root = block.pointer(layout.s_root, "s_root");
+      if (type !== "bpf" || isNull(root)) continue;
+      yield { block, root, mounts: mountsOf(kernel, block, told) };
+    } catch (error) {
+      if (!(error instanceof KtstrError)) throw error;
+      told(error);
+    }
+  }
 }
 
 const toBigIntOf = ({ hi, lo }: Pointer): bigint => toBigInt(hi, lo);

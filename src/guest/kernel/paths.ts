@@ -45,8 +45,10 @@ export function pathOf({ memory, btf }: GuestKernel, mount: Pointer, file: Point
     parts.push(Buffer.from(bytes).toString("utf8"));
     dentry = parent;
   }
-  const gone = isNull(memory.pointer(file.hi, file.lo, dentries.hashed, "dentry.d_hash"));
-  return `/${parts.reverse().join("/")}${gone && parts.length > 0 ? " (deleted)" : ""}`;
+  // `d_unlinked`: the root of a file system is in no hash table either.
+  const isRoot = same(file, memory.pointer(file.hi, file.lo, dentries.d_parent, "dentry.d_parent"));
+  const isGone = !isRoot && isNull(memory.pointer(file.hi, file.lo, dentries.hashed, "dentry.d_hash"));
+  return `/${parts.reverse().join("/")}${isGone && parts.length > 0 ? " (deleted)" : ""}`;
 }
 
 const same = (a: Pointer, b: Pointer): boolean => a.hi === b.hi && a.lo === b.lo;

@@ -8,6 +8,7 @@ import { btfJson, linkJson, mapJson, progJson } from "../../../src/report/bpftoo
 import { cgroupJson } from "../../../src/report/cgroup.ts";
 import { dumpJson } from "../../../src/report/dump.ts";
 import { dumpText } from "../../../src/report/dump-text.ts";
+import { featuresJson, featuresText } from "../../../src/report/feature.ts";
 import { buildInspection } from "../../../src/report/inspection.ts";
 import { inspectionJson } from "../../../src/report/inspection-json.ts";
 import { writeInspection } from "../../../src/report/inspection-text.ts";
@@ -20,6 +21,7 @@ import { progPlaces, progPlacesText } from "../../../src/report/prog-places.ts";
 import { structOpsDump } from "../../../src/report/struct-ops.ts";
 import { styleFor } from "../../../src/report/style.ts";
 import { btfText, linkText, mapText, progText } from "../../../src/report/text.ts";
+import { tokenJson, tokenText } from "../../../src/report/token.ts";
 import { utf8 } from "../../../src/text.ts";
 import { MapType } from "../../../src/uapi/names.ts";
 
@@ -60,6 +62,14 @@ export function allOutput(memory: string, into: string, limit: number, follow: n
     const netfilter = netfilterLinks(guest.links());
     for (const network of guest.networks())
       print(networkJson(guest, network, netfilter), networkText(guest, network, netfilter));
+  });
+  attempt(out, () => {
+    const features = guest.features();
+    print(featuresJson(features), featuresText(features));
+    for (const sentence of features.untold) out.line(sentence);
+  });
+  attempt(out, () => {
+    for (const mount of guest.tokenMounts()) print(tokenJson(mount), tokenText(mount));
   });
   for (const kind of ["map", "program", "link"] as const)
     attempt(out, () => {
