@@ -11,7 +11,8 @@ import { KTSTR } from "./harness.ts";
 const [progCount = 1000, mapCount = 1000, seconds = 30] = process.argv.slice(2).map(Number);
 /** Programs that run ten times a second, and maps that change. */
 const BUSY = 10;
-const WARM_MS = 5000;
+/** Until the engine has compiled what runs often. */
+const WARM_MS = 20_000;
 /** USER_HZ, of /proc/PID/stat. */
 const TICKS = 100;
 

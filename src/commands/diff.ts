@@ -5,7 +5,7 @@ import { writeDiff } from "../report/diff-text.ts";
 import { stringify } from "../report/json.ts";
 import { type Command, command } from "./command.ts";
 import { indentOf } from "./print.ts";
-import { snapshotOf } from "./snapshot.ts";
+import { recordedSnapshots, snapshotOf } from "./snapshot.ts";
 import { terminalStyle } from "./terminal.ts";
 
 const diff: Command = command({
@@ -15,6 +15,7 @@ const diff: Command = command({
   examples: [
     "ktstr diff mem.before mem.after   # two memory images, cores or captures",
     "ktstr diff before.json            # a saved `ktstr -j inspect`, and the running kernel since",
+    "ktstr diff run.ktstr             # what happened in a record: its first round and its last",
     "ktstr -j diff before.json after.json",
   ],
   async start(context) {
@@ -27,8 +28,9 @@ const diff: Command = command({
       throw new UsageError("diff: it names what it reads itself", {
         hint: "ktstr diff A B, without --memory",
       });
-    const a = await snapshotOf(context, first);
-    const b = await snapshotOf(context, second);
+    // Of a record alone what happened in it, else its last round.
+    const ends = second === undefined ? recordedSnapshots(first) : undefined;
+    const [a, b] = ends ?? [await snapshotOf(context, first), await snapshotOf(context, second)];
     const names = [a.source, b.source] as const;
     const built = buildDiff(a.snapshot, b.snapshot);
     if (options.json) out.line(stringify(diffJson(built, names), indentOf(context)));

@@ -5,7 +5,10 @@ import { buildInspection } from "../report/inspection.ts";
 import { inspectionJson } from "../report/inspection-json.ts";
 import { stringify } from "../report/json.ts";
 import { parseJson } from "../report/parse-json.ts";
+import { isRecord, openRecord } from "../report/record-read.ts";
+import { roundSnapshot } from "../report/record-snapshot.ts";
 import { readSnapshot, type Snapshot } from "../report/snapshot.ts";
+import type { Round } from "../round.ts";
 import type { Context } from "./command.ts";
 import { memorySource, openSource } from "./source.ts";
 
@@ -19,6 +22,8 @@ const RUNNING = "the running kernel";
 
 /** `given`: FILE or FILE@ADDRESS, told by its content; undefined: the running kernel. Throws `KtstrError`. */
 export async function snapshotOf(context: Context, given: string | undefined): Promise<Taken> {
+  const recorded = given === undefined ? undefined : recordedSnapshots(given)?.at(-1);
+  if (recorded !== undefined) return recorded;
   if (given !== undefined && isReport(memorySource(given).path))
     return { snapshot: readSnapshot(parseJson(readReport(given), given), given), source: given };
   const source = given ?? RUNNING;
@@ -27,6 +32,24 @@ export async function snapshotOf(context: Context, given: string | undefined): P
   // Contents are only counted: entries are not compared. The text between is what makes both kinds of input one.
   const report = stringify(inspectionJson(buildInspection(opened.state, 0)));
   return { snapshot: readSnapshot(parseJson(report, source), source), source };
+}
+
+/** The first round and the last one of a record; undefined: it is none. Throws `KtstrError` where it has no round. */
+export function recordedSnapshots(path: string): readonly [Taken, Taken] | undefined {
+  if (!isRecord(startOf(path))) return undefined;
+  const record = openRecord(path);
+  let first: Round | undefined;
+  let last: Round | undefined;
+  for (const round of record.rounds()) {
+    first ??= round;
+    last = round;
+  }
+  if (first === undefined || last === undefined) throw new KtstrError(`${path}: a record without a round`);
+  const taken = (round: Round, which: string): Taken => ({
+    snapshot: roundSnapshot(record.facts, round),
+    source: `${path}, ${which} round`,
+  });
+  return [taken(first, "first"), taken(last, "last")];
 }
 
 /** More than any report: what is larger is no report. */
@@ -40,11 +63,17 @@ function isReport(path: string): boolean {
   } catch {
     return false; // who opens it says what is wrong
   }
+  const start = startOf(path);
+  return /^\s*\{/.test(start) && !start.includes("\0");
+}
+
+/** A regular file's first bytes; "" of what is none. */
+function startOf(path: string): string {
+  if (!statSync(path, { throwIfNoEntry: false })?.isFile()) return "";
   const file = openSync(path, "r");
   try {
     const probe = Buffer.alloc(PROBE_BYTES);
-    const start = probe.subarray(0, readSync(file, probe, 0, PROBE_BYTES, 0));
-    return /^\s*\{/.test(start.toString("latin1")) && !start.includes(0);
+    return probe.subarray(0, readSync(file, probe, 0, PROBE_BYTES, 0)).toString("latin1");
   } finally {
     closeSync(file);
   }

@@ -8,13 +8,12 @@ import {
   type Counter,
   type Counts,
   mapFacts,
-  type ProgFacts,
   progFacts,
   type RoundMap,
   type RoundProg,
   type RoundSched,
 } from "../round.ts";
-import type { MapInfo, ProgStats } from "../state.ts";
+import type { MapInfo } from "../state.ts";
 import { PROG_INFO } from "../uapi/bpf.ts";
 import { ENOENT } from "../uapi/errno.ts";
 import { BPF_F_NO_PREALLOC, isArrayMap, isHashMap, isPerCpuHashMap, MapType } from "../uapi/names.ts";
@@ -31,6 +30,23 @@ import { bpfError, realSys, type Sys } from "./sys.ts";
 /** As many sentences as are kept. */
 const MAX_WARNINGS = 100;
 
+interface KnownProg {
+  readonly round: RoundProg;
+  /** The `struct bpf_prog_info` that it was made of. */
+  readonly words: Int32Array;
+}
+
+/** What changes of a program, and what tells it from another of its id. */
+const CHANGING = (["load_time", "run_time_ns", "run_cnt", "recursion_misses"] as const).flatMap((name) => {
+  const { offset } = PROG_INFO.fields[name];
+  return [offset, offset + 4];
+});
+
+function isSame({ words }: KnownProg, info: DataView): boolean {
+  for (const at of CHANGING) if (info.getInt32(at, true) !== words[at / 4]) return false;
+  return true;
+}
+
 interface KnownMap {
   readonly info: MapInfo;
   /** As it is where nothing of it changes. */
@@ -45,7 +61,7 @@ export class LiveCounter implements Counter {
   readonly #sys: Sys;
   readonly #btfs: BtfCache;
   readonly #info = pinned(PROG_INFO.size);
-  #progs: Map<number, ProgFacts> = new Map();
+  #progs: Map<number, KnownProg> = new Map();
   #maps: Map<number, KnownMap> = new Map();
   readonly #entries: EntryCounter;
 
@@ -69,23 +85,29 @@ export class LiveCounter implements Counter {
   #countProgs(): RoundProg[] {
     const { fields } = PROG_INFO;
     const known = this.#progs;
-    const next = new Map<number, ProgFacts>();
+    const next = new Map<number, KnownProg>();
     const progs: RoundProg[] = [];
     forEachObject(this.#sys, PROGS, this.#warn, (id, fd) => {
       using owned = fd;
       this.#info.fill(0);
       const view = objectInfo(this.#sys, owned, PROG_INFO, `program ${id}`, this.#info);
-      const u64 = (at: number): bigint => view.getBigUint64(at, true);
-      let facts = known.get(id);
-      if (facts === undefined || facts.loadTimeNs !== u64(fields.load_time.offset))
-        facts = progFacts(readProgInfo(this.#sys, owned, `program ${id}`, this.#btfOf));
-      next.set(id, facts);
-      const counters: ProgStats = {
-        count: u64(fields.run_cnt.offset),
-        runTimeNs: u64(fields.run_time_ns.offset),
-        misses: u64(fields.recursion_misses.offset),
-      };
-      progs.push({ facts, counters });
+      let prog = known.get(id);
+      // Most programs did not run: nothing is made for them.
+      if (prog === undefined || !isSame(prog, view)) {
+        const u64 = (at: number): bigint => view.getBigUint64(at, true);
+        const counters = {
+          count: u64(fields.run_cnt.offset),
+          runTimeNs: u64(fields.run_time_ns.offset),
+          misses: u64(fields.recursion_misses.offset),
+        };
+        const bytes = this.#info.slice();
+        let facts = prog?.round.facts;
+        if (facts?.loadTimeNs !== u64(fields.load_time.offset))
+          facts = progFacts(readProgInfo(this.#sys, owned, `program ${id}`, this.#btfOf));
+        prog = { round: { facts, counters }, words: new Int32Array(bytes.buffer) };
+      }
+      next.set(id, prog);
+      progs.push(prog.round);
     });
     this.#progs = next;
     return progs;

@@ -85,6 +85,9 @@ type PerSecond = (amount: number) => number;
 
 /** A program that was loaded within the time counted from 0. */
 function progRate(before: RoundProg | undefined, { facts, counters }: RoundProg, rate: PerSecond): ProgRate {
+  // The same object: nothing changed.
+  if (before?.counters === counters)
+    return { facts, counters, cpuShare: 0, callsPerSecond: 0, nsPerCall: undefined, missesPerSecond: 0 };
   const isSame = before?.facts.loadTimeNs === facts.loadTimeNs;
   const start = isSame ? (before.counters ?? counters ?? ZERO) : ZERO;
   const end = counters ?? start;

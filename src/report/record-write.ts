@@ -71,6 +71,7 @@ export class RoundLines {
     for (const prog of progs) {
       const { id } = prog.facts;
       const old = before.get(id);
+      if (old === prog) continue;
       const change = old?.facts === prog.facts ? changeOf(old, prog) : undefined;
       if (change === undefined) added.push(progJson(prog));
       else if (change.length > 0) changes.push(change as ProgChange);
@@ -89,6 +90,7 @@ export class RoundLines {
     const changes: MapChange[] = [];
     for (const map of maps) {
       const old = before.get(map.facts.id);
+      if (old === map) continue;
       if (old?.facts !== map.facts) added.push(mapJson(map));
       else if (old.entries !== map.entries || old.bytes !== map.bytes)
         changes.push([map.facts.id, map.entries ?? null, map.bytes ?? null]);

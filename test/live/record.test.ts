@@ -7,8 +7,8 @@ import type { Round } from "../../src/round.ts";
 import { BTF_KIND } from "../../src/uapi/btf.ts";
 import { BPF_F_NO_PREALLOC } from "../../src/uapi/names.ts";
 import { BtfWriter } from "../btf/support/encode.ts";
-import { recordProblems } from "../report/schema.ts";
-import { bpftools, CLI, ktstr, spawn, whyNoKernel } from "./bpftool.ts";
+import { diffProblems, recordProblems } from "../report/schema.ts";
+import { bpftools, CLI, ktstr, ours, spawn, whyNoKernel } from "./bpftool.ts";
 import { type Held, type HeldMap, Kit, u32 } from "./kit.ts";
 import { loadBtf, loadProg, testRun, usesMaps } from "./kit-progs.ts";
 
@@ -118,6 +118,12 @@ describe.skipIf(whyNoKernel() !== "")("ktstr record", () => {
     expect(last.maps.find(({ facts }) => facts.id === hash.id)?.bytes).toBe(memory);
     expect(first.globals[0]).toBe(0);
     expect(last.globals).toEqual([42]);
+    const diff = ours("diff", path());
+    expect(diffProblems(diff)).toEqual([]);
+    const cost = (diff as { costs: { id: number; between: { run_cnt: number } }[] }).costs.find(
+      ({ id }) => id === prog.id,
+    );
+    expect(cost?.between.run_cnt).toBe(1000);
     for (const line of readFileSync(path(), "utf8").trimEnd().split("\n"))
       expect(recordProblems(JSON.parse(line))).toEqual([]);
   });

@@ -14,7 +14,7 @@ import { ScxTasks } from "./scx-task.ts";
 const MAX_QUEUES = 1000;
 const MAX_WAITS = 20;
 
-/** undefined: this kernel has no sched_ext. Faults go to `onFault`. Throws `KtstrError` where jiffies cannot be read. */
+/** undefined: this kernel has no sched_ext. Faults go to `onFault`. */
 export function readSchedRound(
   kernel: GuestKernel,
   names: AddressNames,
@@ -23,11 +23,6 @@ export function readSchedRound(
   const { symbols, cpus } = kernel;
   if ((symbols.address("scx_enable_state_var") ?? symbols.address("scx_ops_enable_state_var")) === undefined)
     return undefined;
-  const { state } = readSchedExtState(kernel);
-  const nothing = { state, ops: "", enableSeq: enableSeq(kernel), events: [], queues: [], waits: [] };
-  // Where none is loaded there are no tasks of sched_ext, and nothing to walk.
-  if (state === "disabled" || state === "") return nothing;
-  const tasks = new ScxTasks(kernel, readJiffies(kernel));
   const attempt = <T>(read: () => T, otherwise: T): T => {
     try {
       return read();
@@ -37,6 +32,18 @@ export function readSchedRound(
       return otherwise;
     }
   };
+  const { state } = readSchedExtState(kernel);
+  const nothing = {
+    state,
+    ops: "",
+    enableSeq: attempt(() => enableSeq(kernel), undefined),
+    events: [],
+    queues: [],
+    waits: [],
+  };
+  // Where none is loaded there are no tasks of sched_ext, and nothing to walk.
+  if (state === "disabled" || state === "") return nothing;
+  const tasks = attempt(() => new ScxTasks(kernel, readJiffies(kernel)), undefined);
   const nameAt = (at: Parameters<AddressNames["text"]>[0]): string => names.text(at);
   const schedulers = attempt(() => schedulersOf(kernel, onFault), []);
   const [first] = schedulers;
@@ -44,6 +51,12 @@ export function readSchedRound(
     first === undefined
       ? attempt(() => readOldScheduler(kernel, nameAt), undefined)
       : attempt(() => readScheduler(kernel, first, nameAt, true), undefined);
+  const told = {
+    ...nothing,
+    ops: root?.opsName ?? "",
+    events: root?.events.map(({ name, count }) => ({ name, count: BigInt(count) })) ?? [],
+  };
+  if (tasks === undefined) return { ...told, queues: undefined, waits: undefined };
   const waiting: TaskState[] = [];
   const queues: QueueState[] = [];
   for (const area of cpus.areas) {
@@ -59,9 +72,7 @@ export function readSchedRound(
       for (const queue of source) queues.push(queue);
     }, undefined);
   return {
-    ...nothing,
-    ops: root?.opsName ?? "",
-    events: root?.events.map(({ name, count }) => ({ name, count: BigInt(count) })) ?? [],
+    ...told,
     queues: queues
       .filter(({ length }) => length > 0)
       .slice(0, MAX_QUEUES)
