@@ -29,8 +29,8 @@ const LIVE = [
   ["btf", "dump", "vmlinux", "format", "c"],
 ];
 const CAPTURED = [
-  ["-j", "map", "dump", "name", "scx_flat.bss", "--sample"],
-  ["get", "cvtime_now", "--sample"],
+  ["-j", "map", "dump", "name", "stall.bss", "--sample"],
+  ["get", "unconsumed_dsq", "--sample"],
   ["-j", "btf", "show", "--sample"],
 ];
 const SAMPLE = join(import.meta.dir, "../sample/sid.vmcore.zst");

@@ -5,7 +5,7 @@
  *
  * The image is a raw memory file or an ELF core of a machine on which a sched_ext scheduler is attached, such as QEMU
  * leaves with a memory-backend-file or `dump-guest-memory`; without one it is the captured machine that comes with
- * ktstr. In a project of your own the import is from "ktstr".
+ * ktstr, whose scheduler has stalled. In a project of your own the import is from "ktstr".
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { join } from "node:path";
@@ -13,6 +13,8 @@ import { type GuestState, openGuest, type StateView, view } from "../src/index.t
 
 const sample = join(import.meta.dir, "../sample/sid.vmcore.zst");
 const image = process.env["KTSTR_EXAMPLE_IMAGE"] ?? sample;
+/** Of the captured machine it is known that this fails. */
+const testOfWaits = image === sample ? test.failing : test;
 
 describe("a scheduler in a frozen machine", () => {
   let guest: StateView;
@@ -31,7 +33,7 @@ describe("a scheduler in a frozen machine", () => {
     for (const prog of progs) expect(prog.verifiedInsns).toBeGreaterThan(0);
   });
 
-  test("let no task wait longer than a second", () => {
+  testOfWaits("let no task wait longer than a second", () => {
     const { tasks, cpus, missing } = frozen.scheduler();
     expect(missing).toEqual([]);
     expect(cpus.length).toBeGreaterThan(0);

@@ -1,4 +1,4 @@
-/** The capture that comes with ktstr: a guest of Debian's sid with a sched_ext scheduler at work (`bun run lab sample`). */
+/** The capture that comes with ktstr: a guest of Debian's sid whose sched_ext scheduler has stalled (`bun run lab sample`). */
 import { dirname, resolve } from "node:path";
 import file from "../sample/sid.vmcore.zst" with { type: "file" };
 

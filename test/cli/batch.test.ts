@@ -167,7 +167,7 @@ describe.skipIf(whyNoKernel() !== "")("batch file", () => {
 
 describe("batch file of a frozen machine", () => {
   test("opens its memory once, and prints what the commands print alone", () => {
-    const commands = ["prog show", "map show", "get cvtime_now", "link show"];
+    const commands = ["prog show", "map show", "get unconsumed_dsq", "link show"];
     const done = JSON.parse(batch(commands.join("\n"), "-j", "--sample", "--explain").out) as Done[];
     expect(done.map(({ command }) => command.join(" "))).toEqual(commands);
     for (const { command, output } of done)
@@ -178,7 +178,7 @@ describe("batch file of a frozen machine", () => {
   });
 
   test("a line may have options of its own", () => {
-    const text = "map show --sample\nmap dump --sample name flatcg_ops --limit 1\n";
+    const text = "map show --sample\nmap dump --sample name stall_ops --limit 1\n";
     const done = JSON.parse(batch(text, "-j").out) as Done[];
     expect(done[0]!.output).toEqual(JSON.parse(ktstr(["-j", "--sample", "map", "show"]).out));
     expect(done[1]!.output).toHaveLength(1);

@@ -43,19 +43,19 @@ afterEach(() => {
 const path = (name: string): string => join(folder, name);
 
 describe("the sample", () => {
-  test("is a machine with a scheduler at work, as every command says", () => {
+  test("is a machine whose scheduler has stalled, as every command says", () => {
     const inspected = ktstr("inspect", "--sample");
     expect([inspected.status, inspected.err]).toEqual([0, ""]);
-    expect(inspected.out).toContain("Scheduler  flatcg  enabled");
+    expect(inspected.out).toContain("Scheduler  stall  enabled");
     const { scheduler, programs } = JSON.parse(ktstr("-j", "inspect", "--sample").out);
-    expect(scheduler.ops).toBe("flatcg");
+    expect(scheduler.ops).toBe("stall");
     expect(programs.some((prog: { run_cnt?: number }) => (prog.run_cnt ?? 0) > 1000)).toBe(true);
     for (const args of [
       ["map", "show"],
       ["prog", "show"],
       ["link", "show"],
       ["btf", "show"],
-      ["map", "dump", "name", "scx_flat.bss"],
+      ["map", "dump", "name", "stall.bss"],
       ["btf", "dump", "vmlinux", "format", "c"],
     ]) {
       const ran = ktstr(...args, "--sample");
@@ -64,8 +64,33 @@ describe("the sample", () => {
     }
   });
 
+  test("sched names who waits, on which queue, and for how long, as the scheduler's program stated", () => {
+    const { victims, unconsumed_dsq: id } = JSON.parse(
+      readFileSync(join(project, "test/fixtures/sample-stall.json"), "utf8"),
+    );
+    const pids = victims.map(({ pid }: { pid: number }) => pid);
+    const [scheduler, ...others] = JSON.parse(ktstr("-j", "sched", "--sample").out).schedulers;
+    expect(others).toEqual([]);
+    expect(scheduler.findings).toMatchObject([{ kind: "queue-not-consumed", pids, dsq_id: id }]);
+    // The program's own clock, when it was last asked for anything.
+    const frozenNs = Number(ktstr("get", "last_ns", "--sample").out);
+    for (const { pid, comm, enqueued_ns: enqueuedNs } of victims) {
+      const task = scheduler.tasks.find((each: { pid: number }) => each.pid === pid);
+      expect(task).toMatchObject({ comm, dsq_id: id });
+      const waitedMs = (frozenNs - enqueuedNs) / 1e6;
+      expect(waitedMs).toBeGreaterThan(3000);
+      expect(task.wait_ms).toBeGreaterThan(waitedMs * 0.95);
+      expect(task.wait_ms).toBeLessThan(waitedMs * 1.05);
+    }
+    const page = ktstr("inspect", "--sample").out;
+    expect(page).toMatch(
+      /^finding {4}3 tasks have waited \d+\.\d{3} s .*on queue 0xdead0 \(unconsumed_dsq\)/m,
+    );
+    for (const { pid, comm } of victims) expect(page).toContain(`${comm}[${pid}]`);
+  });
+
   test.each([
-    ["flatcg_ops", "dispatch = fcg_dispatch"],
+    ["stall_ops", "dispatch = stall_dispatch"],
     ["z_arena", "struct node *zoo_arena_head = arena+0x3e7fd8"],
   ])("on one page, too, addresses have the names that a dump of %s has: %s", (name, shown) => {
     expect(ktstr("map", "dump", "--sample", "name", name).out).toContain(shown);
@@ -118,7 +143,7 @@ describe("a capture's file", () => {
     const made = ktstr("capture", "--sample", "-o", path("a.zst"));
     expect(made.status).toBe(0);
     expect(statSync(path("a.zst")).mode & 0o777).toBe(0o600);
-    expect(made.out).toMatch(/pages \(.* MiB\) of 3\.0 GiB of memory\n/);
+    expect(made.out).toMatch(/pages \(.* MiB\) of 1\.0 GiB of memory\n/);
     expect(made.out).toMatch(/ maps, all with their contents \([0-9,]+ elements\), [0-9]+ programs/);
     const { file_bytes: size, ...summary } = JSON.parse(
       ktstr("-j", "capture", "--sample", "-o", path("b.zst")).out,

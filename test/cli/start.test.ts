@@ -44,7 +44,7 @@ const whole = start({});
 test("without a home nothing is kept, and nothing said of it", () => {
   expect(whole.status).toBe(0);
   expect(whole.err).toBe("");
-  expect(whole.out).toContain("flatcg");
+  expect(whole.out).toContain("victim-0");
 });
 
 test("bytecode is kept in the user's own folder, which XDG_CACHE_HOME may name", () => {

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { labDir } from "../lab/cache.ts";
 import { frozenRow, labRows } from "../lab/matrix.ts";
 import { whyNoLab } from "../lab/promise.ts";
+import { isSilent, type Stall } from "../lab/stall/run.ts";
 
 export interface LabImage {
   readonly name: string;
@@ -63,6 +64,12 @@ function openFolder(name: string, dir: string): LabImage {
       return content === undefined ? undefined : new TextDecoder().decode(content);
     },
   };
+}
+
+/** Whether the answers are of right before the freeze: in the middle of some stalls nobody answers. */
+export function wasAskedLast({ answer }: LabImage): boolean {
+  const statement = answer("stall.json");
+  return statement === undefined || !isSilent((JSON.parse(statement) as Pick<Stall, "kind">).kind);
 }
 
 /** `describe` for each machine; one test that is skipped, and so counted, where there is none. */

@@ -4,9 +4,12 @@ import { openGuest } from "../../src/guest/guest.ts";
 import { readSysfsSched } from "../../src/live/sched-ext.ts";
 import type { Sys } from "../../src/live/sys.ts";
 import { findingsOf } from "../../src/report/sched-findings.ts";
+import { viewsOfLog } from "../../src/report/sched-log.ts";
 import { type SchedView, viewsOfReport, viewsOfSysfs } from "../../src/report/sched-view.ts";
 import type { SchedReport } from "../../src/sched-state.ts";
-import { type LabImage, labImages, testEachMachine } from "./images.ts";
+import { parseLog } from "../../src/sched-text/parse.ts";
+import { flagNames, nameIn } from "../../src/scx-enums.ts";
+import { type LabImage, labImages, testEachMachine, wasAskedLast } from "./images.ts";
 
 const images = (await labImages()).filter(({ answer }) => answer("scx-dump") !== undefined);
 
@@ -114,14 +117,56 @@ describe("a scheduler that is loaded", () => {
     });
   });
 
-  testEachMachine(loaded, "%s: since when, by the time of the kernel's own line", (image) => {
-    const ops = image.answer("sched_ext/root/ops")!.trim();
-    const line = new RegExp(`\\[ *([\\d.]+)\\].* sched_ext: BPF scheduler "${ops}" enabled`);
-    const atMs = 1000 * Number(line.exec(image.answer("dmesg")!)?.[1]);
-    const [scheduler] = reportOf(image).schedulers;
-    expect(scheduler).toMatchObject({ opsName: ops, isLoaded: true, exit: undefined });
-    const sinceMs = lastUptimeMs(image) - atMs;
-    expect(scheduler?.enabledMs).toBeGreaterThanOrEqual(sinceMs * 0.95);
-    expect(scheduler?.enabledMs).toBeLessThan(sinceMs + freezeMs(image));
+  testEachMachine(loaded, "%s: the text that the kernel printed is explained as the memory is", (image) => {
+    const report = reportOf(image);
+    const log = parseLog(image.answer("scx-dump")!);
+    expect([log.dumps.length, log.unknownCount]).toEqual([1, 0]);
+    const [dump] = log.dumps;
+    const [byText, ...others] = viewsOfLog(log, "");
+    const [byMemory] = viewsOfReport(report, "");
+    expect([others, byText!.opsName ?? byMemory!.opsName]).toEqual([[], byMemory!.opsName]);
+    const cpus = new Set(byMemory!.cpus.map(({ cpu }) => cpu));
+    expect(byText!.cpus.filter(({ cpu }) => !cpus.has(cpu))).toEqual([]);
+    expect(byText!.events.map(({ name }) => name)).toEqual(byMemory!.events.map(({ name }) => name));
+    // What the text's form tells of its numbers is what the kernel's own types say.
+    const named = ({ enums }: SchedView): unknown => [
+      byText!.tasks.map(({ scxState, flags, dsqFlags, opsState }) => [
+        nameIn(enums!.taskStates, scxState!),
+        flagNames(enums!.taskFlags, flags!),
+        flagNames(enums!.dsqFlags, dsqFlags!),
+        nameIn(enums!.opsStates, opsState!),
+      ]),
+      byText!.cpus.map(({ flags }) => flagNames(enums!.rqFlags, flags!)),
+    ];
+    expect(named(byText!)).toEqual(named(byMemory!));
+    expect(byText!.tasks.length).toBeGreaterThan(0);
+    const waiting = new Map(byMemory!.tasks.map((task) => [task.pid, task]));
+    let same = 0;
+    for (const { pid, comm, cpus: allowed, weight } of byText!.tasks) {
+      const task = waiting.get(pid);
+      if (task === undefined) continue;
+      expect(task).toMatchObject({ comm, cpus: allowed, weight });
+      same++;
+    }
+    console.log(
+      `${image.name}: ${dump!.cpus.length} CPUs and ${byText!.tasks.length} tasks, ${same} of them still runnable`,
+    );
+    if (statementOf(image) === undefined)
+      expect([findingsOf(byText!), findingsOf(byMemory!)]).toEqual([[], []]);
   });
+
+  testEachMachine(
+    loaded.filter(wasAskedLast),
+    "%s: since when, by the time of the kernel's own line",
+    (image) => {
+      const ops = image.answer("sched_ext/root/ops")!.trim();
+      const line = new RegExp(`\\[ *([\\d.]+)\\].* sched_ext: BPF scheduler "${ops}" enabled`);
+      const atMs = 1000 * Number(line.exec(image.answer("dmesg")!)?.[1]);
+      const [scheduler] = reportOf(image).schedulers;
+      expect(scheduler).toMatchObject({ opsName: ops, isLoaded: true, exit: undefined });
+      const sinceMs = lastUptimeMs(image) - atMs;
+      expect(scheduler?.enabledMs).toBeGreaterThanOrEqual(sinceMs * 0.95);
+      expect(scheduler?.enabledMs).toBeLessThan(sinceMs + freezeMs(image));
+    },
+  );
 });

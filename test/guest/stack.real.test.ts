@@ -31,7 +31,8 @@ describe("kernel stacks in memory", () => {
         { stack: image.answer("task-stack")!, status: image.answer("task-status")! },
       );
       console.log(`${image.name}: ${compared} stacks`);
-      expect(readTaskStack(kernel, new AddressNames(kernel), 1).frames.length).toBeGreaterThan(3);
+      // kthreadd: it sleeps, while init may be what a CPU runs.
+      expect(readTaskStack(kernel, new AddressNames(kernel), 2).frames.length).toBeGreaterThan(3);
       expect(() => readTaskStack(kernel, new AddressNames(kernel), 4_000_000)).toThrow("no such task");
       expect(compared).toBeGreaterThanOrEqual(60);
     },

@@ -15,6 +15,8 @@ import { LabError } from "./process.ts";
 
 const project = join(import.meta.dir, "../..");
 export const SAMPLE_PATH: string = join(project, "sample/sid.vmcore.zst");
+/** What the scheduler's loader stated in the sample's guest. */
+export const STATEMENT_PATH: string = join(project, "test/fixtures/sample-stall.json");
 export const CAPTURES_PATH: string = join(project, "test/fixtures/machines.cpio.zst");
 
 /** Steps that are captured of what kernel pointers lead to. */
@@ -59,8 +61,8 @@ function refusePaths(what: string, bytes: Uint8Array): void {
       throw new LabError(`lab: ${what} has ${path} in it: a program was built with its path`);
 }
 
-/** The row of the matrix that `--sample` reads: a scheduler at work, and the zoo. */
-const SAMPLE_ROW = "sid-4level";
+/** The row of the matrix that `--sample` reads: a scheduler that stalls, and the zoo. */
+const SAMPLE_ROW = "stall-lost-dsq";
 
 /** What `--sample` reads; its size. */
 export async function makeSample(onProgress: (line: string) => void): Promise<number> {
@@ -70,6 +72,8 @@ export async function makeSample(onProgress: (line: string) => void): Promise<nu
   const file = Buffer.concat([...compressedFrames(captureOf(image), SAMPLE_LEVEL)]);
   await mkdir(join(project, "sample"), { recursive: true });
   await writeFile(SAMPLE_PATH, file);
+  const statement: unknown = JSON.parse((await image.answers.text("stall.json"))!);
+  await writeFile(STATEMENT_PATH, `${JSON.stringify(statement, undefined, 2)}\n`);
   return file.length;
 }
 

@@ -10,6 +10,7 @@ import { listTasks } from "../../src/guest/sched/task-list.ts";
 import { dsqNames } from "../../src/report/dsq-names.ts";
 import { type Finding, findingsOf } from "../../src/report/sched-findings.ts";
 import { viewsOfReport } from "../../src/report/sched-view.ts";
+import { view } from "../../src/report/view.ts";
 import type { SchedReport, TaskState } from "../../src/sched-state.ts";
 import type { DumpTask } from "../../src/sched-text/dump.ts";
 import { enumsOfDump } from "../../src/sched-text/enums.ts";
@@ -28,7 +29,7 @@ interface Statement {
   readonly kind: string;
   readonly shared_dsq: string;
   readonly unconsumed_dsq: string;
-  readonly victims: readonly { readonly pid: number; readonly comm: string }[];
+  readonly victims: readonly { readonly pid: number; readonly comm: string; readonly enqueued_ns: number }[];
 }
 
 /** Stacks by pid, of the tasks that `ktstr sched dump` has. */
@@ -89,6 +90,21 @@ function expectNames(enums: ScxEnums, values: ReadonlyMap<string, bigint>, print
   expect(values.get(`SCX_OPSS_${nameIn(enums.opsStates, printed.opsState!)}`)).toBe(
     BigInt(printed.opsState!),
   );
+}
+
+/** By the scheduler's own clock, when it was last asked for anything, which it is all the time. */
+function lastAsked({ memoryPath }: FrozenImage): number {
+  using guest = view(openGuest({ memory: memoryPath }));
+  return Number(guest.map("stall.bss").global("last_ns"));
+}
+
+function expectWaits(waiting: readonly TaskState[], victims: Statement["victims"], frozenNs: number): void {
+  for (const { pid, enqueued_ns: enqueuedNs } of victims) {
+    const waitedMs = (frozenNs - enqueuedNs) / 1e6;
+    const task = waiting.find((each) => each.pid === pid);
+    expect(task?.waitMs).toBeGreaterThan(waitedMs * 0.95);
+    expect(task?.waitMs).toBeLessThan(waitedMs * 1.05);
+  }
 }
 
 /** What /sys/kernel/debug/sched/debug said of each CPU. */
@@ -181,6 +197,7 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
       );
       expect(findings.map((finding) => String(finding.kind))).toContain(CAUSES[kind]!);
       expect(pids(waiting)).toEqual(expect.arrayContaining(victims.map(({ pid }) => pid)));
+      if (kind !== "rt-hog") expectWaits(waiting, victims, lastAsked(image));
       if (kind === "lost-dsq") {
         const lost = report.queues.find(({ id }) => id === 0xdead0n);
         expect(pids(lost!.tasks)).toEqual(victims.map(({ pid }) => pid));
@@ -243,6 +260,22 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
         expect(printed).toContain(`"comm": "${comm}"`);
         expect(printed).toContain(`"pid": ${pid}`);
       }
+    },
+    bootMs,
+  );
+
+  test.skipIf(!inTheMiddle.includes("stall-healthy"))(
+    "the example for tests passes on a machine that has not stalled",
+    async () => {
+      const { memoryPath } = await frozenRow("stall-healthy");
+      const { exitCode, stderr } = Bun.spawnSync(
+        [process.execPath, "test", "./examples/frozen-scheduler.test.ts"],
+        {
+          cwd: join(import.meta.dir, "../.."),
+          env: { ...process.env, KTSTR_EXAMPLE_IMAGE: memoryPath },
+        },
+      );
+      expect([exitCode, stderr.toString()]).toEqual([0, expect.stringMatching(/^ *0 fail$/m)]);
     },
     bootMs,
   );

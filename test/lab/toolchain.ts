@@ -1,7 +1,7 @@
 /** Compiling C for guests: clang for both architectures, Debian stable's static libraries, sid's bpftool. */
 import { realpathSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { cached, labDir } from "./cache.ts";
 import { triplet, userland } from "./initramfs.ts";
 import { type Kernel, kernelBtf } from "./kernels.ts";
@@ -98,7 +98,7 @@ export async function compileBpf(
     ...["-fms-extensions", "-Wno-microsoft-anon-tag", "-Wno-compare-distinct-pointer-types"],
     ...include.map((path) => `-I${path}`),
     ...["-isystem", headers, "-isystem", join(headers, triplet[kernel.arch])],
-    ...withoutPaths(labDir()),
+    ...withoutPaths(labDir(), dirname(source)),
     ...["-c", source, "-o", out],
   ]);
 }

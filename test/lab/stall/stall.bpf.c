@@ -17,6 +17,8 @@ const volatile __u64 unconsumed_dsq = 0xdead0;
 const volatile __u64 loop_ns = 20000000000ULL;
 
 bool stalling;
+/* The last moment at which the kernel asked for anything: of a frozen machine, when it was frozen. */
+__u64 last_ns;
 struct victim victims[MAX_VICTIMS];
 __u64 loop_started_ns;
 __u64 loop_ended_ns;
@@ -104,6 +106,7 @@ static long outer_loop(u64 index, void *context)
 SEC("struct_ops/stall_dispatch")
 void BPF_PROG(stall_dispatch, s32 cpu, struct task_struct *prev)
 {
+	last_ns = bpf_ktime_get_ns();
 	if (kind == LOOP && stalling && cpu == STALL_CPU && !loop_started_ns) {
 		loop_started_ns = bpf_ktime_get_ns();
 		/* As long as the verifier lets it be: 2^43 rounds, or until the time is over. */
@@ -111,6 +114,13 @@ void BPF_PROG(stall_dispatch, s32 cpu, struct task_struct *prev)
 		loop_ended_ns = bpf_ktime_get_ns();
 	}
 	scx_bpf_dsq_move_to_local(shared_dsq);
+}
+
+/* Also where one task runs all the while. */
+SEC("struct_ops/stall_tick")
+void BPF_PROG(stall_tick, struct task_struct *p)
+{
+	last_ns = bpf_ktime_get_ns();
 }
 
 SEC("struct_ops.s/stall_init")
@@ -135,6 +145,7 @@ struct sched_ext_ops stall_ops = {
 	.select_cpu = (void *)stall_select_cpu,
 	.enqueue = (void *)stall_enqueue,
 	.dispatch = (void *)stall_dispatch,
+	.tick = (void *)stall_tick,
 	.init = (void *)stall_init,
 	.exit = (void *)stall_exit,
 	.name = "stall",
