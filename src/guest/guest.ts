@@ -64,6 +64,8 @@ export interface GuestOptions {
   readonly vmlinux?: string | undefined;
   /** Guest physical address of VMCOREINFO (its text or its note), which then need not be searched. */
   readonly vmcoreinfo?: number | undefined;
+  /** Whether raw memory is searched to its end, to warn of a second kernel in it. */
+  readonly others?: boolean | undefined;
   readonly onProgress?: ((doneBytes: number, totalBytes: number) => void) | undefined;
   /** While a compressed file or a pipe is copied into a temporary file; of a pipe `totalBytes` is 0. */
   readonly onUnpack?: ((doneBytes: number, totalBytes: number) => void) | undefined;

@@ -19,12 +19,16 @@ export interface KernelOptions {
   readonly release?: string;
   /** Whether kallsyms has the list of names in order by which look-ups bisect; kernels before 6.2 have none. */
   readonly ordered?: boolean;
+  /** Whether kallsyms has no variables, as without CONFIG_KALLSYMS_ALL. */
+  readonly functionsOnly?: boolean;
   /** `__per_cpu_offset`, by CPU; all of them are possible. */
   readonly perCpuOffsets?: readonly bigint[];
   /** A real kernel's types instead of the few of our own. */
   readonly types?: KernelTypes;
   /** More variables of the image: sizes in bytes by name. */
   readonly variables?: Readonly<Record<string, number>>;
+  /** x86-64: the bit of page-table entries that says that memory is encrypted (`sme_me_mask`). */
+  readonly encryptionMask?: bigint;
   /** Memory to build in, instead of `sizeBytes` of our own. */
   readonly bytes?: Uint8Array<ArrayBuffer>;
 }
@@ -46,6 +50,7 @@ export class SyntheticKernel {
   readonly #arch: "x86_64" | "aarch64";
   readonly #form: KallsymsForm;
   readonly #ordered: boolean;
+  readonly #encryptionMask: bigint;
   readonly #types: KernelTypes;
   /** Room for the kernel's image. */
   readonly #imageBytes: number;
@@ -70,7 +75,9 @@ export class SyntheticKernel {
       directBase,
       sizeBytes: options.sizeBytes ?? 8 << 20,
       bytes: options.bytes,
+      entryBits: options.encryptionMask,
     });
+    this.#encryptionMask = options.encryptionMask ?? 0n;
     this.machine = machine;
     this.textPhysical = machine.allocate(this.#imageBytes, HUGE_PAGE_BYTES);
     this.text = isX86 ? X86_IMAGE + 0x2a40_0000n : 0xffff_8000_1000_0000n;
@@ -80,7 +87,7 @@ export class SyntheticKernel {
     for (let at = physicalBase; at < physicalBase + machine.bytes.length; at += HUGE_PAGE_BYTES)
       machine.map(machine.direct(at), at, "PMD");
     this.#writeVariables(options);
-    this.#writeSymbolsAndInfo();
+    this.#writeSymbolsAndInfo(options.functionsOnly === true);
   }
 
   /** Physical memory of the kernel image for a symbol. */
@@ -106,6 +113,10 @@ export class SyntheticKernel {
     this.symbols.set("_text", { type: "T", address: this.text });
     this.symbols.set("_stext", { type: "T", address: this.text });
     machine.writeU64(this.place("page_offset_base", 8), machine.direct(0));
+    machine.write(
+      this.place("linux_banner", 128),
+      new TextEncoder().encode(`Linux version ${this.release} (`),
+    );
     const uts = this.place("init_uts_ns", 512);
     ["Linux", "synthetic", this.release, "#1 SMP", this.#arch, "(none)"].forEach((field, index) => {
       machine.write(uts + 16 + 65 * index, new TextEncoder().encode(field));
@@ -146,7 +157,7 @@ export class SyntheticKernel {
     }
   }
 
-  #writeSymbolsAndInfo(): void {
+  #writeSymbolsAndInfo(functionsOnly: boolean): void {
     const { machine } = this;
     const perCpu = this.#form === "absolute-percpu" ? [["cpu_number", 0x1c0n] as const] : [];
     for (const [name, address] of perCpu) this.symbols.set(name, { type: "A", address });
@@ -160,7 +171,8 @@ export class SyntheticKernel {
     const offsets = this.place("kallsyms_offsets", 7 * count);
     const base = this.#form === "self-relative" ? 0 : this.place("kallsyms_relative_base", 8 + 3 * count);
     this.symbols.set("_end", { type: "B", address: this.text + BigInt(this.#imageBytes) });
-    const sorted = [...this.symbols].sort(([, a], [, b]) =>
+    const listed = [...this.symbols].filter(([, { type }]) => !functionsOnly || /t/i.test(type));
+    const sorted = listed.sort(([, a], [, b]) =>
       a.address < b.address ? -1 : a.address > b.address ? 1 : 0,
     );
     machine.writeU32(this.physicalOf("kallsyms_num_syms"), sorted.length);
@@ -232,6 +244,7 @@ export class SyntheticKernel {
     if (this.#arch === "x86_64") {
       symbol("init_top_pgt", top);
       lines.push(`NUMBER(phys_base)=${X86_IMAGE - offset}`, "NUMBER(pgtable_l5_enabled)=1");
+      lines.push(`NUMBER(sme_mask)=${this.#encryptionMask}`);
     } else {
       symbol("swapper_pg_dir", top);
       const unsigned = (value: bigint): string => `0x${BigInt.asUintN(64, value).toString(16)}`;

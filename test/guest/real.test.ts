@@ -4,6 +4,8 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { struct, u32 } from "../../src/btf/struct.ts";
+import { type GuestState, openGuest } from "../../src/guest/guest.ts";
+import { type DataFile, ImageFile } from "../../src/guest/image/file.ts";
 import { MemoryImage } from "../../src/guest/image/image.ts";
 import { idrEntries } from "../../src/guest/kernel/idr.ts";
 import { Kallsyms } from "../../src/guest/kernel/kallsyms.ts";
@@ -14,10 +16,53 @@ import { perCpuAddress } from "../../src/guest/kernel/percpu.ts";
 import { requireSymbol } from "../../src/guest/kernel/symbols.ts";
 import { WalkLog } from "../../src/guest/kernel/walklog.ts";
 import { hex } from "../../src/guest/memory/pointer.ts";
+import { buildInspection } from "../../src/report/inspection.ts";
+import { inspectionJson } from "../../src/report/inspection-json.ts";
+import { stringify } from "../../src/report/json.ts";
 import { labDir } from "../lab/cache.ts";
 import { eachMachine, type LabImage, labImages, withoutBpftools } from "./images.ts";
 
 const images = await labImages();
+
+/** A memory file in which no search sees VMCOREINFO's text. */
+class WithoutText implements DataFile {
+  readonly isMapped = true;
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly #file: ImageFile;
+
+  constructor(file: ImageFile) {
+    this.#file = file;
+    this.path = file.path;
+    this.sizeBytes = file.sizeBytes;
+  }
+
+  check(): void {
+    this.#file.check();
+  }
+
+  read(offset: number, length: number): Uint8Array<ArrayBuffer> {
+    return this.#file.read(offset, length);
+  }
+
+  window(offset: number, length: number): Uint8Array {
+    return this.#file.window(offset, length);
+  }
+
+  search(from: number, to: number, visit: (view: DataView, offset: number) => boolean): void {
+    this.#file.search(from, to, (view, offset) => {
+      const copy = Buffer.from(new Uint8Array(view.buffer, view.byteOffset, view.byteLength));
+      for (let at = copy.indexOf("OSRELEASE="); at >= 0; at = copy.indexOf("OSRELEASE=", at))
+        copy.fill(0, at, at + 10);
+      return visit(new DataView(copy.buffer, copy.byteOffset, copy.length), offset);
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#file[Symbol.dispose]();
+  }
+}
+
 /** What a machine takes to read a dump of some GiB from a disk. */
 const DISK_MS = 120_000;
 const RQ = struct("rq", { cpu: u32 });
@@ -87,6 +132,33 @@ eachMachine(images, (image) => {
     );
     if (told[0] !== undefined) expect([countAt, names, tokens, tokenIndex, offsets, base]).toEqual(told);
     expect(found[0]!.count).toBe(kernel.symbols.count);
+  });
+
+  test("without VMCOREINFO its lines are made anew, and every answer is the same", () => {
+    using kernel = open(image);
+    using told = openGuest({ memory: image.memory });
+    const ram = new WithoutText(new ImageFile(image.memory));
+    using found = openGuest({ memory: [{ path: image.memory, ram }] });
+    expect(found.explain()[1]!.text).toBe("not in this memory; made from the kernel's symbol table");
+    using again = openKernel({
+      memory: [{ path: image.memory, ram: new WithoutText(new ImageFile(image.memory)) }],
+    });
+    // The kernel's own lines say what the made ones must.
+    const own = new Map(
+      kernel.found.info.text.split("\n").map((line) => line.split("=") as [string, string]),
+    );
+    const number = (value: string): bigint => BigInt.asUintN(64, BigInt(value));
+    for (const line of again.found.info.text.trimEnd().split("\n")) {
+      const [key, value] = line.split("=") as [string, string];
+      const theirs = own.get(key);
+      if (theirs === undefined) continue;
+      if (key.startsWith("NUMBER")) expect([key, number(value)]).toEqual([key, number(theirs)]);
+      else expect(line).toBe(`${key}=${theirs}`);
+    }
+    for (const key of ["OSRELEASE", "BUILD-ID", "PAGESIZE", "SYMBOL(_stext)", "SYMBOL(init_uts_ns)"])
+      expect(again.found.info.text).toContain(`${key}=${own.get(key)}\n`);
+    const json = (guest: GuestState): string => stringify(inspectionJson(buildInspection(guest, 4)));
+    expect(json(found)).toBe(json(told));
   });
 
   const gzip = image.answerBytes("kallsyms-full.gz");

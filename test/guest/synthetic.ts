@@ -15,6 +15,8 @@ export interface SyntheticOptions {
   readonly physicalBase?: number;
   /** Where the direct map begins; it is one big linear run and has no page tables of its own. */
   readonly directBase?: bigint;
+  /** Bits that every entry of the page tables has besides: AMD's encryption bit. */
+  readonly entryBits?: bigint | undefined;
   /** Zeroed bytes to build in, as many as they are: a mapped file's. */
   readonly bytes?: Uint8Array<ArrayBuffer> | undefined;
 }
@@ -32,11 +34,13 @@ export class Synthetic {
   readonly physicalBase: number;
   readonly directBase: bigint;
   readonly root: number;
+  readonly #entryBits: bigint;
   #next: number;
 
   constructor(options: SyntheticOptions = {}) {
     this.mode = options.mode ?? x86Paging(4);
     this.physicalBase = options.physicalBase ?? 0;
+    this.#entryBits = options.entryBits ?? 0n;
     this.directBase = options.directBase ?? 0xffff_8880_0000_0000n;
     this.bytes = options.bytes ?? new Uint8Array(options.sizeBytes ?? 4 << 20);
     this.view = new DataView(this.bytes.buffer, this.bytes.byteOffset, this.bytes.byteLength);
@@ -125,14 +129,14 @@ export class Synthetic {
   /** An address as an arm64 entry keeps it: the bits above 47 (or 49) move to the low word where the mode says so. */
   #encode(physical: bigint): bigint {
     const { extraMask, extraShift, extraUnit } = this.mode;
-    if (extraMask === 0) return physical;
+    if (extraMask === 0) return physical | this.#entryBits;
     const high = (physical / BigInt(extraUnit)) & BigInt(extraMask);
     return (physical - high * BigInt(extraUnit)) | (high << BigInt(extraShift));
   }
 
   #decode(entry: bigint): bigint {
     const { extraMask, extraShift, extraUnit, addressMaskHi, addressMaskLo } = this.mode;
-    const mask = (BigInt(addressMaskHi) << 32n) | BigInt(addressMaskLo >>> 0);
+    const mask = ((BigInt(addressMaskHi) << 32n) | BigInt(addressMaskLo >>> 0)) & ~this.#entryBits;
     return (entry & mask) + ((entry >> BigInt(extraShift)) & BigInt(extraMask)) * BigInt(extraUnit);
   }
 }

@@ -4,9 +4,17 @@ import type { Piece } from "../image/format.ts";
 import type { MemoryImage } from "../image/image.ts";
 import type { PhysicalMemory } from "../image/physical.ts";
 import type { PageTables } from "../memory/mmu.ts";
-import { describeLayout, layoutFromRam, layoutsToTry, type PhysicalRange } from "./layout.ts";
+import {
+  addressOf,
+  describeLayout,
+  layoutFromRam,
+  layoutsToTry,
+  offsetOf,
+  type PhysicalRange,
+} from "./layout.ts";
 import { checkMachine, type Machine, machineOf } from "./machine.ts";
 import { parseVmcoreinfo, searchVmcoreinfo, type Vmcoreinfo } from "./vmcoreinfo.ts";
+import type { TextUnder } from "./without-vmcoreinfo.ts";
 
 /** A kernel's VMCOREINFO, and the memory in which it holds. */
 export interface Found {
@@ -17,11 +25,18 @@ export interface Found {
   readonly layout: readonly Piece[];
   /** A sentence on what was assumed about the file's layout; "" where nothing was. */
   readonly assumption: string;
+  /** Further kernels of this memory, by their VMCOREINFO; asked for by `others`. */
+  readonly others: readonly Vmcoreinfo[];
 }
 
 export interface DiscoverOptions {
   /** Guest physical address of the VMCOREINFO text or of its ELF note: no search. */
   readonly vmcoreinfo?: number | undefined;
+  /**
+   * Whether raw memory is searched to its end for a second kernel: a crash kernel beside the one that crashed, or what a
+   * boot before left. Without, the search ends at the first.
+   */
+  readonly others?: boolean | undefined;
   readonly onProgress?: ((doneBytes: number, totalBytes: number) => void) | undefined;
   /** While a file is unpacked (image/unpack.ts, pipe.ts). */
   readonly onUnpack?: ((doneBytes: number, totalBytes: number) => void) | undefined;
@@ -39,43 +54,60 @@ export function discover(image: MemoryImage, options: DiscoverOptions, readRam: 
   const note = image.vmcoreinfo === undefined ? undefined : parseVmcoreinfo(image.vmcoreinfo, undefined);
   if (note !== undefined) search.offer(note);
   if (search.found === undefined && options.vmcoreinfo !== undefined) search.offerAt(options.vmcoreinfo);
-  else if (search.found === undefined)
+  else if (search.found === undefined) {
     searchVmcoreinfo(image, (candidate) => search.offer(candidate), options.onProgress);
+    if (search.found !== undefined && options.others === true) return search.withOthers(search.found);
+  }
   if (search.found !== undefined) return search.found;
-  throw notFound(image, search.refusals, options.vmcoreinfo);
+  if (options.vmcoreinfo !== undefined) throw notAt(image, search.refusals, options.vmcoreinfo);
+  // Memory with this text in it has no use for the code that does without.
+  const { searchSymbolTables } =
+    require("./without-vmcoreinfo.ts") as typeof import("./without-vmcoreinfo.ts");
+  const tables = searchSymbolTables(image, (texts) => search.try(texts), options.onProgress);
+  if (search.found !== undefined) return search.found;
+  throw notFound(image, search.refusals, tables);
 }
 
-function notFound(image: MemoryImage, refusals: readonly string[], at: number | undefined): KtstrError {
-  const files = `${image.format} memory of ${image.sizeBytes} bytes`;
-  if (refusals.length === 0 && at !== undefined)
-    return new KtstrError(`find the kernel in ${files}: no VMCOREINFO lies at 0x${at.toString(16)}`);
-  if (refusals.length === 0)
-    return new KtstrError(`find the kernel in ${files}: no page begins with VMCOREINFO's text`, {
-      hint: [
-        ...image.doubts.map((sentence) => `${sentence}.`),
-        "It must be the whole memory of a Linux since 6.0 with CONFIG_VMCORE_INFO, neither encrypted nor compressed.",
-      ].join(" "),
-    });
-  return new KtstrError(
-    `find the kernel in ${files}: VMCOREINFO was found ${refusals.length} times, and none is this memory's: ${refusals.slice(0, 3).join("; ")}`,
-    {
-      hint: "Say where the pieces of memory belong (FILE@ADDRESS), if the file is not all of it from its start.",
-    },
-  );
+const filesOf = (image: MemoryImage): string => `${image.format} memory of ${image.sizeBytes} bytes`;
+const PIECES_HINT =
+  "Say where the pieces of memory belong (FILE@ADDRESS), if the file is not all of it from its start.";
+
+function notAt(image: MemoryImage, refusals: readonly string[], at: number): KtstrError {
+  if (refusals.length > 0)
+    return new KtstrError(
+      `find the kernel in ${filesOf(image)}: VMCOREINFO is not this memory's: ${refusals[0]}`,
+      {
+        hint: PIECES_HINT,
+      },
+    );
+  return new KtstrError(`find the kernel in ${filesOf(image)}: no VMCOREINFO lies at 0x${at.toString(16)}`, {
+    hint: "Without --vmcoreinfo it is searched for; `--explain` says where one was found.",
+  });
 }
 
-/** The physical address of a place in a lone raw file. */
-function addressOf(layout: readonly Piece[], fileOffset: number): number {
-  const piece = layout.find(
-    (each) => fileOffset >= each.fileOffset && fileOffset < each.fileOffset + each.length,
-  );
-  return piece === undefined ? fileOffset : piece.physical + fileOffset - piece.fileOffset;
-}
-
-/** The reverse. */
-function offsetOf(layout: readonly Piece[], physical: number): number {
-  const piece = layout.find((each) => physical >= each.physical && physical < each.physical + each.length);
-  return piece === undefined ? physical : piece.fileOffset + physical - piece.physical;
+/** What was looked for, in this order, and what came of each. */
+function notFound(
+  image: MemoryImage,
+  refusals: readonly string[],
+  tables: { readonly tables: number; readonly refusals: readonly string[] },
+): KtstrError {
+  const first = (sentences: readonly string[]): string => sentences.slice(0, 3).join("; ");
+  const text =
+    refusals.length === 0
+      ? "no page begins with VMCOREINFO's text"
+      : `VMCOREINFO was found ${refusals.length} times, and none is this memory's: ${first(refusals)}`;
+  const symbols =
+    tables.tables === 0
+      ? "no symbol table of a kernel (kallsyms) lies in it"
+      : `a symbol table (kallsyms) was found ${tables.tables} times, and leads to no kernel: ${first(tables.refusals)}`;
+  const hint =
+    refusals.length + tables.tables > 0
+      ? PIECES_HINT
+      : [
+          ...image.doubts.map((sentence) => `${sentence}.`),
+          "It must be the whole memory of a Linux since 5.10 with CONFIG_KALLSYMS, neither encrypted nor compressed.",
+        ].join(" ");
+  return new KtstrError(`find the kernel in ${filesOf(image)}: ${text}; ${symbols}`, { hint });
 }
 
 class Search {
@@ -102,7 +134,7 @@ class Search {
         const size = memory.copyOut(physical + skip, bytes);
         const inFile = this.#image.layoutIsKnown ? physical + skip : offsetOf(layout, physical + skip);
         const candidate = parseVmcoreinfo(bytes.subarray(0, size), inFile);
-        if (candidate !== undefined && this.#try(candidate, [layout])) return;
+        if (candidate !== undefined && this.try([{ text: candidate, layout }])) return;
       }
     }
   }
@@ -112,16 +144,17 @@ class Search {
     const machine = machineOf(candidate);
     if (typeof machine === "string") return this.#refuse(candidate, machine);
     const { layoutIsKnown, pieces, sizeBytes } = this.#image;
-    return this.#try(candidate, layoutIsKnown ? [pieces] : layoutsToTry(machine.machine, sizeBytes));
+    const layouts = layoutIsKnown ? [pieces] : layoutsToTry(machine.machine, sizeBytes);
+    return this.try(layouts.map((layout) => ({ text: candidate, layout })));
   }
 
-  #try(candidate: Vmcoreinfo, layouts: readonly (readonly Piece[])[]): boolean {
-    const machine = machineOf(candidate);
-    if (typeof machine === "string") return this.#refuse(candidate, machine);
+  /** Takes the first that the kernel confirms, or else the first that holds; they are of one kernel, one a layout. */
+  try(texts: readonly TextUnder[]): boolean {
     let why = "";
     let unconfirmed: Found | undefined;
-    for (const layout of layouts) {
-      const found = this.#check(candidate, machine, layout);
+    for (const { text, layout } of texts) {
+      const machine = machineOf(text);
+      const found = typeof machine === "string" ? machine : this.#check(text, machine, layout);
       if (typeof found === "string") {
         if (why === "") why = found;
         continue;
@@ -130,11 +163,25 @@ class Search {
       this.found = this.#image.layoutIsKnown ? found : this.#confirm(found, layout);
       if (this.found !== undefined) return true;
     }
-    if (unconfirmed === undefined) return this.#refuse(candidate, why);
+    if (unconfirmed === undefined) return this.#refuse(texts[0]!.text, why);
     this.#image.arrange(unconfirmed.layout);
     const assumption = `${unconfirmed.assumption} That could not be read whole: addresses may be wrong.`;
     this.found = { ...unconfirmed, assumption };
     return true;
+  }
+
+  /** Other texts of this memory that hold as the one does that was taken; a kernel has its own twice. */
+  withOthers(found: Found): Found {
+    const others = new Map<string, Vmcoreinfo>();
+    searchVmcoreinfo(this.#image, (candidate) => {
+      const machine = machineOf(candidate);
+      if (candidate.text === found.info.text || others.has(candidate.text) || typeof machine === "string")
+        return false;
+      if (typeof checkMachine(found.physical, machine, candidate) !== "string")
+        others.set(candidate.text, candidate);
+      return false;
+    });
+    return others.size === 0 ? found : { ...found, others: [...others.values()] };
   }
 
   #check(info: Vmcoreinfo, machine: Machine, layout: readonly Piece[]): Found | string {
@@ -149,7 +196,7 @@ class Search {
     // What was searched by its place in the file has an address now.
     const textAt =
       info.physical === undefined || image.layoutIsKnown ? info.physical : addressOf(layout, info.physical);
-    return { info: { ...info, physical: textAt }, machine, physical, tables, layout, assumption };
+    return { info: { ...info, physical: textAt }, machine, physical, tables, layout, assumption, others: [] };
   }
 
   /** Asks the kernel which RAM it has: the layout that was assumed, or a better one, or undefined for neither. */
@@ -168,8 +215,10 @@ class Search {
   }
 
   #refuse(candidate: Vmcoreinfo, why: string): false {
-    const where =
-      candidate.physical === undefined ? "in the dump's note" : `at 0x${candidate.physical.toString(16)}`;
+    const { physical, isRebuilt } = candidate;
+    // Its symbol table is told of by whoever made it.
+    if (isRebuilt) return false;
+    const where = physical === undefined ? "in the dump's note" : `at 0x${physical.toString(16)}`;
     this.refusals.push(`the one ${where} (${candidate.release}): ${why}`);
     return false;
   }

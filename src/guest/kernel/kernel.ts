@@ -13,7 +13,7 @@ import type { Recorder } from "../capture/record.ts";
 import { CapturedSymbols } from "../capture/symbols.ts";
 import { MemoryImage, type MemorySource } from "../image/image.ts";
 import type { PageObserver } from "../image/observed.ts";
-import { GuestMemory } from "../memory/memory.ts";
+import type { GuestMemory } from "../memory/memory.ts";
 import { PageTables } from "../memory/mmu.ts";
 import { fromBigInt, hex, type Pointer, toBigInt } from "../memory/pointer.ts";
 import { clocks } from "./clock.ts";
@@ -21,8 +21,10 @@ import { type DiscoverOptions, discover, type Found } from "./discover.ts";
 import type { Kallsyms } from "./kallsyms.ts";
 import { describeLayout, readRamRanges } from "./layout.ts";
 import { checkMachine, readUtsName } from "./machine.ts";
+import { memoryOf } from "./memory-of.ts";
 import { type Cpus, readCpus } from "./percpu.ts";
 import { requireSymbol, type Symbols } from "./symbols.ts";
+import type { Vmcoreinfo } from "./vmcoreinfo.ts";
 import type { Vmlinux } from "./vmlinux.ts";
 
 export interface OpenKernelOptions extends DiscoverOptions {
@@ -100,15 +102,6 @@ function recorded(found: Found, recorder: Recorder): Found {
   return { ...found, physical, tables };
 }
 
-function memoryOf(
-  { physical, tables }: Pick<Found, "physical" | "tables">,
-  observer: PageObserver | undefined,
-): GuestMemory {
-  if (observer === undefined) return new GuestMemory(physical, tables);
-  const { ObservedMemory } = require("../memory/observed.ts") as typeof import("../memory/observed.ts");
-  return new ObservedMemory(physical, tables, observer);
-}
-
 function requireVmlinux(path: string): Vmlinux {
   // Here and below: code that a capture has no use for is loaded where it is used.
   const { loadVmlinux } = require("./vmlinux.ts") as typeof import("./vmlinux.ts");
@@ -131,6 +124,21 @@ const X86_DIRECT_MAP = { 4: 0xffff_8880_0000_0000n, 5: 0xff11_0000_0000_0000n } 
 const MAX_BTF_BYTES = 64 * 2 ** 20;
 const STATIC_KEY = struct("static_key_false", { enabled: at(u32, "key.enabled.counter") });
 
+/** Which of several kernels was taken, and how to take another. */
+function twoKernels({ info, others }: Found): string[] {
+  const named = ({ release, physical }: Vmcoreinfo): string =>
+    `${release} by VMCOREINFO at 0x${(physical ?? 0).toString(16)}`;
+  return others.map(
+    (other) =>
+      `Two kernels are in this memory. Taken is ${named(info)}; the other is ${named(other)}: a crash kernel and the one that crashed, or what an earlier boot left. --vmcoreinfo 0x${other.physical!.toString(16)} takes that one.`,
+  );
+}
+
+function whereIs({ physical, isRebuilt }: Vmcoreinfo): string {
+  if (isRebuilt) return "not in this memory; made from the kernel's symbol table";
+  return physical === undefined ? "in the dump's note" : `at physical 0x${physical.toString(16)}`;
+}
+
 class Kernel implements OpenedKernel {
   readonly memory: GuestMemory;
   readonly symbols: Symbols;
@@ -152,7 +160,7 @@ class Kernel implements OpenedKernel {
     this.#vmlinux = vmlinux;
     this.#recorder = recorder;
     this.assumptions = found.assumption === "" ? image.warnings : [...image.warnings, found.assumption];
-    this.warnings = [...this.assumptions];
+    this.warnings = [...this.assumptions, ...twoKernels(found)];
     this.memory = memoryOf(found, this.#observer(recorder?.pages));
     const symbols = this.#openSymbols();
     this.symbols = recorder?.symbols(symbols) ?? symbols;
@@ -304,12 +312,10 @@ class Kernel implements OpenedKernel {
     };
     add("memory", `${this.#image.format}, ${describeLayout(this.#image.pieces)}`);
     for (const doubt of this.#image.doubts) add("format", doubt);
-    add(
-      "VMCOREINFO",
-      info.physical === undefined ? "in the dump's note" : `at physical 0x${info.physical.toString(16)}`,
-    );
+    add("VMCOREINFO", whereIs(info));
     add("kernel", `${info.release}${info.buildId === "" ? "" : `, build id ${info.buildId}`}`);
-    add("KASLR offset", `0x${(info.number("KERNELOFFSET") ?? 0n).toString(16)}`);
+    const moved = info.isRebuilt ? undefined : (info.number("KERNELOFFSET") ?? 0n);
+    add("KASLR offset", moved === undefined ? "not known" : `0x${moved.toString(16)}`);
     add("page tables", `${machine.mode.name}, top table at physical 0x${machine.root.toString(16)}`);
     add("kernel image", this.#mapping(info.symbol("_stext")!, machine.imageOffset));
     add(

@@ -62,6 +62,20 @@ function holds({ physical, length }: Piece, { start, end }: PhysicalRange): bool
   return physical <= start && end <= physical + length;
 }
 
+/** The physical address of a place in a lone raw file. */
+export function addressOf(layout: readonly Piece[], fileOffset: number): number {
+  const piece = layout.find(
+    (each) => fileOffset >= each.fileOffset && fileOffset < each.fileOffset + each.length,
+  );
+  return piece === undefined ? fileOffset : piece.physical + fileOffset - piece.fileOffset;
+}
+
+/** The place in a lone raw file of a physical address. */
+export function offsetOf(layout: readonly Piece[], physical: number): number {
+  const piece = layout.find((each) => physical >= each.physical && physical < each.physical + each.length);
+  return piece === undefined ? physical : piece.fileOffset + physical - piece.physical;
+}
+
 /** "0x0 to 0x7fffffff and 0x100000000 to 0x13fffffff". */
 export function describeLayout(layout: readonly Piece[]): string {
   const range = ({ physical, length }: Piece): string =>

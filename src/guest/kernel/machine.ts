@@ -20,7 +20,7 @@ export interface Machine {
 }
 
 /** arch/x86/include/asm/page_64_types.h: `__START_KERNEL_map`. */
-const X86_IMAGE_BASE = 0xffff_ffff_8000_0000n;
+export const X86_IMAGE_BASE = 0xffff_ffff_8000_0000n;
 const MAX_PHYSICAL = 1n << 52n;
 
 /** Why a text is not that of this image's kernel: a sentence for people. */
@@ -43,12 +43,19 @@ function x86Machine(info: Vmcoreinfo): Machine | Refusal {
   const levels = info.number("NUMBER(pgtable_l5_enabled)") === 1n ? 5 : 4;
   return {
     machine: "x86_64",
-    mode: x86Paging(levels),
+    mode: x86Paging(levels, encryptionMask(info)),
     pageBytes: 4096,
     root: Number(root),
     imageOffset,
     directBase: undefined,
   };
+}
+
+/** A bit of 51:32, or 0: other values are nobody's. */
+function encryptionMask(info: Vmcoreinfo): bigint {
+  const mask = BigInt.asUintN(64, info.number("NUMBER(sme_mask)") ?? 0n);
+  const isOneBit = mask !== 0n && (mask & (mask - 1n)) === 0n;
+  return isOneBit && mask >= 1n << 32n && mask < MAX_PHYSICAL ? mask : 0n;
 }
 
 const ARM64_PAGE_SHIFTS: Readonly<Record<number, 12 | 14 | 16>> = { 4096: 12, 16384: 14, 65536: 16 };

@@ -24,10 +24,18 @@ export interface NearSymbol {
 export function requireSymbol(symbols: Symbols, name: string): Pointer {
   const at = symbols.address(name);
   if (at !== undefined) return at;
+  // Every kernel has this variable (init/version-timestamp.c). Captures have only what was asked for.
+  if (symbols.source === "kallsyms" && symbols.address("linux_banner") === undefined)
+    throw new KtstrError(
+      `find symbol ${name}: ${symbols.source} has functions only (${symbols.count} symbols)`,
+      {
+        hint: "The kernel was built without CONFIG_KALLSYMS_ALL: give its vmlinux with --vmlinux.",
+      },
+    );
   throw new KtstrError(
     `find symbol ${name}: ${symbols.source} has no such symbol (${symbols.count} others)`,
     {
-      hint: "The kernel was built without what is asked for, or CONFIG_KALLSYMS_ALL is off; then give --vmlinux.",
+      hint: "The kernel was built without what is asked for, or it was stripped; --vmlinux gives others.",
     },
   );
 }

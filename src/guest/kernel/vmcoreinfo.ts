@@ -20,6 +20,8 @@ const MAX_CANDIDATES = 64;
 export interface Vmcoreinfo {
   /** Where it was found, physical as the image was laid out at that time; undefined: in an ELF core's note. */
   readonly physical: number | undefined;
+  /** Made from the kernel's symbol table (rebuilt.ts), for it lies nowhere in the memory. */
+  readonly isRebuilt: boolean;
   /** As the kernel wrote it, a character a byte. */
   readonly text: string;
   readonly release: string;
@@ -32,7 +34,11 @@ export interface Vmcoreinfo {
 }
 
 /** Reads the text up to its NUL; undefined where it does not start as one. */
-export function parseVmcoreinfo(bytes: Uint8Array, physical: number | undefined): Vmcoreinfo | undefined {
+export function parseVmcoreinfo(
+  bytes: Uint8Array,
+  physical: number | undefined,
+  isRebuilt = false,
+): Vmcoreinfo | undefined {
   const head = bytes.subarray(0, MAX_TEXT_BYTES);
   const end = head.indexOf(0);
   const text = Buffer.from(end < 0 ? head : head.subarray(0, end)).toString("latin1");
@@ -44,6 +50,7 @@ export function parseVmcoreinfo(bytes: Uint8Array, physical: number | undefined)
   }
   return {
     physical,
+    isRebuilt,
     text,
     release: values.get("OSRELEASE") ?? "",
     buildId: values.get("BUILD-ID") ?? "",

@@ -56,11 +56,15 @@ function levelsOf(addressBits: number, pageShift: number): Level[] {
   });
 }
 
-/** x86-64 with 4 or 5 levels: present is bit 0, PS (a leaf above the last level) bit 7, the address bits 51:12. */
-export function x86Paging(levels: 4 | 5): PagingMode {
+/**
+ * x86-64 with 4 or 5 levels: present is bit 0, PS (a leaf above the last level) bit 7, the address bits 51:12. With AMD's
+ * memory encryption one of these says that a page is encrypted (`sme_me_mask`, arch/x86/include/asm/mem_encrypt.h):
+ * `encryptionMask`, which is no part of the address then.
+ */
+export function x86Paging(levels: 4 | 5, encryptionMask = 0n): PagingMode {
   const addressBits = levels === 5 ? 57 : 48;
   return {
-    name: `x86-64, ${levels} levels`,
+    name: `x86-64, ${levels} levels${encryptionMask === 0n ? "" : ", AMD memory encryption"}`,
     pageShift: 12,
     addressBits,
     canonicalBit: addressBits - 1,
@@ -70,7 +74,7 @@ export function x86Paging(levels: 4 | 5): PagingMode {
     leafValue: 0x80,
     pageMask: 1,
     pageValue: 1,
-    addressMaskHi: 0x000f_ffff,
+    addressMaskHi: 0x000f_ffff & ~Number(BigInt.asUintN(32, encryptionMask >> 32n)),
     addressMaskLo: 0xffff_f000 | 0,
     extraShift: 0,
     extraMask: 0,

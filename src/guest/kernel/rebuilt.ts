@@ -1,0 +1,201 @@
+/**
+ * What VMCOREINFO would say, made from the kernel's symbol table: for memory in which that text does not lie. The names and
+ * the form are the kernel's own (kernel/vmcore_info.c, arch/x86 and arch/arm64), so that whoever reads it need not know.
+ */
+import { FormatError } from "../../errors.ts";
+import type { PageObserver } from "../image/observed.ts";
+import type { PhysicalMemory } from "../image/physical.ts";
+import { GuestFault } from "../memory/fault.ts";
+import { PageTables, x86Paging } from "../memory/mmu.ts";
+import { fromBigInt, toBigInt } from "../memory/pointer.ts";
+import { Kallsyms, type KallsymsPlaces } from "./kallsyms.ts";
+import { placesOf } from "./kallsyms-search.ts";
+import type { KallsymsTables } from "./kallsyms-shape.ts";
+import { checkMachine, machineOf, type Refusal, utsNameOffset, X86_IMAGE_BASE } from "./machine.ts";
+import { memoryOf } from "./memory-of.ts";
+import { parseVmcoreinfo, type Vmcoreinfo } from "./vmcoreinfo.ts";
+
+/** Where kallsyms sees physical addresses: high enough that no kernel's own symbols lie there. */
+const SEEN_AT = 0xffff_0000_0000_0000n;
+const BANNER = Buffer.from("Linux version ", "latin1");
+const BANNER_BYTES = 128;
+/** The image is one piece, and KASLR moves it by multiples of 64 KiB (2 MiB on most kernels), virtually and physically alike. */
+const MOVE_BYTES = 0x1_0000;
+const MAX_IMAGE_BYTES = 256 * 2 ** 20;
+const MAX_NOTES_BYTES = 4096;
+/** A note of 20 bytes, type NT_GNU_BUILD_ID. */
+const BUILD_ID_NOTE = Buffer.from([4, 0, 0, 0, 20, 0, 0, 0, 3, 0, 0, 0, 0x47, 0x4e, 0x55, 0]);
+
+/** arm64's page shift, the address bits that are translated, and those that it was built for. */
+const ARM64_MODES: readonly (readonly [number, number, number])[] = [
+  ...([
+    [12, 48, 48],
+    [12, 52, 52],
+    [12, 48, 52],
+    [12, 39, 39],
+  ] as const),
+  ...([
+    [14, 47, 47],
+    [14, 48, 48],
+    [14, 52, 52],
+    [14, 47, 52],
+    [14, 36, 36],
+  ] as const),
+  ...([
+    [16, 48, 48],
+    [16, 52, 52],
+    [16, 48, 52],
+    [16, 42, 42],
+  ] as const),
+];
+
+/** A text that is this memory's, or why there is none: a sentence for people. */
+export function rebuildVmcoreinfo(
+  memory: PhysicalMemory,
+  pages: PageObserver | undefined,
+  tables: KallsymsTables,
+): Vmcoreinfo | Refusal {
+  try {
+    const kernel = new UnknownKernel(memory, pages, tables);
+    let why = kernel.problem;
+    if (why !== "") return why;
+    for (const lines of kernel.texts()) {
+      const info = parseVmcoreinfo(Buffer.from(`${lines.join("\n")}\n`, "latin1"), undefined, true)!;
+      const machine = machineOf(info);
+      const checked = typeof machine === "string" ? machine : checkMachine(memory, machine, info);
+      if (typeof checked !== "string") return info;
+      if (why === "") why = checked;
+    }
+    return why;
+  } catch (error) {
+    if (error instanceof FormatError || error instanceof GuestFault) return error.message;
+    throw error;
+  }
+}
+
+class UnknownKernel {
+  /** Why no text can be made; "" where one can. */
+  readonly problem: string;
+  readonly #memory: PhysicalMemory;
+  readonly #tables: KallsymsTables;
+  readonly #symbols: Kallsyms;
+  /** An address of the image, as kallsyms gives it, less its physical one. */
+  #offset = SEEN_AT;
+
+  /** Throws `FormatError` and `GuestFault` where the tables contradict themselves. */
+  constructor(memory: PhysicalMemory, pages: PageObserver | undefined, tables: KallsymsTables) {
+    this.#memory = memory;
+    this.#tables = tables;
+    const seen = memoryOf({ physical: memory, tables: new PageTables(memory, x86Paging(4), 0) }, pages);
+    seen.addLinear(fromBigInt(SEEN_AT), 0, memory.end);
+    this.#symbols = new Kallsyms(seen, this.#places(SEEN_AT));
+    this.problem = this.#problem();
+  }
+
+  #places(offset: bigint): KallsymsPlaces {
+    return placesOf(this.#tables, (physical) => offset + BigInt(physical), undefined);
+  }
+
+  #problem(): string {
+    const banner = this.#address("linux_banner");
+    if (banner === undefined)
+      return "its symbol table has no variables: the kernel was built without CONFIG_KALLSYMS_ALL";
+    // Offsets that count from where they lie give places as they are seen here; others are addresses of the kernel.
+    if (this.#tables.base !== undefined) {
+      const physical = this.#bannerNear(banner);
+      if (physical === undefined) return "no text of linux_banner lies where it would belong";
+      this.#offset = banner - BigInt(physical);
+    }
+    return this.#release() === "" ? "linux_banner does not hold a release" : "";
+  }
+
+  #address(name: string): bigint | undefined {
+    const at = this.#symbols.address(name);
+    return at && toBigInt(at.hi, at.lo);
+  }
+
+  #physical(name: string): number | undefined {
+    const address = this.#address(name);
+    return address === undefined ? undefined : Number(address - this.#offset);
+  }
+
+  #bytes(physical: number, length: number): Buffer {
+    const bytes = new Uint8Array(length);
+    const held = physical >= 0 ? this.#memory.copyOut(physical, bytes) : 0;
+    return Buffer.from(bytes.buffer, 0, held);
+  }
+
+  /** The value of a variable of 64 bits. */
+  #u64(name: string): bigint | undefined {
+    const physical = this.#physical(name);
+    const bytes = physical === undefined ? undefined : this.#bytes(physical, 8);
+    return bytes?.length === 8 ? bytes.readBigUInt64LE() : undefined;
+  }
+
+  #bannerNear(address: bigint): number | undefined {
+    const near = this.#tables.tokens;
+    const inMove = Number(address & BigInt(MOVE_BYTES - 1));
+    const start = near - (near % MOVE_BYTES) - MAX_IMAGE_BYTES + inMove;
+    for (let move = 0; move < 2 * MAX_IMAGE_BYTES; move += MOVE_BYTES)
+      if (this.#bytes(start + move, BANNER.length).equals(BANNER)) return start + move;
+    return undefined;
+  }
+
+  #release(): string {
+    const banner = this.#bytes(this.#physical("linux_banner")!, BANNER_BYTES).toString("latin1");
+    return /^Linux version ([\x21-\x7e]{1,64}) /.exec(banner)?.[1] ?? "";
+  }
+
+  *texts(): Generator<string[]> {
+    const uts = this.#physical("init_uts_ns");
+    const physBase = this.#u64("phys_base");
+    const voffset = this.#u64("kimage_voffset");
+    if (uts === undefined || (physBase === undefined && voffset === undefined)) return;
+    const imageOffset = physBase === undefined ? voffset! : X86_IMAGE_BASE - physBase;
+    const line = (name: string, address: bigint): string =>
+      `SYMBOL(${name})=${BigInt.asUintN(64, address).toString(16)}`;
+    const places = this.#places(imageOffset);
+    const common = [
+      `OSRELEASE=${this.#release()}`,
+      ...this.#buildId(),
+      ...["_stext", "init_uts_ns", "init_top_pgt", "swapper_pg_dir"].flatMap((name) => {
+        const physical = this.#physical(name);
+        return physical === undefined ? [] : [line(name, imageOffset + BigInt(physical))];
+      }),
+      `OFFSET(uts_namespace.name)=${utsNameOffset(this.#memory, uts, undefined)}`,
+      ...["num_syms", "names", "token_table", "token_index", "offsets", "relative_base"].flatMap((name) => {
+        const address = places.symbol(`kallsyms_${name}`);
+        return address === undefined ? [] : [line(`kallsyms_${name}`, address)];
+      }),
+    ];
+    if (physBase !== undefined) {
+      const own = [
+        "PAGESIZE=4096",
+        `NUMBER(phys_base)=${BigInt.asIntN(64, physBase)}`,
+        `NUMBER(sme_mask)=${this.#u64("sme_me_mask") ?? 0n}`,
+      ];
+      for (const isFive of [1, 0]) yield [...common, ...own, `NUMBER(pgtable_l5_enabled)=${isFive}`];
+      return;
+    }
+    const memoryStart = this.#u64("memstart_addr") ?? 0n;
+    for (const [pageShift, bits, linkedBits] of ARM64_MODES)
+      yield [
+        ...common,
+        `PAGESIZE=${2 ** pageShift}`,
+        `NUMBER(VA_BITS)=${linkedBits}`,
+        `NUMBER(TCR_EL1_T1SZ)=${64 - bits}`,
+        `NUMBER(kimage_voffset)=0x${imageOffset.toString(16)}`,
+        `NUMBER(PHYS_OFFSET)=0x${memoryStart.toString(16)}`,
+      ];
+  }
+
+  #buildId(): string[] {
+    const start = this.#physical("__start_notes");
+    if (start === undefined) return [];
+    const notes = this.#bytes(start, MAX_NOTES_BYTES);
+    const at = notes.indexOf(BUILD_ID_NOTE);
+    const id =
+      at < 0 ? Buffer.alloc(0) : notes.subarray(at + BUILD_ID_NOTE.length, at + BUILD_ID_NOTE.length + 20);
+    return id.length === 20 ? [`BUILD-ID=${id.toString("hex")}`] : [];
+  }
+}
