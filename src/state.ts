@@ -313,7 +313,10 @@ export interface Holder {
 export type HeldKind = "map" | "prog" | "link" | "btf";
 
 /** By kind and id, by ascending pid; objects that nobody holds are not there. */
-export type Holders = { readonly [kind in HeldKind]: ReadonlyMap<number, readonly Holder[]> };
+export type Holders = { readonly [kind in HeldKind]: ReadonlyMap<number, readonly Holder[]> } & {
+  /** Processes whose descriptors this user may not see; undefined: none. */
+  readonly hidden?: number;
+};
 
 /** The machine whose BPF state it is. */
 export interface KernelInfo {

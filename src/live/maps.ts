@@ -105,7 +105,7 @@ export class LiveMaps implements Disposable, PinAccessor {
         this.warnings.push(
           `who holds objects is not all known: ${hidden} processes are other users' (CAP_SYS_PTRACE shows them)`,
         );
-      this.#holders = found(holders);
+      this.#holders = found(hidden > 0 ? { ...holders, hidden } : holders);
     }
     return this.#holders;
   }

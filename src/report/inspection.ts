@@ -1,4 +1,5 @@
 /** `inspect` as plain data: everything that a person asks first, with contents up to a stated limit. */
+import type { AttachmentAccessor, PinAccessor } from "../attachments.ts";
 import { KtstrError } from "../errors.ts";
 import type { SchedAccessor } from "../sched-state.ts";
 import type {
@@ -20,6 +21,7 @@ import { isSection, type Variable, variablesOf } from "./globals.ts";
 import { type InspectedSched, inspectSched } from "./inspect-sched.ts";
 import type { StatsInterval } from "./interval.ts";
 import { linkPlaces } from "./link-place.ts";
+import { findOrphans } from "./orphans.ts";
 import { styleFor } from "./style.ts";
 import { arenaIncomplete, hexAddress, whyIncomplete } from "./words.ts";
 
@@ -83,7 +85,7 @@ const COUNT_LIMIT = 100_000;
 
 /** `onMap` is told before each map is read how many were. */
 export function buildInspection(
-  state: BpfState & Partial<SchedAccessor>,
+  state: BpfState & Partial<SchedAccessor & AttachmentAccessor & PinAccessor>,
   limit: number,
   interval?: StatsInterval,
   onMap?: (done: number, total: number) => void,
@@ -98,7 +100,8 @@ export function buildInspection(
     onMap?.(index, all.length);
     return inspectMap(state, info, limit);
   });
-  const warnings = [...problems, ...state.warnings, ...findings(kernel, scheduler, progs, maps)];
+  const orphans = findOrphans(state);
+  const warnings = [...problems, ...state.warnings, ...findings(kernel, scheduler, progs, maps), ...orphans];
   return { kernel, scheduler, sched: inspectSched(state), progs, interval, links, maps, limit, warnings };
 }
 

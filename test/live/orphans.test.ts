@@ -1,0 +1,53 @@
+/** Maps and programs that nobody holds whom ktstr can find, provoked on the running kernel. */
+import { expect, test } from "bun:test";
+import { ktstr, whyNoKernel } from "./bpftool.ts";
+
+interface Lost {
+  readonly map: number;
+  readonly prog: number;
+}
+
+/** Sentences of `inspect` about the two objects. */
+function told({ map, prog }: Lost): string[] {
+  const { warnings } = JSON.parse(ktstr(["-j", "inspect", "--limit", "0"]).out) as { warnings: string[] };
+  return warnings.flatMap((sentence) => {
+    if (!sentence.includes("held by nobody that could be found")) return [];
+    return sentence.match(new RegExp(`^(map|program)|\\b(${map}|${prog}) \\(\\w+\\)`, "g"))?.join(" ") ?? [];
+  });
+}
+
+async function withLost(how: string, ask: (lost: Lost) => void): Promise<void> {
+  const script = new URL("lost-map.ts", import.meta.url).pathname;
+  const child = Bun.spawn([process.execPath, script, how], {
+    stdin: "pipe",
+    stdout: "pipe",
+    stderr: "inherit",
+  });
+  try {
+    const reader = child.stdout.getReader();
+    const { value } = await reader.read();
+    ask(JSON.parse(new TextDecoder().decode(value)) as Lost);
+    reader.releaseLock();
+  } finally {
+    child.stdin.end();
+    await child.exited;
+  }
+}
+
+test.skipIf(whyNoKernel() !== "")(
+  "a map in a socket's queue and a program on a socket are named; ones with a descriptor are not",
+  async () => {
+    await withLost("lost", (lost) => {
+      const sentences = told(lost);
+      expect(sentences.filter((one) => one.includes(`${lost.map} (lost_map)`)).length).toBe(1);
+      expect(sentences.filter((one) => one.includes(`${lost.prog} (lost_prog)`)).length).toBe(1);
+      expect(ktstr(["map", "show", "id", String(lost.map), "--holders"]).out).toContain(
+        "held by nobody that could be found",
+      );
+    });
+    await withLost("held", (lost) => {
+      expect(told(lost).filter((one) => one.includes("lost_"))).toEqual([]);
+    });
+  },
+  60_000,
+);
