@@ -26,6 +26,7 @@ const COMMANDS: CommandTable = {
   task: async () => (await import("./commands/task.ts")).default,
   dmesg: async () => (await import("./commands/dmesg.ts")).default,
   symbol: async () => (await import("./commands/symbol.ts")).default,
+  metrics: async () => (await import("./commands/metrics.ts")).default,
   report: async () => (await import("./commands/report.ts")).default,
   capture: async () => (await import("./commands/capture.ts")).default,
   pin: async () => (await import("./commands/pin.ts")).default,

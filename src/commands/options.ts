@@ -20,6 +20,7 @@ export type OwnOption =
   | "types"
   | "plain"
   | "output"
+  | "listen"
   | "force"
   | "zstd"
   | "maps"
@@ -130,6 +131,11 @@ const OWN: Readonly<Record<OwnOption, ArgDef>> = {
       "text exactly as bpftool prints it: of typed maps like JSON, but for hexadecimal numbers without quotes",
   },
   output: { type: "string", alias: "o", valueHint: "FILE", description: "write into this file" },
+  listen: {
+    type: "string",
+    valueHint: "ADDRESS:PORT",
+    description: "serve there, until Ctrl-C; a port alone is of this machine's loopback interface",
+  },
   force: { type: "boolean", description: "replace the file if it is there" },
   zstd: { type: "boolean", description: "compress, also without .zst in the file's name" },
   maps: { type: "string", valueHint: "NAME,...", description: "only these maps' contents, by name or id" },
@@ -157,7 +163,7 @@ const OWN: Readonly<Record<OwnOption, ArgDef>> = {
     description: "with each round these global variables, or parts of them; may be repeated",
   },
   rounds: { type: "string", valueHint: "N", description: "end after so many rounds" },
-  once: { type: "boolean", description: "one round, as lines" },
+  once: { type: "boolean", description: "read once, and print it" },
   batch: { type: "boolean", alias: "b", description: "rounds as lines, also where there is no terminal" },
   replay: { type: "string", valueHint: "FILE", description: "show what `ktstr record` wrote" },
 };

@@ -13,16 +13,21 @@ import { basename, dirname, join } from "node:path";
 import { KtstrError, SyscallError } from "../errors.ts";
 
 /**
- * Writes a file for its owner alone (mode 0600) under a name of its own beside `path`, and gives it that name once it is
+ * Writes a file, for its owner alone unless `mode` tells otherwise, under a name of its own beside `path`, and gives it that name once it is
  * on the disk. What lies at `path` stays as it is until then; without `replace`, or where it is no regular file, it stays
  * for good, and that is an error. Throws `KtstrError`; then nothing of the file is left.
  */
-export function writeWholeFile(path: string, pieces: Iterable<Uint8Array>, replace: boolean): void {
+export function writeWholeFile(
+  path: string,
+  pieces: Iterable<Uint8Array>,
+  replace: boolean,
+  mode = 0o600,
+): void {
   const there = statSync(path, { throwIfNoEntry: false });
   if (there !== undefined && !there.isFile()) throw noFile(path);
   if (there !== undefined && !replace) throw taken(path);
   const temporary = join(dirname(path), `.${basename(path)}.${process.pid}.tmp`);
-  const fd = step("create", temporary, () => openSync(temporary, "wx", 0o600));
+  const fd = step("create", temporary, () => openSync(temporary, "wx", mode));
   try {
     try {
       for (const piece of pieces) writeAll(fd, piece, path);

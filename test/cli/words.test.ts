@@ -132,6 +132,7 @@ describe("ktstr's own words", () => {
     ["pi", "pin"],
     ["get", "get"],
     ["rep", "report"],
+    ["me", "metrics"],
     ["sc ex", "sched explain"],
     ["sc du", "sched dump"],
   ])("%s is %s where bpftool has no such word", (words, whole) => {

@@ -1,0 +1,37 @@
+/** Metrics read by another implementation: Debian's python3-prometheus-client, whose OpenMetrics parser is a strict one. */
+import { spawnSync } from "node:child_process";
+
+/** Debian's own: another python3 in PATH does not have its modules. */
+const PYTHON = "/usr/bin/python3";
+
+export interface ParsedFamily {
+  readonly name: string;
+  readonly type: string;
+  readonly samples: readonly (readonly [string, { readonly [label: string]: string }, number])[];
+}
+
+const PROGRAM = `
+import json, sys
+if sys.argv[1] == "openmetrics":
+    from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse
+else:
+    from prometheus_client.parser import text_string_to_metric_families as parse
+families = [dict(name=f.name, type=f.type, samples=[[s.name, s.labels, s.value] for s in f.samples]) for f in parse(sys.stdin.read())]
+print(json.dumps(families))
+`;
+
+/** "" where it is there. */
+export function whyNoParser(): string {
+  const { status } = spawnSync(PYTHON, ["-c", "import prometheus_client.openmetrics.parser"]);
+  return status === 0 ? "" : ": skipped, python3-prometheus-client is not installed";
+}
+
+/** Throws what the parser says of text that is not in its format. */
+export function parseMetrics(text: string, format: "prometheus" | "openmetrics"): ParsedFamily[] {
+  const { status, stdout, stderr } = spawnSync(PYTHON, ["-c", PROGRAM, format], {
+    input: text,
+    encoding: "utf8",
+  });
+  if (status !== 0) throw new Error(stderr);
+  return JSON.parse(stdout) as ParsedFamily[];
+}
