@@ -141,6 +141,8 @@ export interface RoundSource extends Disposable {
   readonly facts: SeriesFacts;
   /** What could not be read, as sentences; grows with the rounds. */
   readonly warnings: readonly string[];
+  /** What runs a program, in words. It takes longer than a round, and does not pause the machine. */
+  places(progId: number): readonly string[];
   /** Reads once more. Throws `KtstrError` where the machine cannot be read (any more). */
   round(): Round;
 }

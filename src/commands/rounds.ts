@@ -1,5 +1,7 @@
 /** What the commands that go on reading share: where rounds come from, and when the next one is due. */
 import { UsageError } from "../errors.ts";
+import type { GuestState } from "../guest/guest.ts";
+import type { LiveState } from "../live/live.ts";
 import { Series, type Standstill } from "../report/series.ts";
 import type { RoundSource, SeriesFacts } from "../round.ts";
 import type { KernelInfo } from "../state.ts";
@@ -68,12 +70,26 @@ async function openMemoryRounds(options: Options, globals: readonly string[]): P
   } else if (options.noPause) throw new UsageError("--no-pause goes with --vm");
   using progress = new Progress();
   const state = stack.use(openGuest({ ...given, memory, onProgress: progress.search }));
-  const facts = seriesFacts(sourceName(path), state.kernel(), globals);
+  const kernel = state.kernel();
+  const facts = seriesFacts(sourceName(path), kernel, globals);
   const counter = state.counter();
-  const series = new Series({ facts, counter, openState: () => state.again(), pause, owned: stack.move() });
+  const notes = kernel.statsEnabled === false ? [STATS_OFF] : [];
+  const openState = (): GuestState => state.again();
+  const series = new Series({
+    facts,
+    counter,
+    openState,
+    openPlaces: openState,
+    pause,
+    notes,
+    owned: stack.move(),
+  });
   series.warmUp();
   return series;
 }
+
+const STATS_OFF =
+  "run-time statistics are off in this machine, so that programs seem not to run: `sysctl kernel.bpf_stats_enabled=1` there";
 
 const sourceName = (path: string): string => {
   const [, pid] = /^\/proc\/(\d+)\/mem$/.exec(path) ?? [];
@@ -81,20 +97,23 @@ const sourceName = (path: string): string => {
 };
 
 async function openLiveRounds(globals: readonly string[]): Promise<RoundSource> {
-  const [{ enableStats }, { openLive }, { LiveCounter }, { isSection }] = await Promise.all([
-    import("../live/stats.ts"),
-    import("../live/live.ts"),
-    import("../live/counter.ts"),
-    import("../report/globals.ts"),
-  ]);
+  const [{ enableStats }, { openLive }, { LiveCounter }, { isSection }, { isMapOfProgs }] = await Promise.all(
+    [
+      import("../live/stats.ts"),
+      import("../live/live.ts"),
+      import("../live/counter.ts"),
+      import("../report/globals.ts"),
+      import("../report/prog-places.ts"),
+    ],
+  );
   using stack = new DisposableStack();
   stack.use(enableStats());
   // Held maps stay alive: only those whose variables are asked for.
-  const open = (): ReturnType<typeof openLive> =>
-    openLive({ keep: (map) => globals.length > 0 && isSection(map) });
+  const open = (): LiveState => openLive({ keep: (map) => globals.length > 0 && isSection(map) });
+  const openPlaces = (): LiveState => openLive({ keep: isMapOfProgs });
   using live = open();
   const facts = seriesFacts("the running kernel", live.kernel(), globals);
-  return new Series({ facts, counter: new LiveCounter(), openState: open, owned: stack.move() });
+  return new Series({ facts, counter: new LiveCounter(), openState: open, openPlaces, owned: stack.move() });
 }
 
 function seriesFacts(source: string, kernel: KernelInfo, globals: readonly string[]): SeriesFacts {

@@ -6,6 +6,7 @@ import { topJson } from "../report/top-json.ts";
 import { writeTopRound } from "../report/top-text.ts";
 import { clock, TopView } from "../report/top-view.ts";
 import type { Round, RoundSource, SeriesFacts } from "../round.ts";
+import { escapeSentence, escapeText } from "../text.ts";
 import { type Command, type Context, command } from "./command.ts";
 import { countOption, textOption } from "./option-values.ts";
 import { Ending, globalsOption, intervalOption, onSchedule, openRounds } from "./rounds.ts";
@@ -56,6 +57,8 @@ interface Feed extends Disposable {
   readonly intervalMs: number;
   readonly isReplay: boolean;
   history: History;
+  /** What runs a program, in words; undefined: nobody can be asked. */
+  places(progId: number): readonly string[] | undefined;
   /** The next round; undefined: there is no more. */
   next(): Rates | undefined;
   /** The one before; undefined: there is none. */
@@ -85,6 +88,7 @@ async function liveFeed({ options }: Context): Promise<Feed> {
       return rates;
     },
     back: () => undefined,
+    places: (progId) => source.places(progId),
     status: () => "",
     news() {
       const { warnings } = source;
@@ -112,6 +116,7 @@ function replayFeed({ options }: Context, path: string): Feed {
     intervalMs: textOption(options, "interval") === undefined ? record.intervalMs : intervalOption(options),
     isReplay: true,
     history: new History(),
+    places: () => undefined,
     next() {
       if (at + 1 >= rounds.length) return undefined;
       const now = rates(++at);
@@ -125,7 +130,7 @@ function replayFeed({ options }: Context, path: string): Feed {
       for (let index = Math.max(0, at - HISTORY); index <= at; index++) feed.history.add(rates(index));
       return rates(at);
     },
-    status: () => `Replay of ${path}: round ${at + 1} of ${rounds.length}`,
+    status: () => `Replay of ${escapeText(path)}: round ${at + 1} of ${rounds.length}`,
     news: () => [],
     damage: () => record.damage,
     [Symbol.dispose]: () => {},
@@ -140,10 +145,12 @@ const FIRST_MS = 500;
 
 async function showScreen(feed: Feed, ending: Ending, rounds = Number.POSITIVE_INFINITY): Promise<void> {
   const view = new TopView({ ...feed, style: terminalStyle() });
+  let news = "";
   const show = (rates: Rates | undefined): void => {
     if (rates === undefined) return;
     view.history = feed.history;
-    view.status = feed.news().at(-1) ?? feed.status();
+    news = feed.news().at(-1) ?? news;
+    view.status = news === "" ? feed.status() : escapeSentence(news);
     view.show(rates);
   };
   const draw = (): void => screen.draw(view.lines(screen.columns, screen.rows));
@@ -151,6 +158,7 @@ async function showScreen(feed: Feed, ending: Ending, rounds = Number.POSITIVE_I
     const action = view.key(key);
     if (action === "quit") ending.stop();
     else if (action === "suspend") screen.suspend();
+    else if (action === "opened") view.places = feed.places(view.opened?.id ?? 0);
     else if (action === "redraw") screen.forget();
     else if (feed.isReplay && (action === "back" || action === "forward")) {
       view.isPaused = true;

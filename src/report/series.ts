@@ -1,4 +1,5 @@
 /** Rounds of a kernel that goes on running: a counter's numbers, and with them links and global variables by name. */
+import type { AttachmentAccessor } from "../attachments.ts";
 import { PathError } from "../btf/place.ts";
 import type { PlainValue } from "../btf/value.ts";
 import { KtstrError } from "../errors.ts";
@@ -7,6 +8,7 @@ import type { BpfState } from "../state.ts";
 import { LINK_TYPES, nameOr } from "../uapi/names.ts";
 import { findGlobal, findGlobalAnywhere, globalValue, mapByName } from "./find-global.ts";
 import { linkPlaces } from "./link-place.ts";
+import { progPlaces } from "./prog-places.ts";
 
 /** A machine that stands still; `end` lets it go on, and says for how many milliseconds it stood. */
 export interface Standstill {
@@ -18,8 +20,12 @@ export interface SeriesOptions {
   readonly counter: Counter;
   /** Opens the kernel as it is now. It is asked again when maps or links came or went; the one before is disposed of. */
   readonly openState: () => BpfState;
+  /** The same with the maps open that programs are attached by. */
+  readonly openPlaces: () => BpfState & AttachmentAccessor;
   /** Stops the machine for a round; undefined: it is not stopped. */
   readonly pause?: (() => Standstill | undefined) | undefined;
+  /** What is to be known before the first round, as sentences. */
+  readonly notes?: readonly string[];
   /** Disposed of with the series. */
   readonly owned?: Disposable | undefined;
 }
@@ -28,7 +34,9 @@ export class Series implements RoundSource {
   readonly facts: SeriesFacts;
   readonly #options: SeriesOptions;
   readonly #started: number = performance.now();
-  readonly #warnings: string[] = [];
+  /** In the order in which they came. */
+  readonly warnings: string[];
+  #counted = 0;
   #stoodMs = 0;
   #state: BpfState | undefined;
   /** Of the maps and links that `#state` was opened with. */
@@ -39,10 +47,7 @@ export class Series implements RoundSource {
   constructor(options: SeriesOptions) {
     this.#options = options;
     this.facts = options.facts;
-  }
-
-  get warnings(): readonly string[] {
-    return [...this.#options.counter.warnings, ...this.#warnings];
+    this.warnings = [...(options.notes ?? [])];
   }
 
   /**
@@ -72,8 +77,22 @@ export class Series implements RoundSource {
     return { atMs, unixMs, pauseMs, ...read };
   }
 
+  places(progId: number): readonly string[] {
+    try {
+      using state = this.#options.openPlaces();
+      const { places, untold } = progPlaces(state);
+      return [...(places.get(progId) ?? []).map(({ text }) => text), ...untold];
+    } catch (error) {
+      if (!(error instanceof KtstrError)) throw error;
+      return [error.message];
+    }
+  }
+
   #read(): Omit<Round, "atMs" | "unixMs" | "pauseMs"> {
-    const { linkIds, ...counts } = this.#options.counter.count();
+    const { counter } = this.#options;
+    const { linkIds, ...counts } = counter.count();
+    this.warnings.push(...counter.warnings.slice(this.#counted));
+    this.#counted = counter.warnings.length;
     const links = this.#linksOf(linkIds, counts.maps.map(({ facts }) => facts.id).join());
     return { ...counts, links, globals: this.facts.globals.map((name) => this.#global(name)) };
   }
@@ -116,7 +135,7 @@ export class Series implements RoundSource {
     } catch (error) {
       if (!(error instanceof KtstrError || error instanceof PathError)) throw error;
       const sentence = `${name}: ${error.message}`;
-      if (!this.#warnings.includes(sentence)) this.#warnings.push(sentence);
+      if (!this.warnings.includes(sentence)) this.warnings.push(sentence);
       return undefined;
     }
   }

@@ -1,5 +1,5 @@
 /** Pages of `top` that are no tables: one program's, the scheduler's, the help. Lines of text, escaped, of any width. */
-import type { ProgFacts } from "../round.ts";
+import type { LinkFacts, ProgFacts } from "../round.ts";
 import { escapeText } from "../text.ts";
 import { stringify } from "./json.ts";
 import { type History, type Rates, sparkline } from "./rates.ts";
@@ -18,6 +18,7 @@ export function progPage(
   prog: ProgFacts | undefined,
   history: History,
   columns: number,
+  places?: readonly string[] | undefined,
 ): string[] {
   if (prog === undefined) return ["No program is open."];
   const rate = rates.progs.find(({ facts }) => facts === prog);
@@ -43,10 +44,7 @@ export function progPage(
     row("ns/call", rate.nsPerCall === undefined ? "-" : rateText(rate.nsPerCall), past.nsPerCall),
     row("Misses/s", rateText(rate.missesPerSecond), past.missesPerSecond),
     "",
-    links.length === 0
-      ? "No link attaches it; `ktstr prog show --attached` finds other ways"
-      : `Attached by ${counted(links.length, "link")}`,
-    ...links.map(({ id, type, place }) => `  link ${id}  ${escapeText(type)}  ${escapeText(place)}`),
+    ...attached(links, places),
     "",
     `Uses ${counted(prog.mapIds.length, "map")}`,
     ...prog.mapIds.map((id) => {
@@ -59,6 +57,16 @@ export function progPage(
       return `  map ${id}  ${escapeText(facts.name)}  ${escapeText(facts.type)}  ${held} of ${countText(facts.maxEntries)} entries${growth}${bytes === undefined ? "" : `, ${sizeText(bytes)}`}`;
     }),
   ];
+}
+
+/** By what is known without them, links, or by all `places`. */
+function attached(links: readonly LinkFacts[], places: readonly string[] | undefined): string[] {
+  if (places !== undefined)
+    return places.length === 0
+      ? ["Nothing that could be found runs it"]
+      : places.map((place) => `Run ${place}`);
+  if (links.length === 0) return ["No link attaches it"];
+  return links.map(({ id, type, place }) => `Run by link ${id} (${escapeText(type)}) ${escapeText(place)}`);
 }
 
 export function schedPage({ sched, globals }: Rates, names: readonly string[]): string[] {

@@ -7,7 +7,7 @@ import { helpLines, progPage, schedPage } from "./top-pages.ts";
 import { type Column, fit, mapColumns, percentText, progColumns, sorted, tableLine } from "./top-table.ts";
 import { countText, sizeText } from "./units.ts";
 
-export type Action = "quit" | "suspend" | "back" | "forward" | "redraw";
+export type Action = "quit" | "suspend" | "back" | "forward" | "redraw" | "opened";
 
 type Page = "programs" | "maps" | "scheduler" | "program" | "help";
 
@@ -40,13 +40,16 @@ export class TopView {
   /** Below the title: how far a replay is; "" without one. */
   status = "";
   history: History = new History();
+  /** What runs the program that is open, in words; undefined: only its links are known. */
+  places: readonly string[] | undefined;
   readonly #options: TopOptions;
   readonly #progs: List<ProgRate>;
   readonly #maps: List<MapRate>;
   #rates: Rates | undefined;
   #page: Page = "programs";
   #before: Page = "programs";
-  #opened: ProgFacts | undefined;
+  /** The program whose page is shown. */
+  opened: ProgFacts | undefined;
   #scroll = 0;
   #isTyping = false;
   #rows = 24;
@@ -96,9 +99,9 @@ export class TopView {
       case "backspace":
         return void this.#leave();
       default:
-        if (this.#page === "programs") this.#listKey(key, this.#progs, this.#shownProgs());
-        else if (this.#page === "maps") this.#listKey(key, this.#maps, this.#shownMaps());
-        else this.#scroll = Math.max(0, this.#scroll + this.#step(key, Number.MAX_SAFE_INTEGER));
+        if (this.#page === "programs") return this.#listKey(key, this.#progs, this.#shownProgs());
+        if (this.#page === "maps") return this.#listKey(key, this.#maps, this.#shownMaps());
+        this.#scroll = Math.max(0, this.#scroll + this.#step(key, Number.MAX_SAFE_INTEGER));
         return undefined;
     }
   }
@@ -146,7 +149,11 @@ export class TopView {
     return steps[key] ?? 0;
   }
 
-  #listKey<T extends ProgRate | MapRate>(key: string, shown: List<T>, items: readonly T[]): void {
+  #listKey<T extends ProgRate | MapRate>(
+    key: string,
+    shown: List<T>,
+    items: readonly T[],
+  ): Action | undefined {
     const sortable = shown.columns.flatMap(({ key: by }, index) => (by === undefined ? [] : [index]));
     const at = sortable.indexOf(shown.sortedBy);
     if (key === "/") this.#isTyping = true;
@@ -160,10 +167,12 @@ export class TopView {
       const step = this.#step(key, ids.length);
       shown.selected = ids[Math.min(Math.max(index + step, 0), ids.length - 1)];
       if (key === "enter" && this.#page === "programs" && items.length > 0) {
-        this.#opened = (items as readonly ProgRate[])[index]?.facts;
+        this.opened = (items as readonly ProgRate[])[index]?.facts;
         this.#go("program");
+        return "opened";
       }
     }
+    return undefined;
   }
 
   #shownProgs(): ProgRate[] {
@@ -234,7 +243,7 @@ export class TopView {
     if (this.#page === "maps") return this.#table(this.#maps, this.#shownMaps(), "Maps", columns, room);
     if (this.#page === "scheduler")
       return this.#scrolled(schedPage(rates, this.#options.facts.globals), columns, room);
-    return this.#scrolled(progPage(rates, this.#opened, this.history, columns), columns, room);
+    return this.#scrolled(progPage(rates, this.opened, this.history, columns, this.places), columns, room);
   }
 
   #scrolled(lines: readonly string[], columns: number, room: number): string[] {

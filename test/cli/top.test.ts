@@ -80,6 +80,7 @@ describe.skipIf(whyNoKernel("tmux") !== "")("ktstr top", () => {
     terminal.keys("Enter");
     const page = await terminal.until(`Program ${prog.id}  ${NAME}  socket_filter`);
     expect(page).toContain("Uses 1 map\n");
+    expect(page).toContain("Nothing that could be found runs it\n");
     expect(page).toMatch(new RegExp(`map ${map.id}  ${NAME}  hash  4 of 10 entries`));
     expect(page).toMatch(/Calls\/s +[\d,.]+ +[▁-█]+/);
   });

@@ -182,6 +182,9 @@ test("the chosen row stays the same program when the order changes, and opens", 
   expect(chosen()).toContain("one");
   one.key("enter");
   expect(one.lines(80, 24).join("\n")).toContain("Program 1  one  xdp  tag 0123456789abcdef");
+  expect(one.lines(80, 24).join("\n")).toContain("No link attaches it");
+  one.places = ["by cgroup /a, cgroup_inet_ingress"];
+  expect(one.lines(80, 24).join("\n")).toContain("Run by cgroup /a, cgroup_inet_ingress");
   one.key("escape");
   expect(chosen()).toContain("one");
 });
