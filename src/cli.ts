@@ -1,8 +1,9 @@
-#!/usr/bin/env -S BUN_RUNTIME_TRANSPILER_CACHE_PATH=0 bun --config=/dev/null --no-env-file --tsconfig-override=/dev/null
+#!/usr/bin/env -S BUN_RUNTIME_TRANSPILER_CACHE_PATH=0 bun --no-install --config=/dev/null --no-env-file --tsconfig-override=/dev/null
 /**
  * Starts the command: before its code is loaded, how the engine is to run it. The switches above keep Bun from what lies
  * in the current folder (bunfig.toml can preload code, tsconfig.json can replace modules, .env can set variables) and from
- * transpiled code in HOME, which may be another user's. package.json's script, docs/ and SECURITY.md repeat them.
+ * transpiled code in HOME, which may be another user's, and from downloading a package that is not installed. package.json's
+ * script, docs/ and SECURITY.md repeat them.
  */
 import { raiseJitThreshold } from "./jit-threshold.ts";
 

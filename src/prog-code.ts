@@ -24,6 +24,27 @@ export interface FunctionInfo {
   readonly typeId: number;
 }
 
+/** A function's machine code, as the kernel's JIT compiler left it. */
+export interface MachineFunction {
+  readonly address: bigint;
+  readonly bytes: Uint8Array;
+}
+
+/** A machine instruction as text. */
+export interface MachineInsn {
+  /** From where its function begins; bytes, as `length`. */
+  readonly offset: number;
+  readonly length: number;
+  /** "mov", "lock add". */
+  readonly operation: string;
+  readonly operands: readonly string[];
+}
+
+export interface Disassembler {
+  /** All bytes, in order; what is no instruction, too. `address`: where they lie in the machine that runs them. */
+  decode(bytes: Uint8Array, address: bigint): Iterable<MachineInsn>;
+}
+
 /** `struct bpf_line_info`: words of a line, and which is which. */
 export const LINE_WORDS = 4;
 export const LINE_INSN = 0;

@@ -3,7 +3,7 @@
  * a report is written against them and never knows which one it reads.
  */
 import type { Btf } from "./btf/btf.ts";
-import type { CallTargets, ProgCode } from "./prog-code.ts";
+import type { CallTargets, MachineFunction, ProgCode } from "./prog-code.ts";
 
 /** A read's answer. One that cannot be given says why; it is never an empty value. */
 export type Read<T> =
@@ -290,6 +290,8 @@ export interface ProgAccessor {
   progById(id: number): ProgInfo | undefined;
   /** A program's instructions, with its functions and source lines. */
   progCode(prog: ProgInfo): Read<ProgCode>;
+  /** A program's machine code, a function after the other; none: it is not jited, or the kernel does not show it. */
+  machineCode(prog: ProgInfo): Read<readonly MachineFunction[]>;
   /** The names of all that these programs call. */
   callTargets(codes: readonly ProgCode[]): Read<CallTargets>;
   links(): readonly LinkInfo[];

@@ -14,6 +14,8 @@ export async function buildPackage(folder: string): Promise<void> {
     format: "cjs",
     bytecode: true,
     minify: { whitespace: true, syntax: true, identifiers: false },
+    // Installed beside it, and loaded by one command.
+    external: ["@alexaltea/capstone-js"],
     // The sample is in the package once: where the sources have it.
     publicPath: "../sample/",
     naming: { asset: "[name].[ext]" },

@@ -38,6 +38,7 @@ export function readForCapture(state: GuestState, follow: number): number {
     for (const { id } of state.btfs()) state.btf(id);
     state.holders();
     const codes = state.progs().map((prog) => state.progCode(prog));
+    for (const prog of state.progs()) state.machineCode(prog);
     state.callTargets(codes.filter((code) => code.ok).map((code) => code.value));
     ifThere(() => state.log());
     ifThere(() => state.scheduler());

@@ -1,6 +1,7 @@
-/** `prog dump xlated` in bpftool's grammar (tools/bpf/bpftool/prog.c, do_dump). */
+/** `prog dump` in bpftool's grammar (tools/bpf/bpftool/prog.c, do_dump). */
+import type { Btf } from "../btf/btf.ts";
 import { KtstrError, UsageError } from "../errors.ts";
-import { NO_TARGETS, type ProgCode } from "../prog-code.ts";
+import { type CallTargets, NO_TARGETS, type ProgCode } from "../prog-code.ts";
 import { progHeaderJson } from "../report/bpftool.ts";
 import { stringify } from "../report/json.ts";
 import { progHeaderText } from "../report/text.ts";
@@ -16,28 +17,33 @@ import { openSource, type Source, warnAll } from "./source.ts";
 
 const dump: Command = command({
   name: "ktstr prog dump",
-  description: "Print a program's instructions as the verifier left them, with its source lines",
-  grammar: "xlated id N | tag TAG | name NAME | pinned PATH [file FILE] [opcodes] [linum] [visual]",
+  description:
+    "Print a program's instructions, as the verifier left them or as machine code, with its source lines",
+  grammar: "xlated|jited id N | tag TAG | name NAME | pinned PATH [file FILE] [opcodes] [linum] [visual]",
   examples: [
     "ktstr prog dump xlated id 42",
     "ktstr prog dump xlated name simple_dispatch linum",
     "ktstr prog dump xlated id 42 visual | dot -Tsvg > prog.svg",
     "ktstr prog dump xlated id 42 file insns.bin",
+    "ktstr prog dump jited id 42 opcodes",
   ],
   async start(context) {
     const words = [...context.words];
-    takeForm(words);
-    const selector = takeSelector(words);
-    const how = takeRest(words, context.options.json);
+    const form = takeForm(words);
+    const selector = takeSelector(words, form);
+    const how = takeRest(words, form, context.options.json);
     using source = await openSource(context.options, () => false);
     const progs = await selectProgs(source, selector);
     if (progs.length > 1 && (how.file !== undefined || how.visual))
       throw new KtstrError(`several programs match: ids ${progs.map(({ id }) => id).join(", ")}`, {
         hint: "choose one by `id N`",
       });
-    const dumped = progs.map((prog) => ({ prog, code: codeOf(source, prog) }));
-    if (how.file !== undefined) await writeFile(context, how.file, dumped[0]!.code.insns);
-    else print(context, source, dumped, how);
+    const dumped =
+      form === "xlated"
+        ? xlatedDumps(context, source, progs, how)
+        : await (await import("./prog-jited.ts")).jitedDumps(context, source, progs, how);
+    if (how.file !== undefined) await writeFile(context, how.file, dumped[0]!.bytes());
+    else print(context, dumped);
     warnAll(context, source.state);
     return 0;
   },
@@ -45,39 +51,44 @@ const dump: Command = command({
 
 export default dump;
 
-interface Dumped {
+/** A program's code and how it is printed. */
+export interface Dump {
   readonly prog: ProgInfo;
-  readonly code: ProgCode;
+  /** What a file gets. */
+  bytes(): Uint8Array;
+  text(): void;
+  json(indent: string): void;
 }
 
-interface How extends XlatedStyle {
+export interface How extends XlatedStyle {
   readonly visual: boolean;
   readonly file: string | undefined;
 }
 
-function takeForm(words: string[]): void {
+type Form = "xlated" | "jited";
+
+function takeForm(words: string[]): Form {
   const word = words.shift();
-  if (word === undefined) throw new UsageError("prog dump: of which instructions? xlated");
-  if (isPrefix(word, "jited"))
-    throw new UsageError("prog dump jited: ktstr does not show machine code", {
-      hint: "use `bpftool prog dump jited`; `prog dump xlated` has the BPF instructions",
-    });
-  if (!isPrefix(word, "xlated"))
-    throw new UsageError(`prog dump: ${JSON.stringify(word)} is not xlated`, {
-      hint: "for example `ktstr prog dump xlated id 42`",
-    });
+  if (word === undefined) throw new UsageError("prog dump: of which instructions? xlated, jited");
+  // In bpftool's order.
+  const form = (["jited", "xlated"] as const).find((one) => isPrefix(word, one));
+  if (form !== undefined) return form;
+  throw new UsageError(`prog dump: ${JSON.stringify(word)} is neither xlated nor jited`, {
+    hint: "for example `ktstr prog dump xlated id 42`",
+  });
 }
 
-function takeSelector(words: string[]): Selector {
+function takeSelector(words: string[], form: Form): Selector {
   const selector = parseSelector(words.splice(0, 2), ["id", "tag", "name", "pinned"], "prog");
-  if (selector.kind === "all") throw new UsageError("prog dump xlated: which program? id, tag, name, pinned");
+  if (selector.kind === "all")
+    throw new UsageError(`prog dump ${form}: which program? id, tag, name, pinned`);
   return selector;
 }
 
 /** In bpftool's order. */
 const KEYWORDS = ["file", "opcodes", "visual", "linum"] as const;
 
-function takeRest(words: readonly string[], json: boolean): How {
+function takeRest(words: readonly string[], form: Form, json: boolean): How {
   const given = new Set<string>();
   let file: string | undefined;
   const rest = [...words];
@@ -95,12 +106,16 @@ function takeRest(words: readonly string[], json: boolean): How {
       hint: "a file gets the bytes of the instructions",
     });
   const visual = given.has("visual");
+  if (visual && form === "jited")
+    throw new UsageError("prog dump jited visual: machine code is not drawn as a graph", {
+      hint: "`prog dump xlated ... visual` draws the program's blocks",
+    });
   if (visual && json) throw new UsageError("prog dump visual: a graph is no JSON", { hint: "leave out -j" });
   return { file, visual, opcodes: given.has("opcodes"), linum: given.has("linum") };
 }
 
 /** Throws `KtstrError` where the code cannot be read, or is not shown. */
-function codeOf({ state }: Source, prog: ProgInfo): ProgCode {
+export function codeOf({ state }: Source, prog: ProgInfo): ProgCode {
   const read = state.progCode(prog);
   if (!read.ok) throw new KtstrError(`prog ${prog.id}: its instructions: ${read.why.detail}`);
   if (read.value.insns.length > 0) return read.value;
@@ -120,42 +135,50 @@ async function writeFile({ out, options }: Context, path: string, bytes: Uint8Ar
   if (options.json) out.line("null");
 }
 
-function print(context: Context, source: Source, dumped: readonly Dumped[], how: How): void {
-  const { out, options } = context;
-  const read = source.state.callTargets(dumped.map(({ code }) => code));
-  if (!read.ok) context.warn(`calls have no names: ${read.why.detail}`);
-  const targets = read.ok ? read.value : NO_TARGETS;
-  const xlatedOf = ({ prog, code }: Dumped): Xlated => {
-    const btf = prog.btfId === 0 ? undefined : source.state.btf(prog.btfId);
-    if (btf?.ok === false) context.warn(`prog ${prog.id}: its BTF: ${btf.why.detail}: no lines are shown`);
-    return new Xlated(code, targets, btf?.ok === true ? btf.value : undefined);
+function xlatedDumps(context: Context, source: Source, progs: readonly ProgInfo[], how: How): Dump[] {
+  const { out } = context;
+  const codes = progs.map((prog) => codeOf(source, prog));
+  let targets: CallTargets | undefined;
+  const xlatedOf = (place: number): Xlated => {
+    if (targets === undefined) {
+      const read = source.state.callTargets(codes);
+      if (!read.ok) context.warn(`calls have no names: ${read.why.detail}`);
+      targets = read.ok ? read.value : NO_TARGETS;
+    }
+    return new Xlated(codes[place]!, targets, btfOf(context, source, progs[place]!));
   };
-  const [first] = dumped;
-  if (first !== undefined && dumped.length === 1) {
-    const xlated = xlatedOf(first);
-    if (how.visual) xlatedGraph(out, xlated, how);
-    else if (!options.json) xlatedText(out, xlated, how);
-    else {
-      xlatedJson(out, xlated, how, indentOf(context));
-      out.line();
-    }
-    return;
-  }
-  if (options.json) printJson(context, dumped, xlatedOf, how);
-  else
-    for (const [place, one] of dumped.entries()) {
-      out.line(progHeaderText(one.prog));
-      xlatedText(out, xlatedOf(one), how);
-      if (place + 1 < dumped.length) out.line();
-    }
+  return progs.map((prog, place) => ({
+    prog,
+    bytes: () => codes[place]!.insns,
+    text: () => (how.visual ? xlatedGraph : xlatedText)(out, xlatedOf(place), how),
+    json: (indent) => xlatedJson(out, xlatedOf(place), how, indent),
+  }));
 }
 
-function printJson(
-  context: Context,
-  dumped: readonly Dumped[],
-  xlatedOf: (one: Dumped) => Xlated,
-  how: How,
-): void {
+/** undefined: it has none, or it cannot be read, which is told. */
+export function btfOf(context: Context, { state }: Source, prog: ProgInfo): Btf | undefined {
+  const btf = prog.btfId === 0 ? undefined : state.btf(prog.btfId);
+  if (btf?.ok === false) context.warn(`prog ${prog.id}: its BTF: ${btf.why.detail}: no lines are shown`);
+  return btf?.ok === true ? btf.value : undefined;
+}
+
+function print(context: Context, dumped: readonly Dump[]): void {
+  const { out, options } = context;
+  const [first] = dumped;
+  if (options.json) {
+    if (first === undefined || dumped.length > 1) printJson(context, dumped);
+    else first.json(indentOf(context));
+    out.line();
+    return;
+  }
+  for (const [place, one] of dumped.entries()) {
+    if (dumped.length > 1) out.line(progHeaderText(one.prog));
+    one.text();
+    if (place + 1 < dumped.length) out.line();
+  }
+}
+
+function printJson(context: Context, dumped: readonly Dump[]): void {
   const { out } = context;
   const indent = indentOf(context);
   out.text("[");
@@ -163,8 +186,8 @@ function printJson(
     const header = stringify(progHeaderJson(one.prog), indent);
     // The object goes on behind its header's last member.
     out.text(`${place > 0 ? "," : ""}${header.replace(/\n?\}$/, "")},"insns":`);
-    xlatedJson(out, xlatedOf(one), how, indent);
+    one.json(indent);
     out.text("}");
   }
-  out.line("]");
+  out.text("]");
 }

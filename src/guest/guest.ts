@@ -14,7 +14,7 @@ import { DisposedError, KtstrError } from "../errors.ts";
 import type { FeatureAccessor, Features, TokenMount } from "../features.ts";
 import type { KernelLog, LogAccessor } from "../kernel-log.ts";
 import type { Network } from "../network.ts";
-import type { CallTargets, ProgCode } from "../prog-code.ts";
+import type { CallTargets, MachineFunction, ProgCode } from "../prog-code.ts";
 import type { Counter } from "../round.ts";
 import type { SchedAccessor, SchedReport, SchedulerDumps, TaskInfo } from "../sched-state.ts";
 import { findActiveScheduler } from "../scheduler.ts";
@@ -173,6 +173,12 @@ export class GuestState
     const kernel = this.#checked();
     const maps = prog.mapIds.map((id) => this.mapById(id)).filter((map) => map !== undefined);
     return asRead(() => this.#code().readProgCode(kernel, prog, maps));
+  }
+
+  machineCode(prog: ProgInfo): Read<readonly MachineFunction[]> {
+    const kernel = this.#checked();
+    const { readMachineCode } = require("./bpf/machine-code.ts") as typeof import("./bpf/machine-code.ts");
+    return asRead(() => readMachineCode(kernel, prog));
   }
 
   /** `not-present` in captures that were made before this was asked. */

@@ -15,7 +15,7 @@ import type { FeatureAccessor, Features, TokenMount } from "../features.ts";
 import { CLOCK_BOOTTIME, CLOCK_REALTIME, type Fd } from "../ffi.ts";
 import type { KernelLog, LogAccessor } from "../kernel-log.ts";
 import type { Network } from "../network.ts";
-import type { CallTargets, ProgCode } from "../prog-code.ts";
+import type { CallTargets, MachineFunction, ProgCode } from "../prog-code.ts";
 import { findActiveScheduler } from "../scheduler.ts";
 import {
   type ActiveScheduler,
@@ -293,6 +293,16 @@ export class LiveState implements BpfState, LogAccessor, AttachmentAccessor, Pin
     return asRead(() => {
       using fd = openIdOrThrow(this.#sys, PROGS, prog.id);
       return readProgCode(this.#sys, fd, `program ${prog.id}`);
+    });
+  }
+
+  /** Needs CAP_SYSLOG: without it there are no functions. */
+  machineCode(prog: ProgInfo): Read<readonly MachineFunction[]> {
+    this.#alive();
+    const { readMachineCode } = require("./prog-code.ts") as typeof import("./prog-code.ts");
+    return asRead(() => {
+      using fd = openIdOrThrow(this.#sys, PROGS, prog.id);
+      return readMachineCode(this.#sys, fd, `program ${prog.id}`);
     });
   }
 

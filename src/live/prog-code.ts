@@ -1,7 +1,7 @@
 /** A program's code on the running kernel: `struct bpf_prog_info` with its buffers. */
 import { KtstrError } from "../errors.ts";
 import type { Fd, PinnedBytes } from "../ffi.ts";
-import { type FunctionInfo, LINE_WORDS, type ProgCode } from "../prog-code.ts";
+import { type FunctionInfo, LINE_WORDS, type MachineFunction, type ProgCode } from "../prog-code.ts";
 import { PROG_INFO } from "../uapi/bpf.ts";
 import { viewOf } from "../uapi/layout.ts";
 import { Attr } from "./attr.ts";
@@ -62,6 +62,41 @@ export function readProgCode(sys: Sys, fd: Fd, object: string): ProgCode {
     functionAddresses: words("jited_ksyms", ksyms),
     functionCount: attr.get("nr_jited_ksyms"),
   };
+}
+
+/**
+ * Machine code, a function after the other as the kernel puts it into one buffer; none where it is not shown. Throws as
+ * `readProgCode` does.
+ */
+export function readMachineCode(sys: Sys, fd: Fd, object: string): MachineFunction[] {
+  const sizes = new Attr(PROG_INFO);
+  objectInfo(sys, fd, PROG_INFO, object, sizes.bytes);
+  const length = bounded(object, "jited_prog_len", sizes.get("jited_prog_len"), MAX_BYTES);
+  const count = bounded(object, "nr_jited_func_lens", sizes.get("nr_jited_func_lens"), MAX_RECORDS);
+  const insns = pinned(length);
+  const lengths = pinned(count * 4);
+  const starts = pinned(count * 8);
+  const attr = new Attr(PROG_INFO, {
+    jited_prog_len: length,
+    nr_jited_func_lens: count,
+    nr_jited_ksyms: count,
+  })
+    .point("jited_prog_insns", insns)
+    .point("jited_func_lens", lengths)
+    .point("jited_ksyms", starts);
+  objectInfo(sys, fd, PROG_INFO, object, attr.bytes);
+  if (length === 0 || isNull(attr.bytes, "jited_prog_insns") || isNull(attr.bytes, "jited_ksyms")) return [];
+  const functions: MachineFunction[] = [];
+  let at = 0;
+  for (let index = 0; index < count; index++) {
+    const end = Math.min(length, at + viewOf(lengths).getUint32(index * 4, true));
+    functions.push({
+      address: viewOf(starts).getBigUint64(index * 8, true),
+      bytes: insns.subarray(at, end),
+    });
+    at = end;
+  }
+  return functions;
 }
 
 function functionsIn(bytes: Uint8Array): FunctionInfo[] {

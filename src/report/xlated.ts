@@ -164,17 +164,19 @@ function nameCall(insn: Insn, code: ProgCode, { base, names }: CallTargets): str
 export function xlatedText(out: Output, xlated: Xlated, { opcodes, linum }: XlatedStyle): void {
   for (const { index, prototype, source, isDouble } of xlated.rows()) {
     if (prototype !== "") out.text(`${escapeSource(prototype)}:\n`);
-    if (source?.text !== undefined) {
-      const place = linum
-        ? ` [file:${escapeSource(source.file ?? "")} line_num:${source.line} line_col:${source.column}]`
-        : "";
-      out.text(`; ${escapeSource(source.text)}${place}\n`);
-    }
+    out.text(sourceText(source, linum));
     out.text(`${String(index).padStart(4)}: ${escapeSource(xlated.text(index))}\n`);
     if (!opcodes) continue;
     const rest = isDouble ? ` ${hex(xlated.view, 8 * index + 8, 8).join(" ")}` : "";
     out.text(`       ${hex(xlated.view, 8 * index, 8).join(" ")}${rest}\n`);
   }
+}
+
+/** `btf_dump_linfo_plain`: "" where no line begins, or its text is not known. */
+export function sourceText(source: SourceLine | undefined, linum: boolean): string {
+  if (source?.text === undefined) return "";
+  const place = ` [file:${escapeSource(source.file ?? "")} line_num:${source.line} line_col:${source.column}]`;
+  return `; ${escapeSource(source.text)}${linum ? place : ""}\n`;
 }
 
 /** `dump_xlated_json`, on one line; `indent` prints the same in many. */
@@ -199,14 +201,19 @@ function rowJson(
 ): string {
   let text = "{";
   if (prototype !== "") text += `"proto":${stringify(prototype)},`;
-  if (source?.text !== undefined) text += `"src":${stringify(source.text)},`;
-  if (linum && source !== undefined) {
-    if (source.file !== undefined) text += `"file":${stringify(source.file)},`;
-    if (source.line !== 0) text += `"line_num":${source.line},`;
-    if (source.column !== 0) text += `"line_col":${source.column},`;
-  }
-  text += `"disasm":${stringify(xlated.text(index))}`;
+  text += `${sourceJson(source, linum)}"disasm":${stringify(xlated.text(index))}`;
   return `${text}${opcodes ? opcodesJson(xlated.view, 8 * index, isDouble) : ""}}`;
+}
+
+/** `btf_dump_linfo_json`: members of an object that goes on; "" where no line begins. */
+export function sourceJson(source: SourceLine | undefined, linum: boolean): string {
+  if (source === undefined) return "";
+  let text = source.text === undefined ? "" : `"src":${stringify(source.text)},`;
+  if (!linum) return text;
+  if (source.file !== undefined) text += `"file":${stringify(source.file)},`;
+  if (source.line !== 0) text += `"line_num":${source.line},`;
+  if (source.column !== 0) text += `"line_col":${source.column},`;
+  return text;
 }
 
 function opcodesJson(view: DataView, at: number, isDouble: boolean): string {
@@ -222,7 +229,7 @@ function opcodesJson(view: DataView, at: number, isDouble: boolean): string {
 
 const BYTES: readonly string[] = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
 
-const JSON_BYTES: readonly string[] = BYTES.map((digits) => `"0x${digits}"`);
+export const JSON_BYTES: readonly string[] = BYTES.map((digits) => `"0x${digits}"`);
 
 export function hex(view: DataView, offset: number, length: number): string[] {
   const digits: string[] = [];

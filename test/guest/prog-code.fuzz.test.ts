@@ -3,11 +3,13 @@ import { afterAll, describe, expect } from "bun:test";
 import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from "node:fs";
 import { devNull, tmpdir } from "node:os";
 import { join } from "node:path";
+import { loadDisassembler } from "../../src/disasm/disassembler.ts";
 import { captureGuest } from "../../src/guest/capture/capture.ts";
 import { openGuest } from "../../src/guest/guest.ts";
 import { openKernel } from "../../src/guest/kernel/kernel.ts";
 import { fromBigInt, type Pointer } from "../../src/guest/memory/pointer.ts";
 import { NO_TARGETS } from "../../src/prog-code.ts";
+import { jitedJson, jitedText } from "../../src/report/jited.ts";
 import { Output } from "../../src/report/output.ts";
 import { Xlated, xlatedJson, xlatedText } from "../../src/report/xlated.ts";
 import { xlatedGraph } from "../../src/report/xlated-graph.ts";
@@ -50,6 +52,8 @@ function placesIn(path: string): Place[] {
   return places;
 }
 
+const disassembler = await loadDisassembler("x86_64");
+
 function readAll(path: string, out: Output): number {
   using guest = openGuest({ memory: path });
   let read = 0;
@@ -67,6 +71,12 @@ function readAll(path: string, out: Output): number {
     xlatedText(out, xlated, STYLE);
     xlatedJson(out, xlated, STYLE, "");
     xlatedGraph(out, xlated, STYLE);
+    const machine = guest.machineCode(prog);
+    if (!machine.ok) continue;
+    const names = machine.value.map(() => undefined);
+    const jited = { functions: machine.value, names, code: code.value, xlated, disassembler };
+    jitedText(out, jited, STYLE);
+    jitedJson(out, jited, STYLE, "");
   }
   return read;
 }
@@ -83,6 +93,7 @@ describe("damaged captures", () => {
       using made = captureGuest({ memory: [{ path: image.memory }] }, (state) => {
         const codes = state.progs().map((prog) => state.progCode(prog));
         state.callTargets(codes.filter((code) => code.ok).map((code) => code.value));
+        for (const prog of state.progs()) state.machineCode(prog);
         for (const { id } of state.btfs()) state.btf(id);
       });
       writeFileSync(path, Buffer.concat([...made.pieces()]));

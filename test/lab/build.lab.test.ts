@@ -4,6 +4,8 @@ import { cp, mkdir, mkdtemp, readdir, rm, symlink, writeFile } from "node:fs/pro
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buildExecutable } from "../../tools/build.ts";
+import { Kit } from "../live/kit.ts";
+import { loadProg, returns } from "../live/kit-progs.ts";
 import { cpio } from "./cpio.ts";
 import { startGuest } from "./guest.ts";
 import { withLibraries } from "./initramfs.ts";
@@ -39,6 +41,17 @@ async function startsUntouched(executable: string, folder: string): Promise<void
   expect(await Bun.file(ran).exists()).toBe(true);
 }
 
+/** The disassembler comes along: machine code of a program of this machine. */
+function disassembles(command: readonly string[]): void {
+  using kit = new Kit();
+  const { id } = loadProg(kit, { type: "socket_filter", code: returns(4711) });
+  const { stdout, stderr } = Bun.spawnSync([...command, "prog", "dump", "jited", "id", String(id)], {
+    cwd: "/",
+  });
+  expect(stderr.toString()).toBe("");
+  expect(stdout.toString()).toContain(process.arch === "arm64" ? "#0x1267" : "$0x1267,%eax");
+}
+
 const guests = [
   ["x64", "sid", "amd64"],
   ...(process.env["KTSTR_LAB"] === "all" ? [["arm64", "arm64", "arm64"] as const] : []),
@@ -53,7 +66,10 @@ test.skipIf(why !== "").each(guests)(
     const out = await mkdtemp(join(tmpdir(), "ktstr-build-"));
     try {
       const executable = await buildExecutable(arch, out);
-      if (arch === "x64") await startsUntouched(executable, out);
+      if (arch === "x64") {
+        await startsUntouched(executable, out);
+        disassembles([executable]);
+      }
       const overlay = cpio(await withLibraries({ from: executable, to: "bin/ktstr" }, packageArch));
       await using guest = await startGuest({ kernel, memoryMiB: 1536, overlays: [overlay] });
       const here = await run([process.execPath, join(project, "src/cli.ts"), "inspect", "--sample"]);
@@ -106,6 +122,7 @@ test("the packed tarball, installed elsewhere, shows the sample, and has nothing
     );
     const here = await run([process.execPath, join(project, "src/cli.ts"), "inspect", "--sample"]);
     expect([exitCode, stderr.toString(), stdout.toString()]).toEqual([0, "", decode(here)]);
+    disassembles([join(modules, ".bin/ktstr")]);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }

@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import { Fd } from "../../src/ffi.ts";
 import { Attr } from "../../src/live/attr.ts";
 import { readCallTargets } from "../../src/live/call-targets.ts";
-import { readProgCode } from "../../src/live/prog-code.ts";
+import { readMachineCode, readProgCode } from "../../src/live/prog-code.ts";
 import { realSys, type Sys } from "../../src/live/sys.ts";
 import type { CallTargets, ProgCode } from "../../src/prog-code.ts";
 import { ID_ATTR } from "../../src/uapi/bpf.ts";
@@ -54,16 +54,22 @@ test("where addresses are hidden, or the file is not there, nothing has a name",
   expect(readCallTargets({ ...realSys, readFile: () => undefined }, [calls(1)]).base).toBe(0n);
 });
 
-function codeOf(info: Readonly<Record<string, number>>): ProgCode {
+function read<T>(info: Readonly<Record<string, number>>, how: (sys: Sys, fd: Fd, object: string) => T): T {
   const kernel = new FakeKernel();
   kernel.progs.set(1, { id: 1, info });
   const fd = kernel.bpf("BPF_PROG_GET_FD_BY_ID", new Attr(ID_ATTR, { start_id: 1 }));
   using owned = new Fd(fd, "program 1", () => {});
-  return readProgCode(kernel, owned, "program 1");
+  return how(kernel, owned, "program 1");
 }
+
+const codeOf = (info: Readonly<Record<string, number>>): ProgCode => read(info, readProgCode);
 
 test("what the kernel gives no pointer to is not shown, and a size that cannot be right is refused", () => {
   const hidden = { xlated_prog_len: 16, xlated_prog_insns: 0, jited_ksyms: 0, nr_jited_ksyms: 3 };
   expect(codeOf(hidden)).toMatchObject({ insns: new Uint8Array(0), functionAddresses: [], functionCount: 3 });
   expect(() => codeOf({ xlated_prog_len: 2 ** 30 })).toThrow("xlated_prog_len is 1073741824");
+  expect(read({ jited_prog_len: 16, jited_prog_insns: 0, nr_jited_func_lens: 1 }, readMachineCode)).toEqual(
+    [],
+  );
+  expect(() => read({ jited_prog_len: 2 ** 30 }, readMachineCode)).toThrow("jited_prog_len is 1073741824");
 });

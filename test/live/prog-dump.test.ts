@@ -1,8 +1,9 @@
-/** `prog dump xlated`: bpftool's own output, byte for byte. test/report/zoo.test.ts has compiled programs with lines. */
+/** `prog dump`: bpftool's own output, byte for byte. test/report/zoo.test.ts has compiled programs with lines. */
 import { afterAll, describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { exit, loadMap, loadMapValue, move, type Register, set } from "../../src/uapi/insn.ts";
+import { expectSameJited, noCounts } from "../report/support/jited.ts";
 import { ktstr, type Ran, spawn, whyNoKernel } from "./bpftool.ts";
 import { type Held, Kit } from "./kit.ts";
 import { loadProg, type ProgOptions, returns, someTypes } from "./kit-progs.ts";
@@ -116,12 +117,44 @@ function expectSameDumps(prog: Held): string {
   return run(["-j", ...words, "opcodes", "linum"]).out;
 }
 
-describe.skipIf(whyNoKernel() !== "")("prog dump xlated is bpftool's", () => {
+describe.skipIf(whyNoKernel() !== "")("prog dump is bpftool's", () => {
   const kit = new Kit();
   afterAll(() => kit[Symbol.dispose]());
 
   test.each(Object.entries(PROGRAMS))("%s", (_, options) => {
     expect(expectSameDumps(loadProg(kit, options))).toContain('"disasm":"(95) exit"');
+  });
+
+  test("machine code: bytes and functions are bpftool's, and what instructions are called", () => {
+    const counts = noCounts();
+    const code = [raw(0x85, 0, 1, 0, 2), raw(0x85, 0, 1, 0, 1), exit(), ...returns(3)];
+    for (const options of [...Object.values(PROGRAMS), { type: "socket_filter", code } as const]) {
+      const words = ["-j", "prog", "dump", "jited", "id", String(loadProg(kit, options).id), "opcodes"];
+      const mine = ktstr(words);
+      expect([mine.status, mine.err]).toEqual([0, ""]);
+      expectSameJited(mine.out, spawn(["bpftool", ...words]).out, counts);
+      // Without opcodes, and in many lines.
+      expect(JSON.parse(ktstr(["-p", ...words]).out)).toEqual(JSON.parse(mine.out));
+    }
+    console.log("jited", counts);
+    expect(counts.insns).toBeGreaterThan(300);
+    expect(counts.otherOperations / counts.insns).toBeLessThan(0.05);
+  });
+
+  test("machine code as text, into a file, of several programs, and without the right to see it", () => {
+    const prog = loadProg(kit, { type: "socket_filter", name: "kt_machine", code: returns(4712) });
+    const words = ["prog", "dump", "jited", "id", String(prog.id)];
+    expect(run([...words, "opcodes", "linum"]).out).toContain("$0x1268,%eax\n");
+    const [mine, theirs] = [join(kit.directory, "mine"), join(kit.directory, "theirs")];
+    expect(ktstr([...words, "file", mine])).toEqual(spawn(["bpftool", ...words, "file", theirs]));
+    expect(readFileSync(mine)).toEqual(readFileSync(theirs));
+    loadProg(kit, { type: "socket_filter", name: "kt_machine", code: returns(4713) });
+    run(["prog", "dump", "jited", "name", "kt_machine"]);
+    expect(JSON.parse(ktstr(["-j", "prog", "dump", "jited", "name", "kt_machine"]).out)).toHaveLength(2);
+    expect(ktstr(words, { under: ["setpriv", "--bounding-set", "-syslog"] })).toMatchObject({
+      status: 1,
+      err: expect.stringContaining("CAP_SYSLOG"),
+    });
   });
 
   test("maps by id, and bytes in their values", () => {
@@ -186,7 +219,9 @@ describe.skipIf(whyNoKernel() !== "")("prog dump xlated is bpftool's", () => {
     for (const [line, said] of [
       [["prog", "dump"], "of which instructions"],
       [["prog", "dump", "x"], "which program"],
-      [["prog", "dump", "id", prog], "is not xlated"],
+      [["prog", "dump", "id", prog], "is neither xlated nor jited"],
+      [["prog", "dump", "j"], "jited: which program"],
+      [["prog", "dump", "jited", "id", prog, "visual"], "not drawn"],
       [[...words, "file"], "which file"],
       [[...words, "file", "/dev/null", "linum"], "does not go with linum"],
       [[...words, "all"], "too much: all"],

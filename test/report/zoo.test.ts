@@ -13,6 +13,7 @@ import type { ZooAnswers } from "../lab/zoo/answers.ts";
 import { buildZoo } from "../lab/zoo/build.ts";
 import { type RunningZoo, startZoo } from "../lab/zoo/run.ts";
 import { CLI, type Ran, spawn } from "../live/bpftool.ts";
+import { expectSameJited, type JitedFunction, noCounts } from "./support/jited.ts";
 import { compareWithLoader, whyNoZoo } from "./support/zoo.ts";
 
 const why = whyNoZoo();
@@ -66,10 +67,23 @@ zooTest(
   300_000,
 );
 
-interface JitedFunction {
-  readonly name: string;
-  readonly insns: readonly { readonly pc: string; readonly src?: string; readonly line_num?: number }[];
-}
+zooTest(
+  "every program's machine code: bytes, lines and functions are bpftool's, and what instructions are called",
+  () => {
+    const counts = noCounts();
+    for (const { id } of zoo.answers.programs) {
+      const words = ["-j", "prog", "dump", "jited", "id", String(id), "opcodes", "linum"];
+      const mine = spawn([process.execPath, CLI, ...words]);
+      expect([mine.status, mine.err]).toEqual([0, ""]);
+      expectSameJited(mine.out, spawn(["bpftool", ...words]).out, counts);
+    }
+    console.log("jited", counts);
+    expect(counts.insns).toBeGreaterThan(1000);
+    expect(counts.lines).toBeGreaterThan(100);
+    expect(counts.otherOperations / counts.insns).toBeLessThan(0.01);
+  },
+  300_000,
+);
 
 zooTest(
   "an address in machine code has the line at which bpftool's disassembly has it",

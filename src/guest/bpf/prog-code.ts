@@ -50,7 +50,7 @@ const LINE_INFO_BYTES = 4 * LINE_WORDS;
 /** The verifier takes 1,000,000 instructions (BPF_COMPLEXITY_LIMIT_INSNS), and its rewrites make several of one. */
 const MAX_INSNS = 2 ** 22;
 /** include/linux/bpf_verifier.h: `BPF_MAX_SUBPROGS`. */
-const MAX_SUBPROGS = 256;
+export const MAX_SUBPROGS = 256;
 
 /** `maps`: those that the program uses, in its order. Throws `GuestFault`, `KtstrError`. */
 export function readProgCode(kernel: GuestKernel, prog: ProgInfo, maps: readonly MapInfo[]): ProgCode {
@@ -110,13 +110,14 @@ function lineAddresses(kernel: GuestKernel, from: Pointer, count: number): bigin
   }
 }
 
-function bounded(what: string, value: number, most: number): number {
+/** Throws `KtstrError`. */
+export function bounded(what: string, value: number, most: number): number {
   if (value <= most) return value;
   throw new KtstrError(`its ${what} is ${value}, the kernel allows ${most}`);
 }
 
 /** Any length, in a buffer of its own. Throws `GuestFault`. */
-function copy(
+export function copy(
   { memory }: GuestKernel,
   from: Pointer,
   offset: number,

@@ -1,0 +1,68 @@
+/** `prog dump jited` of two sides: bpftool's with binutils' disassembler, and ours. */
+import { expect } from "bun:test";
+
+interface JitedInsn {
+  readonly pc: string;
+  readonly operation: string;
+  readonly operands: readonly (string | null)[];
+  readonly opcodes: readonly string[];
+  readonly src?: string;
+  readonly line_num?: number;
+}
+
+export interface JitedFunction {
+  readonly name: string;
+  readonly insns: readonly JitedInsn[];
+}
+
+export interface JitedCounts {
+  insns: number;
+  lines: number;
+  /** Instructions that the two disassemblers call by different names. */
+  otherOperations: number;
+  /** And those whose operands, as text without blanks, differ. */
+  otherOperands: number;
+  /** A few of both, for the log. */
+  readonly examples: string[];
+}
+
+export const noCounts = (): JitedCounts => ({
+  insns: 0,
+  lines: 0,
+  otherOperations: 0,
+  otherOperands: 0,
+  examples: [],
+});
+
+const operandsOf = ({ operands }: JitedInsn): string => operands.join("").replaceAll(/[\s,]|<.*/g, "");
+
+/**
+ * All but what an instruction is called and its operands must be equal, with keys in the same order: functions, where
+ * instructions begin and end, their bytes, lines. bpftool's operands are pieces of text.
+ */
+export function expectSameJited(mine: string, theirs: string, counts: JitedCounts): void {
+  const shape = (json: string): string[] =>
+    (JSON.parse(json) as JitedFunction[]).map(({ insns, ...rest }) =>
+      JSON.stringify({
+        ...rest,
+        insns: insns.map((insn) => ({ ...insn, operation: "", operands: null })),
+      }).replaceAll('"pc"', '\n"pc"'),
+    );
+  expect(shape(mine)).toEqual(shape(theirs));
+  const all = (json: string): JitedInsn[] =>
+    (JSON.parse(json) as JitedFunction[]).flatMap(({ insns }) => insns);
+  const others = all(theirs);
+  for (const [place, own] of all(mine).entries()) {
+    const other = others[place]!;
+    counts.insns++;
+    if (own.src !== undefined) counts.lines++;
+    const isOther = own.operation !== other.operation;
+    if (isOther) counts.otherOperations++;
+    if (operandsOf(own) !== operandsOf(other)) counts.otherOperands++;
+    else if (!isOther) continue;
+    if (counts.examples.length < 12)
+      counts.examples.push(
+        `${own.operation} ${own.operands.join(",")} | ${other.operation} ${other.operands.join("")}`,
+      );
+  }
+}
