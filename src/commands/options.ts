@@ -12,6 +12,7 @@ export type OwnOption =
   | "holders"
   | "attached"
   | "limit"
+  | "lines"
   | "key"
   | "cpu"
   | "filter"
@@ -123,6 +124,7 @@ const OWN: Readonly<Record<OwnOption, ArgDef>> = {
     valueHint: "N",
     description: "show what pointers lead to, up to N steps away: in arenas, and in a frozen kernel's memory",
   },
+  lines: { type: "boolean", description: "show the C source line of each frame that lies in a BPF program" },
   types: { type: "boolean", description: "show the C types of global variables" },
   plain: {
     type: "string",

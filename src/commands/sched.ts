@@ -14,11 +14,12 @@ const DEFAULT_LIMIT = 32;
 const sched: Command = command({
   name: "ktstr sched",
   description: "sched_ext: why tasks wait, dispatch queues, CPUs, events",
-  options: ["limit"],
+  options: ["limit", "lines"],
   examples: [
     "ktstr sched",
     "ktstr --memory mem sched",
     "ktstr -j --memory mem sched",
+    "ktstr sched --lines --memory mem",
     "ktstr sched dump --memory mem",
     "ktstr sched explain stall.log",
   ],

@@ -65,6 +65,8 @@ export function openLive(options: LiveOptions = {}): LiveState {
   return new LiveState(options);
 }
 
+type ProgReaders = typeof import("./prog-code.ts");
+
 const u32Key = (key: number): Uint8Array => {
   const bytes = new Uint8Array(4);
   new DataView(bytes.buffer).setUint32(0, key, true);
@@ -288,21 +290,19 @@ export class LiveState implements BpfState, LogAccessor, AttachmentAccessor, Pin
   }
 
   progCode(prog: ProgInfo): Read<ProgCode> {
-    this.#alive();
-    const { readProgCode } = require("./prog-code.ts") as typeof import("./prog-code.ts");
-    return asRead(() => {
-      using fd = openIdOrThrow(this.#sys, PROGS, prog.id);
-      return readProgCode(this.#sys, fd, `program ${prog.id}`);
-    });
+    return this.#ofProg(prog, ({ readProgCode }) => readProgCode);
   }
 
   /** Needs CAP_SYSLOG: without it there are no functions. */
   machineCode(prog: ProgInfo): Read<readonly MachineFunction[]> {
+    return this.#ofProg(prog, ({ readMachineCode }) => readMachineCode);
+  }
+
+  #ofProg<T>(prog: ProgInfo, how: (code: ProgReaders) => (sys: Sys, fd: Fd, object: string) => T): Read<T> {
     this.#alive();
-    const { readMachineCode } = require("./prog-code.ts") as typeof import("./prog-code.ts");
     return asRead(() => {
       using fd = openIdOrThrow(this.#sys, PROGS, prog.id);
-      return readMachineCode(this.#sys, fd, `program ${prog.id}`);
+      return how(require("./prog-code.ts") as ProgReaders)(this.#sys, fd, `program ${prog.id}`);
     });
   }
 

@@ -6,6 +6,7 @@ import type { Json } from "./json.ts";
 import type { Finding } from "./sched-findings.ts";
 import { hexId } from "./sched-findings.ts";
 import type { SchedCpu, SchedQueue, SchedTask, SchedView } from "./sched-view.ts";
+import { lineJson } from "./symbol.ts";
 
 /** Raised when a member goes or changes its meaning; new members come without. */
 export const SCHED_SCHEMA_VERSION = 1;
@@ -25,6 +26,10 @@ export function schedJson(view: SchedView, findings: readonly Finding[]): Json {
     tasks: view.tasks.map((task) => taskJson(task, view.enums)),
     events: eventsJson(view),
     unknown: view.unknown,
+    frame_lines:
+      view.frameLines === undefined
+        ? undefined
+        : Object.fromEntries([...view.frameLines].map(([frame, source]) => [frame, lineJson(source)])),
     not_told: view.notTold,
   };
 }

@@ -7,6 +7,7 @@ import type { Style } from "./inspection-text.ts";
 import type { Output } from "./output.ts";
 import { type Finding, hexId, queueName, secondsText } from "./sched-findings.ts";
 import type { SchedCpu, SchedExit, SchedQueue, SchedTask, SchedView } from "./sched-view.ts";
+import { lineText } from "./symbol.ts";
 import { countText } from "./units.ts";
 
 /** `limit`: so many tasks and queues are shown at most. */
@@ -69,7 +70,7 @@ export function writeSchedHead(
       `${style.heading("Watchdog")}   timeout ${secondsText(watchdog.timeoutMs)}${last}${escapeText(strikes)}`,
     );
   }
-  if (exit !== undefined) writeExit(out, exit, style);
+  if (exit !== undefined) writeExit(out, exit, view, style);
   for (const { summary, details } of findings) {
     out.line(`${style.alarm("finding")}    ${escapeText(summary)}.`);
     for (const detail of details) out.line(`           ${escapeText(detail)}`);
@@ -93,13 +94,22 @@ export function stateText({ state, enabledMs, disabledMs }: SchedView): string {
   return `${state} ${secondsText(disabledMs)} ago${after}`;
 }
 
-function writeExit(out: Output, exit: SchedExit, style: Style): void {
+/** A line each, and behind a frame in a program's machine code its source line, where lines were asked for. */
+function stackText(frames: readonly string[], { frameLines }: SchedView, indent: string): string[] {
+  return frames.flatMap((frame) => {
+    const source = frameLines?.get(frame);
+    const name = indent + escapeText(frame);
+    return source === undefined ? [name] : [name, `${indent}  ${lineText(source)}`];
+  });
+}
+
+function writeExit(out: Output, exit: SchedExit, view: SchedView, style: Style): void {
   const kind = exit.kind === undefined ? "" : `${exit.kindName ?? exitKindText(exit.kind)}  `;
   const message = exit.message === "" ? "" : `: ${exit.message}`;
   const code =
     exit.code === undefined || exit.code === 0n ? "" : `  code ${hexId(BigInt.asUintN(64, exit.code))}`;
   out.line(`${style.heading("Exit")}       ${escapeText(`${kind}${exit.reason}${message}${code}`)}`);
-  for (const frame of exit.backtrace) out.line(style.dim(`             ${escapeText(frame)}`));
+  for (const line of stackText(exit.backtrace, view, "             ")) out.line(style.dim(line));
 }
 
 function writeCpus(out: Output, view: SchedView, style: Style): void {
@@ -190,7 +200,8 @@ function writeTasks(out: Output, view: SchedView, limit: number, style: Style): 
 }
 
 /** Runnable since, place, then the kernel's own words for the rest. */
-function taskText(task: SchedTask, { enums, dsqNames }: SchedView, style: Style): string {
+function taskText(task: SchedTask, view: SchedView, style: Style): string {
+  const { enums, dsqNames } = view;
   const { isCurrent, state, comm, pid, cpu, waitMs, cpus, dsqId } = task;
   const where =
     dsqId === undefined ? "" : `  dsq ${dsqId === null ? "(n/a)" : escapeText(queueName(dsqId, dsqNames))}`;
@@ -202,7 +213,7 @@ function taskText(task: SchedTask, { enums, dsqNames }: SchedView, style: Style)
   const fields = taskFields(task, enums);
   if (fields !== "") lines.push(style.dim(`                 ${fields}`));
   lines.push(...said(task.unknown, "                 "));
-  for (const frame of task.stack) lines.push(style.dim(`                   ${escapeText(frame)}`));
+  for (const line of stackText(task.stack, view, "                   ")) lines.push(style.dim(line));
   return lines.join("\n");
 }
 

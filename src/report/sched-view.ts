@@ -4,6 +4,7 @@ import type { DumpCpu, DumpEvent, DumpTask, ScxDump } from "../sched-text/dump.t
 import { enumsOfDump } from "../sched-text/enums.ts";
 import { parseLog } from "../sched-text/parse.ts";
 import type { ScxEnums } from "../scx-enums.ts";
+import type { FrameLines } from "./symbol.ts";
 
 export interface SchedView {
   /** Where it comes from, for people. */
@@ -33,6 +34,8 @@ export interface SchedView {
   readonly enums?: ScxEnums;
   /** Ids of dispatch queues by the names that the scheduler's programs have for them; absent: not known. */
   readonly dsqNames?: ReadonlyMap<bigint, string>;
+  /** Source lines of frames of stacks and of the back trace; absent: not asked for. */
+  readonly frameLines?: FrameLines;
   /** CPUs that the kernel offers the scheduler as idle; absent: not told, or the scheduler tracks them itself. */
   readonly idleCpus?: readonly number[] | undefined;
   /** Idle CPUs are not in a dump. */
@@ -104,6 +107,11 @@ const BUILTIN: ReadonlyMap<bigint, QueueKind> = new Map([
 
 export function queueKindOf(id: bigint): QueueKind {
   return BUILTIN.get(id) ?? (id >> 63n === 1n ? "builtin" : "user");
+}
+
+/** Every frame of the page's stacks. */
+export function framesOf({ tasks, exit }: SchedView): string[] {
+  return [...tasks.flatMap(({ stack }) => stack), ...(exit?.backtrace ?? [])];
 }
 
 /** A dump's text as a page. `origin` says where it stands. */

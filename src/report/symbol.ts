@@ -18,10 +18,23 @@ export interface NamedPlace {
 /** `name+0x10 [module]`. */
 const SYMBOL = /^(\S+?)(?:\+0x([0-9a-f]+))?(?: \[(\S+)\])?$/;
 
+/** `bpf_prog_0123456789abcdef_enqueue+0x1a/0x60 [bpf]`: a return address as stacks have it. */
+const FRAME = /^(bpf_prog_[0-9a-f]{16}\S*?)\+0x([0-9a-f]{1,8})(?:\/0x[0-9a-f]+)?(?: |$)/;
+
+/** The lines of frames that lie in programs' machine code, by the frame as the stack names it. */
+export type FrameLines = ReadonlyMap<string, SourceLine>;
+
+/** What belongs to a program's function. */
+interface ProgFunction {
+  readonly prog: ProgInfo;
+  readonly start: bigint;
+}
+
 /** Answers for one address after the other; programs are read when an address is the first of theirs. */
 export class PlaceNames {
   readonly #state: BpfState;
   readonly #codes = new Map<number, ProgCode | undefined>();
+  #functions: ReadonlyMap<string, ProgFunction> | undefined;
 
   constructor(state: BpfState) {
     this.#state = state;
@@ -34,6 +47,32 @@ export class PlaceNames {
     const start = address - BigInt(`0x${offset}`);
     const prog = this.#state.progs().find((one) => this.#codeOf(one)?.functionAddresses.includes(start));
     return { address, symbol, prog, source: prog && this.#lineOf(prog, start, address) };
+  }
+
+  /** Of all frames of stacks. The call is before the return address, and may be the last of its line: its last byte counts. */
+  linesOfFrames(frames: Iterable<string>): FrameLines {
+    const lines = new Map<string, SourceLine>();
+    for (const frame of frames) {
+      const [, name, offset = "0"] = FRAME.exec(frame) ?? [];
+      if (name === undefined || lines.has(frame)) continue;
+      this.#functions ??= this.#functionsByName();
+      const found = this.#functions.get(name);
+      const source = found && this.#lineOf(found.prog, found.start, found.start + BigInt(`0x${offset}`) - 1n);
+      if (source !== undefined) lines.set(frame, source);
+    }
+    return lines;
+  }
+
+  /** Of several of one name the first: their tag says that they are one code. */
+  #functionsByName(): Map<string, ProgFunction> {
+    const functions = new Map<string, ProgFunction>();
+    for (const prog of this.#state.progs())
+      for (const start of this.#codeOf(prog)?.functionAddresses ?? []) {
+        const [, name, offset, module] = SYMBOL.exec(this.#state.symbolAt?.(start) ?? "") ?? [];
+        if (name !== undefined && offset === undefined && module === "bpf" && !functions.has(name))
+          functions.set(name, { prog, start });
+      }
+    return functions;
   }
 
   #codeOf(prog: ProgInfo): ProgCode | undefined {
@@ -65,18 +104,25 @@ export function placeJson({ address, symbol, prog, source }: NamedPlace): Json {
     address: `0x${address.toString(16)}`,
     symbol: symbol ?? null,
     prog_id: prog?.id,
-    file: source?.file,
-    line_num: source?.line,
-    line_col: source?.column,
-    src: source?.text,
+    ...lineJson(source),
   };
+}
+
+/** Under the keys of bpftool's dumps; none where no line is known. */
+export function lineJson(source: SourceLine | undefined): { readonly [key: string]: Json } {
+  if (source === undefined) return {};
+  return { file: source.file, line_num: source.line, line_col: source.column, src: source.text };
+}
+
+/** `sched.bpf.c:12: p->scx.slice = 0;` */
+export function lineText({ file, line, text }: SourceLine): string {
+  return `${escapeText(file ?? "?")}:${line}: ${escapeText(text ?? "")}`;
 }
 
 export function placeText({ address, symbol, prog, source }: NamedPlace): string {
   const name = symbol === undefined ? "no symbol lies there" : escapeText(symbol);
   let text = `0x${address.toString(16)}  ${name}`;
   if (prog !== undefined) text += `  prog ${prog.id}`;
-  if (source !== undefined)
-    text += `\n\t${escapeText(source.file ?? "?")}:${source.line}: ${escapeText(source.text ?? "")}`;
+  if (source !== undefined) text += `\n\t${lineText(source)}`;
   return text;
 }

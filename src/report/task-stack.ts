@@ -2,12 +2,15 @@
 import type { TaskStack } from "../task-stack.ts";
 import { escapeText } from "../text.ts";
 import type { Json } from "./json.ts";
+import { type FrameLines, lineJson, lineText } from "./symbol.ts";
 
-/** A frame a line, innermost first, as /proc/PID/stack has them. */
-export function stackLines({ pid, comm, frames, stopped }: TaskStack): string[] {
-  const lines = frames.map(({ address, symbol }) =>
-    symbol === "" ? `  ${hexOf(address) ?? "?"}` : `  ${escapeText(symbol)}`,
-  );
+/** A frame a line, innermost first, as /proc/PID/stack has them; behind it its source line, of those that are given. */
+export function stackLines({ pid, comm, frames, stopped }: TaskStack, sources?: FrameLines): string[] {
+  const lines = frames.flatMap(({ address, symbol }) => {
+    const source = sources?.get(symbol);
+    const frame = symbol === "" ? `  ${hexOf(address) ?? "?"}` : `  ${escapeText(symbol)}`;
+    return source === undefined ? [frame] : [frame, `    ${lineText(source)}`];
+  });
   const end = stopped === "" ? [] : [`  (${escapeText(stopped)})`];
   return [`${pid} ${escapeText(comm)}`, ...lines, ...end];
 }
@@ -16,7 +19,7 @@ const hexOf = (address: bigint | undefined): string | undefined =>
   address === undefined ? undefined : `0x${address.toString(16)}`;
 
 /** `schema/task-stack.schema.json`. */
-export function stackJson({ pid, tgid, comm, frames, stopped }: TaskStack): Json {
+export function stackJson({ pid, tgid, comm, frames, stopped }: TaskStack, sources?: FrameLines): Json {
   return {
     schema: "ktstr-task-stack",
     schema_version: 1,
@@ -26,6 +29,7 @@ export function stackJson({ pid, tgid, comm, frames, stopped }: TaskStack): Json
     frames: frames.map(({ address, symbol }) => ({
       address: hexOf(address),
       symbol: symbol === "" ? undefined : escapeText(symbol),
+      ...lineJson(sources?.get(symbol)),
     })),
     stopped: stopped === "" ? undefined : escapeText(stopped),
   };

@@ -37,6 +37,26 @@ test("a hostile name is escaped, an address without a symbol is shown, and so is
   expect(taskStackProblems(stackJson(stack))).toEqual([]);
 });
 
+test("a frame in a program has its source line behind it where lines are asked for", () => {
+  const symbol = "bpf_prog_0123456789abcdef_enqueue+0x1a/0x60 [bpf]";
+  const frames = [
+    { address: undefined, symbol },
+    { address: undefined, symbol: "schedule+0x10/0x100" },
+  ];
+  const stack = { pid: 7, tgid: 7, comm: "a", frames, stopped: "" };
+  const lines = new Map([[symbol, { text: "return 0;\u001b[2J", file: "a.bpf.c", line: 12, column: 3 }]]);
+  expect(stackLines(stack, lines)).toEqual([
+    "7 a",
+    `  ${symbol}`,
+    "    a.bpf.c:12: return 0;\\x1b[2J",
+    "  schedule+0x10/0x100",
+  ]);
+  expect(taskStackProblems(stackJson(stack, lines))).toEqual([]);
+  expect(stackJson(stack, lines)).toMatchObject({
+    frames: [{ file: "a.bpf.c", line_num: 12 }, { symbol: "schedule+0x10/0x100" }],
+  });
+});
+
 describe("tasks that are asked for", () => {
   const task = (pid: number, waitMs: number | undefined, more: Partial<TaskInfo> = {}): TaskInfo => ({
     pid,

@@ -117,6 +117,32 @@ zooTest(
   300_000,
 );
 
+zooTest(
+  "a return address in machine code has the line of its call, as bpftool's disassembly has it",
+  () => {
+    let compared = 0;
+    using live = openLive();
+    const names = new PlaceNames(live);
+    for (const { id } of zoo.answers.programs) {
+      const words = ["-j", "prog", "dump", "jited", "id", String(id), "opcodes", "linum"];
+      for (const func of JSON.parse(spawn(["bpftool", ...words]).out) as JitedFunction[]) {
+        let line: { readonly src?: string; readonly line_num?: number } | undefined;
+        for (const insn of func.insns) {
+          if (insn.src !== undefined) line = insn;
+          if (insn.operation !== "call" || line === undefined) continue;
+          const back = Number(insn.pc) + insn.opcodes.length;
+          const frame = `${func.name}+0x${back.toString(16)}/0x1000`;
+          const source = names.linesOfFrames([frame, "schedule+0x10/0x100"]).get(frame);
+          expect([frame, source?.line, source?.text]).toEqual([frame, line.line_num, line.src]);
+          compared++;
+        }
+      }
+    }
+    expect(compared).toBeGreaterThan(20);
+  },
+  300_000,
+);
+
 const images = [...(await labImages()), ...capturedImages()].filter((image) =>
   image.answer("loader.json")?.includes('"expect":'),
 );
