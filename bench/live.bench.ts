@@ -6,9 +6,11 @@ import { type Case, inC, type Job, ours, type Prepared, type Side } from "./case
 import { KTSTR } from "./harness.ts";
 import { readOf } from "./machine.ts";
 import { createMap, fillMap } from "./maps.ts";
+import { loadLongProg } from "./progs.ts";
 import { walkAll } from "./walk.ts";
 
 const MILLION = 1_000_000;
+const LONG_PROGRAM = 100_000;
 const KEY_BYTES = 8;
 const VALUE_BYTES = 24;
 
@@ -61,6 +63,24 @@ export const cases: readonly Case[] = [
         };
       }),
   },
+  ...[[], ["-j"]].map(
+    (options): Case => ({
+      name: `live prog dump xlated ${[...options, "of"].join(" ")} 100,000 instructions, to bpftool`,
+      missing: needRoot,
+      prepare: (folder) => {
+        const prog = loadLongProg(LONG_PROGRAM);
+        const words = [...options, "prog", "dump", "xlated", "id", String(prog.id)];
+        const into = (name: string): string => join(folder, name);
+        return {
+          subject: command("ktstr", [...KTSTR, ...words], into("ktstr")),
+          reference: command("bpftool", ["bpftool", ...words], into("bpftool")),
+          items: LONG_PROGRAM,
+          sameOutput: true,
+          [Symbol.dispose]: () => prog.fd[Symbol.dispose](),
+        };
+      },
+    }),
+  ),
   {
     name: "live map show -j of 1,000 maps, to bpftool",
     missing: needRoot,

@@ -74,12 +74,19 @@ export function callAddress(
 
 /** Every address that the program calls, and that a name is wanted for. */
 export function calledAddresses(code: ProgCode, base: bigint): bigint[] {
-  const view = new DataView(code.insns.buffer, code.insns.byteOffset, code.insns.byteLength);
-  const addresses = new Set<bigint>();
-  for (let index = 0; index < view.byteLength >>> 3; index++) {
-    if (view.getUint8(index * 8) !== CALL) continue;
-    const insn = insnAt(view, index);
-    if (helperOf(insn) === undefined) addresses.add(callAddress(insn.source, insn.immediate, base, code));
+  const { insns } = code;
+  const view = new DataView(insns.buffer, insns.byteOffset, insns.byteLength);
+  // A long program calls the same again and again: what it calls, twice its immediate and whether it is the program's own.
+  const called = new Set<number>();
+  for (let at = 0; at + 8 <= insns.length; at += 8) {
+    if (insns[at] !== CALL) continue;
+    const isOwn = insns[at + 1]! >> 4 === PSEUDO_CALL;
+    const key = 2 * view.getInt32(at + 4, true) + (isOwn ? 1 : 0);
+    if (called.has(key)) continue;
+    if (helperOf(insnAt(view, at >>> 3)) === undefined) called.add(key);
   }
+  const addresses = new Set<bigint>();
+  for (const key of called)
+    addresses.add(callAddress(key & 1 ? PSEUDO_CALL : 0, Math.floor(key / 2), base, code));
   return [...addresses];
 }

@@ -245,6 +245,11 @@ export interface ProgStats {
   readonly misses: bigint;
 }
 
+/** One CPU's part of them. */
+export interface CpuStats extends ProgStats {
+  readonly cpu: number;
+}
+
 /** A bpf link. `details` are type-specific attributes under bpftool's names, in bpftool's order. */
 export interface LinkInfo {
   readonly id: number;
@@ -292,6 +297,8 @@ export interface ProgAccessor {
   progCode(prog: ProgInfo): Read<ProgCode>;
   /** A program's machine code, a function after the other; none: it is not jited, or the kernel does not show it. */
   machineCode(prog: ProgInfo): Read<readonly MachineFunction[]>;
+  /** A program's counters on every possible CPU, ascending. Absent: bpf(2) tells the sums alone. */
+  cpuStats?(prog: ProgInfo): Read<readonly CpuStats[]>;
   /** The names of all that these programs call. */
   callTargets(codes: readonly ProgCode[]): Read<CallTargets>;
   links(): readonly LinkInfo[];

@@ -11,6 +11,7 @@ export type OwnOption =
   | "bpffs"
   | "holders"
   | "attached"
+  | "all"
   | "limit"
   | "lines"
   | "key"
@@ -97,6 +98,10 @@ const OWN: Readonly<Record<OwnOption, ArgDef>> = {
     description: "switch run-time statistics on for so long before reading, and off again after",
   },
   bpffs: { type: "boolean", alias: "f", description: "show the paths where each is pinned" },
+  all: {
+    type: "boolean",
+    description: "show all there is of a program: what runs it, pins, maps, costs by CPU, source lines",
+  },
   attached: { type: "boolean", description: "show what runs each program, and its maps by name" },
   holders: {
     type: "boolean",

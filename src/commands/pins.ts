@@ -10,9 +10,14 @@ export interface Pins {
   readonly text: (id: number) => string;
 }
 
-/** Throws `KtstrError` where the mounts cannot be read. */
-export function pinsFor({ options }: Context, { state }: Pick<MapSource, "state">, kind: PinnedKind): Pins {
-  if (options.own["bpffs"] !== true) return { json: () => ({}), text: () => "" };
+/** `isWanted`: also without the option. Throws `KtstrError` where the mounts cannot be read. */
+export function pinsFor(
+  { options }: Context,
+  { state }: Pick<MapSource, "state">,
+  kind: PinnedKind,
+  isWanted = false,
+): Pins {
+  if (!isWanted && options.own["bpffs"] !== true) return { json: () => ({}), text: () => "" };
   const paths = state.pinnedPaths(kind);
   return {
     json: (id) => ({ pinned: (paths.get(id) ?? []).map(utf8) }),

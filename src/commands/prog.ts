@@ -14,26 +14,28 @@ const show: Command = command({
   name: "ktstr prog show",
   alias: "list",
   description: "List programs with their costs, or show one",
-  options: ["stats", "bpffs", "attached"],
+  options: ["stats", "bpffs", "attached", "all"],
   grammar: "[id N | tag TAG | name NAME | pinned PATH]",
   examples: [
     "ktstr prog show",
     "ktstr prog show --stats 1",
     "ktstr -j prog show name simple_dispatch",
     "ktstr prog show id 12 --attached",
+    "ktstr prog show id 12 --all",
   ],
   async start(context) {
     const selector = parseSelector(context.words, ["id", "tag", "name", "pinned"], "prog");
     const interval = await withStats(context);
-    const attached =
-      context.options.own["attached"] === true ? await import("../report/prog-places.ts") : undefined;
+    const page = context.options.own["all"] === true ? await import("../report/prog-page.ts") : undefined;
+    const isAttachedWanted = page !== undefined || context.options.own["attached"] === true;
+    const attached = isAttachedWanted ? await import("../report/prog-places.ts") : undefined;
     using source = await openSource(
       context.options,
       (map) => mayHoldMetadata(map) || attached?.isMapOfProgs(map) === true,
     );
     const progs = await selectProgs(source, selector);
     const kernel = source.state.kernel();
-    const pins = pinsFor(context, source, "program");
+    const pins = pinsFor(context, source, "program", page !== undefined);
     const pids = pidsFor(source, "prog");
     const places = attached?.progPlaces(source.state);
     printList(
@@ -45,13 +47,15 @@ const show: Command = command({
         ...pins.json(prog.id),
         ...pids.json(prog.id),
         ...(places !== undefined && attached?.progPlacesJson(source.state, prog, places)),
+        ...page?.progPageJson(page.progPage(source.state, prog)),
       }),
       (prog) =>
         progText(prog, kernel, interval) +
         metadataText(metadataOf(source.state, prog)) +
         pins.text(prog.id) +
         pids.text(prog.id) +
-        (places === undefined ? "" : attached?.progPlacesText(source.state, prog, places)),
+        (places === undefined ? "" : attached?.progPlacesText(source.state, prog, places)) +
+        (page === undefined ? "" : page.progPageText(page.progPage(source.state, prog))),
       selector.kind === "all",
     );
     for (const sentence of places?.untold ?? [])

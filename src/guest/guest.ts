@@ -23,6 +23,7 @@ import {
   type ArenaPages,
   type BpfState,
   type BtfInfo,
+  type CpuStats,
   type CpuValue,
   type EntryCursor,
   found,
@@ -179,6 +180,12 @@ export class GuestState
     const kernel = this.#checked();
     const { readMachineCode } = require("./bpf/machine-code.ts") as typeof import("./bpf/machine-code.ts");
     return asRead(() => readMachineCode(kernel, prog));
+  }
+
+  cpuStats(prog: ProgInfo): Read<readonly CpuStats[]> {
+    const kernel = this.#checked();
+    const { readCpuStats } = require("./bpf/cpu-stats.ts") as typeof import("./bpf/cpu-stats.ts");
+    return asRead(() => readCpuStats(kernel, prog));
   }
 
   /** `not-present` in captures that were made before this was asked. */

@@ -5,45 +5,101 @@ import type { Sys } from "./sys.ts";
 
 const PATH = "/proc/kallsyms";
 const DIGITS = 16;
+const BASE = " __bpf_call_base\n";
 
-/** The names of all that these programs call. Reads the file once, and not where only helpers are called. */
+/**
+ * The names of all that these programs call. The kernel takes longer to write this file than all else takes: it is not read
+ * where only helpers are called, and no further than to where everything is found.
+ */
 export function readCallTargets(sys: Sys, codes: readonly ProgCode[]): CallTargets {
-  // The kernel takes longer to write this file than all else takes.
   if (codes.every((code) => calledAddresses(code, 0n).length === 0)) return NO_TARGETS;
-  const bytes = sys.readFile(PATH);
-  if (bytes === undefined) return NO_TARGETS;
-  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1");
-  const base = BigInt(`0x${/^([0-9a-f]+) \S __bpf_call_base$/m.exec(text)?.[1] ?? "0"}`);
-  if (base === 0n) return NO_TARGETS;
-  const wanted = new Map<string, bigint>();
-  for (const code of codes)
-    for (const address of calledAddresses(code, base))
-      wanted.set(address.toString(16).padStart(DIGITS, "0"), address);
-  const found = new Map<bigint, string[]>();
-  if (wanted.size > 0)
+  const read: string[] = [];
+  let base = 0n;
+  let search: Search | undefined;
+  for (const lines of linesOf(sys)) {
+    read.push(lines);
+    if (search !== undefined) {
+      // Names of one address stand one behind the other: those of the last one may go on in the next lines.
+      const isOver = search.isDone && !search.hasAliases;
+      search.look(lines);
+      if (isOver && !search.hasAliases) break;
+      continue;
+    }
+    const at = lines.indexOf(BASE);
+    if (at < 0) continue;
+    base = BigInt(`0x${lines.slice(lines.lastIndexOf("\n", at) + 1, at).slice(0, DIGITS)}`);
+    if (base === 0n) return NO_TARGETS;
+    search = new Search(codes, base);
+    for (const earlier of read) search.look(earlier);
+  }
+  return search === undefined ? NO_TARGETS : { base, names: search.names(read) };
+}
+
+/** The file, some thousand whole lines at a time. */
+function* linesOf(sys: Sys): Generator<string> {
+  let rest = "";
+  for (const piece of sys.pieces(PATH)) {
+    const text = rest + Buffer.from(piece.buffer, piece.byteOffset, piece.length).toString("latin1");
+    const end = text.lastIndexOf("\n") + 1;
+    rest = text.slice(end);
+    if (end > 0) yield text.slice(0, end);
+  }
+  if (rest !== "") yield `${rest}\n`;
+}
+
+class Search {
+  /** By the digits that the file has. */
+  readonly #wanted = new Map<string, bigint>();
+  readonly #sorted: readonly string[];
+  readonly #found = new Map<bigint, string[]>();
+
+  constructor(codes: readonly ProgCode[], base: bigint) {
+    for (const code of codes)
+      for (const address of calledAddresses(code, base))
+        this.#wanted.set(address.toString(16).padStart(DIGITS, "0"), address);
+    this.#sorted = [...this.#wanted.keys()].sort();
+  }
+
+  get isDone(): boolean {
+    return this.#found.size === this.#wanted.size;
+  }
+
+  get hasAliases(): boolean {
+    return [...this.#found.values()].some((names) => names.length > 1);
+  }
+
+  look(text: string): void {
+    // The kernel's own symbols stand in order; those of modules and programs, behind them, do not.
+    const first = text.slice(0, DIGITS);
+    const lastAt = text.lastIndexOf("\n", text.length - 2) + 1;
+    const last = text.slice(lastAt, lastAt + DIGITS);
+    if (!text.includes("[") && !this.#sorted.some((digits) => digits >= first && digits <= last)) return;
     for (let start = 0, end = 0; start < text.length; start = end + 1) {
       end = text.indexOf("\n", start);
-      if (end < 0) end = text.length;
-      const address = wanted.get(text.slice(start, start + DIGITS));
+      const address = this.#wanted.get(text.slice(start, start + DIGITS));
       if (address === undefined) continue;
       // `ffffffff81000000 T _stext` or, tab-separated, ` [module]` behind it.
       const [name = ""] = /\S+/.exec(text.slice(start + DIGITS + 3, end)) ?? [];
-      const names = found.get(address);
-      if (names === undefined) found.set(address, [name]);
+      const names = this.#found.get(address);
+      if (names === undefined) this.#found.set(address, [name]);
       else names.push(name);
     }
-  const names = new Map<bigint, string>();
-  for (const [address, all] of found)
-    names.set(address, all.length === 1 ? all[0]! : pickAlias(all, address, () => addressesOf(text)));
-  return { base, names };
+  }
+
+  /** `read`: the whole file where a place has several names. */
+  names(read: readonly string[]): Map<bigint, string> {
+    const names = new Map<bigint, string>();
+    for (const [address, all] of this.#found)
+      names.set(address, all.length === 1 ? all[0]! : pickAlias(all, address, () => addressesOf(read)));
+    return names;
+  }
 }
 
 /** The low halves of all addresses that are shown. */
-function* addressesOf(text: string): Generator<number> {
-  for (let start = 0; start < text.length; ) {
-    const low = Number.parseInt(text.slice(start + DIGITS / 2, start + DIGITS), 16);
-    if (low !== 0 || !text.startsWith("00000000", start)) yield low;
-    const end = text.indexOf("\n", start);
-    start = end < 0 ? text.length : end + 1;
-  }
+function* addressesOf(read: readonly string[]): Generator<number> {
+  for (const text of read)
+    for (let start = 0; start < text.length; start = text.indexOf("\n", start) + 1) {
+      const low = Number.parseInt(text.slice(start + DIGITS / 2, start + DIGITS), 16);
+      if (low !== 0 || !text.startsWith("00000000", start)) yield low;
+    }
 }

@@ -28,6 +28,8 @@ export interface Sys {
   close(fd: number): void;
   /** A file of /proc or /sys as bytes; undefined where it cannot be read. */
   readFile(path: string): Uint8Array | undefined;
+  /** The same in pieces, each valid until the next, for a reader that may have enough of it early; none where it cannot be read. */
+  pieces(path: string): Iterable<Uint8Array>;
   /** A device that gives one message a read, from its oldest on until none is left; or `-errno`. */
   readMessages(path: string): readonly Uint8Array[] | number;
   /**
@@ -71,6 +73,7 @@ export const realSys: Sys = {
   bpf: (command, attr) => ffi.bpf(COMMANDS[command], attr.bytes),
   close: (fd) => void ffi.close(fd),
   readFile: readWhole,
+  pieces,
   readMessages,
   readFdInfo,
   readLink(path) {
@@ -183,6 +186,27 @@ function readWhole(path: string): Uint8Array | undefined {
     return fs().readFileSync(path);
   } catch {
     return undefined;
+  } finally {
+    ffi.close(fd);
+  }
+}
+
+const PIECE_BYTES = 128 * 1024;
+
+/** Files of /proc give a page at a time. */
+function* pieces(path: string): Generator<Uint8Array> {
+  const fd = ffi.open(path);
+  if (fd < 0) return;
+  const piece = new Uint8Array(new ArrayBuffer(PIECE_BYTES));
+  try {
+    for (let at = 0, used = 0, got = 1; got > 0; ) {
+      got = ffi.pread(fd, piece.subarray(used), at + used);
+      if (got > 0) used += got;
+      if (used === 0 || (got > 0 && used < PIECE_BYTES)) continue;
+      yield piece.subarray(0, used);
+      at += used;
+      used = 0;
+    }
   } finally {
     ffi.close(fd);
   }

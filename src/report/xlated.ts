@@ -2,9 +2,11 @@
  * A program's translated instructions as bpftool prints them (tools/bpf/bpftool/xlated_dumper.c), with the source lines and the
  * prototypes that its BTF has.
  */
+
 import type { Btf } from "../btf/btf.ts";
 import { signature } from "../btf/signature.ts";
 import { FormatError } from "../errors.ts";
+import { resetJitThreshold } from "../jit-threshold.ts";
 import {
   type CallTargets,
   callAddress,
@@ -16,7 +18,15 @@ import {
   type ProgCode,
 } from "../prog-code.ts";
 import { escapeSource } from "../text.ts";
-import { disassemble, type Insn, insnAt, LOAD_IMM64, type Operands, PSEUDO_CALL } from "../uapi/disasm.ts";
+import {
+  CALL,
+  disassemble,
+  type Insn,
+  insnAt,
+  LOAD_IMM64,
+  type Operands,
+  PSEUDO_CALL,
+} from "../uapi/disasm.ts";
 import { viewOf } from "../uapi/layout.ts";
 import { stringify } from "./json.ts";
 import type { Output } from "./output.ts";
@@ -43,11 +53,13 @@ export class Xlated {
   readonly #code: ProgCode;
   readonly #btf: Btf | undefined;
   readonly #operands: Operands;
+  readonly #bytes: Uint8Array;
 
   /** `btf`: undefined where the program has none. */
   constructor(code: ProgCode, targets: CallTargets, btf: Btf | undefined) {
     this.#code = code;
     this.#btf = btf;
+    this.#bytes = code.insns;
     this.view = viewOf(code.insns);
     this.count = this.view.byteLength >>> 3;
     this.#operands = { call: (insn) => nameCall(insn, code, targets) };
@@ -82,8 +94,20 @@ export class Xlated {
     return disassemble(insnAt(this.view, index), this.#operands);
   }
 
+  /** Whether all of its text is this tool's own: names, which may be hostile, are only in calls. */
+  isSafe(index: number): boolean {
+    return this.#bytes[index * 8] !== CALL;
+  }
+
+  /** The same, as it may be shown. */
+  safeText(index: number): string {
+    const text = this.text(index);
+    return this.isSafe(index) ? text : escapeSource(text);
+  }
+
+  /** Whether the instruction behind it belongs to it. */
   isDouble(index: number): boolean {
-    return this.view.getUint8(index * 8) === LOAD_IMM64;
+    return this.#bytes[index * 8] === LOAD_IMM64 && index + 1 < this.count;
   }
 
   prototype(typeId: number): string {
@@ -112,43 +136,61 @@ export class Xlated {
       throw error;
     }
   }
-
-  /** What is printed before each instruction, in order; the second half of a 64-bit immediate is left out. */
-  *rows(): Generator<Row> {
-    const { functions, lineCount } = this;
-    let nextFunction = 0;
-    let told = 0;
-    let line = 0;
-    for (let index = 0; index < this.count; index++) {
-      const own = functions[nextFunction];
-      let prototype = "";
-      if (own?.insn === index) {
-        prototype = this.prototype(own.typeId);
-        nextFunction++;
-      }
-      // libbpf, `bpf_prog_linfo__lfind`: the last line that begins here or before, of those behind the first `told`.
-      let source: SourceLine | undefined;
-      if (told < lineCount && this.lineInsn(told) <= index) {
-        line = Math.max(line, told);
-        while (line + 1 < lineCount && this.lineInsn(line + 1) <= index) line++;
-        source = this.source(line);
-        told++;
-      }
-      const isDouble = this.isDouble(index);
-      yield { index, prototype, source, isDouble: isDouble && index + 1 < this.count };
-      if (isDouble) index++;
-    }
-  }
 }
 
+/** What is printed before an instruction. */
 interface Row {
-  readonly index: number;
   /** "" where no function begins. */
   readonly prototype: string;
   /** undefined: no line begins. */
   readonly source: SourceLine | undefined;
-  /** The instruction behind it belongs to it. */
-  readonly isDouble: boolean;
+}
+
+/** Functions and lines on the way through a program, from its first instruction to its last. */
+export class LineWalk {
+  readonly #xlated: Xlated;
+  #nextFunction = 0;
+  #told = 0;
+  #line = 0;
+  /** The instruction before which something is printed next; behind the last one there is none. */
+  next = 0;
+
+  constructor(xlated: Xlated) {
+    this.#xlated = xlated;
+    this.#findNext(0);
+  }
+
+  /** What is printed before instruction `next`. */
+  take(): Row {
+    const xlated = this.#xlated;
+    const index = this.next;
+    const own = xlated.functions[this.#nextFunction];
+    let prototype = "";
+    if (own?.insn === index) {
+      prototype = xlated.prototype(own.typeId);
+      this.#nextFunction++;
+    }
+    // libbpf, `bpf_prog_linfo__lfind`: the last line that begins here or before, of those behind the first `told`.
+    let source: SourceLine | undefined;
+    if (this.#told < xlated.lineCount && xlated.lineInsn(this.#told) <= index) {
+      this.#line = Math.max(this.#line, this.#told);
+      while (this.#line + 1 < xlated.lineCount && xlated.lineInsn(this.#line + 1) <= index) this.#line++;
+      source = xlated.source(this.#line);
+      this.#told++;
+    }
+    this.#findNext(index + (xlated.isDouble(index) ? 2 : 1));
+    return { prototype, source };
+  }
+
+  /** Functions and lines may begin in the second half of a 64-bit immediate, which is not printed. */
+  #findNext(from: number): void {
+    const xlated = this.#xlated;
+    let next = xlated.count;
+    if (this.#told < xlated.lineCount) next = Math.min(next, Math.max(from, xlated.lineInsn(this.#told)));
+    const own = xlated.functions[this.#nextFunction]?.insn;
+    if (own !== undefined && own >= from) next = Math.min(next, own);
+    this.next = next;
+  }
 }
 
 /** xlated_dumper.c, `print_call`. */
@@ -160,16 +202,31 @@ function nameCall(insn: Insn, code: ProgCode, { base, names }: CallTargets): str
   return code.functionCount === 0 ? distance : `${distance}#${name}`;
 }
 
+/** Bytes of text that go to the output at once: a call for each instruction takes longer than making its text. */
+const PIECE_LENGTH = 8192;
+/** A program so long is worth compiling what prints it. */
+const LONG_PROGRAM = 4096;
+
 /** `dump_xlated_plain`. */
 export function xlatedText(out: Output, xlated: Xlated, { opcodes, linum }: XlatedStyle): void {
-  for (const { index, prototype, source, isDouble } of xlated.rows()) {
-    if (prototype !== "") out.text(`${escapeSource(prototype)}:\n`);
-    out.text(sourceText(source, linum));
-    out.text(`${String(index).padStart(4)}: ${escapeSource(xlated.text(index))}\n`);
-    if (!opcodes) continue;
-    const rest = isDouble ? ` ${hex(xlated.view, 8 * index + 8, 8).join(" ")}` : "";
-    out.text(`       ${hex(xlated.view, 8 * index, 8).join(" ")}${rest}\n`);
+  if (xlated.count > LONG_PROGRAM) resetJitThreshold();
+  const lines = new LineWalk(xlated);
+  let text = "";
+  for (let index = 0; index < xlated.count; index++) {
+    if (index === lines.next) {
+      const { prototype, source } = lines.take();
+      if (prototype !== "") text += `${escapeSource(prototype)}:\n`;
+      text += sourceText(source, linum);
+    }
+    text += `${index < 1000 ? String(index).padStart(4) : index}: ${xlated.safeText(index)}\n`;
+    const isDouble = xlated.isDouble(index);
+    if (opcodes) text += `       ${hex(xlated.view, 8 * index, isDouble ? 16 : 8).join(" ")}\n`;
+    if (isDouble) index++;
+    if (text.length < PIECE_LENGTH) continue;
+    out.text(text);
+    text = "";
   }
+  out.text(text);
 }
 
 /** `btf_dump_linfo_plain`: "" where no line begins, or its text is not known. */
@@ -181,28 +238,29 @@ export function sourceText(source: SourceLine | undefined, linum: boolean): stri
 
 /** `dump_xlated_json`, on one line; `indent` prints the same in many. */
 export function xlatedJson(out: Output, xlated: Xlated, style: XlatedStyle, indent: string): void {
-  let separator = "";
+  if (xlated.count > LONG_PROGRAM) resetJitThreshold();
   const gap = indent === "" ? "" : `\n${indent}`;
-  out.text("[");
-  for (const row of xlated.rows()) {
-    const text = rowJson(xlated, row, style);
-    const pretty = indent === "" ? text : stringify(JSON.parse(text), indent).replaceAll("\n", gap);
-    out.text(`${separator}${gap}${pretty}`);
-    separator = ",";
+  const pretty = (text: string): string => stringify(JSON.parse(text), indent).replaceAll("\n", gap);
+  const lines = new LineWalk(xlated);
+  let text = "[";
+  for (let index = 0; index < xlated.count; index++) {
+    text += index === 0 ? gap : `,${gap}`;
+    const isDouble = xlated.isDouble(index);
+    const disasm = xlated.isSafe(index) ? `"${xlated.text(index)}"` : stringify(xlated.text(index));
+    let members = `"disasm":${disasm}`;
+    if (index === lines.next) {
+      const { prototype, source } = lines.take();
+      members = sourceJson(source, style.linum) + members;
+      if (prototype !== "") members = `"proto":${stringify(prototype)},${members}`;
+    }
+    if (style.opcodes) members += opcodesJson(xlated.view, 8 * index, isDouble);
+    text += indent === "" ? `{${members}}` : pretty(`{${members}}`);
+    if (isDouble) index++;
+    if (text.length < PIECE_LENGTH) continue;
+    out.text(text);
+    text = "";
   }
-  out.text(`${indent === "" || separator === "" ? "" : "\n"}]`);
-}
-
-/** One instruction's object. There are a hundred thousand of them: text that needs no look at what it is made of. */
-function rowJson(
-  xlated: Xlated,
-  { index, prototype, source, isDouble }: Row,
-  { opcodes, linum }: XlatedStyle,
-): string {
-  let text = "{";
-  if (prototype !== "") text += `"proto":${stringify(prototype)},`;
-  text += `${sourceJson(source, linum)}"disasm":${stringify(xlated.text(index))}`;
-  return `${text}${opcodes ? opcodesJson(xlated.view, 8 * index, isDouble) : ""}}`;
+  out.text(`${text}${indent === "" || xlated.count === 0 ? "" : "\n"}]`);
 }
 
 /** `btf_dump_linfo_json`: members of an object that goes on; "" where no line begins. */

@@ -10,7 +10,10 @@ import { openKernel } from "../../src/guest/kernel/kernel.ts";
 import { fromBigInt, type Pointer } from "../../src/guest/memory/pointer.ts";
 import { NO_TARGETS } from "../../src/prog-code.ts";
 import { jitedJson, jitedText } from "../../src/report/jited.ts";
+import { stringify } from "../../src/report/json.ts";
 import { Output } from "../../src/report/output.ts";
+import { progPage, progPageJson, progPageText } from "../../src/report/prog-page.ts";
+import { PlaceNames } from "../../src/report/symbol.ts";
 import { Xlated, xlatedJson, xlatedText } from "../../src/report/xlated.ts";
 import { xlatedGraph } from "../../src/report/xlated-graph.ts";
 import { capturedImages } from "./captured.ts";
@@ -71,6 +74,8 @@ function readAll(path: string, out: Output): number {
     xlatedText(out, xlated, STYLE);
     xlatedJson(out, xlated, STYLE, "");
     xlatedGraph(out, xlated, STYLE);
+    out.text(progPageText(progPage(guest, prog)));
+    out.text(stringify(progPageJson(progPage(guest, prog))));
     const machine = guest.machineCode(prog);
     if (!machine.ok) continue;
     const names = machine.value.map(() => undefined);
@@ -78,6 +83,14 @@ function readAll(path: string, out: Output): number {
     jitedText(out, jited, STYLE);
     jitedJson(out, jited, STYLE, "");
   }
+  // A frame in each program, whatever its symbol is now.
+  const frames = guest
+    .progs()
+    .map(
+      ({ tag, name }) =>
+        `bpf_prog_${Buffer.from(tag).toString("hex")}_${Buffer.from(name).toString("latin1")}+0x10/0x20`,
+    );
+  new PlaceNames(guest).linesOfFrames(frames);
   return read;
 }
 

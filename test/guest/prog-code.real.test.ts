@@ -6,7 +6,9 @@ import { join } from "node:path";
 import { openGuest } from "../../src/guest/guest.ts";
 import { NO_TARGETS } from "../../src/prog-code.ts";
 import { Output } from "../../src/report/output.ts";
+import { progPage } from "../../src/report/prog-page.ts";
 import { Xlated, xlatedJson } from "../../src/report/xlated.ts";
+import type { ProgStats } from "../../src/state.ts";
 import { labImages, testEachMachine } from "./images.ts";
 
 const images = (await labImages()).filter((image) => image.answer("prog-dump/done") !== undefined);
@@ -43,6 +45,42 @@ testEachMachine(images, "every program's instructions, with opcodes and lines: %
   rmSync(folder, { recursive: true });
   expect(different).toEqual([]);
   expect(compared).toBeGreaterThan(20);
+});
+
+testEachMachine(images, "every program's source lines and its costs by CPU: %s", (image) => {
+  using guest = openGuest({ memory: image.memory });
+  let lines = 0;
+  let counted = 0;
+  for (const prog of guest.progs()) {
+    const { functions, cpuStats } = progPage(guest, prog);
+    // The sums are compared with bpftool's elsewhere.
+    if (prog.stats.ok && cpuStats?.ok === true) {
+      const sum = (of: (one: ProgStats) => bigint): bigint =>
+        cpuStats.value.reduce((total, one) => total + of(one), 0n);
+      expect([sum(({ count }) => count), sum(({ runTimeNs }) => runTimeNs)]).toEqual([
+        prog.stats.value.count,
+        prog.stats.value.runTimeNs,
+      ]);
+      counted += Number(prog.stats.value.count > 0n);
+    }
+    const theirs = image.answer(`prog-dump/${prog.id}.json`) ?? "";
+    if (!theirs.startsWith("[") || !functions.ok) continue;
+    const told = (JSON.parse(theirs) as { file?: string; line_num?: number; proto?: string }[]).filter(
+      ({ file }) => file !== undefined,
+    );
+    const places = (list: readonly { file?: string | undefined; line: number }[]): string[] =>
+      [...new Set(list.map(({ file, line }) => `${file}:${line}`))].sort();
+    const own = functions.value.flatMap((one) => one.lines);
+    expect(places(own)).toEqual(
+      places(told.map(({ file, line_num = 0 }) => ({ ...(file !== undefined && { file }), line: line_num }))),
+    );
+    expect(functions.value.map(({ prototype }) => prototype)).toEqual(
+      (JSON.parse(theirs) as { proto?: string }[]).flatMap(({ proto }) => proto ?? []),
+    );
+    lines += own.length;
+  }
+  expect(lines).toBeGreaterThan(100);
+  expect(counted).toBeGreaterThan(3);
 });
 
 function firstDifference(mine: string, theirs: string): string {

@@ -22,18 +22,18 @@ test.skipIf(why !== "").each(kernels)(
         readonly id: number;
         readonly name?: string;
       }[];
-      const pieces = guest.pieces.map(({ gpa }) => `${guest.memoryPath}@0x${gpa.toString(16)}`);
-      const memory = guest.pieces.length === 1 ? pieces : [guest.memoryPath];
       const own = shown.filter(({ name }) => /^(z_|simple_)/.test(name ?? ""));
       expect(own.length).toBeGreaterThan(30);
       const lines = own.map(({ id }) => `prog dump jited id ${id} opcodes linum\n`).join("");
       const batch = join(folder, "batch");
       writeFileSync(batch, lines);
-      const options = memory.flatMap((file) => ["--memory", file]);
+      const options = ["--memory", guest.memoryPath];
       const mine = spawn([process.execPath, CLI, "-j", "batch", "file", batch, ...options]);
       expect(mine.status).toBe(0);
       await guest.thaw();
-      const ran = await guest.exec(`bpftool -j batch file - <<'EOF'\n${lines}EOF`, GUEST_MS);
+      const script = `cat > /tmp/batch <<'EOF'\n${lines}EOF\nbpftool -j batch file /tmp/batch`;
+      const ran = await guest.exec(script, GUEST_MS);
+      expect([ran.status, ran.stderr]).toEqual([0, ""]);
       const counts = noCounts();
       const theirs = JSON.parse(new TextDecoder().decode(ran.stdout)) as { readonly output: unknown }[];
       for (const [place, { output }] of (JSON.parse(mine.out) as { readonly output: unknown }[]).entries())

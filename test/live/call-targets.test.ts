@@ -20,8 +20,16 @@ const calls = (...distances: number[]): ProgCode => ({
 });
 
 function targets(lines: readonly string[], ...distances: number[]): CallTargets {
-  const sys: Sys = { ...realSys, readFile: () => Buffer.from(`${lines.join("\n")}\n`) };
-  return readCallTargets(sys, [calls(...distances)]);
+  const bytes = Buffer.from(`${lines.join("\n")}\n`);
+  // In one piece, and in pieces that end within lines, and between names of one place: all the same.
+  const [whole, ...others] = [bytes.length, 100, 27, 7].map((size) => {
+    const all = Array.from({ length: Math.ceil(bytes.length / size) }, (_, index) =>
+      bytes.subarray(index * size, (index + 1) * size),
+    );
+    return readCallTargets({ ...realSys, pieces: () => all }, [calls(...distances)]);
+  });
+  for (const other of others) expect(other).toEqual(whole!);
+  return whole!;
 }
 
 const SYMBOLS = [
@@ -51,7 +59,26 @@ test("of several names the one at which bpftool's binary search of all symbols e
 test("where addresses are hidden, or the file is not there, nothing has a name", () => {
   const hidden = SYMBOLS.map((line) => line.replace(/^\w+/, "0".repeat(16)));
   expect(targets(hidden, 0xf00)).toEqual({ base: 0n, names: new Map() });
-  expect(readCallTargets({ ...realSys, readFile: () => undefined }, [calls(1)]).base).toBe(0n);
+  expect(readCallTargets({ ...realSys, pieces: () => [] }, [calls(1)]).base).toBe(0n);
+});
+
+test("the file is read no further than to where everything is found", () => {
+  let pieces = 0;
+  const sys: Sys = {
+    ...realSys,
+    *pieces() {
+      for (const line of SYMBOLS) {
+        pieces++;
+        yield Buffer.from(`${line}\n`);
+      }
+    },
+  };
+  // `_stext` is before the base, and `later` is the sixth line.
+  expect([...readCallTargets(sys, [calls(-0x100)]).names.values()]).toEqual(["_stext"]);
+  expect(pieces).toBe(3);
+  pieces = 0;
+  expect([...readCallTargets(sys, [calls(0x1f00)]).names.values()]).toEqual(["later"]);
+  expect(pieces).toBe(7);
 });
 
 function read<T>(info: Readonly<Record<string, number>>, how: (sys: Sys, fd: Fd, object: string) => T): T {

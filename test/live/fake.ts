@@ -167,6 +167,11 @@ export class FakeKernel implements Sys {
     return typeof file === "string" ? new TextEncoder().encode(file) : file;
   }
 
+  *pieces(path: string): Generator<Uint8Array> {
+    const file = this.readFile(path);
+    if (file !== undefined) yield file;
+  }
+
   readFdInfo(fd: number): string {
     const object = this.#fds.get(fd)?.object;
     return object instanceof FakeMap ? object.fdInfo : "";

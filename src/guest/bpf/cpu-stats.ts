@@ -1,0 +1,33 @@
+/** A program's run-time counters by CPU: `struct bpf_prog_stats` of each, of which stats.ts has the sums. */
+import { at, optional, ptr, struct, u64 } from "../../btf/struct.ts";
+import { KtstrError } from "../../errors.ts";
+import type { CpuStats, ProgInfo } from "../../state.ts";
+import type { GuestKernel } from "../kernel/kernel.ts";
+import { perCpuAddress } from "../kernel/percpu.ts";
+import { StructAt } from "../kernel/struct-at.ts";
+import { fromBigInt, isNull } from "../memory/pointer.ts";
+
+const PROG = struct("bpf_prog", { stats: optional(ptr, "since 5.12; before, bpf_prog_aux.stats") });
+const STATS = struct("bpf_prog_stats", {
+  count: at(u64, "cnt"),
+  runTimeNs: at(u64, "nsecs"),
+  misses: optional(u64, "since 5.12"),
+});
+
+/** By ascending CPU. Throws `KtstrError` where there are none, `GuestFault` where a CPU's counters cannot be read. */
+export function readCpuStats({ memory, btf, cpus }: GuestKernel, prog: ProgInfo): CpuStats[] {
+  const { stats } = PROG.resolve(btf);
+  if (stats === undefined) throw new KtstrError("this kernel has no counters in struct bpf_prog");
+  const from = new StructAt(memory, fromBigInt(prog.address ?? 0n), "bpf_prog.").pointer(stats, "stats");
+  if (isNull(from)) throw new KtstrError("the program has no counters");
+  const layout = STATS.resolve(btf);
+  return cpus.areas.map((area) => {
+    const own = new StructAt(memory, perCpuAddress(from, area), `bpf_prog.stats of CPU ${area.cpu}->`);
+    return {
+      cpu: area.cpu,
+      count: own.u64(layout.count, "cnt"),
+      runTimeNs: own.u64(layout.runTimeNs, "nsecs"),
+      misses: layout.misses === undefined ? 0n : own.u64(layout.misses, "misses"),
+    };
+  });
+}
