@@ -1,4 +1,4 @@
-/** One dump, put together line by line. */
+/** Builds one dump from its lines. */
 import type { DumpCount, DumpCpu, DumpEvent, DumpKick, DumpTask, DumpTrigger, ScxDump } from "./dump.ts";
 import { bigintOf, cpusOf, type DumpLine, type Fields, numberOf } from "./grammar.ts";
 import type { LogLine } from "./lines.ts";
@@ -35,31 +35,31 @@ export class DumpBuilder {
   readonly #events: DumpEvent[] = [];
   readonly #unknown: string[] = [];
   #truncated = false;
-  #lostCpu = false;
+  #isCpuMissing = false;
 
-  constructor(line: LogLine, owner: { readonly line: LogLine; readonly meaning: DumpLine } | undefined) {
+  constructor(line: LogLine, owner: { readonly line: LogLine; readonly parsed: DumpLine } | undefined) {
     this.#first = owner?.line.number ?? line.number;
     this.#last = line.number;
-    this.#owner = owner?.meaning.kind === "owner" ? owner.meaning : undefined;
+    this.#owner = owner?.parsed.kind === "owner" ? owner.parsed : undefined;
   }
 
-  /** Whether this line is of the next dump, whose first lines are missing, or of none. */
+  /** Returns whether the line belongs to another dump whose first lines are missing, or to no dump. */
   endsBefore({ kind }: DumpLine): boolean {
     if (this.#part === "events")
       return kind !== "event" && kind !== "rule" && kind !== "blank" && kind !== "truncated";
     return kind === "end" || (kind === "states" && this.#part === "states");
   }
 
-  add(line: LogLine, meaning: DumpLine): void {
-    if (meaning.kind === "blank") return;
+  add(line: LogLine, parsed: DumpLine): void {
+    if (parsed.kind === "blank") return;
     this.#last = line.number;
-    switch (meaning.kind) {
+    switch (parsed.kind) {
       case "debug":
         this.#trigger.kind = "debug";
-        this.#trigger.reason = meaning.reason;
+        this.#trigger.reason = parsed.reason;
         return;
       case "exit": {
-        const { comm, pid, exitKind, cpu } = meaning;
+        const { comm, pid, exitKind, cpu } = parsed;
         Object.assign(this.#trigger, { kind: "exit", comm, pid, exitKind, cpu });
         return;
       }
@@ -68,7 +68,7 @@ export class DumpBuilder {
         return;
       case "states":
       case "events":
-        this.#part = meaning.kind;
+        this.#part = parsed.kind;
         this.#leaveCpu();
         return;
       case "rule":
@@ -79,13 +79,13 @@ export class DumpBuilder {
         return;
       case "event":
         this.#part = "events";
-        this.#events.push({ name: meaning.name, count: meaning.count });
+        this.#events.push({ name: parsed.name, count: parsed.count });
         return;
       case "frame":
-        this.#addFrame(meaning.frame);
+        this.#addFrame(parsed.frame);
         return;
       default:
-        if (!this.#addCpuLine(line, meaning)) this.#addOther(line.text);
+        if (!this.#addCpuLine(line, parsed)) this.#addOther(line.text);
     }
   }
 
@@ -100,17 +100,17 @@ export class DumpBuilder {
     else this.#unknownOfPart().push(frame);
   }
 
-  /** False for a line that is neither a CPU's nor a task's. */
-  #addCpuLine(line: LogLine, meaning: DumpLine): boolean {
-    switch (meaning.kind) {
+  /** Adds a line of a CPU or a task. Returns false for other lines. */
+  #addCpuLine(line: LogLine, parsed: DumpLine): boolean {
+    switch (parsed.kind) {
       case "cpu":
         this.#part = "states";
         this.#task = undefined;
-        this.#cpu = newCpu(meaning.cpu, meaning.fields);
+        this.#cpu = newCpu(parsed.cpu, parsed.fields);
         this.#cpus.push(this.#cpu);
         return true;
       case "curr": {
-        const { comm, pid, schedClass } = meaning;
+        const { comm, pid, schedClass } = parsed;
         if (this.#cpu === undefined || this.#cpu.currClass !== "") return false;
         Object.assign(this.#cpu, { currComm: comm, currPid: pid, currClass: schedClass });
         return true;
@@ -120,20 +120,20 @@ export class DumpBuilder {
         this.#cpu.rescue = line.text.trim();
         return true;
       case "kick":
-        this.#cpu?.kicks.push({ name: meaning.name, cpus: meaning.cpus });
+        this.#cpu?.kicks.push({ name: parsed.name, cpus: parsed.cpus });
         return this.#cpu !== undefined;
       case "task":
         this.#part = "states";
         if (this.#cpu === undefined) {
-          this.#lostCpu = true;
+          this.#isCpuMissing = true;
           this.#cpu = newCpu(-1, new Map());
           this.#cpus.push(this.#cpu);
         }
-        this.#task = newTask(meaning);
+        this.#task = newTask(parsed);
         this.#cpu.tasks.push(this.#task);
         return true;
       case "fields":
-        return this.#task !== undefined && addFields(this.#task, meaning.fields);
+        return this.#task !== undefined && addFields(this.#task, parsed.fields);
       default:
         return false;
     }
@@ -142,10 +142,10 @@ export class DumpBuilder {
   #addOther(text: string): void {
     const trigger = this.#trigger;
     if (this.#part === "heading" && trigger.kind === "exit" && trigger.reason === "") {
-      const said = /^(.*?) \((.*)\)$/s.exec(text.trim());
-      if (said !== null) {
-        trigger.reason = said[1] ?? "";
-        trigger.message = said[2] ?? "";
+      const reason = /^(.*?) \((.*)\)$/s.exec(text.trim());
+      if (reason !== null) {
+        trigger.reason = reason[1] ?? "";
+        trigger.message = reason[2] ?? "";
         return;
       }
     }
@@ -175,11 +175,12 @@ export class DumpBuilder {
   #incomplete(): string {
     const why: string[] = [];
     if (this.#trigger.kind === "unknown") why.push("its first lines are missing");
-    if (this.#lostCpu) why.push("the line of the first tasks' CPU is missing");
+    if (this.#isCpuMissing) why.push("the line of the first tasks' CPU is missing");
     const cut = this.#cpus.flatMap(({ tasks }) => tasks).filter(({ cpus }) => cpus === undefined).length;
     if (this.#truncated)
-      why.push("the kernel's buffer for it was full (`exit_dump_len`), and the rest is cut off");
-    else if (this.#part !== "states" && this.#part !== "events") why.push("it ends before the CPUs' states");
+      why.push("the kernel's dump buffer (`exit_dump_len`) was full, so the rest is cut off");
+    else if (this.#part !== "states" && this.#part !== "events")
+      why.push("it ends before the states of the CPUs");
     else if (cut > 0) why.push(`lines of ${cut} of its tasks are missing`);
     return why.join("; ");
   }
@@ -243,7 +244,7 @@ function newTask({
   };
 }
 
-/** Always true: a task's line whose values are none leaves its members undefined. */
+/** Sets the members of a task from a line's fields. Values that do not parse leave the members undefined. Returns true. */
 function addFields(task: Task, fields: Fields): true {
   for (const [name, text] of fields) SETTERS[name]?.(task, text);
   return true;

@@ -1,44 +1,45 @@
 /**
- * A scx dump as plain data: what the kernel's `scx_dump_state()` prints (kernel/sched/ext.c; since 7.2
- * kernel/sched/ext/ext.c). A member that this release does not print, or that was cut off, is undefined.
+ * A scx dump as plain data: the output of the kernel's `scx_dump_state()` (kernel/sched/ext.c; since 7.2
+ * kernel/sched/ext/ext.c). A member is undefined if the release does not print it or its line is missing.
  */
 
-/** One scheduler's dump. A kernel with sub-schedulers prints one for each of them. */
+/** The dump of one scheduler. A kernel with sub-schedulers prints one dump for each. */
 export interface ScxDump {
-  /** `ops.name` and the place in the hierarchy: "root" or "sub1-123"; the line exists since 7.1. */
+  /** `ops.name`. The line with the name and the scheduler exists since 7.1. */
   readonly opsName: string | undefined;
+  /** Position in the hierarchy: "root" or "sub1-123". */
   readonly scheduler: string | undefined;
-  /** The sub-scheduler's cgroup; undefined for the root. */
+  /** The cgroup of a sub-scheduler; undefined for the root. */
   readonly cgroupPath: string | undefined;
   readonly trigger: DumpTrigger;
   readonly cpus: readonly DumpCpu[];
-  /** Event counters in the text's order, under their names. */
+  /** Event counters in the order of the text. */
   readonly events: readonly DumpEvent[];
-  /** Lines that the scheduler's `dump` callback added, or that nobody knows. */
+  /** Lines from the scheduler's `dump` callbacks, and lines that are not recognized. */
   readonly unknown: readonly string[];
-  /** Why the text is not all of the dump; "" where its parts are all there. */
+  /** Why the dump is incomplete; "" if it is complete. */
   readonly incomplete: string;
-  /** First and last line in the file, from 1. In a reversed file the first is the larger one. */
+  /** First and last line in the file, from 1. In a reversed file, `firstLine` is larger. */
   readonly firstLine: number;
   readonly lastLine: number;
 }
 
-/** Why the kernel printed it. */
+/** Why the kernel printed the dump. */
 export interface DumpTrigger {
-  /** `debug`: on request. `exit`: the scheduler was ejected. `unknown`: the heading is not in the text. */
+  /** `debug`: on request. `exit`: the scheduler was ejected. `unknown`: the heading is missing. */
   readonly kind: "debug" | "exit" | "unknown";
-  /** "SysRq-D"; at an exit `scx_exit_info.reason`: "runnable task stall". */
+  /** "SysRq-D"; for an exit, `scx_exit_info.reason`: "runnable task stall". */
   readonly reason: string;
   /** `scx_exit_info.msg`: "foo[12] failed to run for 30.128s". */
   readonly message: string;
   /** `enum scx_exit_kind`; undefined for a dump on request. */
   readonly exitKind: number | undefined;
-  /** The task that ran when the exit was noticed. */
+  /** The task that was current when the exit was triggered. */
   readonly comm: string;
   readonly pid: number | undefined;
-  /** `exit_cpu`; the line tells it since 7.2. */
+  /** `exit_cpu`; printed since 7.2. */
   readonly cpu: number | undefined;
-  /** Functions with offsets, as `%pS` prints them. */
+  /** Functions with offsets in the format of `%pS`. */
   readonly backtrace: readonly string[];
 }
 
@@ -49,17 +50,17 @@ export interface DumpCpu {
   /** `rq->scx.flags`, `SCX_RQ_*`. */
   readonly flags: number | undefined;
   readonly cpuReleased: number | undefined;
-  /** Sequence numbers by the names that the release gives them: `ops_qseq`, `pnt_seq`, `ksync`. */
+  /** Sequence numbers with the release's names: `ops_qseq`, `pnt_seq`, `ksync`. */
   readonly sequences: readonly DumpCount[];
-  /** 7.3's line of `scx_rescue_dump()`, as it stands. */
+  /** The line of `scx_rescue_dump()` since 7.3, verbatim. */
   readonly rescue: string | undefined;
   readonly currComm: string;
   readonly currPid: number | undefined;
-  /** "ext_sched_class"; "" where the line is missing. */
+  /** "ext_sched_class"; "" if the line is missing. */
   readonly currClass: string;
-  /** Masks of kicks that are pending: `cpus_to_kick`, `idle_to_kick`, `cpus_to_preempt`, ... */
+  /** Masks of pending kicks: `cpus_to_kick`, `idle_to_kick`, `cpus_to_preempt`, ... */
   readonly kicks: readonly DumpKick[];
-  /** The current task first where it is of sched_ext, then `rq->scx.runnable_list`. */
+  /** The current task if it is in sched_ext, then `rq->scx.runnable_list`. */
   readonly tasks: readonly DumpTask[];
   readonly unknown: readonly string[];
 }
@@ -87,11 +88,11 @@ export interface DumpTask {
   readonly pid: number;
   /** "root" or "sub1-123"; since 7.1. */
   readonly scheduler: string | undefined;
-  /** Belongs to the scheduler whose dump this is: the kernel marks it with a star, since 7.1. undefined outside of a dump. */
+  /** The task belongs to the scheduler of this dump (a star in the text, since 7.1). undefined before 7.1. */
   readonly isOwn: boolean | undefined;
-  /** Milliseconds from `runnable_at` to the dump; negative where it lies behind the dump's time. */
+  /** Milliseconds from `runnable_at` to the dump; negative if `runnable_at` is later than the dump. */
   readonly waitMs: number;
-  /** `SCX_TASK_*` state's number: its meaning differs between releases. */
+  /** Number of the `SCX_TASK_*` state. Its meaning differs between releases. */
   readonly scxState: number | undefined;
   readonly flags: number | undefined;
   readonly dsqFlags: number | undefined;
@@ -99,7 +100,7 @@ export interface DumpTask {
   readonly qseq: bigint | undefined;
   readonly stickyCpu: number | undefined;
   readonly holdingCpu: number | undefined;
-  /** `p->scx.dsq->id`; null: on no dispatch queue ("(n/a)"). */
+  /** `p->scx.dsq->id`; null if the task is on no dispatch queue ("(n/a)"). */
   readonly dsqId: bigint | null | undefined;
   readonly vtime: bigint | undefined;
   readonly sliceNs: bigint | undefined;

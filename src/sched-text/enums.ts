@@ -1,8 +1,7 @@
 /**
- * Names of the numbers in a dump's text, which has none of its own. One table serves several releases: a number that has a
- * name in one of them has no other name in those of the same form. Sources: `enum scx_ent_flags`, `scx_task_state`
- * (include/linux/sched/ext.h), `scx_rq_flags` (kernel/sched/sched.h), `scx_ops_state` (kernel/sched/ext.c, since 7.2
- * kernel/sched/ext/) of 6.12 to 7.3.
+ * Names for the numbers in a textual dump. One table covers several releases: no number has two names in releases that print
+ * the same line format. Sources: `enum scx_ent_flags`, `scx_task_state` (include/linux/sched/ext.h), `scx_rq_flags`
+ * (kernel/sched/sched.h), `scx_ops_state` (kernel/sched/ext.c, since 7.2 kernel/sched/ext/) of 6.12 to 7.3.
  */
 import type { EnumRow, ScxEnums } from "../scx-enums.ts";
 import type { ScxDump } from "./dump.ts";
@@ -23,7 +22,7 @@ const ALWAYS: readonly EnumRow[] = [
   flag("CURSOR", 31),
 ];
 
-/** `SCX_TASK_REENQ_REASON_MASK`: bits 12 and 13, since 7.3 also 14, which no release before uses. */
+/** `SCX_TASK_REENQ_REASON_MASK`: bits 12 and 13, since 7.3 also bit 14, which earlier releases do not use. */
 const reason = (name: string, value: number): EnumRow => ({
   name: `REENQ_${name}`,
   mask: 7n << 12n,
@@ -35,13 +34,13 @@ const COMMON: Pick<ScxEnums, "dsqFlags" | "opsStates"> = {
   opsStates: numbered(["NONE", "QUEUEING", "QUEUED", "DISPATCHING"]),
 };
 
-/** 6.12 to 7.0: tasks stand without their scheduler. */
+/** 6.12 to 7.0: the lines of tasks do not name a scheduler. */
 const OLD: Pick<ScxEnums, "taskStates" | "taskFlags"> = {
   taskStates: numbered(["NONE", "INIT", "READY", "ENABLED"]),
   taskFlags: ALWAYS,
 };
 
-/** Since 7.1. `PROTECTED`, and `CAP` as a reason, since 7.3. */
+/** Since 7.1. `PROTECTED` and the reason `CAP` exist since 7.3. */
 const NEW: Pick<ScxEnums, "taskStates" | "taskFlags"> = {
   taskStates: numbered(["NONE", "INIT_BEGIN", "INIT", "READY", "ENABLED", "DEAD"]),
   taskFlags: [
@@ -70,10 +69,10 @@ const RQ_FLAGS: readonly EnumRow[] = [
   flag("IN_WAKEUP", 16),
 ];
 
-/** By the form of the dump's lines. */
+/** Returns the names for a dump. The release is inferred from the format of its lines. */
 export function enumsOfDump({ cpus }: ScxDump): ScxEnums {
   const hasSchedulers = cpus.some(({ tasks }) => tasks.some(({ scheduler }) => scheduler !== undefined));
-  // 7.3 prints the line of every CPU.
+  // 7.3 prints a rescue line for every CPU.
   const hasRescue = cpus.some(({ rescue }) => rescue !== undefined);
   return {
     ...COMMON,

@@ -1,4 +1,4 @@
-/** `enum scx_exit_kind` and `scx_exit_reason()` (kernel/sched/ext): the same numbers in every release, 6.12 to 7.3. */
+/** `enum scx_exit_kind` and `scx_exit_reason()` (kernel/sched/ext). The numbers are the same in all releases, 6.12 to 7.3. */
 
 const KINDS: readonly (readonly [kind: number, name: string, reason: string])[] = [
   [0, "SCX_EXIT_NONE", ""],
@@ -16,10 +16,10 @@ const KINDS: readonly (readonly [kind: number, name: string, reason: string])[] 
   [1028, "SCX_EXIT_ERROR_RESCUE", ""],
 ];
 
-/** "SCX_EXIT_ERROR_STALL"; "exit kind 7" where it is not known. */
+/** The name of an exit kind: "SCX_EXIT_ERROR_STALL", or "exit kind 7" if it is unknown. */
 export const exitKindText = (kind: number): string =>
   KINDS.find(([number]) => number === kind)?.[1] ?? `exit kind ${kind}`;
 
-/** The kind that the kernel's words are of; undefined where they are not known. */
+/** Returns the exit kind for the kernel's reason text, or undefined if the text is unknown. */
 export const exitKindOf = (reason: string): number | undefined =>
   reason === "" ? undefined : KINDS.find(([, , words]) => words === reason)?.[0];

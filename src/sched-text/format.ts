@@ -1,11 +1,11 @@
 /**
- * A dump as the kernel prints it, line for line: the format strings of `scx_dump_state`, `scx_dump_cpu` and
- * `scx_dump_task` (kernel/sched/ext.c of 6.12 to 7.1, kernel/sched/ext/ext.c since 7.2). A member that is undefined is
- * one that the release does not print. What a scheduler's own `dump` callbacks added (`unknown`) is left out.
+ * Prints a dump in the kernel's format: the format strings of `scx_dump_state`, `scx_dump_cpu` and `scx_dump_task`
+ * (kernel/sched/ext.c of 6.12 to 7.1, kernel/sched/ext/ext.c since 7.2). Undefined members are members that the release does
+ * not print. The output of a scheduler's own `dump` callbacks (`unknown`) is not printed.
  */
 import type { DumpCpu, DumpTask, DumpTrigger, ScxDump } from "./dump.ts";
 
-/** Lines without their ends. `cpuCount`: `nr_cpu_ids`, which decides how long masks are. */
+/** Yields lines without line ends. `cpuCount` is `nr_cpu_ids`, which determines the width of masks. */
 export function* dumpLines(dump: ScxDump, cpuCount: number): Generator<string> {
   const { opsName, scheduler, cgroupPath } = dump;
   if (opsName !== undefined)
@@ -15,7 +15,7 @@ export function* dumpLines(dump: ScxDump, cpuCount: number): Generator<string> {
   yield* triggerLines(dump.trigger);
   yield* heading("CPU states");
   for (const cpu of dump.cpus) yield* cpuLines(cpu, cpuCount);
-  if (dump.events.length === 0) return; // 6.12 counts none
+  if (dump.events.length === 0) return; // 6.12 has no event counters
   yield* heading("Event counters");
   for (const { name, count } of dump.events) yield `${name.padStart(40)}: ${String(count).padStart(16)}`;
 }
@@ -62,7 +62,7 @@ function* taskLines(task: DumpTask, cpuCount: number): Generator<string> {
   for (const frame of task.stack) yield `    ${frame}`;
 }
 
-/** A line whose values were cut off is left out: no value is made up. */
+/** Omits a line whose values are missing. */
 function* fieldLines(task: DumpTask, cpuCount: number): Generator<string> {
   const {
     scxState,
@@ -80,7 +80,7 @@ function* fieldLines(task: DumpTask, cpuCount: number): Generator<string> {
   } = task;
   if (scxState !== undefined && flags !== undefined && dsqFlags !== undefined)
     yield `      scx_state/flags=${scxState}/${hex(flags)} dsq_flags=${hex(dsqFlags)} ops_state/qseq=${opsState}/${qseq}`;
-  // Up to 6.12 dsq_vtime is on the queue's line, and there is neither slice nor weight.
+  // 6.12 prints dsq_vtime on the line of the queue, and neither slice nor weight.
   if (stickyCpu !== undefined && dsqId !== undefined) {
     const old = sliceNs === undefined && vtime !== undefined ? ` dsq_vtime=${vtime}` : "";
     const dsq = dsqId === null ? "(n/a)" : `0x${dsqId.toString(16)}`;
@@ -94,7 +94,9 @@ function* fieldLines(task: DumpTask, cpuCount: number): Generator<string> {
 
 const hex = (value: number): string => `0x${value.toString(16)}`;
 
-/** `%*pb` of `cpumask_pr_args()`: words of 32 bits, the first as long as its bits need (lib/vsprintf.c, `bitmap_string`). */
+/**
+ * `%*pb` of `cpumask_pr_args()`: 32-bit words; the first word has only the digits it needs (lib/vsprintf.c, `bitmap_string`).
+ */
 export function cpuMask(cpus: readonly number[], cpuCount: number): string {
   const words = new Uint32Array(Math.max(1, Math.ceil(cpuCount / 32)));
   for (const cpu of cpus) if (cpu < cpuCount) words[cpu >>> 5]! |= 1 << (cpu & 31);

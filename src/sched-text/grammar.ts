@@ -1,6 +1,6 @@
 /**
- * What each line of a scx dump is, told by its own words: journald drops empty lines and blanks, so neither are
- * needed. The formats are those of `scx_dump_state`, `scx_dump_cpu` and `scx_dump_task` from 6.12 to 7.3.
+ * Classifies the lines of a scx dump by their text alone: journald drops empty lines and leading blanks. The formats are
+ * those of `scx_dump_state`, `scx_dump_cpu` and `scx_dump_task` from 6.12 to 7.3.
  */
 
 export type DumpLine =
@@ -34,7 +34,7 @@ export type DumpLine =
   | { readonly kind: "notice" }
   | { readonly kind: "other" };
 
-/** `name=value` pairs of a line. */
+/** The `name=value` pairs of a line. */
 export type Fields = ReadonlyMap<string, string>;
 
 const TASK =
@@ -45,7 +45,7 @@ const FIELDS = /^(?:scx_state\/flags=|sticky\/holding_cpu=|dsq_vtime=|cpus=)\S/;
 const KICK = /^(cpus_to_\w{1,20}|idle_to_kick) *: ([0-9a-f,]{1,2304})$/;
 const FRAME = /^(?:[^\s=]{1,512}\+0x[0-9a-f]+\/0x[0-9a-f]+(?: \[[^\]]{1,200}\])?|0x[0-9a-f]{8,16})$/;
 
-/** `line`: without its log's prefix. */
+/** Classifies a line. `line` has no log prefix. */
 export function readLine(line: string): DumpLine {
   const text = line.trim();
   if (text === "") return { kind: "blank" };
@@ -105,7 +105,7 @@ function taskLineOf(text: string): DumpLine | undefined {
     pid: Number(pid),
     scheduler,
     isOwn: own === undefined ? undefined : own === "*",
-    // jiffies_delta_msecs(runnable_at, now): negative where the task became runnable before the dump.
+    // jiffies_delta_msecs(runnable_at, now): negative if the task became runnable before the dump.
     waitMs: 0 - Number(delta),
   };
 }
@@ -115,7 +115,7 @@ function eventOf(text: string): DumpLine | undefined {
   return event === null ? undefined : { kind: "event", name: event[1] ?? "", count: BigInt(event[2] ?? "0") };
 }
 
-/** "scx_state/flags=4/0x5" becomes "scx_state" and "flags". */
+/** Splits pairs: "scx_state/flags=4/0x5" becomes "scx_state" = "4" and "flags" = "0x5". */
 function fieldsOf(text: string): Fields {
   const fields = new Map<string, string>();
   for (const pair of text.split(" ")) {
@@ -135,14 +135,14 @@ export function numberOf(text: string | undefined): number | undefined {
   return text !== undefined && /^(?:-?\d{1,15}|0x[0-9a-f]{1,13})$/.test(text) ? Number(text) : undefined;
 }
 
-/** At most 64 bits; undefined for what is no number. */
+/** Parses an unsigned integer of at most 64 bits. Returns undefined if the text is not one. */
 export function bigintOf(text: string | undefined): bigint | undefined {
   if (text === undefined || !/^(?:\d{1,20}|0x[0-9a-f]{1,16})$/.test(text)) return undefined;
   const value = BigInt(text);
   return value < 1n << 64n ? value : undefined;
 }
 
-/** A mask as `%*pb` prints it: "3", "ffffffff,00000001"; undefined for what is none. */
+/** Parses a mask in the format of `%*pb`: "3", "ffffffff,00000001". Returns undefined if the text is not a mask. */
 export function cpusOf(mask: string | undefined): number[] | undefined {
   if (mask === undefined || !/^[0-9a-f]{1,8}(?:,[0-9a-f]{1,8}){0,255}$/.test(mask)) return undefined;
   const cpus: number[] = [];

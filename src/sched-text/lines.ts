@@ -1,18 +1,18 @@
-/** Lines of a log without what the log put before them: journal, console, dmesg, trace and container prefixes. */
+/** Splits a log into lines and strips the prefixes of journal, console, dmesg, tracing and container logs. */
 
 export interface LogLine {
-  /** Without the prefix; blanks at its start are kept, as they tell levels apart. */
+  /** Without the prefix. Leading blanks are kept: they show the indentation. */
   readonly text: string;
-  /** Who wrote it: "scx_simple[123]", "kernel"; "" where the log does not say. */
+  /** The writer of the line: "scx_simple[123]", "kernel"; "" if the log does not name it. */
   readonly source: string;
-  /** From 1. */
+  /** Line number in the file, from 1. */
   readonly number: number;
 }
 
-/** Longer lines are cut: the kernel formats a line in `SCX_EXIT_MSG_LEN`, 1,024 bytes. */
+/** Maximum length of a line; longer lines are cut. The kernel formats a line in `SCX_EXIT_MSG_LEN`, 1,024 bytes. */
 const MAX_LINE = 4096;
 
-/** Each takes off one layer. `source` names the writer, where the layer has one. */
+/** Prefix patterns. Each strips one layer. The group `source` captures the writer if the layer names it. */
 const LAYERS: readonly RegExp[] = [
   // tracefs, trace-cmd: `  sh-2145    [000] d..1.    40.140226: sched_ext_dump: TEXT`; perf adds the subsystem
   /^\s{0,20}\S.{0,40}?-\d+\s+(?:\(\s*[-\d]+\)\s+)?\[\d+\]\s+(?:[^\s:]{4,8}\s+)?[\d.]+: (?:\w+:)?(?<source>\w+):(?: |$)/,
@@ -33,12 +33,11 @@ const LAYERS: readonly RegExp[] = [
   /^\d{1,4},\d+,\d+,[^;]{0,40};/,
 ];
 
-/** How many layers lie over one another at most. */
+/** Maximum number of nested prefix layers. */
 const MAX_LAYERS = 4;
 
 /**
- * The lines of a log, in the file's order. A byte order mark, carriage returns and colours of a terminal are taken
- * off.
+ * Yields the lines of a log in the order of the file. A byte order mark, carriage returns and terminal colors are removed.
  */
 export function* logLines(log: string): Generator<LogLine> {
   let number = 0;

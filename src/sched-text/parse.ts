@@ -1,20 +1,20 @@
-/** The scx dumps of a log, as far as its lines tell: whatever is cut off or between them, nothing here throws. */
+/** Extracts scx dumps from a log. Missing and interleaved lines are tolerated; nothing here throws. */
 import type { ScxDump } from "./dump.ts";
 import { DumpBuilder } from "./dump-builder.ts";
 import { type DumpLine, readLine } from "./grammar.ts";
 import { type LogLine, logLines } from "./lines.ts";
 
 export interface ParsedLog {
-  /** In the order of time. */
+  /** In chronological order. */
   readonly dumps: readonly ScxDump[];
-  /** What else the log says of sched_ext: "sched_ext: BPF scheduler "x" disabled (runnable task stall)". */
+  /** Other messages about sched_ext: "sched_ext: BPF scheduler "x" disabled (runnable task stall)". */
   readonly notices: readonly LogNotice[];
-  /** The newest line stands first, as `journalctl -r` prints. */
+  /** The log has the newest line first, as `journalctl -r` prints it. */
   readonly isReversed: boolean;
   readonly lineCount: number;
-  /** Lines inside of dumps that nobody knows. They are in the dumps. */
+  /** Number of lines inside dumps that are not recognized. The dumps contain them. */
   readonly unknownCount: number;
-  /** Lines outside of dumps, which are about something else. */
+  /** Number of lines outside of dumps. */
   readonly outsideCount: number;
 }
 
@@ -23,27 +23,27 @@ export interface LogNotice {
   readonly line: number;
 }
 
-interface Read {
+interface ClassifiedLine {
   readonly line: LogLine;
-  readonly meaning: DumpLine;
+  readonly parsed: DumpLine;
 }
 
 export function parseLog(log: string): ParsedLog {
-  const read: Read[] = [];
-  for (const line of logLines(log)) read.push({ line, meaning: readLine(line.text) });
-  const isReversed = isReverse(read);
+  const read: ClassifiedLine[] = [];
+  for (const line of logLines(log)) read.push({ line, parsed: readLine(line.text) });
+  const isReversed = isReverseOrder(read);
   if (isReversed) read.reverse();
   const started: DumpBuilder[] = [];
   const notices: LogNotice[] = [];
   const writers = new Map<string, Writer>();
   let outsideCount = 0;
   for (const each of read) {
-    const { line, meaning } = each;
+    const { line, parsed } = each;
     const writer = writers.get(line.source) ?? { open: undefined, owner: undefined };
     writers.set(line.source, writer);
-    if (meaning.kind === "notice") notices.push({ text: line.text.trim(), line: line.number });
+    if (parsed.kind === "notice") notices.push({ text: line.text.trim(), line: line.number });
     const before = writer.open;
-    const isInside = take(writer, each);
+    const isInside = addLine(writer, each);
     if (writer.open !== undefined && writer.open !== before) started.push(writer.open);
     if (!isInside) outsideCount++;
   }
@@ -52,39 +52,39 @@ export function parseLog(log: string): ParsedLog {
   return { dumps, notices, isReversed, lineCount: read.length, unknownCount, outsideCount };
 }
 
-/** Who writes lines of a log: several may write at a time, and each writes one dump after the other. */
+/** A source of log lines. Several sources can write at the same time; each writes one dump after the other. */
 interface Writer {
   open: DumpBuilder | undefined;
-  /** A line that may be the next dump's first: "simple: root". */
-  owner: Read | undefined;
+  /** A line that can be the first line of the next dump: "simple: root". */
+  owner: ClassifiedLine | undefined;
 }
 
-/** False for a line that is about something else. */
-function take(writer: Writer, each: Read): boolean {
-  const { line, meaning } = each;
-  if (meaning.kind === "blank") return true;
-  if (meaning.kind === "notice") {
+/** Adds a line to the writer's dump. Returns false if the line is not part of a dump. */
+function addLine(writer: Writer, each: ClassifiedLine): boolean {
+  const { line, parsed } = each;
+  if (parsed.kind === "blank") return true;
+  if (parsed.kind === "notice") {
     writer.open = undefined;
     return true;
   }
   const { owner } = writer;
   writer.owner = undefined;
-  const isHeading = meaning.kind === "debug" || meaning.kind === "exit";
-  // "simple: root" that no heading follows: the scheduler's own words, if they stand in its dump.
+  const isHeading = parsed.kind === "debug" || parsed.kind === "exit";
+  // No heading follows the line "simple: root". Inside a dump, the scheduler printed it.
   if (owner !== undefined && !isHeading) writer.open?.add(owner.line, { kind: "other" });
-  if (meaning.kind === "owner") {
+  if (parsed.kind === "owner") {
     writer.owner = each;
     return true;
   }
-  if (writer.open?.endsBefore(meaning) === true) writer.open = undefined;
+  if (writer.open?.endsBefore(parsed) === true) writer.open = undefined;
   if (isHeading) writer.open = new DumpBuilder(line, owner);
-  else if (writer.open === undefined && OPENING.has(meaning.kind))
+  else if (writer.open === undefined && OPENING.has(parsed.kind))
     writer.open = new DumpBuilder(line, undefined);
-  writer.open?.add(line, meaning);
+  writer.open?.add(line, parsed);
   return writer.open !== undefined;
 }
 
-/** Lines that nothing but a dump has, so that a dump whose heading is cut off is seen. */
+/** Kinds of lines that occur only in dumps. They open a dump whose heading is missing. */
 const OPENING: ReadonlySet<DumpLine["kind"]> = new Set(["cpu", "curr", "task", "fields", "event"]);
 
 function unknownIn({ unknown, cpus }: ScxDump): number {
@@ -95,14 +95,14 @@ function unknownIn({ unknown, cpus }: ScxDump): number {
   );
 }
 
-/** The lines of a task have one order: which way round most of them stand tells the log's. */
-function isReverse(read: readonly Read[]): boolean {
+/** Returns whether the log is in reverse order: a task's lines have a fixed order, so count the pairs in either order. */
+function isReverseOrder(read: readonly ClassifiedLine[]): boolean {
   let forward = 0;
   let backward = 0;
   let before = 0;
-  for (const { meaning } of read) {
-    if (meaning.kind === "blank" || meaning.kind === "other") continue;
-    const rank = rankOf(meaning);
+  for (const { parsed } of read) {
+    if (parsed.kind === "blank" || parsed.kind === "other") continue;
+    const rank = rankOf(parsed);
     if (rank !== 0 && before !== 0) {
       if (rank === before + 1) forward++;
       else if (rank === before - 1) backward++;
@@ -112,15 +112,15 @@ function isReverse(read: readonly Read[]): boolean {
   return backward > forward;
 }
 
-function rankOf(meaning: DumpLine): number {
-  if (meaning.kind === "task") return 1;
-  if (meaning.kind === "fields") {
-    if (meaning.fields.has("scx_state")) return 2;
-    if (meaning.fields.has("sticky")) return 3;
-    return meaning.fields.has("cpus") ? 5 : 4;
+function rankOf(parsed: DumpLine): number {
+  if (parsed.kind === "task") return 1;
+  if (parsed.kind === "fields") {
+    if (parsed.fields.has("scx_state")) return 2;
+    if (parsed.fields.has("sticky")) return 3;
+    return parsed.fields.has("cpus") ? 5 : 4;
   }
-  if (meaning.kind === "cpu") return 11;
-  if (meaning.kind === "curr") return 12;
-  if (meaning.kind === "states") return 21;
-  return meaning.kind === "rule" ? 22 : 0;
+  if (parsed.kind === "cpu") return 11;
+  if (parsed.kind === "curr") return 12;
+  if (parsed.kind === "states") return 21;
+  return parsed.kind === "rule" ? 22 : 0;
 }
