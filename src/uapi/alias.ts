@@ -1,8 +1,9 @@
 /**
- * Which of several symbols at one address bpftool names: the one at which its binary search ends
- * (tools/bpf/bpftool/xlated_dumper.c, `kernel_syms_search`). It compares the low 32 bits of addresses.
+ * Returns the symbol that bpftool prints if several have the same address: the one that its binary search finds
+ * (tools/bpf/bpftool/xlated_dumper.c, `kernel_syms_search`). The search compares only the low 32 bits of addresses.
  *
- * `names` are those at `address`, in the order of /proc/kallsyms; `all` gives the low halves of every symbol's address.
+ * `names` are the symbols at `address` in the order of /proc/kallsyms. `all` yields the low 32 bits of every symbol's
+ * address.
  */
 export function pickAlias(names: readonly string[], address: bigint, all: () => Iterable<number>): string {
   const key = Number(BigInt.asIntN(32, address));

@@ -1,6 +1,6 @@
 /**
- * bpf(2): commands, the arms of `union bpf_attr` and the info structs, at the offsets of
- * `include/uapi/linux/bpf.h`. Only the fields that a command needs.
+ * bpf(2): commands, the arms of `union bpf_attr`, and the info structs (`include/uapi/linux/bpf.h`). The layouts have only
+ * the fields that ktstr uses.
  */
 import { bytes, type Layout, layout, u8, u32, u64 } from "./layout.ts";
 import { BPF_OBJ_NAME_LEN } from "./names.ts";
@@ -42,7 +42,7 @@ export type BpfCommand = keyof typeof COMMANDS;
 /** `enum bpf_stats_type`. */
 export const BPF_STATS_RUN_TIME = 0;
 
-/** The arm of `BPF_MAP_*_ELEM` and `BPF_MAP_GET_NEXT_KEY`: 32 bytes. `next_key` shares `value`'s place. */
+/** The arm of `BPF_MAP_*_ELEM` and `BPF_MAP_GET_NEXT_KEY`: 32 bytes. `next_key` and `value` have the same offset. */
 export const ELEMENT_ATTR: Layout<"map_fd" | "key" | "value" | "flags"> = layout("union bpf_attr", 32, {
   map_fd: u32(0),
   key: u64(8),
@@ -50,7 +50,7 @@ export const ELEMENT_ATTR: Layout<"map_fd" | "key" | "value" | "flags"> = layout
   flags: u64(24),
 });
 
-/** The arm of `BPF_*_GET_NEXT_ID` and `BPF_*_GET_FD_BY_ID`: 12 bytes. The id and `start_id` share a place. */
+/** The arm of `BPF_*_GET_NEXT_ID` and `BPF_*_GET_FD_BY_ID`: 12 bytes. The id and `start_id` have the same offset. */
 export const ID_ATTR: Layout<"start_id" | "next_id" | "open_flags"> = layout("union bpf_attr", 12, {
   start_id: u32(0),
   next_id: u32(4),
@@ -78,7 +78,7 @@ export const BATCH_ATTR: Layout<
   flags: u64(48),
 });
 
-/** The arm of `BPF_PROG_QUERY` with `revision`, which the kernel writes since 6.6: 64 bytes. */
+/** The arm of `BPF_PROG_QUERY` including `revision`, which the kernel writes since 6.6: 64 bytes. */
 export const QUERY_ATTR: Layout<
   | "target_fd"
   | "attach_type"
@@ -138,14 +138,14 @@ export const BIND_MAP_ATTR: Layout<"prog_fd" | "map_fd" | "flags"> = layout(
   },
 );
 
-/** The arm of `BPF_OBJ_GET` and `BPF_OBJ_PIN`: 16 bytes of it. */
+/** The first 16 bytes of the arm of `BPF_OBJ_GET` and `BPF_OBJ_PIN`. */
 export const OBJ_ATTR: Layout<"pathname" | "bpf_fd" | "file_flags"> = layout("union bpf_attr", 16, {
   pathname: u64(0),
   bpf_fd: u32(8),
   file_flags: u32(12),
 });
 
-/** `bpf_attr.file_flags`: the map is not written to through the descriptor. */
+/** `bpf_attr.file_flags`: the descriptor does not permit writes to the map. */
 export const BPF_F_RDONLY = 8;
 
 /** The arm of `BPF_ENABLE_STATS`: 4 bytes. */
@@ -244,7 +244,7 @@ export const TEST_RUN_ATTR: Layout<
   ctx_in: u64(48),
 });
 
-/** `struct bpf_map_info`, the first 88 bytes: up to and with `map_extra` (5.16). Older kernels fill less. */
+/** The first 88 bytes of `struct bpf_map_info`, up to `map_extra` (5.16). Older kernels fill fewer bytes. */
 export const MAP_INFO: Layout<
   | "type"
   | "id"
@@ -281,7 +281,7 @@ export const MAP_INFO: Layout<
   map_extra: u64(80),
 });
 
-/** `struct bpf_prog_info`, the first 228 bytes: up to and with `attach_btf_id` (5.19), padded to 232. */
+/** The first 228 bytes of `struct bpf_prog_info`, up to `attach_btf_id` (5.19), padded to 232. */
 export const PROG_INFO: Layout<
   | "type"
   | "id"
@@ -333,7 +333,7 @@ export const PROG_INFO: Layout<
   map_ids: u64(56),
   name: bytes(64, BPF_OBJ_NAME_LEN),
   ifindex: u32(80),
-  // The lowest bit of the u32 that follows ifindex; a bit-field has no offset of its own in C.
+  // The lowest bit of the u32 after ifindex. C has no offset for a bit-field.
   gpl_compatible: u8(84),
   netns_dev: u64(88),
   netns_ino: u64(96),
@@ -366,7 +366,7 @@ export const BTF_INFO: Layout<"btf" | "btf_size" | "id" | "name" | "name_len" | 
   { btf: u64(0), btf_size: u32(8), id: u32(12), name: u64(16), name_len: u32(24), kernel_btf: u32(28) },
 );
 
-/** `struct bpf_link_info`: what every type has; the arms follow at byte 16 (`src/uapi/link.ts`). */
+/** `struct bpf_link_info`: the fields of every type. The arms start at byte 16 (`src/uapi/link.ts`). */
 export const LINK_INFO: Layout<"type" | "id" | "prog_id"> = layout("struct bpf_link_info", 64, {
   type: u32(0),
   id: u32(4),

@@ -1,15 +1,15 @@
 /**
- * BTF, the kernel's type format, as data (include/uapi/linux/btf.h): a header, a section of types that are numbered
- * from 1 (0 is void), and a section of NUL-terminated strings.
+ * The layout of BTF, the kernel's type format (include/uapi/linux/btf.h): a header, a section of types that are numbered from
+ * 1 (0 is void), and a section of NUL-terminated strings.
  */
 import { type Layout, layout, u8, u16, u32 } from "./layout.ts";
 
-/** `btf_header.magic`; on a machine of the other byte order it reads `BTF_MAGIC_SWAPPED`. */
+/** `btf_header.magic`. In BTF of the other byte order it reads as `BTF_MAGIC_SWAPPED`. */
 export const BTF_MAGIC = 0xeb9f;
 export const BTF_MAGIC_SWAPPED = 0x9feb;
 export const BTF_VERSION = 1;
 
-/** Section offsets count from the end of the header, which `hdr_len` gives: a later header may be longer. */
+/** Section offsets are relative to the end of the header. Newer headers can be longer; `hdr_len` gives the length. */
 export const BTF_HEADER: Layout<
   "magic" | "version" | "flags" | "hdr_len" | "type_off" | "type_len" | "str_off" | "str_len"
 > = layout("struct btf_header", 24, {
@@ -23,13 +23,13 @@ export const BTF_HEADER: Layout<
   str_len: u32(20),
 });
 
-/** The header's tail since Linux 7.1: where to find the record sizes of every kind that the encoder knew. */
+/** End of the header since Linux 7.1: the section with the record sizes of every kind that the encoder knew. */
 export const BTF_HEADER_LAYOUT: Layout<"layout_off" | "layout_len"> = layout("struct btf_header", 32, {
   layout_off: u32(24),
   layout_len: u32(28),
 });
 
-/** `struct btf_layout`: the sizes of one kind's record after its `struct btf_type`; the index is the kind. */
+/** `struct btf_layout`: the sizes in one kind's records after `struct btf_type`. The section is indexed by kind. */
 export const BTF_LAYOUT: Layout<"info_sz" | "elem_sz" | "flags"> = layout("struct btf_layout", 4, {
   info_sz: u8(0),
   elem_sz: u8(1),
@@ -37,7 +37,7 @@ export const BTF_LAYOUT: Layout<"info_sz" | "elem_sz" | "flags"> = layout("struc
 });
 
 export const BTF_KIND = {
-  /** void, and nothing else. */
+  /** void only. */
   UNKN: 0,
   INT: 1,
   PTR: 2,
@@ -60,17 +60,17 @@ export const BTF_KIND = {
   ENUM64: 19,
 } as const;
 
-/** The kinds' names without their prefix, by number. */
+/** Names of the kinds without prefix, indexed by number. */
 export const BTF_KIND_NAMES: readonly string[] = Object.keys(BTF_KIND);
 
-/** Bytes of `struct btf_type`: `name_off`, `info` and `size` or `type`. */
+/** Size of `struct btf_type`: `name_off`, `info` and `size` or `type`. */
 export const BTF_TYPE_SIZE = 12;
 
 /**
- * Bytes that follow `struct btf_type`, by kind: once, and then once for each of its `vlen` elements.
- * ARRAY: `struct btf_array`; STRUCT and UNION: `struct btf_member`; ENUM: `struct btf_enum`; FUNC_PROTO: `struct
- * btf_param`; VAR: `struct btf_var`; DATASEC: `struct btf_var_secinfo`; DECL_TAG: `struct btf_decl_tag`; ENUM64:
- * `struct btf_enum64`. FUNC keeps its linkage in `vlen` and has no elements.
+ * Sizes after `struct btf_type` in bytes, indexed by kind: the fixed part, and each of the `vlen` elements. ARRAY: `struct
+ * btf_array`. STRUCT and UNION: `struct btf_member`. ENUM: `struct btf_enum`. FUNC_PROTO: `struct btf_param`. VAR: `struct
+ * btf_var`. DATASEC: `struct btf_var_secinfo`. DECL_TAG: `struct btf_decl_tag`. ENUM64: `struct btf_enum64`. FUNC stores its
+ * linkage in `vlen` and has no elements.
  */
 export const BTF_KIND_FIXED_SIZE: readonly number[] = [
   0, 4, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 4, 0, 0,
@@ -80,14 +80,14 @@ export const BTF_KIND_ELEMENT_SIZE: readonly number[] = [
 ];
 
 /**
- * `btf_type.info`. Until 7.0 `vlen` had 16 bits and `kind` 5; the bits between were unused and zero, and 7.1 gave them
- * to both, so that the wider masks read every version.
+ * `btf_type.info`. Until 7.0, `vlen` had 16 bits and `kind` had 5; the bits between them were zero. 7.1 extended both fields
+ * into these bits, so the wider masks read all versions.
  */
 export const btfVlen = (info: number): number => info & 0xffffff;
 export const btfKind = (info: number): number => (info >>> 24) & 0x7f;
 export const btfKindFlag = (info: number): boolean => info >>> 31 === 1;
 
-/** The u32 after an INT: encoding, bit offset in its storage, bits. */
+/** The u32 after an INT: encoding, bit offset in the storage, number of bits. */
 export const btfIntEncoding = (value: number): number => (value >>> 24) & 0x0f;
 export const btfIntOffset = (value: number): number => (value >>> 16) & 0xff;
 export const btfIntBits = (value: number): number => value & 0xff;
@@ -97,14 +97,14 @@ export const BTF_INT_SIGNED = 1;
 export const BTF_INT_CHAR = 2;
 export const BTF_INT_BOOL = 4;
 
-/** `btf_member.offset` of a struct whose kind flag is set; without the flag all 32 bits are the bit offset. */
+/** `btf_member.offset` if the struct's kind flag is set. Without the flag, all 32 bits are the bit offset. */
 export const btfMemberBitfieldSize = (value: number): number => value >>> 24;
 export const btfMemberBitOffset = (value: number): number => value & 0xffffff;
 
-/** `btf_var.linkage` by number. */
+/** `btf_var.linkage`. */
 export const BTF_VAR_LINKAGE: readonly string[] = ["static", "global", "extern"];
-/** A FUNC's `vlen` by number. */
+/** The linkage in a FUNC's `vlen`. */
 export const BTF_FUNC_LINKAGE: readonly string[] = ["static", "global", "extern"];
 
-/** Modifiers and typedefs in a row that the kernel accepts (kernel/bpf/btf.c, MAX_RESOLVE_DEPTH). */
+/** Maximum length of a chain of modifiers and typedefs in the kernel (kernel/bpf/btf.c, MAX_RESOLVE_DEPTH). */
 export const BTF_MAX_RESOLVE_DEPTH = 32;

@@ -1,12 +1,12 @@
 /**
- * BPF instructions as text, in the words of the kernel's own disassembler (kernel/bpf/disasm.c, `print_bpf_insn`, 7.2), which
- * bpftool uses. A format of a class or mode that the kernel does not know is what the kernel prints for it.
+ * Disassembles BPF instructions in the format of the kernel's disassembler (kernel/bpf/disasm.c, `print_bpf_insn`, 7.2),
+ * which bpftool uses. Unknown classes and modes are printed as the kernel prints them.
  */
 import { HELPERS } from "./helpers.ts";
 
-/** `struct bpf_insn`: 8 bytes. A 64-bit immediate takes two of them. */
+/** `struct bpf_insn`: 8 bytes. An instruction with a 64-bit immediate takes two of them. */
 export interface Insn {
-  /** Its number in the program. */
+  /** Index of the instruction in the program. */
   readonly index: number;
   readonly code: number;
   readonly destination: number;
@@ -15,19 +15,19 @@ export interface Insn {
   readonly offset: number;
   /** s32. */
   readonly immediate: number;
-  /** The immediate of the instruction behind it, s32; 0 behind the last one. */
+  /** The immediate of the following instruction, s32; 0 for the last instruction. */
   readonly next: number;
 }
 
-/** Names for what an instruction refers to. */
+/** Names of the objects that instructions refer to. */
 export interface Operands {
-  /** What is called, but for a helper by its number. */
+  /** Returns the target of a call other than a call of a helper by number. */
   readonly call: (insn: Insn) => string;
 }
 
 const INSN_SHIFT = 3;
 
-/** Reads instruction `index` of `insns`, which holds it. */
+/** Reads instruction `index`. The caller checks the bounds. */
 export function insnAt(insns: DataView, index: number): Insn {
   const at = index << INSN_SHIFT;
   const registers = insns.getUint8(at + 1);
@@ -42,12 +42,12 @@ export function insnAt(insns: DataView, index: number): Insn {
   };
 }
 
-/** BPF_LD | BPF_IMM | BPF_DW: the instruction behind it is its upper half. */
+/** BPF_LD | BPF_IMM | BPF_DW: the following instruction holds the upper half of the immediate. */
 export const LOAD_IMM64 = 0x18;
 /** BPF_JMP | BPF_CALL. */
 export const CALL = 0x85;
 
-/** What only the kernel has (include/linux/filter.h): a tail call, and a call in the interpreter. */
+/** Internal opcodes of the kernel (include/linux/filter.h): a tail call, and a call in the interpreter. */
 export const TAIL_CALL = 0xf5;
 export const CALL_ARGS = 0xe5;
 /** `BPF_FUNC_tail_call`. */
@@ -77,7 +77,7 @@ const IND = 0x40;
 const MEM = 0x60;
 const MEMSX = 0x80;
 const ATOMIC = 0xc0;
-/** Of BPF_ST, internal. */
+/** A mode of BPF_ST that is internal to the kernel. */
 const NOSPEC = 0xc0;
 
 /** BPF_OP of arithmetic. */
@@ -113,17 +113,17 @@ const ALU_WORDS = [
   "endian",
 ];
 const JUMP_WORDS = ["jmp", "==", ">", ">=", "&", "!=", "s>", "s>=", "call", "exit", "<", "<=", "s<", "s<="];
-/** By BPF_SIZE. */
+/** Indexed by BPF_SIZE. */
 const SIZES = ["u32", "u16", "u8", "u64"];
 const SIGNED_SIZES = ["s32", "s16", "s8"];
-/** By `(offset >> 3) - 1`. */
+/** Indexed by `(offset >> 3) - 1`. */
 const MOVSX = ["(s8)", "(s16)", undefined, "(s32)"];
 
-/** Internal modes: loads that may fault, and accesses to an arena (include/linux/filter.h). */
+/** Internal modes: loads that can fault, and accesses to an arena (include/linux/filter.h). */
 const PROBE_MEM = 0x20;
 const PROBE_MEM32 = 0xa0;
 
-/** The code that was loaded for an access that the verifier marked as one that may fault; any other code is itself. */
+/** Returns the original code of an access that the verifier marked as one that can fault. Other codes are unchanged. */
 export function plainLoad(code: number): number {
   const kind = classOf(code);
   const mode = modeOf(code);
@@ -132,7 +132,7 @@ export function plainLoad(code: number): number {
   return isMarked ? (code & ~0xe0) | MEM : code;
 }
 
-/** What printf makes of a NULL. */
+/** printf's output for NULL. */
 const NONE = "(null)";
 
 const sizeOf = (code: number): string => SIZES[(code >> 3) & 3]!;
@@ -143,7 +143,7 @@ const CODES: readonly string[] = Array.from(
 );
 const bug = (prefix: string, code: number): string => `BUG_${prefix}${code.toString(16).padStart(2, "0")}`;
 
-/** One instruction, without the line feed behind it. */
+/** Returns the text of one instruction, without a line feed. */
 export function disassemble(insn: Insn, operands: Operands): string {
   const { code } = insn;
   switch (classOf(code)) {
@@ -264,7 +264,7 @@ function wide({ source, immediate, next }: Insn): string {
   return next === 0 ? `0x${low}` : `0x${(next >>> 0).toString(16)}${low.padStart(8, "0")}`;
 }
 
-/** The helper that an instruction calls by its number; undefined: none. */
+/** Returns the helper that an instruction calls by number, or undefined. */
 export function helperOf({ source, immediate }: Insn): string | undefined {
   const name = source === 0 ? HELPERS[immediate] : undefined;
   return name === undefined ? undefined : `bpf_${name}`;

@@ -1,4 +1,4 @@
-/** ELF64, little-endian: the few structures that memory dumps and vmlinux files are read by (uapi/linux/elf.h). */
+/** The structs of little-endian ELF64 that memory dumps and vmlinux files use (uapi/linux/elf.h). */
 import { type Layout, layout, u8, u16, u32, u64 } from "./layout.ts";
 
 /** "\x7fELF", read as a little-endian u32. */
@@ -10,7 +10,7 @@ export const EM_X86_64 = 62;
 export const EM_AARCH64 = 183;
 export const PT_LOAD = 1;
 export const PT_NOTE = 4;
-/** `e_phnum` says: the real count is `sh_info` of section 0. */
+/** Value of `e_phnum` if the number of program headers does not fit: it is `sh_info` of section 0. */
 export const PN_XNUM = 0xffff;
 export const SHT_SYMTAB = 2;
 export const SHT_NOBITS = 8;
@@ -87,7 +87,7 @@ export const SYM: Layout<"name" | "info" | "shndx" | "value" | "size"> = layout(
   size: u64(16),
 });
 
-/** The three words before a note's name and content, each of which is padded to four bytes. */
+/** A note's header. The name and the descriptor follow, each padded to 4 bytes. */
 export const NHDR: Layout<"namesz" | "descsz" | "type"> = layout("Elf64_Nhdr", 12, {
   namesz: u32(0),
   descsz: u32(4),

@@ -55,10 +55,10 @@ export const ENOSPC = 28;
 export const EPIPE = 32;
 export const ENOSYS = 38;
 export const EOPNOTSUPP = 95;
-/** Inside the kernel only, yet bpf(2) lets it out. */
+/** Internal to the kernel, but bpf(2) returns it. */
 export const ENOTSUPP = 524;
 
-/** glibc's words for the errno values that a look-up can answer with, as bpftool prints them. */
+/** glibc's messages for the errno values that a lookup can return; bpftool prints them. */
 const SENTENCES: Readonly<Record<number, string>> = {
   1: "Operation not permitted",
   2: "No such file or directory",
@@ -79,7 +79,7 @@ export function strerror(errno: number): string {
   return SENTENCES[errno] ?? errnoName(errno);
 }
 
-/** "ENOENT" for 2; "errno 999" for a number without a name. */
+/** Returns "ENOENT" for 2, or "errno 999" for a number without a name. */
 export function errnoName(errno: number): string {
   return NAMES[errno] ?? `errno ${errno}`;
 }

@@ -1,6 +1,6 @@
 /**
- * `enum bpf_func_id` (include/uapi/linux/bpf.h), up to Linux 7.2: the helpers by number, without `BPF_FUNC_`. New functions
- * of the kernel are kfuncs, so that the list has ended.
+ * Names of helpers by number: `enum bpf_func_id` (include/uapi/linux/bpf.h) without the prefix `BPF_FUNC_`, up to Linux 7.2.
+ * The kernel adds new functions as kfuncs, so this list does not grow.
  */
 export const HELPERS: readonly string[] = (
   "unspec map_lookup_elem map_update_elem map_delete_elem probe_read ktime_get_ns trace_printk " +

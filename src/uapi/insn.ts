@@ -1,4 +1,4 @@
-/** `struct bpf_insn`, as far as our own program needs it: 8 bytes, and 16 for a 64-bit immediate. */
+/** Encodes the `struct bpf_insn`s that ktstr's own program uses: 8 bytes each, 16 for a 64-bit immediate. */
 
 /** Registers r0 to r10. */
 export type Register = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10;
@@ -32,7 +32,7 @@ export const load64 = (to: Register, from: Register, offset: number): Uint8Array
 /** BPF_STX | BPF_MEM | BPF_DW: `*(u64 *)(to + offset) = from`. */
 export const store64 = (to: Register, from: Register, offset: number): Uint8Array =>
   insn(0x7b, to, from, offset, 0);
-/** BPF_JMP | BPF_JLE | BPF_K: skips `count` instruction slots where `register <= immediate`, unsigned. */
+/** BPF_JMP | BPF_JLE | BPF_K: skips `count` instruction slots if `register <= immediate`, unsigned. */
 export const skipIfAtMost = (register: Register, immediate: number, count: number): Uint8Array =>
   insn(0xb5, register, 0, count, immediate);
 /** BPF_JMP | BPF_JGT | BPF_K. */
@@ -53,14 +53,14 @@ function wide(to: Register, source: number, low: number, high: number): Uint8Arr
   return bytes;
 }
 
-/** The address of `struct bpf_map`, by a descriptor: two slots. */
+/** Loads the address of `struct bpf_map` by a file descriptor. Takes two slots. */
 export const loadMap = (to: Register, fd: number): Uint8Array => wide(to, PSEUDO_MAP_FD, fd, 0);
-/** The address of a byte in the value of a one-element array: two slots. */
+/** Loads the address of a byte in the value of a one-element array. Takes two slots. */
 export const loadMapValue = (to: Register, fd: number, offset: number): Uint8Array =>
   wide(to, PSEUDO_MAP_VALUE, fd, offset);
 
 /** `BPF_FUNC_probe_read_kernel`. */
 export const PROBE_READ_KERNEL = 113;
-/** `BPF_F_SLEEPABLE`: the only way to load a BPF_PROG_TYPE_SYSCALL program. */
+/** `BPF_F_SLEEPABLE`: required to load a BPF_PROG_TYPE_SYSCALL program. */
 export const BPF_F_SLEEPABLE = 0x10;
 export const INSN_BYTES = 8;

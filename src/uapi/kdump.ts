@@ -1,7 +1,7 @@
-/** The compressed kdump format, as makedumpfile (diskdump_mod.h, diskdump_mod.c) and QEMU (include/sysemu/dump.h) write it. */
+/** The compressed kdump format of makedumpfile (diskdump_mod.h, diskdump_mod.c) and QEMU (include/sysemu/dump.h). */
 import { type Layout, layout, u32, u64 } from "./layout.ts";
 
-/** `struct disk_dump_header` of 64-bit machines, in the file's first block. `utsname` lies at 12. */
+/** `struct disk_dump_header` of 64-bit machines, in the first block of the file. `utsname` is at offset 12. */
 export const DISK_DUMP_HEADER: Layout<
   "header_version" | "status" | "block_size" | "sub_hdr_size" | "bitmap_blocks" | "max_mapnr"
 > = layout("struct disk_dump_header", 464, {
@@ -10,7 +10,7 @@ export const DISK_DUMP_HEADER: Layout<
   block_size: u32(428),
   /** In blocks. */
   sub_hdr_size: u32(432),
-  /** Blocks of both bitmaps together. */
+  /** Number of blocks of both bitmaps together. */
   bitmap_blocks: u32(436),
   max_mapnr: u32(440),
 });
@@ -38,23 +38,23 @@ export const KDUMP_SUB_HEADER: Layout<
   /** Since header version 3. */
   offset_vmcoreinfo: u64(32),
   size_vmcoreinfo: u64(40),
-  /** Since 4. */
+  /** Since header version 4. */
   offset_note: u64(48),
   size_note: u64(56),
-  /** Since 6; before, the 32-bit fields above count. */
+  /** Since header version 6. Earlier versions use the 32-bit fields above. */
   start_pfn_64: u64(80),
   end_pfn_64: u64(88),
   max_mapnr_64: u64(96),
 });
 
-/** `struct page_desc`: one for each page whose bit is set in the second bitmap, in ascending order. */
+/** `struct page_desc`: one per bit set in the second bitmap, in ascending order of pages. */
 export const PAGE_DESC: Layout<"offset" | "size" | "flags"> = layout("struct page_desc", 24, {
   offset: u64(0),
   size: u32(8),
   flags: u32(12),
 });
 
-/** `page_desc.flags`; none of them: the page is stored as it is. */
+/** `page_desc.flags`. Without a flag, the page is stored uncompressed. */
 export const DUMP_DH_COMPRESSED_ZLIB = 0x1;
 export const DUMP_DH_COMPRESSED_LZO = 0x2;
 export const DUMP_DH_COMPRESSED_SNAPPY = 0x4;

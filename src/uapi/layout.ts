@@ -1,21 +1,21 @@
 /**
- * Struct layouts as data. A layout of the kernel's ABI is written down with its offsets (`fixed`); a layout of
- * the kernel's insides is only named there and gets its offsets from BTF, once.
+ * Struct layouts with fixed offsets, for the kernel's ABI and file formats. Layouts of kernel-internal structs are in
+ * src/btf/struct.ts and get their offsets from BTF.
  */
 
-/** How a field's bytes are read. Sizes in bytes; all little-endian. */
+/** How the bytes of a field are read. All fields are little-endian. */
 export type FieldType = "u8" | "u16" | "u32" | "u64" | "bytes";
 
-/** One field of a struct with a fixed ABI. `offset` and `size` in bytes. */
+/** A field of a struct with a fixed ABI. `offset` and `size` are in bytes. */
 export interface Field {
   readonly offset: number;
   readonly size: number;
   readonly type: FieldType;
 }
 
-/** A struct, or one arm of a union, with a fixed ABI. `size` is what we read or write, in bytes. */
+/** A struct, or one arm of a union, with a fixed ABI. `size` is the number of bytes that are read or written. */
 export interface Layout<Names extends string = string> {
-  /** The C name, "struct bpf_map_info"; an arm of an anonymous union names the member that leads to it. */
+  /** The C name, "struct bpf_map_info". For an arm of a union, the path to its member. */
   readonly name: string;
   readonly size: number;
   readonly fields: Readonly<Record<Names, Field>>;
@@ -33,7 +33,7 @@ function scalar(offset: number, type: keyof typeof SCALAR_SIZES): Field {
   return { offset, size: SCALAR_SIZES[type], type };
 }
 
-/** Writes down a struct. Throws `RangeError` where a field lies outside it: a layout is wrong at start-up or never. */
+/** Declares a struct. Throws `RangeError` if a field is outside of it. */
 export function layout<Names extends string>(
   name: string,
   size: number,
@@ -41,35 +41,36 @@ export function layout<Names extends string>(
 ): Layout<Names> {
   for (const [field, { offset, size: fieldSize }] of Object.entries<Field>(fields)) {
     if (offset < 0 || offset + fieldSize > size)
-      throw new RangeError(`${name}.${field} lies outside the struct`);
+      throw new RangeError(`${name}.${field} is outside the struct`);
   }
   return { name, size, fields };
 }
 
-/** The same bytes. */
+/** Returns a view of the same bytes. */
 export function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-/** A u64 as a number: exact below 2^53, and from there up large enough to fail every check of a range. */
+/** Reads a u64 as a number. It is exact below 2^53. Larger values are inexact but fail every range check. */
 export function u53(view: DataView, offset: number, littleEndian = true): number {
   const low = littleEndian ? offset : offset + 4;
   return view.getUint32(2 * offset + 4 - low, littleEndian) * 2 ** 32 + view.getUint32(low, littleEndian);
 }
 
-/** The same of a big-endian u64. */
+/** Reads a big-endian u64 like `u53`. */
 export function u53be(view: DataView, offset: number): number {
   return view.getUint32(offset) * 2 ** 32 + view.getUint32(offset + 4);
 }
 
-/** A u64 as an exact number. Throws `RangeError` from 2^53 up. */
+/** Reads a u64 as an exact number. Throws `RangeError` from 2^53 up. */
 export function readU53(view: DataView, offset: number): number {
   const value = view.getUint32(offset + 4, true) * 2 ** 32 + view.getUint32(offset, true);
-  if (value > Number.MAX_SAFE_INTEGER) throw new RangeError(`the u64 at byte ${offset} does not fit 53 bits`);
+  if (value > Number.MAX_SAFE_INTEGER)
+    throw new RangeError(`the u64 at byte ${offset} does not fit in 53 bits`);
   return value;
 }
 
-/** The bytes of a C string in a fixed array: cut at the first NUL, of any encoding. Shares memory with `bytes`. */
+/** Returns the bytes of a C string in a fixed-size array, up to the first NUL. Shares memory with `bytes`. */
 export function cutAtNul(bytes: Uint8Array): Uint8Array {
   const end = bytes.indexOf(0);
   return end < 0 ? bytes : bytes.subarray(0, end);

@@ -1,17 +1,17 @@
 /**
- * The arms of `struct bpf_link_info` as data: what each link type has behind its first 16 bytes, under bpftool's
- * key names. Offsets in bytes from the struct's start.
+ * The arms of `struct bpf_link_info`: the fields of each link type after the first 16 bytes, under bpftool's key names.
+ * Offsets are in bytes from the start of the struct.
  */
 import { LinkType } from "./names.ts";
 
-/** How an arm's field is read and shown. */
+/** How a field is read and printed. */
 export type LinkFieldKind =
   | "u32"
   | "i32"
   | "u64"
-  | "attach_type" // enum bpf_attach_type, by name
-  | "ifindex" // with the device's name beside it
-  | "string"; // a pointer to bytes that the kernel fills, its length in the u32 at `lengthOffset`
+  | "attach_type" // enum bpf_attach_type, printed by name
+  | "ifindex" // printed with the name of the device
+  | "string"; // a pointer to a buffer that the kernel fills; its length is the u32 at `lengthOffset`
 
 export interface LinkField {
   readonly key: string;
@@ -28,7 +28,7 @@ const text = (key: string, offset: number, lengthOffset: number): LinkField => (
   lengthOffset,
 });
 
-/** Arms without a discriminator of their own. */
+/** Arms that the link type alone selects. */
 export const LINK_ARMS: Readonly<Record<number, readonly LinkField[]>> = {
   [LinkType.raw_tracepoint]: [text("tp_name", 16, 24), field("cookie", "u64", 32)],
   [LinkType.tracing]: [
@@ -60,7 +60,7 @@ const UPROBE_ARM: readonly LinkField[] = [
   field("ref_ctr_offset", "u64", 48),
 ];
 
-/** `enum bpf_perf_event_type`: the discriminator of a perf_event link, a u32 at byte 16. */
+/** Arms of a perf_event link by `enum bpf_perf_event_type`, which is the u32 at byte 16. */
 export const PERF_EVENT_ARMS: Readonly<Record<number, readonly LinkField[]>> = {
   1: UPROBE_ARM,
   2: UPROBE_ARM,
@@ -83,17 +83,17 @@ export const PERF_EVENT_ARMS: Readonly<Record<number, readonly LinkField[]>> = {
 };
 
 export const PERF_EVENT_TYPE_OFFSET = 16;
-/** `BPF_PERF_EVENT_EVENT`, whose type and config are shown by name. */
+/** `BPF_PERF_EVENT_EVENT`. Its type and config are printed by name. */
 export const PERF_EVENT_EVENT = { kind: 6, config: 24, type: 32 } as const;
 /** `BPF_PERF_EVENT_URETPROBE` and `BPF_PERF_EVENT_KRETPROBE`. */
 export const PERF_EVENT_RETURN_TYPES: readonly number[] = [2, 4];
-/** From here on the arms have the `retprobe` key. */
+/** Types whose arms have the `retprobe` key. */
 export const PERF_EVENT_PROBE_TYPES: readonly number[] = [1, 2, 3, 4];
 
-/** `struct bpf_link_info.iter` behind its name: which arm applies follows from the target's name. */
+/** `struct bpf_link_info.iter` after its name. The name of the target selects the arm. */
 export const ITER = { map_id: 28, cgroup_id: 32, order: 40, tid: 32, pid: 36 } as const;
 
-/** `enum bpf_cgroup_iter_order`, in bpftool's words. */
+/** `enum bpf_cgroup_iter_order` with bpftool's names. */
 export const CGROUP_ITER_ORDERS = [
   "order_unspec",
   "self_only",

@@ -1,6 +1,6 @@
 /**
- * The enums of `include/uapi/linux/bpf.h` by name. Names are bpftool's and libbpf's: the kernel's identifier
- * without its prefix, in lower case. A number behind a table's end is a kernel newer than the table.
+ * Names of the enums in `include/uapi/linux/bpf.h`. They are the names of bpftool and libbpf: the kernel's identifier without
+ * its prefix, in lower case. A newer kernel can use numbers past the end of a table.
  */
 
 /** `enum bpf_map_type`, up to Linux 7.2. */
@@ -211,10 +211,10 @@ const CGROUP_ORDER: readonly (typeof ATTACH_TYPES)[number][] = [
   "lsm_cgroup",
 ];
 
-/** The attach types of cgroups, in the order in which bpftool lists them (tools/bpf/bpftool/cgroup.c). */
+/** The attach types of cgroups in the order of bpftool's output (tools/bpf/bpftool/cgroup.c). */
 export const CGROUP_ATTACH_TYPES: readonly number[] = CGROUP_ORDER.map((name) => ATTACH_TYPES.indexOf(name));
 
-/** A name, or the number itself where the table has none: as bpftool prints it. */
+/** Returns a name, or the number if the table has no name for it, as bpftool prints it. */
 export function nameOr(names: readonly string[], value: number): string | number {
   return names[value] ?? value;
 }
@@ -223,7 +223,7 @@ function byName<Name extends string>(names: readonly Name[]): Readonly<Record<Na
   return Object.fromEntries(names.map((name, value) => [name, value])) as Record<Name, number>;
 }
 
-/** The per-CPU kinds, whose look-ups answer with one value a possible CPU. */
+/** Per-CPU map types. Their lookups return one value per possible CPU. */
 export function isPerCpuMap(type: number): boolean {
   return (
     type === MapType.percpu_hash ||
@@ -233,12 +233,12 @@ export function isPerCpuMap(type: number): boolean {
   );
 }
 
-/** Hash tables that `BPF_MAP_LOOKUP_BATCH` walks bucket by bucket. */
+/** Hash tables that `BPF_MAP_LOOKUP_BATCH` reads bucket by bucket. */
 export function isHashMap(type: number): boolean {
   return type === MapType.hash || type === MapType.lru_hash;
 }
 
-/** Arrays, which have all of their elements, always. */
+/** Arrays. All of their elements always exist. */
 export function isArrayMap(type: number): boolean {
   return type === MapType.array || type === MapType.percpu_array;
 }
@@ -250,7 +250,7 @@ export function isPerCpuHashMap(type: number): boolean {
 /** `BPF_OBJ_NAME_LEN`: 15 usable bytes and a NUL. */
 export const BPF_OBJ_NAME_LEN = 16;
 
-/** `BPF_F_MMAPABLE` and its neighbours, `map_flags` of `struct bpf_map_info`. */
+/** `map_flags` of `struct bpf_map_info`. */
 export const BPF_F_NO_PREALLOC = 0x1;
 export const BPF_F_RDONLY = 0x8;
 export const BPF_F_WRONLY = 0x10;

@@ -1,4 +1,4 @@
-/** rtnetlink: requests and replies as bytes (include/uapi/linux/netlink.h, rtnetlink.h, if_link.h, pkt_cls.h). */
+/** Encodes rtnetlink requests and decodes replies (include/uapi/linux/netlink.h, rtnetlink.h, if_link.h, pkt_cls.h). */
 
 const NLMSG_HEADER_BYTES = 16;
 const NLM_F_REQUEST = 1;
@@ -11,9 +11,9 @@ export const RTM_GETQDISC = 38;
 export const RTM_GETTCLASS = 42;
 export const RTM_GETTFILTER = 46;
 
-/** Of `struct ifinfomsg`. */
+/** Size of `struct ifinfomsg`. */
 const IFINFO_BYTES = 16;
-/** Of `struct tcmsg`. */
+/** Size of `struct tcmsg`. */
 const TCMSG_BYTES = 20;
 const AF_PACKET = 17;
 
@@ -21,7 +21,7 @@ export const IFLA_IFNAME = 3;
 export const IFLA_XDP = 43;
 export const IFLA_XDP_ATTACHED = 2;
 export const IFLA_XDP_PROG_ID = 4;
-/** Of the generic, the driver's and the offloaded program, where there are several. */
+/** Program ids of the generic, driver and offload modes, for devices with several programs. */
 export const IFLA_XDP_MODE_PROG_IDS: readonly number[] = [6, 5, 7];
 export const TCA_KIND = 1;
 export const TCA_OPTIONS = 2;
@@ -55,14 +55,14 @@ function request(type: number, payloadBytes: number): { bytes: Uint8Array<ArrayB
   return { bytes, view };
 }
 
-/** Asks for every device of the socket's network namespace. */
+/** Requests all devices in the network namespace of the socket. */
 export function linkRequest(): Uint8Array<ArrayBuffer> {
   const { bytes } = request(RTM_GETLINK, IFINFO_BYTES);
   bytes[NLMSG_HEADER_BYTES] = AF_PACKET;
   return bytes;
 }
 
-/** Asks for a device's queueing disciplines, classes, or filters, these below `parent`. */
+/** Requests the queueing disciplines, classes, or filters of a device. `parent` selects filters. */
 export function tcRequest(type: number, ifindex: number, parent: number = 0): Uint8Array<ArrayBuffer> {
   const { bytes, view } = request(type, TCMSG_BYTES);
   view.setInt32(NLMSG_HEADER_BYTES + 4, ifindex, true);
@@ -70,41 +70,41 @@ export function tcRequest(type: number, ifindex: number, parent: number = 0): Ui
   return bytes;
 }
 
-/** Attributes by type, the last of each; their bytes without the header. */
+/** Payloads of attributes by type. If a type repeats, the last one is kept. */
 export type Attributes = ReadonlyMap<number, Uint8Array>;
 
-/** Attributes of a message or of a nested attribute. What does not fit into `bytes` ends them. */
+/** Parses the attributes of a message or of a nested attribute. Stops at one that exceeds `bytes`. */
 export function attributesOf(bytes: Uint8Array): Attributes {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const all = new Map<number, Uint8Array>();
   for (let at = 0; at + 4 <= bytes.length; ) {
     const length = view.getUint16(at, true);
     if (length < 4 || at + length > bytes.length) break;
-    // Above the type: NLA_F_NESTED and NLA_F_NET_BYTEORDER.
+    // The two bits above the type are NLA_F_NESTED and NLA_F_NET_BYTEORDER.
     all.set(view.getUint16(at + 2, true) & 0x3fff, bytes.subarray(at + 4, at + length));
     at += (length + 3) & ~3;
   }
   return all;
 }
 
-/** A number of 1 or 4 bytes; undefined where there is none. */
+/** Reads a number of 1 or 4 bytes. Returns undefined if it is missing. */
 export function numberOf(bytes: Uint8Array | undefined): number | undefined {
   if (bytes?.length === 1) return bytes[0];
   if (bytes === undefined || bytes.length < 4) return undefined;
   return new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, true);
 }
 
-/** One message of a dump: a device, or something of traffic control. */
+/** One message of a dump: a device or a traffic control object. */
 export interface RouteMessage {
   readonly ifindex: number;
-  /** `tcm_handle`; of a device its type. */
+  /** `tcm_handle`; for a device its type. */
   readonly handle: number;
   readonly attributes: Attributes;
 }
 
 /**
- * The messages of one datagram of the answer to `request`. `end`: 0 where it holds the dump's end, `-errno` where the kernel refused, undefined where
- * more follows.
+ * Parses one datagram of the reply to `request`. `end` is 0 if the dump ends in it, `-errno` if the kernel reports an error,
+ * and undefined if more datagrams follow.
  */
 export function messagesOf(
   datagram: Uint8Array,

@@ -1,4 +1,4 @@
-/** Perf events by name, in bpftool's words: `PERF_TYPE_*` and `PERF_COUNT_*` of include/uapi/linux/perf_event.h. */
+/** Names of perf events as bpftool prints them: `PERF_TYPE_*` and `PERF_COUNT_*` of include/uapi/linux/perf_event.h. */
 
 /** `enum perf_type_id`. */
 const PERF_TYPES = ["hardware", "software", "tracepoint", "hw-cache", "raw", "breakpoint"] as const;
@@ -36,17 +36,17 @@ const SOFTWARE_EVENTS = [
   "cgroup-switches",
 ] as const;
 
-/** `enum perf_hw_cache_id`, `perf_hw_cache_op_id`, `perf_hw_cache_op_result_id`: a byte each of the config. */
+/** `enum perf_hw_cache_id`, `perf_hw_cache_op_id`, `perf_hw_cache_op_result_id`: one byte each in `config`. */
 const CACHES = ["L1-dcache", "L1-icache", "LLC", "dTLB", "iTLB", "branch", "node"] as const;
 const CACHE_OPS = ["load", "store", "prefetch"] as const;
 const CACHE_RESULTS = ["refs", "misses"] as const;
 
-/** `perf_event_attr.type`: its name, or the number where it has none (a PMU of its own). */
+/** Returns the name of a `perf_event_attr.type`, or the number if it has none (a dynamic PMU). */
 export function perfEventType(type: number): string | number {
   return PERF_TYPES[type] ?? type;
 }
 
-/** `perf_event_attr.config` of a type: its name, or the number where it has none. */
+/** Returns the name of a `perf_event_attr.config`, or the number if it has none. */
 export function perfEventConfig(type: number, config: number | bigint): string | number | bigint {
   const index = Number(config);
   if (type === PERF_TYPE_HARDWARE) return HARDWARE_EVENTS[index] ?? config;

@@ -1,23 +1,23 @@
-/** NT_PRSTATUS: `struct elf_prstatus` (linux/elfcore.h) and where registers lie in its `elf_gregset_t`. */
+/** NT_PRSTATUS: `struct elf_prstatus` (linux/elfcore.h) and the registers in its `elf_gregset_t`. */
 import { type Layout, layout, u32, u64 } from "./layout.ts";
 
-/** `reg` is its first register; how many there are differs. */
+/** `reg` is the first register. The number of registers depends on the architecture. */
 export const ELF_PRSTATUS: Layout<"pid" | "reg"> = layout("struct elf_prstatus", 120, {
   pid: u32(32),
   reg: u64(112),
 });
 
 interface RegisterPlaces {
-  /** Indices of 64-bit registers. */
+  /** Indexes of 64-bit registers. */
   readonly ip: number;
   readonly sp: number;
   readonly fp: number;
-  /** What tells the privilege level: the last of them. */
+  /** The register with the privilege level. It is the last of these registers. */
   readonly mode: number;
   isUser(mode: bigint): boolean;
 }
 
-/** x86: `struct user_regs_struct` (asm/user_64.h), CS has the level in its two lowest bits. arm64: `struct user_pt_regs`. */
+/** x86: `struct user_regs_struct` (asm/user_64.h); the two low bits of CS are the level. arm64: `struct user_pt_regs`. */
 export const PRSTATUS_REGISTERS: { readonly [machine in "x86_64" | "aarch64"]: RegisterPlaces } = {
   x86_64: { fp: 4, ip: 16, mode: 17, sp: 19, isUser: (cs) => (cs & 3n) === 3n },
   aarch64: { fp: 29, sp: 31, ip: 32, mode: 33, isUser: (pstate) => (pstate & 0xfn) === 0n },

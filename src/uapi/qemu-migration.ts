@@ -1,4 +1,4 @@
-/** QEMU's migration stream: what its writer calls things. All numbers are big-endian. */
+/** Constants of QEMU's migration stream, with QEMU's names. All numbers are big-endian. */
 
 /** migration/savevm.h: `QEMU_VM_*`. */
 export const QEMU_VM_FILE_VERSION = 3;
@@ -10,7 +10,7 @@ export const QEMU_VM_CONFIGURATION = 0x07;
 export const QEMU_VM_COMMAND = 0x08;
 export const QEMU_VM_SECTION_FOOTER = 0x7e;
 
-/** migration/ram.c: `RAM_SAVE_FLAG_*`, in the low bits of a page's offset. */
+/** migration/ram.c: `RAM_SAVE_FLAG_*`, stored in the low bits of a page's offset. */
 export const RAM_SAVE_FLAG_ZERO = 0x02;
 export const RAM_SAVE_FLAG_MEM_SIZE = 0x04;
 export const RAM_SAVE_FLAG_PAGE = 0x08;
