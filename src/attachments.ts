@@ -1,36 +1,36 @@
-/** What programs are attached to without a link, and where objects are pinned: what both data paths read of it. */
+/** Types that both data paths return for program attachments without a link and for pinned objects. */
 
 import type { NetworkAccessor } from "./network.ts";
 
-/** A program that is attached to a cgroup, by a link or without. */
+/** A program attached to a cgroup, with or without a link. */
 export interface CgroupProg {
   /** `enum bpf_attach_type`. */
   readonly attachType: number;
   readonly progId: number;
-  /** `BPF_F_ALLOW_OVERRIDE`, `BPF_F_ALLOW_MULTI`; undefined among the effective programs, which have none. */
+  /** `BPF_F_ALLOW_OVERRIDE`, `BPF_F_ALLOW_MULTI`; undefined for effective programs, which have no flags. */
   readonly flags: number | undefined;
 }
 
-/** A cgroup that has programs. */
+/** A cgroup with programs. */
 export interface CgroupProgs {
-  /** Of the running kernel the directory's path; of a frozen machine the path in the hierarchy, "/" for its root. */
+  /** Live: the path of the directory. Frozen machine: the path in the hierarchy, "/" for the root. */
   readonly path: Uint8Array;
-  /** Steps below the cgroup where the listing began. */
+  /** Number of levels below the cgroup where the listing starts. */
   readonly level: number;
-  /** By attach type in the order of `CGROUP_ATTACH_TYPES`, each in the order in which the kernel runs them. */
+  /** Grouped by attach type in the order of `CGROUP_ATTACH_TYPES`, and in the kernel's execution order within each type. */
   readonly progs: readonly CgroupProg[];
 }
 
 export interface CgroupQuery {
-  /** Where to begin; undefined: at the root of the hierarchy. */
+  /** The cgroup where the listing starts; undefined for the root of the hierarchy. */
   readonly path: string | undefined;
-  /** With the cgroups below. */
+  /** Include the descendants. */
   readonly isTree: boolean;
-  /** What runs for the cgroup, its ancestors' programs too; else what is attached to it. */
+  /** List the programs that run for the cgroup, including those of its ancestors, instead of those attached to it. */
   readonly isEffective: boolean;
 }
 
-/** What a program is attached to by a descriptor: a perf event, or a raw tracepoint's link (`enum bpf_task_fd_type`). */
+/** Kinds of attachments that a file descriptor holds: perf events and links of raw tracepoints (`enum bpf_task_fd_type`). */
 export const PERF_KINDS = [
   "raw_tracepoint",
   "tracepoint",
@@ -45,25 +45,25 @@ export interface PerfAttachment {
   readonly fd: number;
   readonly progId: number;
   readonly kind: (typeof PERF_KINDS)[number];
-  /** A tracepoint, a function or a file; empty: a kprobe at an address. */
+  /** The name of a tracepoint, function or file; empty for a kprobe at an address. */
   readonly name: Uint8Array;
-  /** From the function's or the file's start. */
+  /** Offset from the start of the function or file. */
   readonly offset: bigint;
-  /** Of a kprobe; 0 to a reader without CAP_SYSLOG. */
+  /** Address of a kprobe; 0 if the reader does not have CAP_SYSLOG. */
   readonly address: bigint;
 }
 
 export interface AttachmentAccessor extends NetworkAccessor {
-  /** Throws `KtstrError` where there is no such cgroup, or it cannot be asked. */
+  /** Throws `KtstrError` if the cgroup does not exist or cannot be queried. */
   cgroups(query: CgroupQuery): readonly CgroupProgs[];
-  /** By process and descriptor. Throws `KtstrError` where descriptors cannot be asked. */
+  /** Sorted by process and descriptor. Throws `KtstrError` if descriptors cannot be queried. */
   perfAttachments(): readonly PerfAttachment[];
 }
 
-/** What can be pinned. */
+/** Object types that can be pinned. */
 export type PinnedKind = "map" | "program" | "link";
 
 export interface PinAccessor {
-  /** Paths in file systems of type bpf by the object's id. Throws `KtstrError` where mounts cannot be read. */
+  /** Paths in file systems of type bpf, by object id. Throws `KtstrError` if the mounts cannot be read. */
   pinnedPaths(kind: PinnedKind): ReadonlyMap<number, readonly Uint8Array[]>;
 }

@@ -11,26 +11,26 @@ raiseJitThreshold();
 if (Bun.main.endsWith(".ts")) cacheBytecode();
 void import("./main.ts")
   .then(({ main }) => main(process.argv.slice(2)))
-  // Everything is written: whatever the runtime would still wait for takes longer than a short command.
+  // All output is written. Waiting for the runtime to finish takes longer than a short command.
   .then((status) => process.exit(status));
 
 /**
- * What the engine makes of sources is kept for the next time, which saves a fifth of a short command; what was built
- * (tools/) has it beside the code. A source that changed since, or a cache that is damaged, is compiled anew.
+ * Caches the bytecode of source files, which saves a fifth of a short command's time. Built packages (tools/) contain their
+ * bytecode. Bun recompiles a source that has changed and ignores a damaged cache.
  */
 function cacheBytecode(): void {
   const { HOME, XDG_CACHE_HOME } = process.env;
-  // The XDG specification: a relative path is to be ignored. Without node:path, which takes 1 ms to load.
+  // The XDG specification says to ignore relative paths. Loading node:path would take 1 ms.
   const caches = XDG_CACHE_HOME?.startsWith("/") ? XDG_CACHE_HOME : HOME && `${HOME}/.cache`;
-  if (caches?.startsWith("/") && isOurs(`${caches}/ktstr`))
+  if (caches?.startsWith("/") && isTrustedFolder(`${caches}/ktstr`))
     process.getBuiltinModule("node:module").enableCompileCache(`${caches}/ktstr`);
 }
 
 /**
- * Whether nobody but this user and root can write a folder, or put another one in its place. Bytecode runs as this user,
- * who is often root, and sudo may leave HOME with another user's. What is not there yet is made by this user.
+ * Returns whether only this user and root can write to a folder or replace it. The cache holds bytecode that runs as this
+ * user, who is often root, and sudo can leave HOME set to another user's. A missing folder is created by this user.
  */
-function isOurs(path: string): boolean {
+function isTrustedFolder(path: string): boolean {
   const { lstatSync, realpathSync } = process.getBuiltinModule("node:fs");
   const user = process.geteuid?.() ?? -1;
   try {
@@ -41,7 +41,7 @@ function isOurs(path: string): boolean {
     for (; ; folder = parentOf(folder)) {
       const { uid, mode } = lstatSync(folder);
       const othersWrite = (mode & 0o022) !== 0;
-      // In a sticky folder such as /tmp nobody can rename what belongs to another.
+      // In a sticky folder such as /tmp, users cannot rename files of other users.
       if ((uid !== user && uid !== 0) || (othersWrite && (mode & 0o1000) === 0)) return false;
       if (folder === "/") return true;
     }

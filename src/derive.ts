@@ -1,26 +1,26 @@
-/** Figures that follow from counters. They are computed where they are shown and stored nowhere. */
+/** Values computed from counters. They are computed when they are printed and not stored. */
 import type { ProgStats } from "./state.ts";
 
 const U64_MAX = 2n ** 64n - 1n;
 
-/** a + b, held at 2^64-1: counters of hostile or wrapped memory do not wrap once more here. */
+/** Returns a + b, limited to 2^64-1, so that hostile counters do not wrap. */
 export function saturatingAdd(a: bigint, b: bigint): bigint {
   const sum = a + b;
   return sum > U64_MAX ? U64_MAX : sum;
 }
 
-/** Nanoseconds a call; 0 where there was none. */
+/** Nanoseconds per call; 0 if there were no calls. */
 export function nsPerCall(stats: ProgStats): number {
   return stats.count === 0n ? 0 : Number(stats.runTimeNs) / Number(stats.count);
 }
 
-/** misses / (count + misses); 0 where both are 0. */
+/** misses / (count + misses); 0 if both are 0. */
 export function missRate(stats: ProgStats): number {
   const all = Number(stats.count) + Number(stats.misses);
   return all === 0 ? 0 : Number(stats.misses) / all;
 }
 
-/** `NAME: cnt=100 nsecs=200 misses=3 ns/call=2.000 miss_rate=0.0291`; the last two only where they say something. */
+/** `NAME: cnt=100 nsecs=200 misses=3 ns/call=2.000 miss_rate=0.0291`. The last two are omitted without calls or misses. */
 export function statsLine(name: string, stats: ProgStats): string {
   let line = `${name}: cnt=${stats.count} nsecs=${stats.runTimeNs} misses=${stats.misses}`;
   if (stats.count > 0n) line += ` ns/call=${nsPerCall(stats).toFixed(3)}`;

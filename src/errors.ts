@@ -1,9 +1,9 @@
 /**
- * Errors that a caller can act on. The message's order of words is: operation, object, cause; the hint (what
- * to do about it) is kept apart so that a printer can put it on its own line.
+ * Errors that a caller can act on. A message gives the operation, the object and the cause, in this order. The hint says what
+ * to do and is separate, so that a printer can put it on its own line.
  */
 export class KtstrError extends Error {
-  /** What the reader can do about it, or "" where nothing better than the message is known. */
+  /** What the reader can do about the error; "" if there is no advice. */
   readonly hint: string;
 
   constructor(message: string, options: { hint?: string; cause?: unknown } = {}) {
@@ -13,12 +13,12 @@ export class KtstrError extends Error {
   }
 }
 
-/** The command line was wrong: exit status 2. */
+/** The command line is invalid: exit status 2. */
 export class UsageError extends KtstrError {}
 
-/** A system call failed. `errno` is the positive number, `code` its name ("ENOENT"). */
+/** A system call failed. `errno` is positive; `code` is its name ("ENOENT"). */
 export class SyscallError extends KtstrError {
-  /** What was called, in the kernel's words: "BPF_MAP_GET_NEXT_ID", "openat". */
+  /** The kernel's name of the call: "BPF_MAP_GET_NEXT_ID", "openat". */
   readonly command: string;
   readonly errno: number;
   readonly code: string;
@@ -31,10 +31,10 @@ export class SyscallError extends KtstrError {
   }
 }
 
-/** Bytes that do not follow their format: an ELF file, BTF, a core's notes. `offset` is in bytes from its start. */
+/** Bytes do not follow their format: an ELF file, BTF, the notes of a core. `offset` is in bytes from the start. */
 export class FormatError extends KtstrError {
   readonly offset: number;
-  /** The message without the format's name and the offset. */
+  /** The message without the name of the format and the offset. */
   readonly problem: string;
 
   constructor(format: string, offset: number, problem: string, hint = "") {
@@ -44,7 +44,7 @@ export class FormatError extends KtstrError {
   }
 }
 
-/** An object was used after its `Symbol.dispose`. */
+/** An object was used after `Symbol.dispose`. */
 export class DisposedError extends KtstrError {
   constructor(what: string) {
     super(`${what}: used after it was closed`);

@@ -1,15 +1,14 @@
 /**
- * libc, behind one door. Nothing else imports `bun:ffi`, and libc is opened at the first call: a command that
- * only reads a small file never needs it.
+ * The only importer of `bun:ffi`. libc is opened at the first call, because commands that read a small file do not need it.
  *
- * Calls answer as the kernel does: a result from 0 up, or `-errno`. Turning that into an error is the caller's
- * work, who knows what was asked of what.
+ * Functions return like system calls: a result of 0 or more, or `-errno`. The caller converts errors, because it knows the
+ * operation and the object.
  */
 import type { dlopen, FFIType, Pointer } from "bun:ffi";
 import { DisposedError, KtstrError, SyscallError } from "./errors.ts";
 import { EINTR, ENAMETOOLONG, errnoName } from "./uapi/errno.ts";
 
-/** Bytes whose address may be stored in a struct that the kernel reads: backed by an ArrayBuffer, so they do not move. */
+/** Bytes whose address may be stored in a struct for the kernel. They have an ArrayBuffer, so they do not move. */
 export type PinnedBytes = Uint8Array<ArrayBuffer>;
 
 const symbols = (long: FFIType.i64_fast) =>
@@ -38,14 +37,14 @@ const symbols = (long: FFIType.i64_fast) =>
 
 type Libc = ReturnType<typeof dlopen<ReturnType<typeof symbols>>>["symbols"];
 
-/** What both C libraries call themselves; the second by the kernel's name of the machine. */
+/** Library names of glibc and musl. musl's name contains the kernel's name of the architecture. */
 const MUSL_MACHINE = process.arch === "arm64" ? "aarch64" : "x86_64";
 const LIBC_NAMES = ["libc.so.6", `libc.musl-${MUSL_MACHINE}.so.1`] as const;
 
 let loaded: typeof import("bun:ffi") | undefined;
 let opened: Libc | undefined;
 
-/** Loaded with the first call: it takes milliseconds, and what reads a capture makes none. */
+/** Loads bun:ffi at the first call. This takes milliseconds, and a command that reads a capture makes no call. */
 function ffi(): typeof import("bun:ffi") {
   loaded ??= require("bun:ffi") as typeof import("bun:ffi");
   return loaded;
@@ -68,19 +67,19 @@ function libc(): Libc {
   });
 }
 
-/** A C function's arguments and result, as bun:ffi names them. */
+/** Arguments and result of a C function, as bun:ffi names them. */
 interface CFunction {
   readonly args: readonly ("ptr" | "u64" | "i64" | "i32")[];
-  /** `i64_fast`: a number where it fits. */
+  /** `i64_fast` returns a number if the value fits. */
   readonly returns: "i32" | "i64_fast";
 }
 
-/** Called with buffers for pointers. */
+/** Pointers are passed as buffers. */
 type Callable = (...args: (ArrayBufferView | number | bigint | null)[]) => number;
 
 /**
- * Where the distributions have their libraries (Debian's multiarch; Fedora and SUSE; Arch and Alpine). By a bare name,
- * Bun also looks in the current folder, which is not trusted.
+ * Library folders of the distributions (Debian multiarch; Fedora and SUSE; Arch and Alpine). For a name without a folder, Bun
+ * also searches the current folder, which is not trusted.
  */
 const LIBRARY_FOLDERS: readonly string[] = [
   `/usr/lib/${process.arch === "arm64" ? "aarch64" : "x86_64"}-linux-gnu`,
@@ -92,8 +91,8 @@ const LIBRARY_FOLDERS: readonly string[] = [
 ];
 
 /**
- * Functions of another library than libc, by the first of its names that a folder of the system has. Throws what
- * `missing` makes of the loader's words.
+ * Opens a shared library other than libc: the first of `names` found in a system folder. Throws `missing(why)` if none can be
+ * loaded.
  */
 export function sharedLibrary<Names extends string>(
   names: readonly string[],
@@ -120,7 +119,7 @@ export function sharedLibrary<Names extends string>(
   throw missing(failures.join("; "));
 }
 
-/** The one place that reads errno: directly after the call, before anything else may call libc. */
+/** Converts -1 to `-errno`. errno is read only here, directly after the call and before any other call to libc. */
 function orErrno(result: number | bigint): number {
   if (result !== -1 && result !== -1n) return Number(result);
   return -ffi().read.i32(libc().__errno_location() as Pointer, 0);
@@ -129,7 +128,7 @@ function orErrno(result: number | bigint): number {
 /** asm/unistd_64.h and asm-generic/unistd.h. */
 const NR_BPF = process.arch === "arm64" ? 280 : 321;
 
-/** `bpf(command, attr, attr.length)`: a file descriptor, 0, or `-errno`. */
+/** `bpf(command, attr, attr.length)`. Returns a file descriptor, 0, or `-errno`. */
 export function bpf(command: number, attr: PinnedBytes): number {
   return orErrno(libc().syscall(NR_BPF, command, attr, attr.length, 0, 0, 0));
 }
@@ -137,7 +136,7 @@ export function bpf(command: number, attr: PinnedBytes): number {
 const NR_PIDFD_OPEN = 434;
 const PIDFD_THREAD = 0o200;
 
-/** `pidfd_open(pid)`: a descriptor or `-errno`. A thread that leads no process needs `thread`, and Linux 6.9. */
+/** `pidfd_open(pid)`. Returns a descriptor or `-errno`. `thread` allows any thread and needs Linux 6.9. */
 export function pidfdOpen(pid: number, thread: boolean): number {
   const flags = thread ? PIDFD_THREAD : 0;
   return orErrno(libc().syscall(NR_PIDFD_OPEN, pid, flags as Pointer, 0, 0, 0, 0));
@@ -156,13 +155,13 @@ export function clockNs(clock: number): bigint {
 /** `IF_NAMESIZE` (net/if.h): a device's name with its NUL. */
 const DEVICE_NAME_BYTES = 16;
 
-/** if_indextoname(3): the device of our own network namespace, with NULs behind its name; undefined: there is none. */
+/** if_indextoname(3): the name of a device in our own network namespace, padded with NULs. undefined if there is none. */
 export function deviceName(index: number): Uint8Array | undefined {
   const name = new Uint8Array(new ArrayBuffer(DEVICE_NAME_BYTES));
   return libc().if_indextoname(index, name) === null ? undefined : name;
 }
 
-/** The address of bytes, for a pointer inside a struct. The caller keeps a reference for as long as it is used. */
+/** Returns the address of bytes, for a pointer in a struct. The caller must keep a reference while the address is in use. */
 export function addressOf(bytes: PinnedBytes): number {
   return ffi().ptr(bytes);
 }
@@ -171,17 +170,17 @@ export const O_RDONLY = 0;
 export const O_NONBLOCK = 0o4000;
 export const O_CLOEXEC = 0o2000000;
 
-/** open(2): a descriptor or `-errno`. */
+/** open(2). Returns a descriptor or `-errno`. */
 export function open(path: string, flags: number = O_RDONLY): number {
   return orErrno(libc().open(Buffer.from(`${path}\0`), flags | O_CLOEXEC, 0));
 }
 
-/** close(2): 0 or `-errno`. */
+/** close(2). Returns 0 or `-errno`. */
 export function close(fd: number): number {
   return orErrno(libc().close(fd));
 }
 
-/** pread(2) into all of `into`: how many bytes there were, or `-errno`. Begins anew after a signal. */
+/** pread(2) into `into`. Returns the number of bytes read, or `-errno`. Restarts after a signal. */
 export function pread(fd: number, into: PinnedBytes, offset: number | bigint): number {
   if (into.length === 0) return 0;
   let got: number;
@@ -190,12 +189,12 @@ export function pread(fd: number, into: PinnedBytes, offset: number | bigint): n
   return got;
 }
 
-/** write(2): how many bytes were taken, or `-errno`. */
+/** write(2). Returns the number of bytes written, or `-errno`. */
 export function write(fd: number, bytes: PinnedBytes): number {
   return orErrno(libc().write(fd, bytes, bytes.length));
 }
 
-/** read(2): how many bytes there were, 0 at the end, or `-errno`. Begins anew after a signal. */
+/** read(2). Returns the number of bytes read, 0 at the end, or `-errno`. Restarts after a signal. */
 export function read(fd: number, into: PinnedBytes): number {
   let got: number;
   do got = orErrno(libc().read(fd, into, into.length));
@@ -203,7 +202,7 @@ export function read(fd: number, into: PinnedBytes): number {
   return got;
 }
 
-/** pipe2(2): both ends, the one to read from first, or `-errno`. */
+/** pipe2(2). Returns the read end and the write end, or `-errno`. */
 export function pipe(): readonly [number, number] | number {
   const ends = new Int32Array(2);
   const result = orErrno(libc().pipe2(ends, O_CLOEXEC));
@@ -212,14 +211,14 @@ export function pipe(): readonly [number, number] | number {
 
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
-/** `struct sockaddr_un`: the family, and a path of 108 bytes with its NUL. */
+/** Size of `struct sockaddr_un`: the family, and a path of 108 bytes including its NUL. */
 const SOCKADDR_UN_BYTES = 110;
 const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;
 const SO_RCVTIMEO = 20;
 const SO_SNDTIMEO = 21;
 
-/** A stream that is connected to a Unix socket, whose reads and writes end after `timeoutS` seconds; or `-errno`. */
+/** Connects to a stream Unix socket. Reads and writes time out after `timeoutS` seconds. Returns a descriptor or `-errno`. */
 export function connectUnix(path: string, timeoutS: number): number {
   const name = Buffer.from(path);
   if (name.length > SOCKADDR_UN_BYTES - 3) return -ENAMETOOLONG;
@@ -240,13 +239,13 @@ const AF_NETLINK = 16;
 const SOCK_RAW = 3;
 const NETLINK_ROUTE = 0;
 
-/** A socket of rtnetlink, in our own network namespace, or `-errno`. */
+/** Opens an rtnetlink socket in our own network namespace. Returns a descriptor or `-errno`. */
 export function routeSocket(): number {
   return orErrno(libc().socket(AF_NETLINK, SOCK_RAW | O_CLOEXEC, NETLINK_ROUTE));
 }
 
-/** The process that listens on the other end of a Unix socket (`struct ucred`), or `-errno`. */
-export function peerOf(fd: number): number {
+/** Returns the pid of the process that listens on a Unix socket (`struct ucred`), or `-errno`. */
+export function peerPid(fd: number): number {
   const credentials = new Int32Array(3);
   const length = new Int32Array([credentials.byteLength]);
   const result = orErrno(libc().getsockopt(fd, SOL_SOCKET, SO_PEERCRED, credentials, length));
@@ -257,32 +256,32 @@ export const SEEK_DATA = 3;
 export const SEEK_HOLE = 4;
 export const SEEK_END = 2;
 
-/** lseek(2): the new offset, or `-errno` (`-ENXIO`: no data behind `offset`). */
+/** lseek(2). Returns the new offset, or `-errno` (`-ENXIO`: no data after `offset`). */
 export function lseek(fd: number, offset: number, whence: number): number {
   return orErrno(libc().lseek(fd, offset, whence));
 }
 
 const SC_PAGESIZE = 30;
 
-/** Bytes of a page of the machine that runs us (not of an image's). */
+/** Page size of the machine that ktstr runs on, which can differ from an image's. */
 export function pageSize(): number {
   return Number(libc().sysconf(SC_PAGESIZE));
 }
 
-/** An owned file descriptor. Closed once, by `using` or `[Symbol.dispose]()`; its number cannot be had after. */
+/** An owned file descriptor. `using` or `[Symbol.dispose]()` closes it once. Afterwards, reading the number throws. */
 export class Fd implements Disposable {
   #number: number;
   readonly #what: string;
   readonly #close: (fd: number) => unknown;
 
-  /** Takes the descriptor over. `what` names it in errors. */
+  /** Takes ownership of the descriptor. `what` names it in errors. */
   constructor(number: number, what: string, closeWith: (fd: number) => unknown = close) {
     this.#number = number;
     this.#what = what;
     this.#close = closeWith;
   }
 
-  /** Opens a file for reading, or throws `SyscallError`. */
+  /** Opens a file for reading. Throws `SyscallError`. */
   static openFile(path: string, hint = ""): Fd {
     const fd = open(path);
     if (fd < 0) throw new SyscallError("open", path, -fd, errnoName(-fd), hint);
@@ -313,18 +312,16 @@ export const MAP_FIXED_NOREPLACE = 0x100000;
 
 export interface MmapOptions {
   readonly fd: number;
-  /** In the file, a multiple of the page size. */
+  /** Offset in the file, a multiple of the page size. */
   readonly offset: number;
   readonly length: number;
-  /** `PROT_*`; `PROT_READ` unless told. */
+  /** `PROT_*`; default `PROT_READ`. */
   readonly protection?: number;
-  /** Exactly here, or `-EEXIST` (`MAP_FIXED_NOREPLACE`). */
+  /** Map at exactly this address, or fail with `-EEXIST` (`MAP_FIXED_NOREPLACE`). */
   readonly address?: number;
 }
 
-/**
- * mmap(2), shared: a mapping or `-errno`. One mapping is at most 4 GiB, the most that an ArrayBuffer holds.
- */
+/** mmap(2) with MAP_SHARED. Returns a mapping or `-errno`. A mapping can be at most 4 GiB, the maximum of an ArrayBuffer. */
 export function mmap(options: MmapOptions): Mapping | number {
   const flags = MAP_SHARED | (options.address === undefined ? 0 : MAP_FIXED_NOREPLACE);
   const hint = (options.address ?? null) as Pointer | null;
@@ -333,7 +330,7 @@ export function mmap(options: MmapOptions): Mapping | number {
   );
   if (at < 0) return at;
   if (options.address !== undefined && at !== options.address) {
-    // Kernels before 4.17 take MAP_FIXED_NOREPLACE for a hint.
+    // Kernels before 4.17 ignore MAP_FIXED_NOREPLACE and treat the address as a hint.
     libc().munmap(at as Pointer, options.length);
     return -17;
   }
@@ -344,7 +341,9 @@ const MAP_PRIVATE = 0x02;
 const MAP_ANONYMOUS = 0x20;
 const MAP_NORESERVE = 0x4000;
 
-/** mmap(2) of memory of our own, zeros that take room only where they are written: a mapping or `-errno`. */
+/**
+ * mmap(2) of anonymous private memory without reserved swap. Pages use memory once written. Returns a mapping or `-errno`.
+ */
 export function mmapPrivate(length: number): Mapping | number {
   const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
   const at = orErrno(libc().mmap(null, length, PROT_READ | PROT_WRITE, flags, -1, 0));
@@ -352,8 +351,8 @@ export function mmapPrivate(length: number): Mapping | number {
 }
 
 /**
- * An owned memory mapping. Its views are detached when it is closed: a view kept for longer is an empty array
- * and never a read of unmapped memory.
+ * An owned memory mapping. Closing it detaches its views: a view that is used afterwards is an empty array and does not read
+ * unmapped memory.
  */
 export class Mapping implements Disposable {
   readonly address: number;
@@ -371,12 +370,12 @@ export class Mapping implements Disposable {
     return this.#buffer;
   }
 
-  /** madvise(2) over all of it: 0 or `-errno`. */
+  /** madvise(2) for the whole mapping. Returns 0 or `-errno`. */
   advise(advice: number): number {
     return orErrno(libc().madvise(this.address as Pointer, this.buffer.byteLength, advice));
   }
 
-  /** mincore(2): one byte a page, bit 0 set where it is resident; 0 or `-errno`. */
+  /** mincore(2): one byte per page; bit 0 is set if the page is resident. Returns 0 or `-errno`. */
   mincore(into: PinnedBytes): number {
     return orErrno(libc().mincore(this.address as Pointer, this.buffer.byteLength, into));
   }
@@ -385,7 +384,7 @@ export class Mapping implements Disposable {
     const buffer = this.#buffer;
     if (buffer === undefined) return;
     this.#buffer = undefined;
-    buffer.transfer(0); // detaches it, and with it every view
+    buffer.transfer(0); // detaches all views
     libc().munmap(this.address as Pointer, this.length);
   }
 }

@@ -1,4 +1,4 @@
-/** Files that are parts of the program by their path. */
+/** Imports of files by path. */
 declare module "*.zst" {
   const path: string;
   export default path;

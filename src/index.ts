@@ -5,7 +5,7 @@
  *     using guest = view(openGuest({ memory: "mem" }));
  *     guest.map("scx_simple.bss").global("nr_enqueued"); // 42
  *
- * `openLive` and `openGuest` give the state of a kernel, and `view` shows either as typed plain data.
+ * `openLive` and `openGuest` return the state of a kernel. `view` converts it to typed plain data.
  */
 
 export type { PlainValue } from "./btf/value.ts";

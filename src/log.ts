@@ -1,7 +1,7 @@
 /**
- * What is said besides the answer: on stderr, one line a sentence. consola's core alone: its terminal reporters cost
- * more start-up time than everything else together, would print information to stdout, and spread a sentence over
- * three lines. The core is loaded with the first sentence, for most commands have nothing to say.
+ * Messages on stderr, one sentence per line. Uses only the core of consola: its terminal reporters take more start-up time
+ * than everything else together, print information to stdout, and spread a sentence over three lines. The core is loaded with
+ * the first message, because most commands print none.
  */
 import type { ConsolaInstance } from "consola/core";
 import { writeError } from "./report/output.ts";
@@ -37,7 +37,7 @@ export const log = {
   },
 };
 
-/** Before the first sentence. */
+/** Enables debug messages. Call it before the first message. */
 export function logEverything(): void {
   everything = true;
 }

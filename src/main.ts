@@ -1,4 +1,4 @@
-/** The command table, the error boundary and the exit status; nothing else. */
+/** The command table, the error boundary and the exit status. */
 import { type Command, type CommandTable, command } from "./commands/command.ts";
 import { howToTell, parseCommandLine, type Telling } from "./commands/parse.ts";
 import { runLine } from "./commands/run.ts";
@@ -47,7 +47,7 @@ const root: Command = command({
   subCommands: COMMANDS,
 });
 
-/** Runs one command line; answers with its exit status: 0, 1 on a failure, 2 on wrong usage. */
+/** Runs one command line. Returns the exit status: 0, 1 for a failure, 2 for wrong usage. */
 export async function main(argv: readonly string[]): Promise<number> {
   const out = new Output();
   const how = howToTell(argv);
@@ -72,7 +72,7 @@ async function report(error: unknown, out: Output, { json, pretty, debug }: Tell
   const sentence = sentenceOf(error);
   let isTold = !(error instanceof KtstrError);
   try {
-    // Half a JSON document is of no use to its reader; half a text is still true.
+    // Incomplete JSON is useless to its reader; incomplete text is not.
     if (json && out.rewind(0)) {
       out.line(errorJson(sentence, pretty)).flush();
       isTold = true;

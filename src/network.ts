@@ -1,4 +1,4 @@
-/** Programs that are attached to network devices and namespaces, as both data paths read them. */
+/** Types that both data paths return for programs attached to network devices and namespaces. */
 
 export const XDP_MODES = ["generic", "driver", "offload"] as const;
 
@@ -10,34 +10,34 @@ interface OnDevice {
 export interface XdpProg {
   readonly mode: (typeof XDP_MODES)[number];
   readonly progId: number;
-  /** undefined: rtnetlink does not tell. */
+  /** undefined if unknown: rtnetlink does not report it. */
   readonly hasLink: boolean | undefined;
 }
 
-/** XDP programs of a device: one, or one of each of several modes. */
+/** The XDP programs of a device: one, or one per mode. */
 export interface XdpDevice extends OnDevice {
   readonly progs: readonly XdpProg[];
 }
 
-/** A program of tcx or netkit: a list that the kernel runs in its order (kernel/bpf/mprog.c). */
+/** A program of tcx or netkit. The kernel runs such programs in list order (kernel/bpf/mprog.c). */
 export interface MprogAttachment extends OnDevice {
   readonly kind: "tcx/ingress" | "tcx/egress" | "netkit/primary" | "netkit/peer";
   readonly progId: number;
   readonly progFlags: number;
-  /** 0: attached without a link. */
+  /** 0 if attached without a link. */
   readonly linkId: number;
   readonly linkFlags: number;
 }
 
-/** A filter of the kind "bpf" (net/sched/cls_bpf.c). */
+/** A filter of kind "bpf" (net/sched/cls_bpf.c). */
 export interface TcFilter extends OnDevice {
-  /** Its parent: "clsact/ingress", "clsact/egress", "root", or a queueing discipline's or a class's kind. */
+  /** The parent: "clsact/ingress", "clsact/egress", "root", or the kind of a queueing discipline or class. */
   readonly kind: string;
-  /** What whoever made it called it; undefined: it has no name. */
+  /** The name given by the creator; undefined if there is none. */
   readonly name: Uint8Array | undefined;
-  /** undefined: a filter of classic BPF. */
+  /** undefined for a classic BPF filter. */
   readonly progId: number | undefined;
-  /** Actions of the kind "bpf"; undefined: it has no actions. */
+  /** Actions of kind "bpf"; undefined if there are no actions. */
   readonly actions:
     | readonly { readonly name: Uint8Array | undefined; readonly progId: number | undefined }[]
     | undefined;
@@ -45,22 +45,21 @@ export interface TcFilter extends OnDevice {
 
 export type TcAttachment = MprogAttachment | TcFilter;
 
-/** A network namespace and what is attached in it. */
+/** A network namespace and its attachments. */
 export interface Network {
-  /** Inode number of the namespace's file in /proc/PID/ns; undefined where there is no /proc. */
+  /** Inode number of the namespace in /proc/PID/ns; undefined without /proc. */
   readonly netnsIno: number | undefined;
   readonly xdp: readonly XdpDevice[];
-  /** By device; of each tcx, netkit, filters. */
+  /** Grouped by device: tcx, netkit, then filters. */
   readonly tc: readonly TcAttachment[];
-  /** The program's id. */
+  /** The id of the program. */
   readonly flowDissector: number | undefined;
 }
 
 export interface NetworkAccessor {
   /**
-   * Of the running kernel our own network namespace alone. Of a frozen machine the initial one, and every other in which
-   * something is attached. `devname`: devices of this name alone. Throws `KtstrError` where there is no such device, or it
-   * cannot be asked.
+   * Live: our own network namespace. Frozen machine: the initial namespace and all others with attachments. `devname` selects
+   * devices by name. Throws `KtstrError` if there is no such device or it cannot be queried.
    */
   networks(devname?: string): readonly Network[];
 }

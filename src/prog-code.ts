@@ -1,24 +1,24 @@
-/** A program's code as a data path gives it: what `bpf_prog_get_info_by_fd` (kernel/bpf/syscall.c) hands out. */
+/** A program's code, as `bpf_prog_get_info_by_fd` (kernel/bpf/syscall.c) returns it. Both data paths return this type. */
 import { CALL, helperOf, insnAt, PSEUDO_CALL } from "./uapi/disasm.ts";
 
 export interface ProgCode {
   /**
-   * `struct bpf_insn`, 8 bytes each, as the verifier left them; maps by their ids. Empty: the kernel does not show them.
+   * `struct bpf_insn`, 8 bytes each, after verification, with ids for maps. Empty if the kernel does not permit reading it.
    */
   readonly insns: Uint8Array;
   /** `struct bpf_func_info`, by ascending instruction. */
   readonly functions: readonly FunctionInfo[];
   /** `struct bpf_line_info`, four words each (`LINE_WORDS`), by ascending instruction. */
   readonly lines: Uint32Array;
-  /** Where the machine code of each line begins (`jited_linfo`), in the order of `lines`; empty: not known. */
+  /** Address of each line's machine code (`jited_linfo`), in the order of `lines`; empty if unknown. */
   readonly lineAddresses: readonly bigint[];
-  /** Where each function's machine code begins (`jited_ksyms`); empty: not known. */
+  /** Address of each function's machine code (`jited_ksyms`); empty if unknown. */
   readonly functionAddresses: readonly bigint[];
-  /** How many functions there are, also where their addresses are not shown. */
+  /** Number of functions, known even if their addresses are not. */
   readonly functionCount: number;
 }
 
-/** A function in its program: the number of its first instruction, and its type, a FUNC of the program's BTF. */
+/** A function: the index of its first instruction, and its type id, a FUNC in the program's BTF. */
 export interface FunctionInfo {
   readonly insn: number;
   readonly typeId: number;
@@ -52,16 +52,16 @@ export const LINE_FILE = 1;
 export const LINE_TEXT = 2;
 export const LINE_PLACE = 3;
 
-/** What calls lead to: symbols that begin at just these addresses. */
+/** Targets of calls. Each symbol starts at its address. */
 export interface CallTargets {
-  /** `__bpf_call_base`: helpers and kfuncs are called by their distance from it. 0: the kernel shows no addresses. */
+  /** `__bpf_call_base`. Calls of helpers and kfuncs are encoded relative to it. 0 if the kernel hides addresses. */
   readonly base: bigint;
   readonly names: ReadonlyMap<bigint, string>;
 }
 
 export const NO_TARGETS: CallTargets = { base: 0n, names: new Map() };
 
-/** tools/bpf/bpftool/xlated_dumper.c, `print_call`: where a call leads to. */
+/** Returns the target address of a call (tools/bpf/bpftool/xlated_dumper.c, `print_call`). */
 export function callAddress(
   source: number,
   immediate: number,
@@ -72,7 +72,7 @@ export function callAddress(
   return own ?? BigInt.asUintN(64, base + BigInt(immediate));
 }
 
-/** Every address that the program calls, and that a name is wanted for. */
+/** Returns the addresses of all calls that need a symbol. */
 export function calledAddresses(code: ProgCode, base: bigint): bigint[] {
   const { insns } = code;
   const view = new DataView(insns.buffer, insns.byteOffset, insns.byteLength);

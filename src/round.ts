@@ -1,31 +1,33 @@
-/** One reading of a machine's counters, a round, as plain data: what `top`, `record` and `metrics` are made of. */
+/** One reading of a machine's counters (a round) as plain data. `top`, `record` and `metrics` use it. */
 import type { PlainValue } from "./btf/value.ts";
 import type { MapInfo, ProgInfo, ProgStats } from "./state.ts";
 import { utf8 } from "./text.ts";
 import { MAP_TYPES, nameOr, PROG_TYPES } from "./uapi/names.ts";
 
-/** What does not change as long as a program is loaded. Names here and below are the machine's own: printers escape them. */
+/**
+ * Attributes of a program that do not change while it is loaded. Names in this file are not escaped; printers escape them.
+ */
 export interface ProgFacts {
   readonly id: number;
-  /** bpftool's word, or the number of a type that has none. */
+  /** bpftool's name of the type, or the number of a type without a name. */
   readonly type: string;
-  /** The function's whole name where it is known. */
+  /** The full name of the function if it is known. */
   readonly name: string;
   /** 16 hexadecimal digits. */
   readonly tag: string;
-  /** Nanoseconds since boot: tells two programs apart that had the same id one after the other. */
+  /** Nanoseconds since boot. Distinguishes programs that had the same id at different times. */
   readonly loadTimeNs: bigint;
   readonly mapIds: readonly number[];
 }
 
 export interface RoundProg {
-  /** The same object in every round in which the program is there. */
+  /** The same object in every round while the program is loaded. */
   readonly facts: ProgFacts;
-  /** Since the program was loaded, while statistics were on; undefined: they could not be read. */
+  /** Counted since the program was loaded, while statistics were enabled. undefined if they could not be read. */
   readonly counters: ProgStats | undefined;
 }
 
-/** What does not change as long as a map is there. Sizes in bytes. */
+/** Attributes of a map that do not change while it exists. Sizes are in bytes. */
 export interface MapFacts {
   readonly id: number;
   readonly type: string;
@@ -36,43 +38,43 @@ export interface MapFacts {
 }
 
 export interface RoundMap {
-  /** The same object in every round in which the map is there. */
+  /** The same object in every round while the map exists. */
   readonly facts: MapFacts;
-  /** undefined: its type has none, or counting them costs more than a round may. */
+  /** Number of elements. undefined if the type has no count, or if counting takes too long for a round. */
   readonly entries: number | undefined;
-  /** What it costs, as the kernel accounts it; undefined where that is not known. */
+  /** Memory that the kernel accounts for the map; undefined if unknown. */
   readonly bytes: number | undefined;
 }
 
 export interface LinkFacts {
   readonly id: number;
   readonly type: string;
-  /** 0: a struct_ops link, which has none. */
+  /** 0 for a struct_ops link, which has no program. */
   readonly progId: number;
-  /** "on interface veth0, ingress"; "" where the link does not tell. */
+  /** "on interface veth0, ingress"; "" if the link has no such information. */
   readonly place: string;
 }
 
-/** sched_ext as a round sees it. */
+/** The state of sched_ext in a round. */
 export interface RoundSched {
   /** "enabled". */
   readonly state: string;
-  /** `ops.name` of the root scheduler; "" where none is loaded. */
+  /** `ops.name` of the root scheduler; "" if none is loaded. */
   readonly ops: string;
-  /** `scx_enable_seq`: schedulers that were enabled since the boot. */
+  /** `scx_enable_seq`: number of schedulers enabled since boot. */
   readonly enableSeq: bigint | undefined;
-  /** `struct scx_event_stats` of the root scheduler, summed over CPUs, in its order. */
+  /** `struct scx_event_stats` of the root scheduler, summed over CPUs, in the order of the struct. */
   readonly events: readonly { readonly name: string; readonly count: bigint }[];
-  /** Dispatch queues that hold tasks; undefined: this source does not tell of queues. */
+  /** Dispatch queues with tasks; undefined if this source cannot read queues. */
   readonly queues: readonly QueueLength[] | undefined;
-  /** The tasks that wait longest, the longest first; undefined: this source does not tell of tasks. */
+  /** The tasks that have waited longest, in descending order; undefined if this source cannot read tasks. */
   readonly waits: readonly TaskWait[] | undefined;
 }
 
 export interface QueueLength {
-  /** "local CPU 3", "0x5ced0", or the name that the scheduler has for it. */
+  /** "local CPU 3", "0x5ced0", or the scheduler's own name for the queue. */
   readonly name: string;
-  /** In tasks. */
+  /** Number of tasks. */
   readonly length: number;
 }
 
@@ -85,27 +87,27 @@ export interface TaskWait {
 
 export interface Round {
   /**
-   * Milliseconds since the first round of the series, by a clock that never jumps and does not run while the machine stands
-   * still for a round.
+   * Milliseconds since the first round of the series. The clock is monotonic and stops while the machine is paused for a
+   * round.
    */
   readonly atMs: number;
   /** Unix time in milliseconds. */
   readonly unixMs: number;
-  /** For how long the machine stood still to be read, in milliseconds; undefined: it was not paused. */
+  /** Duration of the pause for this round in milliseconds; undefined if the machine was not paused. */
   readonly pauseMs: number | undefined;
-  /** By ascending id, as are maps and links. */
+  /** By ascending id. Maps and links likewise. */
   readonly progs: readonly RoundProg[];
   readonly maps: readonly RoundMap[];
   readonly links: readonly LinkFacts[];
-  /** undefined: this kernel has no sched_ext, or the source does not tell of it. */
+  /** undefined if this kernel has no sched_ext or the source cannot read it. */
   readonly sched: RoundSched | undefined;
-  /** The values of the variables that were asked for, in the order of `SeriesFacts.globals`; undefined: not there now. */
+  /** Values of the requested variables in the order of `SeriesFacts.globals`. undefined if a variable does not exist now. */
   readonly globals: readonly (PlainValue | undefined)[];
 }
 
-/** What all rounds of one series share. */
+/** Data that all rounds of a series share. */
 export interface SeriesFacts {
-  /** For people: "the running kernel", or what was given for `--memory` or `--vm`. */
+  /** Description of the source: "the running kernel", or the argument of `--memory` or `--vm`. */
   readonly source: string;
   readonly kernel: {
     readonly release: string;
@@ -115,11 +117,11 @@ export interface SeriesFacts {
     /** Unix time of boot in nanoseconds. */
     readonly bootTimeUnixNs: bigint | undefined;
   };
-  /** The variables that were asked for: "scx_simple.bss:nr_enqueued". */
+  /** The requested variables: "scx_simple.bss:nr_enqueued". */
   readonly globals: readonly string[];
 }
 
-/** What a data path reads in one go of what changes all the time. */
+/** The changing data of a round, as a data path reads it. */
 export interface Counts {
   readonly progs: readonly RoundProg[];
   readonly maps: readonly RoundMap[];
@@ -128,18 +130,18 @@ export interface Counts {
   readonly sched: RoundSched | undefined;
 }
 
-/** A data path that counts again and again. It keeps what it knows of an object for as long as that is there. */
+/** Reads the counters of one data path repeatedly. Caches the attributes of an object while it exists. */
 export interface Counter {
-  /** Objects that could not be read, as sentences; grows. */
+  /** Sentences about objects that could not be read. Grows. */
   readonly warnings: readonly string[];
-  /** Throws `KtstrError` where the machine cannot be read. */
+  /** Throws `KtstrError` if the machine cannot be read. */
   count(): Counts;
 }
 
-/** Where rounds come from: a kernel that goes on running. */
+/** A source of rounds: a kernel that keeps running. */
 export interface RoundSource extends Disposable {
   readonly facts: SeriesFacts;
-  /** What could not be read, as sentences; grows with the rounds. */
+  /** Sentences about data that could not be read. Grows with each round. */
   readonly warnings: readonly string[];
   /** What runs a program, in words. It takes longer than a round, and does not pause the machine. */
   places(progId: number): readonly string[];

@@ -2,6 +2,6 @@
 import { dirname, resolve } from "node:path";
 import file from "../sample/sid.vmcore.zst" with { type: "file" };
 
-/** The packed command (tools/pack.ts) names it from where it lies itself; everything else has its whole path. */
+/** In the packed command (tools/pack.ts), the path is relative to the command; otherwise it is absolute. */
 const path: string = resolve(dirname(Bun.main), file);
 export default path;

@@ -1,97 +1,100 @@
 /**
- * What a kernel's memory tells about sched_ext: plain data, filled by the walkers of a data path. A dump's text knows
- * less of the same (src/sched-text/dump.ts). A member that this release does not have is undefined. Times are
- * milliseconds of the kernel's own clock for them, jiffies, up to the last tick before the freeze.
+ * The state of sched_ext in a kernel's memory as plain data. A text dump has less data (src/sched-text/dump.ts). A member is
+ * undefined if the release does not have it. Times are in milliseconds of jiffies, up to the last tick before the freeze.
  */
 
 import type { DumpCpu, DumpEvent, DumpTask, ScxDump } from "./sched-text/dump.ts";
 import type { ScxEnums } from "./scx-enums.ts";
 
-/** sched_ext of one machine. */
+/** sched_ext on one machine. */
 export interface SchedReport {
   /** `scx_enable_state_var` (before 6.16 `scx_ops_enable_state_var`): "enabled". */
   readonly state: string;
-  /** `__scx_switched_all`: every task of the fair class is on sched_ext; undefined where not known. */
+  /** `__scx_switched_all`: all tasks of the fair class are on sched_ext; undefined if unknown. */
   readonly isSwitchedAll: boolean | undefined;
   readonly counts: SchedCounts;
   /**
-   * `scx_root` first, then its sub-schedulers; before 6.16 the one of `scx_ops`. Where none is loaded, those that were
-   * thrown out and whose loader still holds the link, or the last one of the kernel's log.
+   * `scx_root` and its sub-schedulers; before 6.16, the scheduler in `scx_ops`. If none is loaded: ejected schedulers whose
+   * loader still holds the link, or else the last scheduler in the kernel's log.
    */
   readonly schedulers: readonly SchedulerState[];
   readonly watchdog: WatchdogState | undefined;
-  /** The kernel's own names of the numbers below. */
+  /** The kernel's own names of the enums below. */
   readonly enums: ScxEnums;
-  /** CPUs that the kernel offers the scheduler as idle; undefined where the scheduler tracks them itself. */
+  /** CPUs that the kernel reports as idle; undefined if the scheduler tracks idle CPUs itself. */
   readonly idleCpus: readonly number[] | undefined;
   readonly cpus: readonly CpuState[];
-  /** Of all schedulers; empty ones, too. */
+  /** Queues of all schedulers, including empty ones. */
   readonly queues: readonly QueueState[];
-  /** Runnable on sched_ext; the one that waited longest stands first. */
+  /** Runnable tasks on sched_ext, in descending order of waiting time. */
   readonly tasks: readonly TaskState[];
-  /** What could not be read, as sentences. */
+  /** Sentences about data that could not be read. */
   readonly missing: readonly string[];
 }
 
-/** The kernel's counters; undefined where this release has none of the name. */
+/** Counters of the kernel; undefined if the release does not have the counter. */
 export interface SchedCounts {
-  /** `scx_nr_rejected`: tasks that asked for SCHED_EXT and were refused by the scheduler that is loaded. */
+  /** `scx_nr_rejected`: tasks with policy SCHED_EXT that the loaded scheduler rejected. */
   readonly nrRejected: bigint | undefined;
-  /** `scx_hotplug_seq`: how often a CPU came or went. */
+  /** `scx_hotplug_seq`: number of CPU hotplug events. */
   readonly hotplugSeq: bigint | undefined;
-  /** `scx_enable_seq`: schedulers that were enabled since the boot. */
+  /** `scx_enable_seq`: number of schedulers enabled since boot. */
   readonly enableSeq: bigint | undefined;
 }
 
-/** As much as /sys/kernel/sched_ext tells. */
+/** The data in /sys/kernel/sched_ext. */
 export interface SysfsSched extends Pick<SchedReport, "state" | "isSwitchedAll" | "counts"> {
-  /** The root's first; none where none is loaded. */
+  /** The root scheduler first; empty if none is loaded. */
   readonly schedulers: readonly SysfsScheduler[];
 }
 
 export interface SysfsScheduler extends Pick<SchedulerState, "opsName" | "events"> {
-  /** "root", or "sub1-123" by the cgroup's id. */
+  /** "root", or "sub1-123" with the id of the cgroup. */
   readonly place: string;
 }
 
-/** A source that tells of sched_ext: a machine's memory. */
+/** A source with the full state of sched_ext: a machine's memory. */
 export interface SchedAccessor {
-  /** Throws `KtstrError` where this kernel has no sched_ext, or where a capture does not have it. */
+  /** Throws `KtstrError` if the kernel has no sched_ext or the capture does not contain it. */
   scheduler(): SchedReport;
 }
 
-/** What SysRq-D would print at this moment. */
+/** The dumps that SysRq-D would print. */
 export interface SchedulerDumps {
-  /** One a loaded scheduler, the root's first. */
+  /** One per loaded scheduler, the root first. */
   readonly dumps: readonly ScxDump[];
-  /** `nr_cpu_ids`: how long the dump's masks are. */
+  /** `nr_cpu_ids`, which determines the width of masks. */
   readonly cpuCount: number;
-  /** The schedulers' own callbacks (`dump`, `dump_cpu`, `dump_task`), whose lines are not here: nothing is run. */
+  /**
+   * Callbacks of the schedulers (`dump`, `dump_cpu`, `dump_task`). They are not run, so the dumps do not have their output.
+   */
   readonly callbacks: readonly string[];
-  /** What could not be read, as sentences. */
+  /** Sentences about data that could not be read. */
   readonly missing: readonly string[];
 }
 
-/** `struct scx_sched`, before 6.16 the globals that it was made of. */
+/** `struct scx_sched`; before 6.16, global variables. */
 export interface SchedulerState {
   /** `ops.name`. */
   readonly opsName: string;
-  /** False: it was unregistered or thrown out. */
+  /** false if it was unregistered or ejected. */
   readonly isLoaded: boolean;
-  /** Since the kernel's log says that it was enabled and disabled; undefined where the log has no such line (any more). */
+  /** Time since the log messages that it was enabled and disabled; undefined if the log does not have the message. */
   readonly enabledMs: number | undefined;
   readonly disabledMs: number | undefined;
-  /** 0: the root scheduler. */
+  /** 0 for the root scheduler. */
   readonly level: number;
-  /** "root", or "sub1-123" by level and cgroup id, as the kernel's dump names a scheduler's place. */
+  /** "root", or "sub1-123" with level and cgroup id: the name in the kernel's dump. */
   readonly place: string;
-  /** The place of the scheduler that it belongs to; undefined: it is the root. */
+  /** The place of the parent scheduler; undefined for the root. */
   readonly parent: string | undefined;
   /** `cgrp_path` of a sub-scheduler. */
   readonly cgroupPath: string | undefined;
   /** `ops.sub_cgroup_id`. */
   readonly cgroupId: bigint | undefined;
-  /** `ops.flags`, and the names of its bits ("SCX_OPS_SWITCH_PARTIAL"). undefined: only the log tells of it. */
+  /**
+   * `ops.flags` and the names of its bits ("SCX_OPS_SWITCH_PARTIAL"). undefined if the scheduler is only known from the log.
+   */
   readonly flags: bigint | undefined;
   readonly flagNames: readonly string[];
   readonly bypassDepth: number | undefined;
@@ -100,12 +103,12 @@ export interface SchedulerState {
   readonly events: readonly DumpEvent[];
 }
 
-/** `struct scx_exit_info`; of a scheduler that runs the kind is SCX_EXIT_NONE, and there is nothing to tell. */
+/** `struct scx_exit_info`. The kind of a running scheduler is SCX_EXIT_NONE. */
 export interface ExitState {
-  /** `enum scx_exit_kind`, and its name in this kernel; undefined where only the log's words are known. */
+  /** `enum scx_exit_kind` and its name in this kernel; undefined if only the log's text is known. */
   readonly kind: number | undefined;
   readonly kindName: string | undefined;
-  /** The scheduler's own (`scx_bpf_exit()`), or `enum scx_exit_code`; undefined where only the log tells. */
+  /** The code passed to `scx_bpf_exit()`, or `enum scx_exit_code`; undefined if the exit is only known from the log. */
   readonly code: bigint | undefined;
   readonly reason: string;
   readonly message: string;
@@ -113,23 +116,23 @@ export interface ExitState {
   readonly cpu: number | undefined;
   /** Functions with offsets. */
   readonly backtrace: readonly string[];
-  /** The text that the kernel kept; "" where it kept none. */
+  /** The dump text that the kernel kept; "" if there is none. */
   readonly dump: string;
 }
 
 export interface WatchdogState {
   readonly timeoutMs: number;
-  /** Since the worker last looked (`scx_watchdog_timestamp`). */
+  /** Time since the last check of the watchdog (`scx_watchdog_timestamp`). */
   readonly lastCheckMs: number;
-  /** The task that it strikes first, and in how long; negative where the timeout has passed. undefined: none waits. */
+  /** The task whose timeout expires first, and the remaining time; negative after the timeout. undefined if no task waits. */
   readonly next: { readonly pid: number; readonly comm: string; readonly inMs: number } | undefined;
 }
 
 /** `struct rq` and its `struct scx_rq`. */
 export interface CpuState extends Omit<DumpCpu, "tasks"> {
-  /** The idle task runs and nothing of sched_ext is runnable: such a CPU is not in the kernel's dump. */
+  /** The CPU runs the idle task and has no runnable sched_ext tasks. The kernel's dump omits such CPUs. */
   readonly isIdle: boolean;
-  /** `rq->nr_running` of all classes, then by class. */
+  /** `rq->nr_running` for all classes. The members below count single classes. */
   readonly nrAll: number;
   /** `cfs.h_nr_queued`, until 6.13 `cfs.h_nr_running`. */
   readonly nrFair: number;
@@ -140,32 +143,32 @@ export interface CpuState extends Omit<DumpCpu, "tasks"> {
 /** `struct scx_dispatch_q`. */
 export interface QueueState {
   readonly id: bigint;
-  /** By where it was found. */
+  /** Determined by where the queue was found. */
   readonly kind: "user" | "global" | "local" | "bypass";
-  /** Of a local or bypass queue. */
+  /** CPU of a local or bypass queue. */
   readonly cpu: number | undefined;
-  /** Of a global queue. */
+  /** NUMA node of a global queue. */
   readonly node: number | undefined;
   /** `nr`. */
   readonly length: number;
-  /** Tasks lie in the red-black tree `priq`, by vtime. */
+  /** Tasks are in the red-black tree `priq`, ordered by vtime. */
   readonly isByVtime: boolean;
-  /** In the order in which they will be taken; cursors of BPF iterators are left out. */
+  /** Tasks in dispatch order, without the cursors of BPF iterators. */
   readonly tasks: readonly TaskState[];
 }
 
 /** `struct task_struct` and its `struct sched_ext_entity`. */
 export interface TaskState extends DumpTask {
-  /** The CPU whose run queue it is on. */
+  /** The CPU of the task's run queue. */
   readonly cpu: number;
   readonly tgid: number;
-  /** `SCHED_*` as `sched_getscheduler(2)` numbers it. */
+  /** `SCHED_*` with the numbers of `sched_getscheduler(2)`. */
   readonly policy: number;
-  /** "ext_sched_class"; "" where no symbol tells. */
+  /** "ext_sched_class"; "" if there is no symbol. */
   readonly schedClass: string;
 }
 
-/** Any task, of whatever class. */
+/** A task of any scheduling class. */
 export interface TaskInfo {
   readonly pid: number;
   readonly tgid: number;
@@ -173,15 +176,15 @@ export interface TaskInfo {
   /** `task_state_to_char()`. */
   readonly state: string;
   readonly policy: number;
-  /** `rt_priority`: 1 to 99 under SCHED_FIFO and SCHED_RR, else 0. */
+  /** `rt_priority`: 1 to 99 for SCHED_FIFO and SCHED_RR, else 0. */
   readonly rtPriority: number;
-  /** "fair_sched_class"; "" where no symbol tells. */
+  /** "fair_sched_class"; "" if there is no symbol. */
   readonly schedClass: string;
-  /** In the default hierarchy; undefined where it cannot be read. */
+  /** Path in the default hierarchy; undefined if it cannot be read. */
   readonly cgroupPath: string | undefined;
-  /** The fields of sched_ext; undefined where this kernel has none. */
+  /** The fields of sched_ext; undefined if the kernel has no sched_ext. */
   readonly scx: TaskState | undefined;
-  /** Of `scx`, by the kernel's own enums: the state "ENABLED", the flags "QUEUED". */
+  /** Names from the kernel's own enums: the state "ENABLED", the flags "QUEUED". */
   readonly scxState: string | undefined;
   readonly scxFlags: readonly string[];
 }

@@ -1,6 +1,6 @@
 /**
- * The active sched_ext scheduler, told from programs and maps alone: written once over the interfaces, so a live
- * kernel and a memory image are asked the same way.
+ * Finds the active sched_ext scheduler from programs, maps and links. It uses only the `BpfState` interface, so it works for
+ * a live kernel and a memory image.
  */
 import type { Btf } from "./btf/btf.ts";
 import type { ActiveScheduler, BpfState, MapInfo, ProgInfo } from "./state.ts";
@@ -8,12 +8,12 @@ import { BTF_KIND } from "./uapi/btf.ts";
 import { cutAtNul } from "./uapi/layout.ts";
 import { LinkType, MapType, ProgType } from "./uapi/names.ts";
 
-/** libbpf's names of the maps behind an object's global variables. */
+/** Name suffixes that libbpf gives to the maps with an object's global variables. */
 const SECTIONS = [".bss", ".data", ".rodata"] as const;
 
 /**
- * A scheduler's operations; since 7.2 also in a form that numbers CPUs by topology. In a struct_ops map the kernel wraps
- * `struct bpf_struct_ops_sched_ext_ops` around the first.
+ * Structs with a scheduler's operations. Since 7.2 there is a variant that numbers CPUs by topology. The value of a
+ * struct_ops map is the kernel's wrapper around one of them (`struct bpf_struct_ops_sched_ext_ops`).
  */
 const OPS_TYPES = ["sched_ext_ops", "sched_ext_ops_cid"] as const;
 
@@ -21,29 +21,29 @@ const OPS_TYPES = ["sched_ext_ops", "sched_ext_ops_cid"] as const;
 const STATE_INUSE = 1;
 const STATE_READY = 3;
 
-/** What the kernel itself says of sched_ext, where it can be asked. */
+/** The kernel's own state of sched_ext, as far as it is known. */
 export interface SchedExtState {
-  /** `/sys/kernel/sched_ext/state` or `scx_enable_state_var`: "enabled"; "" where not known. */
+  /** `/sys/kernel/sched_ext/state` or `scx_enable_state_var`: "enabled"; "" if unknown. */
   readonly state: string;
-  /** `/sys/kernel/sched_ext/root/ops`: the name in `struct sched_ext_ops`; "" where not known. */
+  /** `/sys/kernel/sched_ext/root/ops`: the name in `struct sched_ext_ops`; "" if unknown. */
   readonly opsName: string;
 }
 
 type Source = Pick<BpfState, "maps" | "progs" | "links" | "readValue" | "kernelBtf">;
 
-/** One loaded `struct sched_ext_ops` with the programs that it calls. */
+/** A loaded `struct sched_ext_ops` with its programs. */
 interface Candidate {
   readonly opsName: string;
   readonly progs: readonly ProgInfo[];
-  /** Held by a struct_ops link, or in use without one. */
+  /** A struct_ops link holds it, or it is in use without a link. */
   readonly attached: boolean;
   readonly mapId: number;
 }
 
 /**
- * undefined: none is attached, or nothing tells which. Several schedulers may be loaded, and maps of a past one may
- * be held by somebody: the attached one is told by its struct_ops map (in use, or ready with a link), and where the
- * kernel names one, by that name.
+ * Returns the attached scheduler, or undefined if none is attached or it cannot be determined. Several schedulers can be
+ * loaded, and processes can hold the maps of earlier ones. The attached one has a struct_ops map that is in use, or that is
+ * ready and has a link. If the kernel gives the name of the scheduler, the name must match.
  */
 export function findActiveScheduler(source: Source, kernel: SchedExtState): ActiveScheduler | undefined {
   const kernelBtf = source.kernelBtf();
@@ -51,7 +51,7 @@ export function findActiveScheduler(source: Source, kernel: SchedExtState): Acti
   if (kernel.state !== "" && kernel.state === "disabled") return undefined;
   const attached = candidates(source, kernelBtf.value).filter((candidate) => candidate.attached);
   const named = attached.filter(({ opsName }) => kernel.opsName !== "" && opsName === kernel.opsName);
-  // The newest: the kernel runs one at a time, and a link that outlived its scheduler is older.
+  // Use the newest map: the kernel runs one scheduler at a time, and the map behind a stale link is older.
   const chosen = (named.length > 0 ? named : attached).sort((a, b) => b.mapId - a.mapId)[0];
   if (chosen === undefined) return undefined;
   const mapIds = new Set<number>([chosen.mapId]);
@@ -66,7 +66,7 @@ export function findActiveScheduler(source: Source, kernel: SchedExtState): Acti
   };
 }
 
-/** What stands before `.bss`, `.data` or `.rodata` in the name of a map of global variables; never empty. */
+/** Returns the prefix before `.bss`, `.data` or `.rodata` in the name of a map of global variables. Never empty. */
 export function objectPrefix(maps: readonly MapInfo[]): string | undefined {
   for (const suffix of SECTIONS) {
     for (const map of maps) {
@@ -127,8 +127,8 @@ function opsNameOf(btf: Btf, valueType: number, value: Uint8Array): string {
 }
 
 /**
- * The ids behind the function pointers: user space is shown each callback's program id in its place
- * (kernel/bpf/bpf_struct_ops.c, `bpf_struct_ops_map_update_elem` stores it there).
+ * Returns the program ids in the function pointers. The value that user space reads has each callback's program id instead of
+ * its address (kernel/bpf/bpf_struct_ops.c, `bpf_struct_ops_map_update_elem`).
  */
 function programIds(btf: Btf, valueType: number, opsType: number, view: DataView): Set<number> {
   const data = btf.member(valueType, "data");

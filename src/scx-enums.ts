@@ -1,6 +1,6 @@
-/** Names of sched_ext's numbers as plain data: a kernel's memory gives them by its own enums; of a dump's text see sched-text/enums.ts. */
+/** Names of sched_ext's enums. A memory image has the kernel's own enums; for text dumps see sched-text/enums.ts. */
 
-/** One enumerator. A flag has `mask` equal to `value`; a number in a field of several bits has the field's mask. */
+/** One enumerator. For a flag, `mask` equals `value`. For a value of a field of several bits, `mask` is the field's mask. */
 export interface EnumRow {
   readonly name: string;
   readonly mask: bigint;
@@ -8,7 +8,7 @@ export interface EnumRow {
 }
 
 export interface ScxEnums {
-  /** Of the number that the kernel's dump prints as `scx_state`: "ENABLED". */
+  /** Names of the number that the kernel's dump prints as `scx_state`: "ENABLED". */
   readonly taskStates: readonly EnumRow[];
   /** `enum scx_ent_flags`, without the state: "QUEUED". */
   readonly taskFlags: readonly EnumRow[];
@@ -20,13 +20,13 @@ export interface ScxEnums {
   readonly rqFlags: readonly EnumRow[];
 }
 
-/** The name of a number; undefined where no row has it. */
+/** Returns the name of a number, or undefined. */
 export function nameIn(rows: readonly EnumRow[], value: number): string | undefined {
   const wanted = BigInt(value);
   return rows.find((row) => row.value === wanted)?.name;
 }
 
-/** Names of the bits and fields that are set, in the enum's order; bits without a name are one number last, "0x40". */
+/** Returns the names of the set bits and fields in the enum's order. Bits without a name follow as one number, "0x40". */
 export function flagNames(rows: readonly EnumRow[], flags: number | bigint): string[] {
   const all = BigInt(flags);
   const words: string[] = [];

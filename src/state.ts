@@ -1,25 +1,25 @@
 /**
- * What a data path tells about a kernel's BPF state. `src/live/` and `src/guest/` implement these interfaces;
- * a report is written against them and never knows which one it reads.
+ * The interfaces to a kernel's BPF state. `src/live/` and `src/guest/` implement them. Reports use only these interfaces and
+ * do not depend on the source.
  */
 import type { Btf } from "./btf/btf.ts";
 import type { CallTargets, MachineFunction, ProgCode } from "./prog-code.ts";
 
-/** A read's answer. One that cannot be given says why; it is never an empty value. */
+/** The result of a read. A failed read has a reason; it never returns an empty value. */
 export type Read<T> =
   | { readonly ok: true; readonly value: T }
   | { readonly ok: false; readonly why: Unreadable };
 
-/** Why a read has no answer. `detail` is a sentence for people. */
+/** Why a read failed. `detail` is a sentence for the user. */
 export interface Unreadable {
   readonly reason:
-    | "wrong-type" // this kind of read does not fit the map's type
-    | "out-of-range" // a key at or past max_entries, bytes outside the value
-    | "not-present" // a page, a per-CPU area or a pointer that leads nowhere in the image
-    | "lost-race" // it was there, and went away while it was read
-    | "not-permitted" // the kernel refuses (privilege, flags, a write-only map)
-    | "unsupported" // this kernel or this data path has no way to read it
-    | "corrupt"; // the bytes contradict themselves
+    | "wrong-type" // the map's type does not support this kind of read
+    | "out-of-range" // a key >= max_entries, or bytes outside of the value
+    | "not-present" // a page, per-CPU area or pointer target that the image does not contain
+    | "lost-race" // the object went away during the read
+    | "not-permitted" // the kernel denies the read (privilege, flags, a write-only map)
+    | "unsupported" // this kernel or data path cannot read it
+    | "corrupt"; // the data is inconsistent
   readonly detail: string;
 }
 
@@ -29,124 +29,124 @@ export const unreadable = (reason: Unreadable["reason"], detail: string): { ok: 
   why: { reason, detail },
 });
 
-/** A map's attributes: `struct bpf_map_info`, or the same read from `struct bpf_map`. Sizes in bytes. */
+/** Attributes of a map: `struct bpf_map_info`, or the same data from `struct bpf_map`. Sizes are in bytes. */
 export interface MapInfo {
   readonly id: number;
-  /** `enum bpf_map_type`; a type newer than our table is still a number. */
+  /** `enum bpf_map_type`. Types that ktstr does not know are numbers too. */
   readonly type: number;
   readonly keySize: number;
   readonly valueSize: number;
   readonly maxEntries: number;
   readonly flags: number;
-  /** At most 16 bytes, cut at the first NUL, in whatever encoding the creator chose. */
+  /** At most 16 bytes, cut at the first NUL, in any encoding. */
   readonly name: Uint8Array;
-  /** The network card that holds the map's elements; undefined: the kernel does. */
+  /** The network card that holds the elements; undefined if the kernel holds them. */
   readonly device: OffloadDevice | undefined;
-  /** The BTF object that describes key and value; 0: none. */
+  /** Id of the BTF object with the types of key and value; 0 if there is none. */
   readonly btfId: number;
   readonly btfKeyTypeId: number;
   readonly btfValueTypeId: number;
-  /** A struct_ops map's value type in the BTF of the kernel (or of the module `btfVmlinuxId`); 0: not struct_ops. */
+  /** Value type of a struct_ops map, in the BTF of the kernel or of the module `btfVmlinuxId`; 0 for other maps. */
   readonly btfVmlinuxValueTypeId: number;
   readonly btfVmlinuxId: number;
   readonly mapExtra: bigint;
-  /** undefined where /proc is not mounted: only a map's fdinfo tells. */
+  /** undefined if /proc is not mounted: only the map's fdinfo has it. */
   readonly frozen: boolean | undefined;
-  /** Bytes that the map costs, as the kernel accounts them; undefined where that is not known. */
+  /** Memory that the kernel accounts for the map, in bytes; undefined if unknown. */
   readonly memlockBytes: number | undefined;
-  /** For prog arrays: the type and jited flag of the programs that it takes; undefined while it has no owner. */
+  /** For prog arrays: type and jited flag of the programs that the map accepts; undefined if the map has no owner. */
   readonly ownerProgType: number | undefined;
   readonly ownerJited: boolean | undefined;
-  /** Where it lies in a memory image; undefined on the live path. */
+  /** Location in a memory image; undefined on the live path. */
   readonly location: MapLocation | undefined;
 }
 
-/** A network device that programs and maps are offloaded to (kernel/bpf/offload.c). */
+/** The network device that a program or map is offloaded to (kernel/bpf/offload.c). */
 export interface OffloadDevice {
   readonly ifindex: number;
-  /** The file of the device's network namespace: the device and inode number that `stat` gives. */
+  /** Device and inode number of the file of the device's network namespace, as in `stat`. */
   readonly netnsDev: bigint;
   readonly netnsIno: bigint;
-  /** undefined where the device is in another network namespace than its reader. */
+  /** undefined if the device is in another network namespace than the reader. */
   readonly name: Uint8Array | undefined;
 }
 
 export interface MapLocation {
-  /** `struct bpf_map *`, guest virtual. */
+  /** `struct bpf_map *`, guest virtual address. */
   readonly address: bigint;
-  /** The same, guest physical. */
+  /** Guest physical address of the same struct. */
   readonly physical: number;
-  /** Where the values lie (`bpf_array.value`, `bpf_struct_ops_map.kvalue`, ...); undefined where there is no one region. */
+  /** Address of the values (`bpf_array.value`, `bpf_struct_ops_map.kvalue`, ...); undefined if they are not contiguous. */
   readonly valueAddress: bigint | undefined;
 }
 
-/** How a walk ended. A walk never throws for what it could not read; it counts it here. */
+/** How a walk ended. A walk does not throw for entries that it cannot read; it counts them here. */
 export interface WalkEnd {
-  /** Everything that was there was seen. */
+  /** All entries were visited. */
   readonly complete: boolean;
-  /** Why it stopped early ("the map changed faster than it could be read"); "" where it is complete. */
+  /** Why the walk stopped early ("the map changed faster than it could be read"); "" if it is complete. */
   readonly stopped: string;
-  /** Entries that were seen and could not be read, by reason. */
+  /** Number of entries that could not be read, by reason. */
   readonly skipped: ReadonlyMap<string, number>;
 }
 
 /**
- * A walk over a map's elements that allocates nothing per element. After `next()` returned true the current key
- * is `keyBytes[keyOffset .. + keySize)` and the value `valueBytes[valueOffset .. + valueSize)`; both are valid
- * until the next call, and both buffers may be another object after it.
+ * A walk over the elements of a map without allocation per element. After `next()` returned true, the key is
+ * `keyBytes[keyOffset .. + keySize)` and the value is `valueBytes[valueOffset .. + valueSize)`. Both are valid until the next
+ * call, which can replace both buffers.
  *
- * A per-CPU map's cursor has `cpuCount` > 0 and the value of `cpus[i]` at `valueOffset + i * valueStride`.
+ * The cursor of a per-CPU map has `cpuCount` > 0. The value of `cpus[i]` is at `valueOffset + i * valueStride`.
  */
 export interface EntryCursor extends Disposable {
   readonly keySize: number;
   readonly valueSize: number;
-  /** 0: one value for all CPUs. */
+  /** 0 if all CPUs share one value. */
   readonly cpuCount: number;
-  /** The CPU of each copy, where they are not 0 to `cpuCount` - 1. */
+  /** The CPU of each copy; absent if they are 0 to `cpuCount` - 1. */
   readonly cpus?: readonly number[] | undefined;
-  /** Bytes from one CPU's value to the next; 0 where there is one value. */
+  /** Distance between the values of two CPUs in bytes; 0 if there is one value. */
   readonly valueStride: number;
   readonly keyBytes: Uint8Array;
   readonly keyOffset: number;
   readonly valueBytes: Uint8Array;
   readonly valueOffset: number;
-  /** "" where the value was read, else why this key's value was not (it is then not to be looked at). */
+  /** "" if the value was read, else why it was not. In that case, do not use the value. */
   readonly valueMissing: string;
-  /** Words about this entry that its bytes do not hold ("cgroup 64 /batch"); absent or "": none. */
+  /** Information about the entry that is not in its bytes ("cgroup 64 /batch"); absent or "" if there is none. */
   readonly note?: string;
   next(): boolean;
   /** Valid after `next()` returned false. */
   readonly end: WalkEnd;
 }
 
-/** One CPU's copy of a value. */
+/** The copy of a value on one CPU. */
 export interface CpuValue {
   readonly cpu: number;
   readonly value: Uint8Array;
 }
 
-/** A page of an arena that the BPF side has allocated. */
+/** An allocated page of an arena. */
 export interface ArenaPage {
   readonly index: number;
-  /** The address that user space and BPF pointers use: `map_extra` (or the mapping's base) + index x page size. */
+  /** The address in user space and in BPF pointers: `map_extra` (or the base of the mapping) + index * page size. */
   readonly userAddress: bigint;
   readonly bytes: Uint8Array;
 }
 
 export interface ArenaPages {
   readonly pageSize: number;
-  /** The span that was looked at, in bytes. */
+  /** Size of the searched range in bytes. */
   readonly spanBytes: number;
-  /** The arena is larger than 4 GiB, which no arena can be: the rest was not looked at. */
+  /** The arena claims to be larger than 4 GiB, which is impossible. The rest was not searched. */
   readonly spanCapped: boolean;
-  /** More than 16,384 pages were there: the rest was not read. */
+  /** The arena has more than 16,384 pages. The rest was not read. */
   readonly truncated: boolean;
   readonly pages: readonly ArenaPage[];
-  /** Pages that are allocated and whose bytes a memory image does not hold; absent: none. */
+  /** Number of allocated pages that the memory image does not contain; absent if there are none. */
   readonly missingPages?: number;
 }
 
-/** An owner of a local-storage element. */
+/** The owner of a local storage element. */
 export type StorageOwner =
   | { readonly kind: "task"; readonly pid: number; readonly tgid: number; readonly comm: Uint8Array }
   | { readonly kind: "cgroup"; readonly id: bigint; readonly path: Uint8Array }
@@ -154,64 +154,64 @@ export type StorageOwner =
   | { readonly kind: "socket"; readonly address: bigint; readonly family: number; readonly protocol: number }
   | { readonly kind: "unknown"; readonly why: string };
 
-/** A value with no key of its own: a queue's, a stack's, a ring buffer's record, a task's storage. */
+/** A value without a key: an entry of a queue or stack, a record of a ring buffer, a local storage element. */
 export interface ContentRecord {
   readonly value: Uint8Array;
   readonly owner?: StorageOwner;
-  /** Words about this record that its bytes do not hold ("busy", "discarded"). */
+  /** Information about the record that is not in its bytes ("busy", "discarded"). */
   readonly note?: string;
 }
 
-/** All that a map holds, in the shape that fits its type. */
+/** The contents of a map in the form that fits its type. */
 export type MapContents =
   | {
       readonly kind: "entries";
       readonly cursor: EntryCursor;
-      /** How many entries there are, where that is known without a walk. */
+      /** Number of entries, if it is known without a walk. */
       readonly count?: number | undefined;
     }
-  /** In the order that the map would give them out; storage maps have no order. */
+  /** In the order in which the map returns them; local storage maps have no order. */
   | { readonly kind: "records"; readonly records: readonly ContentRecord[]; readonly end: WalkEnd }
   | { readonly kind: "arena"; readonly arena: ArenaPages }
   | { readonly kind: "unreadable"; readonly why: Unreadable };
 
 export interface MapAccessor {
-  /** Every map, by ascending id. */
+  /** All maps by ascending id. */
   maps(): readonly MapInfo[];
-  /** One map, on the running kernel without a walk over the others. undefined: there is none, or it may not be opened. */
+  /** Returns one map; a live kernel does not list the others. undefined if it does not exist or may not be opened. */
   mapById(id: number): MapInfo | undefined;
   /**
-   * The key that the kernel gives for the one behind `key` (the first without one); `not-present` behind the last. Absent:
-   * the keys come by a walk alone.
+   * Returns the key after `key` in the kernel's order, or the first key. Fails with `not-present` after the last one. Absent
+   * if keys are only available by a walk.
    */
   nextKey?(map: MapInfo, key: Uint8Array | undefined): Read<Uint8Array>;
-  /** `length` bytes at `offset` of a single-value map (`ARRAY` with key 0, `STRUCT_OPS`). */
+  /** Reads `length` bytes at `offset` of a map with a single value (`ARRAY` with key 0, `STRUCT_OPS`). */
   readValue(map: MapInfo, offset: number, length: number): Read<Uint8Array>;
-  /** One element of an array map. */
+  /** Reads one element of an array map. */
   readArray(map: MapInfo, key: number): Read<Uint8Array>;
-  /** Every pair of a hash or LRU hash. */
+  /** Walks a hash or LRU hash map. */
   hashEntries(map: MapInfo): Read<EntryCursor>;
-  /** One element of a per-CPU array, every possible CPU's copy. */
+  /** Reads the copies of all possible CPUs of one element of a per-CPU array. */
   percpuArray(map: MapInfo, key: number): Read<readonly CpuValue[]>;
-  /** Every key of a per-CPU hash or per-CPU LRU hash with every possible CPU's copy. */
+  /** Walks a per-CPU hash or per-CPU LRU hash map, with the copies of all possible CPUs. */
   percpuHashEntries(map: MapInfo): Read<EntryCursor>;
   arenaPages(map: MapInfo): Read<ArenaPages>;
-  /** Everything, whatever the type: what a dump prints. */
+  /** Reads a map of any type, for dumps. */
   contents(map: MapInfo): MapContents;
-  /** One key's value, by the key's bytes; per-CPU maps answer with every CPU's. */
+  /** Looks up a key. Per-CPU maps return the values of all CPUs. */
   lookup(map: MapInfo, key: Uint8Array): Read<Uint8Array | readonly CpuValue[]>;
-  /** The BTF of the object that made the map: what describes its key and value. */
+  /** The BTF of the object that created the map. It describes key and value. */
   programBtf(map: MapInfo): Read<Btf>;
 }
 
-/** A program's attributes: `struct bpf_prog_info`, or the same read from `struct bpf_prog` and its `aux`. */
+/** Attributes of a program: `struct bpf_prog_info`, or the same data from `struct bpf_prog` and its `aux`. */
 export interface ProgInfo {
   readonly id: number;
   /** `enum bpf_prog_type`. */
   readonly type: number;
   /** At most 16 bytes, cut at the first NUL. */
   readonly name: Uint8Array;
-  /** The function's name by the program's BTF, where the kernel's 15 bytes may have cut it; else `name`. */
+  /** The function's name from the program's BTF if the kernel's name (15 bytes) may be cut, else `name`. */
   readonly fullName: Uint8Array;
   /** 8 bytes. */
   readonly tag: Uint8Array;
@@ -219,26 +219,26 @@ export interface ProgInfo {
   /** Nanoseconds since boot. */
   readonly loadTimeNs: bigint;
   readonly createdByUid: number;
-  /** The network card that the program runs on; undefined: it runs on the CPUs. */
+  /** The network card that runs the program; undefined if the CPUs run it. */
   readonly device: OffloadDevice | undefined;
   readonly mapIds: readonly number[];
   readonly btfId: number;
   readonly attachBtfObjId: number;
   readonly attachBtfId: number;
-  /** Bytes of the translated instructions. */
+  /** Size of the translated instructions in bytes. */
   readonly translatedBytes: number;
-  /** 0: not jited. */
+  /** Size of the machine code in bytes; 0 if not jited. */
   readonly jitedBytes: number;
   readonly jited: boolean;
   readonly memlockBytes: number | undefined;
-  /** Instructions that the verifier looked at; undefined where the kernel does not keep it (before 5.16). */
+  /** Number of instructions that the verifier processed; undefined before 5.16. */
   readonly verifiedInsns: number | undefined;
   readonly stats: Read<ProgStats>;
   /** `struct bpf_prog *` in a memory image; undefined on the live path. */
   readonly address: bigint | undefined;
 }
 
-/** Run-time counters (`struct bpf_prog_stats` summed over CPUs), saturating at 2^64-1. */
+/** Run-time counters (`struct bpf_prog_stats`) summed over CPUs, limited to 2^64-1. */
 export interface ProgStats {
   readonly count: bigint;
   readonly runTimeNs: bigint;
@@ -256,44 +256,44 @@ export interface LinkInfo {
   /** `enum bpf_link_type`. */
   readonly type: number;
   readonly progId: number;
-  /** Of a frozen machine, they are read when they are first asked for: while it is open. */
+  /** On the guest path, these are read lazily, so the guest must still be open. */
   readonly details: LinkDetails;
 }
 
-/** Plain data by bpftool's key names. */
+/** Plain data with bpftool's key names. */
 export type LinkDetails = {
   readonly [key: string]: string | number | bigint | boolean | null | LinkDetails | readonly LinkDetails[];
 };
 
-/** A BTF object: `struct bpf_btf_info` or the same read from `struct btf`. */
+/** A BTF object: `struct bpf_btf_info`, or the same data from `struct btf`. */
 export interface BtfInfo {
   readonly id: number;
   readonly sizeBytes: number;
-  /** "" for a program's own; "vmlinux" or a module's name for the kernel's. */
+  /** "" for the BTF of a program; "vmlinux" or the name of a module for the kernel's. */
   readonly name: Uint8Array;
   readonly kernel: boolean;
 }
 
-/** The sched_ext scheduler that is attached, told by its own programs' maps. */
+/** The attached sched_ext scheduler, as determined from its programs and maps. */
 export interface ActiveScheduler {
-  /** The name of its `struct sched_ext_ops` where known ("scx_simple"), else "". */
+  /** The name in its `struct sched_ext_ops` ("scx_simple"); "" if unknown. */
   readonly opsName: string;
-  /** What stands before `.bss`, `.data` or `.rodata` in its maps' names; never empty. */
+  /** The prefix before `.bss`, `.data` or `.rodata` in the names of its maps; never empty. */
   readonly objectPrefix: string;
-  /** Ids of every map that its struct_ops programs use, ascending. */
+  /** Ids of all maps that its struct_ops programs use, ascending. */
   readonly mapIds: readonly number[];
   /** Ids of its struct_ops programs, ascending. */
   readonly progIds: readonly number[];
-  /** What the kernel's own state says ("enabled"), where it was readable. */
+  /** The kernel's own state ("enabled"), if it was readable. */
   readonly state: string;
 }
 
 export interface ProgAccessor {
-  /** Every program, by ascending id; with `type` only those of one `enum bpf_prog_type`. */
+  /** All programs by ascending id. `type` selects one `enum bpf_prog_type`. */
   progs(filter?: { readonly type?: number }): readonly ProgInfo[];
-  /** One program, on the running kernel without a walk over the others. undefined: there is none, or it may not be opened. */
+  /** Returns one program; a live kernel does not list the others. undefined if it does not exist or may not be opened. */
   progById(id: number): ProgInfo | undefined;
-  /** A program's instructions, with its functions and source lines. */
+  /** A program's instructions with functions and source lines. */
   progCode(prog: ProgInfo): Read<ProgCode>;
   /** A program's machine code, a function after the other; none: it is not jited, or the kernel does not show it. */
   machineCode(prog: ProgInfo): Read<readonly MachineFunction[]>;
@@ -303,22 +303,22 @@ export interface ProgAccessor {
   callTargets(codes: readonly ProgCode[]): Read<CallTargets>;
   links(): readonly LinkInfo[];
   btfs(): readonly BtfInfo[];
-  /** A BTF object by its id; a kernel module's, split, comes over the kernel's. */
+  /** A BTF object by id. The split BTF of a kernel module has the kernel's BTF as its base. */
   btf(id: number): Read<Btf>;
-  /** The kernel's own types. */
+  /** The BTF of the kernel. */
   kernelBtf(): Read<Btf>;
-  /** undefined: no sched_ext scheduler is attached. */
+  /** undefined if no sched_ext scheduler is attached. */
   activeScheduler(): ActiveScheduler | undefined;
 }
 
-/** A process that holds an object open by a descriptor. */
+/** A process that holds an object by a file descriptor. */
 export interface Holder {
   readonly pid: number;
-  /** Of its thread group's leader: at most 15 bytes, not assumed UTF-8. */
+  /** Name of the thread group leader: at most 15 bytes, not necessarily UTF-8. */
   readonly comm: Uint8Array;
 }
 
-/** What a process can hold by a descriptor. */
+/** Object types that a process can hold by a file descriptor. */
 export type HeldKind = "map" | "prog" | "link" | "btf";
 
 /** By kind and id, by ascending pid; objects that nobody holds are not there. */
@@ -327,35 +327,35 @@ export type Holders = { readonly [kind in HeldKind]: ReadonlyMap<number, readonl
   readonly hidden?: number;
 };
 
-/** The machine whose BPF state it is. */
+/** The machine whose BPF state is read. */
 export interface KernelInfo {
   /** `uname -r`. */
   readonly release: string;
-  /** `uname -v` or the banner's tail; "" where not known. */
+  /** `uname -v`, or the end of the kernel's banner; "" if unknown. */
   readonly version: string;
   /** `uname -m`. */
   readonly machine: string;
-  /** undefined: not known, for /sys is not mounted. */
+  /** undefined if unknown because /sys is not mounted. */
   readonly possibleCpus: number | undefined;
   readonly onlineCpus: number | undefined;
   readonly pageSize: number;
-  /** Whether `kernel.bpf_stats_enabled` is on; undefined where not known. */
+  /** Whether `kernel.bpf_stats_enabled` is on; undefined if unknown. */
   readonly statsEnabled: boolean | undefined;
-  /** Unix time of boot (`CLOCK_REALTIME - CLOCK_BOOTTIME`) in nanoseconds; undefined where not known. */
+  /** Unix time of boot (`CLOCK_REALTIME - CLOCK_BOOTTIME`) in nanoseconds; undefined if unknown. */
   readonly bootTimeUnixNs: bigint | undefined;
-  /** `CLOCK_BOOTTIME` in nanoseconds when it was read; of a frozen machine as of its last tick. undefined where not known. */
+  /** `CLOCK_BOOTTIME` in nanoseconds; for a frozen machine, at its last tick. undefined if unknown. */
   readonly uptimeNs: bigint | undefined;
 }
 
-/** A data path: everything that a report asks. */
+/** A data path: everything that reports read. */
 export interface BpfState extends MapAccessor, ProgAccessor, Disposable {
   kernel(): KernelInfo;
-  /** Which processes hold objects open; read once. */
+  /** Returns which processes hold objects. The result is cached. */
   holders(): Read<Holders>;
-  /** Objects that a listing saw and could not read, and every assumption made, as sentences; grows as reads are made. */
+  /** Sentences about objects that could not be read and assumptions that were made. Grows with each read. */
   readonly warnings: readonly string[];
-  /** `length` bytes at an address of the kernel, for following typed pointers. Absent: there is no way to read it. */
+  /** Reads `length` bytes at a kernel address, for following typed pointers. Absent if kernel memory cannot be read. */
   readKernel?(address: bigint, length: number): Read<Uint8Array>;
-  /** "schedule+0x10": the symbol, the kernel's or a program's, that an address lies in. Absent: no symbols are known. */
+  /** Returns the symbol that contains an address, of the kernel or a program: "schedule+0x10". Absent without symbols. */
   symbolAt?(address: bigint): string | undefined;
 }

@@ -1,19 +1,25 @@
-/** A task's kernel stack: what both data paths tell of it. */
+/** The kernel stack of a task. Both data paths return this type. */
 
 export interface StackFrame {
-  /** The return address; of the first frame behind an interrupt the address that was interrupted. undefined: /proc/PID/stack does not tell it. */
+  /**
+   * The return address; for the first frame after an interrupt, the interrupted address. undefined if unknown:
+   * /proc/PID/stack has no addresses.
+   */
   readonly address: bigint | undefined;
-  /** "do_wait+0x5a/0x120", "dummy_xmit+0x3/0x40 [dummy]": offset and size, as the kernel names return addresses; "" where no symbol is known. */
+  /**
+   * Symbol with offset and size, as the kernel prints return addresses: "do_wait+0x5a/0x120", "dummy_xmit+0x3/0x40 [dummy]".
+   * "" if unknown.
+   */
   readonly symbol: string;
 }
 
 export interface TaskStack {
   readonly pid: number;
   readonly tgid: number;
-  /** Not printable yet. */
+  /** Not escaped. */
   readonly comm: string;
   /** Innermost first. */
   readonly frames: readonly StackFrame[];
-  /** Why there are no more frames where the stack's own end was not reached; "" where it was. */
+  /** Why the unwinder stopped before the end of the stack; "" if it reached the end. */
   readonly stopped: string;
 }

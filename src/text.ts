@@ -1,25 +1,25 @@
 /**
- * Names and strings as they may be shown: they come from a machine that may be hostile. What is not printable
- * UTF-8 is written as an escape, so that no terminal obeys it.
+ * Escapes names and strings from an untrusted machine. Everything except printable UTF-8 is escaped, so the text cannot send
+ * control sequences to the terminal.
  */
 
-/** Printable ASCII but the backslash. */
+/** Printable ASCII without the backslash. */
 const PLAIN = /^[ -[\]-~]*$/;
-/** The same with the backslash, which stands in source code for itself. */
+/** Printable ASCII including tabs and the backslash, which is not escaped in source code. */
 const PLAIN_SOURCE = /^[\t -~]*$/;
 
-// A byte order mark is kept: dropped, it would make two names one.
+// Byte order marks are kept: without them, two different names could become equal.
 const lenient = new TextDecoder("utf-8", { ignoreBOM: true });
 const strict = new TextDecoder("utf-8", { ignoreBOM: true, fatal: true });
 
-/** Bytes as text that is not printable yet; what is no UTF-8 becomes U+FFFD. */
+/** Decodes bytes without escaping. Bytes that are not UTF-8 become U+FFFD. */
 export function utf8(bytes: Uint8Array): string {
   return lenient.decode(bytes);
 }
 
 /**
- * Bytes as printable text: valid UTF-8 stays, control characters (C0, C1, DEL), bidirectional overrides and line
- * separators become `\xNN` or `\u{N}`, and a backslash doubles. Bytes that are not UTF-8 become `\xNN` one by one.
+ * Returns bytes as printable text. Control characters (C0, C1, DEL), bidirectional overrides and line separators become
+ * `\xNN` or `\u{N}`, and a backslash is doubled. If the bytes are not valid UTF-8, each byte above ASCII becomes `\xNN`.
  */
 export function printable(bytes: Uint8Array): string {
   const text = utf8(bytes);
@@ -33,12 +33,12 @@ export function printable(bytes: Uint8Array): string {
   }
 }
 
-/** The same for text that is one already. */
+/** Like `printable`, for a string. */
 export function escapeText(text: string): string {
   return PLAIN.test(text) ? text : escapeSentence(text.replaceAll("\\", "\\\\"));
 }
 
-/** The same for a sentence in which names are escaped already: its backslashes stay single. */
+/** Escapes a sentence that contains escaped names: backslashes are not doubled. */
 export function escapeSentence(text: string): string {
   if (PLAIN.test(text)) return text;
   return text.replace(
@@ -50,7 +50,7 @@ export function escapeSentence(text: string): string {
   );
 }
 
-/** The same for a line of source code, in which a tab is a tab. */
+/** Escapes a line of source code: tabs and backslashes are kept. */
 export function escapeSource(text: string): string {
   if (PLAIN_SOURCE.test(text)) return text;
   return text.split("\t").map(escapeSentence).join("\t");

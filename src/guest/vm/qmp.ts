@@ -1,6 +1,6 @@
 /** QEMU's machine protocol over its Unix socket: one command at a time, each answered before the next. */
 import { KtstrError, SyscallError } from "../../errors.ts";
-import { connectUnix, Fd, peerOf, read, write } from "../../ffi.ts";
+import { connectUnix, Fd, peerPid, read, write } from "../../ffi.ts";
 import { escapeText } from "../../text.ts";
 import { errnoName } from "../../uapi/errno.ts";
 
@@ -38,7 +38,7 @@ export class Qmp implements Disposable {
 
   /** The process that made the socket. */
   get pid(): number {
-    return peerOf(this.#fd.number);
+    return peerPid(this.#fd.number);
   }
 
   /** What QEMU returns. Throws `KtstrError` where it refuses, or does not answer in time. */
