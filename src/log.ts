@@ -23,21 +23,21 @@ function open(): ConsolaInstance {
   });
 }
 
-function say(type: "error" | "warn" | "info" | "debug", sentence: string): void {
+function print(type: "error" | "warn" | "info" | "debug", sentence: string): void {
   consola ??= open();
   consola[type](sentence);
 }
 
 export const log = {
-  error: (sentence: string): void => say("error", sentence),
-  warn: (sentence: string): void => say("warn", sentence),
-  info: (sentence: string): void => say("info", sentence),
+  error: (sentence: string): void => print("error", sentence),
+  warn: (sentence: string): void => print("warn", sentence),
+  info: (sentence: string): void => print("info", sentence),
   debug: (sentence: string): void => {
-    if (everything) say("debug", sentence);
+    if (everything) print("debug", sentence);
   },
 };
 
 /** Enables debug messages. Call it before the first message. */
-export function logEverything(): void {
+export function enableDebugLog(): void {
   everything = true;
 }

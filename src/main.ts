@@ -3,7 +3,7 @@ import { type Command, type CommandTable, command } from "./commands/command.ts"
 import { howToTell, parseCommandLine, type Telling } from "./commands/parse.ts";
 import { runLine } from "./commands/run.ts";
 import { KtstrError, UsageError } from "./errors.ts";
-import { log, logEverything } from "./log.ts";
+import { enableDebugLog, log } from "./log.ts";
 import { ClosedPipeError, Output, writeError } from "./report/output.ts";
 
 const COMMANDS: CommandTable = {
@@ -51,7 +51,7 @@ const root: Command = command({
 export async function main(argv: readonly string[]): Promise<number> {
   const out = new Output();
   const how = howToTell(argv);
-  if (how.debug) logEverything();
+  if (how.debug) enableDebugLog();
   const warn = (sentence: string): void => log.warn(sentence);
   try {
     const status = await runLine(root, await parseCommandLine(root, argv), out, warn);

@@ -178,7 +178,7 @@ export type MapContents =
 export interface MapAccessor {
   /** All maps by ascending id. */
   maps(): readonly MapInfo[];
-  /** Returns one map; a live kernel does not list the others. undefined if it does not exist or may not be opened. */
+  /** Returns one map; the live path does not walk the other maps. undefined if it does not exist or may not be opened. */
   mapById(id: number): MapInfo | undefined;
   /**
    * Returns the key after `key` in the kernel's order, or the first key. Fails with `not-present` after the last one. Absent
@@ -291,7 +291,7 @@ export interface ActiveScheduler {
 export interface ProgAccessor {
   /** All programs by ascending id. `type` selects one `enum bpf_prog_type`. */
   progs(filter?: { readonly type?: number }): readonly ProgInfo[];
-  /** Returns one program; a live kernel does not list the others. undefined if it does not exist or may not be opened. */
+  /** Returns one program; the live path does not walk the others. undefined if it does not exist or may not be opened. */
   progById(id: number): ProgInfo | undefined;
   /** A program's instructions with functions and source lines. */
   progCode(prog: ProgInfo): Read<ProgCode>;

@@ -77,7 +77,7 @@ export function bpftoolPlain(btf: Btf, typeId: number, bytes: Uint8Array, callee
 }
 
 function valueJson(walk: BpftoolWalk, shape: Shape, at: number, bitOffset: number): string {
-  walk.part();
+  walk.countPart();
   switch (shape.kind) {
     case "int":
       return intJson(walk, shape, at, bitOffset);

@@ -55,7 +55,7 @@ export class CBodies {
     const name = this.#names.ofType(id);
     const values = Array.from(btf.enumValues(id), ({ name: enumerator, value }) => {
       const suffix = btf.kind(id) === BTF_KIND.ENUM64 ? (btf.kindFlag(id) ? "LL" : "ULL") : "";
-      return `${indent}\t${this.#names.enumerator(enumerator)} = ${digits(value)}${suffix},\n`;
+      return `${indent}\t${this.#names.enumerator(enumerator)} = ${integerLiteral(value)}${suffix},\n`;
     });
     const head = name === "" ? "enum" : `enum ${name}`;
     // The enum was only declared. One enumerator makes it a complete type.
@@ -125,7 +125,7 @@ export class CBodies {
     const lines: string[] = [];
     let largest = 0;
     for (const member of this.#btf.members(id)) {
-      lines.push(this.#memberLine(effective(this.#btf, member), indent));
+      lines.push(this.#memberLine(withBitSize(this.#btf, member), indent));
       largest = Math.max(largest, this.#btf.sizeOf(member.typeId));
     }
     const size = this.#btf.storedSize(id);
@@ -141,7 +141,7 @@ export class CBodies {
     let end = 0;
     let afterBits = false;
     for (const stored of btf.members(id)) {
-      const member = effective(btf, stored);
+      const member = withBitSize(btf, stored);
       const isBits = member.bitSize > 0;
       // A bit-field directly follows the previous member, regardless of its type.
       const alignmentBits = isBits ? 1 : packed ? 8 : this.#alignments.of(member.typeId) * 8;
@@ -165,7 +165,7 @@ export class CBodies {
 }
 
 /** Returns a member in the newer encoding of bit-fields. Older compilers give it an INT with fewer bits than its size. */
-function effective(btf: Btf, member: Member): Member {
+function withBitSize(btf: Btf, member: Member): Member {
   if (member.bitSize > 0) return member;
   const id = btf.resolve(member.typeId);
   if (btf.kind(id) !== BTF_KIND.INT) return member;
@@ -215,6 +215,6 @@ function typeTag(btf: Btf, id: number): string {
 }
 
 /** Formats an integer. C has no literal for the smallest i64. */
-function digits(value: number | bigint): string {
+function integerLiteral(value: number | bigint): string {
   return value === -0x8000_0000_0000_0000n ? "-9223372036854775807LL - 1" : String(value);
 }

@@ -34,7 +34,7 @@ function write(btf: Btf, into: Uint8Array, place: Place, base: number, value: Js
   const { shape, bitSize } = place;
   const at = base + place.byteOffset;
   const end = at + (bitSize > 0 ? bytesOfBits(place.bitOffset, bitSize) : shape.size);
-  if (end > into.length) throw new EncodeError(`${subject(path)}: it reaches past the value's bytes`);
+  if (end > into.length) throw new EncodeError(`${pathText(path)}: the member ends after the value`);
   if (bitSize > 0) {
     const number = numberFor(shape, value, bitSize, path);
     writeBits(into, at, place.bitOffset, bitSize, number);
@@ -54,7 +54,7 @@ function write(btf: Btf, into: Uint8Array, place: Place, base: number, value: Js
       return;
     case "struct": {
       if (value === null || typeof value !== "object" || Array.isArray(value))
-        throw wrong(place, value, path);
+        throw mismatchError(place, value, path);
       for (const [name, inner] of Object.entries(value as { readonly [name: string]: Jsonable })) {
         const innerPath = path === "" ? name : `${path}.${name}`;
         write(btf, into, memberOf(btf, shape, name, innerPath), at, inner, innerPath);
@@ -62,7 +62,7 @@ function write(btf: Btf, into: Uint8Array, place: Place, base: number, value: Js
       return;
     }
     default:
-      throw new EncodeError(`${subject(path)}: its type is ${describeType(place)}`);
+      throw new EncodeError(`${pathText(path)}: it has ${describeType(place)}`);
   }
 }
 
@@ -86,14 +86,14 @@ function writeArray(
   if (shape.text && typeof value === "string") {
     const text = Buffer.from(value, "utf8");
     if (text.length > shape.count)
-      throw new EncodeError(`${subject(path)}: ${text.length} bytes of text do not fit ${shape.count}`);
+      throw new EncodeError(`${pathText(path)}: ${text.length} bytes of text do not fit in ${shape.count}`);
     into.set(text, at);
     return;
   }
-  if (!Array.isArray(value)) throw wrong({ shape, bitSize: 0 }, value, path);
+  if (!Array.isArray(value)) throw mismatchError({ shape, bitSize: 0 }, value, path);
   const items = value as readonly Jsonable[];
   if (items.length > shape.count)
-    throw new EncodeError(`${subject(path)}: ${items.length} elements do not fit ${shape.count}`);
+    throw new EncodeError(`${pathText(path)}: ${items.length} elements do not fit in ${shape.count}`);
   const { elementTypeId } = btf.array(shape.id);
   items.forEach((item, index) => {
     const place = {
@@ -115,13 +115,13 @@ function numberFor(shape: Shape, value: Jsonable, bits: number, path: string): b
       : shape.kind === "int" && shape.bool && (value === "true" || value === "false")
         ? BigInt(value === "true")
         : integerOf(value);
-  if (number === undefined) throw wrong({ shape, bitSize: 0 }, value, path);
+  if (number === undefined) throw mismatchError({ shape, bitSize: 0 }, value, path);
   const signed = (shape.kind === "int" || shape.kind === "enum") && shape.signed;
   const [low, high] = signed
     ? [-(1n << BigInt(bits - 1)), (1n << BigInt(bits - 1)) - 1n]
     : [0n, (1n << BigInt(bits)) - 1n];
   if (number < low || number > high)
-    throw new EncodeError(`${subject(path)}: ${number} is not in ${low}..${high}`);
+    throw new EncodeError(`${pathText(path)}: ${number} is not in ${low}..${high}`);
   return number;
 }
 
@@ -130,7 +130,7 @@ function enumerator(shape: EnumShape, name: string, path: string): bigint {
   const number = integerOf(name);
   if (number !== undefined) return number;
   const names = [...shape.names.values()].slice(0, 16).join(", ");
-  throw new EncodeError(`${subject(path)}: there is no enumerator ${JSON.stringify(name)}`, {
+  throw new EncodeError(`${pathText(path)}: there is no enumerator ${JSON.stringify(name)}`, {
     hint: `there are: ${names}`,
   });
 }
@@ -154,13 +154,13 @@ function writeFloat(into: Uint8Array, at: number, size: number, value: Jsonable,
   else if (typeof number === "number" && size === 8) view.setFloat64(0, number, true);
   else
     throw new EncodeError(
-      `${subject(path)}: a float of ${size} bytes cannot be written from ${typeof value}`,
+      `${pathText(path)}: a float of ${size} bytes cannot be written from ${typeof value}`,
     );
 }
 
-const subject = (path: string): string => (path === "" ? "the value" : path);
+const pathText = (path: string): string => (path === "" ? "the value" : path);
 
-function wrong(place: Pick<Place, "shape" | "bitSize">, value: Jsonable, path: string): EncodeError {
+function mismatchError(place: Pick<Place, "shape" | "bitSize">, value: Jsonable, path: string): EncodeError {
   const given =
     value === null
       ? "null"
@@ -178,5 +178,5 @@ function wrong(place: Pick<Place, "shape" | "bitSize">, value: Jsonable, path: s
         : shape.kind === "array"
           ? "write a list: [1, 2]"
           : "";
-  return new EncodeError(`${subject(path)} is ${describeType(place)}: ${given} does not fit`, { hint });
+  return new EncodeError(`${pathText(path)} is ${describeType(place)}: ${given} does not fit`, { hint });
 }

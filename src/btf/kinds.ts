@@ -2,16 +2,16 @@
 import { BTF_KIND, BTF_KIND_NAMES } from "../uapi/btf.ts";
 
 /** Returns a lookup table with 1 for each of `kinds`. Kinds are tested for every type that is followed. */
-function only(...kinds: readonly number[]): Uint8Array {
+function kindTable(...kinds: readonly number[]): Uint8Array {
   const table = new Uint8Array(0x80);
   for (const kind of kinds) table[kind] = 1;
   return table;
 }
 
-const MODIFIERS = only(BTF_KIND.CONST, BTF_KIND.VOLATILE, BTF_KIND.RESTRICT, BTF_KIND.TYPE_TAG);
+const MODIFIERS = kindTable(BTF_KIND.CONST, BTF_KIND.VOLATILE, BTF_KIND.RESTRICT, BTF_KIND.TYPE_TAG);
 const ALIASES = MODIFIERS.slice();
 ALIASES[BTF_KIND.TYPEDEF] = 1;
-const SIZED = only(
+const SIZED = kindTable(
   BTF_KIND.INT,
   BTF_KIND.STRUCT,
   BTF_KIND.UNION,
@@ -41,7 +41,7 @@ export function kindName(kind: number): string {
   return BTF_KIND_NAMES[kind] ?? `kind ${kind}`;
 }
 
-/** Returns whether `btf_type.size` is valid for the kind (otherwise the field is `btf_type.type`). */
+/** Returns whether the kind uses `btf_type.size`. */
 export function hasStoredSize(kind: number): boolean {
   return SIZED[kind] === 1;
 }

@@ -52,7 +52,8 @@ export function findPlace(btf: Btf, typeId: number, path: string): Place {
   }
   while (at < path.length) {
     const step = STEP.exec(path.slice(at));
-    if (step === null) throw new PathError(at, `${JSON.stringify(path.slice(at))} is no member and no index`);
+    if (step === null)
+      throw new PathError(at, `${JSON.stringify(path.slice(at))} is neither a member nor an index`);
     const [whole, name, index] = step;
     const nameAt = at + (whole.startsWith(".") ? 1 : 0);
     place =
@@ -88,11 +89,11 @@ export const firstName = (path: string): string => /^[^.[]*/.exec(path)?.[0] ?? 
 
 function memberPlace(btf: Btf, from: Place, name: string, before: string, at: number): Place {
   if (from.shape.kind !== "struct")
-    throw new PathError(at, `${subject(before)} is ${describeType(from)}: it has no members`);
+    throw new PathError(at, `${pathText(before)} is ${describeType(from)}: it has no members`);
   const found = btf.member(from.shape.id, name);
   if (found === undefined) {
     const kind = from.shape.union ? "union" : "struct";
-    const tag = from.shape.name === "" ? `${kind} of ${subject(before)}` : `${kind} ${from.shape.name}`;
+    const tag = from.shape.name === "" ? `${kind} of ${pathText(before)}` : `${kind} ${from.shape.name}`;
     throw new PathError(
       at,
       `there is no member ${JSON.stringify(name)} in ${tag}`,
@@ -112,10 +113,10 @@ function memberPlace(btf: Btf, from: Place, name: string, before: string, at: nu
 function elementPlace(btf: Btf, from: Place, index: number, before: string, at: number): Place {
   const { shape } = from;
   if (shape.kind !== "array")
-    throw new PathError(at, `${subject(before)} is ${describeType(from)}, not an array`);
+    throw new PathError(at, `${pathText(before)} is ${describeType(from)}, not an array`);
   const flexible = shape.count === 0 && shape.element.size > 0;
   if (!flexible && !(index < shape.count))
-    throw new PathError(at, `${subject(before)} has ${shape.count} elements: there is no [${index}]`);
+    throw new PathError(at, `${pathText(before)} has ${shape.count} elements: there is no [${index}]`);
   const byteOffset = from.byteOffset + index * shape.element.size;
   if (!Number.isSafeInteger(byteOffset)) throw new PathError(at, `there is no [${index}]`);
   const { elementTypeId } = btf.array(shape.id);
@@ -128,7 +129,7 @@ function elementPlace(btf: Btf, from: Place, index: number, before: string, at: 
   };
 }
 
-const subject = (path: string): string => (path === "" ? "the value" : path);
+const pathText = (path: string): string => (path === "" ? "the value" : path);
 
 /** The kind of a type in words, for messages. */
 export function describeType({ shape, bitSize }: Pick<Place, "shape" | "bitSize">): string {
@@ -147,7 +148,7 @@ export function describeType({ shape, bitSize }: Pick<Place, "shape" | "bitSize"
     case "float":
       return "a float";
     default:
-      return "of no known size";
+      return "a type of unknown size";
   }
 }
 

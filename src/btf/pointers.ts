@@ -29,7 +29,7 @@ export function pointersIn(btf: Btf, typeId: number, bytes: Uint8Array): Pointer
 }
 
 function collect(walk: Walk, shape: Shape, at: number, found: PointerAt[]): void {
-  walk.part();
+  walk.countPart();
   switch (shape.kind) {
     case "pointer": {
       if (shape.toFunction || !walk.has(at, 8)) return;

@@ -66,7 +66,7 @@ export function* rawText(btf: Btf, ids: Iterable<number> = ownIds(btf)): Generat
 /** Returns one type. Throws `FormatError` if the id or a string that it refers to does not exist. */
 export function rawType(btf: Btf, id: number): RawType {
   const kind = btf.kind(id);
-  const common = { id, kind: BTF_KIND_NAMES[kind] ?? "UNKNOWN", name: named(btf.typeName(id)) };
+  const common = { id, kind: BTF_KIND_NAMES[kind] ?? "UNKNOWN", name: nameOrAnon(btf.typeName(id)) };
   const vlen = btf.vlen(id);
   switch (kind) {
     case BTF_KIND.INT: {
@@ -97,7 +97,7 @@ export function rawType(btf: Btf, id: number): RawType {
       return { ...common, type_id: btf.referenced(id), linkage: BTF_FUNC_LINKAGE[vlen] ?? "(unknown)" };
     case BTF_KIND.FUNC_PROTO: {
       const params = Array.from(btf.params(id), ({ name, typeId }) => ({
-        name: named(name),
+        name: nameOrAnon(name),
         type_id: typeId,
       }));
       return { ...common, ret_type_id: btf.referenced(id), vlen, params };
@@ -127,7 +127,7 @@ function* ownIds(btf: Btf): Generator<number> {
   for (let id = btf.firstId; id < btf.typeCount; id++) yield id;
 }
 
-const named = (name: string): string => (name === "" ? "(anon)" : name);
+const nameOrAnon = (name: string): string => (name === "" ? "(anon)" : name);
 
 function intEncoding(encoding: number): string {
   if (encoding === 0) return "(none)";
@@ -138,7 +138,7 @@ function intEncoding(encoding: number): string {
 
 function rawMembers(btf: Btf, id: number): RawElement[] {
   return Array.from(btf.members(id), ({ name, typeId, bitOffset, bitSize }): RawElement => {
-    const member = { name: named(name), type_id: typeId, bits_offset: bitOffset };
+    const member = { name: nameOrAnon(name), type_id: typeId, bits_offset: bitOffset };
     return bitSize === 0 ? member : { ...member, bitfield_size: bitSize };
   });
 }
@@ -147,7 +147,7 @@ function rawValues(btf: Btf, id: number): RawElement[] {
   const extend = btf.kind(id) === BTF_KIND.ENUM && !btf.kindFlag(id);
   return Array.from(btf.enumValues(id), ({ name, value }): RawElement => {
     const negative = extend && Number(value) > 0x7fff_ffff;
-    return { name: named(name), val: negative ? 0xffff_ffff_0000_0000n + BigInt(value) : value };
+    return { name: nameOrAnon(name), val: negative ? 0xffff_ffff_0000_0000n + BigInt(value) : value };
   });
 }
 
@@ -173,7 +173,9 @@ function elementLine(btf: Btf, type: RawType, element: RawElement): string {
   if (type.kind === "DATASEC") {
     const id = Number(element["type_id"]);
     if (id < btf.typeCount)
-      fields.push(`(${BTF_KIND_NAMES[btf.kind(id)] ?? "UNKNOWN"} '${escapeText(named(btf.typeName(id)))}')`);
+      fields.push(
+        `(${BTF_KIND_NAMES[btf.kind(id)] ?? "UNKNOWN"} '${escapeText(nameOrAnon(btf.typeName(id)))}')`,
+      );
   }
   return `\n\t${fields.join(" ")}`;
 }

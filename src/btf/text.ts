@@ -64,7 +64,7 @@ class TextRenderer {
   /** `indent` starts every line after the first. `last`: no bytes follow the value, so a flexible array takes the rest. */
   value(shape: Shape, at: number, bitOffset: number, indent: string, last: boolean): string {
     const walk = this.#walk;
-    walk.part();
+    walk.countPart();
     switch (shape.kind) {
       case "int":
         return this.#int(shape, at, bitOffset);
@@ -149,7 +149,7 @@ class TextRenderer {
       const byteAt = at + (member.bitOffset >>> 3);
       const isLast = last && (shape.union || n === members.length - 1);
       if (member.name === "" && member.shape.kind === "struct" && !member.shape.union) {
-        this.#walk.part();
+        this.#walk.countPart();
         this.#walk.enter();
         this.#members(member.shape, byteAt, indent, isLast, items);
         this.#walk.leave();
@@ -162,7 +162,7 @@ class TextRenderer {
 
   #member({ shape, bitOffset, bitSize }: MemberShape, at: number, indent: string, last: boolean): string {
     if (bitSize === 0) return this.value(shape, at, bitOffset & 7, indent, last);
-    this.#walk.part();
+    this.#walk.countPart();
     return this.#bits(shape, at, bitOffset & 7, bitSize);
   }
 

@@ -40,7 +40,7 @@ export function plainPart(btf: Btf, place: Place, bytes: Uint8Array): PlainValue
 
 /** `last`: no bytes follow the value, so a flexible array takes the rest. */
 function renderValue(walk: Walk, shape: Shape, at: number, bitOffset: number, last: boolean): PlainValue {
-  walk.part();
+  walk.countPart();
   switch (shape.kind) {
     case "int":
       return intValue(walk, shape, at, bitOffset);
@@ -61,7 +61,7 @@ function renderValue(walk: Walk, shape: Shape, at: number, bitOffset: number, la
         const { end } = walk;
         const larger = size > variable.size;
         if (larger) walk.end = Math.min(end, at + offset + size);
-        define(into, name, nested(walk, variable, at + offset, larger));
+        setMember(into, name, nested(walk, variable, at + offset, larger));
         walk.end = end;
       }
       return into;
@@ -114,22 +114,22 @@ function addMembers(
     const byteAt = at + (member.bitOffset >>> 3);
     const bit = member.bitOffset & 7;
     if (member.bitSize > 0) {
-      define(into, member.name, bitFieldValue(walk, member.shape, byteAt, bit, member.bitSize));
+      setMember(into, member.name, bitFieldValue(walk, member.shape, byteAt, bit, member.bitSize));
       continue;
     }
     const isLast = last && (shape.union || n === shape.members.length - 1);
     if (member.name === "" && member.shape.kind === "struct") {
-      walk.part();
+      walk.countPart();
       addMembers(walk, member.shape, byteAt, into, isLast);
     } else {
-      define(into, member.name, renderValue(walk, member.shape, byteAt, bit, isLast));
+      setMember(into, member.name, renderValue(walk, member.shape, byteAt, bit, isLast));
     }
   }
   walk.leave();
 }
 
 function bitFieldValue(walk: Walk, shape: Shape, at: number, bit: number, bitSize: number): PlainValue {
-  walk.part();
+  walk.countPart();
   if (!walk.has(at, bytesOfBits(bit, bitSize))) return null;
   const signed = (shape.kind === "int" || shape.kind === "enum") && shape.signed;
   const value = readBits(walk.bytes, at, bit, bitSize, signed);
@@ -165,7 +165,7 @@ function utf8(bytes: Uint8Array): string | undefined {
 }
 
 /** Sets a member. Names come from an untrusted machine, so `__proto__` must be set as an ordinary property. */
-function define(into: { [name: string]: PlainValue }, name: string, value: PlainValue): void {
+function setMember(into: { [name: string]: PlainValue }, name: string, value: PlainValue): void {
   if (name === "__proto__")
     Object.defineProperty(into, name, { value, enumerable: true, configurable: true, writable: true });
   else into[name] = value;

@@ -30,7 +30,7 @@ export class Walk {
   }
 
   /** Counts one part of the value. Call it before the part is rendered. */
-  part(): void {
+  countPart(): void {
     if (--this.#parts < 0) throw this.#limitError("its type has more parts than its bytes can fill");
   }
 

@@ -50,7 +50,7 @@ export class Summer {
   }
 
   #add(copies: Copies, walk: Walk | undefined, shape: Shape, at: number, path: string): void {
-    walk?.part();
+    walk?.countPart();
     if (at + shape.size > this.total.length) return;
     switch (shape.kind) {
       case "int":

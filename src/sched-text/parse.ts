@@ -48,7 +48,7 @@ export function parseLog(log: string): ParsedLog {
     if (!isInside) outsideCount++;
   }
   const dumps = started.map((builder) => builder.finish());
-  const unknownCount = dumps.reduce((sum, dump) => sum + unknownIn(dump), 0);
+  const unknownCount = dumps.reduce((sum, dump) => sum + countUnknown(dump), 0);
   return { dumps, notices, isReversed, lineCount: read.length, unknownCount, outsideCount };
 }
 
@@ -87,7 +87,7 @@ function addLine(writer: Writer, each: ClassifiedLine): boolean {
 /** Kinds of lines that occur only in dumps. They open a dump whose heading is missing. */
 const OPENING: ReadonlySet<DumpLine["kind"]> = new Set(["cpu", "curr", "task", "fields", "event"]);
 
-function unknownIn({ unknown, cpus }: ScxDump): number {
+function countUnknown({ unknown, cpus }: ScxDump): number {
   return cpus.reduce(
     (sum, cpu) =>
       sum + cpu.unknown.length + cpu.tasks.reduce((count, task) => count + task.unknown.length, 0),

@@ -12,7 +12,7 @@ interface RegisterPlaces {
   readonly ip: number;
   readonly sp: number;
   readonly fp: number;
-  /** The register with the privilege level. It is the last of these registers. */
+  /** The register with the privilege level. */
   readonly mode: number;
   isUser(mode: bigint): boolean;
 }
