@@ -41,7 +41,8 @@ export function registersOf(kernel: GuestKernel, task: TaskAt, { cpu }: PerCpuAr
   if (note === undefined) return undefined;
   const names = PRSTATUS_REGISTERS[info.machine === "aarch64" ? "aarch64" : "x86_64"];
   const view = viewOf(note);
-  const end = ELF_PRSTATUS.fields.reg.offset + 8 * (names.mode + 1);
+  const last = Math.max(names.ip, names.sp, names.fp, names.mode);
+  const end = ELF_PRSTATUS.fields.reg.offset + 8 * (last + 1);
   if (view.byteLength < end) return undefined;
   const register = (index: number): bigint =>
     view.getBigUint64(ELF_PRSTATUS.fields.reg.offset + 8 * index, true);
