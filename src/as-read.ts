@@ -1,7 +1,7 @@
 import { KtstrError } from "./errors.ts";
 import { found, type Read, unreadable } from "./state.ts";
 
-/** What `read` answers; an error of ours is `not-present` with its sentence. */
+/** Converts a function that throws to a `Read`. A `KtstrError` becomes `not-present` with its message. */
 export function asRead<T>(read: () => T): Read<T> {
   try {
     return found(read());

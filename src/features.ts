@@ -1,6 +1,6 @@
-/** What a kernel can do for BPF, as both data paths find it. */
+/** Types that both data paths return for a kernel's BPF features. */
 
-/** sysctls by bpftool's names. */
+/** sysctls with bpftool's names. */
 export const SYSCTLS = [
   "unprivileged_bpf_disabled",
   "bpf_jit_enable",
@@ -11,7 +11,7 @@ export const SYSCTLS = [
 
 export type Sysctl = (typeof SYSCTLS)[number];
 
-/** Features that are tried with a program each. */
+/** Features that are probed by loading a program. */
 export const MISC_FEATURES = [
   "large_insn_limit",
   "bounded_loops",
@@ -22,33 +22,33 @@ export const MISC_FEATURES = [
 
 export type MiscFeature = (typeof MISC_FEATURES)[number];
 
-/** Whose try leaves a line in the kernel's log. */
+/** Helpers whose probe writes a message to the kernel's log. */
 export const NOTED_HELPERS: readonly string[] = ["trace_printk", "trace_vprintk", "probe_write_user"];
 
 export interface Features {
-  /** -1: not to be read. */
+  /** -1 if the sysctl cannot be read. */
   readonly sysctls: Readonly<Record<Sysctl, number>>;
-  /** The kernel's configuration as text; undefined: not to be had, and `untold` says why. */
+  /** The kernel's configuration as text. If undefined, `untold` has the reason. */
   readonly config: string | undefined;
   readonly hasSyscall: boolean;
-  /** By `enum bpf_prog_type`. */
+  /** Indexed by `enum bpf_prog_type`. */
   readonly progTypes: readonly boolean[];
-  /** By `enum bpf_map_type`. */
+  /** Indexed by `enum bpf_map_type`. */
   readonly mapTypes: readonly boolean[];
-  /** Helpers' numbers by program type (`enum bpf_func_id`); undefined: a kernel that stands still cannot be asked. */
+  /** Helper numbers (`enum bpf_func_id`), indexed by program type; undefined for a memory image, which cannot be probed. */
   readonly helpers: readonly (readonly number[])[] | undefined;
-  /** undefined: a kernel that stands still cannot be asked. */
+  /** undefined for a memory image, which cannot be probed. */
   readonly misc: Readonly<Record<MiscFeature, boolean>> | undefined;
-  /** How many helpers the kernel has, by its own enum; undefined of the running kernel. */
+  /** Number of helpers in the kernel's own enum; undefined for the running kernel. */
   readonly helperCount: number | undefined;
-  /** What could not be told, as sentences. */
+  /** Sentences about data that could not be read. */
   readonly untold: readonly string[];
 }
 
-/** A bpf file system that hands rights on to whoever makes a token from it (since 6.9). */
+/** A bpf file system that delegates permissions to the creators of tokens (since 6.9). */
 export interface TokenMount {
   readonly path: Uint8Array;
-  /** Names as the kernel prints them among the mount's options ("map_create", "any", "0x80"). */
+  /** Names as in the mount options ("map_create", "any", "0x80"). */
   readonly cmds: readonly string[];
   readonly maps: readonly string[];
   readonly progs: readonly string[];
@@ -57,10 +57,10 @@ export interface TokenMount {
 
 export interface FeatureAccessor {
   /**
-   * Of the running kernel by trying: programs and maps are made and given up again. `full`: also helpers whose try
-   * leaves a line in the kernel's log. Throws `KtstrError` where that is not permitted.
+   * Live: probes features by loading programs and creating maps, which are closed again. `full` also probes helpers whose
+   * probe writes to the kernel's log. Throws `KtstrError` if probing is not permitted.
    */
   features(full: boolean): Features;
-  /** In the order of mounting. Throws `KtstrError` where mounts cannot be read. */
+  /** In the order of mounting. Throws `KtstrError` if the mounts cannot be read. */
   tokenMounts(): readonly TokenMount[];
 }

@@ -40,9 +40,9 @@ const root: Command = command({
   name: "ktstr",
   description: "The BPF state of a Linux kernel, live or from a frozen machine's memory",
   examples: [
-    "ktstr inspect                    # everything, for people",
+    "ktstr inspect                    # everything, as text",
     "ktstr get nr_enqueued            # one global variable, for scripts",
-    "ktstr -j map dump name foo.bss   # bpftool's words, bpftool's JSON",
+    "ktstr -j map dump name foo.bss   # bpftool's grammar and JSON",
   ],
   subCommands: COMMANDS,
 });

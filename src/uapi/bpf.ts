@@ -192,7 +192,7 @@ export const BTF_LOAD_ATTR: Layout<"btf" | "btf_log_buf" | "btf_size" | "btf_log
     btf_log_level: u32(24),
   });
 
-/** The arm of `BPF_PROG_LOAD`, up to `attach_btf_obj_fd`: 116 bytes (the union is 120 up to there). */
+/** The arm of `BPF_PROG_LOAD` up to `attach_btf_obj_fd`: 116 bytes, padded to 120. */
 export const PROG_LOAD_ATTR: Layout<
   | "prog_type"
   | "insn_cnt"
