@@ -47,6 +47,8 @@ function write(value: Json, indent: string, newline: string): string {
   const colon = indent === "" ? ":" : ": ";
   const parts: string[] = [];
   if (Array.isArray(value)) {
+    // Lists of CPUs: hundreds of numbers, of thousands of tasks.
+    if (indent === "" && value.every(Number.isFinite)) return `[${value.join(",")}]`;
     for (const item of value as readonly Json[]) parts.push(inner + write(item, indent, inner));
     return parts.length === 0 ? "[]" : `[${parts.join(",")}${newline}]`;
   }

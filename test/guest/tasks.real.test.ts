@@ -44,9 +44,12 @@ function statFields(text: string): { readonly comm: string; field(number: number
   return { comm: text.slice(text.indexOf("(") + 1, end), field: (number) => fields[number - 3] ?? "" };
 }
 
-/** With every task of the fair class on sched_ext. */
-function classOf(policy: number, comm: string, isSwitchedAll: boolean): string {
-  if (comm.startsWith("migration/")) return "stop";
+/**
+ * With every task of the fair class on sched_ext. 6.16.12 makes real-time tasks of the stop tasks when a scheduler is loaded; releases
+ * with `scx_setscheduler_class()` (kernel/sched/ext) leave them in their class.
+ */
+function classOf(policy: number, comm: string, isSwitchedAll: boolean, release: string): string {
+  if (comm.startsWith("migration/")) return release.startsWith("6.16.") ? "rt" : "stop";
   if (policy === 1 || policy === 2) return "rt";
   if (policy === 6) return "dl";
   return isSwitchedAll || policy === 7 ? "ext" : "fair";
@@ -57,6 +60,7 @@ testEachMachine(
   "%s: policies, priorities and classes are those of /proc/PID/stat",
   (image) => {
     const shown = shownIn(image);
+    const release = /Linux version (\S+)/.exec(image.answer("dmesg")!)?.[1] ?? "";
     const isSwitchedAll = image.answer("sched_ext/switch_all")?.trim() === "1";
     const policies = new Set<string>();
     let compared = 0;
@@ -70,7 +74,7 @@ testEachMachine(
         tgid,
         policy: POLICIES[policy],
         rt_priority: Number(field(40)),
-        class: classOf(policy, comm, isSwitchedAll),
+        class: classOf(policy, comm, isSwitchedAll, release),
       };
       expect({ ...task }).toMatchObject({ pid, ...expected } as object);
       policies.add(task.policy);

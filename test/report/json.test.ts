@@ -8,6 +8,7 @@ const plain: { readonly [key: string]: Json } = {
   toJSON: "a name like any other",
   empty: ["", {}, [], [undefined]],
   left_out: undefined,
+  finite: [0, -0, 1e21, 5e-324, -1.5],
   numbers: [0, -0, 1e21, 5e-324, 2 ** 53 - 1, Number.NaN, Number.POSITIVE_INFINITY],
   words: [true, false, null],
   "1": { nested: [[1], [2, [3, { deep: undefined }]]] },
