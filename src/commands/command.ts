@@ -14,8 +14,6 @@ export interface Options {
   readonly vmcoreinfo: string | undefined;
   readonly format: string | undefined;
   readonly explain: boolean;
-  /** Set by commands that say so where a memory has a second kernel (`DiscoverOptions.others`). */
-  readonly others?: boolean;
   readonly baseBtf: string | undefined;
   /** Options that only some commands take, by name. */
   readonly own: Readonly<Record<string, string | boolean>>;

@@ -24,7 +24,7 @@ const inspect: Command = command({
     const interval = await withStats(context);
     // The report's code is loaded while a capture is decompressed.
     const [source, { buildInspection }, print] = await Promise.all([
-      openSource({ ...context.options, others: true }, () => true),
+      openSource(context.options, () => true),
       import("../report/inspection.ts"),
       printer(context),
     ]);

@@ -167,7 +167,7 @@ async function openMemoryAnew(options: Options): Promise<KernelMemory> {
   const state = openGuest({
     ...given,
     memory: await Promise.all(ahead),
-    others: options.others === true || options.explain,
+    others: options.explain,
     onProgress: progress.search,
     onUnpack: progress.unpack,
   });

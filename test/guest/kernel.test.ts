@@ -180,16 +180,23 @@ describe("memory of 15 TiB, most of it holes", () => {
 
 describe("two kernels in one memory", () => {
   /** The first kernel lies in the lower half of a memory, the second in the upper one. */
-  const both = (): { path: string; first: SyntheticKernel; second: SyntheticKernel } => {
+  const both = (
+    variables: Readonly<Record<string, number>> = {},
+  ): { path: string; first: SyntheticKernel; second: SyntheticKernel } => {
     const bytes = new Uint8Array(16 << 20);
     const half = bytes.length / 2;
     const ram = [[0, bytes.length]] as const;
-    const first = new SyntheticKernel({ bytes: bytes.subarray(0, half), ram });
+    const first = new SyntheticKernel({ bytes: bytes.subarray(0, half), ram, variables });
     const release = "7.3.0-crash";
     const second = new SyntheticKernel({ bytes: bytes.subarray(half), physicalBase: half, ram, release });
     const path = save(first);
     writeFileSync(path, bytes);
     return { path, first, second };
+  };
+
+  const warningOf = (first: SyntheticKernel, second: SyntheticKernel): string => {
+    const at = `0x${second.infoPhysical.toString(16)}`;
+    return `Two kernels are in this memory. Taken is 7.2.0-synthetic by VMCOREINFO at 0x${first.infoPhysical.toString(16)}; the other is 7.3.0-crash by VMCOREINFO at ${at}: a crash kernel and the one that crashed, or what an earlier boot left. --vmcoreinfo ${at} takes that one.`;
   };
 
   test("the first is taken, and how to take the other is said where it is asked for", () => {
@@ -198,16 +205,26 @@ describe("two kernels in one memory", () => {
     expect([quick.info.release, quick.warnings]).toEqual([first.release, []]);
     using kernel = openKernel({ memory: [{ path, physical: 0 }], others: true });
     expect(kernel.info.release).toBe(first.release);
-    const at = `0x${second.infoPhysical.toString(16)}`;
-    expect(kernel.warnings).toEqual([
-      `Two kernels are in this memory. Taken is 7.2.0-synthetic by VMCOREINFO at 0x${first.infoPhysical.toString(16)}; the other is 7.3.0-crash by VMCOREINFO at ${at}: a crash kernel and the one that crashed, or what an earlier boot left. --vmcoreinfo ${at} takes that one.`,
-    ]);
+    expect(kernel.warnings).toEqual([warningOf(first, second)]);
     using other = openKernel({
       memory: [{ path, physical: 0 }],
       vmcoreinfo: second.infoPhysical,
       others: true,
     });
     expect([other.info.release, other.warnings]).toEqual([second.release, []]);
+  });
+
+  test("it is said unasked where the kernel that was taken has room for a crash kernel, or is one", () => {
+    for (const [name, at, value] of [
+      ["crashk_res", 8, 0x27ff_ffffn],
+      ["elfcorehdr_addr", 0, 0x2000_0000n],
+    ] as const) {
+      const { path, first, second } = both({ [name]: 64 });
+      first.machine.writeU64(first.physicalOf(name) + at, value);
+      writeFileSync(path, new Uint8Array(first.machine.bytes.buffer));
+      using kernel = openKernel({ memory: [{ path, physical: 0 }] });
+      expect(kernel.warnings).toEqual([warningOf(first, second)]);
+    }
   });
 
   test("a kernel's own text a second time, as in its note, is no second kernel", () => {

@@ -40,6 +40,15 @@ FlatView #1\n AS "memory", root: system\n Root memory region: system\n${lines}\n
     expect(piecesIn(view(lines), 0x20000000)).toEqual([{ fileOffset: 0, gpa: 0, size: 0x20000000 }]);
   });
 
+  test("RAM of a further node lies in that node's file", () => {
+    const lines = `  0000000000000000-000000000fffffff (prio 0, ram): m
+  0000000010000000-000000001fffffff (prio 0, ram): m1`;
+    expect(piecesIn(view(lines), 0x20000000)).toEqual([
+      { fileOffset: 0, gpa: 0, size: 0x10000000 },
+      { file: "mem1", fileOffset: 0, gpa: 0x10000000, size: 0x10000000 },
+    ]);
+  });
+
   test("RAM that is not all mapped is an error, not a shorter list", () => {
     const lines = "  0000000040000000-000000004fffffff (prio 0, ram): m";
     expect(() => piecesIn(view(lines), 0x20000000)).toThrow("maps 268435456 of the guest's 536870912 bytes");
@@ -47,6 +56,17 @@ FlatView #1\n AS "memory", root: system\n Root memory region: system\n${lines}\n
 });
 
 describe("QEMU's arguments", () => {
+  test("another machine, NUMA nodes with files of their own, more words for the kernel", () => {
+    const micro = qemuArguments({ ...base, machine: "microvm", append: "nokaslr" }).join(" ");
+    expect(micro).toContain("-machine microvm,acpi=off,pit=on,pic=on,rtc=on,memory-backend=m");
+    expect(micro).toContain("-append panic=0 lab.port=ttyS0 quiet rcupdate.rcu_cpu_stall_suppress=1 nokaslr");
+    expect(micro).not.toContain("-serial chardev:console");
+    const numa = qemuArguments({ ...base, numaNodes: 2 }).join(" ");
+    expect(numa).toContain("id=m,size=256M,mem-path=/d/mem,share=on -numa node,nodeid=0,memdev=m");
+    expect(numa).toContain("id=m1,size=256M,mem-path=/d/mem1,share=on -numa node,nodeid=1,memdev=m1");
+    expect(numa).not.toContain("memory-backend=m");
+  });
+
   test("4-level paging is a CPU without LA57; arm64 has its own machine and serial card", () => {
     expect(qemuArguments(base).join(" ")).toContain("-cpu max -smp 2 -m 512M -machine q35,memory-backend=m");
     expect(qemuArguments({ ...base, fiveLevel: false })).toContain("max,la57=off");

@@ -8,7 +8,7 @@ import type { Arch } from "./packages.ts";
 import { LabError, tool } from "./process.ts";
 import { connectQmp, type Qmp } from "./qmp.ts";
 
-/** x86-64 only: QEMU's machines. microvm has no firmware tables but ACPI's, and one serial port. */
+/** x86-64 only: QEMU's machines. microvm has no firmware tables, and one serial port. */
 export const x86Machines = ["q35", "pc", "microvm"] as const;
 export type X86Machine = (typeof x86Machines)[number];
 
@@ -62,6 +62,9 @@ function memoryArguments({ dir, memoryMiB, numaNodes }: MachineOptions): string[
   return backends.flat();
 }
 
+/** Emulated microvm has no clock to go by but the old ones, which its kernel takes only without ACPI. */
+const MICROVM = "microvm,acpi=off,pit=on,pic=on,rtc=on";
+
 /** microvm has one ISA port, which is the agent's: no console is left. */
 function serialOf({ kernel, machine }: MachineOptions): { readonly console: string; readonly port: string } {
   if (machine === "microvm") return { console: "", port: "ttyS0" };
@@ -86,7 +89,7 @@ export function qemuArguments(options: MachineOptions): string[] {
   const words = `${console}panic=0 ${mode} rcupdate.rcu_cpu_stall_suppress=1${append === undefined ? "" : ` ${append}`}`;
   return [
     ...["-accel", "tcg,thread=multi", "-cpu", cpu, "-smp", String(options.cpus), "-m", `${memoryMiB}M`],
-    ...["-machine", `${x86 ? machine : "virt"}${backend}`],
+    ...["-machine", `${x86 ? (machine === "microvm" ? MICROVM : machine) : "virt"}${backend}`],
     ...memoryArguments(options),
     ...["-display", "none", "-nodefaults", "-no-user-config", "-no-reboot"],
     ...["-kernel", kernel.image, "-initrd", options.initrd],

@@ -25,16 +25,14 @@ export interface Found {
   readonly layout: readonly Piece[];
   /** A sentence on what was assumed about the file's layout; "" where nothing was. */
   readonly assumption: string;
-  /** Further kernels of this memory, by their VMCOREINFO; asked for by `others`. */
-  readonly others: readonly Vmcoreinfo[];
 }
 
 export interface DiscoverOptions {
   /** Guest physical address of the VMCOREINFO text or of its ELF note: no search. */
   readonly vmcoreinfo?: number | undefined;
   /**
-   * Whether raw memory is searched to its end for a second kernel: a crash kernel beside the one that crashed, or what a
-   * boot before left. Without, the search ends at the first.
+   * Whether raw memory is searched to its end for a second kernel, such as one that a boot before left. Without, that is
+   * done only where the kernel has room for a crash kernel, or is one.
    */
   readonly others?: boolean | undefined;
   readonly onProgress?: ((doneBytes: number, totalBytes: number) => void) | undefined;
@@ -54,10 +52,8 @@ export function discover(image: MemoryImage, options: DiscoverOptions, readRam: 
   const note = image.vmcoreinfo === undefined ? undefined : parseVmcoreinfo(image.vmcoreinfo, undefined);
   if (note !== undefined) search.offer(note);
   if (search.found === undefined && options.vmcoreinfo !== undefined) search.offerAt(options.vmcoreinfo);
-  else if (search.found === undefined) {
+  else if (search.found === undefined)
     searchVmcoreinfo(image, (candidate) => search.offer(candidate), options.onProgress);
-    if (search.found !== undefined && options.others === true) return search.withOthers(search.found);
-  }
   if (search.found !== undefined) return search.found;
   if (options.vmcoreinfo !== undefined) throw notAt(image, search.refusals, options.vmcoreinfo);
   // Memory with this text in it has no use for the code that does without.
@@ -66,6 +62,20 @@ export function discover(image: MemoryImage, options: DiscoverOptions, readRam: 
   const tables = searchSymbolTables(image, (texts) => search.try(texts), options.onProgress);
   if (search.found !== undefined) return search.found;
   throw notFound(image, search.refusals, tables);
+}
+
+/** Other texts of raw memory that hold as the one does that was taken; a kernel has its own twice. */
+export function findOthers(image: MemoryImage, found: Found): readonly Vmcoreinfo[] {
+  const others = new Map<string, Vmcoreinfo>();
+  searchVmcoreinfo(image, (candidate) => {
+    const machine = machineOf(candidate);
+    if (candidate.text === found.info.text || others.has(candidate.text) || typeof machine === "string")
+      return false;
+    if (typeof checkMachine(found.physical, machine, candidate) !== "string")
+      others.set(candidate.text, candidate);
+    return false;
+  });
+  return [...others.values()];
 }
 
 const filesOf = (image: MemoryImage): string => `${image.format} memory of ${image.sizeBytes} bytes`;
@@ -170,20 +180,6 @@ class Search {
     return true;
   }
 
-  /** Other texts of this memory that hold as the one does that was taken; a kernel has its own twice. */
-  withOthers(found: Found): Found {
-    const others = new Map<string, Vmcoreinfo>();
-    searchVmcoreinfo(this.#image, (candidate) => {
-      const machine = machineOf(candidate);
-      if (candidate.text === found.info.text || others.has(candidate.text) || typeof machine === "string")
-        return false;
-      if (typeof checkMachine(found.physical, machine, candidate) !== "string")
-        others.set(candidate.text, candidate);
-      return false;
-    });
-    return others.size === 0 ? found : { ...found, others: [...others.values()] };
-  }
-
   #check(info: Vmcoreinfo, machine: Machine, layout: readonly Piece[]): Found | string {
     const image = this.#image;
     if (!image.layoutIsKnown) image.arrange(layout);
@@ -196,7 +192,7 @@ class Search {
     // What was searched by its place in the file has an address now.
     const textAt =
       info.physical === undefined || image.layoutIsKnown ? info.physical : addressOf(layout, info.physical);
-    return { info: { ...info, physical: textAt }, machine, physical, tables, layout, assumption, others: [] };
+    return { info: { ...info, physical: textAt }, machine, physical, tables, layout, assumption };
   }
 
   /** Asks the kernel which RAM it has: the layout that was assumed, or a better one, or undefined for neither. */

@@ -17,7 +17,7 @@ import type { GuestMemory } from "../memory/memory.ts";
 import { PageTables } from "../memory/mmu.ts";
 import { fromBigInt, hex, type Pointer, toBigInt } from "../memory/pointer.ts";
 import { clocks } from "./clock.ts";
-import { type DiscoverOptions, discover, type Found } from "./discover.ts";
+import { type DiscoverOptions, discover, type Found, findOthers } from "./discover.ts";
 import type { Kallsyms } from "./kallsyms.ts";
 import { describeLayout, readRamRanges } from "./layout.ts";
 import { checkMachine, readUtsName } from "./machine.ts";
@@ -86,7 +86,11 @@ export function openKernel(options: OpenKernelOptions): OpenedKernel {
     });
     const { recorder } = options;
     if (recorder !== undefined) return new Kernel(image, recorded(found, recorder), vmlinux, recorder);
-    return trial?.found === found ? trial : new Kernel(image, found, vmlinux);
+    const kernel = trial?.found === found ? trial : new Kernel(image, found, vmlinux);
+    const isSearched = options.vmcoreinfo === undefined && image.vmcoreinfo === undefined;
+    if (isSearched && (options.others === true || hasCrashKernel(kernel)))
+      kernel.warnings.push(...twoKernels(found.info, findOthers(image, found)));
+    return kernel;
   } catch (error) {
     image[Symbol.dispose]();
     throw error;
@@ -125,7 +129,7 @@ const MAX_BTF_BYTES = 64 * 2 ** 20;
 const STATIC_KEY = struct("static_key_false", { enabled: at(u32, "key.enabled.counter") });
 
 /** Which of several kernels was taken, and how to take another. */
-function twoKernels({ info, others }: Found): string[] {
+function twoKernels(info: Vmcoreinfo, others: readonly Vmcoreinfo[]): string[] {
   const named = ({ release, physical }: Vmcoreinfo): string =>
     `${release} by VMCOREINFO at 0x${(physical ?? 0).toString(16)}`;
   return others.map(
@@ -133,6 +137,21 @@ function twoKernels({ info, others }: Found): string[] {
       `Two kernels are in this memory. Taken is ${named(info)}; the other is ${named(other)}: a crash kernel and the one that crashed, or what an earlier boot left. --vmcoreinfo 0x${other.physical!.toString(16)} takes that one.`,
   );
 }
+
+/**
+ * Whether memory is reserved for a crash kernel (`struct resource crashk_res`, which begins with start and end), or this is
+ * one (`elfcorehdr_addr`, which is ELFCORE_ADDR_MAX in all others).
+ */
+function hasCrashKernel({ memory, symbols }: GuestKernel): boolean {
+  const wordOf = (name: string, offset: number, otherwise: bigint): bigint => {
+    const at = symbols.address(name);
+    const place = at === undefined ? -1 : memory.locate(at.hi, at.lo, offset, 8);
+    return place < 0 ? otherwise : memory.view.getBigUint64(place, true);
+  };
+  return wordOf("crashk_res", 8, 0n) !== 0n || wordOf("elfcorehdr_addr", 0, NO_CORE) !== NO_CORE;
+}
+
+const NO_CORE = 2n ** 64n - 1n;
 
 function whereIs({ physical, isRebuilt }: Vmcoreinfo): string {
   if (isRebuilt) return "not in this memory; made from the kernel's symbol table";
@@ -160,7 +179,7 @@ class Kernel implements OpenedKernel {
     this.#vmlinux = vmlinux;
     this.#recorder = recorder;
     this.assumptions = found.assumption === "" ? image.warnings : [...image.warnings, found.assumption];
-    this.warnings = [...this.assumptions, ...twoKernels(found)];
+    this.warnings = [...this.assumptions];
     this.memory = memoryOf(found, this.#observer(recorder?.pages));
     const symbols = this.#openSymbols();
     this.symbols = recorder?.symbols(symbols) ?? symbols;
