@@ -1,9 +1,9 @@
 #!/usr/bin/env -S BUN_RUNTIME_TRANSPILER_CACHE_PATH=0 bun --no-install --config=/dev/null --no-env-file --tsconfig-override=/dev/null
 /**
- * Starts the command: before its code is loaded, how the engine is to run it. The switches above keep Bun from what lies
- * in the current folder (bunfig.toml can preload code, tsconfig.json can replace modules, .env can set variables) and from
- * transpiled code in HOME, which may be another user's, and from downloading a package that is not installed. package.json's
- * script, docs/ and SECURITY.md repeat them.
+ * Entry point. Sets up the engine before it loads the code of the command. The switches in the first line make Bun ignore
+ * files in the current folder (bunfig.toml can preload code, tsconfig.json can replace modules, .env can set variables) and
+ * transpiled code in HOME, which can belong to another user. They also stop Bun from downloading missing packages. The script
+ * in package.json, docs/ and SECURITY.md repeat them.
  */
 import { raiseJitThreshold } from "./jit-threshold.ts";
 

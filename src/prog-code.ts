@@ -24,7 +24,7 @@ export interface FunctionInfo {
   readonly typeId: number;
 }
 
-/** A function's machine code, as the kernel's JIT compiler left it. */
+/** The machine code of a function, from the kernel's JIT compiler. */
 export interface MachineFunction {
   readonly address: bigint;
   readonly bytes: Uint8Array;
@@ -32,7 +32,7 @@ export interface MachineFunction {
 
 /** A machine instruction as text. */
 export interface MachineInsn {
-  /** From where its function begins; bytes, as `length`. */
+  /** Offset from the start of the function. Offset and length are in bytes. */
   readonly offset: number;
   readonly length: number;
   /** "mov", "lock add". */
@@ -41,11 +41,14 @@ export interface MachineInsn {
 }
 
 export interface Disassembler {
-  /** All bytes, in order; what is no instruction, too. `address`: where they lie in the machine that runs them. */
+  /**
+   * Decodes all bytes in order, including bytes that are not an instruction. `address` is their address in the guest or
+   * kernel.
+   */
   decode(bytes: Uint8Array, address: bigint): Iterable<MachineInsn>;
 }
 
-/** `struct bpf_line_info`: words of a line, and which is which. */
+/** `struct bpf_line_info`: number of words, and the index of each word. */
 export const LINE_WORDS = 4;
 export const LINE_INSN = 0;
 export const LINE_FILE = 1;

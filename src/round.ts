@@ -143,9 +143,9 @@ export interface RoundSource extends Disposable {
   readonly facts: SeriesFacts;
   /** Sentences about data that could not be read. Grows with each round. */
   readonly warnings: readonly string[];
-  /** What runs a program, in words. It takes longer than a round, and does not pause the machine. */
+  /** Sentences about the places where a program is attached. Slower than a round; does not pause the machine. */
   places(progId: number): readonly string[];
-  /** Reads once more. Throws `KtstrError` where the machine cannot be read (any more). */
+  /** Reads a round. Throws `KtstrError` if the machine cannot be read or is gone. */
   round(): Round;
 }
 

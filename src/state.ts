@@ -297,7 +297,7 @@ export interface ProgAccessor {
   progCode(prog: ProgInfo): Read<ProgCode>;
   /** A program's machine code, a function after the other; none: it is not jited, or the kernel does not show it. */
   machineCode(prog: ProgInfo): Read<readonly MachineFunction[]>;
-  /** A program's counters on every possible CPU, ascending. Absent: bpf(2) tells the sums alone. */
+  /** A program's counters on every possible CPU, ascending. Absent on the live path: bpf(2) returns only sums. */
   cpuStats?(prog: ProgInfo): Read<readonly CpuStats[]>;
   /** The names of all that these programs call. */
   callTargets(codes: readonly ProgCode[]): Read<CallTargets>;
@@ -321,9 +321,9 @@ export interface Holder {
 /** Object types that a process can hold by a file descriptor. */
 export type HeldKind = "map" | "prog" | "link" | "btf";
 
-/** By kind and id, by ascending pid; objects that nobody holds are not there. */
+/** Holders by object type and id, by ascending pid. Objects without holders are absent. */
 export type Holders = { readonly [kind in HeldKind]: ReadonlyMap<number, readonly Holder[]> } & {
-  /** Processes whose descriptors this user may not see; undefined: none. */
+  /** Number of processes whose descriptors this user cannot read; undefined if there are none. */
   readonly hidden?: number;
 };
 

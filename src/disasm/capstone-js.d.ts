@@ -1,16 +1,19 @@
-/** What is used of @alexaltea/capstone-js, which comes without types. */
+/** The parts of @alexaltea/capstone-js that ktstr uses. The package has no types. */
 declare module "@alexaltea/capstone-js" {
   interface Instruction {
-    /** BigInt in this release; a number in older ones. */
+    /** BigInt in this release, a number in older ones. */
     readonly address: bigint | number;
-    /** Bytes. */
+    /** In bytes. */
     readonly size: number;
     readonly mnemonic: string;
     readonly op_str: string;
   }
   interface Decoder {
     option(option: number, value: number): void;
-    /** `most`: of instructions; 0: all. Throws a string where the first bytes are no instruction. */
+    /**
+     * `most` is the maximum number of instructions; 0 is unlimited. Throws a string if the first bytes are not an
+     * instruction.
+     */
     disasm(bytes: Uint8Array, address: bigint, most: number): Instruction[];
   }
   export interface Capstone {
@@ -25,7 +28,7 @@ declare module "@alexaltea/capstone-js" {
   export default function load(how: { readonly locateFile: () => string }): Promise<Capstone>;
 }
 
-/** The path of the file. */
+/** The path of the WebAssembly file. */
 declare module "@alexaltea/capstone-js/dist/capstone.wasm" {
   const path: string;
   export default path;

@@ -1,23 +1,23 @@
 /**
- * Machine code as text, by Capstone (its WebAssembly build, 3.6 MB). Only `prog dump jited` loads it. Capstone decodes; on x86-64
- * x86-text.ts writes what it says in the words of binutils, which bpftool is built with.
+ * Disassembles machine code with Capstone (its WebAssembly build, 3.6 MB). Only `prog dump jited` loads it. On x86-64,
+ * x86-text.ts converts Capstone's output to the spelling of binutils, which bpftool uses.
  */
 import type { Capstone } from "@alexaltea/capstone-js";
 import { KtstrError } from "../errors.ts";
 import type { Disassembler, MachineInsn } from "../prog-code.ts";
 import { x86Text } from "./x86-text.ts";
 
-/** An instruction object has 240 bytes in the library's memory: a few of them at a time. */
-const MOST_AT_ONCE = 4096;
-/** The longest instruction of x86-64, and more than one of arm64. */
+/** Instructions per call: an instruction object takes 240 bytes of the library's memory. */
+const INSNS_PER_CALL = 4096;
+/** Longest instruction of x86-64; arm64 instructions are shorter. */
 const LONGEST_BYTES = 15;
 
-/** `machine` as `uname -m` says it. Throws `KtstrError` for one that is neither x86-64 nor arm64. */
+/** `machine` is a name as in `uname -m`. Throws `KtstrError` if it is neither x86-64 nor arm64. */
 export async function loadDisassembler(machine: string): Promise<Disassembler> {
   const isArm = machine === "aarch64";
   if (!isArm && machine !== "x86_64")
     throw new KtstrError(`prog dump jited: ktstr has no disassembler for ${machine}`, {
-      hint: "`file F` writes the machine code as it is",
+      hint: "`file F` writes the raw machine code",
     });
   const capstone = await loadCapstone();
   const decoder = isArm
@@ -28,10 +28,10 @@ export async function loadDisassembler(machine: string): Promise<Disassembler> {
   return {
     *decode(bytes, address) {
       for (let at = 0; at < bytes.length; ) {
-        const rest = bytes.subarray(at, at + MOST_AT_ONCE * LONGEST_BYTES);
+        const rest = bytes.subarray(at, at + INSNS_PER_CALL * LONGEST_BYTES);
         let decoded = 0;
-        for (const { size, mnemonic, op_str } of some(() =>
-          decoder.disasm(rest, address + BigInt(at), MOST_AT_ONCE),
+        for (const { size, mnemonic, op_str } of decodeOrEmpty(() =>
+          decoder.disasm(rest, address + BigInt(at), INSNS_PER_CALL),
         )) {
           const own = bytes.subarray(at + decoded, at + decoded + size);
           const operands = splitOperands(op_str);
@@ -41,7 +41,7 @@ export async function loadDisassembler(machine: string): Promise<Disassembler> {
         }
         at += decoded;
         if (decoded > 0) continue;
-        const undecoded = noInsn(bytes, at, isArm);
+        const undecoded = undecodable(bytes, at, isArm);
         yield undecoded;
         at += undecoded.length;
       }
@@ -57,18 +57,18 @@ async function loadCapstone(): Promise<Capstone> {
     });
     return await load({ locateFile: () => wasm });
   } catch (error) {
-    // The packed command has it beside itself (tools/pack.ts), the executable within (tools/build.ts).
+    // In the packed command the file is beside it (tools/pack.ts); in the executable it is embedded (tools/build.ts).
     throw new KtstrError(
       `the disassembler, the package @alexaltea/capstone-js, cannot be loaded: ${String(error)}`,
       {
-        hint: "install ktstr anew, or that package beside it; `file FILE` writes the machine code as it is",
+        hint: "reinstall ktstr, or install that package beside it; `file FILE` writes the raw machine code",
       },
     );
   }
 }
 
-/** Where nothing can be decoded the library throws a string. */
-function some<T>(decode: () => T[]): T[] {
+/** The library throws a string if it cannot decode anything. */
+function decodeOrEmpty<T>(decode: () => T[]): T[] {
   try {
     return decode();
   } catch (error) {
@@ -77,15 +77,15 @@ function some<T>(decode: () => T[]): T[] {
   }
 }
 
-/** Bytes that are no instruction that Capstone knows, in binutils' words. */
-function noInsn(bytes: Uint8Array, offset: number, isArm: boolean): MachineInsn {
+/** Returns a text for bytes that Capstone does not know, as binutils prints them. */
+function undecodable(bytes: Uint8Array, offset: number, isArm: boolean): MachineInsn {
   if (!isArm) return { offset, length: 1, operation: "(bad)", operands: [] };
   const word = bytes.slice(offset, offset + 4);
   const value = `0x${Buffer.from(word.reverse()).toString("hex")}`;
   return { offset, length: word.length, operation: ".inst", operands: [value] };
 }
 
-/** Commas within brackets do not separate operands. */
+/** Splits at commas, but not inside brackets. */
 function splitOperands(text: string): string[] {
   return text === "" ? [] : text.split(/, (?![^([{]*[)\]}])/);
 }

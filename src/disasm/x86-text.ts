@@ -1,39 +1,39 @@
 /**
- * Capstone's AT&T syntax in binutils' spelling (opcodes/i386-dis.c), as far as JIT compilers' instructions need it: no suffix for a
- * size that a register tells, numbers in hexadecimal, a displacement also where it is 0, a scale also where it is 1.
+ * Converts Capstone's AT&T syntax to the spelling of binutils (opcodes/i386-dis.c), for the instructions that JIT compilers
+ * emit: no suffix if a register gives the size, hexadecimal numbers, and displacements of 0 and scales of 1 are printed.
  */
 
-/** What of an instruction is text. */
+/** The text of an instruction. */
 export interface InsnText {
   readonly operation: string;
   readonly operands: readonly string[];
 }
 
-/** Mnemonics that Capstone writes with the suffix of their size. */
+/** Mnemonics that Capstone writes with a size suffix. */
 const SIZED =
   /^((?:lock |rep |repne |notrack )*)(adc|add|and|bswap|bts|btr|btc|bt|call|cmov[a-z]{1,2}|cmp|cmpxchg|dec|div|idiv|imul|inc|jmp|lea|leave|mov|mul|neg|nop|not|or|pop|push|ret|rol|ror|sar|sbb|shl|shr|shlx|shrx|sarx|sub|test|xadd|xchg|xor)([bwlq])$/;
-/** Of 64 bits in any case, in 64-bit mode. */
+/** Instructions that always have 64-bit operands in 64-bit mode. */
 const ALWAYS_LONG = new Set(["call", "jmp", "leave", "pop", "push", "ret"]);
 const BITS: Readonly<Record<string, number>> = { b: 8, w: 16, l: 32, q: 64 };
 
-/** `operands`: as Capstone separates them; `bytes`: the instruction's. */
+/** `operands` are Capstone's, split; `bytes` are the bytes of the instruction. */
 export function x86Text(mnemonic: string, operands: readonly string[], bytes: Uint8Array): InsnText {
   const [, prefix = "", stem = "", suffix = ""] = SIZED.exec(mnemonic) ?? [];
   const isSized = stem !== "";
-  const hasDisplacement = displaces(bytes);
-  const spelled = operands.map((operand) => spell(operand, BITS[suffix] ?? 64, hasDisplacement));
+  const hasDisplacement = displacementFollows(bytes);
+  const spelled = operands.map((operand) => spellOperand(operand, BITS[suffix] ?? 64, hasDisplacement));
   if (mnemonic === "movabsq") return { operation: "movabs", operands: spelled };
   if (!isSized) return { operation: mnemonic, operands: spelled };
-  // The count of a shift says nothing of the size of what is shifted.
-  const telling = operands.filter(
+  // The shift count %cl does not give the size of the shifted operand.
+  const sizeOperands = operands.filter(
     (operand, place) => place > 0 || operand !== "%cl" || operands.length === 1,
   );
-  const isTold =
-    ALWAYS_LONG.has(stem) || telling.some((operand) => operand.startsWith("%") && !/[:(]/.test(operand));
-  return { operation: isTold ? prefix + stem : mnemonic, operands: spelled };
+  const isSizeKnown =
+    ALWAYS_LONG.has(stem) || sizeOperands.some((operand) => operand.startsWith("%") && !/[:(]/.test(operand));
+  return { operation: isSizeKnown ? prefix + stem : mnemonic, operands: spelled };
 }
 
-function spell(operand: string, bits: number, hasDisplacement: boolean): string {
+function spellOperand(operand: string, bits: number, hasDisplacement: boolean): string {
   if (operand.startsWith("$")) return `$0x${BigInt.asUintN(bits, numberIn(operand.slice(1))).toString(16)}`;
   const memory = /^(\*?(?:%\ws:)?)(-?(?:0x)?[0-9a-f]*)\(([^)]*)\)$/.exec(operand);
   if (memory === null) return operand;
@@ -53,8 +53,8 @@ function numberIn(text: string): bigint {
   return text.startsWith("-") ? -BigInt(text.slice(1)) : BigInt(text);
 }
 
-/** Whether the ModRM byte says that a displacement follows (Intel SDM, volume 2, 2.1.3 and 2.3.5). */
-function displaces(bytes: Uint8Array): boolean {
+/** Returns whether the ModRM byte is followed by a displacement (Intel SDM, volume 2, 2.1.3 and 2.3.5). */
+function displacementFollows(bytes: Uint8Array): boolean {
   let at = 0;
   while (at < bytes.length && isPrefix(bytes[at]!)) at++;
   const first = bytes[at];
@@ -66,7 +66,7 @@ function displaces(bytes: Uint8Array): boolean {
   return mode === 1 || mode === 2;
 }
 
-/** Legacy prefixes and REX. */
+/** Returns whether the byte is a legacy prefix or REX. */
 function isPrefix(byte: number): boolean {
   return (
     (byte & 0xf0) === 0x40 ||
