@@ -1,6 +1,7 @@
 /** What the commands that go on reading share: where rounds come from, and when the next one is due. */
 import { UsageError } from "../errors.ts";
 import type { GuestState } from "../guest/guest.ts";
+import { resetJitThreshold } from "../jit-threshold.ts";
 import type { LiveState } from "../live/live.ts";
 import { Series, type Standstill } from "../report/series.ts";
 import type { RoundSource, SeriesFacts } from "../round.ts";
@@ -66,7 +67,7 @@ async function openMemoryRounds(options: Options, globals: readonly string[]): P
     const { RunningVm } = await import("../guest/vm/vm.ts");
     const vm = stack.use(new RunningVm(path));
     memory = [vm.ram()];
-    if (!options.noPause) pause = () => vm.pause();
+    if (!options.noPause) pause = () => vm.pauseBriefly();
   } else if (options.noPause) throw new UsageError("--no-pause goes with --vm");
   using progress = new Progress();
   const state = stack.use(openGuest({ ...given, memory, onProgress: progress.search }));
@@ -84,9 +85,13 @@ async function openMemoryRounds(options: Options, globals: readonly string[]): P
     notes,
     owned: stack.move(),
   });
-  series.warmUp();
+  // What follows is compiled and known before the machine has to wait for it.
+  resetJitThreshold();
+  for (let round = 0; round < WARM_ROUNDS; round++) series.warmUp();
   return series;
 }
+
+const WARM_ROUNDS = 8;
 
 const STATS_OFF =
   "run-time statistics are off in this machine, so that programs seem not to run: `sysctl kernel.bpf_stats_enabled=1` there";

@@ -119,7 +119,7 @@ export function helpLines(isReplay: boolean): string[] {
     "Keys",
     "  p, m, s        programs, maps, the scheduler",
     "  up, down, j, k, PgUp, PgDn, Home, End   choose a row, or scroll",
-    "  Enter          the chosen program's page: history, links, maps",
+    "  Enter          the chosen program's page: history, what runs it, maps",
     "  Esc            back; on a list, without its filter",
     "  /              only rows with this in name or type, or with this id",
     "  <, > or left, right   sort by another column; * marks it",

@@ -228,9 +228,8 @@ export class TopView {
     if (this.#isTyping) return "Enter keeps the filter, Esc drops it";
     const replay = this.#options.isReplay ? "[ ] step  " : "";
     const common = `${replay}space ${this.isPaused ? "go on" : "pause"}  ? help  q`;
-    if (this.#page === "programs")
-      return `Enter open  / filter  < > sort  r reverse  m maps  s sched  ${common}`;
-    if (this.#page === "maps") return `/ filter  < > sort  r reverse  p programs  s sched  ${common}`;
+    if (this.#page === "programs") return `Enter open  / filter  < > sort  m maps  s sched  ${common}`;
+    if (this.#page === "maps") return `/ filter  < > sort  p programs  s sched  ${common}`;
     return `Esc back  p programs  m maps  s scheduler  ${common}`;
   }
 

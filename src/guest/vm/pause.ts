@@ -64,10 +64,12 @@ function stop(pid: number): void {
   }
 }
 
-/** proc_pid_stat(5): the state behind the name, which may hold any character. T: stopped; Z, X: ended. */
+/**
+ * proc_pid_stat(5): the state behind the name, which may hold any character. T: stopped; Z, X: ended. Throws `KtstrError`
+ * where there is no such process.
+ */
 function isStopped(pid: number): boolean {
-  const { readdirSync } = process.getBuiltinModule("node:fs");
-  return readdirSync(`/proc/${pid}/task`).every((thread) => {
+  return threadsOf(pid).every((thread) => {
     try {
       const stat = readProc(pid, `task/${thread}/stat`);
       return "TtZX".includes(stat.charAt(stat.lastIndexOf(")") + 2));
@@ -75,6 +77,15 @@ function isStopped(pid: number): boolean {
       return true; // it ended meanwhile
     }
   });
+}
+
+function threadsOf(pid: number): string[] {
+  const { readdirSync } = process.getBuiltinModule("node:fs");
+  try {
+    return readdirSync(`/proc/${pid}/task`);
+  } catch (error) {
+    throw new KtstrError(`process ${pid}: the machine has ended`, { cause: error });
+  }
 }
 
 /** A line says that all is done. Without one, its standard input has ended, and so have we. */

@@ -10,6 +10,20 @@ function processOf(path: string): number | undefined {
   return pid === undefined ? undefined : Number(pid);
 }
 
+const MOST_URGENT = -20;
+
+/** Raises our priority; the answer gives it back. */
+function hurry(): () => void {
+  const { getPriority, setPriority } = process.getBuiltinModule("node:os");
+  try {
+    const usual = getPriority();
+    setPriority(MOST_URGENT);
+    return () => setPriority(usual);
+  } catch {
+    return () => {}; // it takes CAP_SYS_NICE
+  }
+}
+
 export class RunningVm implements Disposable {
   readonly #path: string;
   readonly #pid: number;
@@ -41,6 +55,24 @@ export class RunningVm implements Disposable {
   /** undefined: it stood still already. */
   pause(): Pause | undefined {
     return pauseVm(this.#pid, this.#qmp);
+  }
+
+  /** The same, and until its end nothing else on this machine goes before us, where this user may say so. */
+  pauseBriefly(): Pause | undefined {
+    const usual = hurry();
+    try {
+      const pause = this.pause();
+      const end = (): number => {
+        const lasted = pause?.end() ?? 0;
+        usual();
+        return lasted;
+      };
+      if (pause === undefined) usual();
+      return pause === undefined ? undefined : { end, [Symbol.dispose]: () => void end() };
+    } catch (error) {
+      usual();
+      throw error;
+    }
   }
 
   [Symbol.dispose](): void {
