@@ -3,3 +3,17 @@ declare module "*.zst" {
   const path: string;
   export default path;
 }
+
+/** Files that are parts of the program by their text. */
+declare module "uplot/dist/uPlot.iife.min.js" {
+  const text: string;
+  export default text;
+}
+declare module "uplot/dist/uPlot.min.css" {
+  const text: string;
+  export default text;
+}
+declare module "uplot/LICENSE" {
+  const text: string;
+  export default text;
+}

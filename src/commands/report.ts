@@ -1,7 +1,7 @@
 import pkg from "../../package.json" with { type: "json" };
 import { KtstrError, UsageError } from "../errors.ts";
 import type { KernelLog } from "../kernel-log.ts";
-import { reportPage } from "../report/html/report.ts";
+import { type Made, reportPage } from "../report/html/report.ts";
 import { type InspectedSched, schedViews } from "../report/inspect-sched.ts";
 import { buildInspection } from "../report/inspection.ts";
 import { stringify } from "../report/json.ts";
@@ -23,24 +23,74 @@ const report: Command = command({
   name: "ktstr report",
   description: "Write everything as one HTML page, to hand around",
   options: ["output", "limit", "stats"],
-  grammar: "",
+  grammar: "[RECORD | A B]",
   examples: [
     "ktstr report -o page.html               # the running kernel",
     "ktstr report --memory mem -o page.html",
+    "ktstr report run.ktstr -o page.html     # a record: costs over time",
+    "ktstr report before.json after.json -o page.html",
     "ktstr report --sample -o - | gzip > page.html.gz",
   ],
   async start(context) {
     const { options, words } = context;
-    if (words.length > 0) throw new UsageError(`report: too much: ${words.join(" ")}`);
+    const [first, second, ...rest] = words;
+    if (rest.length > 0) throw new UsageError(`report: too much: ${rest.join(" ")}`);
     const path = textOption(options, "output");
     if (path === undefined || path === "")
       throw new UsageError("report: into which file? -o FILE", { hint: "`-o -` is standard output" });
-    writePage(context, path, await pageOfMachine(context));
+    if (first !== undefined) refuseOthers(context);
+    const page =
+      first === undefined
+        ? await pageOfMachine(context)
+        : second === undefined
+          ? await pageOfRecord(first)
+          : await pageOfDiff(context, first, second);
+    writePage(context, path, page);
     return 0;
   },
 });
 
 export default report;
+
+/** Records and snapshots name what they were read from. Throws `UsageError`. */
+function refuseOthers({ options }: Context): void {
+  if (options.memory.length > 0)
+    throw new UsageError("report: it names what it reads itself", {
+      hint: "ktstr report RECORD, or ktstr report A B, without --memory",
+    });
+  for (const name of ["limit", "stats"] as const)
+    if (options.own[name] !== undefined)
+      throw new UsageError(`report: --${name} is of a machine, and not of files that were made before`);
+}
+
+const made = (): Made => ({ unixSeconds: BigInt(Math.floor(Date.now() / 1000)), version: pkg.version });
+
+/** A file by its name alone: where it lay is nobody's business who is given the page. */
+const nameOf = (path: string): string => path.replace(/^.*\//, "");
+
+async function pageOfRecord(path: string): Promise<string> {
+  const [{ openRecord }, { overTime }, { recordPage }] = await Promise.all([
+    import("../report/record-read.ts"),
+    import("../report/over-time.ts"),
+    import("../report/html/record.ts"),
+  ]);
+  return recordPage(overTime(openRecord(path)), nameOf(path), made());
+}
+
+async function pageOfDiff(context: Context, a: string, b: string): Promise<string> {
+  const [{ snapshotOf }, { buildDiff }, { diffPage }] = await Promise.all([
+    import("./snapshot.ts"),
+    import("../report/diff.ts"),
+    import("../report/html/diff.ts"),
+  ]);
+  const before = await snapshotOf(context, a);
+  const after = await snapshotOf(context, b);
+  return diffPage(
+    buildDiff(before.snapshot, after.snapshot),
+    [nameOf(before.source), nameOf(after.source)],
+    made(),
+  );
+}
 
 async function pageOfMachine(context: Context): Promise<string> {
   const limit = countOption(context.options, "limit") ?? DEFAULT_LIMIT;
@@ -57,14 +107,10 @@ async function pageOfMachine(context: Context): Promise<string> {
     inspection,
     scheds: await schedsOf(context, source),
     log: logOf(source),
-    origin: pageOrigin(context),
-    made: { unixSeconds: BigInt(Math.floor(Date.now() / 1000)), version: pkg.version },
+    origin: context.options.memory.map(nameOf).join(" ") || "the running kernel",
+    made: made(),
   });
 }
-
-/** Files by their names alone: where they lay is nobody's business who is given the page. */
-const pageOrigin = ({ options }: Context): string =>
-  options.memory.map((path) => path.replace(/^.*\//, "")).join(" ") || "the running kernel";
 
 /** The pages that `sched` prints; none where they cannot be read, which is said. */
 async function schedsOf(context: Context, { state, live }: Source): Promise<InspectedSched[]> {

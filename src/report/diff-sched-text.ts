@@ -29,7 +29,7 @@ export function writeSched(out: Output, { sched, sameBoot, elapsedNs }: Diff, st
   writeRows(
     out,
     shown.map((each) => [
-      `  ${titleOf(each)}${ofSub(each.place)}`,
+      `  ${changedQueueTitle(each)}${ofSub(each.place)}`,
       `${countText(each.a ?? 0)} -> ${countText(each.b ?? 0)}`,
     ]),
   );
@@ -40,13 +40,19 @@ const optional = (count: bigint | undefined): string => (count === undefined ? "
 const ofSub = (place: string): string => (place === "root" ? "" : ` of ${escapeText(place)}`);
 
 function deltaText(a: bigint | undefined, b: bigint | undefined, seconds: number): string {
+  const by = eventDelta(a, b, seconds);
+  return by === "" ? "" : `  (${by})`;
+}
+
+/** By how much an event's counter grew; "" where one side has none. */
+export function eventDelta(a: bigint | undefined, b: bigint | undefined, seconds: number): string {
   if (a === undefined || b === undefined) return "";
   const by = b - a;
   const rate = seconds === 0 ? "" : `, ${rateText(Number(by) / seconds)}/s`;
-  return `  (${by > 0n ? "+" : ""}${by}${rate})`;
+  return `${by > 0n ? "+" : ""}${by}${rate}`;
 }
 
-function titleOf({ queue: { id, name, kind, cpu } }: ChangedQueue): string {
+export function changedQueueTitle({ queue: { id, name, kind, cpu } }: ChangedQueue): string {
   if (kind === "user") return escapeText(name === undefined ? id : `${id} (${name})`);
   return escapeText(cpu === undefined ? kind : `${kind} CPU ${cpu}`);
 }

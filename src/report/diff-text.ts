@@ -24,7 +24,7 @@ import { callsText, countText, sizeText, timeText } from "./units.ts";
 /** `names`: what A and B were read from. */
 export function writeDiff(out: Output, diff: Diff, names: readonly [string, string], style: Style): void {
   writeSides(out, diff, names, style);
-  writeScheduler(out, diff.scheduler, style);
+  out.line(`${style.heading("Scheduler")}  ${schedulerSentence(diff.scheduler)}`);
   for (const note of diff.notes) out.line(`${style.heading("Note")}       ${escapeText(note)}`);
   for (const warning of diff.warnings.onlyB)
     out.line(`${style.alarm("warning")}  only in B: ${escapeText(warning)}`);
@@ -40,7 +40,7 @@ export function writeDiff(out: Output, diff: Diff, names: readonly [string, stri
   if (isUnchanged(diff)) out.line("\nNothing changed.");
 }
 
-function isUnchanged(diff: Diff): boolean {
+export function isUnchanged(diff: Diff): boolean {
   const { scheduler, warnings, costs, progs, links, changedLinks, maps, changedMaps, globals, sched } = diff;
   if (scheduler.kind !== "none" && (scheduler.kind !== "same" || scheduler.a?.state !== scheduler.b?.state))
     return false;
@@ -58,28 +58,26 @@ function isUnchanged(diff: Diff): boolean {
   return comings.length + changes.length === 0;
 }
 
-function writeSides(
-  out: Output,
-  { a, b, sameBoot, elapsedNs }: Diff,
-  names: readonly string[],
-  style: Style,
-): void {
-  const side = (label: string, name: string | undefined, about: string): void => {
-    out.line(`${style.heading(label)}          ${escapeText(name ?? "")}  ${about}`);
-  };
+function writeSides(out: Output, diff: Diff, names: readonly string[], style: Style): void {
+  const sides = sideSentences(diff);
+  for (const [index, label] of ["A", "B"].entries())
+    out.line(`${style.heading(label)}          ${escapeText(names[index] ?? "")}  ${sides[index]}`);
+}
+
+/** Which machine each side is. */
+export function sideSentences({ a, b, sameBoot, elapsedNs }: Diff): readonly [string, string] {
   const machine = ({ kernel }: Diff["a"]): string => {
     const up = kernel.uptimeNs === undefined ? "" : `, up ${timeText(Number(kernel.uptimeNs))}`;
     return `${escapeText(kernel.release)} ${escapeText(kernel.machine)}${up}`;
   };
-  side("A", names[0], machine(a));
   const later = elapsedNs === undefined ? "" : `, ${timeText(Number(elapsedNs))} later`;
-  side("B", names[1], sameBoot ? `the same boot${later}` : machine(b));
+  return [machine(a), sameBoot ? `the same boot${later}` : machine(b)];
 }
 
-function writeScheduler(out: Output, { kind, a, b }: SchedulerChange, style: Style): void {
+export function schedulerSentence({ kind, a, b }: SchedulerChange): string {
   const name = (scheduler: SnapshotScheduler | undefined): string => escapeText(scheduler?.ops ?? "none");
   const state = a?.state === b?.state ? "" : `  ${escapeText(`${a?.state || "?"} -> ${b?.state || "?"}`)}`;
-  const sentence = {
+  return {
     none: () => "no sched_ext scheduler is attached in either",
     same: () => `${name(b)}${state}`,
     attached: () => `none -> ${name(b)}`,
@@ -87,7 +85,6 @@ function writeScheduler(out: Output, { kind, a, b }: SchedulerChange, style: Sty
     reloaded: () => `${name(b)}  loaded anew${state}`,
     replaced: () => `${name(a)} -> ${name(b)}${state}`,
   }[kind]();
-  out.line(`${style.heading("Scheduler")}  ${sentence}`);
 }
 
 function writeCosts(out: Output, { costs, sameBoot, elapsedNs }: Diff, style: Style): void {
@@ -107,7 +104,8 @@ function writeCosts(out: Output, { costs, sameBoot, elapsedNs }: Diff, style: St
   writeRows(out, rows);
 }
 
-function costBetween({ a, between }: Cost): string {
+/** What a program cost between A and B, in words. */
+export function costBetween({ a, between }: Cost): string {
   if (between === undefined) return "";
   const { calls, misses, share, callsPerSecond, nsPerSecond, reset } = between;
   const rate = callsPerSecond === undefined ? "" : ` (${rateText(callsPerSecond)}/s)`;
@@ -118,7 +116,8 @@ function costBetween({ a, between }: Cost): string {
   return `${percent(share).padStart(6)}  ${callsText(calls)}${rate}, ${timeText(between.nsPerCall)} each${before}${cpu}${missed}${again}`;
 }
 
-function costOfEach({ a, b }: Cost): string {
+/** What it cost in each, of different boots. */
+export function costOfEach({ a, b }: Cost): string {
   const one = (spent: Cost["a"]): string =>
     spent === undefined
       ? "none"
@@ -158,7 +157,8 @@ const namedColumns = ({ name, type }: { readonly name: string; readonly type: st
   escapeText(type),
 ];
 
-function changedMap(a: SnapshotMap, b: SnapshotMap): Row {
+/** What of a map changed, in words. */
+export function changedMap(a: SnapshotMap, b: SnapshotMap): Row {
   const parts: string[] = [];
   const count = ({ count, countIsWhole }: SnapshotMap): string =>
     `${countIsWhole ? "" : "over "}${countText(count)}`;
@@ -208,20 +208,34 @@ function writeVariables(
 }
 
 function changeText(
-  { type }: ChangedVariable,
-  { path, a, b }: Change,
+  variable: ChangedVariable,
+  change: Change,
   elapsedNs: bigint | undefined,
   style: Style,
 ): string {
+  const { path, before, after, by } = changeParts(variable, change, elapsedNs);
+  const delta = by === "" ? "" : style.dim(`  (${by})`);
+  return `${path}: ${style.dim(escapeText(variable.type))}  ${before} -> ${after}${delta}`;
+}
+
+/** One part of a variable in both; `by`: by how much, and by how much a second; "" where it is no number. */
+export function changeParts(
+  { type }: ChangedVariable,
+  { path, a, b }: Change,
+  elapsedNs: bigint | undefined,
+): { readonly path: string; readonly before: string; readonly after: string; readonly by: string } {
   const isAddress = /\*\s*(const|volatile|\s)*$/.test(type);
-  const value = (side: ParsedJson | undefined): string => valueText(side, isAddress);
   const by = isInteger(a) && isInteger(b) && !isAddress ? BigInt(b) - BigInt(a) : 0n;
   const rate =
     elapsedNs === undefined || elapsedNs === 0n
       ? ""
       : `, ${rateText(Number(by) / (Number(elapsedNs) / 1e9))}/s`;
-  const delta = by === 0n ? "" : style.dim(`  (${by > 0n ? "+" : ""}${by}${rate})`);
-  return `${escapeText(path)}: ${style.dim(escapeText(type))}  ${value(a)} -> ${value(b)}${delta}`;
+  return {
+    path: escapeText(path),
+    before: valueText(a, isAddress),
+    after: valueText(b, isAddress),
+    by: by === 0n ? "" : `${by > 0n ? "+" : ""}${by}${rate}`,
+  };
 }
 
 const isInteger = (value: ParsedJson | undefined): value is number | bigint =>

@@ -81,15 +81,20 @@ function headJson(view: SchedView, findings: readonly Finding[]) {
             next_pid: watchdog.next?.pid,
             next_in_ms: watchdog.next?.inMs,
           },
-    findings: findings.map(({ kind, summary, details, pids, cpus, dsqId, waitMs }) => ({
-      kind,
-      summary,
-      details,
-      pids,
-      cpus,
-      dsq_id: dsqId === undefined ? undefined : hexId(dsqId),
-      wait_ms: waitMs,
-    })),
+    findings: findings.map(findingJson),
+  };
+}
+
+export function findingJson(finding: Finding): { readonly [key: string]: Json } {
+  const { kind, summary, details, pids, cpus, dsqId, waitMs } = finding;
+  return {
+    kind,
+    summary,
+    details,
+    pids,
+    cpus,
+    dsq_id: dsqId === undefined ? undefined : hexId(dsqId),
+    wait_ms: waitMs,
   };
 }
 

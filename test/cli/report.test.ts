@@ -1,11 +1,21 @@
 /** `ktstr report` as a command: its file, its usage, and the running kernel. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { bpftools, ktstr, whyNoKernel } from "../live/bpftool.ts";
+import { buildPackage } from "../../tools/pack.ts";
+import { bpftools, CLI, ktstr, spawn, whyNoKernel } from "../live/bpftool.ts";
 import { Kit } from "../live/kit.ts";
-import { loadProg, usesMaps } from "../live/kit-progs.ts";
+import { loadProg, testRun, usesMaps } from "../live/kit-progs.ts";
 import { readPage } from "../report/html/read-page.ts";
 
 let folder = "";
@@ -44,7 +54,9 @@ describe("the file", () => {
   test.each([
     [["report", "--sample"], "into which file"],
     [["report", "--sample", "-o", ""], "into which file"],
-    [["report", "what", "--sample", "-o", "-"], "too much: what"],
+    [["report", "a", "b", "c", "-o", "-"], "too much: c"],
+    [["report", "a", "--sample", "-o", "-"], "it names what it reads itself"],
+    [["report", "a", "--limit", "3", "-o", "-"], "--limit is of a machine"],
     [["report", "--sample", "--stats", "1", "-o", "-"], "counts no further"],
   ])("%j is wrong usage", (args, sentence) => {
     const { status, out, err } = ktstr(args);
@@ -58,6 +70,80 @@ describe("the file", () => {
     expect([status, err.includes("no regular file")]).toEqual([1, true]);
   });
 });
+
+describe("of files", () => {
+  const docs = join(import.meta.dir, "../docs");
+  const files = [join(docs, "before.json"), join(docs, "after.json")] as const;
+
+  test("two snapshots: what `diff` prints of them", async () => {
+    const { out } = ktstr(["report", ...files, "-o", "-"]);
+    const { texts } = await readPage(out);
+    const words = [...texts.values()].join("\n").split(/\s+/);
+    const printed = ktstr(["diff", ...files]).out;
+    const costs = /^Costs[^\n]*\n(.*?)\n\n/ms.exec(printed)?.[1]?.split("\n") ?? [];
+    expect(costs.length).toBeGreaterThan(3);
+    for (const word of costs.flatMap((line) => line.trim().split(/\s+/))) expect(words).toContain(word);
+    for (const word of ["vtime_now", "780651088", "2862424278", "395,774,362/s", "flows"])
+      expect(words).toContain(word);
+    expect(out).not.toContain("uPlot");
+  });
+
+  test("a file that is no record says what it is to be", () => {
+    const { status, err } = ktstr(["report", files[0], "-o", "-"]);
+    expect([status, err.includes("no record of ktstr")]).toEqual([1, true]);
+  });
+
+  test("the packed command has the charts' code in it", async () => {
+    await buildPackage(join(folder, "package/dist"));
+    writeFileSync(path("run.ktstr"), `${HEADER}\n${ROUNDS.join("\n")}\n`);
+    const ran = spawn([
+      process.execPath,
+      path("package/dist/cli.js"),
+      "report",
+      path("run.ktstr"),
+      "-o",
+      "-",
+    ]);
+    expect([ran.status, ran.err]).toEqual([0, ""]);
+    expect(ran.out).toContain("var uPlot=");
+    expect(ran.out).toContain("MIT License");
+    const { texts } = await readPage(ran.out);
+    expect(texts.get("programs")).toMatch(
+      /\b12\s+dispatch\s+struct_ops\s+100\.0%\s+40\.000%\s+50\s+100\s+8 ms\s/,
+    );
+    // Cut by a crash: told, and the rest is there.
+    writeFileSync(path("run.ktstr"), `${HEADER}\n${ROUNDS.join("\n")}`);
+    expect(ktstr(["report", path("run.ktstr"), "-o", "-"]).out).toContain("no whole round");
+  });
+});
+
+const HEADER = JSON.stringify({
+  schema: "ktstr-record",
+  schema_version: 1,
+  ktstr: "0",
+  source: "the running kernel",
+  interval_ms: 1000,
+  kernel: { release: "7.2", machine: "x86_64" },
+  globals: [],
+});
+const PROG = {
+  id: 12,
+  type: "struct_ops",
+  name: "dispatch",
+  tag: "0123456789abcdef",
+  load_time_ns: 5,
+  map_ids: [],
+};
+/** 100 calls that take 0.8 s of 2 s. */
+const ROUNDS = [
+  {
+    at_us: 0,
+    unix_ms: 1_795_865_481_856,
+    programs_added: [{ ...PROG, run_cnt: 7, run_time_ns: 9, recursion_misses: 0 }],
+  },
+  { at_us: 1_000_000, unix_ms: 1_795_865_482_856, programs: [[12, 40, 300_000_000, 0]] },
+  { at_us: 2_000_000, unix_ms: 1_795_865_483_856, programs: [[12, 60, 500_000_000, 0]] },
+].map((round) => JSON.stringify(round));
 
 describe.skipIf(whyNoKernel() !== "")(`of the running kernel${whyNoKernel()}`, () => {
   test("has a program and its map as bpftool shows them, and each leads to the other", async () => {
@@ -82,5 +168,29 @@ describe.skipIf(whyNoKernel() !== "")(`of the running kernel${whyNoKernel()}`, (
     expect(texts.get(`map-${map.id}`)).toContain("3 in all");
     expect(ran.out).toContain(`<a href="#map-${map.id}">${map.id} page_map</a>`);
     expect(ran.out).toContain(`<a href="#prog-${prog.id}">${prog.id} page_prog</a>`);
+  });
+
+  test("a record has as many calls as bpftool counts", async () => {
+    using kit = new Kit();
+    const prog = loadProg(kit, { type: "socket_filter", name: "page_record" });
+    const file = path("run.ktstr");
+    const recording = Bun.spawn(
+      [process.execPath, CLI, "record", "-o", file, "--interval", "0.2", "--for", "2"],
+      { stdout: "ignore", stderr: "inherit" },
+    );
+    // The first round is in the file: statistics are on.
+    while (!(existsSync(file) && readFileSync(file, "utf8").split("\n").length > 2)) await Bun.sleep(20);
+    testRun(prog, 4321);
+    expect(await recording.exited).toBe(0);
+    const { run_cnt: calls, run_time_ns: ns } = bpftools("prog", "show", "id", String(prog.id)) as {
+      run_cnt: number;
+      run_time_ns: number;
+    };
+    expect(calls).toBe(4321);
+    const { texts } = await readPage(ktstr(["report", file, "-o", "-"]).out);
+    const cells = (texts.get("programs") ?? "").replace(/\s+/g, " ");
+    expect(cells).toMatch(
+      new RegExp(` ${prog.id} page_record socket_filter .* 4,321 ${(ns / calls).toPrecision(4)} ns `),
+    );
   });
 });

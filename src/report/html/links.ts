@@ -8,7 +8,7 @@ import { typeText } from "../words.ts";
 import type { Section } from "./document.ts";
 import { type Anchors, facts, mapLink, progLink } from "./facts.ts";
 import { html, type Part } from "./markup.ts";
-import { rest } from "./progs.ts";
+import { rest } from "./table.ts";
 
 export function linksSection(
   { links, progs, maps }: Inspection,

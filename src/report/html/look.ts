@@ -55,6 +55,8 @@ details{margin-left:1em}
 .progs.still .row{grid-template-columns:3.5em minmax(9em,3fr) minmax(7em,2fr) 8em 4em}
 .bar{width:100%;height:9px;background:var(--soft);border-radius:2px;vertical-align:middle}
 .bar rect{fill:var(--bar)}
+td .bar{width:8em}
+.spark{display:block}.spark polyline{fill:none;stroke:var(--bar);stroke-width:1}
 .log div{white-space:pre-wrap;overflow-wrap:anywhere}
 .log .bad{color:var(--alarm)}
 .chart{margin:.6em 0}
@@ -66,5 +68,6 @@ details{margin-left:1em}
 .progs .n:nth-child(8)::after{content:" misses"}.maps .n:nth-child(6)::after{content:" entries"}
 
 nav input{margin-left:0;width:100%}.body{padding-left:0}th,td{padding-right:.8em}}
+@media(max-width:800px){.rows td{white-space:nowrap}}
 @media print{nav{display:none}}
 `;

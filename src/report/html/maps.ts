@@ -21,7 +21,7 @@ import { typeText } from "../words.ts";
 import type { Section } from "./document.ts";
 import { type Anchors, facts, mapLink, progLink } from "./facts.ts";
 import { type Html, html, NOTHING, type Part } from "./markup.ts";
-import { bar, rest } from "./progs.ts";
+import { bar, rest } from "./table.ts";
 import { bytesHtml, valueHtml } from "./value.ts";
 
 /** Variables of one section, and characters of all maps' contents: behind them maps have attributes alone. */

@@ -50,3 +50,15 @@ function escapeMarkup(text: string): string {
   const shown = text.split("\n").map(escapeSource).join("\n");
   return shown.replace(/[&<>"']/g, (character) => ENTITIES[character] ?? "");
 }
+
+/**
+ * Data for a script as a `<script type="application/json">`, which no browser runs: with `<` and the line separators
+ * escaped nothing in it can end the element.
+ */
+export function dataBlock(id: string, json: string): Html {
+  const text = json.replace(
+    /[<>&\u2028\u2029]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+  return html`<script type="application/json" id="${id}">${new Html(text)}</script>`;
+}

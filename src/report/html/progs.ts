@@ -11,6 +11,7 @@ import { typeText } from "../words.ts";
 import type { Section } from "./document.ts";
 import { type Anchors, facts, mapLink } from "./facts.ts";
 import { type Html, html, type Part } from "./markup.ts";
+import { bar, percentText, rest } from "./table.ts";
 
 export function progsSection(inspection: Inspection, shown: readonly ProgInfo[], anchors: Anchors): Section {
   const { progs, kernel, interval } = inspection;
@@ -68,20 +69,4 @@ function loadedHtml({ kernel }: Inspection, prog: ProgInfo): Part {
 
 function attachedHtml({ id, type, place }: InspectedLink): Html {
   return html`<p>run by <a href="#link-${id}">link ${id}</a>, ${typeText(LINK_TYPES, type)} <span class="dim">${place}</span></p>`;
-}
-
-/** A share from 0 to 1. */
-export function bar(share: number): Html {
-  const width = Math.max(0, Math.min(100, share * 100)).toFixed(1);
-  return html`<svg class="bar" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true"><rect width="${width}" height="8"/></svg>`;
-}
-
-export const percentText = (share: number): string => `${(100 * share).toFixed(1)}%`;
-
-/** What is told of a list that is longer than the page has it. */
-export function rest(count: number, shown: number): Part {
-  return (
-    count > shown &&
-    html`<p class="dim">... ${countText(count)} in all, ${countText(count - shown)} of them not here</p>`
-  );
 }

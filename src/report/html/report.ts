@@ -49,7 +49,7 @@ export function reportPage({ inspection, scheds, log, origin, made }: ReportInpu
     `BPF state of ${escapeText(kernel.release)} ${escapeText(kernel.machine)}`,
     [html`<span class="dim">${escapeText(origin)}; ${madeText(made)}</span>`],
     [
-      findingsSection(inspection, scheds),
+      findingsSection(inspection, scheds, anchors),
       kernelSection(inspection, anchors),
       schedSection(inspection, scheds, anchors),
       progsSection(inspection, progs, anchors),

@@ -13,7 +13,7 @@ import type { Section } from "./document.ts";
 import { type Anchors, facts, mapLink, progLink } from "./facts.ts";
 import { changingVariables, variablesTable } from "./maps.ts";
 import { type Html, html, NOTHING, type Part } from "./markup.ts";
-import { rest } from "./progs.ts";
+import { rest } from "./table.ts";
 
 const MAX_TASKS = 256;
 const MAX_CPUS = 512;

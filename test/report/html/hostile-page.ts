@@ -1,5 +1,6 @@
 /** The sample's page with the names, values and log of a machine that wants something of who reads it. */
 import { openGuest } from "../../../src/guest/guest.ts";
+import { recordPage } from "../../../src/report/html/record.ts";
 import { reportPage } from "../../../src/report/html/report.ts";
 import { inspectSched } from "../../../src/report/inspect-sched.ts";
 import { buildInspection } from "../../../src/report/inspection.ts";
@@ -17,6 +18,52 @@ export const HOSTILE: readonly string[] = [
   "javascript:alert(6)//--><!--",
   "two\nlines\0and \u001b[31mred",
 ];
+
+/** A record's page of such a machine. */
+export function recordPageWith(name: (index: number) => string): string {
+  let index = 0;
+  const text = (): string => name(index++);
+  const steps = [1000, 2000, 3000];
+  return recordPage(
+    {
+      facts: {
+        source: text(),
+        kernel: {
+          release: text(),
+          machine: text(),
+          possibleCpus: 1,
+          onlineCpus: 1,
+          bootTimeUnixNs: undefined,
+        },
+        globals: [],
+      },
+      startUnixMs: 0,
+      lengthMs: 3000,
+      rounds: 4,
+      steps,
+      progs: Array.from({ length: 10 }, (_, id) => ({
+        facts: { id, name: text(), type: text(), tag: "", loadTimeNs: 1n, mapIds: [] },
+        total: { count: 5n, runTimeNs: 5_000_000n, misses: 1n },
+        shares: steps.map((step) => (step * (id + 1)) / 1e6),
+      })),
+      maps: Array.from({ length: 10 }, (_, id) => {
+        const facts = { id, name: text(), type: text(), keySize: 4, valueSize: 4, maxEntries: 9 };
+        return { first: { facts, entries: 1, bytes: 1 }, last: { facts, entries: 2, bytes: 2 } };
+      }),
+      events: [{ name: text(), count: 5n }],
+      states: [{ atMs: 0, state: text(), ops: text() }],
+      globals: Array.from({ length: 10 }, () => ({
+        name: text(),
+        first: { [text()]: text() },
+        last: text(),
+        values: [1, null, 3],
+      })),
+      damage: text(),
+    },
+    text(),
+    { unixSeconds: 0n, version: "0" },
+  );
+}
 
 /** `name`: what every name is that a machine can choose, by a counter. */
 export function pageWith(name: (index: number) => string): string {

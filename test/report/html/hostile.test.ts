@@ -1,12 +1,15 @@
 /** Whatever a machine calls its objects, the page has the same elements, and nothing in it runs. */
 import { expect, test } from "bun:test";
-import { HOSTILE, pageWith } from "./hostile-page.ts";
+import { HOSTILE, pageWith, recordPageWith } from "./hostile-page.ts";
 import { readPage } from "./read-page.ts";
 
-test("a name is text: it adds no element and no attribute", async () => {
-  const hostile = await readPage(pageWith((index) => HOSTILE[index % HOSTILE.length]!));
+test.each([
+  ["a machine", pageWith],
+  ["a record", recordPageWith],
+] as const)("a name in the page of %s is text: it adds no element and no attribute", async (_, pageOf) => {
+  const hostile = await readPage(pageOf((index) => HOSTILE[index % HOSTILE.length]!));
   // As long, so that values take as many lines.
-  const harmless = await readPage(pageWith((index) => "x".repeat(HOSTILE[index % HOSTILE.length]!.length)));
+  const harmless = await readPage(pageOf((index) => "x".repeat(HOSTILE[index % HOSTILE.length]!.length)));
   const kinds = (elements: readonly string[]): string[] => [...new Set(elements)].sort();
   expect(kinds(hostile.elements)).toEqual(kinds(harmless.elements));
   expect(
