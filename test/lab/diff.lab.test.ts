@@ -7,6 +7,7 @@ import { type Guest, startGuest } from "./guest.ts";
 import { fetchKernel } from "./kernels.ts";
 import { loadOverlay, startScheduler, startWorkload, stopScheduler } from "./load.ts";
 import { whyNoLab } from "./promise.ts";
+import { beginStall, startStall } from "./stall/run.ts";
 import { GuestDied } from "./vigil.ts";
 
 interface Prog {
@@ -21,6 +22,11 @@ interface Told {
   readonly same_boot: boolean;
   readonly scheduler: { readonly change: string; readonly a: { ops: string }; readonly b: { ops: string } };
   readonly sched: {
+    readonly queues: readonly {
+      readonly id: string;
+      readonly name?: string;
+      readonly length: { readonly a?: number; readonly b?: number };
+    }[];
     readonly events: readonly { readonly name: string; readonly a: number; readonly b: number }[];
   };
   readonly costs: readonly {
@@ -196,10 +202,31 @@ async function compareFreezes(): Promise<void> {
   expect(swapped.maps.gone.map(({ name }) => name)).toContain(BSS);
 }
 
+async function compareStall(): Promise<void> {
+  const overlays = [await loadOverlay({ schedulers: [], zoo: false, stall: true }, await fetchKernel("sid"))];
+  await using guest = await startGuest({ kernel: "sid", overlays });
+  await startStall(guest, { kind: "lost-dsq", ejected: false });
+  const healthy = await freeze(guest, "healthy");
+  const statement = JSON.parse(await beginStall(guest)) as {
+    readonly unconsumed_dsq: string;
+    readonly victims: readonly { readonly enqueued_ns: number }[];
+  };
+  const queued = statement.victims.filter(({ enqueued_ns }) => enqueued_ns > 0).length;
+  expect(queued).toBe(3);
+  const told = diff(healthy, await freeze(guest, "stalled"));
+  expect(told.sched.queues[0]).toMatchObject({
+    id: statement.unconsumed_dsq,
+    name: "unconsumed_dsq",
+    length: { a: 0, b: queued },
+  });
+}
+
 describe.skipIf((await whyNoLab()) !== "")("two freezes of one guest", () => {
   test(
     "give what the guest's own bpftool counted between them, and the scheduler that took over",
     () => aliveAtLast(3, compareFreezes),
     900_000,
   );
+
+  test("give the queue that grew, by its name", () => aliveAtLast(3, compareStall), 900_000);
 });

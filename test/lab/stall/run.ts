@@ -96,6 +96,13 @@ done
 cat /tmp/stall.json
 `;
 
+/** Begins the stall of a scheduler that was started; gives the loader's statement. */
+export async function beginStall(guest: Guest): Promise<string> {
+  const { status, stdout, stderr } = await guest.exec(BEGIN, 120_000);
+  if (status !== 0) throw new LabError(`lab: the stall's begin: status ${status}: ${stderr.trim()}`);
+  return new TextDecoder().decode(stdout);
+}
+
 /** Begins the stall and collects the late answers in its middle, or after the ejection. The freeze follows at once. */
 export async function stallAndCollect(guest: Guest, stall: Stall, answersDir: string): Promise<void> {
   if (isSilent(stall.kind)) return stallInSilence(guest, stall.kind, answersDir);
@@ -103,11 +110,10 @@ export async function stallAndCollect(guest: Guest, stall: Stall, answersDir: st
   const isLocked = stall.kind === "loop" && !stall.ejected;
   if (isLocked) await collectLate(guest, answersDir);
   await must(guest, "real-time limits", stall.kind === "rt-hog" ? UNLEASH_RT : "");
-  const { status, stdout, stderr } = await guest.exec(BEGIN, 120_000);
-  if (status !== 0) throw new LabError(`lab: the stall's begin: status ${status}: ${stderr.trim()}`);
+  const statement = await beginStall(guest);
   if (stall.ejected) await waitForEjection(guest);
   else await Bun.sleep(STALLED_MS);
-  if (isLocked) await Bun.write(`${answersDir}/stall.json`, stdout);
+  if (isLocked) await Bun.write(`${answersDir}/stall.json`, statement);
   else await collectLate(guest, answersDir);
 }
 
