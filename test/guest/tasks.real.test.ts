@@ -44,15 +44,21 @@ function statFields(text: string): { readonly comm: string; field(number: number
   return { comm: text.slice(text.indexOf("(") + 1, end), field: (number) => fields[number - 3] ?? "" };
 }
 
+interface Machine {
+  readonly isSwitchedAll: boolean;
+  readonly isLoaded: boolean;
+  readonly release: string;
+}
+
 /**
- * With every task of the fair class on sched_ext. 6.16.12 makes real-time tasks of the stop tasks when a scheduler is loaded; releases
- * with `scx_setscheduler_class()` (kernel/sched/ext) leave them in their class.
+ * While a scheduler is loaded, tasks of SCHED_EXT are on sched_ext; of the fair class all or none. 6.16.12 makes real-time tasks of
+ * the stop tasks when a scheduler is loaded; releases with `scx_setscheduler_class()` (kernel/sched/ext) leave them in their class.
  */
-function classOf(policy: number, comm: string, isSwitchedAll: boolean, release: string): string {
+function classOf(policy: number, comm: string, { isSwitchedAll, isLoaded, release }: Machine): string {
   if (comm.startsWith("migration/")) return release.startsWith("6.16.") ? "rt" : "stop";
   if (policy === 1 || policy === 2) return "rt";
   if (policy === 6) return "dl";
-  return isSwitchedAll || policy === 7 ? "ext" : "fair";
+  return isSwitchedAll || (policy === 7 && isLoaded) ? "ext" : "fair";
 }
 
 testEachMachine(
@@ -60,8 +66,11 @@ testEachMachine(
   "%s: policies, priorities and classes are those of /proc/PID/stat",
   (image) => {
     const shown = shownIn(image);
-    const release = /Linux version (\S+)/.exec(image.answer("dmesg")!)?.[1] ?? "";
-    const isSwitchedAll = image.answer("sched_ext/switch_all")?.trim() === "1";
+    const machine: Machine = {
+      release: /Linux version (\S+)/.exec(image.answer("dmesg")!)?.[1] ?? "",
+      isSwitchedAll: image.answer("sched_ext/switch_all")?.trim() === "1",
+      isLoaded: image.answer("sched_ext/state")?.trim() === "enabled",
+    };
     const policies = new Set<string>();
     let compared = 0;
     for (const { pid, tgid, text } of sections(image.answer("task-stat")!)) {
@@ -74,7 +83,8 @@ testEachMachine(
         tgid,
         policy: POLICIES[policy],
         rt_priority: Number(field(40)),
-        class: classOf(policy, comm, isSwitchedAll, release),
+        // What ended before the scheduler was thrown out stays in the class that it had.
+        ...(field(3) === "Z" ? {} : { class: classOf(policy, comm, machine) }),
       };
       expect({ ...task }).toMatchObject({ pid, ...expected } as object);
       policies.add(task.policy);
