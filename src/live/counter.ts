@@ -49,8 +49,8 @@ function isSame({ words }: KnownProg, info: DataView): boolean {
 
 interface KnownMap {
   readonly info: MapInfo;
-  /** As it is where nothing of it changes. */
-  readonly round: RoundMap;
+  /** As it was last: the same object as long as nothing of it changes. */
+  round: RoundMap;
   /** Its memory does not depend on what it holds. */
   readonly isFixed: boolean;
   readonly isCounted: boolean;
@@ -136,12 +136,11 @@ export class LiveCounter implements Counter {
       using fd = opened;
       const map = old ?? this.#knownMap(readMapInfo(this.#sys, fd, `map ${id}`));
       next.set(id, map);
-      const { facts, entries, bytes } = map.round;
-      maps.push({
-        facts,
-        entries: map.isCounted ? this.#entries.count(map.info, fd) : entries,
-        bytes: map.isFixed ? bytes : fdInfoNumber(this.#sys.readFdInfo(fd.number), "memlock"),
-      });
+      const { facts } = map.round;
+      const entries = map.isCounted ? this.#entries.count(map.info, fd) : map.round.entries;
+      const bytes = map.isFixed ? map.round.bytes : fdInfoNumber(this.#sys.readFdInfo(fd.number), "memlock");
+      if (entries !== map.round.entries || bytes !== map.round.bytes) map.round = { facts, entries, bytes };
+      maps.push(map.round);
     });
     this.#maps = next;
     return maps;

@@ -83,11 +83,23 @@ export function ratesBetween(before: Round | undefined, now: Round): Rates {
 
 type PerSecond = (amount: number) => number;
 
+const idle: WeakMap<RoundProg, ProgRate> = new WeakMap();
+
+/** Most programs do not run, and have the same rates in every round: one object, so that a long watch makes no garbage. */
+function idleRate(prog: RoundProg): ProgRate {
+  let rate = idle.get(prog);
+  if (rate === undefined) {
+    const { facts, counters } = prog;
+    rate = { facts, counters, cpuShare: 0, callsPerSecond: 0, nsPerCall: undefined, missesPerSecond: 0 };
+    idle.set(prog, rate);
+  }
+  return rate;
+}
+
 /** A program that was loaded within the time counted from 0. */
-function progRate(before: RoundProg | undefined, { facts, counters }: RoundProg, rate: PerSecond): ProgRate {
-  // The same object: nothing changed.
-  if (before?.counters === counters)
-    return { facts, counters, cpuShare: 0, callsPerSecond: 0, nsPerCall: undefined, missesPerSecond: 0 };
+function progRate(before: RoundProg | undefined, prog: RoundProg, rate: PerSecond): ProgRate {
+  if (before === prog) return idleRate(prog);
+  const { facts, counters } = prog;
   const isSame = before?.facts.loadTimeNs === facts.loadTimeNs;
   const start = isSame ? (before.counters ?? counters ?? ZERO) : ZERO;
   const end = counters ?? start;
@@ -153,30 +165,32 @@ export interface Past {
   readonly missesPerSecond: number[];
 }
 
-/** The last rates of every program, and the last entries of every map. */
+/** The last rates of every program that ran, and the last entries of every map that changed. */
 export class History {
   #progs: Map<ProgFacts, Past> = new Map();
   #maps: Map<MapFacts, number[]> = new Map();
 
   add({ progs, maps, seconds }: Rates): void {
     if (seconds === 0) return;
-    this.#progs = new Map(
-      progs.map((prog) => {
-        const past = this.#progs.get(prog.facts) ?? NO_PAST();
-        push(past.cpuShare, prog.cpuShare);
-        push(past.callsPerSecond, prog.callsPerSecond);
-        push(past.nsPerCall, prog.nsPerCall ?? Number.NaN);
-        push(past.missesPerSecond, prog.missesPerSecond);
-        return [prog.facts, past];
-      }),
-    );
-    this.#maps = new Map(
-      maps.map(({ facts, entries }) => {
-        const past = this.#maps.get(facts) ?? [];
-        push(past, entries ?? Number.NaN);
-        return [facts, past];
-      }),
-    );
+    const pasts = new Map<ProgFacts, Past>();
+    for (const prog of progs) {
+      const past = this.#progs.get(prog.facts) ?? (isQuiet(prog) ? undefined : NO_PAST());
+      if (past === undefined) continue;
+      push(past.cpuShare, prog.cpuShare);
+      push(past.callsPerSecond, prog.callsPerSecond);
+      push(past.nsPerCall, prog.nsPerCall ?? Number.NaN);
+      push(past.missesPerSecond, prog.missesPerSecond);
+      pasts.set(prog.facts, past);
+    }
+    this.#progs = pasts;
+    const entriesOf = new Map<MapFacts, number[]>();
+    for (const { facts, entries, growthPerSecond = 0 } of maps) {
+      const past = this.#maps.get(facts) ?? (growthPerSecond === 0 ? undefined : []);
+      if (past === undefined) continue;
+      push(past, entries ?? Number.NaN);
+      entriesOf.set(facts, past);
+    }
+    this.#maps = entriesOf;
   }
 
   ofProg(facts: ProgFacts): Past {
@@ -187,6 +201,9 @@ export class History {
     return this.#maps.get(facts) ?? [];
   }
 }
+
+const isQuiet = ({ callsPerSecond, missesPerSecond }: ProgRate): boolean =>
+  callsPerSecond === 0 && missesPerSecond === 0;
 
 const NO_PAST = (): Past => ({ cpuShare: [], callsPerSecond: [], nsPerCall: [], missesPerSecond: [] });
 
