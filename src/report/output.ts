@@ -95,6 +95,14 @@ export class Output {
     return this;
   }
 
+  /** The first `length` of some bytes, at most so many as are buffered. */
+  bytes(from: Uint8Array, length: number): this {
+    this.#reserve(length);
+    this.#bytes.set(from.subarray(0, length), this.#used);
+    this.#used += length;
+    return this;
+  }
+
   line(text = ""): this {
     const cut = text.length <= this.columns ? text : text.split("\n").map(this.#cut).join("\n");
     return this.text(`${cut}\n`);

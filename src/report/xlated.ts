@@ -18,16 +18,9 @@ import {
   type ProgCode,
 } from "../prog-code.ts";
 import { escapeSource } from "../text.ts";
-import {
-  CALL,
-  disassemble,
-  type Insn,
-  insnAt,
-  LOAD_IMM64,
-  type Operands,
-  PSEUDO_CALL,
-} from "../uapi/disasm.ts";
+import { disassemble, type Insn, insnAt, LOAD_IMM64, type Operands, PSEUDO_CALL } from "../uapi/disasm.ts";
 import { viewOf } from "../uapi/layout.ts";
+import { InsnBytes } from "./insn-bytes.ts";
 import { stringify } from "./json.ts";
 import type { Output } from "./output.ts";
 
@@ -94,15 +87,9 @@ export class Xlated {
     return disassemble(insnAt(this.view, index), this.#operands);
   }
 
-  /** Whether all of its text is this tool's own: names, which may be hostile, are only in calls. */
-  isSafe(index: number): boolean {
-    return this.#bytes[index * 8] !== CALL;
-  }
-
-  /** The same, as it may be shown. */
+  /** The same, as it may be shown: names in it may be hostile. */
   safeText(index: number): string {
-    const text = this.text(index);
-    return this.isSafe(index) ? text : escapeSource(text);
+    return escapeSource(this.text(index));
   }
 
   /** Whether the instruction behind it belongs to it. */
@@ -202,31 +189,33 @@ function nameCall(insn: Insn, code: ProgCode, { base, names }: CallTargets): str
   return code.functionCount === 0 ? distance : `${distance}#${name}`;
 }
 
-/** Bytes of text that go to the output at once: a call for each instruction takes longer than making its text. */
-const PIECE_LENGTH = 8192;
 /** A program so long is worth compiling what prints it. */
 const LONG_PROGRAM = 4096;
+
+const LINE_FEED = Uint8Array.of(0x0a);
+const COLON = Uint8Array.from(": ", (letter) => letter.charCodeAt(0));
 
 /** `dump_xlated_plain`. */
 export function xlatedText(out: Output, xlated: Xlated, { opcodes, linum }: XlatedStyle): void {
   if (xlated.count > LONG_PROGRAM) resetJitThreshold();
   const lines = new LineWalk(xlated);
-  let text = "";
+  const insns = new InsnBytes(out, xlated);
   for (let index = 0; index < xlated.count; index++) {
     if (index === lines.next) {
       const { prototype, source } = lines.take();
-      if (prototype !== "") text += `${escapeSource(prototype)}:\n`;
-      text += sourceText(source, linum);
+      if (prototype !== "") insns.text(`${escapeSource(prototype)}:\n`);
+      insns.text(sourceText(source, linum));
     }
-    text += `${index < 1000 ? String(index).padStart(4) : index}: ${xlated.safeText(index)}\n`;
+    insns.number(index);
+    insns.piece(COLON);
+    if (insns.isPlain(index)) insns.insn(index);
+    else insns.text(xlated.safeText(index));
+    insns.piece(LINE_FEED);
     const isDouble = xlated.isDouble(index);
-    if (opcodes) text += `       ${hex(xlated.view, 8 * index, isDouble ? 16 : 8).join(" ")}\n`;
+    if (opcodes) insns.text(`       ${hex(xlated.view, 8 * index, isDouble ? 16 : 8).join(" ")}\n`);
     if (isDouble) index++;
-    if (text.length < PIECE_LENGTH) continue;
-    out.text(text);
-    text = "";
   }
-  out.text(text);
+  insns.flush();
 }
 
 /** `btf_dump_linfo_plain`: "" where no line begins, or its text is not known. */
@@ -236,31 +225,47 @@ export function sourceText(source: SourceLine | undefined, linum: boolean): stri
   return `; ${escapeSource(source.text)}${linum ? place : ""}\n`;
 }
 
+const OPEN = Uint8Array.from('{"disasm":"', (letter) => letter.charCodeAt(0));
+const CLOSE = Uint8Array.from('"}', (letter) => letter.charCodeAt(0));
+
 /** `dump_xlated_json`, on one line; `indent` prints the same in many. */
 export function xlatedJson(out: Output, xlated: Xlated, style: XlatedStyle, indent: string): void {
   if (xlated.count > LONG_PROGRAM) resetJitThreshold();
   const gap = indent === "" ? "" : `\n${indent}`;
-  const pretty = (text: string): string => stringify(JSON.parse(text), indent).replaceAll("\n", gap);
+  const between = Uint8Array.from(`,${gap}`, (letter) => letter.charCodeAt(0));
+  const pretty = (text: string): string =>
+    indent === "" ? text : stringify(JSON.parse(text), indent).replaceAll("\n", gap);
   const lines = new LineWalk(xlated);
-  let text = "[";
+  const insns = new InsnBytes(out, xlated);
+  insns.text(xlated.count === 0 ? "[" : `[${gap}`);
   for (let index = 0; index < xlated.count; index++) {
-    text += index === 0 ? gap : `,${gap}`;
+    if (index > 0) insns.piece(between);
+    const row = index === lines.next ? lines.take() : undefined;
     const isDouble = xlated.isDouble(index);
-    const disasm = xlated.isSafe(index) ? `"${xlated.text(index)}"` : stringify(xlated.text(index));
-    let members = `"disasm":${disasm}`;
-    if (index === lines.next) {
-      const { prototype, source } = lines.take();
-      members = sourceJson(source, style.linum) + members;
-      if (prototype !== "") members = `"proto":${stringify(prototype)},${members}`;
-    }
-    if (style.opcodes) members += opcodesJson(xlated.view, 8 * index, isDouble);
-    text += indent === "" ? `{${members}}` : pretty(`{${members}}`);
+    if (row === undefined && !style.opcodes && indent === "" && insns.isPlain(index)) {
+      insns.piece(OPEN);
+      insns.insn(index);
+      insns.piece(CLOSE);
+    } else insns.text(pretty(rowJson(xlated, index, row, style)));
     if (isDouble) index++;
-    if (text.length < PIECE_LENGTH) continue;
-    out.text(text);
-    text = "";
   }
-  out.text(`${text}${indent === "" || xlated.count === 0 ? "" : "\n"}]`);
+  insns.text(`${indent === "" || xlated.count === 0 ? "" : "\n"}]`);
+  insns.flush();
+}
+
+function rowJson(
+  xlated: Xlated,
+  index: number,
+  row: Row | undefined,
+  { opcodes, linum }: XlatedStyle,
+): string {
+  let members = `"disasm":${stringify(xlated.text(index))}`;
+  if (row !== undefined) {
+    members = sourceJson(row.source, linum) + members;
+    if (row.prototype !== "") members = `"proto":${stringify(row.prototype)},${members}`;
+  }
+  if (opcodes) members += opcodesJson(xlated.view, 8 * index, xlated.isDouble(index));
+  return `{${members}}`;
 }
 
 /** `btf_dump_linfo_json`: members of an object that goes on; "" where no line begins. */
