@@ -39,7 +39,7 @@ function findingHtml(finding: Finding, anchors: Anchors): Html {
 }
 
 const findingsAbout = (findings: number, warnings: number): Part =>
-  `${findings} about the scheduler, ${warnings} warnings`;
+  `${findings} about the scheduler, ${warnings} ${warnings === 1 ? "warning" : "warnings"}`;
 
 export function kernelSection({ kernel }: Inspection, anchors: Anchors): Section {
   const { bootTimeUnixNs, uptimeNs } = kernel;

@@ -121,7 +121,7 @@ function taskHtml(task: SchedTask, { enums, dsqNames }: SchedView): Html {
   const owner =
     task.scheduler === undefined || task.scheduler === "root" ? "" : `  ${escapeText(task.scheduler)}`;
   const lines = [...unknown, ...stack].slice(0, MAX_LINES).map((line) => escapeText(line));
-  return html`<tr><td>${task.isCurrent && "*"}${escapeText(task.state)}</td><td class="n">${secondsText(task.waitMs)}</td><td>${escapeText(task.comm)}[${task.pid}]${owner}</td><td class="n">${task.cpu < 0 ? "?" : task.cpu}</td><td>${queue}</td><td>${cpus === undefined ? "" : cpuList(cpus)}</td><td class="dim">${taskFields(task, enums)}${
+  return html`<tr><td class="n">${task.isCurrent && "*"}${escapeText(task.state)}</td><td class="n">${secondsText(task.waitMs)}</td><td>${escapeText(task.comm)}[${task.pid}]${owner}</td><td class="n">${task.cpu < 0 ? "?" : task.cpu}</td><td>${queue}</td><td>${cpus === undefined ? "" : cpuList(cpus)}</td><td class="dim">${taskFields(task, enums)}${
     lines.length > 0 && html`<details><summary>stack</summary><pre>${lines.join("\n")}</pre></details>`
   }</td></tr>
 `;
