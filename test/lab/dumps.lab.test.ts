@@ -1,9 +1,17 @@
 /** Dumps of one frozen machine in the formats of the tools that write them: every answer is the raw memory's. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
+import { appendFileSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openKernel } from "../../src/guest/kernel/kernel.ts";
+import {
+  avmlBlocks,
+  type Range,
+  snappy,
+  VMWARE_END,
+  vboxCoreHead,
+  vmwareState,
+} from "../guest/dump-writers.ts";
 import type { FrozenImage } from "./frozen.ts";
 import { makedumpfile, writeCore } from "./makedumpfile.ts";
 import { frozenRow } from "./matrix.ts";
@@ -99,7 +107,7 @@ describe.skipIf((await whyNoLab()) !== "")("dumps of a 6.1 guest", () => {
       dumpMs,
     );
 
-  // LiME is a kernel module that Debian does not have: this writes what its README describes.
+  // What LiME itself writes: lime.lab.test.ts.
   test(
     "LiME's format, with the ranges of System RAM in the guest's /proc/iomem",
     async () => {
@@ -122,6 +130,63 @@ describe.skipIf((await whyNoLab()) !== "")("dumps of a 6.1 guest", () => {
       await output.end();
       expect(await inspect(path("lime"))).toBe(raw);
       rmSync(path("lime"));
+    },
+    dumpMs,
+  );
+
+  const PART_BYTES = 2 ** 24;
+
+  /** Parts of the memory, in order. */
+  async function* parts(): AsyncGenerator<Range> {
+    const memory = Bun.file(image.memoryPath);
+    for (let first = 0; first < memory.size; first += PART_BYTES)
+      yield { first, bytes: await memory.slice(first, first + PART_BYTES).bytes() };
+  }
+
+  async function write(
+    name: string,
+    head: Uint8Array,
+    each: (part: Range) => Iterable<Uint8Array>,
+  ): Promise<string> {
+    const output = Bun.file(path(name)).writer();
+    output.write(head);
+    for await (const part of parts()) {
+      for (const bytes of each(part)) output.write(bytes);
+      await output.flush();
+    }
+    await output.end();
+    return path(name);
+  }
+
+  const nothing = new Uint8Array(0);
+  const asItIs = ({ bytes }: Range): Iterable<Uint8Array> => [bytes];
+  const compress = snappy();
+
+  // Written by their descriptions (dump-writers.ts), with a real machine's memory.
+  test.skipIf(compress === undefined)(
+    `AVML's compressed format${compress === undefined ? ": no libsnappy on this machine" : ""}`,
+    async () => {
+      const file = await write("avml", nothing, (part) => avmlBlocks(part, compress!));
+      expect(await inspect(file)).toBe(raw);
+      rmSync(file);
+    },
+    dumpMs,
+  );
+
+  test(
+    "VMware's .vmem with a .vmss beside it, and a .vmss with the memory in it; VirtualBox's core",
+    async () => {
+      const ranges = [{ first: 0, length: Bun.file(image.memoryPath).size }];
+      await Bun.write(path("vm.vmss"), vmwareState({ ranges, hasMemory: false }));
+      symlinkSync(image.memoryPath, path("vm.vmem"));
+      expect(await inspect(path("vm.vmem"))).toBe(raw);
+      const whole = await write("whole.vmss", vmwareState({ ranges, hasMemory: true }), asItIs);
+      appendFileSync(whole, VMWARE_END);
+      expect(await inspect(whole)).toBe(raw);
+      rmSync(path("whole.vmss"));
+      const core = vboxCoreHead(ranges, { first: 0xe000_0000, length: 2 ** 24 });
+      expect(await inspect(await write("vbox", core, asItIs))).toBe(raw);
+      rmSync(path("vbox"));
     },
     dumpMs,
   );

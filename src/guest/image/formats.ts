@@ -58,6 +58,18 @@ const FORMATS: readonly Format[] = [
     load: () => (require("./lime.ts") as typeof import("./lime.ts")).lime,
   },
   {
+    name: "avml",
+    what: "a compressed dump of AVML",
+    magic: ["AVML"],
+    load: () => (require("./avml.ts") as typeof import("./avml.ts")).avml,
+  },
+  {
+    name: "vmware",
+    what: "a state of VMware",
+    magic: ["\xd2\xbe\xd2\xbe", "\xd3\xbe\xd3\xbe", "\xd1\xba\xd1\xba", "\xd2\xba\xd2\xba"],
+    load: () => (require("./vmware.ts") as typeof import("./vmware.ts")).vmware,
+  },
+  {
     name: "gzip",
     what: "a gzip file",
     magic: ["\x1f\x8b\x08"],
@@ -120,8 +132,10 @@ export function tellFormat(file: ReadableFile, named?: string, onUnpack?: OnUnpa
   const doubts: string[] = [];
   for (let layer = 0; layer < MAX_LAYERS; layer++) {
     const format = layer === 0 && named !== undefined ? byName(named) : byContent(current, doubts);
-    if (format === undefined && isInPlace(current))
-      return { memory: current, contents: undefined, opened: files, doubts };
+    if (format === undefined && isInPlace(current)) {
+      const contents = named === RAW ? undefined : vmemContents(current);
+      return { memory: current, contents, opened: files, doubts };
+    }
     if (format === undefined)
       throw new FormatError(`memory file ${file.path}`, 0, "what is in it is no dump", doubts.join(" "));
     const opened = format.load().open(current, onUnpack);
@@ -133,6 +147,12 @@ export function tellFormat(file: ReadableFile, named?: string, onUnpack?: OnUnpa
 }
 
 const isInPlace = (file: ReadableFile): file is DataFile => "window" in file;
+
+/** What VMware's file beside a .vmem says. */
+function vmemContents(file: DataFile): Contents | undefined {
+  if (!file.path.endsWith(".vmem")) return undefined;
+  return (require("./vmware.ts") as typeof import("./vmware.ts")).besideVmem(file);
+}
 
 /** Gives the pieces of a file that can only be read a place to be read into. */
 function placed(contents: Contents, file: ReadableFile): Pick<Told, "memory" | "contents"> {

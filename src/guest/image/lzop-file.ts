@@ -6,7 +6,8 @@ import { viewOf } from "../../uapi/layout.ts";
 import type { ReadableFile } from "./file.ts";
 import type { FormatReader } from "./format.ts";
 import { lzoCodec, type PageCodec } from "./page-codec.ts";
-import { type Decoder, type Step, unpack } from "./unpack.ts";
+import { RecordDecoder } from "./record-decoder.ts";
+import { unpack } from "./unpack.ts";
 
 /** @public Loaded by formats.ts. */
 export const lzopFile: FormatReader = {
@@ -107,59 +108,22 @@ function problem(file: ReadableFile): string | undefined {
   return undefined;
 }
 
-class LzopDecoder implements Decoder {
+class LzopDecoder extends RecordDecoder {
   readonly #decompress: PageCodec;
-  /** Of the header or block that is being read: `#length` bytes so far. */
-  #held: Uint8Array<ArrayBuffer> = new Uint8Array(new ArrayBuffer(2 ** 18));
-  #length = 0;
-  /** As many bytes as are needed to go on. */
-  #wanted = FIXED_BYTES;
   /** undefined: between two files. */
   #flags: number | undefined;
-  /** Data of a block that is not given yet. */
-  #output: Uint8Array<ArrayBuffer> = new Uint8Array(0);
 
   constructor(decompress: PageCodec) {
+    super();
     this.#decompress = decompress;
+    this.want(FIXED_BYTES);
   }
 
-  step(from: Uint8Array<ArrayBuffer>, into: Uint8Array<ArrayBuffer>): Step {
-    const given = this.#give(into);
-    if (given > 0 || this.#output.length > 0) return { taken: 0, given };
-    // Zeros behind the last block are padding: the caller's to judge.
-    if (this.#flags === undefined && this.#length === 0 && from[0] === 0) return { taken: 0, given: 0 };
-    const taken = Math.min(from.length, this.#wanted - this.#length);
-    this.#hold(from.subarray(0, taken));
-    if (this.#length === this.#wanted) this.#parse(this.#held.subarray(0, this.#length));
-    return { taken, given: this.#give(into) };
+  protected get isBetween(): boolean {
+    return this.#flags === undefined;
   }
 
-  end(into: Uint8Array<ArrayBuffer>): Step {
-    const given = this.#give(into);
-    if (given === 0 && (this.#flags !== undefined || this.#length > 0)) throw new Error("it ends too early");
-    return { taken: 0, given };
-  }
-
-  #give(into: Uint8Array<ArrayBuffer>): number {
-    const part = this.#output.subarray(0, into.length);
-    into.set(part);
-    this.#output = this.#output.subarray(part.length);
-    return part.length;
-  }
-
-  #hold(bytes: Uint8Array<ArrayBuffer>): void {
-    const length = this.#length + bytes.length;
-    if (length > this.#held.length) {
-      const larger = new Uint8Array(new ArrayBuffer(2 * length));
-      larger.set(this.#held.subarray(0, this.#length));
-      this.#held = larger;
-    }
-    this.#held.set(bytes, this.#length);
-    this.#length = length;
-  }
-
-  /** Takes what is held, or says how much more it needs. Throws `Error` where it is damaged. */
-  #parse(held: Uint8Array<ArrayBuffer>): void {
+  protected parse(held: Uint8Array<ArrayBuffer>): void {
     if (this.#flags === undefined) this.#header(held);
     else this.#block(held, this.#flags);
   }
@@ -167,13 +131,13 @@ class LzopDecoder implements Decoder {
   #header(held: Uint8Array<ArrayBuffer>): void {
     const length = lengthOfHeader(held);
     if (held.length < length) {
-      this.#wanted = length;
+      this.want(length);
       return;
     }
     const header = headerOf(held);
     if (typeof header === "string") throw new Error(header);
     this.#flags = header.flags;
-    this.#next(4);
+    this.next(length, 4);
   }
 
   #block(held: Uint8Array<ArrayBuffer>, flags: number): void {
@@ -181,16 +145,16 @@ class LzopDecoder implements Decoder {
     if (typeof block === "string") throw new Error(block);
     if (block?.dataBytes === 0) {
       this.#flags = undefined;
-      this.#next(FIXED_BYTES);
+      this.next(block.headBytes, FIXED_BYTES);
       return;
     }
     const length = block === undefined ? 8 : block.headBytes + block.storedBytes;
     if (block === undefined || held.length < length) {
-      this.#wanted = length;
+      this.want(length);
       return;
     }
-    this.#output = this.#data(held, block, flags);
-    this.#next(4);
+    this.give(this.#data(held, block, flags));
+    this.next(length, 4);
   }
 
   #data(held: Uint8Array<ArrayBuffer>, block: Block, flags: number): Uint8Array<ArrayBuffer> {
@@ -202,11 +166,4 @@ class LzopDecoder implements Decoder {
     if (isWrong) throw new Error("the checksum of a block is wrong");
     return data;
   }
-
-  #next(wanted: number): void {
-    this.#length = 0;
-    this.#wanted = wanted;
-  }
-
-  [Symbol.dispose](): void {}
 }

@@ -21,11 +21,11 @@ const FOUR_GIB = 2 ** 32;
 /**
  * Layouts to try for a file of this size, the likeliest first. x86-64: QEMU's q35 keeps 2 GiB below 4 GiB once
  * there are more than 2.75, its `pc` 3 GiB once there are more than 3.5 (hw/i386/pc_q35.c, pc_piix.c:
- * max_ram_below_4g); both put the rest at 4 GiB. arm64: `virt` begins at 1 GiB (hw/arm/virt.c, base_memmap).
+ * max_ram_below_4g), Cloud Hypervisor 3, Firecracker 3.25; all put the rest at 4 GiB. arm64: `virt` begins at 1 GiB (hw/arm/virt.c, base_memmap).
  */
 export function layoutsToTry(machine: "x86_64" | "aarch64", sizeBytes: number): (readonly Piece[])[] {
   if (machine === "aarch64") return [GIB, 0, 2 * GIB, 1024 * GIB].map((base) => startingAt(base, sizeBytes));
-  const splits = [2 * GIB, 3 * GIB, 3.5 * GIB].filter((low) => sizeBytes > low);
+  const splits = [2 * GIB, 3 * GIB, 3.5 * GIB, 3.25 * GIB].filter((low) => sizeBytes > low);
   return [startingAt(0, sizeBytes), ...splits.map((low) => withHole(low, sizeBytes))];
 }
 

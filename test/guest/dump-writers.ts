@@ -1,0 +1,206 @@
+/** Dumps of memory in formats whose makers are not run here, written as the formats are described. */
+import { KtstrError } from "../../src/errors.ts";
+import { sharedLibrary } from "../../src/ffi.ts";
+
+const PAGE = 4096;
+
+/** Memory from a physical address on. */
+export interface Range {
+  readonly first: number;
+  readonly bytes: Uint8Array;
+}
+
+const u16 = (value: number): Buffer => {
+  const bytes = Buffer.alloc(2);
+  bytes.writeUInt16LE(value);
+  return bytes;
+};
+const u32 = (value: number): Buffer => {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32LE(value);
+  return bytes;
+};
+const u64 = (value: number): Buffer => {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64LE(BigInt(value));
+  return bytes;
+};
+const padded = (bytes: Uint8Array, to: number): Buffer =>
+  Buffer.concat([bytes, Buffer.alloc((to - (bytes.length % to)) % to)]);
+
+/** LiME's header, and AVML's, which has another magic number and version. */
+export const rangeHeader = (magic: string, version: number, first: number, bytes: number): Buffer =>
+  Buffer.concat([Buffer.from(magic), u32(version), u64(first), u64(first + bytes - 1), u64(0)]);
+
+/** libsnappy's own compressor; undefined: the machine has none. */
+export function snappy(): ((bytes: Uint8Array<ArrayBuffer>) => Buffer) | undefined {
+  try {
+    const { snappy_compress } = sharedLibrary(
+      ["libsnappy.so.1"],
+      { snappy_compress: { args: ["ptr", "u64", "ptr", "ptr"], returns: "i32" } },
+      (why) => new KtstrError(why),
+    );
+    return (bytes) => {
+      const into = new Uint8Array(new ArrayBuffer(32 + bytes.length + Math.ceil(bytes.length / 6)));
+      const length = BigUint64Array.of(BigInt(into.length));
+      if (snappy_compress(bytes, bytes.length, into, length) !== 0) throw new Error("snappy_compress");
+      return Buffer.from(into.subarray(0, Number(length[0])));
+    };
+  } catch {
+    return undefined;
+  }
+}
+
+const AVML_BLOCK_BYTES = 2 ** 24;
+const SNAPPY_CHUNK_BYTES = 65_536;
+
+const chunk = (type: number, contents: Uint8Array): Buffer =>
+  Buffer.concat([Buffer.from([type]), u32(contents.length).subarray(0, 3), contents]);
+
+/**
+ * AVML's blocks of a range, as its src/image.rs (copy_block) writes them: of one that is all zeros the header alone.
+ * Checksums are zeros: they are not read.
+ */
+export function* avmlBlocks(
+  { first, bytes }: Range,
+  compress: (bytes: Uint8Array<ArrayBuffer>) => Buffer,
+): Generator<Buffer> {
+  for (let at = 0; at < bytes.length; at += AVML_BLOCK_BYTES) {
+    const block = Uint8Array.from(bytes.subarray(at, at + AVML_BLOCK_BYTES));
+    yield rangeHeader("AVML", 2, first + at, block.length);
+    if (block.every((byte) => byte === 0)) continue;
+    const chunks = [chunk(0xff, Buffer.from("sNaPpY"))];
+    for (let within = 0; within < block.length; within += SNAPPY_CHUNK_BYTES) {
+      const data = block.slice(within, within + SNAPPY_CHUNK_BYTES);
+      const compressed = compress(data);
+      // What compresses to no less than seven eighths is stored.
+      chunks.push(
+        compressed.length < (data.length * 7) / 8
+          ? chunk(0, Buffer.concat([u32(0), compressed]))
+          : chunk(1, Buffer.concat([u32(0), data])),
+      );
+    }
+    const stream = Buffer.concat(chunks);
+    yield stream;
+    yield u64(stream.length);
+  }
+}
+
+interface Tag {
+  readonly name: string;
+  readonly indices?: readonly number[];
+  readonly value: Buffer;
+}
+
+const tagBytes = ({ name, indices = [], value }: Tag): Buffer =>
+  Buffer.concat([
+    Buffer.from([(indices.length << 6) | value.length, name.length]),
+    Buffer.from(name),
+    ...indices.map(u32),
+    value,
+  ]);
+
+/** The head of a block of memory; `paddingBytes` bring its data to a page. */
+const blockHead = (name: string, bytes: number, isCompressed: boolean, paddingBytes: number): Buffer =>
+  Buffer.concat([
+    Buffer.from([0x80 | (isCompressed ? 0x3e : 0x3f), name.length]),
+    Buffer.from(name),
+    ...[u32(0), u32(0), u64(bytes), u64(bytes), u16(paddingBytes), Buffer.alloc(paddingBytes)],
+  ]);
+
+export interface VmwareOptions {
+  readonly ranges: readonly { readonly first: number; readonly length: number }[];
+  /** Whether the memory follows in the same file. */
+  readonly hasMemory: boolean;
+  readonly isCompressed?: boolean;
+  /** None, as of a machine whose memory is one piece. */
+  readonly withoutRegions?: boolean;
+}
+
+/** A .vmss up to the memory's first byte, or all of it where the memory is in another file. */
+export function vmwareState(options: VmwareOptions): Buffer {
+  const { ranges, hasMemory, isCompressed = false, withoutRegions = false } = options;
+  let page = 0;
+  const regions = ranges.flatMap(({ first, length }, index) => {
+    const tags = [
+      { name: "regionPPN", indices: [index], value: u32(first / PAGE) },
+      { name: "regionPageNum", indices: [index], value: u32(page) },
+      { name: "regionSize", indices: [index], value: u32(length / PAGE) },
+    ];
+    page += length / PAGE;
+    return tags;
+  });
+  const count = { name: "regionsCount", value: u32(ranges.length) };
+  const described = [
+    ...(withoutRegions ? [] : [count, ...regions]),
+    { name: "align_mask", value: u32(0xffff) },
+  ];
+  const groups = ["Checkpoint", "memory"];
+  const checkpoint = Buffer.concat([tagBytes({ name: "fileversion", value: u32(8) }), u16(0)]);
+  const start = 12 + 80 * groups.length;
+  const where = [start, start + checkpoint.length];
+  const table = groups.map((name, index) =>
+    Buffer.concat([Buffer.from(name.padEnd(64, "\0")), u64(where[index]!), u64(0)]),
+  );
+  const head = Buffer.concat([
+    u32(0xbed2bed2),
+    u32(8),
+    u32(groups.length),
+    ...table,
+    checkpoint,
+    ...described.map(tagBytes),
+  ]);
+  if (!hasMemory) return Buffer.concat([head, u16(0)]);
+  const bare = head.length + blockHead("Memory", page * PAGE, isCompressed, 0).length;
+  return Buffer.concat([head, blockHead("Memory", page * PAGE, isCompressed, (PAGE - (bare % PAGE)) % PAGE)]);
+}
+
+/** The end of a group's tags, behind the memory. */
+export const VMWARE_END: Buffer = u16(0);
+
+/** A note as VirtualBox writes it: all of it in steps of eight bytes, the name's length without its zero. */
+const vboxNote = (type: number, name: string, contents: Uint8Array): Buffer => {
+  const data = padded(contents, 8);
+  return Buffer.concat([
+    u32(name.length),
+    u32(data.length),
+    u32(type),
+    padded(Buffer.from(`${name}\0`), 8),
+    data,
+  ]);
+};
+
+/**
+ * What stands before the memory in a core of `VBoxManage debugvm dumpvmcore` (VirtualBox's DBGFCoreWrite.cpp): no
+ * EI_VERSION, no virtual addresses, and a segment without data for a device's range. The ranges follow.
+ */
+export function vboxCoreHead(
+  ranges: readonly { readonly first: number; readonly length: number }[],
+  device: { readonly first: number; readonly length: number },
+): Buffer {
+  const notes = Buffer.concat([
+    vboxNote(
+      0xb00,
+      "VBCORE",
+      Buffer.concat([u32(0xc01ac0de), u32(0x10000), u32(24), u32(0x07000000), u32(1), u32(1)]),
+    ),
+    vboxNote(0xb01, "VBCPU", Buffer.alloc(1000, 0x5a)),
+  ]);
+  const elf = Buffer.alloc(64);
+  elf.write("\x7fELF\x02\x01", "latin1");
+  elf.writeUInt16LE(4, 16); // ET_CORE
+  elf.writeUInt16LE(62, 18); // EM_X86_64
+  elf.writeUInt32LE(1, 20);
+  elf.writeBigUInt64LE(64n, 32);
+  for (const [at, value] of [64, 56, ranges.length + 2, 64].entries()) elf.writeUInt16LE(value, 52 + 2 * at);
+  const segment = (type: number, at: number, physical: number, inFile: number, inMemory: number): Buffer =>
+    Buffer.concat([u32(type), u32(4), ...[at, 0, physical, inFile, inMemory, 0].map(u64)]);
+  const notesAt = 64 + 56 * (ranges.length + 2);
+  let at = notesAt + notes.length;
+  const loads = ranges.map(({ first, length }) => {
+    at += length;
+    return segment(1, at - length, first, length, length);
+  });
+  const hole = segment(1, at, device.first, 0, device.length);
+  return Buffer.concat([elf, segment(4, notesAt, 0, notes.length, notes.length), ...loads, hole, notes]);
+}

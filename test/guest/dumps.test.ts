@@ -1,0 +1,213 @@
+/** AVML's, VMware's and VirtualBox's files, written by their descriptions (dump-writers.ts). */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { MemoryImage } from "../../src/guest/image/image.ts";
+import {
+  avmlBlocks,
+  type Range,
+  rangeHeader,
+  snappy,
+  VMWARE_END,
+  vboxCoreHead,
+  vmwareState,
+} from "./dump-writers.ts";
+import { Mutator } from "./mutate.ts";
+
+const PAGE = 4096;
+const MIB = 2 ** 20;
+
+let folder = "";
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "ktstr-dump-formats-"));
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function file(name: string, ...contents: readonly Uint8Array[]): string {
+  const path = join(folder, name);
+  writeFileSync(path, Buffer.concat(contents));
+  return path;
+}
+
+/** Pages of text, of zeros and of bytes that do not compress. */
+function memory(first: number, length: number): Range {
+  const bytes = Buffer.alloc(length);
+  for (let at = 0; at < length; at += PAGE) {
+    const kind = (at / PAGE) % 3;
+    if (kind === 0) bytes.fill(`page ${first + at} `, at, at + PAGE);
+    if (kind === 1) crypto.getRandomValues(bytes.subarray(at, at + PAGE));
+  }
+  return { first, bytes };
+}
+
+const RANGES: readonly Range[] = [memory(0, 40 * PAGE), memory(2 ** 32, 25 * PAGE)];
+const PLACES = RANGES.map(({ first, bytes }) => ({ first, length: bytes.length }));
+const BYTES = RANGES.map(({ bytes }) => bytes);
+
+/** What is there of a range, byte for byte. */
+function holds(image: MemoryImage, { first, bytes }: Range): boolean {
+  const into = new Uint8Array(bytes.length);
+  return image.physicalMemory().copyOut(first, into) === bytes.length && Buffer.compare(into, bytes) === 0;
+}
+
+const isThere = (image: MemoryImage, address: number): boolean =>
+  image.physicalMemory().copyOut(address, new Uint8Array(1)) === 1;
+
+/** 2,000 rounds of damage to a header: memory, or an error with a sentence. */
+function damaged(path: string, length: number, seed: number, format: string): void {
+  using mutator = new Mutator(path, [{ name: "header", offset: 0, length }], seed);
+  const outcomes = mutator.rounds(2000, () => {
+    using image = new MemoryImage([{ path, format }]);
+    return RANGES.every((range) => holds(image, range)) ? "same" : "other";
+  });
+  console.log(`${format}: ${JSON.stringify(Object.fromEntries(outcomes))}`);
+  expect(outcomes.get("error") ?? 0).toBeGreaterThan(100);
+  expect(outcomes.get("same") ?? 0).toBeGreaterThan(10);
+}
+
+const compress = snappy();
+const whyNoSnappy = compress === undefined ? ": no libsnappy on this machine" : "";
+describe.skipIf(compress === undefined)(`AVML's compressed dump${whyNoSnappy}`, () => {
+  const blocks = (range: Range): Buffer[] => [...avmlBlocks(range, compress!)];
+
+  test("has its blocks at their addresses", () => {
+    using image = new MemoryImage([{ path: file("avml", ...RANGES.flatMap(blocks)) }]);
+    expect([image.format, image.warnings]).toEqual(["LiME dump", []]);
+    expect(RANGES.every((range) => holds(image, range))).toBe(true);
+    expect(isThere(image, 40 * PAGE)).toBe(false);
+  });
+
+  test("has zeros where a block has no data, at its end, too; and no memory where it has no block", () => {
+    const large = memory(0, 40 * MIB);
+    large.bytes.fill(0, 16 * MIB);
+    using image = new MemoryImage([{ path: file("avml-zeros", ...blocks(large)) }]);
+    expect([holds(image, large), isThere(image, 40 * MIB)]).toEqual([true, false]);
+  });
+
+  test.each<[string, (bytes: Buffer) => Uint8Array, string]>([
+    ["cut short", (bytes) => bytes.subarray(0, bytes.length - 3000), "it ends too early"],
+    ["without its last length", (bytes) => bytes.subarray(0, bytes.length - 3), "it ends too early"],
+    ["with another chunk", (bytes) => bytes.fill(5, 42, 43), "a chunk has the type 5"],
+    ["with more data than a block has", (bytes) => bytes.fill(15, 17, 18), "more data than its header says"],
+  ])("%s is an error", (name, damage, says) => {
+    const bytes = Buffer.concat(blocks(RANGES[0]!));
+    const path = file(`avml-${name}`, damage(bytes));
+    expect(() => new MemoryImage([{ path }])).toThrow(says);
+  });
+
+  test("whose first page begins memory leaves it memory, as do headers without data of a whole machine", () => {
+    using image = new MemoryImage([
+      { path: file("avml-raw", rangeHeader("AVML", 2, 0, PAGE), memory(0, 40 * PAGE).bytes) },
+    ]);
+    expect(image.format).toBe("raw");
+    const path = file("avml-huge", rangeHeader("AVML", 2, 0, 2 ** 40));
+    expect(() => new MemoryImage([{ path, format: "avml" }])).toThrow(
+      "a block of 1099511627776 bytes has no data",
+    );
+  });
+
+  test("2,000 damaged headers are read, or are an error that says so", () => {
+    damaged(file("avml-damaged", ...RANGES.flatMap(blocks)), 60, 31, "avml");
+  });
+});
+
+describe("a state of VMware", () => {
+  test("with its memory in it has each region at its address", () => {
+    const head = vmwareState({ ranges: PLACES, hasMemory: true });
+    using image = new MemoryImage([{ path: file("a.vmss", head, ...BYTES, VMWARE_END) }]);
+    expect([image.format, image.layoutIsKnown, image.warnings]).toEqual(["VMware memory", true, []]);
+    expect(RANGES.every((range) => holds(image, range))).toBe(true);
+    expect(isThere(image, 40 * PAGE)).toBe(false);
+  });
+
+  test.each([".vmss", ".vmsn"])(
+    "beside its memory is found from the memory, and the memory from it: %s",
+    (suffix) => {
+      const state = file(`b${suffix}`, vmwareState({ ranges: PLACES, hasMemory: false }));
+      const vmem = file("b.vmem", ...BYTES);
+      for (const path of [state, vmem]) {
+        using image = new MemoryImage([{ path }]);
+        expect([image.format, ...RANGES.map((range) => holds(image, range))]).toEqual([
+          "VMware memory",
+          true,
+          true,
+        ]);
+      }
+      using raw = new MemoryImage([{ path: vmem, format: "raw" }]);
+      expect([raw.format, raw.layoutIsKnown]).toEqual(["raw", false]);
+      rmSync(state);
+    },
+  );
+
+  test("without regions is one, from address 0", () => {
+    const head = vmwareState({ ranges: PLACES.slice(0, 1), hasMemory: true, withoutRegions: true });
+    using image = new MemoryImage([{ path: file("c.vmss", head, BYTES[0]!, VMWARE_END) }]);
+    expect(holds(image, RANGES[0]!)).toBe(true);
+  });
+
+  test("whose memory ends early says how much is missing", () => {
+    const head = vmwareState({ ranges: PLACES, hasMemory: true });
+    using cut = new MemoryImage([{ path: file("cut.vmss", head, BYTES[0]!) }]);
+    expect([cut.sizeBytes, cut.warnings.length]).toEqual([40 * PAGE, 1]);
+    const state = file("d.vmss", vmwareState({ ranges: PLACES, hasMemory: false }));
+    file("d.vmem", BYTES[0]!, BYTES[1]!.subarray(0, PAGE));
+    using image = new MemoryImage([{ path: state }]);
+    expect([image.sizeBytes, image.warnings.join()]).toEqual([
+      41 * PAGE,
+      expect.stringContaining(`ends early: ${24 * PAGE} bytes of memory are missing`),
+    ]);
+  });
+
+  test("a .vmem without a state beside it is raw memory", () => {
+    using image = new MemoryImage([{ path: file("lone.vmem", ...BYTES) }]);
+    expect([image.format, image.layoutIsKnown]).toEqual(["raw", false]);
+  });
+
+  test.each<[string, Buffer, string]>([
+    [
+      "compressed",
+      vmwareState({ ranges: PLACES, hasMemory: true, isCompressed: true }),
+      "its memory is compressed",
+    ],
+    [
+      "whose memory is not there",
+      vmwareState({ ranges: PLACES, hasMemory: false }),
+      "its memory is in another file",
+    ],
+  ])("%s is an error", (name, head, says) => {
+    const path = file(`${name}.vmss`, head, ...BYTES, VMWARE_END);
+    expect(() => new MemoryImage([{ path }])).toThrow(says);
+  });
+
+  test("whose first page begins memory leaves it memory", () => {
+    const head = vmwareState({ ranges: PLACES, hasMemory: true });
+    using image = new MemoryImage([{ path: file("raw", head.subarray(0, 60), ...BYTES) }]);
+    expect([image.format, image.doubts.join()]).toEqual([
+      "raw",
+      expect.stringContaining("a state of VMware"),
+    ]);
+  });
+
+  test("2,000 damaged headers are read, or are an error that says so", () => {
+    const head = vmwareState({ ranges: PLACES, hasMemory: true });
+    const path = file("damaged.vmss", head, ...BYTES, VMWARE_END);
+    damaged(path, head.indexOf("Memory") + 40, 37, "vmware");
+  });
+});
+
+describe("a core of VirtualBox", () => {
+  const device = { first: 0xe000_0000, length: 16 * MIB };
+  const head = vboxCoreHead(PLACES, device);
+
+  test("has its ranges at their addresses, and nothing where a device is", () => {
+    using image = new MemoryImage([{ path: file("vbox.elf", head, ...BYTES) }]);
+    expect([image.format, image.warnings]).toEqual(["ELF core", []]);
+    expect(RANGES.every((range) => holds(image, range))).toBe(true);
+    expect(isThere(image, device.first)).toBe(false);
+  });
+
+  test("2,000 damaged headers are read, or are an error that says so", () => {
+    damaged(file("vbox-damaged.elf", head, ...BYTES), 64 + 56 * 4 + 60, 41, "elf");
+  });
+});
