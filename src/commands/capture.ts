@@ -11,7 +11,7 @@ import { readForCapture } from "./capture-reads.ts";
 import { type Command, command } from "./command.ts";
 import { countOption } from "./option-values.ts";
 import { indentOf } from "./print.ts";
-import { guestOptions, isVm } from "./source.ts";
+import { guestOptions, isVm, stopVm } from "./source.ts";
 import { writeWholeFile } from "./whole-file.ts";
 
 const capture: Command = command({
@@ -24,7 +24,7 @@ const capture: Command = command({
     "ktstr capture --memory mem -o stall.vmcore --maps scx_flatcg.bss,cgrp_ctx",
     "ktstr inspect --memory stall.vmcore.zst",
   ],
-  start(context) {
+  async start(context) {
     const { options, words, out } = context;
     if (words.length > 0) throw new UsageError(`capture: too much: ${words.join(" ")}`);
     const path = options.own["output"];
@@ -35,14 +35,15 @@ const capture: Command = command({
         hint: "`-o ./-` is a file of that name",
       });
     if (options.memory.length === 0) throw noMemory();
-    if (options.memory.some(isVm))
-      throw new UsageError("capture: a running machine is not captured", {
-        hint: "Dump its memory first: QEMU's `dump-guest-memory`, or `virsh dump --memory-only`.",
-      });
     const filter = new MapFilter(options.own["maps"], options.own["no-values"] === true);
     const follow = countOption(options, "follow", "steps") ?? DEFAULT_FOLLOW;
     let elements = 0;
-    using made = captureGuest({ ...guestOptions(options), keep: filter.keep }, (state) => {
+    const running = options.memory.find(isVm);
+    if (running === undefined && options.noPause) throw new UsageError("--no-pause goes with --vm");
+    // It stands still until all of the file is written: pages are copied last.
+    using vm = running === undefined ? undefined : await stopVm(options, running);
+    const given = vm?.options() ?? guestOptions(options);
+    using made = captureGuest({ ...given, keep: filter.keep }, (state) => {
       elements = readForCapture(state, follow);
     });
     filter.check();

@@ -52,9 +52,9 @@ const GLOBAL: ArgsDef = {
   },
   vm: {
     type: "string",
-    valueHint: "PID|SOCKET",
+    valueHint: "PID|NAME|SOCKET",
     description:
-      "read a running virtual machine, by its process or QEMU's QMP socket; it stands still meanwhile",
+      "read a running virtual machine, by its process, its name or QEMU's QMP socket; it stands still meanwhile",
   },
   "no-pause": { type: "boolean", description: "let the machine of --vm run while it is read" },
   sample: { type: "boolean", description: "read the captured machine that comes with ktstr" },

@@ -166,9 +166,13 @@ async function memoryOf(
         ? "--sample and --memory: one or the other"
         : "--vm: one machine, and neither --memory nor --sample with it",
     );
-  if (machines !== undefined) return machines.map(vmPath);
+  if (machines !== undefined) return Promise.all(machines.map(vmPath));
   return [(await import("../sample.ts")).default];
 }
 
-/** A process's number, or the path of a QMP socket. */
-const vmPath = (vm: string): string => (/^[0-9]+$/.test(vm) ? `/proc/${Number(vm)}/mem` : vm);
+/** A process's number, the path of a QMP socket, or a guest's name. */
+async function vmPath(vm: string): Promise<string> {
+  if (/^[0-9]+$/.test(vm)) return `/proc/${Number(vm)}/mem`;
+  if (vm.includes("/") || process.getBuiltinModule("node:fs").existsSync(vm)) return vm;
+  return `/proc/${(await import("../guest/vm/named.ts")).vmNamed(vm)}/mem`;
+}

@@ -191,28 +191,47 @@ export function isVm(path: string): boolean {
  */
 async function openVm(options: Options, path: string): Promise<KernelMemory> {
   const { openGuest } = await import("../guest/guest.ts");
-  const { RunningVm } = await import("../guest/vm/vm.ts");
   using stack = new DisposableStack();
-  const vm = stack.use(new RunningVm(path));
-  const given = guestOptions(options);
-  const open = (vmcoreinfo: number | undefined): GuestState => {
-    using progress = new Progress();
-    return openGuest({ ...given, vmcoreinfo, memory: [vm.ram()], onProgress: progress.search });
-  };
-  const at = options.noPause ? given.vmcoreinfo : (given.vmcoreinfo ?? vmcoreinfoWhileItRuns(open));
-  const pause = options.noPause ? undefined : vm.pause();
-  if (pause !== undefined)
-    stack.defer(() => note(`the machine stood still for ${pause.end().toFixed(0)} ms`));
-  const state = stack.use(open(at));
+  const vm = stack.use(await stopVm(options, path));
+  using progress = new Progress();
+  const state = stack.use(openGuest({ ...vm.options(), onProgress: progress.search }));
   if (options.explain) for (const { what, text } of state.explain()) note(`${what}: ${text}`);
   const all = stack.move();
   return { state, live: undefined, [Symbol.dispose]: () => all[Symbol.dispose]() };
 }
 
+/** A machine that stands still until it is disposed, and then says for how long it did. */
+export interface StoppedVm extends Disposable {
+  /** Its memory, read anew, and what goes with it. */
+  options(): ReturnType<typeof guestOptions>;
+}
+
+/** Finds the kernel while the machine runs, and stops it, unless `--no-pause`. Throws `KtstrError`. */
+export async function stopVm(options: Options, path: string): Promise<StoppedVm> {
+  const { openGuest } = await import("../guest/guest.ts");
+  const { RunningVm } = await import("../guest/vm/vm.ts");
+  using stack = new DisposableStack();
+  const vm = stack.use(new RunningVm(path));
+  const given = guestOptions(options);
+  const open = (): GuestState => {
+    using progress = new Progress();
+    return openGuest({ ...given, memory: [vm.ram()], onProgress: progress.search });
+  };
+  const at = options.noPause ? given.vmcoreinfo : (given.vmcoreinfo ?? vmcoreinfoWhileItRuns(open));
+  const pause = options.noPause ? undefined : vm.pause();
+  if (pause !== undefined)
+    stack.defer(() => note(`the machine stood still for ${pause.end().toFixed(0)} ms`));
+  const all = stack.move();
+  return {
+    options: () => ({ ...given, vmcoreinfo: at, memory: [vm.ram()] }),
+    [Symbol.dispose]: () => all[Symbol.dispose](),
+  };
+}
+
 /** undefined: no kernel was found, which may be for what changed meanwhile. */
-function vmcoreinfoWhileItRuns(open: (vmcoreinfo: undefined) => GuestState): number | undefined {
+function vmcoreinfoWhileItRuns(open: () => GuestState): number | undefined {
   try {
-    using state = open(undefined);
+    using state = open();
     return state.vmcoreinfoAt;
   } catch (error) {
     if (error instanceof KtstrError) return undefined;

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { vmNamed } from "../../src/guest/vm/named.ts";
 import { Qmp } from "../../src/guest/vm/qmp.ts";
 import { chooseRam, mappingsIn, memoryArgument } from "../../src/guest/vm/ram.ts";
 
@@ -109,5 +110,37 @@ describe("a socket that does not speak QMP as it should is an error:", () => {
 
   test("a path that no socket can have", () => {
     expect(() => new Qmp(`/${"x".repeat(200)}`)).toThrow("ENAMETOOLONG");
+  });
+});
+
+describe("a guest's name", () => {
+  const processes: Bun.Subprocess[] = [];
+  afterAll(async () => {
+    for (const each of processes) each.kill("SIGKILL");
+    await Promise.all(processes.map(({ exited }) => exited));
+  });
+  /** A shell that waits, under QEMU's name and with these arguments. */
+  async function start(program: string, ...words: readonly string[]): Promise<number> {
+    const command = ["/bin/sh", "-c", "echo; read -r end", program, ...words];
+    const child = Bun.spawn(command, { argv0: program, stdin: "pipe", stdout: "pipe" });
+    processes.push(child);
+    await child.stdout.getReader().read();
+    return child.pid;
+  }
+  const unique = `ktstr-${process.pid}`;
+
+  test("is that of -name, as libvirt and as people write it", async () => {
+    const [web, db] = [`${unique}-web`, `${unique}-db`];
+    const first = await start("/usr/bin/qemu-system-x86_64", "-name", `guest=${web},debug-threads=on`);
+    const second = await start("kvm", "-m", "1G", "-name", db);
+    await start("less", "-name", web);
+    expect([vmNamed(web), vmNamed(db)]).toEqual([first, second]);
+  });
+
+  test("of no process, or of two, is an error", async () => {
+    const words = ["qemu-system-aarch64", "-name", `${unique}-twice`] as const;
+    const twice = [await start(...words), await start(...words)];
+    expect(() => vmNamed(`${unique}-twice`)).toThrow(`processes ${twice.join(", ")} have that name`);
+    expect(() => vmNamed(`${unique}\x1b[m`)).toThrow("\\x1b[m: no QEMU process has that name");
   });
 });

@@ -66,6 +66,26 @@ describe.skipIf((await whyNoLab()) !== "")("dumps of a 6.1 guest", () => {
       );
 
   test(
+    "a capture of a compressed dump answers as a capture of the memory",
+    async () => {
+      await makedumpfile("-c", "-d", "31", path("core"), path("kdump"));
+      for (const [source, output] of [
+        [`${image.memoryPath}@0`, "raw.vmcore"],
+        [path("kdump"), "kdump.vmcore"],
+      ] as const) {
+        const words = ["capture", "--memory", source, "-o", path(output)];
+        const child = Bun.spawn([process.execPath, cli, ...words], { stdout: "ignore", stderr: "pipe" });
+        expect([await child.stderr.text(), await child.exited]).toEqual(["", 0]);
+      }
+      const captured = await inspect(path("raw.vmcore"));
+      expect(captured.length).toBeGreaterThan(100_000);
+      expect(await inspect(path("kdump.vmcore"))).toBe(captured);
+      rmSync(path("kdump"));
+    },
+    dumpMs,
+  );
+
+  test(
     "makedumpfile -F, flattened: compressed, and an ELF core without zero pages",
     async () => {
       await Bun.write(path("flat"), await makedumpfile("-F", "-c", "-d", "31", path("core")));

@@ -38,6 +38,9 @@ async function ktstr(...words: readonly string[]): Promise<Ran> {
   return { out, err, status };
 }
 
+/** Of a machine, by its socket. */
+const nameOf = (socket: string): string => socket.replaceAll("/", "-");
+
 const PAUSED = /^the machine stood still for (\d+) ms\n$/;
 
 /** proc_pid_stat(5), of the process's first thread. */
@@ -113,7 +116,7 @@ describe.skipIf((await whyNoLab()) !== "")("QEMU with the memory of a frozen gue
           "max",
         ],
         ...["-m", `${size / 2 ** 20}M`, ...memory[kind], "-display", "none", "-nodefaults"],
-        ...["-qmp", `unix:${socket},server=on,wait=off`],
+        ...["-qmp", `unix:${socket},server=on,wait=off`, "-name", `guest=${nameOf(socket)},debug-threads=on`],
       ],
       { stdin: "ignore", stdout: "ignore", stderr: "ignore" },
     );
@@ -152,6 +155,25 @@ describe.skipIf((await whyNoLab()) !== "")("QEMU with the memory of a frozen gue
       },
       bootMs,
     );
+
+  test(
+    "is found by its name, and captured: the capture answers as the memory file's does",
+    async () => {
+      const { pid, socket } = await start("anonymous");
+      const named = await ktstr("-j", "inspect", "--vm", nameOf(socket));
+      expect([named.status, named.out === raw]).toEqual([0, true]);
+      expect(named.err).toMatch(PAUSED);
+      const [file, other] = [join(folder, "vm.vmcore"), join(folder, "file.vmcore")];
+      const made = await ktstr("capture", "--vm", nameOf(socket), "-o", file);
+      expect([made.status, made.err.split("\n").filter((line) => PAUSED.test(`${line}\n`)).length]).toEqual([
+        0, 1,
+      ]);
+      expect(stateOf(pid)).not.toBe("T");
+      expect((await ktstr("capture", "--memory", image.memoryPath, "-o", other)).status).toBe(0);
+      expect(readFileSync(file).equals(readFileSync(other))).toBe(true);
+    },
+    bootMs,
+  );
 
   test(
     "memory that the guest never wrote is not filled by reading it",

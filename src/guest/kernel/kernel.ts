@@ -85,7 +85,7 @@ export function openKernel(options: OpenKernelOptions): OpenedKernel {
       return readRamRanges(trial.memory, trial.symbols, trial.btf);
     });
     const { recorder } = options;
-    if (recorder !== undefined) return new Kernel(image, recorded(found, recorder), vmlinux, recorder);
+    if (recorder !== undefined) return new Kernel(image, recorded(image, found, recorder), vmlinux, recorder);
     const kernel = trial?.found === found ? trial : new Kernel(image, found, vmlinux);
     const isSearched = options.vmcoreinfo === undefined && image.vmcoreinfo === undefined;
     if (isSearched && (options.others === true || hasCrashKernel(kernel)))
@@ -98,12 +98,18 @@ export function openKernel(options: OpenKernelOptions): OpenedKernel {
 }
 
 /** The same kernel, found anew with what that takes on record; trials and their mistakes are not. */
-function recorded(found: Found, recorder: Recorder): Found {
+function recorded(image: MemoryImage, found: Found, recorder: Recorder): Found {
   const { ObservedPhysical } = require("../image/observed.ts") as typeof import("../image/observed.ts");
-  const physical = new ObservedPhysical(found.physical, recorder.pages);
+  const physical = new ObservedPhysical(found.physical, alsoFilled(image, recorder.pages));
   const tables = checkMachine(physical, found.machine, found.info);
   if (typeof tables === "string") throw new KtstrError(`find the kernel a second time: ${tables}`);
   return { ...found, physical, tables };
+}
+
+/** Pages that are read on demand are filled before they are recorded. */
+function alsoFilled({ pages }: MemoryImage, recorded: PageObserver): PageObserver {
+  if (pages === undefined) return recorded;
+  return { note: (physical, length) => pages.note(physical, length) && recorded.note(physical, length) };
 }
 
 function requireVmlinux(path: string): Vmlinux {
@@ -180,17 +186,11 @@ class Kernel implements OpenedKernel {
     this.#recorder = recorder;
     this.assumptions = found.assumption === "" ? image.warnings : [...image.warnings, found.assumption];
     this.warnings = [...this.assumptions];
-    this.memory = memoryOf(found, this.#observer(recorder?.pages));
+    this.memory = memoryOf(found, recorder === undefined ? image.pages : alsoFilled(image, recorder.pages));
     const symbols = this.#openSymbols();
     this.symbols = recorder?.symbols(symbols) ?? symbols;
     this.#addImage();
     this.#addDirectMap();
-  }
-
-  #observer(recorded: PageObserver | undefined): PageObserver | undefined {
-    const { pages } = this.#image;
-    if (recorded === undefined || pages === undefined) return recorded ?? pages;
-    return { note: (physical, length) => pages.note(physical, length) && recorded.note(physical, length) };
   }
 
   #openSymbols(): Symbols {

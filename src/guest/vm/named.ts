@@ -1,0 +1,32 @@
+/** The process of a QEMU guest by the name that `-name` gave it, which is the domain's where libvirt started it. */
+import { KtstrError } from "../../errors.ts";
+import { escapeText } from "../../text.ts";
+
+/** `-name web`, `-name guest=web,debug-threads=on` (QEMU's manual; the key may be left out). */
+function nameIn(words: readonly string[]): string | undefined {
+  const at = words.indexOf("-name");
+  if (at < 1 || !/(?:^|\/)(?:qemu[^/]*|kvm)$/.test(words[0] ?? "")) return undefined;
+  const parts = (words[at + 1] ?? "").split(",");
+  return parts.find((part) => part.startsWith("guest="))?.slice("guest=".length) ?? parts[0];
+}
+
+/** Throws `KtstrError` where no process has it, or several do. */
+export function vmNamed(name: string): number {
+  const { readdirSync, readFileSync } = process.getBuiltinModule("node:fs");
+  const found = readdirSync("/proc").filter((pid) => {
+    if (!/^\d+$/.test(pid)) return false;
+    try {
+      return nameIn(readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0")) === name;
+    } catch {
+      return false; // it ended meanwhile
+    }
+  });
+  const [pid] = found;
+  if (pid !== undefined && found.length === 1) return Number(pid);
+  throw new KtstrError(
+    found.length === 0
+      ? `--vm ${escapeText(name)}: no QEMU process has that name`
+      : `--vm ${escapeText(name)}: the processes ${found.join(", ")} have that name`,
+    { hint: "Give its process (`pgrep -a qemu`), or the path of its QMP socket." },
+  );
+}
