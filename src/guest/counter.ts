@@ -19,7 +19,7 @@ import {
 import { type GuestMap, readMap } from "./bpf/map-info.ts";
 import { elementCount } from "./bpf/maps/element-count.ts";
 import { memlockBytes } from "./bpf/maps/memlock.ts";
-import { type BtfAt, ProgReader } from "./bpf/progs.ts";
+import { type BtfAt, ProgReader, statsOf } from "./bpf/progs.ts";
 import { StatsReader } from "./bpf/stats.ts";
 import { idrEntries } from "./kernel/idr.ts";
 import type { OpenedKernel } from "./kernel/kernel.ts";
@@ -29,7 +29,7 @@ import { WalkLog } from "./kernel/walklog.ts";
 import type { Pointer } from "./memory/pointer.ts";
 import { readSchedRound } from "./sched/round.ts";
 
-const PROG = struct("bpf_prog", { stats: ptr, aux: ptr });
+const PROG = struct("bpf_prog", { aux: ptr });
 const AUX = struct("bpf_prog_aux", { refcnt: at(i64, "refcnt.counter"), id: u32, load_time: u64 });
 
 /** As many sentences as are kept: a machine that is not paused has new ones in every round. */
@@ -69,7 +69,7 @@ export class GuestCounter implements Counter {
   #countProgs(): RoundProg[] {
     const kernel = this.#kernel;
     const { memory, btf } = kernel;
-    const { stats: statsAt, aux: auxAt } = PROG.resolve(btf);
+    const { aux: auxAt } = PROG.resolve(btf);
     const offsets = AUX.resolve(btf);
     const reader = new StatsReader(kernel);
     const known = this.#progs;
@@ -88,7 +88,7 @@ export class GuestCounter implements Counter {
       } else if (BigInt.asIntN(64, memory.u64(aux.hi, aux.lo, offsets.refcnt, "bpf_prog.aux->refcnt")) <= 0n)
         return "being freed";
       next.set(id, { at: prog, is: facts });
-      const stats = memory.pointer(prog.hi, prog.lo, statsAt, "bpf_prog.stats");
+      const stats = statsOf(kernel, prog);
       const sum = reader.read(stats.hi, stats.lo);
       return { facts, counters: sum.ok ? sum.value : undefined };
     };

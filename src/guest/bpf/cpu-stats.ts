@@ -1,13 +1,13 @@
 /** A program's run-time counters by CPU: `struct bpf_prog_stats` of each, of which stats.ts has the sums. */
-import { at, optional, ptr, struct, u64 } from "../../btf/struct.ts";
+import { at, optional, struct, u64 } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
 import type { CpuStats, ProgInfo } from "../../state.ts";
 import type { GuestKernel } from "../kernel/kernel.ts";
 import { perCpuAddress } from "../kernel/percpu.ts";
 import { StructAt } from "../kernel/struct-at.ts";
 import { fromBigInt, isNull } from "../memory/pointer.ts";
+import { statsOf } from "./progs.ts";
 
-const PROG = struct("bpf_prog", { stats: optional(ptr, "since 5.12; before, bpf_prog_aux.stats") });
 const STATS = struct("bpf_prog_stats", {
   count: at(u64, "cnt"),
   runTimeNs: at(u64, "nsecs"),
@@ -15,10 +15,9 @@ const STATS = struct("bpf_prog_stats", {
 });
 
 /** By ascending CPU. Throws `KtstrError` where there are none, `GuestFault` where a CPU's counters cannot be read. */
-export function readCpuStats({ memory, btf, cpus }: GuestKernel, prog: ProgInfo): CpuStats[] {
-  const { stats } = PROG.resolve(btf);
-  if (stats === undefined) throw new KtstrError("this kernel has no counters in struct bpf_prog");
-  const from = new StructAt(memory, fromBigInt(prog.address ?? 0n), "bpf_prog.").pointer(stats, "stats");
+export function readCpuStats(kernel: GuestKernel, prog: ProgInfo): CpuStats[] {
+  const { memory, btf, cpus } = kernel;
+  const from = statsOf(kernel, fromBigInt(prog.address ?? 0n));
   if (isNull(from)) throw new KtstrError("the program has no counters");
   const layout = STATS.resolve(btf);
   return cpus.areas.map((area) => {

@@ -80,6 +80,16 @@ export function progId(kernel: GuestKernel, prog: Pointer, path: string): number
   return kernel.memory.u32(aux.hi, aux.lo, AUX.resolve(kernel.btf).id, `${path}->aux->id`);
 }
 
+/** The per-CPU address of a program's counters (`struct bpf_prog_stats __percpu *`). Throws `GuestFault`. */
+export function statsOf({ memory, btf }: GuestKernel, prog: Pointer): Pointer {
+  const { stats, aux: auxAt } = PROG.resolve(btf);
+  if (stats !== undefined) return memory.pointer(prog.hi, prog.lo, stats, "bpf_prog.stats");
+  const before = AUX.resolve(btf).stats;
+  if (before === undefined) return NULL;
+  const aux = memory.pointer(prog.hi, prog.lo, auxAt, "bpf_prog.aux");
+  return memory.pointer(aux.hi, aux.lo, before, "bpf_prog.aux->stats");
+}
+
 /** `bpf_prog.type`. Throws `GuestFault`. */
 export function progType(kernel: GuestKernel, prog: Pointer, path: string): number {
   return kernel.memory.u32(prog.hi, prog.lo, PROG.resolve(kernel.btf).type, `${path}->type`);
