@@ -327,15 +327,21 @@ describe("a libvirt save file", () => {
     expect(() => new MemoryImage([{ path: file(head, full(0x11)) }])).toThrow(says);
   });
 
-  test.each(["gzip", "bzip2", "xz", "lzop", "zstd"])("whose stream %s compressed is decompressed", (tool) => {
-    const child = Bun.spawnSync([tool, "-c"], { stdin: Buffer.concat(STREAM), stdout: "pipe" });
-    expect(child.exitCode).toBe(0);
-    using image = new MemoryImage([{ path: file(saved(1), child.stdout) }]);
-    expect([image.format, ...[0, 1, 2, 3].map((index) => pageAt(image, index * PAGE))]).toEqual([
-      "QEMU migration stream",
-      ...[4, 2, 0, undefined],
-    ]);
-  });
+  for (const tool of ["gzip", "bzip2", "xz", "lzop", "zstd"]) {
+    const isThere = Bun.which(tool) !== null;
+    test.skipIf(!isThere)(
+      `whose stream ${tool} compressed is decompressed${isThere ? "" : `: no ${tool} on this machine`}`,
+      () => {
+        const child = Bun.spawnSync([tool, "-c"], { stdin: Buffer.concat(STREAM), stdout: "pipe" });
+        expect(child.exitCode).toBe(0);
+        using image = new MemoryImage([{ path: file(saved(1), child.stdout) }]);
+        expect([image.format, ...[0, 1, 2, 3].map((index) => pageAt(image, index * PAGE))]).toEqual([
+          "QEMU migration stream",
+          ...[4, 2, 0, undefined],
+        ]);
+      },
+    );
+  }
 
   test("2,000 damaged headers are read, or are an error that says so", () => {
     const head = saved(0);
