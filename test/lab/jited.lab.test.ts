@@ -31,13 +31,16 @@ test.skipIf(why !== "").each(kernels)(
       const mine = spawn([process.execPath, CLI, "-j", "batch", "file", batch, ...options]);
       expect(mine.status).toBe(0);
       await guest.thaw();
-      const script = `cat > /tmp/batch <<'EOF'\n${lines}EOF\nbpftool -j batch file /tmp/batch`;
+      // Each by a bpftool of its own: it keeps all of the kernel's symbols for every program, and a guest's memory is small.
+      const script = `for id in ${own.map(({ id }) => id).join(" ")}; do
+        bpftool -j prog dump jited id $id opcodes linum || exit; done`;
       const ran = await guest.exec(script, GUEST_MS);
       expect([ran.status, ran.stderr]).toEqual([0, ""]);
       const counts = noCounts();
-      const theirs = JSON.parse(new TextDecoder().decode(ran.stdout)) as { readonly output: unknown }[];
+      const theirs = new TextDecoder().decode(ran.stdout).trimEnd().split("\n");
+      expect(theirs).toHaveLength(own.length);
       for (const [place, { output }] of (JSON.parse(mine.out) as { readonly output: unknown }[]).entries())
-        expectSameJited(JSON.stringify(output), JSON.stringify(theirs[place]?.output), counts);
+        expectSameJited(JSON.stringify(output), theirs[place]!, counts);
       console.log(kernel, own.length, "programs", counts);
       expect(counts.insns).toBeGreaterThan(1000);
       expect(counts.lines).toBeGreaterThan(100);
