@@ -133,7 +133,7 @@ describe("raw memory", () => {
     expect(() => new MemoryImage([{ path: file("") }])).toThrow("the file is empty");
     const path = pages(1);
     expect(() => new MemoryImage([{ path, format: "elf" }])).toThrow("it is not an ELF file");
-    expect(() => new MemoryImage([{ path, format: "lzop" }])).toThrow(UsageError);
+    expect(() => new MemoryImage([{ path, format: "tape" }])).toThrow(UsageError);
   });
 
   test("a file that shrank is an error", () => {
