@@ -1,26 +1,18 @@
 /** sched_ext of a frozen machine: state, schedulers, CPUs, queues and the tasks that wait. */
 import { optional, struct, u64 } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
-import type {
-  CpuState,
-  QueueState,
-  SchedCounts,
-  SchedReport,
-  TaskState,
-  WatchdogState,
-} from "../../sched-state.ts";
+import type { SchedCounts, SchedReport, TaskState, WatchdogState } from "../../sched-state.ts";
 import type { GuestKernel } from "../kernel/kernel.ts";
 import type { AddressNames } from "../kernel/names-at.ts";
 import { isNull, type Pointer } from "../memory/pointer.ts";
 import { schedTraces } from "../task/trace.ts";
-import { oldQueues, schedulerQueues } from "./dsqs.ts";
 import { ejectedSchedulers } from "./ejected.ts";
 import { readIdleCpus } from "./idle.ts";
 import { type Jiffies, readJiffies } from "./jiffies.ts";
 import { withTimes } from "./log.ts";
 import { ScxNames } from "./names.ts";
-import { readRunQueue } from "./rqs.ts";
-import { readSchedExtState } from "./sched-ext.ts";
+import { attemptWith, readRunQueues } from "./run-queues.ts";
+import { readSchedExtState, requireSchedExt } from "./sched-ext.ts";
 import { readOldScheduler, readScheduler, schedulersOf } from "./scx-sched.ts";
 import { ScxTasks } from "./scx-task.ts";
 import { isKeyOn } from "./static-key.ts";
@@ -44,32 +36,10 @@ export function readSchedReport(kernel: GuestKernel, names: AddressNames): Sched
     if (!(error instanceof KtstrError) && error instanceof TypeError) throw error;
     if (missing.length < MAX_MISSING && !missing.includes(message)) missing.push(message);
   };
-  const attempt = <T>(read: () => T, otherwise: T): T => {
-    try {
-      return read();
-    } catch (error) {
-      if (!(error instanceof KtstrError)) throw error;
-      onFault(error);
-      return otherwise;
-    }
-  };
-  const { symbols, cpus } = kernel;
-  if ((symbols.address("scx_enable_state_var") ?? symbols.address("scx_ops_enable_state_var")) === undefined)
-    throw new KtstrError(
-      "read the state of sched_ext: this kernel has none (CONFIG_SCHED_CLASS_EXT, since 6.12)",
-    );
+  const attempt = attemptWith(onFault);
+  requireSchedExt(kernel);
   const jiffies = readJiffies(kernel);
   const reader = new ScxTasks(kernel, jiffies);
-  const states: CpuState[] = [];
-  const queues: QueueState[] = [];
-  const tasks: TaskState[] = [];
-  for (const area of cpus.areas) {
-    const one = attempt(() => readRunQueue(kernel, area, reader, onFault), undefined);
-    if (one === undefined) continue;
-    states.push(one.cpu);
-    queues.push(...one.queues);
-    tasks.push(...one.tasks);
-  }
   const schedulers = attempt(() => schedulersOf(kernel, onFault), []);
   const read = schedulers.flatMap((at) => attempt(() => [readScheduler(kernel, at, nameAt, true)], []));
   const old = attempt(() => readOldScheduler(kernel, nameAt), undefined);
@@ -78,13 +48,8 @@ export function readSchedReport(kernel: GuestKernel, names: AddressNames): Sched
   if (!isLoaded)
     for (const at of attempt(() => ejectedSchedulers(kernel), []))
       read.push(...attempt(() => [readScheduler(kernel, at, nameAt, false)], []));
-  const sources = schedulers.map((at) => schedulerQueues(kernel, at, reader, onFault));
-  if (symbols.address("scx_root") === undefined) sources.push(oldQueues(kernel, reader, onFault));
-  for (const source of sources)
-    attempt(() => {
-      for (const queue of source) queues.push(queue);
-    }, undefined);
-  tasks.sort((a, b) => b.waitMs - a.waitMs || a.pid - b.pid);
+  const { cpus, queues, tasks: unsorted } = readRunQueues(kernel, schedulers, reader, onFault);
+  const tasks = unsorted.toSorted((a, b) => b.waitMs - a.waitMs || a.pid - b.pid);
   const watchdog = isLoaded
     ? attempt(() => readWatchdog(kernel, schedulers[0], jiffies, tasks), undefined)
     : undefined;
@@ -100,7 +65,7 @@ export function readSchedReport(kernel: GuestKernel, names: AddressNames): Sched
     watchdog,
     enums: ScxNames.of(kernel.btf).enums,
     idleCpus: attempt(() => readIdleCpus(kernel), undefined),
-    cpus: states,
+    cpus,
     queues,
     tasks: attempt(() => withStacks(tasks, reader, schedTraces(kernel, names)), tasks),
     missing,

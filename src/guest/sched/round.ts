@@ -1,13 +1,11 @@
 /** What a round has of sched_ext: as little of a `SchedReport` as changes all the time, without stacks. */
-import { KtstrError } from "../../errors.ts";
 import type { QueueLength, RoundSched, TaskWait } from "../../round.ts";
 import type { QueueState, TaskState } from "../../sched-state.ts";
 import type { GuestKernel } from "../kernel/kernel.ts";
 import type { AddressNames } from "../kernel/names-at.ts";
-import { oldQueues, schedulerQueues } from "./dsqs.ts";
 import { readJiffies } from "./jiffies.ts";
-import { readRunQueue } from "./rqs.ts";
-import { readSchedExtState } from "./sched-ext.ts";
+import { attemptWith, readRunQueues } from "./run-queues.ts";
+import { enableStateAt, readSchedExtState } from "./sched-ext.ts";
 import { readOldScheduler, readScheduler, schedulersOf } from "./scx-sched.ts";
 import { ScxTasks } from "./scx-task.ts";
 
@@ -20,18 +18,8 @@ export function readSchedRound(
   names: AddressNames,
   onFault: (error: unknown) => void,
 ): RoundSched | undefined {
-  const { symbols, cpus } = kernel;
-  if ((symbols.address("scx_enable_state_var") ?? symbols.address("scx_ops_enable_state_var")) === undefined)
-    return undefined;
-  const attempt = <T>(read: () => T, otherwise: T): T => {
-    try {
-      return read();
-    } catch (error) {
-      if (!(error instanceof KtstrError)) throw error;
-      onFault(error);
-      return otherwise;
-    }
-  };
+  if (enableStateAt(kernel) === undefined) return undefined;
+  const attempt = attemptWith(onFault);
   const { state } = readSchedExtState(kernel);
   const nothing = {
     state,
@@ -57,27 +45,15 @@ export function readSchedRound(
     events: root?.events.map(({ name, count }) => ({ name, count: BigInt(count) })) ?? [],
   };
   if (tasks === undefined) return { ...told, queues: undefined, waits: undefined };
-  const waiting: TaskState[] = [];
-  const queues: QueueState[] = [];
-  for (const area of cpus.areas) {
-    const rq = attempt(() => readRunQueue(kernel, area, tasks, onFault), undefined);
-    if (rq === undefined) continue;
-    queues.push(...rq.queues);
-    waiting.push(...rq.tasks.filter(({ isCurrent }) => !isCurrent));
-  }
-  const sources = schedulers.map((at) => schedulerQueues(kernel, at, tasks, onFault));
-  if (symbols.address("scx_root") === undefined) sources.push(oldQueues(kernel, tasks, onFault));
-  for (const source of sources)
-    attempt(() => {
-      for (const queue of source) queues.push(queue);
-    }, undefined);
+  const { queues, tasks: runnable } = readRunQueues(kernel, schedulers, tasks, onFault);
   return {
     ...told,
     queues: queues
       .filter(({ length }) => length > 0)
       .slice(0, MAX_QUEUES)
       .map(lengthOf),
-    waits: waiting
+    waits: runnable
+      .filter(({ isCurrent }) => !isCurrent)
       .sort((a, b) => b.waitMs - a.waitMs || a.pid - b.pid)
       .slice(0, MAX_WAITS)
       .map(waitOf),

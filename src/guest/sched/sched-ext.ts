@@ -29,9 +29,22 @@ function orEmpty(read: () => string): string {
   }
 }
 
+/** `scx_enable_state_var`, until 6.15 `scx_ops_enable_state_var`; undefined: the kernel has no sched_ext. */
+export const enableStateAt = ({ symbols }: GuestKernel): Pointer | undefined =>
+  symbols.address("scx_enable_state_var") ?? symbols.address("scx_ops_enable_state_var");
+
+/** Throws `KtstrError` if the kernel has no sched_ext. */
+export function requireSchedExt(kernel: GuestKernel): void {
+  if (enableStateAt(kernel) === undefined)
+    throw new KtstrError(
+      "read the state of sched_ext: this kernel has none (CONFIG_SCHED_CLASS_EXT, since 6.12)",
+    );
+}
+
 /** `enum scx_enable_state`, until 6.15 `scx_ops_enable_state`: SCX_ENABLED, SCX_OPS_ENABLED -> "enabled". */
-function stateOf({ memory, btf, symbols }: GuestKernel): string {
-  const variable = symbols.address("scx_enable_state_var") ?? symbols.address("scx_ops_enable_state_var");
+function stateOf(kernel: GuestKernel): string {
+  const { memory, btf } = kernel;
+  const variable = enableStateAt(kernel);
   const type = btf.find("scx_enable_state", BTF_KIND.ENUM) ?? btf.find("scx_ops_enable_state", BTF_KIND.ENUM);
   if (variable === undefined || type === undefined) return "";
   const state = memory.i32(variable.hi, variable.lo, ATOMIC.resolve(btf).counter, "scx_enable_state_var");

@@ -10,6 +10,7 @@ import { add, isNull, type Pointer } from "../memory/pointer.ts";
 import { schedTraces } from "../task/trace.ts";
 import { readJiffies } from "./jiffies.ts";
 import { type CpuRead, kicksIn, readRunQueue } from "./rqs.ts";
+import { requireSchedExt } from "./sched-ext.ts";
 import { readOldScheduler, readScheduler, schedulersOf } from "./scx-sched.ts";
 import { ScxTasks } from "./scx-task.ts";
 
@@ -74,10 +75,7 @@ export function readSchedulerDumps(kernel: GuestKernel, names: AddressNames): Sc
 
 function loaded(kernel: GuestKernel, names: AddressNames, onFault: (error: unknown) => void): Loaded[] {
   const { memory, btf, symbols } = kernel;
-  if ((symbols.address("scx_enable_state_var") ?? symbols.address("scx_ops_enable_state_var")) === undefined)
-    throw new KtstrError(
-      "read the state of sched_ext: this kernel has none (CONFIG_SCHED_CLASS_EXT, since 6.12)",
-    );
+  requireSchedExt(kernel);
   const nameAt = (at: Pointer): string => names.text(at);
   const global = isOld(kernel) ? symbols.address("scx_ops") : undefined;
   const old = global === undefined ? undefined : readOldScheduler(kernel, nameAt);

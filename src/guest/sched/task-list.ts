@@ -9,6 +9,7 @@ import { tasks } from "../kernel/tasks.ts";
 import { isNull, type Pointer } from "../memory/pointer.ts";
 import { readJiffies } from "./jiffies.ts";
 import { ScxNames } from "./names.ts";
+import { enableStateAt } from "./sched-ext.ts";
 import { ScxTasks, stateLetter } from "./scx-task.ts";
 
 const TASK = struct("task_struct", {
@@ -25,10 +26,9 @@ const CGROUP = struct("cgroup", { kn: ptr });
 
 /** In the order of the kernel's lists, without the idle tasks. Throws `GuestFault` where a list leads nowhere. */
 export function* listTasks(kernel: GuestKernel): Generator<TaskInfo> {
-  const { btf, symbols } = kernel;
+  const { btf } = kernel;
   const offsets = TASK.resolve(btf);
-  const hasScx =
-    (symbols.address("scx_enable_state_var") ?? symbols.address("scx_ops_enable_state_var")) !== undefined;
+  const hasScx = enableStateAt(kernel) !== undefined;
   const scx = new ScxTasks(kernel, hasScx ? readJiffies(kernel) : { hz: 0, toMs: () => 0, sinceMs: () => 0 });
   const paths = new Map<string, string>();
   for (const { at: task, pid, tgid, comm } of tasks(kernel)) {

@@ -1,0 +1,61 @@
+/** Every CPU's run queue and every dispatch queue, whatever part of them can be read. */
+import { KtstrError } from "../../errors.ts";
+import type { CpuState, QueueState, TaskState } from "../../sched-state.ts";
+import type { GuestKernel } from "../kernel/kernel.ts";
+import type { Pointer } from "../memory/pointer.ts";
+import { oldQueues, schedulerQueues } from "./dsqs.ts";
+import { readRunQueue } from "./rqs.ts";
+import type { ScxTasks } from "./scx-task.ts";
+
+/** Is told of each `KtstrError` of a part that could not be read. */
+export type OnFault = (error: unknown) => void;
+
+/** Reads something, or gives `otherwise` if that throws a `KtstrError`. */
+export type Attempt = <T>(read: () => T, otherwise: T) => T;
+
+/** Every other error is thrown. */
+export function attemptWith(onFault: OnFault): Attempt {
+  return (read, otherwise) => {
+    try {
+      return read();
+    } catch (error) {
+      if (!(error instanceof KtstrError)) throw error;
+      onFault(error);
+      return otherwise;
+    }
+  };
+}
+
+/** The tasks are in no order. */
+export interface RunQueues {
+  readonly cpus: readonly CpuState[];
+  readonly queues: readonly QueueState[];
+  readonly tasks: readonly TaskState[];
+}
+
+/** `schedulers`: each `struct scx_sched *` (since 6.16). A release before that has its queues in globals. */
+export function readRunQueues(
+  kernel: GuestKernel,
+  schedulers: readonly Pointer[],
+  reader: ScxTasks,
+  onFault: OnFault,
+): RunQueues {
+  const attempt = attemptWith(onFault);
+  const cpus: CpuState[] = [];
+  const queues: QueueState[] = [];
+  const tasks: TaskState[] = [];
+  for (const area of kernel.cpus.areas) {
+    const one = attempt(() => readRunQueue(kernel, area, reader, onFault), undefined);
+    if (one === undefined) continue;
+    cpus.push(one.cpu);
+    queues.push(...one.queues);
+    tasks.push(...one.tasks);
+  }
+  const sources = schedulers.map((at) => schedulerQueues(kernel, at, reader, onFault));
+  if (kernel.symbols.address("scx_root") === undefined) sources.push(oldQueues(kernel, reader, onFault));
+  for (const source of sources)
+    attempt(() => {
+      for (const queue of source) queues.push(queue);
+    }, undefined);
+  return { cpus, queues, tasks };
+}
