@@ -2,6 +2,7 @@
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { labBpftoolDir } from "../test/lab-dir.ts";
 
 export function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
@@ -47,6 +48,10 @@ export async function runCommand(command: readonly string[], into: string): Prom
   if (usage === undefined) throw new Error(`${command.join(" ")}: no resource usage`);
   return { wallMs, cpuMs: Number(usage.cpuTime.total) / 1000, peakBytes: usage.maxRSS };
 }
+
+const labBpftool = join(labBpftoolDir(), "bpftool");
+/** bpftool 7.8 with skeletons if `bun run lab bpftool` built it, else the machine's own: that one names no `pids`. */
+export const BPFTOOL: string = existsSync(labBpftool) ? labBpftool : "bpftool";
 
 /** The command line of ktstr as it is here. */
 export const KTSTR: readonly string[] = [process.execPath, join(import.meta.dir, "../src/cli.ts")];

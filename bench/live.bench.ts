@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { openLive } from "../src/live/live.ts";
 import { MapType } from "../src/uapi/names.ts";
 import { type Case, inC, type Job, ours, type Prepared, type Side } from "./case.ts";
-import { KTSTR } from "./harness.ts";
+import { BPFTOOL, KTSTR } from "./harness.ts";
 import { readOf } from "./machine.ts";
 import { createMap, fillMap } from "./maps.ts";
 import { loadLongProg } from "./progs.ts";
@@ -57,7 +57,7 @@ export const cases: readonly Case[] = [
         const into = (name: string): string => join(folder, name);
         return {
           subject: command("ktstr", [...KTSTR, ...words], into("ktstr")),
-          reference: command("bpftool", ["bpftool", ...words], into("bpftool")),
+          reference: command("bpftool", [BPFTOOL, ...words], into("bpftool")),
           items: MILLION,
           sameOutput: true,
         };
@@ -73,7 +73,7 @@ export const cases: readonly Case[] = [
         const into = (name: string): string => join(folder, name);
         return {
           subject: command("ktstr", [...KTSTR, ...words], into("ktstr")),
-          reference: command("bpftool", ["bpftool", ...words], into("bpftool")),
+          reference: command("bpftool", [BPFTOOL, ...words], into("bpftool")),
           items: LONG_PROGRAM,
           sameOutput: true,
           [Symbol.dispose]: () => prog.fd[Symbol.dispose](),
@@ -90,7 +90,7 @@ export const cases: readonly Case[] = [
       );
       return {
         subject: command("ktstr", [...KTSTR, "-j", "map", "show"]),
-        reference: command("bpftool", ["bpftool", "-j", "map", "show"]),
+        reference: command("bpftool", [BPFTOOL, "-j", "map", "show"]),
         items: maps.length,
         [Symbol.dispose]: () => {
           for (const { fd } of maps) fd[Symbol.dispose]();

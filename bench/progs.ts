@@ -4,7 +4,7 @@ import { objectInfo } from "../src/live/objects.ts";
 import { realSys } from "../src/live/sys.ts";
 import { COMMANDS, PROG_INFO } from "../src/uapi/bpf.ts";
 import { errnoName } from "../src/uapi/errno.ts";
-import { exit, INSN_BYTES, set } from "../src/uapi/insn.ts";
+import { exit, INSN_BYTES, insn, type Register, set } from "../src/uapi/insn.ts";
 import { ProgType } from "../src/uapi/names.ts";
 
 const SLOTS = 16;
@@ -14,9 +14,12 @@ const WITH_REGISTER = [0x0f, 0x4f, 0x5f, 0xaf, 0xbf] as const;
 /** jeq, jgt, jne, jsgt with an immediate. */
 const JUMPS = [0x15, 0x25, 0x55, 0x65] as const;
 
+/** r6 to r9, which calls keep. */
+const someRegister = (below: (end: number) => number): Register => (6 + below(4)) as Register;
+
 /** What compilers emit most, in a mix that is the same each time; `below(n)` is a number from 0 to n - 1. */
 function someInsn(below: (end: number) => number): Uint8Array {
-  const register = 6 + below(4);
+  const register = someRegister(below);
   const slot = -8 * (1 + below(SLOTS));
   switch (below(8)) {
     case 0:
@@ -25,7 +28,7 @@ function someInsn(below: (end: number) => number): Uint8Array {
     case 2:
       return insn(0xb7, register, 0, 0, below(2 ** 31));
     case 3:
-      return insn(WITH_REGISTER[below(WITH_REGISTER.length)]!, register, 6 + below(4), 0, 0);
+      return insn(WITH_REGISTER[below(WITH_REGISTER.length)]!, register, someRegister(below), 0, 0);
     case 4:
       return insn(0x79, register, 10, slot, 0);
     case 5:
@@ -47,16 +50,6 @@ function random(): (end: number) => number {
     state ^= state << 5;
     return (state >>> 0) % end;
   };
-}
-
-function insn(code: number, to: number, from: number, offset: number, immediate: number): Uint8Array {
-  const bytes = new Uint8Array(INSN_BYTES);
-  const view = new DataView(bytes.buffer);
-  bytes[0] = code;
-  bytes[1] = to | (from << 4);
-  view.setInt16(2, offset, true);
-  view.setInt32(4, immediate, true);
-  return bytes;
 }
 
 export interface BenchProg {
