@@ -82,7 +82,7 @@ function* ownIds(btf: Btf): Generator<number> {
   for (let id = btf.firstId; id < btf.typeCount; id++) yield id;
 }
 
-const TODO = 0;
+const PENDING = 0;
 const DOING = 1;
 const DONE = 2;
 /** Container for types that are used but not defined here, such as the parameters of kfuncs. */
@@ -266,7 +266,7 @@ class CDump {
       for (const { typeId } of btf.members(id)) this.#emit(typeId, isAnonymous ? container : id, depth + 1);
     } else if (this.#declared[id] === 0 && id !== container) this.#declare(id);
     if (container === TOP) this.pending += `${this.#bodies.struct(id, "")};\n\n`;
-    this.#emitted[id] = container === TOP ? DONE : TODO;
+    this.#emitted[id] = container === TOP ? DONE : PENDING;
   }
 
   #declare(id: number): void {

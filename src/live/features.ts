@@ -193,33 +193,15 @@ function misc(sys: Sys): Record<MiscFeature, boolean> {
   };
 }
 
-type MapShape = Parameters<typeof createMap>[1];
+/** Members of `union bpf_attr` for BPF_MAP_CREATE. */
+type MapShape = Partial<Record<keyof typeof MAP_CREATE_ATTR.fields, number>>;
 
 const BPF_F_NO_PREALLOC = 1;
 const BPF_F_MMAPABLE = 1 << 10;
 const HASH_SHAPE = { key_size: 4, value_size: 4, max_entries: 1 };
 
-function createMap(
-  sys: Sys,
-  values: Partial<
-    Record<
-      | "map_type"
-      | "key_size"
-      | "value_size"
-      | "max_entries"
-      | "map_flags"
-      | "inner_map_fd"
-      | "btf_fd"
-      | "btf_key_type_id"
-      | "btf_value_type_id"
-      | "btf_vmlinux_value_type_id"
-      | "value_type_btf_obj_fd",
-      number
-    >
-  >,
-): number {
-  return sys.bpf("BPF_MAP_CREATE", new Attr(MAP_CREATE_ATTR, values));
-}
+const createMap = (sys: Sys, shape: MapShape): number =>
+  sys.bpf("BPF_MAP_CREATE", new Attr(MAP_CREATE_ATTR, shape));
 
 /** What each type wants besides a hash's key, value and one element. */
 function shapeOf(sys: Sys, type: number): MapShape {

@@ -8,7 +8,7 @@ import { LINK_TYPES, LinkType, MAP_TYPES, MapType, nameOr, PROG_TYPES } from "..
 import type { StatsInterval } from "./interval.ts";
 import type { Json } from "./json.ts";
 
-type JsonObject = { [key: string]: Json };
+export type JsonObject = { [key: string]: Json };
 
 /** bpftool prints `map_flags` as a signed int. */
 export function mapJson(map: MapInfo): JsonObject {

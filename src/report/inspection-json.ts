@@ -1,8 +1,8 @@
 /** `inspect --json`: a schema of its own, versioned. Objects are under bpftool's keys. */
 
 import { declaration } from "../btf/declare.ts";
-import type { ContentRecord } from "../state.ts";
-import { linkJson, mapJson, progJson } from "./bpftool.ts";
+import type { ContentRecord, KernelInfo } from "../state.ts";
+import { type JsonObject, linkJson, mapJson, progJson } from "./bpftool.ts";
 import { ownerJson } from "./dump.ts";
 import type { InspectedMap, Inspection } from "./inspection.ts";
 import type { Json } from "./json.ts";
@@ -13,23 +13,26 @@ import { plain } from "./typed-json.ts";
 /** Raised when a member goes or changes its meaning; new members come without. */
 const SCHEMA_VERSION = 1;
 
+/** The members of a kernel, under the names of the schema. */
+export const kernelJson = (kernel: KernelInfo): JsonObject => ({
+  release: kernel.release,
+  version: kernel.version,
+  machine: kernel.machine,
+  possible_cpus: kernel.possibleCpus,
+  online_cpus: kernel.onlineCpus,
+  page_size: kernel.pageSize,
+  bpf_stats_enabled: kernel.statsEnabled,
+  boot_time_unix_ns: kernel.bootTimeUnixNs,
+  uptime_ns: kernel.uptimeNs,
+});
+
 export function inspectionJson(inspection: Inspection): Json {
   const { kernel, scheduler, sched, progs, interval, maps, links, limit, warnings } = inspection;
   const types = new Map(progs.map((prog) => [prog.id, prog.type]));
   return {
     schema: "ktstr-inspect",
     schema_version: SCHEMA_VERSION,
-    kernel: {
-      release: kernel.release,
-      version: kernel.version,
-      machine: kernel.machine,
-      possible_cpus: kernel.possibleCpus,
-      online_cpus: kernel.onlineCpus,
-      page_size: kernel.pageSize,
-      bpf_stats_enabled: kernel.statsEnabled,
-      boot_time_unix_ns: kernel.bootTimeUnixNs,
-      uptime_ns: kernel.uptimeNs,
-    },
+    kernel: kernelJson(kernel),
     scheduler:
       scheduler === undefined
         ? null

@@ -57,7 +57,10 @@ export function sorted<T>(items: readonly T[], key: (item: T) => number | string
 
 const HISTORY_COLUMNS = 10;
 
-export function progColumns(history: Pick<History, "ofProg">): Column<ProgRate>[] {
+/** The columns that programs and maps share. */
+function identity<
+  T extends { readonly facts: { readonly id: number; readonly type: string; readonly name: string } },
+>(): Column<T>[] {
   return [
     { title: "ID", width: 6, cell: ({ facts }) => String(facts.id), key: ({ facts }) => -facts.id },
     {
@@ -75,6 +78,12 @@ export function progColumns(history: Pick<History, "ofProg">): Column<ProgRate>[
       cell: ({ facts }) => escapeText(facts.name),
       key: ({ facts }) => facts.name,
     },
+  ];
+}
+
+export function progColumns(history: Pick<History, "ofProg">): Column<ProgRate>[] {
+  return [
+    ...identity(),
     {
       title: "CPU%",
       width: 6,
@@ -109,22 +118,7 @@ export function progColumns(history: Pick<History, "ofProg">): Column<ProgRate>[
 
 export function mapColumns(history: Pick<History, "ofMap">): Column<MapRate>[] {
   return [
-    { title: "ID", width: 6, cell: ({ facts }) => String(facts.id), key: ({ facts }) => -facts.id },
-    {
-      title: "TYPE",
-      width: 10,
-      isText: true,
-      cell: ({ facts }) => escapeText(facts.type),
-      key: ({ facts }) => facts.type,
-    },
-    {
-      title: "NAME",
-      width: 0,
-      least: 8,
-      isText: true,
-      cell: ({ facts }) => escapeText(facts.name),
-      key: ({ facts }) => facts.name,
-    },
+    ...identity(),
     {
       title: "ENTRIES",
       width: 9,

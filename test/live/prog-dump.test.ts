@@ -2,21 +2,15 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { exit, loadMap, loadMapValue, move, type Register, set } from "../../src/uapi/insn.ts";
+import { exit, insn, loadMap, loadMapValue, move, type Register, set } from "../../src/uapi/insn.ts";
 import { expectSameJited, noCounts } from "../report/support/jited.ts";
 import { ktstr, type Ran, spawn, whyNoKernel } from "./bpftool.ts";
 import { type Held, Kit } from "./kit.ts";
 import { loadProg, type ProgOptions, returns, someTypes } from "./kit-progs.ts";
 
-function raw(code: number, to: Register, from: Register, offset = 0, immediate = 0): Uint8Array {
-  const bytes = new Uint8Array(8);
-  const view = new DataView(bytes.buffer);
-  bytes[0] = code;
-  bytes[1] = to | (from << 4);
-  view.setInt16(2, offset, true);
-  view.setInt32(4, immediate, true);
-  return bytes;
-}
+/** Most instructions here need no offset or no immediate. */
+const raw = (code: number, to: Register, from: Register, offset = 0, immediate = 0): Uint8Array =>
+  insn(code, to, from, offset, immediate);
 
 const clear = ([0, 2, 3, 4, 5] as const).map((register) => set(register, 7));
 const store = raw(0x7a, 10, 0, -8, 5);

@@ -2,6 +2,7 @@
 import { escapeSentence, escapeText } from "../../text.ts";
 import type { InspectedSched } from "../inspect-sched.ts";
 import type { Inspection } from "../inspection.ts";
+import { kernelJson } from "../inspection-json.ts";
 import type { Finding } from "../sched-findings.ts";
 import { findingJson } from "../sched-json.ts";
 import { dateText } from "../text.ts";
@@ -46,19 +47,7 @@ export function kernelSection({ kernel }: Inspection, anchors: Anchors): Section
   const times: string[] = [];
   if (bootTimeUnixNs !== undefined) times.push(`started ${dateText(bootTimeUnixNs / 1_000_000_000n)}`);
   if (uptimeNs !== undefined) times.push(`was up for ${timeText(Number(uptimeNs))}`);
-  const content = html`${facts(
-    {
-      release: kernel.release,
-      machine: kernel.machine,
-      version: kernel.version === "" ? undefined : kernel.version,
-      possible_cpus: kernel.possibleCpus,
-      online_cpus: kernel.onlineCpus,
-      page_size: kernel.pageSize,
-      bpf_stats_enabled: kernel.statsEnabled,
-      boot_time_unix_ns: kernel.bootTimeUnixNs,
-      uptime_ns: kernel.uptimeNs,
-    },
-    anchors,
-  )}`;
+  const version = kernel.version === "" ? undefined : kernel.version;
+  const content = html`${facts({ ...kernelJson(kernel), version }, anchors)}`;
   return { id: "kernel", title: "Kernel", about: times.join(", "), content };
 }
