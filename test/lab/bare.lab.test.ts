@@ -31,7 +31,7 @@ const ktstr = (guest: FrozenGuest, words: string): Promise<ExecResult> =>
 /** Counters go on between two readings, and who uses a BTF object is the listing's own doing. */
 const MOVING = ["run_time_ns", "run_cnt", "recursion_misses", "prog_ids", "map_ids"];
 
-describe.skipIf((await whyNoLab()) !== "")("in an initramfs with nothing mounted", () => {
+describe.skipIf((await whyNoLab()) !== "")("in an initramfs with nothing mounted, and of /proc the stack's line of self/maps alone", () => {
   test(
     "ktstr shows what bpftool shows where everything is mounted, but for what /proc and /sys tell",
     async () => {
