@@ -31,45 +31,48 @@ const ktstr = (guest: FrozenGuest, words: string): Promise<ExecResult> =>
 /** Counters go on between two readings, and who uses a BTF object is the listing's own doing. */
 const MOVING = ["run_time_ns", "run_cnt", "recursion_misses", "prog_ids", "map_ids"];
 
-describe.skipIf((await whyNoLab()) !== "")("in an initramfs with nothing mounted, and of /proc the stack's line of self/maps alone", () => {
-  test(
-    "ktstr shows what bpftool shows where everything is mounted, but for what /proc and /sys tell",
-    async () => {
-      await using guest = await bootGuest({
-        ...{ kernel: "sid", scheduler: "scx_simple", zoo: true, withKtstr: true, vmcore: false },
-      });
-      await guest.thaw();
-      await guest.exec("f=/sys/fs/cgroup/lab/cgroup.freeze; [ ! -e $f ] || echo 1 > $f");
-      const wrong: string[] = [];
-      for (const kind of ["map", "prog", "link", "btf"]) {
-        // Maps were asked for one by one (see collectScript). bpftool 7.8 would list the BTF of its own programs.
-        const listed =
-          kind === "map"
-            ? ((await guest.answers.json("map-show"))?.text ?? "[]")
-            : decode((await guest.exec(`bpftool-debian -j ${kind} show`)).stdout);
-        const theirs = withoutProc(withoutBpftools(parseExact(listed) as unknown[]));
-        expect(theirs.length).toBeGreaterThan(0);
-        for (const object of theirs) {
-          for (const key of MOVING) delete object[key];
-          // Addresses' names are /proc/kallsyms'.
-          for (const one of (object["funcs"] ?? []) as { [key: string]: unknown }[])
-            for (const key of ["func", "module"]) delete one[key];
+describe.skipIf((await whyNoLab()) !== "")(
+  "in an initramfs with nothing mounted, and of /proc the stack's line of self/maps alone",
+  () => {
+    test(
+      "ktstr shows what bpftool shows where everything is mounted, but for what /proc and /sys tell",
+      async () => {
+        await using guest = await bootGuest({
+          ...{ kernel: "sid", scheduler: "scx_simple", zoo: true, withKtstr: true, vmcore: false },
+        });
+        await guest.thaw();
+        await guest.exec("f=/sys/fs/cgroup/lab/cgroup.freeze; [ ! -e $f ] || echo 1 > $f");
+        const wrong: string[] = [];
+        for (const kind of ["map", "prog", "link", "btf"]) {
+          // Maps were asked for one by one (see collectScript). bpftool 7.8 would list the BTF of its own programs.
+          const listed =
+            kind === "map"
+              ? ((await guest.answers.json("map-show"))?.text ?? "[]")
+              : decode((await guest.exec(`bpftool-debian -j ${kind} show`)).stdout);
+          const theirs = withoutProc(withoutBpftools(parseExact(listed) as unknown[]));
+          expect(theirs.length).toBeGreaterThan(0);
+          for (const object of theirs) {
+            for (const key of MOVING) delete object[key];
+            // Addresses' names are /proc/kallsyms'.
+            for (const one of (object["funcs"] ?? []) as { [key: string]: unknown }[])
+              for (const key of ["func", "module"]) delete one[key];
+          }
+          const ran = await ktstr(guest, `-j ${kind} show`);
+          expect([kind, ran.status, ran.stderr]).toEqual([kind, 0, ""]);
+          const ours = parseExact(decode(ran.stdout));
+          wrong.push(
+            ...missing(ours, theirs, { off: { loaded_at: 1 } }).map((sentence) => `${kind}: ${sentence}`),
+          );
         }
-        const ran = await ktstr(guest, `-j ${kind} show`);
-        expect([kind, ran.status, ran.stderr]).toEqual([kind, 0, ""]);
-        const ours = parseExact(decode(ran.stdout));
-        wrong.push(
-          ...missing(ours, theirs, { off: { loaded_at: 1 } }).map((sentence) => `${kind}: ${sentence}`),
-        );
-      }
-      expect(wrong).toEqual([]);
-      const page = await ktstr(guest, "inspect");
-      expect([page.status, page.stderr]).toEqual([0, ""]);
-      const text = decode(page.stdout);
-      expect(text).toContain(`${guest.kernel.release} x86_64, CPUs not known (/sys is not mounted)`);
-      const ops = await guest.answers.text("sched_ext/root/ops");
-      expect(text).toMatch(new RegExp(`^Scheduler +${ops?.trim()} `, "m"));
-    },
-    bareMs,
-  );
-});
+        expect(wrong).toEqual([]);
+        const page = await ktstr(guest, "inspect");
+        expect([page.status, page.stderr]).toEqual([0, ""]);
+        const text = decode(page.stdout);
+        expect(text).toContain(`${guest.kernel.release} x86_64, CPUs not known (/sys is not mounted)`);
+        const ops = await guest.answers.text("sched_ext/root/ops");
+        expect(text).toMatch(new RegExp(`^Scheduler +${ops?.trim()} `, "m"));
+      },
+      bareMs,
+    );
+  },
+);
