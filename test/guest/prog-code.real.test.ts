@@ -7,7 +7,7 @@ import { openGuest } from "../../src/guest/guest.ts";
 import { NO_TARGETS } from "../../src/prog-code.ts";
 import { Output } from "../../src/report/output.ts";
 import { progPage } from "../../src/report/prog-page.ts";
-import { Xlated, xlatedJson } from "../../src/report/xlated.ts";
+import { Xlated, xlatedJson, xlatedText } from "../../src/report/xlated.ts";
 import type { ProgStats } from "../../src/state.ts";
 import { labImages, testEachMachine } from "./images.ts";
 
@@ -15,9 +15,10 @@ const images = (await labImages()).filter((image) => image.answer("prog-dump/don
 
 testEachMachine(images, "every program's instructions, with opcodes and lines: %s", (image) => {
   const folder = mkdtempSync(join(tmpdir(), "ktstr-xlated-"));
-  const file = join(folder, "json");
+  const file = join(folder, "printed");
   using guest = openGuest({ memory: image.memory });
   let compared = 0;
+  let texts = 0;
   const different: string[] = [];
   for (const prog of guest.progs()) {
     const theirs = image.answer(`prog-dump/${prog.id}.json`) ?? "";
@@ -32,19 +33,31 @@ testEachMachine(images, "every program's instructions, with opcodes and lines: %
       targets.ok ? targets.value : NO_TARGETS,
       btf?.ok === true ? btf.value : undefined,
     );
-    const fd = openSync(file, "w");
-    const out = new Output(fd);
-    xlatedJson(out, xlated, { opcodes: true, linum: true }, "");
-    out.line();
-    out.flush();
-    closeSync(fd);
-    const mine = readFileSync(file, "utf8");
+    const printed = (print: (out: Output) => void): string => {
+      const fd = openSync(file, "w");
+      const out = new Output(fd);
+      print(out);
+      out.flush();
+      closeSync(fd);
+      return readFileSync(file, "utf8");
+    };
+    const mine = printed((out) => {
+      xlatedJson(out, xlated, { opcodes: true, linum: true }, "");
+      out.line();
+    });
     if (mine !== theirs) different.push(`program ${prog.id}: ${firstDifference(mine, theirs)}`);
+    // Asked under KTSTR_LAB=all.
+    const theirText = image.answer(`prog-dump/${prog.id}.txt`) ?? "";
+    const text = printed((out) => xlatedText(out, xlated, { opcodes: false, linum: true }));
+    if (theirText !== "" && text !== theirText)
+      different.push(`program ${prog.id}: ${firstDifference(text, theirText)}`);
+    if (theirText !== "") texts++;
     compared++;
   }
   rmSync(folder, { recursive: true });
   expect(different).toEqual([]);
   expect(compared).toBeGreaterThan(20);
+  if (image.answer("prog-jited/done") !== undefined) expect(texts).toBe(compared);
 });
 
 testEachMachine(images, "every program's source lines and its costs by CPU: %s", (image) => {

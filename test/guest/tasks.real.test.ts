@@ -51,11 +51,12 @@ interface Machine {
 }
 
 /**
- * While a scheduler is loaded, tasks of SCHED_EXT are on sched_ext; of the fair class all or none. 6.16.12 makes real-time tasks of
- * the stop tasks when a scheduler is loaded; releases with `scx_setscheduler_class()` (kernel/sched/ext) leave them in their class.
+ * While a scheduler is loaded, tasks of SCHED_EXT are on sched_ext; of the fair class all or none. 6.16 and
+ * 6.17 make real-time tasks of the stop tasks when a scheduler is loaded; releases with `scx_setscheduler_class()`
+ * (kernel/sched/ext) leave them in their class.
  */
 function classOf(policy: number, comm: string, { isSwitchedAll, isLoaded, release }: Machine): string {
-  if (comm.startsWith("migration/")) return release.startsWith("6.16.") ? "rt" : "stop";
+  if (comm.startsWith("migration/")) return /^6\.1[67]\./.test(release) ? "rt" : "stop";
   if (policy === 1 || policy === 2) return "rt";
   if (policy === 6) return "dl";
   return isSwitchedAll || (policy === 7 && isLoaded) ? "ext" : "fair";

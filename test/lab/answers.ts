@@ -88,7 +88,15 @@ bpftool -j prog show > $d/prog-show.json 2>$d/prog-show.err
 mount -o bind /tmp/.kallsyms-code /proc/kallsyms
 grep -o '{"id":[0-9]*,"type"' $d/prog-show.json | grep -o '[0-9]*' | D=$d xargs -P $(nproc) -I ID sh -c \
   'bpftool -j prog dump xlated id ID opcodes linum > $D/prog-dump/ID.json 2> $D/prog-dump/ID.err; true'
-umount /proc/kallsyms; rm /tmp/.kallsyms-code; echo > $d/prog-dump/done
+echo > $d/prog-dump/done
+if [ -n "$CODE" ]; then
+  mkdir $d/prog-jited
+  grep -o '{"id":[0-9]*,"type"' $d/prog-show.json | grep -o '[0-9]*' | D=$d xargs -P $(nproc) -I ID sh -c \
+    'bpftool prog dump xlated id ID linum > $D/prog-dump/ID.txt 2> $D/prog-dump/ID.txt.err
+    bpftool -j prog dump jited id ID opcodes linum > $D/prog-jited/ID.json 2> $D/prog-jited/ID.err; true'
+  echo > $d/prog-jited/done
+fi
+umount /proc/kallsyms; rm /tmp/.kallsyms-code
 find $d -name '*.err' -size 0 -exec rm {} +
 tar -c -C $d . | gzip -1
 `;
@@ -158,9 +166,16 @@ async function unpackAnswers(guest: Pick<Guest, "exec">, script: string, dir: st
   await run(["tar", "-xz", "--no-same-owner", "-C", dir], { input: stdout });
 }
 
-/** Collects everything but what moves all the time: see `collectLate`. */
-export async function collectAnswers(guest: Pick<Guest, "exec">, dir: string): Promise<Answers> {
-  await unpackAnswers(guest, collectScript, dir);
+/**
+ * Collects everything but what moves all the time: see `collectLate`. `withCode` adds the text of every program's
+ * instructions, and its machine code: minutes under emulation.
+ */
+export async function collectAnswers(
+  guest: Pick<Guest, "exec">,
+  dir: string,
+  withCode = false,
+): Promise<Answers> {
+  await unpackAnswers(guest, `CODE=${withCode ? "yes" : ""}${collectScript}`, dir);
   const path = join(dir, "map-show.json");
   const list = await readFile(join(dir, "map-list.json"), "utf8");
   await writeWhole(path, withPids(await readFile(path, "utf8"), list));

@@ -34,6 +34,8 @@ export interface BootOptions extends StartOptions {
   readonly panic?: boolean;
   /** Whether QEMU's ELF core is written too. */
   readonly vmcore?: boolean;
+  /** Whether the text and the machine code of every program are answers too. They take minutes. */
+  readonly withCode?: boolean;
   /** How many guests may die before one succeeds. */
   readonly attempts?: number;
 }
@@ -99,7 +101,7 @@ async function bootOnce(options: BootOptions, deaths: readonly GuestDied[]): Pro
     const isBusy = options.zoo === true || options.scheduler !== undefined || options.stall !== undefined;
     if (options.workload ?? isBusy) await startWorkload(guest);
     progress("answers");
-    const answers = await collectAnswers(guest, join(guest.dir, "answers"));
+    const answers = await collectAnswers(guest, join(guest.dir, "answers"), options.withCode);
     if (options.stall === undefined) await collectLate(guest, answers.dir);
     else await stallAndCollect(guest, options.stall, answers.dir);
     if (options.panic === true) await guest.panic();

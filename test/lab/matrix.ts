@@ -205,7 +205,8 @@ export function frozenRow(name: RowName): Promise<FrozenImage> {
 
 export function bootOptionsOf(name: RowName): Omit<BootOptions, "dir" | "overlays"> {
   const { about: _about, ci: _ci, captured: _captured, ...options } = rows[name];
-  return options;
+  const withCode = process.env["KTSTR_LAB"] === "all" && options.zoo === true && options.stall === undefined;
+  return withCode ? { ...options, withCode } : options;
 }
 
 export interface RowResult {

@@ -2,7 +2,7 @@
  * What a map costs, as the kernel accounts it: `map->ops->map_mem_usage` of each kind (since 6.4), and the one formula
  * for all kinds before (kernel/bpf/syscall.c, `bpf_map_memory_footprint`). It is what fdinfo calls "memlock".
  */
-import { at, bytes, i64, LayoutError, optional, ptr, struct, u8, u32, u64 } from "../../../btf/struct.ts";
+import { at, i64, LayoutError, optional, ptr, struct, u8, u32, u64 } from "../../../btf/struct.ts";
 import type { MapInfo } from "../../../state.ts";
 import { BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, isPerCpuMap, MapType } from "../../../uapi/names.ts";
 import type { GuestKernel } from "../../kernel/kernel.ts";
@@ -56,7 +56,10 @@ function charged(kernel: GuestKernel, { at }: GuestMap): number | undefined {
   return kernel.memory.u32(at.hi, at.lo, pages, "bpf_map.memory.pages") * pageBytes(kernel);
 }
 
-const BPF_MAP = struct("bpf_map", { pages: optional(at(u32, "memory.pages"), "until 5.10") });
+const BPF_MAP = struct("bpf_map", {
+  pages: optional(at(u32, "memory.pages"), "until 5.10"),
+  excl_prog_sha: optional(ptr, "since 6.18"),
+});
 
 function footprint(kernel: GuestKernel, { type, keySize, valueSize, maxEntries }: MapInfo): number {
   const value = isPerCpuMap(type)
@@ -93,7 +96,6 @@ const HTAB = struct("bpf_htab", {
   count: at(u32, "count.counter"),
   pcount: at(i64, "pcount.count"),
   pcounters: at(ptr, "pcount.counters"),
-  map_locked: optional(bytes(8), "up to 6.17"),
 });
 const BUCKET = struct("bucket", {});
 
@@ -108,8 +110,8 @@ const htabUsage: Usage = (kernel, map) => {
   const elementBytes = member(kernel, map, htab.elem_size);
   const valueBytes = roundUp8(valueSize) * cpus;
   let usage = htab.sizeof + BUCKET.resolve(kernel.btf).sizeof * member(kernel, map, htab.n_buckets);
-  // A lock count of four bytes a CPU for each of HASHTAB_MAP_LOCK_COUNT pointers, which end the struct.
-  if (htab.map_locked !== undefined) usage += 4 * cpus * HASHTAB_MAP_LOCK_COUNT;
+  // An int per CPU for each of `map_locked`, which 6.15 removed from the struct and 6.18 from the sum.
+  if (BPF_MAP.resolve(kernel.btf).excl_prog_sha === undefined) usage += 4 * cpus * HASHTAB_MAP_LOCK_COUNT;
   if ((flags & BPF_F_NO_PREALLOC) === 0) {
     // htab_has_extra_elems: neither per-CPU nor LRU tables, and since 7.0 none of maps.
     const extra = kernel.memory.pointer(hi, lo, htab.extra_elems, `map ${map.info.id}.extra_elems`);
@@ -245,6 +247,16 @@ const INSN_ARRAY_VALUE = struct("bpf_insn_array_value", {});
 const insnArrayUsage: Usage = ({ btf }, { info }) =>
   INSN_ARRAY.resolve(btf).sizeof + info.maxEntries * (INSN_ARRAY_VALUE.resolve(btf).sizeof + 8);
 
+const ARENA = struct("bpf_arena", { nr_pages: optional(u64, "since 7.3") });
+
+/** kernel/bpf/arena.c, `arena_map_mem_usage`: 0 until 7.2, and since 7.3 the pages that the arena holds. */
+const arenaUsage: Usage = (kernel, map) => {
+  const { nr_pages } = ARENA.resolve(kernel.btf);
+  if (nr_pages === undefined) return 0;
+  const pages = kernel.memory.u64(map.at.hi, map.at.lo, nr_pages, `map ${map.info.id}.nr_pages`);
+  return Number(pages) * pageBytes(kernel);
+};
+
 const RHTAB = struct("bpf_rhtab", { elem_size: u32, nelems: at(u32, "ht.nelems.counter") });
 
 const rhtabUsage: Usage = (kernel, map) => {
@@ -285,7 +297,7 @@ const USAGE: ReadonlyMap<number, Usage> = new Map<number, Usage>([
   [MapType.bloom_filter, bloomUsage],
   [MapType.user_ringbuf, ringbufUsage],
   [MapType.cgrp_storage, localStorageUsage],
-  [MapType.arena, () => 0],
+  [MapType.arena, arenaUsage],
   [MapType.insn_array, insnArrayUsage],
   [MapType.rhash, rhtabUsage],
 ]);

@@ -1,0 +1,44 @@
+/** `prog dump jited` of the lab's frozen machines: what the guest's bpftool printed, with binutils' disassembler. */
+import { expect } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { CLI, spawn } from "../live/bpftool.ts";
+import { expectSameJited, noCounts } from "../report/support/jited.ts";
+import { labImages, testEachMachine } from "./images.ts";
+
+/** bpftool takes minutes in an emulated guest: it is asked under KTSTR_LAB=all. */
+const images = (await labImages()).filter((image) => image.answer("prog-jited/done") !== undefined);
+const MACHINE_MS = 120_000;
+
+testEachMachine(
+  images,
+  "every program's machine code, with opcodes and lines: %s",
+  (image) => {
+    const folder = mkdtempSync(join(tmpdir(), "ktstr-jited-"));
+    try {
+      const shown = JSON.parse(image.answer("prog-show.json") ?? "[]") as { readonly id: number }[];
+      const asked = shown.flatMap(({ id }) => {
+        // bpftool's own programs were gone when it was asked for them.
+        const printed = image.answer(`prog-jited/${id}.json`) ?? "";
+        return printed.startsWith("[") ? [{ id, printed }] : [];
+      });
+      const batch = join(folder, "batch");
+      writeFileSync(batch, asked.map(({ id }) => `prog dump jited id ${id} opcodes linum\n`).join(""));
+      const ran = spawn([process.execPath, CLI, "-j", "batch", "file", batch, "--memory", image.memory]);
+      expect([ran.status, ran.err]).toEqual([0, expect.not.stringContaining("prog ")]);
+      const counts = noCounts();
+      for (const [place, { output }] of (JSON.parse(ran.out) as { readonly output: unknown }[]).entries())
+        expectSameJited(JSON.stringify(output), asked[place]!.printed, counts);
+      console.info(image.name, asked.length, "programs", counts);
+      expect(asked.length).toBeGreaterThan(20);
+      expect(counts.insns).toBeGreaterThan(1000);
+      expect(counts.lines).toBeGreaterThan(100);
+      if (image.answer("machine") === "x86_64\n")
+        expect(counts.otherOperations / counts.insns).toBeLessThan(0.01);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  },
+  MACHINE_MS,
+);
