@@ -3,6 +3,7 @@ import { mkdir, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { bunFor } from "../test/lab/ktstr.ts";
+import { patchStack } from "./patch-stack.ts";
 
 const TARGETS = {
   /** Without AVX2: for machines of before 2013, and emulated ones. */
@@ -13,8 +14,11 @@ type Arch = keyof typeof TARGETS;
 
 const project = join(import.meta.dir, "..");
 
-/** Builds one executable; its path. Throws `LabError` where Bun for that architecture cannot be had. */
-export async function buildExecutable(arch: Arch, outDir: string): Promise<string> {
+/**
+ * Builds one executable; its path. `bun` is the Bun to build it from, by default the baseline one of that architecture from
+ * npm. Throws `LabError` where that cannot be had.
+ */
+export async function buildExecutable(arch: Arch, outDir: string, bun?: string): Promise<string> {
   const outfile = join(outDir, `ktstr-linux-${arch}`);
   const { arch: packageArch, target } = TARGETS[arch];
   await mkdir(outDir, { recursive: true });
@@ -28,7 +32,7 @@ export async function buildExecutable(arch: Arch, outDir: string): Promise<strin
     compile: {
       target,
       outfile,
-      executablePath: await bunFor(packageArch),
+      executablePath: bun ?? (await bunFor(packageArch)),
       // What lies in the folder where somebody runs it is none of its business.
       autoloadDotenv: false,
       autoloadBunfig: false,
@@ -37,6 +41,7 @@ export async function buildExecutable(arch: Arch, outDir: string): Promise<strin
     },
   });
   if (!built.success) throw new AggregateError(built.logs, `build ${outfile}`);
+  await patchStack(outfile);
   return outfile;
 }
 

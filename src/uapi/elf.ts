@@ -10,6 +10,8 @@ export const EM_X86_64 = 62;
 export const EM_AARCH64 = 183;
 export const PT_LOAD = 1;
 export const PT_NOTE = 4;
+export const PF_X = 1;
+export const PF_R = 4;
 /** Value of `e_phnum` if the number of program headers does not fit: it is `sh_info` of section 0. */
 export const PN_XNUM = 0xffff;
 export const SHT_SYMTAB = 2;
@@ -51,10 +53,8 @@ export const EHDR: Layout<
   shstrndx: u16(62),
 });
 
-export const PHDR: Layout<"type" | "flags" | "offset" | "vaddr" | "paddr" | "filesz" | "memsz"> = layout(
-  "Elf64_Phdr",
-  56,
-  {
+export const PHDR: Layout<"type" | "flags" | "offset" | "vaddr" | "paddr" | "filesz" | "memsz" | "align"> =
+  layout("Elf64_Phdr", 56, {
     type: u32(0),
     flags: u32(4),
     offset: u64(8),
@@ -62,8 +62,8 @@ export const PHDR: Layout<"type" | "flags" | "offset" | "vaddr" | "paddr" | "fil
     paddr: u64(24),
     filesz: u64(32),
     memsz: u64(40),
-  },
-);
+    align: u64(48),
+  });
 
 export const SHDR: Layout<"name" | "type" | "addr" | "offset" | "size" | "link" | "info"> = layout(
   "Elf64_Shdr",
@@ -85,6 +85,14 @@ export const SYM: Layout<"name" | "info" | "shndx" | "value" | "size"> = layout(
   shndx: u16(6),
   value: u64(8),
   size: u64(16),
+});
+
+/** `symbol` is the upper half of `r_info`. */
+export const RELA: Layout<"offset" | "type" | "symbol" | "addend"> = layout("Elf64_Rela", 24, {
+  offset: u64(0),
+  type: u32(8),
+  symbol: u32(12),
+  addend: u64(16),
 });
 
 /** A note's header. The name and the descriptor follow, each padded to 4 bytes. */

@@ -1,9 +1,16 @@
-import { describe, expect, test } from "bun:test";
+/** The executable in an initramfs where nothing is mounted. */
+import { expect, test } from "bun:test";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { buildExecutable } from "../../tools/build.ts";
 import { withoutBpftools } from "../guest/images.ts";
-import { KEEP_STACK, ONLY_STACK, withoutProc } from "../live/bare.ts";
+import { withoutProc } from "../live/bare.ts";
 import { missing, parseExact } from "../live/bpftool.ts";
 import type { ExecResult } from "./agent.ts";
+import { cpio } from "./cpio.ts";
 import { bootGuest, type FrozenGuest } from "./frozen.ts";
+import { withLibraries } from "./initramfs.ts";
 import { whyNoLab } from "./promise.ts";
 
 const bareMs = 900_000;
@@ -15,64 +22,59 @@ const UNMOUNT = [
   '[ ! -e /proc/mounts ] && [ ! -e /sys/kernel ] && [ ! -e /dev/null ] || { echo "still mounted" >&2; exit 99; }',
 ];
 
-/** Runs a command in the guest with nothing mounted. */
-function bare(guest: FrozenGuest, lines: readonly string[]): Promise<ExecResult> {
-  return guest.exec(
-    `echo 0 > /proc/sys/kernel/randomize_va_space\nbusybox unshare -m sh -s <<'EOF'\n${lines.join("\n")}\nEOF`,
-  );
+/** Runs the executable in the guest with nothing mounted. */
+function ktstr(guest: FrozenGuest, words: string): Promise<ExecResult> {
+  const lines = [...UNMOUNT, `exec ktstr ${words}`];
+  return guest.exec(`busybox unshare -m sh -s <<'EOF'\n${lines.join("\n")}\nEOF`);
 }
-
-/** Where Bun finds no node it makes one, a link to /proc/self/exe's target, and panics without /proc. */
-const HAS_NODE = "ln -sf bun /bin/node";
-
-const ktstr = (guest: FrozenGuest, words: string): Promise<ExecResult> =>
-  bare(guest, [KEEP_STACK, HAS_NODE, ...UNMOUNT, ONLY_STACK, `cd /ktstr && exec bun src/cli.ts ${words}`]);
 
 /** Counters go on between two readings, and who uses a BTF object is the listing's own doing. */
 const MOVING = ["run_time_ns", "run_cnt", "recursion_misses", "prog_ids", "map_ids"];
 
-describe.skipIf((await whyNoLab()) !== "")(
-  "in an initramfs with nothing mounted, and of /proc the stack's line of self/maps alone",
-  () => {
-    test(
-      "ktstr shows what bpftool shows where everything is mounted, but for what /proc and /sys tell",
-      async () => {
-        await using guest = await bootGuest({
-          ...{ kernel: "sid", scheduler: "scx_simple", zoo: true, withKtstr: true, vmcore: false },
-        });
-        await guest.thaw();
-        await guest.exec("f=/sys/fs/cgroup/lab/cgroup.freeze; [ ! -e $f ] || echo 1 > $f");
-        const wrong: string[] = [];
-        for (const kind of ["map", "prog", "link", "btf"]) {
-          // Maps were asked for one by one (see collectScript). bpftool 7.8 would list the BTF of its own programs.
-          const listed =
-            kind === "map"
-              ? ((await guest.answers.json("map-show"))?.text ?? "[]")
-              : decode((await guest.exec(`bpftool-debian -j ${kind} show`)).stdout);
-          const theirs = withoutProc(withoutBpftools(parseExact(listed) as unknown[]));
-          expect(theirs.length).toBeGreaterThan(0);
-          for (const object of theirs) {
-            for (const key of MOVING) delete object[key];
-            // Addresses' names are /proc/kallsyms'.
-            for (const one of (object["funcs"] ?? []) as { [key: string]: unknown }[])
-              for (const key of ["func", "module"]) delete one[key];
-          }
-          const ran = await ktstr(guest, `-j ${kind} show`);
-          expect([kind, ran.status, ran.stderr]).toEqual([kind, 0, ""]);
-          const ours = parseExact(decode(ran.stdout));
-          wrong.push(
-            ...missing(ours, theirs, { off: { loaded_at: 1 } }).map((sentence) => `${kind}: ${sentence}`),
-          );
+test.skipIf((await whyNoLab()) !== "")(
+  "in an initramfs with nothing mounted ktstr shows what bpftool shows where everything is, but for what /proc and /sys tell",
+  async () => {
+    const out = await mkdtemp(join(tmpdir(), "ktstr-bare-"));
+    try {
+      const executable = await buildExecutable("x64", out);
+      const overlay = cpio(await withLibraries({ from: executable, to: "bin/ktstr" }, "amd64"));
+      await using guest = await bootGuest({
+        ...{ kernel: "sid", scheduler: "scx_simple", zoo: true, memoryMiB: 1536, overlays: [overlay] },
+      });
+      await guest.thaw();
+      await guest.exec("f=/sys/fs/cgroup/lab/cgroup.freeze; [ ! -e $f ] || echo 1 > $f");
+      const wrong: string[] = [];
+      for (const kind of ["map", "prog", "link", "btf"]) {
+        // Maps were asked for one by one (see collectScript). bpftool 7.8 would list the BTF of its own programs.
+        const listed =
+          kind === "map"
+            ? ((await guest.answers.json("map-show"))?.text ?? "[]")
+            : decode((await guest.exec(`bpftool-debian -j ${kind} show`)).stdout);
+        const theirs = withoutProc(withoutBpftools(parseExact(listed) as unknown[]));
+        expect(theirs.length).toBeGreaterThan(0);
+        for (const object of theirs) {
+          for (const key of MOVING) delete object[key];
+          // Addresses' names are /proc/kallsyms'.
+          for (const one of (object["funcs"] ?? []) as { [key: string]: unknown }[])
+            for (const key of ["func", "module"]) delete one[key];
         }
-        expect(wrong).toEqual([]);
-        const page = await ktstr(guest, "inspect");
-        expect([page.status, page.stderr]).toEqual([0, ""]);
-        const text = decode(page.stdout);
-        expect(text).toContain(`${guest.kernel.release} x86_64, CPUs not known (/sys is not mounted)`);
-        const ops = await guest.answers.text("sched_ext/root/ops");
-        expect(text).toMatch(new RegExp(`^Scheduler +${ops?.trim()} `, "m"));
-      },
-      bareMs,
-    );
+        const ran = await ktstr(guest, `-j ${kind} show`);
+        expect([kind, ran.status, ran.stderr]).toEqual([kind, 0, ""]);
+        const ours = parseExact(decode(ran.stdout));
+        wrong.push(
+          ...missing(ours, theirs, { off: { loaded_at: 1 } }).map((sentence) => `${kind}: ${sentence}`),
+        );
+      }
+      expect(wrong).toEqual([]);
+      const page = await ktstr(guest, "inspect");
+      expect([page.status, page.stderr]).toEqual([0, ""]);
+      const text = decode(page.stdout);
+      expect(text).toContain(`${guest.kernel.release} x86_64, CPUs not known (/sys is not mounted)`);
+      const ops = await guest.answers.text("sched_ext/root/ops");
+      expect(text).toMatch(new RegExp(`^Scheduler +${ops?.trim()} `, "m"));
+    } finally {
+      await rm(out, { recursive: true, force: true });
+    }
   },
+  bareMs,
 );

@@ -1,18 +1,22 @@
-/** What ktstr answers where neither /proc nor /sys is mounted, against bpftool's answers where both are. */
+/** What the executable answers where neither /proc nor /sys is mounted, against bpftool's answers where both are. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { BTF_KIND } from "../../src/uapi/btf.ts";
 import { BPF_F_NO_PREALLOC } from "../../src/uapi/names.ts";
-import { bare, withoutProc } from "./bare.ts";
-import { bpftools, CLI, missing, only, parseExact, whyNoKernel } from "./bpftool.ts";
+import { bare, buildHere, withoutProc } from "./bare.ts";
+import { bpftools, missing, only, parseExact, spawn, whyNoKernel } from "./bpftool.ts";
 import { type Held, type HeldMap, Kit } from "./kit.ts";
 import { addCongestionControl, createLink } from "./kit-links.ts";
 import { kernelType, loadProg, someTypes, usesMaps } from "./kit-progs.ts";
 
 const asList = (answer: unknown): unknown[] => (Array.isArray(answer) ? answer : [answer]);
 
-const ktstr = (...words: string[]): ReturnType<typeof bare> => bare([process.execPath, CLI, ...words]);
-
-describe.skipIf(whyNoKernel("setarch", "unshare") !== "")("without /proc and /sys", () => {
+describe.skipIf(whyNoKernel("unshare") !== "")("without /proc and /sys", () => {
+  const folder = mkdtempSync(join(tmpdir(), "ktstr-bare-"));
+  let executable = "";
+  const ktstr = (...words: string[]): ReturnType<typeof bare> => bare([executable, ...words]);
   let kit: Kit;
   let hash: HeldMap;
   let ops: Held;
@@ -21,7 +25,8 @@ describe.skipIf(whyNoKernel("setarch", "unshare") !== "")("without /proc and /sy
   let percpu: HeldMap;
   const objects: ["map" | "prog" | "link", Held, string][] = [];
 
-  beforeAll(() => {
+  beforeAll(async () => {
+    executable = await buildHere(folder);
     kit = new Kit();
     hash = kit.map({ type: "hash", name: "bare_hash" });
     kit.fill(hash, 3);
@@ -49,7 +54,10 @@ describe.skipIf(whyNoKernel("setarch", "unshare") !== "")("without /proc and /sy
       objects.push(["link", link, kit.pin(link, `bare-link-${index}`)]);
     });
   });
-  afterAll(() => kit[Symbol.dispose]());
+  afterAll(() => {
+    rmSync(folder, { recursive: true, force: true });
+    kit[Symbol.dispose]();
+  });
 
   test("listings have all that bpftool has, but for what stands only in fdinfo", () => {
     for (const kind of ["map", "prog", "link", "btf"] as const) {
@@ -120,5 +128,57 @@ describe.skipIf(whyNoKernel("setarch", "unshare") !== "")("without /proc and /sy
     expect(ran.status).toBe(0);
     for (const text of ["bare_hash", "bare_filter", "CPUs not known"]) expect(ran.out).toContain(text);
     expect(ran.out).toContain("/sys/devices/system/cpu/possible");
+  });
+
+  test("a pinned map is held while a command runs, which has the caller's mounts and its own exit status", () => {
+    const script = `[ ! -e /proc/self ] && ! ls /proc | grep -q . && echo "$0" && exit 7`;
+    const ran = ktstr("pin", "bare_hash", "--", "sh", "-c", script, "held");
+    expect([ran.status, ran.out]).toEqual([7, "held\n"]);
+    expect(ran.err).toContain(`holding map ${hash.id} `);
+  });
+
+  test("a reader that goes away, and wrong usage, end as they do elsewhere", () => {
+    const cut = bare(["sh", "-c", '"$0" inspect --sample | head -n 1; echo done', executable]);
+    expect([cut.status, cut.out.split("\n").length, cut.err]).toEqual([0, 3, ""]);
+    expect(ktstr("map", "show", "id").status).toBe(2);
+  });
+
+  test("/proc and /sys stay as they were", () => {
+    const ran = bare(["sh", "-c", '"$0" inspect | wc -l > "$0.lines" && ls -A /proc /sys', executable]);
+    expect([ran.status, ran.out, ran.err]).toEqual([0, "/proc:\n\n/sys:\n", ""]);
+  });
+
+  /** With BUN_BE_BUN=1 the executable runs any script. */
+  describe("the end of the stack is where the limit says", () => {
+    const script = join(folder, "deep.js");
+    beforeAll(() => {
+      writeFileSync(
+        script,
+        `let depth = 0;
+        function deeper() { depth++; deeper(); }
+        try { deeper(); } catch (error) { console.log(error.name, depth); }
+        Bun.gc(true);`,
+      );
+    });
+    const deep = (command: readonly string[], run: (words: string[]) => ReturnType<typeof bare>): number => {
+      const ran = run(["env", "BUN_BE_BUN=1", "BUN_JSC_useJIT=0", ...command, executable, script]);
+      const [, depth] = /^RangeError (\d+)\n$/.exec(ran.out) ?? [];
+      expect([ran.status, ran.err, depth]).toEqual([0, "", expect.any(String)]);
+      return Number(depth);
+    };
+
+    test.each(["512", "2048", "8192", "65536", "unlimited"])("%s KiB", (kib) => {
+      const bytes = kib === "unlimited" ? kib : String(Number(kib) * 1024);
+      const limited = ["prlimit", `--stack=${bytes}`];
+      // glibc reads the other one in /proc/self/maps; above 8 MiB the engine has a limit of its own.
+      const [without, withProc] = [deep(limited, bare), deep(limited, (words) => spawn(words))];
+      expect(without / withProc).toBeGreaterThan(0.8);
+      expect(without / withProc).toBeLessThan(1.25);
+    });
+
+    test("under environment variables of a megabyte", () => {
+      const variables = Array.from({ length: 10 }, (_, index) => `KTSTR_${index}=${"x".repeat(100_000)}`);
+      expect(deep(["env", ...variables], bare)).toBeGreaterThan(1000);
+    });
   });
 });

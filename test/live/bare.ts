@@ -1,13 +1,11 @@
-/** A process that has neither /proc nor /sys. */
+/** A process that has neither /proc nor /sys nor /dev. */
+import { buildExecutable } from "../../tools/build.ts";
 import { spawn } from "./bpftool.ts";
 
-/**
- * Shell lines: keep the line of the stack, before /proc is unmounted, and put it back as the only file of /proc after. glibc
- * looks for the main thread's stack in /proc/self/maps (nptl/pthread_getattr_np.c), and JavaScriptCore aborts where it does not
- * find it, before any code of ours runs. Stacks end at one address where address space randomisation is off.
- */
-export const KEEP_STACK = "stack=$(grep -F '[stack]' /proc/self/maps)";
-export const ONLY_STACK = 'mkdir -p /proc/self && echo "$stack" > /proc/self/maps';
+/** Builds ktstr as one file, from the Bun that runs the tests: only the executable starts without /proc. Returns its path. */
+export function buildHere(folder: string): Promise<string> {
+  return buildExecutable(process.arch === "arm64" ? "arm64" : "x64", folder, process.execPath);
+}
 
 /** What is read in /proc/self/fdinfo, and who holds an object, which /proc/PID/fd tells. */
 const ONLY_IN_PROC = ["bytes_memlock", "frozen", "owner_prog_type", "owner_jited", "pids", "bpf_cookie"];
@@ -19,15 +17,12 @@ export function withoutProc(list: unknown): { [key: string]: unknown }[] {
   );
 }
 
-/** Runs a program where neither /proc nor /sys is mounted; as root. */
+/** Runs a program where /proc, /sys and /dev are not mounted; as root. */
 export function bare(command: readonly string[]): ReturnType<typeof spawn> {
   const script = [
-    KEEP_STACK,
-    "umount -R -l /sys",
-    "umount -R -l /proc",
-    "mount -t tmpfs none /proc",
-    ONLY_STACK,
+    "for at in /sys /dev /proc; do umount -R -l $at; done",
+    "for file in /proc/self /sys/kernel; do [ ! -e $file ] || exit 99; done",
     'exec "$@"',
   ].join("\n");
-  return spawn(["unshare", "-m", "setarch", "-R", "sh", "-ec", script, "sh", ...command]);
+  return spawn(["unshare", "-m", "sh", "-ec", script, "sh", ...command]);
 }
