@@ -27,7 +27,7 @@ export const kernelJson = (kernel: KernelInfo): JsonObject => ({
 });
 
 export function inspectionJson(inspection: Inspection): Json {
-  const { kernel, scheduler, sched, progs, interval, maps, links, limit, warnings } = inspection;
+  const { kernel, scheduler, sched, progs, interval, maps, links, limit, warnings, places } = inspection;
   const types = new Map(progs.map((prog) => [prog.id, prog.type]));
   return {
     schema: "ktstr-inspect",
@@ -45,7 +45,10 @@ export function inspectionJson(inspection: Inspection): Json {
           },
     sched:
       sched.length === 0 ? undefined : sched.map(({ view, findings }) => schedSummaryJson(view, findings)),
-    programs: progs.map((prog) => progJson(prog, kernel, interval)),
+    programs: progs.map((prog) => ({
+      ...(progJson(prog, kernel, interval) as { readonly [key: string]: Json }),
+      attached: places === undefined ? undefined : (places.get(prog.id) ?? []).map(({ json }) => json),
+    })),
     links: links.map((link) => linkJson(link, (id) => types.get(id))),
     content_limit: limit,
     maps: maps.map(inspectedMapJson),

@@ -113,13 +113,15 @@ const SHOWN_CONSTANTS = 12;
 /** Names that C reserves are headers' (`__SCX_SLICE_DFL`, `enqueue.___fmt`): a scheduler's own come before them. */
 const isHeaders = (name: string): boolean => /(^|\.)__/.test(name);
 
+/** Of what runs a program: a callback's may be in many elements of a prog array. */
+const SHOWN_PLACES = 3;
 const BAR_WIDTH = 20;
 /** Columns below which there is no bar. */
 const WIDE = 110;
 
 function writePrograms(
   out: Output,
-  { progs, kernel, interval }: Inspection,
+  { progs, kernel, interval, places }: Inspection,
   style: Style,
   width: number,
 ): void {
@@ -144,6 +146,10 @@ function writePrograms(
     const stats = shown(prog);
     const costs = stats === undefined ? "" : costText(stats, total, width >= WIDE);
     out.line(`${head}${costs}${totalText(prog, interval)}`.trimEnd());
+    const own = places?.get(prog.id) ?? [];
+    const more = own.length > SHOWN_PLACES ? `, and ${own.length - SHOWN_PLACES} more` : "";
+    const shownPlaces = own.slice(0, SHOWN_PLACES).map(({ text }) => text);
+    if (own.length > 0) out.line(style.dim(`          run ${shownPlaces.join(", ")}${more}`));
   });
 }
 

@@ -21,7 +21,8 @@ import { isSection, type Variable, variablesOf } from "./globals.ts";
 import { type InspectedSched, inspectSched } from "./inspect-sched.ts";
 import type { StatsInterval } from "./interval.ts";
 import { linkPlaces } from "./link-place.ts";
-import { findOrphans } from "./orphans.ts";
+import { canBeAsked, findOrphans } from "./orphans.ts";
+import { type ProgPlaces, progPlaces } from "./prog-places.ts";
 import { styleFor } from "./style.ts";
 import { arenaIncomplete, hexAddress, whyIncomplete } from "./words.ts";
 
@@ -35,6 +36,8 @@ export interface Inspection {
   readonly interval: StatsInterval | undefined;
   readonly maps: readonly InspectedMap[];
   readonly links: readonly InspectedLink[];
+  /** What runs each program, by its id; absent: not asked. */
+  readonly places?: ProgPlaces["places"] | undefined;
   /** How many entries of a map are shown at most. */
   readonly limit: number;
   readonly warnings: readonly string[];
@@ -100,9 +103,12 @@ export function buildInspection(
     onMap?.(index, all.length);
     return inspectMap(state, info, limit);
   });
-  const orphans = findOrphans(state);
+  // What cannot be asked is not said on every page; `prog show --attached` says it.
+  const told = progs.length > 0 && canBeAsked(state) ? progPlaces(state) : undefined;
+  const orphans = findOrphans(state, told);
   const warnings = [...problems, ...state.warnings, ...findings(kernel, scheduler, progs, maps), ...orphans];
-  return { kernel, scheduler, sched: inspectSched(state), progs, interval, links, maps, limit, warnings };
+  const sched = inspectSched(state);
+  return { kernel, scheduler, sched, progs, interval, links, places: told?.places, maps, limit, warnings };
 }
 
 /** A kernel may be too old for one listing (links: 5.8) and still have all the others to show. */

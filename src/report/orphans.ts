@@ -6,16 +6,16 @@ import type { BpfState, MapInfo } from "../state.ts";
 import { printable } from "../text.ts";
 import { MapType } from "../uapi/names.ts";
 import { mapHolders } from "./map-holders.ts";
-import { progPlaces } from "./prog-places.ts";
+import { type ProgPlaces, progPlaces } from "./prog-places.ts";
 
 type State = BpfState & Partial<AttachmentAccessor & PinAccessor>;
 type Asked = BpfState & AttachmentAccessor & PinAccessor;
 
 /**
  * A sentence for maps and one for programs. None where not all holders can be asked: then nobody knows. `state` must hold
- * all maps open.
+ * all maps open. `known`: what runs programs, where it was asked already.
  */
-export function findOrphans(state: State): string[] {
+export function findOrphans(state: State, known?: ProgPlaces): string[] {
   if (!canBeAsked(state)) return [];
   try {
     const processes = state.holders();
@@ -23,7 +23,10 @@ export function findOrphans(state: State): string[] {
     const { holders, untold } = mapHolders(state);
     if (untold.length > 0) return [];
     const maps = state.maps().filter((map) => !holders.has(map.id) && !isRegistered(state, map));
-    return [...sentence("map", maps), ...sentence("program", lostPrograms(state, processes.value.prog))];
+    return [
+      ...sentence("map", maps),
+      ...sentence("program", lostPrograms(state, processes.value.prog, known)),
+    ];
   } catch (error) {
     if (error instanceof KtstrError) return [];
     throw error;
@@ -31,15 +34,16 @@ export function findOrphans(state: State): string[] {
 }
 
 /** A state of a test's may lack what only whole data paths answer. */
-function canBeAsked(state: State): state is Asked {
+export function canBeAsked(state: State): state is Asked {
   return state.pinnedPaths !== undefined && state.networks !== undefined;
 }
 
 function lostPrograms(
   state: Asked,
   descriptors: ReadonlyMap<number, unknown>,
+  known: ProgPlaces | undefined,
 ): { readonly id: number; readonly name: Uint8Array }[] {
-  const { places, untold } = progPlaces(state);
+  const { places, untold } = known ?? progPlaces(state);
   if (untold.length > 0) return [];
   const held = new Set([...descriptors.keys(), ...places.keys(), ...state.pinnedPaths("program").keys()]);
   for (const { progId, details } of state.links()) {

@@ -36,7 +36,9 @@ export function progPlaces(state: BpfState & AttachmentAccessor): ProgPlaces {
   const places = new Map<number, ProgPlace[]>();
   const untold: string[] = [];
   const add = (progId: number, place: ProgPlace): void => {
-    places.set(progId, [...(places.get(progId) ?? []), place]);
+    const own = places.get(progId);
+    if (own === undefined) places.set(progId, [place]);
+    else own.push(place);
   };
   const ask = (ask: () => void): void => {
     try {

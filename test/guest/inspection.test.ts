@@ -25,6 +25,20 @@ eachMachine(images, (image) => {
     }
   });
 
+  test("each program has what runs it: every link that bpftool listed, and members of struct_ops maps", () => {
+    using guest = openGuest({ memory: image.memory });
+    const { programs } = JSON.parse(stringify(inspectionJson(buildInspection(guest, 1)))) as {
+      programs: { id: number; attached: { by: string; id?: number; member?: string }[] }[];
+    };
+    const theirs = JSON.parse(image.answer("link-show.json") ?? "[]") as { id: number; prog_id?: number }[];
+    const links = theirs.filter(({ prog_id }) => prog_id !== undefined && prog_id !== 0);
+    for (const { id, prog_id } of links)
+      expect(programs.find((one) => one.id === prog_id)?.attached).toContainEqual(
+        expect.objectContaining({ by: "link", id }),
+      );
+    expect(links.length).toBeGreaterThan(3);
+  });
+
   test("an array is said to have as many elements as bpftool says, however few of them are shown", () => {
     using guest = openGuest({ memory: image.memory });
     const { maps } = buildInspection(guest, 3);

@@ -30,6 +30,7 @@ export function progsSection(inspection: Inspection, shown: readonly ProgInfo[],
       facts({ ...progJson(prog, kernel, interval) }, anchors, ["id", "type", "name"]),
       loadedHtml(inspection, prog),
       own.map(attachedHtml),
+      placesHtml(inspection, prog, anchors),
       prog.mapIds.length > 0 &&
         html`<p>maps ${prog.mapIds.map((id, index) => [index > 0 && ", ", mapLink(id, anchors, names.get(id))])}</p>`,
     ]);
@@ -69,4 +70,17 @@ function loadedHtml({ kernel }: Inspection, prog: ProgInfo): Part {
 
 function attachedHtml({ id, type, place }: InspectedLink): Html {
   return html`<p>run by <a href="#link-${id}">link ${id}</a>, ${typeText(LINK_TYPES, type)} <span class="dim">${place}</span></p>`;
+}
+
+/** So many places of one program are shown: a prog array may hold it in each of its elements. */
+const MAX_PLACES = 50;
+
+/** What runs it without a link. */
+function placesHtml({ places }: Inspection, { id }: ProgInfo, anchors: Anchors): Part {
+  const unlinked = (places?.get(id) ?? []).filter(({ json }) => json["by"] !== "link");
+  const shown = unlinked.slice(0, MAX_PLACES);
+  return [
+    shown.map(({ json: { by, ...where } }) => facts({ "run by": by, ...where }, anchors)),
+    rest(unlinked.length, shown.length),
+  ];
 }
