@@ -79,17 +79,16 @@ export function callAddress(
 export function calledAddresses(code: ProgCode, base: bigint): bigint[] {
   const { insns } = code;
   const view = new DataView(insns.buffer, insns.byteOffset, insns.byteLength);
-  // A long program calls the same again and again: what it calls, twice its immediate and whether it is the program's own.
+  // A long program calls the same functions many times. A call is 16 times its immediate and its source register.
   const called = new Set<number>();
+  const helpers = new Set<number>();
   for (let at = 0; at + 8 <= insns.length; at += 8) {
     if (insns[at] !== CALL) continue;
-    const isOwn = insns[at + 1]! >> 4 === PSEUDO_CALL;
-    const key = 2 * view.getInt32(at + 4, true) + (isOwn ? 1 : 0);
-    if (called.has(key)) continue;
-    if (helperOf(insnAt(view, at >>> 3)) === undefined) called.add(key);
+    const key = 16 * view.getInt32(at + 4, true) + (insns[at + 1]! >> 4);
+    if (called.has(key) || helpers.has(key)) continue;
+    (helperOf(insnAt(view, at >>> 3)) === undefined ? called : helpers).add(key);
   }
   const addresses = new Set<bigint>();
-  for (const key of called)
-    addresses.add(callAddress(key & 1 ? PSEUDO_CALL : 0, Math.floor(key / 2), base, code));
+  for (const key of called) addresses.add(callAddress(key & 15, Math.floor(key / 16), base, code));
   return [...addresses];
 }

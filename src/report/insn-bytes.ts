@@ -3,7 +3,7 @@
  * copied once. What is printed of an opcode with its registers, around its offset and its immediate, is made once by the
  * disassembler itself; the numbers are written as digits.
  */
-import { disassemble, type Insn, isCall, isJump, LOAD_IMM64 } from "../uapi/disasm.ts";
+import { CALL, disassemble, type Insn, isCall, isJump, LOAD_IMM64, PSEUDO_CALL } from "../uapi/disasm.ts";
 import type { Output } from "./output.ts";
 import type { Xlated } from "./xlated.ts";
 
@@ -45,6 +45,8 @@ export class InsnBytes {
   readonly #bytes = new Uint8Array(new ArrayBuffer(FLUSH_BYTES + SLACK_BYTES));
   /** By opcode and registers; null: what is printed depends on more. */
   readonly #forms: (Form | null | undefined)[] = [];
+  /** Texts of calls, by immediate and source register: a long program calls the same functions many times. */
+  readonly #calls = new Map<number, Uint8Array>();
   #used = 0;
 
   constructor(out: Output, xlated: Xlated) {
@@ -75,6 +77,25 @@ export class InsnBytes {
       bytes[used + index] = unit;
     }
     this.#used = used + text.length;
+    return true;
+  }
+
+  /**
+   * Writes what `make` returns for a call, and keeps it for the next call of the same function. Returns false, and writes nothing,
+   * for other instructions and for calls between a program's own functions, whose text has their distance.
+   */
+  call(index: number, make: () => string): boolean {
+    const { view } = this.#xlated;
+    const source = view.getUint8(8 * index + 1) >> 4;
+    if (view.getUint8(8 * index) !== CALL || source === PSEUDO_CALL) return false;
+    const key = 16 * view.getInt32(8 * index + 4, true) + source;
+    const known = this.#calls.get(key);
+    if (known !== undefined && this.#used < FLUSH_BYTES) this.piece(known);
+    else {
+      const text = make();
+      this.text(text);
+      if (text.length <= SHORT) this.#calls.set(key, new TextEncoder().encode(text));
+    }
     return true;
   }
 

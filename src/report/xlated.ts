@@ -209,7 +209,7 @@ export function xlatedText(out: Output, xlated: Xlated, { opcodes, linum }: Xlat
     insns.number(index);
     insns.piece(COLON);
     if (insns.isPlain(index)) insns.insn(index);
-    else insns.text(xlated.safeText(index));
+    else if (!insns.call(index, () => xlated.safeText(index))) insns.text(xlated.safeText(index));
     insns.piece(LINE_FEED);
     const isDouble = xlated.isDouble(index);
     if (opcodes) insns.text(`       ${hex(xlated.view, 8 * index, isDouble ? 16 : 8).join(" ")}\n`);
@@ -242,11 +242,14 @@ export function xlatedJson(out: Output, xlated: Xlated, style: XlatedStyle, inde
     if (index > 0) insns.piece(between);
     const row = index === lines.next ? lines.take() : undefined;
     const isDouble = xlated.isDouble(index);
-    if (row === undefined && !style.opcodes && indent === "" && insns.isPlain(index)) {
+    if (row !== undefined || style.opcodes || indent !== "")
+      insns.text(pretty(rowJson(xlated, index, row, style)));
+    else if (insns.isPlain(index)) {
       insns.piece(OPEN);
       insns.insn(index);
       insns.piece(CLOSE);
-    } else insns.text(pretty(rowJson(xlated, index, row, style)));
+    } else if (!insns.call(index, () => rowJson(xlated, index, row, style)))
+      insns.text(rowJson(xlated, index, row, style));
     if (isDouble) index++;
   }
   insns.text(`${indent === "" || xlated.count === 0 ? "" : "\n"}]`);

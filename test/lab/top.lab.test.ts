@@ -8,6 +8,7 @@ import { setPriority, tmpdir } from "node:os";
 import { join } from "node:path";
 import { openRecord } from "../../src/report/record-read.ts";
 import type { Round } from "../../src/round.ts";
+import { spawn } from "../live/bpftool.ts";
 import { bootGuest, type FrozenGuest } from "./frozen.ts";
 import { whyNoLab } from "./promise.ts";
 
@@ -167,6 +168,42 @@ describe.skipIf((await whyNoLab()) !== "" || !isAsked)("a guest of 1 GiB with a 
       expect(line.programs.some((prog) => prog.calls_per_second > 0)).toBe(true);
       expect(await text("echo alive")).toBe("alive\n");
       await guest.check();
+    },
+    bootMs,
+  );
+
+  test(
+    "metrics --vm has every program's calls and the scheduler's events, between those of the guest's own tools",
+    async () => {
+      const before = await said();
+      const ran = spawn([process.execPath, cli, "metrics", "--once", "--vm", `${pid}`]);
+      const after = await said();
+      expect(ran.status).toBe(0);
+      const samples = (name: string, label: string): Map<string, number> =>
+        new Map(
+          [...ran.out.matchAll(new RegExp(`^${name}\\{.*?\\b${label}="(\\w+)".*\\} (\\d+)$`, "gm"))].map(
+            ([, key = "", count]) => [key, Number(count)],
+          ),
+        );
+      const runs = samples("ktstr_program_runs_total", "id");
+      let compared = 0;
+      for (const { id, run_cnt: most = 0 } of after.progs) {
+        const least = before.progs.find((prog) => prog.id === id)?.run_cnt;
+        const count = runs.get(`${id}`);
+        if (least === undefined || count === undefined) continue;
+        expect([id, count >= least, count <= most]).toEqual([id, true, true]);
+        compared++;
+      }
+      expect(compared).toBeGreaterThan(20);
+      if (before.state !== after.state) return;
+      const events = samples("ktstr_sched_ext_events_total", "event");
+      expect([...events.keys()]).toEqual([...after.events.keys()]);
+      for (const [name, count] of events)
+        expect([name, count >= before.events.get(name)!, count <= after.events.get(name)!]).toEqual([
+          name,
+          true,
+          true,
+        ]);
     },
     bootMs,
   );

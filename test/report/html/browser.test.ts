@@ -1,4 +1,4 @@
-/** The page in Debian's Chromium, headless. It is 500 MB that CI does not install: elsewhere these are skipped. */
+/** The page in Debian's Chromium, headless. Without Chromium these tests are skipped. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
