@@ -13,7 +13,7 @@ declare module "uplot/dist/uPlot.min.css" {
   const text: string;
   export default text;
 }
-declare module "uplot/LICENSE" {
+declare module "*/LICENSE" {
   const text: string;
   export default text;
 }

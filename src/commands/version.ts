@@ -6,11 +6,22 @@ import { indentOf } from "./print.ts";
 
 const version: Command = command({
   name: "ktstr version",
-  description: "Print the version",
-  examples: ["ktstr version", "ktstr -j version   # bpftool's keys"],
-  start(context) {
-    if (context.words.length > 0) throw new UsageError(`version: too much: ${context.words.join(" ")}`);
-    return printVersion(context);
+  description: "Print the version, or the licenses of what ktstr contains",
+  grammar: "[licenses]",
+  examples: [
+    "ktstr version",
+    "ktstr -j version        # bpftool's keys",
+    "ktstr version licenses  # of the packages that the executable contains",
+  ],
+  async start(context) {
+    const [word, ...rest] = context.words;
+    if (rest.length > 0 || (word !== undefined && word !== "licenses"))
+      throw new UsageError(`version: too much: ${context.words.join(" ")}`);
+    if (word === undefined) return printVersion(context);
+    if (context.options.json)
+      throw new UsageError("version licenses: prints text only", { hint: "leave out -j" });
+    context.out.text((await import("./licenses.ts")).licensesText());
+    return 0;
   },
 });
 

@@ -104,6 +104,13 @@ describe("version", () => {
     for (const line of ["version", "v", "--version", "-V", "map -V", "-V map show", "-V nope"])
       expect([line, ktstr(line.split(" "))]).toEqual([line, { status: 0, out: text, err: "" }]);
     expect(ktstr(["version", "more"])).toMatchObject({ status: 2, out: "" });
+    const licenses = ktstr(["version", "licenses"]);
+    for (const [name, holder] of [
+      ["capstone-js", "Alexandro Sanchez Bach"],
+      ["citty", "Pooya Parsa"],
+      ["uplot", "Leon Sorokin"],
+    ])
+      expect([name, licenses.out.includes(holder!)]).toEqual([name, true]);
   });
 
   kernel("in JSON", () => {
