@@ -64,7 +64,7 @@ export async function openKernelMemory(options: Options): Promise<KernelMemory> 
     throw new KtstrError(`the running kernel does not give its memory: ${error.message}`, {
       hint:
         error.code === "ENOENT"
-          ? "The kernel was built without CONFIG_PROC_KCORE. `--memory FILE` reads a frozen machine."
+          ? "/proc is not mounted, or the kernel was built without CONFIG_PROC_KCORE. `--memory FILE` reads a frozen machine."
           : error.hint,
       cause: error,
     });

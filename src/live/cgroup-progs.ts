@@ -14,9 +14,14 @@ import { bpfError, type Sys } from "./sys.ts";
 /** A cgroup takes 64 programs of a type (BPF_CGROUP_MAX_PROGS), and so does each of its ancestors. */
 const MAX_PROGS = 4096;
 
-/** Throws `SyscallError`, and `KtstrError` where cgroup2 is not mounted. */
+/** Throws `SyscallError`, and `KtstrError` where cgroup2 or /proc is not mounted. */
 export function queryCgroups(sys: Sys, { path, isTree, isEffective }: CgroupQuery): CgroupProgs[] {
-  const root = path ?? mountsOf(sys, "cgroup2")?.[0];
+  const mounts = path === undefined ? mountsOf(sys, "cgroup2") : [path];
+  if (mounts === undefined)
+    throw new KtstrError("/proc/self/mounts, which tells where cgroup2 is mounted, cannot be read", {
+      hint: "`mount -t proc proc /proc` mounts it, or `ktstr cgroup tree DIR` lists the cgroups of DIR",
+    });
+  const [root] = mounts;
   if (root === undefined)
     throw new KtstrError("cgroup2 is not mounted", {
       hint: "`mount -t cgroup2 none DIR` mounts it, and `ktstr cgroup tree DIR` lists it",

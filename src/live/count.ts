@@ -3,6 +3,7 @@ import type { Fd } from "../ffi.ts";
 import type { MapInfo } from "../state.ts";
 import { BATCH_ATTR } from "../uapi/bpf.ts";
 import { ENOENT } from "../uapi/errno.ts";
+import { isPerCpuHashMap } from "../uapi/names.ts";
 import { Attr } from "./attr.ts";
 import { pinned } from "./objects.ts";
 import type { Sys } from "./sys.ts";
@@ -18,29 +19,32 @@ const MAX_BATCHES = 64;
 /** Counts one table after the other, into the same memory. */
 export class EntryCounter {
   readonly #sys: Sys;
-  readonly #cpuCount: () => number;
+  readonly #cpuCount: () => number | undefined;
   readonly #attr = new Attr(BATCH_ATTR);
   readonly #cursor = pinned(CURSOR_BYTES);
   #keys = pinned(0);
   #values = pinned(0);
 
-  constructor(sys: Sys, cpuCount: () => number) {
+  /** `cpuCount` is asked for per-CPU maps alone; undefined: not known, and they are not counted. */
+  constructor(sys: Sys, cpuCount: () => number | undefined) {
     this.#sys = sys;
     this.#cpuCount = cpuCount;
   }
 
-  /** Whether a hash table is small enough. */
+  /** Whether a hash table is small enough, and the size of its values is known. */
   takes(map: MapInfo): boolean {
-    return (
-      map.maxEntries <= MAX_ENTRIES && map.maxEntries * (map.keySize + this.#valueBytes(map)) <= MAX_BYTES
-    );
+    const valueBytes = this.#valueBytes(map);
+    if (valueBytes === undefined || map.maxEntries > MAX_ENTRIES) return false;
+    return map.maxEntries * (map.keySize + valueBytes) <= MAX_BYTES;
   }
 
   /** undefined: the kernel has no batches for it, or it changed too fast. */
   count(map: MapInfo, fd: Fd): number | undefined {
     const room = map.maxEntries;
+    const valueBytes = this.#valueBytes(map);
+    if (valueBytes === undefined) return undefined;
     this.#keys = atLeast(this.#keys, room * map.keySize);
-    this.#values = atLeast(this.#values, room * this.#valueBytes(map));
+    this.#values = atLeast(this.#values, room * valueBytes);
     const attr = this.#attr
       .set("map_fd", fd.number)
       .point("in_batch", undefined)
@@ -58,8 +62,9 @@ export class EntryCounter {
     return undefined;
   }
 
-  #valueBytes(map: MapInfo): number {
-    return valueShape(map, this.#cpuCount()).total;
+  #valueBytes(map: MapInfo): number | undefined {
+    const cpuCount = isPerCpuHashMap(map.type) ? this.#cpuCount() : 0;
+    return cpuCount === undefined ? undefined : valueShape(map, cpuCount).total;
   }
 }
 

@@ -19,7 +19,7 @@ import { ENOENT } from "../uapi/errno.ts";
 import { BPF_F_NO_PREALLOC, isArrayMap, isHashMap, isPerCpuHashMap, MapType } from "../uapi/names.ts";
 import { BtfCache } from "./btfs.ts";
 import { EntryCounter } from "./count.ts";
-import { possibleCpus } from "./cpus.ts";
+import { cpuCounts } from "./cpus.ts";
 import { fdInfoNumber } from "./fdinfo.ts";
 import { readMapInfo } from "./maps.ts";
 import { forEachId, forEachObject, LINKS, MAPS, objectInfo, openId, PROGS, pinned } from "./objects.ts";
@@ -69,7 +69,14 @@ export class LiveCounter implements Counter {
     this.#sys = sys;
     this.#btfs = new BtfCache(sys);
     let cpuCount: number | undefined;
-    this.#entries = new EntryCounter(sys, () => (cpuCount ??= possibleCpus(sys).length));
+    this.#entries = new EntryCounter(sys, () => {
+      cpuCount ??= cpuCounts(sys).possibleCpus;
+      if (cpuCount === undefined)
+        this.#warn(
+          "the entries of per-CPU maps are not counted: /sys/devices/system/cpu/possible cannot be read",
+        );
+      return cpuCount;
+    });
   }
 
   /** Throws `SyscallError` where ids cannot be walked. */

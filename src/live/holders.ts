@@ -15,16 +15,17 @@ const KINDS: Readonly<Record<string, readonly [HeldKind, string]>> = {
 const MAX_PROCESSES = 4 * 2 ** 20;
 
 /**
- * By ascending pid. Processes whose descriptors this user may not see are counted in `hidden`.
+ * By ascending pid. Processes whose descriptors this user may not see are counted in `hidden`. undefined: /proc is not mounted.
  *
  * @public Loaded by maps.ts.
  */
-export function listHolders(sys: Sys): { readonly holders: Holders; readonly hidden: number } {
+export function listHolders(sys: Sys): { readonly holders: Holders; readonly hidden: number } | undefined {
   const found: Record<HeldKind, Map<number, Holder[]>> = {
     ...{ map: new Map(), prog: new Map(), link: new Map(), btf: new Map() },
   };
   let hidden = 0;
   const pids = sys.readDirectory("/proc").filter((name) => /^\d+$/.test(name));
+  if (pids.length === 0) return undefined;
   for (const pid of pids
     .map(Number)
     .sort((a, b) => a - b)

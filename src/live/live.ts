@@ -285,7 +285,13 @@ export class LiveState implements BpfState, LogAccessor, AttachmentAccessor, Pin
   /** "schedule+0x10"; needs CAP_SYSLOG. undefined: no symbol is near. */
   symbolAt(address: bigint): string | undefined {
     this.#alive();
-    this.#symbols ??= SymbolTable.read(this.#sys);
+    if (this.#symbols === undefined) {
+      this.#symbols = SymbolTable.read(this.#sys);
+      if (this.#symbols.isEmpty)
+        this.#warn(
+          "symbols are not known: /proc/kallsyms is not there, or shows no addresses to this user (CAP_SYSLOG)",
+        );
+    }
     return this.#symbols.at(address);
   }
 
@@ -350,7 +356,7 @@ export class LiveState implements BpfState, LogAccessor, AttachmentAccessor, Pin
   networks(devname?: string): readonly Network[] {
     this.#alive();
     const queries = require("./networks.ts") as typeof import("./networks.ts");
-    return queries.queryNetworks(this.#sys, devname);
+    return queries.queryNetworks(this.#sys, devname, this.#warn);
   }
 
   features(full: boolean): Features {

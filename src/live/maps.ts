@@ -2,7 +2,7 @@
 import type { PinAccessor, PinnedKind } from "../attachments.ts";
 import { DisposedError } from "../errors.ts";
 import type { Fd } from "../ffi.ts";
-import { found, type Holders, type MapInfo, type Read } from "../state.ts";
+import { found, type Holders, type MapInfo, type Read, unreadable } from "../state.ts";
 import { MAP_INFO } from "../uapi/bpf.ts";
 import { cutAtNul } from "../uapi/layout.ts";
 import { fdInfoNumber } from "./fdinfo.ts";
@@ -100,7 +100,14 @@ export class LiveMaps implements Disposable, PinAccessor {
   holders(): Read<Holders> {
     if (this.#holders === undefined) {
       const { listHolders } = require("./holders.ts") as typeof import("./holders.ts");
-      const { holders, hidden } = listHolders(this.#sys);
+      const listed = listHolders(this.#sys);
+      if (listed === undefined) {
+        const why = "/proc is not mounted: which processes hold objects is not known";
+        this.warnings.push(`${why}, nor what maps cost and whether they are frozen`);
+        this.#holders = unreadable("unsupported", why);
+        return this.#holders;
+      }
+      const { holders, hidden } = listed;
       if (hidden > 0)
         this.warnings.push(
           `who holds objects is not all known: ${hidden} processes are other users' (CAP_SYS_PTRACE shows them)`,

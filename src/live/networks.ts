@@ -19,10 +19,14 @@ interface Device {
 
 const NO_NAME = new Uint8Array();
 
-/** Throws `SyscallError`, and `KtstrError` where there is no device of the name. */
-export function queryNetworks(sys: Sys, devname: string | undefined): Network[] {
+/** Throws `SyscallError`, and `KtstrError` where there is no device of the name. `warn` is told what could not be asked. */
+export function queryNetworks(
+  sys: Sys,
+  devname: string | undefined,
+  warn: (sentence: string) => void,
+): Network[] {
   const netns = sys.netns();
-  const flowDissector = queryFlowDissector(sys);
+  const flowDissector = queryFlowDissector(sys, warn);
   const xdp: XdpDevice[] = [];
   const devices: Device[] = [];
   const names: string[] = [];
@@ -165,10 +169,13 @@ function bpfActions(nested: Uint8Array): NonNullable<TcFilter["actions"]> {
 }
 
 /** Kernels before 5.8 do not tell it. */
-function queryFlowDissector(sys: Sys): number | undefined {
+function queryFlowDissector(sys: Sys, warn: (sentence: string) => void): number | undefined {
   const opened = sys.openFile("/proc/self/ns/net");
   if (typeof opened === "number") {
-    if (opened === -ENOENT) return undefined;
+    if (opened === -ENOENT) {
+      warn("the flow dissector is not shown: it is asked by /proc/self/ns/net, which is not there");
+      return undefined;
+    }
     throw new SyscallError("open", "/proc/self/ns/net", -opened, errnoName(-opened), "");
   }
   using fd = opened;

@@ -1,5 +1,6 @@
 /** Programs on perf events and raw tracepoints of the running kernel: `BPF_TASK_FD_QUERY` of every descriptor. */
 import { PERF_KINDS, type PerfAttachment } from "../attachments.ts";
+import { KtstrError } from "../errors.ts";
 import { FD_QUERY_ATTR } from "../uapi/bpf.ts";
 import { EPERM } from "../uapi/errno.ts";
 import { cutAtNul } from "../uapi/layout.ts";
@@ -12,7 +13,7 @@ const NAME_BYTES = 4096;
 
 /**
  * What no program is attached to is an error of the kernel's, and left out. Throws `SyscallError` without CAP_SYS_ADMIN, where
- * every descriptor is refused.
+ * every descriptor is refused, and `KtstrError` where /proc is not mounted.
  */
 export function queryDescriptors(sys: Sys): PerfAttachment[] {
   const all: PerfAttachment[] = [];
@@ -25,7 +26,12 @@ export function queryDescriptors(sys: Sys): PerfAttachment[] {
   const name = pinned(NAME_BYTES);
   let isAnswered = false;
   let refused = "";
-  for (const pid of numbers("/proc"))
+  const pids = numbers("/proc");
+  if (pids.length === 0)
+    throw new KtstrError("descriptors are asked one by one, and /proc, which lists them, is not mounted", {
+      hint: "`mount -t proc proc /proc` mounts it",
+    });
+  for (const pid of pids)
     for (const fd of numbers(`/proc/${pid}/fd`)) {
       const attr = new Attr(FD_QUERY_ATTR, { pid, fd, buf_len: NAME_BYTES }).point("buf", name);
       name.fill(0);

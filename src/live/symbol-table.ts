@@ -46,6 +46,11 @@ export class SymbolTable {
     );
   }
 
+  /** Whether no address is known: /proc is not mounted, or CAP_SYSLOG is missing. */
+  get isEmpty(): boolean {
+    return this.#places.length === 0;
+  }
+
   /** "schedule+0x10", "dummy_xmit [dummy]", "bpf_prog_0123456789abcdef_enqueue [bpf]"; undefined: none is near. */
   at(address: bigint): string | undefined {
     if (address < LOWEST || address >= 2n ** 64n) return undefined;

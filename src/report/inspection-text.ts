@@ -20,7 +20,7 @@ import type { StatsInterval } from "./interval.ts";
 import type { Output } from "./output.ts";
 import { writeSchedHead } from "./sched-page.ts";
 import { type MapTypes, text } from "./typed.ts";
-import { callsText, countText, sizeText, timeText } from "./units.ts";
+import { callsText, countText, sizeText, timeText, totalSizeText } from "./units.ts";
 import { typeText } from "./words.ts";
 
 export interface Style {
@@ -60,9 +60,9 @@ function writeLinks(
 
 function writeMaps(out: Output, maps: readonly InspectedMap[], limit: number, style: Style): void {
   const cost = ({ info }: InspectedMap): number => info.memlockBytes ?? 0;
-  const total = maps.reduce((sum, map) => sum + cost(map), 0);
+  const total = totalSizeText(maps.map(({ info }) => info.memlockBytes));
   const sorted = [...maps].sort((a, b) => cost(b) - cost(a) || a.info.id - b.info.id);
-  const about = `${sizeText(total)}, the largest first, up to ${limit} entries of each`;
+  const about = `${total}, the largest first, up to ${limit} entries of each`;
   out.line(`\n${style.heading(`Maps (${maps.length})`)}  ${style.dim(about)}`);
   for (const map of sorted) writeMap(out, map, limit, style);
 }

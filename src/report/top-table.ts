@@ -62,7 +62,8 @@ function identity<
   T extends { readonly facts: { readonly id: number; readonly type: string; readonly name: string } },
 >(): Column<T>[] {
   return [
-    { title: "ID", width: 6, cell: ({ facts }) => String(facts.id), key: ({ facts }) => -facts.id },
+    // Ids go on to 2^31: a busy machine has had millions.
+    { title: "ID", width: 8, cell: ({ facts }) => String(facts.id), key: ({ facts }) => -facts.id },
     {
       title: "TYPE",
       width: 10,

@@ -5,7 +5,7 @@ import type { Output } from "./output.ts";
 import type { ProgRate, Rates } from "./rates.ts";
 import { rateText } from "./rows.ts";
 import { percentText } from "./top-table.ts";
-import { countText, sizeText } from "./units.ts";
+import { countText, totalSizeText } from "./units.ts";
 
 /** A line about all, then a line a program that ran, the costliest first; `names`: of the variables. */
 export function writeTopRound(out: Output, rates: Rates, names: readonly string[], time: string): void {
@@ -14,10 +14,10 @@ export function writeTopRound(out: Output, rates: Rates, names: readonly string[
     .filter(({ callsPerSecond, missesPerSecond }) => callsPerSecond > 0 || missesPerSecond > 0)
     .sort((a, b) => b.cpuShare - a.cpuShare);
   const share = progs.reduce((all, { cpuShare }) => all + cpuShare, 0);
-  const memory = maps.reduce((all, { bytes }) => all + (bytes ?? 0), 0);
+  const memory = totalSizeText(maps.map(({ bytes }) => bytes));
   const parts = [
     `${time}  ${countText(progs.length)} programs, ${countText(ran.length)} ran, CPU ${percentText(share)}%`,
-    `${countText(maps.length)} maps, ${sizeText(memory)}`,
+    `${countText(maps.length)} maps, ${memory}`,
     ...(sched === undefined ? [] : [`sched_ext ${escapeText(`${sched.state} ${sched.ops}`.trim())}`]),
     ...(pauseMs === undefined ? [] : [`stood still ${pauseMs.toFixed(1)} ms`]),
   ];

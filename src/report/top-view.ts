@@ -5,7 +5,7 @@ import type { Style } from "./inspection-text.ts";
 import { History, type MapRate, type ProgRate, type Rates } from "./rates.ts";
 import { helpLines, progPage, schedPage } from "./top-pages.ts";
 import { type Column, fit, mapColumns, percentText, progColumns, sorted, tableLine } from "./top-table.ts";
-import { countText, sizeText } from "./units.ts";
+import { countText, totalSizeText } from "./units.ts";
 
 export type Action = "quit" | "suspend" | "back" | "forward" | "redraw" | "opened";
 
@@ -210,11 +210,11 @@ export class TopView {
     const { progs, maps, sched, seconds, pauseMs } = rates;
     const sum = (of: (prog: ProgRate) => number): number => progs.reduce((all, prog) => all + of(prog), 0);
     const ran = progs.filter(({ callsPerSecond }) => callsPerSecond > 0).length;
-    const memory = maps.reduce((all, { bytes }) => all + (bytes ?? 0), 0);
+    const memory = totalSizeText(maps.map(({ bytes }) => bytes));
     const parts = [
       `${countText(progs.length)} programs, ${countText(ran)} ran`,
       `CPU ${percentText(sum(({ cpuShare }) => cpuShare))}%`,
-      `${countText(maps.length)} maps, ${sizeText(memory)}`,
+      `${countText(maps.length)} maps, ${memory}`,
       ...(sched === undefined ? [] : [`sched_ext ${escapeText(`${sched.state} ${sched.ops}`.trim())}`]),
     ];
     if (pauseMs !== undefined)

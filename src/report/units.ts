@@ -14,6 +14,13 @@ export function sizeText(bytes: number): string {
   return `${value.toFixed(1)} ${SIZES[unit]}`;
 }
 
+/** The sum of the sizes that are known, or a phrase if there are sizes and none is known. */
+export function totalSizeText(sizes: readonly (number | undefined)[]): string {
+  const known = sizes.filter((size) => size !== undefined);
+  if (known.length === 0 && sizes.length > 0) return "memory not known";
+  return sizeText(known.reduce((sum, size) => sum + size, 0));
+}
+
 const TIMES: readonly (readonly [number, string])[] = [
   [1e9, "s"],
   [1e6, "ms"],

@@ -59,7 +59,8 @@ test.skipIf((await whyNoLab()) !== "")(
             for (const key of ["func", "module"]) delete one[key];
         }
         const ran = await ktstr(guest, `-j ${kind} show`);
-        expect([kind, ran.status, ran.stderr]).toEqual([kind, 0, ""]);
+        expect([kind, ran.status]).toEqual([kind, 0]);
+        expect(ran.stderr).toStartWith("ktstr: warn: /proc is not mounted: ");
         const ours = parseExact(decode(ran.stdout));
         wrong.push(
           ...missing(ours, theirs, { off: { loaded_at: 1 } }).map((sentence) => `${kind}: ${sentence}`),

@@ -11,6 +11,10 @@ import { type Held, type HeldMap, Kit } from "./kit.ts";
 import { addCongestionControl, createLink } from "./kit-links.ts";
 import { kernelType, loadProg, someTypes, usesMaps } from "./kit-progs.ts";
 
+/** What listings say of /proc. */
+const NO_HOLDERS =
+  "ktstr: warn: /proc is not mounted: which processes hold objects is not known, nor what maps cost and whether they are frozen\n";
+
 const asList = (answer: unknown): unknown[] => (Array.isArray(answer) ? answer : [answer]);
 
 describe.skipIf(whyNoKernel("unshare") !== "")("without /proc and /sys", () => {
@@ -62,7 +66,7 @@ describe.skipIf(whyNoKernel("unshare") !== "")("without /proc and /sys", () => {
   test("listings have all that bpftool has, but for what stands only in fdinfo", () => {
     for (const kind of ["map", "prog", "link", "btf"] as const) {
       const ran = ktstr("-j", kind, "show");
-      expect([kind, ran.status, ran.err]).toEqual([kind, 0, ""]);
+      expect([kind, ran.status, ran.err]).toEqual([kind, 0, NO_HOLDERS]);
       const ids = objects.filter(([is]) => is === kind).map(([, { id }]) => id);
       const wanted = kind === "btf" ? [1] : ids;
       const mine = only(parseExact(ran.out), wanted);
@@ -82,7 +86,7 @@ describe.skipIf(whyNoKernel("unshare") !== "")("without /proc and /sys", () => {
       for (const kind of ["map", "prog", "link"]) {
         const ran = ktstr("-j", kind, "show", "pinned", path);
         if (kind === is) {
-          expect([path, ran.status, ran.err]).toEqual([path, 0, ""]);
+          expect([path, ran.status, ran.err]).toEqual([path, 0, NO_HOLDERS]);
           expect(asList(parseExact(ran.out))[0]).toMatchObject({ id });
         } else {
           expect([kind, path, ran.status, ran.err]).toEqual([kind, path, 1, ""]);
@@ -112,6 +116,13 @@ describe.skipIf(whyNoKernel("unshare") !== "")("without /proc and /sys", () => {
   test("what needs them says which file is missing, and is not shown as empty", () => {
     for (const [words, file] of [
       [["map", "show", "-f"], "/proc/self/mounts"],
+      [["token", "list"], "/proc/self/mounts"],
+      [["cgroup", "tree"], "/proc/self/mounts"],
+      [["prog", "show", "--attached"], "/proc/self/mounts"],
+      [["perf", "show"], "/proc"],
+      [["symbol", "ffffffff81000000"], "/proc/kallsyms"],
+      [["sched"], "/proc is not mounted"],
+      [["task", "show"], "/proc is not mounted"],
       [["map", "dump", "id", `${tasks.id}`], "/proc"],
       [["map", "dump", "id", `${cgroups.id}`], "/proc"],
       [["map", "dump", "id", `${percpu.id}`], "/sys/devices/system/cpu/possible"],
@@ -121,12 +132,32 @@ describe.skipIf(whyNoKernel("unshare") !== "")("without /proc and /sys", () => {
       expect(ran.err).toContain(file);
       expect(ran.err).not.toContain("    at ");
     }
+    const net = ktstr("-j", "net", "show");
+    expect([net.status, net.err]).toEqual([0, expect.stringContaining("flow dissector is not shown")]);
+  });
+
+  test("rounds count what needs neither, and say what is not counted", () => {
+    const ran = ktstr("metrics", "--once");
+    expect(ran.status).toBe(0);
+    expect(ran.out).toContain(`ktstr_map_entries{id="${hash.id}",name="bare_hash",type="hash"} 3\n`);
+    expect(ran.out).not.toMatch(new RegExp(`^ktstr_map_entries\\{id="${percpu.id}"`, "m"));
+    expect(ran.out).toMatch(/^ktstr_unreadable [1-9]/m);
+    const top = ktstr("top", "-b", "--rounds", "1");
+    expect([top.status, top.err]).toEqual([0, expect.stringContaining("/sys/devices/system/cpu/possible")]);
+    expect(top.out).toMatch(/ \d+ maps, memory not known/);
   });
 
   test("inspect shows everything else", () => {
     const ran = ktstr("inspect");
     expect(ran.status).toBe(0);
-    for (const text of ["bare_hash", "bare_filter", "CPUs not known"]) expect(ran.out).toContain(text);
+    for (const text of [
+      "bare_hash",
+      "bare_filter",
+      "CPUs not known",
+      "memory not known",
+      "/proc is not mounted",
+    ])
+      expect(ran.out).toContain(text);
     expect(ran.out).toContain("/sys/devices/system/cpu/possible");
   });
 

@@ -130,7 +130,11 @@ describe("BPF_PROG_QUERY", () => {
     expect(() => queryCgroups(refused, tree)).toThrow(SyscallError);
     const other = kernelWith(() => -EBADF);
     expect(() => queryCgroups(other, tree)).toThrow("/c is not the directory of a cgroup of cgroup2");
-    other.files.delete("/proc/self/mounts");
+    other.files.set("/proc/self/mounts", "none /c tmpfs rw 0 0\n");
     expect(() => queryCgroups(other, tree)).toThrow("cgroup2 is not mounted");
+    other.files.delete("/proc/self/mounts");
+    expect(() => queryCgroups(other, tree)).toThrow(
+      "/proc/self/mounts, which tells where cgroup2 is mounted",
+    );
   });
 });

@@ -149,7 +149,7 @@ test("programs are sorted by CPU share, and by what is chosen", () => {
   const one = view();
   expect(names(one).slice(0, 3)).toEqual(["p39", "p38", "p37"]);
   one.key("r");
-  expect(names(one).slice(0, 2)).toEqual(["one", "\\x1b[2J\\x0d\\x0a…"]);
+  expect(names(one).slice(0, 2)).toEqual(["one", "\\x1b[2J\\x0d\\x…"]);
   one.key("r");
   for (const key of ["<", "<", "<"]) one.key(key);
   expect(one.lines(80, 24)[2]).toContain("Programs by ID");

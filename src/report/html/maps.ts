@@ -16,7 +16,7 @@ import {
 } from "../inspection.ts";
 import type { Json } from "../json.ts";
 import { soundly } from "../typed.ts";
-import { countText, sizeText } from "../units.ts";
+import { countText, sizeText, totalSizeText } from "../units.ts";
 import { typeText } from "../words.ts";
 import type { Section } from "./document.ts";
 import { type Anchors, facts, mapLink, progLink } from "./facts.ts";
@@ -51,10 +51,10 @@ export function mapsSection(
       content,
     ]);
   });
-  const total = maps.reduce((sum, { info }) => sum + (info.memlockBytes ?? 0), 0);
+  const total = totalSizeText(maps.map(({ info }) => info.memlockBytes));
   const content = html`<div class="maps"><div class="row head"><span class="n">id</span><span>name</span><span>type</span><span>key, value, entries</span><span>fill</span><span class="n">entries</span><span class="n">memory</span></div>
 ${items}</div>${rest(maps.length, shown.length)}`;
-  const about = `${maps.length}, ${sizeText(total)}, the largest first, up to ${limit} entries of each`;
+  const about = `${maps.length}, ${total}, the largest first, up to ${limit} entries of each`;
   return { id: "maps", title: "Maps", about, content };
 }
 
