@@ -55,7 +55,7 @@ export class GuestCounter implements Counter {
     this.#names = names;
   }
 
-  /** Reads all anew. Throws `KtstrError` where the machine cannot be read. */
+  /** Reads all anew. Throws `KtstrError` if the machine cannot be read. */
   count(): Counts {
     this.#kernel.refresh();
     return {

@@ -73,7 +73,7 @@ export interface GuestOptions {
 }
 
 /**
- * Opens a frozen machine. Throws `KtstrError` where its files cannot be read or no kernel is in them.
+ * Opens a frozen machine. Throws `KtstrError` if its files cannot be read or no kernel is in them.
  *
  *     using guest = openGuest({ memory: "mem" });
  *     for (const prog of guest.progs()) console.log(prog.id, prog.verifiedInsns);
@@ -235,7 +235,7 @@ export class GuestState
   }
 
   /**
-   * sched_ext: its state, schedulers, CPUs, dispatch queues and the tasks that wait. Throws `KtstrError` where this
+   * sched_ext: its state, schedulers, CPUs, dispatch queues and the tasks that wait. Throws `KtstrError` if this
    * kernel has no sched_ext.
    */
   scheduler(): SchedReport {
@@ -244,7 +244,7 @@ export class GuestState
   }
 
   /**
-   * The kernel's own dump of each scheduler, as SysRq-D would print it now. Throws `KtstrError` where this kernel has no
+   * The kernel's own dump of each scheduler, as SysRq-D would print it now. Throws `KtstrError` if this kernel has no
    * sched_ext, or where no scheduler is loaded.
    */
   schedulerDumps(): SchedulerDumps {
@@ -335,13 +335,13 @@ export class GuestState
     return tokens.listTokenMounts(this.#checked(), this.#warn);
   }
 
-  /** Every task. Throws `KtstrError` where a list of tasks leads nowhere. */
+  /** Every task. Throws `KtstrError` if a list of tasks leads nowhere. */
   tasks(): Generator<TaskInfo> {
     const { listTasks } = require("./sched/task-list.ts") as typeof import("./sched/task-list.ts");
     return listTasks(this.#checked());
   }
 
-  /** A task's kernel stack, by its pid in the initial namespace. Throws `KtstrError` where there is no such task. */
+  /** A task's kernel stack, by its pid in the initial namespace. Throws `KtstrError` if there is no such task. */
   stack(pid: number): TaskStack {
     return this.#stacks().readTaskStack(this.#checked(), this.#names, pid);
   }

@@ -39,11 +39,7 @@ test.each([
   [["--vmcoreinfo", "0x1000", "map", "show"], "--vmcoreinfo goes with --memory", 2],
   [["--explain", "prog", "show"], "--explain goes with --memory", 2],
   [["--format", "raw", "prog", "show"], "--format goes with --memory", 2],
-  [
-    ["--memory", "mem", "--format", "vmdk", "prog", "show"],
-    "there is no such format. There are: raw, elf",
-    2,
-  ],
+  [["--memory", "mem", "--format", "vmdk", "prog", "show"], "unknown format. The formats are: raw, elf", 2],
   [["vmlinux"], "of which kernel image\\?", 2],
   [["vmlinux", "/nowhere/vmlinuz-0"], "find the vmlinux of /nowhere/vmlinuz-0: none lies where", 1],
 ])("%j is refused with a sentence", (args, sentence, status) => {

@@ -86,8 +86,8 @@ describe.skipIf(compress === undefined)(`AVML's compressed dump${whyNoSnappy}`, 
   });
 
   test.each<[string, (bytes: Buffer) => Uint8Array, string]>([
-    ["cut short", (bytes) => bytes.subarray(0, bytes.length - 3000), "it ends too early"],
-    ["without its last length", (bytes) => bytes.subarray(0, bytes.length - 3), "it ends too early"],
+    ["cut short", (bytes) => bytes.subarray(0, bytes.length - 3000), "the file is truncated"],
+    ["without its last length", (bytes) => bytes.subarray(0, bytes.length - 3), "the file is truncated"],
     ["with another chunk", (bytes) => bytes.fill(5, 42, 43), "a chunk has the type 5"],
     ["with more data than a block has", (bytes) => bytes.fill(15, 17, 18), "more data than its header says"],
   ])("%s is an error", (name, damage, says) => {
@@ -155,7 +155,7 @@ describe("a state of VMware", () => {
     using image = new MemoryImage([{ path: state }]);
     expect([image.sizeBytes, image.warnings.join()]).toEqual([
       41 * PAGE,
-      expect.stringContaining(`ends early: ${24 * PAGE} bytes of memory are missing`),
+      expect.stringContaining(`is truncated: ${24 * PAGE} bytes of memory are missing`),
     ]);
   });
 
@@ -185,7 +185,7 @@ describe("a state of VMware", () => {
     using image = new MemoryImage([{ path: file("raw", head.subarray(0, 60), ...BYTES) }]);
     expect([image.format, image.doubts.join()]).toEqual([
       "raw",
-      expect.stringContaining("a state of VMware"),
+      expect.stringContaining("a VMware state file"),
     ]);
   });
 

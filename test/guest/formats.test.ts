@@ -86,16 +86,16 @@ function filesOfNoMachine(): [string, string, string, Uint8Array][] {
   const migration = header({ blocks: [["pc.ram", 16 * PAGE]] });
   const compressed = page(PAGE, content.subarray(0, PAGE), undefined, 0x100);
   return [
-    ["kdump", "no page of memory is in it", "kdump file", kdump],
+    ["kdump", "it holds no page of memory", "kdump file", kdump],
     [
       "flat",
-      "what is in it is no dump",
+      "its contents are not a memory dump",
       "flattened dump",
       Buffer.concat([flat, big(0n, 81_920n), content, big(-1n, -1n)]),
     ],
     [
       "qemu",
-      "the capability compress",
+      "the unsupported capability compress",
       "migration stream",
       Buffer.concat([migration, EOS, end, page(0, content.subarray(0, PAGE), "pc.ram"), compressed, content]),
     ],
@@ -118,7 +118,7 @@ describe.each(filesOfNoMachine())("a file of the format %s", (name, whole, cut, 
       Math.min(bytes.length, PAGE) + 40 * PAGE,
       false,
     ]);
-    expect(image.doubts.join()).toContain("and was read as raw memory: ");
+    expect(image.doubts.join()).toContain("but was read as raw memory: ");
     expect(() => new MemoryImage([{ path, format: name }])).toThrow(cut);
   });
 });
@@ -188,7 +188,7 @@ describe("a LiME dump", () => {
     const backwards = Buffer.from(ranges[0]!);
     backwards.writeBigUInt64LE(0n, 16);
     const path = file(backwards);
-    expect(() => new MemoryImage([{ path, format: "lime" }])).toThrow("ends before it begins");
+    expect(() => new MemoryImage([{ path, format: "lime" }])).toThrow("the address range at byte");
   });
 
   test("of which the first page begins the file leaves it memory", () => {
@@ -220,7 +220,7 @@ describe("a LiME dump", () => {
 
 describe("an ELF file", () => {
   test("that is complete and no core has its own error: a vmlinux given by mistake", () => {
-    expect(() => new MemoryImage([{ path: PROGRAM }])).toThrow("it is an ELF file and not a core");
+    expect(() => new MemoryImage([{ path: PROGRAM }])).toThrow("it is an ELF file but not a core");
     try {
       new MemoryImage([{ path: PROGRAM }]);
     } catch (error) {

@@ -252,7 +252,7 @@ describe("ELF cores", () => {
     using image = new MemoryImage([{ path }]);
     expect(image.sizeBytes).toBe(0x1000);
     expect(image.warnings).toEqual([
-      `${basename(path)}: 8192 bytes of the memory at 0x0 are missing, the file ends before them.`,
+      `${basename(path)}: 8192 bytes of the memory at 0x0 are missing: the file is truncated.`,
     ]);
   });
 
@@ -284,10 +284,10 @@ describe("ELF cores", () => {
     ["it is not a 64-bit ELF file", good, (view) => view.setUint8(4, 1)],
     ["it is not little-endian", good, (view) => view.setUint8(5, 2)],
     ["machine 3 is neither x86-64 (62) nor arm64 (183)", good, (view) => view.setUint16(18, 3, true)],
-    ["a program header of 8 bytes", good, (view) => view.setUint16(54, 8, true)],
-    ["lie past the file's end", good, (view) => view.setBigUint64(32, 2n ** 63n, true)],
-    ["lie past the file's end", good, (view) => view.setUint16(56, 0x4000, true)],
-    ["section 0 says that there are", good, (view) => view.setUint16(56, 0xffff, true)],
+    ["a program header has 8 bytes", good, (view) => view.setUint16(54, 8, true)],
+    ["extend past the end of the file", good, (view) => view.setBigUint64(32, 2n ** 63n, true)],
+    ["extend past the end of the file", good, (view) => view.setUint16(56, 0x4000, true)],
+    ["section 0 gives", good, (view) => view.setUint16(56, 0xffff, true)],
     ["no segment holds memory", [], () => {}],
     ["no segment holds memory", [{ physical: 0, offset: 2 ** 52, size: 0x1000 }], () => {}],
     ["no segment holds memory", [{ physical: 2 ** 52, offset: 0x1000, size: 0x1000 }], () => {}],
@@ -298,7 +298,7 @@ describe("ELF cores", () => {
     using image = new MemoryImage([{ path }]);
     expect([image.format, image.sizeBytes]).toEqual(["raw", 0x2000]);
     // What it was looked at as is told where no kernel is found in it.
-    expect(image.doubts.join()).toContain(`${path} begins like an ELF file and was read as raw memory: `);
+    expect(image.doubts.join()).toContain(`${path} starts like an ELF file but was read as raw memory: `);
   });
 
   test("one that is cut anywhere is an error or what is left of it", () => {

@@ -159,12 +159,12 @@ describe("a stream with mapped-ram", () => {
   test.each<[string, readonly Uint8Array[], string]>([
     ["ends in its pages", [mapped(pages).subarray(0, MAPPED_AT + PAGE)], "before its bitmaps were written"],
     ["ends before its bitmaps were written", [mapped(pages), EOS, footer], "before its bitmaps were written"],
-    ["has another version", [mapped(pages, 0, 2), ...rest], "header has the version 2"],
-    ["begins later than it says", [mapped(pages, 4096).subarray(1), ...rest], "it does not begin with QEVM"],
+    ["has another version", [mapped(pages, 0, 2), ...rest], "header has version 2"],
+    ["begins later than it says", [mapped(pages, 4096).subarray(1), ...rest], "it does not start with QEVM"],
     [
       "counts from before its start",
       [Buffer.alloc(0), mapped(pages, -16), ...rest],
-      "does not agree with where it",
+      "do not match its position",
     ],
   ])("that %s is an error", (_, contents, says) => {
     expect(() => new MemoryImage([{ path: file(...contents), format: "qemu" }])).toThrow(says);
@@ -195,22 +195,26 @@ describe("a migration stream that is not read is an error:", () => {
     [
       "compressed pages",
       [...start, page(0, full(1), "pc.ram", 0x100)],
-      "saved with the capability compress,",
+      "saved with the unsupported capability compress",
     ],
-    ["differences", [...start, page(0, full(1), "pc.ram", 0x40)], "saved with the capability xbzrle,"],
+    [
+      "differences",
+      [...start, page(0, full(1), "pc.ram", 0x40)],
+      "saved with the unsupported capability xbzrle",
+    ],
     ["an unknown kind of page", [...start, page(0, full(1), "pc.ram", 0x80)], "a page has the flags 0x80"],
     [
       "a block that is not in the list",
       [...start, page(0, 0, "\x1b[m")],
-      "a page is of a block that is not in",
+      "a page belongs to a block that is not in",
     ],
-    ["no block at all", [...start, page(0, 0)], "a page is of a block that is not in"],
+    ["no block at all", [...start, page(0, 0)], "a page belongs to a block that is not in"],
     [
       "a page behind its block",
       [...start, page(4 * PAGE, 0, "pc.ram")],
-      "a page lies behind the block pc.ram",
+      "a page lies past the end of the block pc.ram",
     ],
-    ["no pages, as multifd leaves it", [...start, EOS, end, EOS], "no page of memory is in it"],
+    ["no pages, as multifd leaves it", [...start, EOS, end, EOS], "it holds no page of memory"],
     [
       "a disk's bitmaps between",
       [...start, EOS, footer, u8(1), u32(3), u8(5), Buffer.from("dirty")],
@@ -219,20 +223,24 @@ describe("a migration stream that is not read is an error:", () => {
     [
       "another section's part",
       [...start, EOS, footer, u8(2), u32(3)],
-      "section 3 stands between parts of RAM",
+      "section 3 interrupts the RAM section",
     ],
-    ["the end of all", [...start, EOS, footer, u8(0)], "a section of type 0 stands between parts of RAM"],
+    ["the end of all", [...start, EOS, footer, u8(0)], "a section of type 0 interrupts the RAM section"],
     [
       "more RAM than the file can hold",
       [header({ blocks: [["pc.ram", 2 ** 40]] }), EOS, end],
-      "its block pc.ram has 1099511627776 bytes, and the file ",
+      "its block pc.ram has 1099511627776 bytes, but the file has ",
     ],
   ])("%s", (_, contents, says) => {
     expect(() => new MemoryImage([{ path: file(...contents), format: "qemu" }])).toThrow(says);
   });
 
   test.each<[string, readonly Uint8Array[], string]>([
-    ["compressed pages", [...start, page(0, full(1), "pc.ram", 0x100)], "the capability compress,"],
+    [
+      "compressed pages",
+      [...start, page(0, full(1), "pc.ram", 0x100)],
+      "the unsupported capability compress",
+    ],
     ["memory that was left out", ignored, "It was saved with x-ignore-shared."],
   ])("%s, also where no format is named", (_, contents, says) => {
     const open = (): unknown => new MemoryImage([{ path: file(...contents) }]);
@@ -249,7 +257,7 @@ describe("a migration stream that is not read is an error:", () => {
     [
       "a machine that no QEMU has",
       header({ machine: "\x07", blocks: BLOCKS }),
-      "its configuration names no machine",
+      "its configuration has no machine name",
     ],
     [
       "blocks that are not their sum",
@@ -259,7 +267,7 @@ describe("a migration stream that is not read is an error:", () => {
     [
       "another first section",
       Buffer.concat([Buffer.from("QEVM"), u32(3), u8(4)]),
-      "its first section is of type 4",
+      "its first section has the type 4",
     ],
   ])("%s is raw memory, and --format says why not", (_, head, says) => {
     const path = file(head, full(0x11, 8 * PAGE));
@@ -320,9 +328,9 @@ describe("a libvirt save file", () => {
   });
 
   test.each<[string, Buffer, string]>([
-    ["of an unknown format", saved(7), "its stream is of the format 7, which is not read"],
-    ["of something else", saved(3), "what is in it is no dump"],
-    ["half written", saved(0, { magic: "LibvirtQemudPart" }), "it was not written to its end"],
+    ["of an unknown format", saved(7), "its stream has the unsupported format 7"],
+    ["of something else", saved(3), "its contents are not a memory dump"],
+    ["half written", saved(0, { magic: "LibvirtQemudPart" }), "it was not written completely"],
   ])("that is %s is an error", (_, head, says) => {
     expect(() => new MemoryImage([{ path: file(head, full(0x11)) }])).toThrow(says);
   });

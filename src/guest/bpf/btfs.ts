@@ -45,7 +45,7 @@ export class GuestBtfs {
     return this.#list().map(({ info }) => info);
   }
 
-  /** Throws `KtstrError` where there is none of this id, or it cannot be read; `FormatError` for bytes that are no BTF. */
+  /** Throws `KtstrError` if there is none of this id, or it cannot be read; `FormatError` for bytes that are no BTF. */
   byId(id: number): Btf {
     const object = this.#list().find(({ info }) => info.id === id);
     if (object === undefined) throw new KtstrError(`BTF object ${id}: btf_idr has none of this id`);

@@ -18,7 +18,7 @@ const VARIABLES: readonly (readonly [Sysctl, string, 4 | 8])[] = [
   ["bpf_jit_limit", "bpf_jit_limit", 8],
 ];
 
-/** Throws `KtstrError` where this kernel's tables of types are not to be found. */
+/** Throws `KtstrError` if this kernel's tables of types are not to be found. */
 export function readFeatures(kernel: GuestKernel): Features {
   const untold: string[] = [];
   const attempt = <T>(what: string, read: () => T): T | undefined => {
@@ -75,7 +75,7 @@ function typesOf({ memory, symbols }: GuestKernel, symbol: string, count: number
   });
 }
 
-/** `__BPF_FUNC_MAX_ID` of `enum bpf_func_id`, less the number 0; undefined where the kernel's BTF has no such enum. */
+/** `__BPF_FUNC_MAX_ID` of `enum bpf_func_id`, less the number 0; undefined if the kernel's BTF has no such enum. */
 function helperCount({ btf }: GuestKernel): number | undefined {
   const id = btf.find("bpf_func_id", BTF_KIND.ENUM);
   if (id === undefined) return undefined;

@@ -119,7 +119,7 @@ export type Probe =
       readonly refCtrOffset: bigint;
     };
 
-/** The probe of a `struct trace_event_call`. Throws `KtstrError` where it has none. */
+/** The probe of a `struct trace_event_call`. Throws `KtstrError` if it has none. */
 export function probeOf(kernel: GuestKernel, call: StructAt): Probe {
   const { btf } = kernel;
   const flags = call.i32(EVENT_CALL.resolve(btf).flags, "flags");

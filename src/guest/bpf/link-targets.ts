@@ -20,7 +20,7 @@ export interface LinkAt {
   readonly attachType: number | undefined;
 }
 
-/** Throws `GuestFault`, or `LayoutError` where this kernel has no such link. */
+/** Throws `GuestFault`, or `LayoutError` if this kernel has no such link. */
 export type LinkReader = (link: LinkAt) => LinkDetails;
 
 const UNTIL_6_16 = optional(u32, "until 6.16, then in bpf_link");

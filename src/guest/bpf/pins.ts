@@ -47,7 +47,7 @@ const FIRST_ERROR = 0xffff_ffff_ffff_f001n;
 
 /**
  * Paths by id. Of a file system that is mounted nowhere and still held open, paths begin with "(unmounted)". Throws
- * `KtstrError` where the list of file systems leads nowhere.
+ * `KtstrError` if the list of file systems leads nowhere.
  */
 export function listPins(
   kernel: GuestKernel,
@@ -87,7 +87,7 @@ export interface BpfFileSystem {
   readonly mounts: readonly Pointer[];
 }
 
-/** Every file system of type bpf, in the order of `super_blocks`. Throws `KtstrError` where there is no such list. */
+/** Every file system of type bpf, in the order of `super_blocks`. Throws `KtstrError` if there is no such list. */
 export function* bpfFileSystems(
   kernel: GuestKernel,
   told: (error: unknown) => void,

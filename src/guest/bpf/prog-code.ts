@@ -230,7 +230,7 @@ function mapFinder(maps: readonly MapInfo[]): (address: bigint) => MapReference 
   };
 }
 
-/** Throws `KtstrError` where the image does not tell where calls are counted from. */
+/** Throws `KtstrError` if the image does not tell where calls are counted from. */
 export function readCallTargets(
   { symbols }: GuestKernel,
   addressNames: AddressNames,

@@ -60,12 +60,12 @@ const MAX_USED_MAPS = 64;
 /** include/linux/bpf_verifier.h: `BPF_MAX_SUBPROGS`. */
 const MAX_SUBPROGS = 256;
 
-/** The types of a BTF object (`struct btf *`). Throws `KtstrError` where they cannot be read. */
+/** The types of a BTF object (`struct btf *`). Throws `KtstrError` if they cannot be read. */
 export type BtfAt = (btf: Pointer) => Btf;
 
 /**
  * Every program, by ascending id. One that is being freed is left out, as the kernel gives it to nobody any more.
- * Throws `LayoutError` where this kernel's programs look otherwise.
+ * Throws `LayoutError` if this kernel's programs look otherwise.
  */
 export function listProgs(kernel: GuestKernel, btfAt: BtfAt, warn: Warn): ProgInfo[] {
   const reader = new ProgReader(kernel, btfAt);
@@ -106,7 +106,7 @@ export class ProgReader {
   readonly #btfId: number;
   readonly #uid: number;
 
-  /** Throws `LayoutError` where this kernel's programs look otherwise. */
+  /** Throws `LayoutError` if this kernel's programs look otherwise. */
   constructor(kernel: GuestKernel, btfAt: BtfAt) {
     this.#kernel = kernel;
     this.#btfAt = btfAt;

@@ -71,7 +71,7 @@ export class StatsReader {
   readonly #bulk: BulkReader;
   readonly #sum: StatsSum = new StatsSum();
 
-  /** Throws `LayoutError` where the kernel has other counters. */
+  /** Throws `LayoutError` if the kernel has other counters. */
   constructor(kernel: GuestKernel) {
     const { areas } = kernel.cpus;
     this.#memory = kernel.memory;

@@ -23,7 +23,7 @@ const ENUMS = {
   attachs: ["bpf_attach_type", "BPF_", "__MAX_BPF_ATTACH_TYPE"],
 } as const;
 
-/** None before 6.9, which has no delegation. Throws `KtstrError` where the list of file systems leads nowhere. */
+/** None before 6.9, which has no delegation. Throws `KtstrError` if the list of file systems leads nowhere. */
 export function listTokenMounts(kernel: GuestKernel, warn: (sentence: string) => void): TokenMount[] {
   const options = MOUNT_OPTS.resolveIfPresent(kernel.btf);
   if (options === undefined) return [];

@@ -36,7 +36,7 @@ export interface Capture extends Disposable {
 
 /**
  * Opens a frozen machine, lets `ask` put all questions to it, and keeps what the answers came from. The same memory and
- * the same questions give the same file. Throws `KtstrError` where the machine cannot be opened.
+ * the same questions give the same file. Throws `KtstrError` if the machine cannot be opened.
  *
  *     using capture = captureGuest({ memory: [{ path: "mem" }] }, readForCapture);
  *     for (const piece of capture.pieces()) writeSync(fd, piece);
@@ -103,7 +103,7 @@ function touchBtf({ symbols, memory }: OpenedKernel): void {
   for (let done = 0; done < length; done += CAPTURE_PAGE_BYTES) memory.locate(start.hi, start.lo, done, 1);
 }
 
-/** `_text` to `_end`; undefined where the kernel does not say. */
+/** `_text` to `_end`; undefined if the kernel does not say. */
 function imageOf({ symbols, found }: OpenedKernel): MappedRange | undefined {
   const from = symbols.address("_text");
   const to = symbols.address("_end");

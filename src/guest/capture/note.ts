@@ -43,7 +43,7 @@ export function captureNoteText(note: CaptureNote): string {
   return `${lines.join("\n")}\n`;
 }
 
-/** Throws `FormatError` where the text is not one that `captureNoteText` writes. */
+/** Throws `FormatError` if the text is not one that `captureNoteText` writes. */
 export function parseCaptureNote(bytes: Uint8Array): CaptureNote {
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8");
   const addresses = new Map<string, Pointer | undefined>();

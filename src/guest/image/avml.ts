@@ -1,7 +1,7 @@
 /**
- * What AVML writes with `--compress`: blocks of memory, each behind LiME's header with another magic number, compressed in
- * Snappy's framing format (framing_format.txt of its project), with the length of that behind it. It becomes a LiME dump
- * in a temporary file.
+ * Reads the files of AVML's `--compress`. Each block of memory has a LiME header with a different magic number, followed by
+ * its data in Snappy's framing format (Snappy's framing_format.txt) and the size of that data. The file is converted to a
+ * LiME dump in a temporary file.
  */
 import { u53, viewOf } from "../../uapi/layout.ts";
 import type { ReadableFile } from "./file.ts";
@@ -33,21 +33,21 @@ const LIME_MAGIC = 0x4c69_4d45;
 const LIME_VERSION = 1;
 /** x86-64 and arm64 address at most 52 bits of physical memory. */
 const MAX_PHYSICAL = 2 ** 52;
-/** AVML cuts ranges into blocks of this size, and leaves the data of a block out where all of it is zeros. */
+/** AVML splits ranges into blocks of this size. It omits the data of a block of zeros. */
 const MAX_BLOCK_BYTES = 16 * 2 ** 20;
 
 /** A chunk's type, and its length in 3 bytes. */
 const CHUNK_HEAD_BYTES = 4;
 const CHUNK_COMPRESSED = 0x00;
 const CHUNK_STORED = 0x01;
-/** From here on chunks of other types are to be skipped. */
+/** Chunks of this type and above can be skipped. */
 const CHUNK_SKIPPABLE = 0x80;
 const CHUNK_STREAM = 0xff;
 const CHECKSUM_BYTES = 4;
 const MAX_CHUNK_DATA_BYTES = 65_536;
 /** The stream's first chunk: "sNaPpY". */
 const STREAM_CHUNK = "\xff\x06\0\0sNaPpY";
-/** The length of the stream, behind it. */
+/** The size of the stream, which follows it. */
 const TRAILER_BYTES = 8;
 
 interface Header {
@@ -55,17 +55,17 @@ interface Header {
   readonly length: number;
 }
 
-/** Of `HEADER_BYTES` bytes; a clause where they are none. */
+/** Parses the first `HEADER_BYTES` bytes, or returns why they are not a header. */
 function headerOf(view: DataView): Header | string {
   if (view.byteLength < HEADER_BYTES) return "it ends within the header";
   if (view.getUint32(0, true) !== MAGIC || view.getUint32(4, true) !== VERSION || u53(view, ZEROS_AT) !== 0)
-    return "no block of AVML begins there";
+    return "no AVML block starts there";
   const [first, last] = [u53(view, FIRST_AT), u53(view, LAST_AT)];
-  if (!(first <= last && last < MAX_PHYSICAL)) return "a block ends before it begins";
+  if (!(first <= last && last < MAX_PHYSICAL)) return "the address range of a block is not valid";
   return { first, length: last - first + 1 };
 }
 
-/** A header is followed by a stream, or, where the block is all zeros, by the next header or nothing. */
+/** Checks what follows the header: a stream or, if the block is all zeros, the next header or the end of the file. */
 function problem(file: ReadableFile): string | undefined {
   const bytes = file.read(0, 2 * HEADER_BYTES);
   const header = headerOf(viewOf(bytes));
@@ -79,10 +79,10 @@ function problem(file: ReadableFile): string | undefined {
 
 class AvmlDecoder extends RecordDecoder {
   readonly #decompress: PageCodec;
-  /** The block that is being read, and how many bytes of it are not given yet. undefined: between two blocks. */
+  /** The current block, and the number of its bytes that are still to be output. Undefined between blocks. */
   #block: Header | undefined;
   #left = 0;
-  /** Its data is there: a stream has begun. */
+  /** Whether the block's stream has started. */
   #hasStream = false;
 
   constructor(decompress: PageCodec) {
@@ -124,7 +124,7 @@ class AvmlDecoder extends RecordDecoder {
     this.next(HEADER_BYTES, CHUNK_HEAD_BYTES);
   }
 
-  /** A block without data. Throws `Error` where it is larger than such a block is. */
+  /** Outputs a block without data. Throws `Error` if it is larger than AVML's blocks. */
   #zeros({ length }: Header): void {
     if (length > MAX_BLOCK_BYTES) throw new Error(`a block of ${length} bytes has no data`);
     this.give(new Uint8Array(new ArrayBuffer(length)));
@@ -153,12 +153,12 @@ class AvmlDecoder extends RecordDecoder {
 
   #decompressed(stored: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
     const data = new Uint8Array(new ArrayBuffer(lengthOf(stored)));
-    if (!this.#decompress(stored, data)) throw new Error("libsnappy refuses a chunk");
+    if (!this.#decompress(stored, data)) throw new Error("libsnappy cannot decompress a chunk");
     return data;
   }
 }
 
-/** What a chunk is decompressed to: a varint of 7 bits a byte before the data (Snappy's format_description.txt, 1). */
+/** Returns the decompressed size of a chunk: a varint before the data (Snappy's format_description.txt, 1). */
 function lengthOf(stored: Uint8Array): number {
   let length = 0;
   for (let at = 0; at < 3; at++) {
@@ -166,6 +166,7 @@ function lengthOf(stored: Uint8Array): number {
     length += (byte & 0x7f) * 2 ** (7 * at);
     if (byte < 0x80) break;
   }
-  if (length === 0 || length > MAX_CHUNK_DATA_BYTES) throw new Error(`a chunk holds ${length} bytes`);
+  if (length === 0 || length > MAX_CHUNK_DATA_BYTES)
+    throw new Error(`the decompressed size of a chunk is ${length}`);
   return length;
 }

@@ -1,10 +1,10 @@
-/** The decoders that the runtime has: gzip and zstd. */
+/** Decoders that use the runtime's zlib and zstd: gzip and zstd files. */
 import { KtstrError } from "../../errors.ts";
 import type { Decoder, Step } from "./unpack.ts";
 
 /**
- * What is behind a stream of node:zlib. Node and Bun have it alike; by it the output is written into a buffer of a
- * fixed size, and no event is waited for.
+ * The internal handle of a node:zlib stream, which is the same in Node and Bun. It writes synchronously into a buffer of
+ * fixed size.
  */
 interface Handle {
   writeSync(
@@ -22,7 +22,7 @@ interface Handle {
 
 interface Stream {
   readonly _handle?: Handle | null;
-  /** After a write: bytes of output that are free, bytes of input that are left. */
+  /** After a write: the number of free output bytes, and of remaining input bytes. */
   readonly _writeState?: Uint32Array;
 }
 
@@ -37,7 +37,7 @@ class StreamDecoder implements Decoder {
   constructor(stream: Stream, finish: number, tool: string) {
     const { _handle, _writeState } = stream;
     if (_handle == null || typeof _handle.writeSync !== "function" || _writeState === undefined)
-      throw new KtstrError(`this Bun (${Bun.version}) does not decompress in steps`, {
+      throw new KtstrError(`this Bun (${Bun.version}) cannot decompress in steps`, {
         hint: `Decompress the file first (\`${tool} -d\`).`,
       });
     this.#handle = _handle;
@@ -67,13 +67,13 @@ class StreamDecoder implements Decoder {
   }
 }
 
-/** RFC 1952, with as many members as there are. */
+/** RFC 1952, including several members. */
 export function gzipDecoder(): Decoder {
   const { constants, createGunzip } = process.getBuiltinModule("node:zlib");
   return new StreamDecoder(createGunzip() as unknown as Stream, constants.Z_FINISH, "gzip");
 }
 
-/** RFC 8878, with as many frames as there are. Whether the last one is complete, their headers tell. */
+/** RFC 8878, including several frames. The caller checks that the last frame is complete. */
 export function zstdDecoder(): Decoder {
   const { constants, createZstdDecompress } = process.getBuiltinModule("node:zlib");
   return new StreamDecoder(createZstdDecompress() as unknown as Stream, constants.ZSTD_e_continue, "zstd");

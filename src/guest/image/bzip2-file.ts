@@ -1,8 +1,8 @@
-/** A file that bzip2 compressed, as a format. */
+/** Reads files compressed by bzip2. */
 import type { ReadableFile } from "./file.ts";
 import type { FormatReader } from "./format.ts";
 import { bzip2Decoder } from "./system-codec.ts";
-import { goesOn, unpack } from "./unpack.ts";
+import { decompressesAtStart, unpack } from "./unpack.ts";
 
 /** @public Loaded by formats.ts. */
 export const bzip2File: FormatReader = {
@@ -13,13 +13,13 @@ export const bzip2File: FormatReader = {
 /** "BZh", the block size in units of 100,000 bytes as a digit, and the first block's magic number. */
 const HEADER = /^BZh[1-9](?:1AY&SY|\x17rE8P\x90)/;
 const HEADER_BYTES = 10;
-/** As much as is decompressed to see whether it is compressed: a block, and what it takes at worst. */
+/** Bytes to decompress when detecting the format: the largest possible block. */
 const PROBE_BYTES = 2 ** 20;
 
 function problem(file: ReadableFile): string | undefined {
   const header = Buffer.from(file.read(0, HEADER_BYTES)).toString("latin1");
   if (!HEADER.test(header)) return "no block follows its header";
-  // A short file is not memory that has its first page.
-  if (file.sizeBytes < PROBE_BYTES || goesOn(file, PROBE_BYTES, bzip2Decoder)) return undefined;
-  return "what follows its header is not compressed";
+  // A shorter file cannot be raw memory that starts with a page of a bzip2 file.
+  if (file.sizeBytes < PROBE_BYTES || decompressesAtStart(file, PROBE_BYTES, bzip2Decoder)) return undefined;
+  return "the data after its header is not compressed";
 }

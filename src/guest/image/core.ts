@@ -1,4 +1,4 @@
-/** An ELF core of a machine's memory: QEMU's `dump-guest-memory`, a kdump `vmcore`, `makedumpfile -E`. */
+/** Reads ELF cores of a machine's memory: QEMU's `dump-guest-memory`, kdump's `vmcore`, `makedumpfile -E`, and captures. */
 import { basename } from "node:path";
 import { FormatError } from "../../errors.ts";
 import {
@@ -23,18 +23,18 @@ import { CAPTURE_NOTE_NAME, CAPTURE_NOTE_TYPE } from "../capture/note.ts";
 import type { ReadableFile } from "./file.ts";
 import type { Contents, FormatReader, Piece } from "./format.ts";
 
-/** A core has one segment per RAM range, and one per hole that makedumpfile left out. */
+/** A core has one segment per RAM range, split at each hole that makedumpfile left out. */
 const MAX_SEGMENTS = 1_000_000;
 const MAX_NOTE_BYTES = 16 * 2 ** 20;
-/** Of the notes that every core has. */
+/** Name of the NT_PRSTATUS notes. */
 export const PRSTATUS_NAME = "CORE";
 /** x86-64 and arm64 address at most 52 bits of physical memory. */
 const MAX_PHYSICAL = 2 ** 52;
 
 /**
- * The part of a file that its last segment or section may leave over: a boot image's vmlinux has relocations there
- * (arch/x86/boot/compressed/Makefile), a module its signature. A raw memory image whose first page is an ELF file's has
- * the rest of memory there.
+ * Fraction of a file that can follow its last segment or section. A boot image's vmlinux has relocations there
+ * (arch/x86/boot/compressed/Makefile), a module its signature. If more follows, the file is raw memory whose first page
+ * is that of an ELF file.
  */
 const MAX_TAIL = 1 / 8;
 
@@ -50,7 +50,7 @@ const isKcore = (file: ReadableFile): boolean => file.sizeBytes >= KCORE_MIN_BYT
 
 const kcore = (): typeof import("./kcore.ts") => require("./kcore.ts") as typeof import("./kcore.ts");
 
-/** Reads the headers of a core. Throws `FormatError` where it is no core of a 64-bit machine that we know. */
+/** Reads the headers of a core. Throws `FormatError` if it is not a core of a supported 64-bit machine. */
 function readCore(file: ReadableFile): Contents {
   const header = elfHeader(file);
   const format = `memory file ${file.path}`;
@@ -78,7 +78,7 @@ function readCore(file: ReadableFile): Contents {
       format,
       offset,
       "no segment holds memory",
-      "The dump was cut short before its data.",
+      "The dump was truncated before its data.",
     );
   return {
     format: captureNote === undefined ? "ELF core" : "capture",
@@ -90,7 +90,7 @@ function readCore(file: ReadableFile): Contents {
   };
 }
 
-/** Throws `FormatError` where the file is shorter. */
+/** Reads the ELF header. Throws `FormatError` if there is none. */
 function elfHeader(file: ReadableFile): DataView {
   const header = viewOf(file.read(0, EHDR.size));
   if (header.byteLength === EHDR.size && header.getUint32(0, true) === ELF_MAGIC) return header;
@@ -108,19 +108,19 @@ function programHeaders(file: ReadableFile, header: DataView, format: string): P
   const entrySize = header.getUint16(EHDR.fields.phentsize.offset, true);
   const count = segmentCount(file, header, format);
   if (entrySize < PHDR.size)
-    throw new FormatError(format, EHDR.fields.phentsize.offset, `a program header of ${entrySize} bytes`);
+    throw new FormatError(format, EHDR.fields.phentsize.offset, `a program header has ${entrySize} bytes`);
   if (!(offset + count * entrySize <= file.sizeBytes))
     throw new FormatError(
       format,
       EHDR.fields.phoff.offset,
-      `${count} program headers at ${offset} lie past the file's end`,
+      `${count} program headers at ${offset} extend past the end of the file`,
     );
   return { table: viewOf(file.read(offset, count * entrySize)), entrySize, offset };
 }
 
 /**
- * An ELF file's segments and sections end where the file ends. A core may be cut short, as kdump's are where a disk was
- * full. Any other ELF file (a vmlinux) must be complete to be one; `readCore` then says that it is no core.
+ * Checks that the segments and sections cover the file. A core may be truncated: kdump's are if the disk was full. Any
+ * other ELF file (a vmlinux) must be complete; `readCore` then reports that it is not a core.
  */
 function problem(file: ReadableFile): string | undefined {
   try {
@@ -130,7 +130,8 @@ function problem(file: ReadableFile): string | undefined {
     const end = isCore
       ? endOfSegments(file, header)
       : Math.max(endOfSegments(file, header), endOfSections(file, header));
-    if (!isCore && end > file.sizeBytes) return "it is no core, and its contents go past the end of the file";
+    if (!isCore && end > file.sizeBytes)
+      return "it is not a core, and its contents extend past the end of the file";
     return end < file.sizeBytes * (1 - MAX_TAIL)
       ? `its contents end at byte ${end}, and the file has ${file.sizeBytes}`
       : undefined;
@@ -140,7 +141,7 @@ function problem(file: ReadableFile): string | undefined {
   }
 }
 
-/** Throws `FormatError` where the table lies outside the file. */
+/** Returns the offset after the last segment. Throws `FormatError` if the program headers are not in the file. */
 function endOfSegments(file: ReadableFile, header: DataView): number {
   if (u53(header, EHDR.fields.phoff.offset) === 0) return 0;
   const { table, entrySize } = programHeaders(file, header, `ELF file ${file.path}`);
@@ -152,7 +153,7 @@ function endOfSegments(file: ReadableFile, header: DataView): number {
   return end;
 }
 
-/** With the table itself. Throws `FormatError` where that lies outside the file. */
+/** Returns the offset after the last section and the section headers. Throws `FormatError` if those are not in the file. */
 function endOfSections(file: ReadableFile, header: DataView): number {
   const offset = u53(header, EHDR.fields.shoff.offset);
   const entrySize = header.getUint16(EHDR.fields.shentsize.offset, true);
@@ -163,7 +164,7 @@ function endOfSections(file: ReadableFile, header: DataView): number {
     throw new FormatError(
       `ELF file ${file.path}`,
       EHDR.fields.shoff.offset,
-      `${count} section headers at ${offset} lie past the file's end`,
+      `${count} section headers at ${offset} extend past the end of the file`,
     );
   const table = viewOf(file.read(offset, count * entrySize));
   for (let at = 0; at + SHDR.size <= table.byteLength; at += entrySize) {
@@ -175,22 +176,21 @@ function endOfSections(file: ReadableFile, header: DataView): number {
 }
 
 function checkHeader(header: DataView, format: string): void {
-  const refuse = (field: keyof typeof EHDR.fields, problem: string, hint = ""): never => {
+  const fail = (field: keyof typeof EHDR.fields, problem: string, hint = ""): never => {
     throw new FormatError(format, EHDR.fields[field].offset, problem, hint);
   };
-  if (header.getUint8(EHDR.fields.class.offset) !== ELFCLASS64)
-    refuse("class", "it is not a 64-bit ELF file");
-  if (header.getUint8(EHDR.fields.data.offset) !== ELFDATA2LSB) refuse("data", "it is not little-endian");
+  if (header.getUint8(EHDR.fields.class.offset) !== ELFCLASS64) fail("class", "it is not a 64-bit ELF file");
+  if (header.getUint8(EHDR.fields.data.offset) !== ELFDATA2LSB) fail("data", "it is not little-endian");
   const type = header.getUint16(EHDR.fields.type.offset, true);
   if (type !== ET_CORE)
-    refuse(
+    fail(
       "type",
-      `it is an ELF file and not a core (type ${type})`,
-      "A kernel's own ELF file goes to --vmlinux, not to --memory.",
+      `it is an ELF file but not a core (type ${type})`,
+      "Give a kernel's ELF file to --vmlinux, not to --memory.",
     );
   const machine = header.getUint16(EHDR.fields.machine.offset, true);
   if (machine !== EM_X86_64 && machine !== EM_AARCH64)
-    refuse("machine", `machine ${machine} is neither x86-64 (62) nor arm64 (183)`);
+    fail("machine", `machine ${machine} is neither x86-64 (62) nor arm64 (183)`);
 }
 
 function segmentCount(file: ReadableFile, header: DataView, format: string): number {
@@ -199,11 +199,7 @@ function segmentCount(file: ReadableFile, header: DataView, format: string): num
   const first = viewOf(file.read(u53(header, EHDR.fields.shoff.offset), SHDR.size));
   const real = first.byteLength < SHDR.size ? 0 : first.getUint32(SHDR.fields.info.offset, true);
   if (real >= PN_XNUM && real <= MAX_SEGMENTS) return real;
-  throw new FormatError(
-    format,
-    EHDR.fields.phnum.offset,
-    `section 0 says that there are ${real} program headers`,
-  );
+  throw new FormatError(format, EHDR.fields.phnum.offset, `section 0 gives ${real} program headers`);
 }
 
 function loadOf(file: ReadableFile, table: DataView, at: number, warnings: string[]): Piece | undefined {
@@ -213,21 +209,21 @@ function loadOf(file: ReadableFile, table: DataView, at: number, warnings: strin
   if (size === 0) return undefined;
   if (!(physical + size <= MAX_PHYSICAL)) {
     warnings.push(
-      `${basename(file.path)}: a segment of ${size} bytes has no physical address and was left out.`,
+      `${basename(file.path)}: a segment of ${size} bytes has no physical address and was ignored.`,
     );
     return undefined;
   }
   const length = Math.min(size, file.sizeBytes - fileOffset);
   if (length < size)
     warnings.push(
-      `${basename(file.path)}: ${size - Math.max(0, length)} bytes of the memory at 0x${physical.toString(16)} are missing, the file ends before them.`,
+      `${basename(file.path)}: ${size - Math.max(0, length)} bytes of the memory at 0x${physical.toString(16)} are missing: the file is truncated.`,
     );
   return length > 0 ? { fileOffset, physical, length } : undefined;
 }
 
 /**
- * Of memory that two segments hold, the first by address counts: a kdump vmcore has the kernel's image a second
- * time (fs/proc/vmcore.c, the segment that prepare_elf64_headers adds for the kernel's text).
+ * Removes the overlap of segments; the segment with the lower address keeps it. A kdump vmcore has the kernel image a
+ * second time (fs/proc/vmcore.c, the segment that prepare_elf64_headers adds for the kernel's text).
  */
 function withoutOverlaps(pieces: Piece[]): Piece[] {
   const kept: Piece[] = [];
@@ -246,13 +242,13 @@ function readNotes(file: ReadableFile, table: DataView, at: number): Uint8Array 
   return file.read(u53(table, at + PHDR.fields.offset.offset), size);
 }
 
-/** The content of the note with this name and type in a note segment or section. */
+/** Returns the content of the note with this name and type in a note segment or section. */
 export function findNote(notes: Uint8Array, name: string, type: number): Uint8Array | undefined {
   for (const found of notesOf(notes, name, type)) return found;
   return undefined;
 }
 
-/** A note's name and type are the same in QEMU's dumps and in the kernel's. */
+/** Returns the contents of the NT_PRSTATUS notes. QEMU and the kernel use the same name and type. */
 export const prstatusNotes = (notes: Uint8Array): Uint8Array[] => [
   ...notesOf(notes, PRSTATUS_NAME, NT_PRSTATUS),
 ];

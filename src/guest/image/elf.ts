@@ -1,4 +1,4 @@
-/** ELF files by their sections. */
+/** Reads the section headers and the sections of an ELF file. */
 import { FormatError } from "../../errors.ts";
 import { EHDR, ELF_MAGIC, ELFCLASS64, ELFDATA2LSB, SHDR, SHT_NOBITS } from "../../uapi/elf.ts";
 import { u53, viewOf } from "../../uapi/layout.ts";
@@ -9,17 +9,17 @@ export interface Section {
   readonly type: number;
   readonly offset: number;
   readonly size: number;
-  /** Another section's index: of a symbol table, its strings. */
+  /** `sh_link`: the index of a related section. For a symbol table, its string table. */
   readonly link: number;
 }
 
-/** A vmlinux has some 80; -ffunction-sections makes no more than this. */
+/** A vmlinux has about 80 sections. */
 const MAX_SECTIONS = 65_535;
-/** Of a section that is read whole: a vmlinux with DWARF has symbol strings of some 20 MB. */
+/** Limit on a section that is read whole. A vmlinux with DWARF has about 20 MB of symbol strings. */
 const MAX_SECTION_BYTES = 512 * 2 ** 20;
 
 export class ElfFile {
-  /** For messages: "vmlinux /boot/vmlinux". */
+  /** The file's name for messages: "vmlinux /boot/vmlinux". */
   readonly format: string;
   /** `e_machine`. */
   readonly machine: number;
@@ -28,8 +28,8 @@ export class ElfFile {
   readonly #littleEndian: boolean;
 
   /**
-   * Reads the headers. Throws `FormatError` where they are no 64-bit ELF file's, or of another byte order than this
-   * machine's and `anyByteOrder` is not set.
+   * Reads the headers. Throws `FormatError` if they are not those of a 64-bit ELF file, or if the file is big-endian and
+   * `anyByteOrder` is not set.
    */
   constructor(
     file: DataFile,
@@ -45,7 +45,7 @@ export class ElfFile {
         format,
         0,
         "it is not an ELF file",
-        "A compressed kernel (vmlinuz, bzImage) is none.",
+        "A compressed kernel (vmlinuz, bzImage) is not an ELF file.",
       );
     this.#littleEndian = header.getUint8(EHDR.fields.data.offset) === ELFDATA2LSB;
     if (header.getUint8(EHDR.fields.class.offset) !== ELFCLASS64)
@@ -59,12 +59,16 @@ export class ElfFile {
     return this.sections.find((section) => section.name === name);
   }
 
-  /** A section's bytes, copied. Throws `FormatError` where the file ends before it does. */
+  /** Returns a copy of a section's bytes. Throws `FormatError` if the section extends past the end of the file. */
   contents(section: Section): Uint8Array<ArrayBuffer> {
     const { name, type, offset, size } = section;
     if (type === SHT_NOBITS) return new Uint8Array(0);
     if (!(offset + size <= this.#file.sizeBytes) || size > MAX_SECTION_BYTES)
-      throw new FormatError(this.format, offset, `section ${name} of ${size} bytes lies past the file's end`);
+      throw new FormatError(
+        this.format,
+        offset,
+        `section ${name} of ${size} bytes extends past the end of the file`,
+      );
     return this.#file.read(offset, size);
   }
 
@@ -80,7 +84,7 @@ export class ElfFile {
       throw new FormatError(
         this.format,
         EHDR.fields.shoff.offset,
-        "the section headers lie past the file's end",
+        "the section headers extend past the end of the file",
       );
     const table = viewOf(this.#file.read(offset, count * entrySize));
     const raw = Array.from({ length: count }, (_, index) => readSection(table, index * entrySize, little));

@@ -1,43 +1,43 @@
-/** A memory file: mapped in windows, searched through its data and not through its holes. */
+/** Access to a memory file's bytes: copies, mapped windows, and a search that skips the file's holes. */
 import { KtstrError, SyscallError } from "../../errors.ts";
 import { Fd, lseek, Mapping, mmap, pread, SEEK_DATA, SEEK_END, SEEK_HOLE } from "../../ffi.ts";
 import { EINVAL, errnoName } from "../../uapi/errno.ts";
 import { WINDOW_BYTES } from "./physical.ts";
 
 /**
- * A search maps this much at a time, fills its page tables in one call, and lets it go again: measured on 512 MiB,
- * 21 ms and 8 MiB resident, against 34 ms and all of it by touching pages, and 58 ms by reading.
+ * A search maps this many bytes at a time, populates the page tables in one call, and unmaps them. Measured on 512 MiB:
+ * 21 ms and 8 MiB resident; by page faults 34 ms and 512 MiB resident; by read(2) 58 ms.
  */
 const SEARCH_BYTES = 8 * 2 ** 20;
-/** asm-generic/mman-common.h, since 5.14; older kernels refuse it, and the pages come by faults. */
+/** asm-generic/mman-common.h, since 5.14. Older kernels reject it, and pages are then populated by page faults. */
 const MADV_POPULATE_READ = 22;
 const GUEST_PAGE_BYTES = 4096;
-/** More extents than a file system makes of one file in use: then holes are read as the zeros that they are. */
+/** Limit on extents. After that many, the rest of the file is read including its holes. */
 const MAX_EXTENTS = 1_000_000;
 
-/** A file's bytes, read by their place. */
+/** A file whose bytes can be read at any offset. */
 export interface ReadableFile extends Disposable {
   readonly path: string;
-  /** At the time that it was opened. */
+  /** Size when the file was opened. */
   readonly sizeBytes: number;
-  /** Throws `KtstrError` where it is shorter than when it was opened. */
+  /** Throws `KtstrError` if the file is shorter than when it was opened. */
   check(): void;
-  /** Up to `length` bytes at an offset; fewer where the file ends. */
+  /** Reads up to `length` bytes at an offset; fewer at the end of the file. */
   read(offset: number, length: number): Uint8Array<ArrayBuffer>;
 }
 
 /**
- * One whose bytes can also be had in place: mapped (`ImageFile`), read whole (`small-file.ts`), or filled page by page
- * (`on-demand.ts`).
+ * A file whose bytes can also be accessed in place: mapped (`ImageFile`), read whole (small-file.ts), or filled page by
+ * page (on-demand.ts).
  */
 export interface DataFile extends ReadableFile {
-  /** Its windows are views of the file, and gone when it is closed; false: of a copy that stays. */
+  /** Whether windows become invalid when the file is closed. If false, they are views of a copy in the heap. */
   readonly isMapped: boolean;
-  /** Up to `length` bytes from `offset` on, at most `WINDOW_BYTES`. Good until the file is closed. */
+  /** Returns up to `length` bytes at `offset`, at most `WINDOW_BYTES`. Valid until the file is closed. */
   window(offset: number, length: number): Uint8Array;
   /**
-   * Visits data between two offsets, page by page: `view` holds whole pages of 4 KiB, counted from `from`, of which
-   * the first lies at `offset` in the file. Ends early where `visit` answers true. `view` is good during the visit.
+   * Visits the data between two offsets. `view` holds whole 4 KiB pages, counted from `from`; it starts at `offset` in
+   * the file. Stops if `visit` returns true. `view` is only valid during the call.
    */
   search(from: number, to: number, visit: (view: DataView, offset: number) => boolean): void;
 }
@@ -50,8 +50,8 @@ export class ImageFile implements DataFile {
   readonly #chunks: (Mapping | undefined)[] = [];
 
   /**
-   * Takes `fd` over, where the file is open. Throws `SyscallError` where it cannot be opened or read, `KtstrError` where
-   * it is empty.
+   * Opens the file, or takes ownership of the open descriptor `fd`. Throws `SyscallError` if the file cannot be opened or
+   * read, `KtstrError` if it is empty.
    */
   constructor(path: string, fd?: Fd) {
     this.path = path;
@@ -73,15 +73,15 @@ export class ImageFile implements DataFile {
   }
 
   /**
-   * Throws `KtstrError` where the file is shorter than when it was opened: its mappings would end the process with
-   * SIGBUS. Asked before every search and by every listing; what shrinks within one is beyond our reach.
+   * Throws `KtstrError` if the file is shorter than when it was opened: an access to its mapping would end the process
+   * with SIGBUS. Called before every search and every listing. A file that shrinks during one of them is not detected.
    */
   check(): void {
     const size = this.#currentSize();
     if (size >= this.sizeBytes) return;
     throw new KtstrError(
       `read ${this.path}: the file shrank from ${this.sizeBytes} to ${size} bytes since it was opened`,
-      { hint: "Give a file that nobody writes to: stop the machine, or copy the memory first." },
+      { hint: "Use a file that is not being written to: stop the machine, or copy the memory first." },
     );
   }
 
@@ -93,7 +93,7 @@ export class ImageFile implements DataFile {
     return into.subarray(0, got);
   }
 
-  /** Mapped: up to the end of the window that they begin in. */
+  /** Returns a mapped view that ends at most at the end of the window that contains `offset`. */
   window(offset: number, length: number): Uint8Array {
     const index = Math.floor(offset / WINDOW_BYTES);
     const start = index * WINDOW_BYTES;
@@ -108,7 +108,7 @@ export class ImageFile implements DataFile {
     throw new SyscallError("mmap", this.path, -mapping, errnoName(-mapping));
   }
 
-  /** Where the file has data between two offsets; holes lie between. A file system without holes is all data. */
+  /** Yields the ranges between two offsets that hold data. If the file system does not report holes, all of it is data. */
   *extents(from: number, to: number): Generator<{ readonly start: number; readonly end: number }> {
     let at = from;
     for (let count = 0; at < to && count < MAX_EXTENTS; count++) {
@@ -125,7 +125,7 @@ export class ImageFile implements DataFile {
 
   search(from: number, to: number, visit: (view: DataView, offset: number) => boolean): void {
     for (const { start, end } of this.extents(from, to)) {
-      // Extents end at blocks of the file system, which need not be the guest's pages.
+      // Extents end at file system blocks, which may be smaller than guest pages.
       let at = from + Math.floor((start - from) / GUEST_PAGE_BYTES) * GUEST_PAGE_BYTES;
       while (at < end) {
         this.check();

@@ -1,6 +1,6 @@
 /**
- * A flattened dump: what makedumpfile -F writes to a pipe, and QEMU's `dump-guest-memory -z` without `-R`. It is another
- * file in records, each with the place where its bytes belong; makedumpfile -R puts them there.
+ * Reads flattened dumps: the output of makedumpfile -F, and of QEMU's `dump-guest-memory -z` without `-R`. A flattened dump
+ * stores another file as records, each with the offset of its data in that file. makedumpfile -R restores the file.
  */
 import { FormatError } from "../../errors.ts";
 import { u53be, viewOf } from "../../uapi/layout.ts";
@@ -16,21 +16,21 @@ const TYPE_AT = 16;
 const VERSION_AT = 24;
 const TYPE_FLAT_HEADER = 1n;
 const VERSION_FLAT_HEADER = 1n;
-/** `struct makedumpfile_data_header`: offset and size, big-endian; both are -1 in the last. */
+/** `struct makedumpfile_data_header`: offset and size, big-endian. Both are -1 in the last record. */
 const RECORD_BYTES = 16;
 const END = -1n;
-/** makedumpfile writes at most a buffer at a time. */
+/** makedumpfile writes at most one buffer per record. */
 const MAX_RECORD_BYTES = 2 ** 31;
-/** How many records tell a flattened file from another that begins like one. */
+/** Number of records to check when detecting the format. */
 const PROBE_RECORDS = 16;
-/** Of a dump of a terabyte, in records of a page. */
+/** Enough for a dump of 1 TiB with one page per record. */
 const MAX_RECORDS = 2 ** 28;
 
 interface Record {
-  /** Where the bytes belong. */
+  /** Offset of the data in the restored file. */
   readonly offset: number;
   readonly size: number;
-  /** Where they lie. */
+  /** Offset of the data in the flattened file. */
   readonly at: number;
 }
 
@@ -50,13 +50,13 @@ function problem(file: ReadableFile): string | undefined {
   return count === 0 ? "it has no records" : undefined;
 }
 
-/** The records in the file's order, up to the end mark; a sentence where something else stands. */
+/** Yields the records in the file's order up to the end mark, or a clause if a record is not valid. */
 function* recordsOf(file: ReadableFile): Generator<Record | string> {
   let at = HEADER_BYTES;
   let view = viewOf(new Uint8Array(0));
   let viewAt = 0;
   for (let count = 0; count < MAX_RECORDS && at + RECORD_BYTES <= file.sizeBytes; count++) {
-    // Records of compressed pages are short: several headers lie in what is read at once.
+    // Records of compressed pages are short: one read covers several headers.
     if (at < viewAt || at + RECORD_BYTES > viewAt + view.byteLength) {
       view = viewOf(file.read(at, 65_536));
       viewAt = at;
@@ -67,22 +67,22 @@ function* recordsOf(file: ReadableFile): Generator<Record | string> {
     const offset = u53be(view, inView);
     const size = u53be(view, inView + 8);
     if (size === 0 || size > MAX_RECORD_BYTES || offset + size > Number.MAX_SAFE_INTEGER)
-      return yield `no record begins at byte ${at}`;
+      return yield `no record starts at byte ${at}`;
     at += RECORD_BYTES;
     yield { offset, size, at };
     at += size;
   }
 }
 
-/** The file that the records make, read in place. */
+/** The restored file; its data is read from the records. */
 class FlattenedFile implements ReadableFile {
   readonly path: string;
   readonly sizeBytes: number;
   readonly #file: ReadableFile;
-  /** By offset, without overlaps. */
+  /** Sorted by offset, without overlaps. */
   readonly #records: readonly Record[];
 
-  /** Throws `FormatError` where a record is damaged. */
+  /** Throws `FormatError` if a record is damaged. */
   constructor(file: ReadableFile) {
     this.path = file.path;
     this.#file = file;
@@ -109,7 +109,7 @@ class FlattenedFile implements ReadableFile {
     this.#file.check();
   }
 
-  /** Bytes that no record has are zeros, as the file that makedumpfile -R writes has them. */
+  /** Bytes outside all records are zeros, as in the file that makedumpfile -R writes. */
   read(offset: number, length: number): Uint8Array<ArrayBuffer> {
     const into = new Uint8Array(new ArrayBuffer(Math.max(0, Math.min(length, this.sizeBytes - offset))));
     const end = offset + into.length;
@@ -138,10 +138,10 @@ class FlattenedFile implements ReadableFile {
   [Symbol.dispose](): void {}
 }
 
-/** Records that overlap one another in one place; makedumpfile writes a few headers a second time. */
+/** Limit on records that overlap in one place. makedumpfile writes a few headers a second time. */
 const MAX_OVERLAPS = 1000;
 
-/** A later record replaces what an earlier one put in its place. Throws `FormatError` where too many do. */
+/** Removes overlaps: a later record replaces an earlier one. Throws `FormatError` if too many records overlap. */
 function withoutOverlaps(records: readonly Record[], path: string): readonly Record[] {
   const sorted = [...records.entries()].sort(([, a], [, b]) => a.offset - b.offset);
   const kept: Record[] = [];
@@ -154,27 +154,27 @@ function withoutOverlaps(records: readonly Record[], path: string): readonly Rec
       throw new FormatError(
         `flattened dump ${path}`,
         sorted[first]![1].at,
-        `${next - first} records overlap one another`,
+        `${next - first} records overlap`,
       );
-    kept.push(...overlaid(sorted.slice(first, next).sort(([a], [b]) => a - b)));
+    kept.push(...resolveOverlaps(sorted.slice(first, next).sort(([a], [b]) => a - b)));
     first = next;
   }
   return kept;
 }
 
-/** `records` in the file's order, with their numbers: from the last to the first, each keeps what no later one covers. */
-function overlaid(records: readonly (readonly [number, Record])[]): Record[] {
+/** Returns what remains of `records`, which are in the file's order: each loses the parts that later records cover. */
+function resolveOverlaps(records: readonly (readonly [number, Record])[]): Record[] {
   const kept: Record[] = [];
   for (const [, record] of records.toReversed()) {
     let rest = [record];
-    for (const cover of kept) rest = rest.flatMap((part) => minus(part, cover));
+    for (const cover of kept) rest = rest.flatMap((part) => subtract(part, cover));
     kept.push(...rest);
   }
   return kept.sort((a, b) => a.offset - b.offset);
 }
 
-/** What of a record lies outside another. */
-function minus(part: Record, cover: Record): Record[] {
+/** Returns the parts of a record that lie outside another. */
+function subtract(part: Record, cover: Record): Record[] {
   const from = Math.max(part.offset, cover.offset);
   const to = Math.min(part.offset + part.size, cover.offset + cover.size);
   if (from >= to) return [part];

@@ -1,56 +1,56 @@
-/** What a file format of memory is, to the table of formats (formats.ts) and to whoever opens a file of one. */
+/** The interfaces between a memory file format and the format table (formats.ts). */
 import type { DataFile, ReadableFile } from "./file.ts";
 import type { OnUnpack } from "./temporary.ts";
 
-/** Memory as a file holds it: `length` bytes at `fileOffset` are the guest's from `physical` up. */
+/** A piece of memory in a file: `length` bytes at `fileOffset` belong at the guest physical address `physical`. */
 export interface Piece {
   readonly fileOffset: number;
   readonly physical: number;
   readonly length: number;
 }
 
-/** What the headers of a dump say. */
+/** The contents of a dump's headers. */
 export interface Contents {
-  /** For people: "ELF core". */
+  /** The format's name for messages: "ELF core". */
   readonly format: string;
-  /** What the pieces lie in, where that is not the file itself. */
+  /** The file that the pieces refer to, if it is not the dump itself. */
   readonly memory?: DataFile | undefined;
   readonly pieces: readonly Piece[];
-  /** False: the one piece is a machine's RAM, and where it belongs is found out as for a raw file. */
+  /** False if the addresses are not known: the only piece is a machine's RAM, whose layout is guessed as for a raw file. */
   readonly isPlaced?: boolean | undefined;
-  /** The VMCOREINFO text that the dump carries. */
+  /** The VMCOREINFO text in the dump. */
   readonly vmcoreinfo?: Uint8Array | undefined;
-  /** NT_PRSTATUS notes, one a CPU: `struct elf_prstatus` (linux/elfcore.h), with the registers. */
+  /** NT_PRSTATUS notes, one per CPU: `struct elf_prstatus` (linux/elfcore.h), with the registers. */
   readonly prstatus?: readonly Uint8Array[] | undefined;
-  /** What a capture says of itself (capture/note.ts). */
+  /** The note of a capture (capture/note.ts). */
   readonly captureNote?: Uint8Array | undefined;
   readonly warnings: readonly string[];
 }
 
-/** The code of one format. */
+/** The reader of one format. */
 export interface FormatReader {
   /**
-   * Why the file is not of this format, as a clause ("it has no program headers"). undefined: the header is complete,
-   * agrees with itself, and accounts for the file. A file that only begins like one is raw memory, whose first page may
-   * be a page of any file.
+   * Returns why the file is not of this format, as a clause ("it has no program headers"), or undefined if its header is
+   * complete and consistent, and describes the whole file. A raw memory image can start with the first page of any file,
+   * so the magic number alone is not enough.
    */
   problem(file: ReadableFile): string | undefined;
   /**
-   * Reads the headers, or returns the decompressed file, which is then examined in turn. Also called for a file with a
-   * problem, where `--format` names the format. Throws `KtstrError` where the file cannot be read. `onUnpack` is told
-   * how far a long decompression is.
+   * Reads the headers. A compressed file is decompressed and returned; its format is then detected in turn. Also called
+   * for a file with a problem if `--format` names the format. `onUnpack` receives the progress of a long decompression.
+   * Throws `KtstrError` if the file cannot be read.
    */
   open(file: ReadableFile, onUnpack?: OnUnpack): Contents | ReadableFile;
 }
 
-/** A row of the table. */
+/** A row of the format table. */
 export interface Format {
-  /** What `--format` takes. */
+  /** The value of `--format`. */
   readonly name: string;
-  /** For people: "an ELF file". */
+  /** Description for messages: "an ELF file". */
   readonly what: string;
-  /** The file's first bytes, as Latin-1: any of these. */
+  /** Possible first bytes of the file, as Latin-1. */
   readonly magic: readonly string[];
-  /** Loads the code. Only called for files that begin with `magic`, or where `--format` names the format. */
+  /** Loads the reader. Only called for files that start with `magic`, or if `--format` names the format. */
   readonly load: () => FormatReader;
 }

@@ -1,19 +1,19 @@
 /**
- * The formats of memory files, one row each. A new format is one file, which exports a `FormatReader`, and one row here:
- * `--format`, its help and its completion come from the names in this table.
+ * The table of memory file formats, and their detection. To add a format, write one file that exports a `FormatReader`
+ * and add one row here. `--format`, its help and its completion use the names in this table.
  */
 import { FormatError, UsageError } from "../../errors.ts";
 import type { DataFile, ReadableFile } from "./file.ts";
 import type { Contents, Format } from "./format.ts";
 import type { OnUnpack } from "./temporary.ts";
 
-/** RFC 8878: a frame (3.1.1), and the 16 kinds of frame to skip (3.1.2). */
+/** RFC 8878: a frame (3.1.1), and the 16 kinds of skippable frames (3.1.2). */
 const ZSTD_MAGIC: readonly string[] = [
   "\x28\xb5\x2f\xfd",
   ...Array.from({ length: 16 }, (_, n) => `${String.fromCharCode(0x50 + n)}\x2a\x4d\x18`),
 ];
 
-/** Examined in this order. Raw memory is what is left. */
+/** Checked in this order. A file that matches none is raw memory. */
 const FORMATS: readonly Format[] = [
   {
     name: "elf",
@@ -59,13 +59,13 @@ const FORMATS: readonly Format[] = [
   },
   {
     name: "avml",
-    what: "a compressed dump of AVML",
+    what: "a compressed AVML dump",
     magic: ["AVML"],
     load: () => (require("./avml.ts") as typeof import("./avml.ts")).avml,
   },
   {
     name: "vmware",
-    what: "a state of VMware",
+    what: "a VMware state file",
     magic: ["\xd2\xbe\xd2\xbe", "\xd3\xbe\xd3\xbe", "\xd1\xba\xd1\xba", "\xd2\xba\xd2\xba"],
     load: () => (require("./vmware.ts") as typeof import("./vmware.ts")).vmware,
   },
@@ -103,29 +103,29 @@ const FORMATS: readonly Format[] = [
 
 const RAW = "raw";
 
-/** What `--format` takes, in the order of the table. */
+/** The values of `--format`, in the table's order. */
 export const FORMAT_NAMES: readonly string[] = [RAW, ...FORMATS.map(({ name }) => name)];
 
-/** A file's format, and what its headers say. */
-export interface Told {
-  /** What the pieces lie in: the file itself, what it was decompressed to, or its pages as they are read. */
+/** A file's format and the contents of its headers. */
+export interface DetectedFormat {
+  /** The file that the pieces refer to: the original file, a decompressed copy, or pages that are read on demand. */
   readonly memory: DataFile;
-  /** undefined: it is raw memory, all of it. */
+  /** Undefined if the whole file is raw memory. */
   readonly contents: Contents | undefined;
-  /** What was opened on the way, and is to be closed. */
+  /** Intermediate files. The caller closes them. */
   readonly opened: readonly ReadableFile[];
-  /** Formats that the file begins like and is not of, as sentences. */
+  /** Sentences that say which formats the file resembles, and why they were rejected. */
   readonly doubts: readonly string[];
 }
 
-/** A compressed file in a compressed file, and no deeper. */
+/** Limit on nested compression. */
 const MAX_LAYERS = 3;
 
 /**
- * Tells the format of a file by its content, or takes the one that is `named`. Throws `UsageError` where no format has
- * that name, `KtstrError` where the file is of a format and cannot be read.
+ * Detects the format of a file from its contents, or uses the format `named`. Throws `UsageError` if there is no format
+ * with that name, `KtstrError` if the file cannot be read in its format.
  */
-export function tellFormat(file: ReadableFile, named?: string, onUnpack?: OnUnpack): Told {
+export function detectFormat(file: ReadableFile, named?: string, onUnpack?: OnUnpack): DetectedFormat {
   if (named !== undefined) checkFormatName(named);
   let current: ReadableFile = file;
   const files: ReadableFile[] = [];
@@ -137,9 +137,14 @@ export function tellFormat(file: ReadableFile, named?: string, onUnpack?: OnUnpa
       return { memory: current, contents, opened: files, doubts };
     }
     if (format === undefined)
-      throw new FormatError(`memory file ${file.path}`, 0, "what is in it is no dump", doubts.join(" "));
+      throw new FormatError(
+        `memory file ${file.path}`,
+        0,
+        "its contents are not a memory dump",
+        doubts.join(" "),
+      );
     const opened = format.load().open(current, onUnpack);
-    if ("pieces" in opened) return { ...placed(opened, current), opened: files, doubts };
+    if ("pieces" in opened) return { ...withMemory(opened, current), opened: files, doubts };
     files.push(opened);
     current = opened;
   }
@@ -148,14 +153,14 @@ export function tellFormat(file: ReadableFile, named?: string, onUnpack?: OnUnpa
 
 const isInPlace = (file: ReadableFile): file is DataFile => "window" in file;
 
-/** What VMware's file beside a .vmem says. */
+/** Returns the memory layout from the VMware state file next to a .vmem file. */
 function vmemContents(file: DataFile): Contents | undefined {
   if (!file.path.endsWith(".vmem")) return undefined;
-  return (require("./vmware.ts") as typeof import("./vmware.ts")).besideVmem(file);
+  return (require("./vmware.ts") as typeof import("./vmware.ts")).contentsOfVmem(file);
 }
 
-/** Gives the pieces of a file that can only be read a place to be read into. */
-function placed(contents: Contents, file: ReadableFile): Pick<Told, "memory" | "contents"> {
+/** Adds the file that the pieces refer to. A file that can be read but not mapped is read on demand. */
+function withMemory(contents: Contents, file: ReadableFile): Pick<DetectedFormat, "memory" | "contents"> {
   if (contents.memory !== undefined) return { memory: contents.memory, contents };
   if (isInPlace(file)) return { memory: file, contents };
   const { OnDemandFile } = require("./on-demand.ts") as typeof import("./on-demand.ts");
@@ -164,28 +169,28 @@ function placed(contents: Contents, file: ReadableFile): Pick<Told, "memory" | "
   return { memory, contents: { ...contents, pieces: memory.pieces } };
 }
 
-/** Throws `UsageError` where no format has that name. */
+/** Throws `UsageError` if there is no format with that name. */
 export function checkFormatName(name: string): void {
   if (FORMAT_NAMES.includes(name)) return;
-  throw new UsageError(`--format ${JSON.stringify(name)}: there is no such format`, {
-    hint: `there are: ${FORMAT_NAMES.join(", ")}`,
+  throw new UsageError(`--format ${JSON.stringify(name)}: unknown format`, {
+    hint: `The formats are: ${FORMAT_NAMES.join(", ")}.`,
   });
 }
 
 const byName = (name: string): Format | undefined => FORMATS.find((format) => format.name === name);
 
 function byContent(file: ReadableFile, doubts: string[]): Format | undefined {
-  for (const format of beginningWith(file.read(0, 16))) {
+  for (const format of withMagic(file.read(0, 16))) {
     const problem = format.load().problem(file);
     if (problem === undefined) return format;
     doubts.push(
-      `${file.path} begins like ${format.what} and was read as raw memory: ${problem} (--format ${format.name} overrides)`,
+      `${file.path} starts like ${format.what} but was read as raw memory: ${problem} (--format ${format.name} overrides)`,
     );
   }
   return undefined;
 }
 
-function beginningWith(head: Uint8Array): Format[] {
+function withMagic(head: Uint8Array): Format[] {
   const text = Buffer.from(head.buffer, head.byteOffset, Math.min(head.length, 16)).toString("latin1");
   return FORMATS.filter(({ magic }) => magic.some((bytes) => text.startsWith(bytes)));
 }

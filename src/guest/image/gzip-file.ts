@@ -1,4 +1,4 @@
-/** A file that gzip compressed, as a format. */
+/** Reads files compressed by gzip. */
 import { gzipDecoder } from "./bun-codec.ts";
 import type { ReadableFile } from "./file.ts";
 import type { FormatReader } from "./format.ts";
@@ -10,7 +10,7 @@ export const gzipFile: FormatReader = {
   open: (file, onUnpack) => unpack(file, gzipDecoder(), "gzip", onUnpack),
 };
 
-/** As much as is decompressed to see whether it is compressed: two blocks, each of which may be stored as it is. */
+/** Bytes to decompress when detecting the format: at least two blocks, even if they are stored uncompressed. */
 const PROBE_BYTES = 131_072;
 const MAX_PROBED_BYTES = 16 * 2 ** 20;
 /** RFC 1952, 2.3: a header of 10 bytes and a trailer of 8. */
@@ -22,12 +22,12 @@ function problem(file: ReadableFile): string | undefined {
   const head = file.read(0, PROBE_BYTES);
   if (head.length < MIN_BYTES) return "it ends within the header";
   if ((head[3]! & RESERVED_FLAGS) !== 0) return "its flags have reserved bits set";
-  if (!inflates(head, true)) return "what follows its header is not compressed";
+  if (!inflates(head, true)) return "the data after its header is not compressed";
   if (head.length === file.sizeBytes || !inflates(head, false)) return undefined;
   return `it ends within the first ${PROBE_BYTES} bytes`;
 }
 
-/** `mayGoOn`: a stream that does not end within the bytes is accepted. */
+/** Returns whether the bytes decompress. With `mayGoOn`, the stream may continue past them. */
 function inflates(bytes: Uint8Array<ArrayBuffer>, mayGoOn: boolean): boolean {
   const { constants, gunzipSync } = process.getBuiltinModule("node:zlib");
   try {

@@ -1,32 +1,32 @@
-/** A file's first word, which tells what it is. */
+/** Opening files: reads a file's first bytes, and recognizes pipes and files inside ktstr's executable. */
 
-/** Files inside an executable that `bun build --compile` made: they can be read whole and not be opened. */
+/** Path prefix of files inside an executable that `bun build --compile` made. They can be read whole but not opened. */
 const EMBEDDED = "/$bunfs/";
 export const isEmbedded = (path: string): boolean => path.startsWith(EMBEDDED);
 
-/** What names standard input. */
+/** Names of standard input. */
 const STDIN: readonly string[] = ["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"];
 export const isStdin = (path: string): boolean => STDIN.includes(path);
 
-/** Whether a file's bytes come in order only, and once: to open it is to take them. */
+/** Returns whether a file can only be read once and in order. Opening such a file consumes it. */
 export function isPipe(path: string): boolean {
   if (isStdin(path)) return true;
   const stat = process.getBuiltinModule("node:fs").statSync(path, { throwIfNoEntry: false });
   return stat !== undefined && (stat.isFIFO() || stat.isSocket());
 }
 
-/** As long as zstd's longest frame header (RFC 8878, 3.1.1.1). */
+/** The length of zstd's longest frame header (RFC 8878, 3.1.1.1). */
 const HEAD_BYTES = 18;
 
 export interface Head {
-  /** Little-endian, or 0 where there is none. */
+  /** The first word, little-endian; 0 if the file is shorter. */
   readonly magic: number;
-  /** The file's first bytes, with zeros behind its end. */
+  /** The file's first bytes, padded with zeros. */
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly sizeBytes: number;
 }
 
-/** Throws what the file system throws. */
+/** Reads the start of a file. Throws the file system's errors. */
 export function headOf(path: string): Head {
   const { closeSync, fstatSync, openSync, readSync } = process.getBuiltinModule("node:fs");
   const fd = openSync(path, "r");

@@ -1,9 +1,9 @@
-/** The guest's physical memory from files: raw, in pieces, or a dump of any format (formats.ts). */
+/** The guest's physical memory, read from files: raw memory, several pieces, or a dump in one of the formats of formats.ts. */
 import { KtstrError, UsageError } from "../../errors.ts";
 import { type CaptureNote, parseCaptureNote } from "../capture/note.ts";
 import type { DataFile, ReadableFile } from "./file.ts";
 import type { Piece } from "./format.ts";
-import { tellFormat } from "./formats.ts";
+import { detectFormat } from "./formats.ts";
 import type { PageObserver } from "./observed.ts";
 import type { OnDemandFile } from "./on-demand.ts";
 import { PhysicalMemory, type Window, windowOf } from "./physical.ts";
@@ -14,13 +14,13 @@ import type { Chunks } from "./zstd.ts";
 /** One `--memory FILE[@GPA]`. */
 export interface MemorySource {
   readonly path: string;
-  /** Guest physical address of the file's first byte; without it, a lone raw file's layout is guessed. */
+  /** Guest physical address of the file's first byte. Without it, the layout of a single raw file is guessed. */
   readonly physical?: number;
-  /** One of the names in formats.ts, which is then not told by content. */
+  /** A format's name from formats.ts. Without it, the format is detected. */
   readonly format?: string | undefined;
-  /** What was decompressed of it, where that was begun before (zstd.ts). */
+  /** The decompressed contents, if decompression was started earlier (zstd.ts). */
   readonly decompressed?: Chunks | undefined;
-  /** A running machine's RAM, which is no file of any format; closed with the image. */
+  /** A running machine's RAM instead of a file. Closed with the image. */
   readonly ram?: DataFile | undefined;
 }
 
@@ -32,21 +32,24 @@ export class MemoryImage implements Disposable {
   readonly #files: readonly ReadableFile[];
   readonly #pages: PageObserver | undefined;
   #pieces: readonly FilePiece[];
-  /** False: a lone raw file, of which only the bytes are known, not where they belong. */
+  /** False for a single raw file: the physical addresses of its bytes are not known. */
   readonly layoutIsKnown: boolean;
   /** The VMCOREINFO note of an ELF core. */
   readonly vmcoreinfo: Uint8Array | undefined;
   readonly warnings: readonly string[];
   /** NT_PRSTATUS notes: the CPUs' registers. */
   readonly prstatus: readonly Uint8Array[];
-  /** What a capture says of itself; undefined: it is none. */
+  /** The contents of a capture's note; undefined if the file is not a capture. */
   readonly captureNote: CaptureNote | undefined;
-  /** "raw", or what the dump's format is called. */
+  /** "raw", or the dump format's name. */
   readonly format: string;
-  /** Formats that the files begin like, and why they are raw memory, as sentences. */
+  /** Sentences that say which formats the files resemble, and why they were read as raw memory. */
   readonly doubts: readonly string[];
 
-  /** Opens the files; `onUnpack` is told how far a long copy or decompression is. Throws `KtstrError` where they cannot be read, or contradict one another. */
+  /**
+   * Opens the files. `onUnpack` receives the progress of a long copy or decompression. Throws `KtstrError` if a file
+   * cannot be read or if two files hold the same memory.
+   */
   constructor(sources: readonly MemorySource[], onUnpack?: OnUnpack) {
     if (sources.length === 0) throw new UsageError("no memory file was given");
     const files: ReadableFile[] = [];
@@ -70,16 +73,16 @@ export class MemoryImage implements Disposable {
         const opened =
           decompressed === undefined ? openDataFile(path, onUnpack) : new SmallFile(path, decompressed);
         files.push(opened);
-        const told = tellFormat(opened, named, onUnpack);
-        const { memory: file, contents } = told;
-        files.push(...told.opened);
+        const detected = detectFormat(opened, named, onUnpack);
+        const { memory: file, contents } = detected;
+        files.push(...detected.opened);
         if (file !== opened) files.push(file);
-        doubts.push(...told.doubts);
+        doubts.push(...detected.doubts);
         if (contents !== undefined) {
           isPlaced = contents.isPlaced !== false;
           if (physical !== undefined && isPlaced)
             throw new UsageError(
-              `${path} is ${contents.format}, which says itself where its memory lies; leave @ADDRESS away`,
+              `${path} is ${contents.format} and contains its memory's addresses; omit @ADDRESS`,
               { hint: "`--format raw` reads it as raw memory." },
             );
           if (physical === undefined && !isPlaced && sources.length > 1) throw unplaced(path);
@@ -97,13 +100,15 @@ export class MemoryImage implements Disposable {
         pieces.push({ file, fileOffset: 0, physical: physical ?? 0, length: file.sizeBytes });
       }
       if (captureNote !== undefined && sources.length > 1)
-        throw new UsageError("a capture is all there is of a machine; give it alone");
+        throw new UsageError(
+          "a capture is complete by itself; it cannot be combined with other memory files",
+        );
       this.captureNote = captureNote === undefined ? undefined : parseCaptureNote(captureNote);
       if (pieces.length === 0)
         throw new KtstrError(
-          `read ${sources.map(({ path }) => path).join(", ")}: no page of memory is in it`,
+          `read ${sources.map(({ path }) => path).join(", ")}: it holds no page of memory`,
         );
-      this.#pieces = checked(pieces);
+      this.#pieces = sortPieces(pieces);
       this.layoutIsKnown = isPlaced || sources[0]!.physical !== undefined;
       this.#pages = this.#observerOf(files);
     } catch (error) {
@@ -117,17 +122,17 @@ export class MemoryImage implements Disposable {
     this.doubts = doubts;
   }
 
-  /** Pages that were read on demand are read anew. */
+  /** Marks all pages that were read on demand as unread, so that they are read again. */
   forget(): void {
     for (const file of this.#files) if (isOnDemand(file)) file.forget();
   }
 
-  /** Tells each file of its own pages. */
+  /** Returns an observer that passes each access to the file that holds it; undefined if no file is read on demand. */
   #observerOf(files: readonly ReadableFile[]): PageObserver | undefined {
     const onDemand = new Set(files.filter(isOnDemand));
     const [only] = onDemand;
     if (only === undefined) return undefined;
-    // A dump that says where its memory belongs is read by its addresses.
+    // The file's offsets are physical addresses: no conversion is needed.
     const isByAddress = this.#pieces.every((each) => each.file === only && each.fileOffset === each.physical);
     if (isByAddress && this.layoutIsKnown) return only;
     return {
@@ -151,35 +156,33 @@ export class MemoryImage implements Disposable {
     return this.#pieces[low];
   }
 
-  /** Bytes of memory that the files hold. */
+  /** Size of the memory in the files, in bytes. */
   get sizeBytes(): number {
     return this.#pieces.reduce((sum, { length }) => sum + length, 0);
   }
 
-  /** Whether its bytes are gone when it is closed. */
+  /** Whether the memory is mapped: its bytes become invalid when the image is closed. */
   get isMapped(): boolean {
     return this.#pieces.some(({ file }) => file.isMapped);
   }
 
-  /**
-   * To be told before pages are read, where any of them are read on demand (on-demand.ts). undefined: all are in place.
-   */
+  /** The observer to call before pages are read, if any file is read on demand (on-demand.ts). */
   get pages(): PageObserver | undefined {
     return this.#pages;
   }
 
-  /** The pieces as they are laid out now. */
+  /** The pieces in the current layout. */
   get pieces(): readonly Piece[] {
     return this.#pieces;
   }
 
-  /** Lays a lone raw file out anew: where which part of it belongs. */
+  /** Sets the layout of a single raw file. */
   arrange(pieces: readonly Piece[]): void {
     const { file } = this.#pieces[0]!;
-    this.#pieces = checked(pieces.map((piece) => ({ ...piece, file })));
+    this.#pieces = sortPieces(pieces.map((piece) => ({ ...piece, file })));
   }
 
-  /** The memory behind the pieces as they are laid out now. */
+  /** Returns the memory in the current layout. */
   physicalMemory(): PhysicalMemory {
     const windows: Window[] = [];
     for (const { file, fileOffset, physical, length } of this.#pieces) {
@@ -197,8 +200,8 @@ export class MemoryImage implements Disposable {
   }
 
   /**
-   * Visits all pages of 4 KiB that are data, some at a time; the first of `view` lies at the physical address `at`,
-   * as the pieces are laid out now. Ends early where `visit` answers true.
+   * Visits all 4 KiB pages that are not in holes, several at a time. `view` starts at the physical address `at` of the
+   * current layout. Stops if `visit` returns true.
    */
   search(
     visit: (view: DataView, at: number) => boolean,
@@ -221,7 +224,7 @@ export class MemoryImage implements Disposable {
     onProgress?.(total, total);
   }
 
-  /** Throws `KtstrError` where a file shrank. */
+  /** Throws `KtstrError` if a file is shorter than when it was opened. */
   check(): void {
     for (const file of this.#files) file.check();
   }
@@ -232,18 +235,19 @@ export class MemoryImage implements Disposable {
 }
 
 const unplaced = (path: string): UsageError =>
-  new UsageError(`${path}: with several memory files each needs its address, FILE@ADDRESS`);
+  new UsageError(`${path}: each of several memory files needs an address: FILE@ADDRESS`);
 
 const isOnDemand = (file: ReadableFile): file is OnDemandFile => "note" in file;
 
-function checked(pieces: FilePiece[]): readonly FilePiece[] {
+/** Sorts pieces by address. Throws `KtstrError` if two of them overlap. */
+function sortPieces(pieces: FilePiece[]): readonly FilePiece[] {
   pieces.sort((a, b) => a.physical - b.physical);
   for (const [index, { physical, file }] of pieces.entries()) {
     const before = pieces[index - 1];
     if (before === undefined || before.physical + before.length <= physical) continue;
     throw new KtstrError(
       `memory at 0x${physical.toString(16)}: both ${before.file.path} and ${file.path} hold it`,
-      { hint: "Check the addresses behind @." },
+      { hint: "Check the addresses after @." },
     );
   }
   return pieces;

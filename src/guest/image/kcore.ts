@@ -1,7 +1,7 @@
 /**
- * /proc/kcore: the running kernel's memory as an ELF core (fs/proc/kcore.c). Its size and its offsets are those of the
- * address space, not of memory, so that neither is exact in a number, and it cannot be mapped: pages are read when
- * somebody looks at them, and are as the kernel had them at that moment.
+ * Reads /proc/kcore: the running kernel's memory as an ELF core (fs/proc/kcore.c). Its size and offsets cover the kernel's
+ * address space and exceed 2^53, so offsets are bigints. It cannot be mapped: pages are read on demand, and hold the
+ * kernel's data at the time of the read.
  */
 import { statfsSync } from "node:fs";
 import { FormatError } from "../../errors.ts";
@@ -16,13 +16,13 @@ import { OnDemandFile, type PageRange, type PageSource } from "./on-demand.ts";
 /** include/uapi/linux/magic.h */
 const PROC_SUPER_MAGIC = 0x9fa0;
 const PAGE_BYTES = 4096;
-/** Its headers lie in front of the first page of memory (fs/proc/kcore.c, get_kcore_size). */
+/** The headers precede the first page of memory (fs/proc/kcore.c, get_kcore_size). */
 const MAX_HEADER_BYTES = 4 * 2 ** 20;
 /** x86-64 and arm64 address at most 52 bits of physical memory. Segments without an address have all bits set. */
 const MAX_PHYSICAL = 2 ** 52;
 
 /**
- * Whether a file that begins like an ELF file is /proc/kcore, under whatever path.
+ * Returns whether an ELF file is /proc/kcore, under any path.
  *
  * @public Loaded by core.ts.
  */
@@ -34,13 +34,13 @@ export function isKcore(file: ReadableFile): boolean {
   }
 }
 
-/** Physical memory of one segment, and where it lies in the file. */
+/** A segment's physical memory, and its offset in the file. */
 interface Segment extends PageRange {
   readonly offset: bigint;
 }
 
 /**
- * Reads the headers. Throws `FormatError` where no segment says which physical memory it holds (before 4.20).
+ * Reads the headers. Throws `FormatError` if no segment has a physical address (kernels before 4.20).
  *
  * @public Loaded by core.ts.
  */
@@ -52,7 +52,7 @@ export function readKcore(file: ReadableFile): Contents {
   const size = Math.min(count * entry, MAX_HEADER_BYTES);
   const table = viewOf(file.read(u53(header, EHDR.fields.phoff.offset), size));
   if (header.getUint32(0, true) !== ELF_MAGIC || entry < PHDR.size)
-    throw new FormatError(format, 0, "it is not the kernel's core");
+    throw new FormatError(format, 0, "it is not a /proc/kcore file");
   const segments: Segment[] = [];
   let vmcoreinfo: Uint8Array | undefined;
   for (let at = 0; at + PHDR.size <= table.byteLength; at += entry) {
@@ -65,7 +65,7 @@ export function readKcore(file: ReadableFile): Contents {
   }
   if (segments.length === 0)
     throw new FormatError(format, u53(header, EHDR.fields.phoff.offset), "no segment has a physical address");
-  const memory = new OnDemandFile(new KcorePages(file.path, apart(segments)));
+  const memory = new OnDemandFile(new KcorePages(file.path, withoutOverlaps(segments)));
   return { format: "the running kernel's memory", memory, pieces: memory.pieces, vmcoreinfo, warnings: [] };
 }
 
@@ -74,8 +74,8 @@ function notesOf(file: ReadableFile, table: DataView, at: number): Uint8Array {
   return file.read(u53(table, at + PHDR.fields.offset.offset), size);
 }
 
-/** The kernel's text is there twice, in its own segment and in that of the RAM that it lies in. */
-function apart(segments: Segment[]): Segment[] {
+/** Removes overlaps: the kernel's text has its own segment and is also part of a RAM segment. */
+function withoutOverlaps(segments: Segment[]): Segment[] {
   const kept: Segment[] = [];
   let end = 0;
   for (const segment of segments.sort((a, b) => a.start - b.start)) {
@@ -100,10 +100,10 @@ class KcorePages implements PageSource {
     this.#fd = Fd.openFile(path);
   }
 
-  /** Memory does not shrink. */
+  /** Does nothing: memory does not shrink. */
   check(): void {}
 
-  /** False where the kernel does not hand the page out (EFAULT): it is no RAM now, or poisoned. */
+  /** Returns false if the kernel does not return the page (EFAULT): it is no longer RAM, or it is poisoned. */
   readPage(physical: number, into: PinnedBytes): boolean {
     const segment = this.ranges.find(({ start, end }) => physical >= start && physical < end);
     if (segment === undefined) return false;

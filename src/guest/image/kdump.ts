@@ -1,6 +1,7 @@
 /**
- * A compressed kdump file: what makedumpfile writes by default, and QEMU's `dump-guest-memory -z`, `-l` and `-s`. Two
- * bitmaps say which pages the machine had and which of them the file holds; a table has the place of each page.
+ * Reads compressed kdump files, the default output of makedumpfile and of QEMU's `dump-guest-memory -z`, `-l` and `-s`.
+ * The first bitmap marks the pages of the machine, the second the pages in the file. A table has a descriptor for each page
+ * in the file, with its offset and compression.
  */
 import { basename } from "node:path";
 import { FormatError } from "../../errors.ts";
@@ -31,11 +32,11 @@ const MAX_PHYSICAL = 2 ** 52;
 interface Header {
   readonly blockBytes: number;
   readonly isIncomplete: boolean;
-  /** Where the bitmaps begin, and how long each of them is, in bytes. */
+  /** Offset of the first bitmap, and the size of each bitmap, in bytes. */
   readonly bitmapsAt: number;
   readonly bitmapBytes: number;
   readonly isSplit: boolean;
-  /** Page frames that this file describes: all, or those of a part of a split dump. */
+  /** Page frames that this file describes: all of them, or those of one part of a split dump. */
   readonly startPfn: number;
   readonly endPfn: number;
   readonly vmcoreinfoAt: number;
@@ -44,7 +45,7 @@ interface Header {
   readonly notesBytes: number;
 }
 
-/** Reads both headers, or returns why they are none. */
+/** Reads both headers, or returns why they are not valid. */
 function headerOf(file: ReadableFile): Header | string {
   const main = viewOf(file.read(0, DISK_DUMP_HEADER.size));
   if (main.byteLength < DISK_DUMP_HEADER.size) return "it ends within the header";
@@ -55,18 +56,18 @@ function headerOf(file: ReadableFile): Header | string {
   const bitmapsAt = (1 + word("sub_hdr_size")) * blockBytes;
   const bothBytes = word("bitmap_blocks") * blockBytes;
   if (word("sub_hdr_size") === 0 || bothBytes === 0 || bitmapsAt + bothBytes > file.sizeBytes)
-    return `its headers and bitmaps are ${bitmapsAt + bothBytes} bytes long, and the file ${file.sizeBytes}`;
+    return `its headers and bitmaps have ${bitmapsAt + bothBytes} bytes, but the file has ${file.sizeBytes}`;
   const sub = viewOf(file.read(blockBytes, KDUMP_SUB_HEADER.size));
   const long = (field: keyof typeof KDUMP_SUB_HEADER.fields): number =>
     u53(sub, KDUMP_SUB_HEADER.fields[field].offset);
   const level = sub.getUint32(KDUMP_SUB_HEADER.fields.dump_level.offset, true);
   const split = sub.getUint32(KDUMP_SUB_HEADER.fields.split.offset, true);
   if (level > MAX_DUMP_LEVEL || split > 1)
-    return `its second block is no header: dump level ${level}, split ${split}`;
+    return `its second block is not a header: dump level ${level}, split ${split}`;
   const version = word("header_version");
   const isWide = version >= 6;
   const mapped = isWide ? long("max_mapnr_64") : word("max_mapnr");
-  // One bit a page frame, rounded up to whole blocks.
+  // One bit per page frame, rounded up to whole blocks.
   const endOfMap = Math.min(mapped, (bothBytes / 2) * 8, MAX_PHYSICAL / blockBytes);
   const start = isWide ? long("start_pfn_64") : long("start_pfn");
   const end = isWide ? long("end_pfn_64") : long("end_pfn");
@@ -88,9 +89,9 @@ function headerOf(file: ReadableFile): Header | string {
 function problem(file: ReadableFile): string | undefined {
   const header = headerOf(file);
   if (typeof header === "string") return header;
-  // Of a split dump one part may have no pages.
+  // One part of a split dump may have no pages.
   if (header.isSplit && header.startPfn === header.endPfn) return undefined;
-  // Page descriptors follow the bitmaps; the first one refers to data behind it.
+  // Page descriptors follow the bitmaps. The first one refers to data after the table.
   const tableAt = header.bitmapsAt + 2 * header.bitmapBytes;
   const page = viewOf(file.read(tableAt, PAGE_DESC.size));
   if (page.byteLength < PAGE_DESC.size) return "it ends before the first page descriptor";
@@ -107,7 +108,7 @@ function open(file: ReadableFile): Contents {
   const warnings: string[] = [];
   if (header.isIncomplete)
     warnings.push(
-      `${basename(file.path)} is incomplete: its writer ran out of room, and later pages are missing.`,
+      `${basename(file.path)} is incomplete: the disk was full when it was written, and later pages are missing.`,
     );
   const memory = new OnDemandFile(new KdumpPages(file, header));
   const { vmcoreinfoAt, vmcoreinfoBytes, notesAt, notesBytes } = header;
@@ -122,9 +123,9 @@ function open(file: ReadableFile): Contents {
   };
 }
 
-/** Page frames between two counts of `#before`. */
+/** Number of page frames per entry of `#before`. */
 const RANK_PFNS = 512;
-/** Consecutive descriptors that are read at once. */
+/** Number of consecutive descriptors that are read at once. */
 const DESCRIPTORS = 256;
 
 class KdumpPages implements PageSource {
@@ -133,10 +134,10 @@ class KdumpPages implements PageSource {
   readonly ranges: readonly PageRange[];
   readonly #file: ReadableFile;
   readonly #descriptorsAt: number;
-  /** The second bitmap (bit 0 of byte 0 is page frame 0), of this file's page frames only. */
+  /** The second bitmap (bit 0 of byte 0 is page frame 0), limited to this file's page frames. */
   readonly #bitmap: Uint8Array;
   readonly #firstPfn: number;
-  /** How many pages of the file come before each `RANK_PFNS`th page frame from `#firstPfn` on. */
+  /** For each group of `RANK_PFNS` page frames from `#firstPfn`: the number of pages in the file before it. */
   readonly #before: Uint32Array;
   readonly #codecs: Map<number, PageCodec | undefined> = new Map();
   #descriptors: DataView = viewOf(new Uint8Array(0));
@@ -147,7 +148,7 @@ class KdumpPages implements PageSource {
     this.pageBytes = header.blockBytes;
     this.#file = file;
     this.#descriptorsAt = header.bitmapsAt + 2 * header.bitmapBytes;
-    // A whole number of bytes; what precedes `startPfn` there is cleared.
+    // Rounded down to a whole byte; the bits before `startPfn` are cleared.
     this.#firstPfn = header.startPfn - (header.startPfn % 8);
     const bytes = Math.max(0, Math.ceil((header.endPfn - this.#firstPfn) / 8));
     this.#bitmap = file.read(header.bitmapsAt + header.bitmapBytes + this.#firstPfn / 8, bytes);
@@ -158,7 +159,7 @@ class KdumpPages implements PageSource {
     this.#requireCodecs();
   }
 
-  /** Opens the libraries that the first pages need, so that a missing one is an error of opening the file. */
+  /** Opens the libraries that the first pages need, so that a missing library fails the opening of the file. */
   #requireCodecs(): void {
     if (this.#descriptor(0) < 0) return;
     for (let at = 0; at + PAGE_DESC.size <= this.#descriptors.byteLength; at += PAGE_DESC.size)
@@ -176,7 +177,7 @@ class KdumpPages implements PageSource {
     let start = -1;
     for (let bit = 0; bit < bits; ) {
       const byte = this.#bitmap[bit >>> 3]!;
-      // Most bytes are all of one kind.
+      // Fast path: most bytes are all ones or all zeros.
       if ((bit & 7) === 0 && (byte === 0xff || byte === 0) && start >= 0 === (byte === 0xff)) {
         bit += 8;
         continue;
@@ -203,7 +204,7 @@ class KdumpPages implements PageSource {
     const { fields } = PAGE_DESC;
     const size = this.#descriptors.getUint32(descriptor + fields.size.offset, true);
     const flags = this.#descriptors.getUint32(descriptor + fields.flags.offset, true);
-    // Of an incomplete dump the table may be there and the page not, or a descriptor that was never written.
+    // In an incomplete dump, a descriptor or its page may never have been written.
     if (size === 0 || size > this.pageBytes) return false;
     const bytes = this.#file.read(u53(this.#descriptors, descriptor + fields.offset.offset), size);
     return bytes.length === size && this.#codec(flags)?.(bytes, into) === true;
@@ -214,7 +215,7 @@ class KdumpPages implements PageSource {
     return this.#codecs.get(flags);
   }
 
-  /** How many pages of the file come before a set bit. */
+  /** Returns the number of pages in the file before a set bit. */
   #rank(bit: number): number {
     const block = Math.floor(bit / RANK_PFNS);
     let count = this.#before[block]!;
@@ -222,7 +223,7 @@ class KdumpPages implements PageSource {
     return count + bitsOf(this.#bitmap[bit >>> 3]! & ((1 << (bit & 7)) - 1));
   }
 
-  /** Where the descriptor with this index lies in `#descriptors`, or -1 where the file ends before it. */
+  /** Returns the offset in `#descriptors` of the descriptor with this index, or -1 if the file ends before it. */
   #descriptor(index: number): number {
     const held = this.#descriptors.byteLength / PAGE_DESC.size;
     if (held === 0 || index < this.#firstDescriptor || index >= this.#firstDescriptor + held) {
@@ -247,7 +248,7 @@ function ranksOf(bitmap: Uint8Array): Uint32Array {
   return before;
 }
 
-/** How many bits of a byte are set. */
+/** Returns the number of set bits in a byte. */
 function bitsOf(byte: number): number {
   let bits = byte - ((byte >>> 1) & 0x55);
   bits = (bits & 0x33) + ((bits >>> 2) & 0x33);

@@ -1,6 +1,6 @@
 /**
- * What libvirt's `virsh save` writes: a header, the domain's XML, and QEMU's migration stream behind it, which a program
- * may have compressed (libvirt's src/qemu/qemu_saveimage.h, struct _virQEMUSaveHeader).
+ * Reads the files of libvirt's `virsh save`: a header, the domain's XML, and QEMU's migration stream, which can be
+ * compressed (libvirt's src/qemu/qemu_saveimage.h, struct _virQEMUSaveHeader).
  */
 import { FormatError } from "../../errors.ts";
 import { viewOf } from "../../uapi/layout.ts";
@@ -17,11 +17,11 @@ const DATA_LEN_AT = 20;
 const FORMAT_AT = 28;
 const COMPLETE = "LibvirtQemudSave";
 const MAX_VERSION = 3;
-/** The XML of a domain, and libvirt's cookie. */
+/** Limit on the domain's XML and libvirt's cookie. */
 const MAX_DATA_BYTES = 64 * 2 ** 20;
 /**
- * `format`: 0 is the stream itself, then come gzip, bzip2, xz, lzop and zstd, and 6 is a stream with mapped-ram
- * ("sparse"). What follows tells itself which it is.
+ * The largest known `format`. 0 is an uncompressed stream, 1 to 5 are gzip, bzip2, xz, lzop and zstd, and 6 is a stream
+ * with mapped-ram ("sparse"). The value is not used otherwise: the format of the stream is detected.
  */
 const MAX_FORMAT = 6;
 const LESS_THAN = 0x3c;
@@ -40,7 +40,7 @@ function headerOf(file: ReadableFile): Header | string {
   const length = view.getUint32(DATA_LEN_AT, true);
   const streamAt = HEADER_BYTES + length;
   if (length === 0 || length > MAX_DATA_BYTES || streamAt >= file.sizeBytes)
-    return `its XML is ${length} bytes long, and the file ${file.sizeBytes}`;
+    return `its XML has ${length} bytes, but the file has ${file.sizeBytes}`;
   // The XML is a C string, padded with zeros.
   if (file.read(HEADER_BYTES, 1)[0] !== LESS_THAN || file.read(streamAt - 1, 1)[0] !== 0)
     return "no XML follows its header";
@@ -57,19 +57,19 @@ function open(file: ReadableFile): ReadableFile {
   const header = headerOf(file);
   if (typeof header === "string") throw new FormatError(what, 0, header);
   if (Buffer.from(file.read(0, COMPLETE.length)).toString("latin1") !== COMPLETE)
-    throw new FormatError(what, 0, "it was not written to its end");
+    throw new FormatError(what, 0, "it was not written completely");
   const { format, streamAt } = header;
-  if (format <= MAX_FORMAT) return new Behind(file, streamAt);
+  if (format <= MAX_FORMAT) return new FileTail(file, streamAt);
   throw new FormatError(
     what,
     FORMAT_AT,
-    `its stream is of the format ${format}, which is not read`,
+    `its stream has the unsupported format ${format}`,
     'Save it with `save_image_format = "raw"` in libvirt\'s qemu.conf.',
   );
 }
 
-/** What lies behind a place in a file. */
-class Behind implements ReadableFile {
+/** The part of a file from an offset to its end. */
+class FileTail implements ReadableFile {
   readonly path: string;
   readonly sizeBytes: number;
   readonly #file: ReadableFile;

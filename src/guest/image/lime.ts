@@ -1,4 +1,4 @@
-/** A LiME dump: ranges of memory one after the other, each behind a header, as LiME's README ("Spec") describes them. */
+/** Reads LiME dumps: memory ranges in sequence, each after a header, as specified in LiME's README ("Spec"). */
 import { FormatError } from "../../errors.ts";
 import { u53, viewOf } from "../../uapi/layout.ts";
 import type { ReadableFile } from "./file.ts";
@@ -15,7 +15,7 @@ const FIRST_AT = 8;
 const LAST_AT = 16;
 /** x86-64 and arm64 address at most 52 bits of physical memory. */
 const MAX_PHYSICAL = 2 ** 52;
-/** A machine has some dozen ranges of RAM. */
+/** A machine has a few dozen ranges of RAM. */
 const MAX_RANGES = 4096;
 
 function problem(file: ReadableFile): string | undefined {
@@ -23,7 +23,7 @@ function problem(file: ReadableFile): string | undefined {
   return typeof pieces === "string" ? pieces : undefined;
 }
 
-/** Throws `FormatError` where a range has no header. */
+/** Throws `FormatError` if a range has no valid header. */
 function open(file: ReadableFile): Contents {
   const pieces = piecesOf(file);
   if (typeof pieces === "string") throw new FormatError(`LiME dump ${file.path}`, 0, pieces);
@@ -34,11 +34,11 @@ function open(file: ReadableFile): Contents {
     pieces: pieces
       .map((piece) => ({ ...piece, length: Math.min(piece.length, file.sizeBytes - piece.fileOffset) }))
       .filter(({ length }) => length > 0),
-    warnings: isCut ? [`${file.path} ends within its last range: memory from there on is missing.`] : [],
+    warnings: isCut ? [`${file.path} ends within its last range: the rest of that range is missing.`] : [],
   };
 }
 
-/** The ranges in the file's order, of which the last may be cut short; or why they are none, as a clause. */
+/** Returns the ranges in the file's order, or a clause that says why they are not valid. The last one may be truncated. */
 function piecesOf(file: ReadableFile): Piece[] | string {
   const pieces: Piece[] = [];
   let at = 0;
@@ -48,8 +48,8 @@ function piecesOf(file: ReadableFile): Piece[] | string {
     if (header.byteLength < HEADER_BYTES) return "it ends within the header";
     const [physical, last] = [u53(header, FIRST_AT), u53(header, LAST_AT)];
     if (header.getUint32(0, true) !== MAGIC || header.getUint32(4, true) !== VERSION)
-      return `no range begins at byte ${at}`;
-    if (!(physical <= last && last < MAX_PHYSICAL)) return `the range at byte ${at} ends before it begins`;
+      return `no range starts at byte ${at}`;
+    if (!(physical <= last && last < MAX_PHYSICAL)) return `the address range at byte ${at} is not valid`;
     const piece = { fileOffset: at + HEADER_BYTES, physical, length: last - physical + 1 };
     pieces.push(piece);
     at = piece.fileOffset + piece.length;

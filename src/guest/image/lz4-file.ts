@@ -1,4 +1,4 @@
-/** A file that lz4 compressed, as a format: LZ4's frame format (lz4_Frame_format.md of its project). */
+/** Reads files compressed by lz4, in LZ4's frame format (LZ4's lz4_Frame_format.md). */
 import { viewOf } from "../../uapi/layout.ts";
 import type { ReadableFile } from "./file.ts";
 import type { FormatReader } from "./format.ts";
@@ -12,9 +12,9 @@ export const lz4File: FormatReader = {
 };
 
 const MAGIC = 0x184d_2204;
-/** Magic, FLG, BD, the content's size, the dictionary's id, the checksum. */
+/** Magic, FLG, BD, content size, dictionary id, header checksum. */
 const MAX_HEADER_BYTES = 19;
-/** FLG: what is in the frame. */
+/** Bits of FLG. */
 const VERSION_MASK = 0xc0;
 const VERSION = 0x40;
 const BLOCK_CHECKSUM = 0x10;
@@ -23,11 +23,11 @@ const CONTENT_CHECKSUM = 0x04;
 const DICTIONARY_ID = 0x01;
 const FLG_RESERVED = 0x02;
 const BD_RESERVED = 0x8f;
-/** A block's size has this bit where the block is stored as it is. */
+/** Set in the size of a block that is stored uncompressed. */
 const STORED = 0x8000_0000;
 const MAX_FRAMES = 1_000_000;
 
-/** Blocks follow each other to the frame's end, and frames to the file's; the last may be cut short. */
+/** Checks that blocks follow one another to the end of each frame, and frames to the end of the file. The last may be truncated. */
 function problem(file: ReadableFile): string | undefined {
   let at = 0;
   for (let frame = 0; frame < MAX_FRAMES && at < file.sizeBytes; frame++) {
@@ -43,9 +43,9 @@ function endOfFrame(file: ReadableFile, start: number): number | string {
   const view = viewOf(header);
   if (header.length < 11) return "it ends within a header";
   const magic = view.getUint32(0, true);
-  // Skippable frames have the magic numbers of zstd's.
+  // Skippable frames have the same magic numbers as zstd's.
   if ((magic & ~0xf) === 0x184d_2a50) return start + 8 + view.getUint32(4, true);
-  if (magic !== MAGIC) return `no frame begins at byte ${start}`;
+  if (magic !== MAGIC) return `no frame starts at byte ${start}`;
   const [flags, descriptor] = [header[4]!, header[5]!];
   const blockCode = (descriptor >>> 4) & 7;
   if (
@@ -58,7 +58,7 @@ function endOfFrame(file: ReadableFile, start: number): number | string {
   const checksumAt = 6 + ((flags & CONTENT_SIZE) === 0 ? 0 : 8) + ((flags & DICTIONARY_ID) === 0 ? 0 : 4);
   if (header[checksumAt] !== ((Bun.hash.xxHash32(header.subarray(4, checksumAt)) >>> 8) & 0xff))
     return `the checksum of the frame's header at byte ${start} is wrong`;
-  // 4: 64 KiB, and each next one four times as much.
+  // Code 4 is 64 KiB; each next code is four times as much.
   const maxBlockBytes = 2 ** (8 + 2 * blockCode);
   const blockTail = (flags & BLOCK_CHECKSUM) === 0 ? 0 : 4;
   let at = start + checksumAt + 1;
@@ -68,7 +68,7 @@ function endOfFrame(file: ReadableFile, start: number): number | string {
     at += 4;
     if (word === 0) return at + ((flags & CONTENT_CHECKSUM) === 0 ? 0 : 4);
     const size = word % STORED;
-    if (size === 0 || size > maxBlockBytes) return `no block begins at byte ${at - 4}`;
+    if (size === 0 || size > maxBlockBytes) return `no block starts at byte ${at - 4}`;
     at += size + blockTail;
     if (at > file.sizeBytes && isFirst) return "it ends within its first block";
     isFirst = false;

@@ -1,6 +1,6 @@
 /**
- * A file that lzop compressed, as a format: a header, then blocks, each of which LZO1X compressed by itself (lzop's
- * src/lzop.c, write_header and lzo_compress). All numbers are big-endian.
+ * Reads files compressed by lzop: a header, then blocks that are compressed separately with LZO1X (lzop's src/lzop.c,
+ * write_header and lzo_compress). All numbers are big-endian.
  */
 import { viewOf } from "../../uapi/layout.ts";
 import type { ReadableFile } from "./file.ts";
@@ -18,23 +18,23 @@ export const lzopFile: FormatReader = {
 
 const MAGIC = "\x89LZO\0\r\n\x1a\n";
 const MAGIC_BYTES = 9;
-/** Up to the length of the name: magic, three versions, method, level, flags, mode, two words of time. */
+/** Size up to the length of the name: magic, three versions, method, level, flags, mode, two words of time. */
 const FIXED_BYTES = 34;
 const METHOD_AT = 15;
 const FLAGS_AT = 17;
 const NAME_LENGTH_AT = 33;
 const CHECKSUM_BYTES = 4;
-/** Methods: LZO1X-1, LZO1X-1(15), LZO1X-999. All decompress alike. */
+/** Methods: LZO1X-1, LZO1X-1(15), LZO1X-999. One function decompresses all of them. */
 const MAX_METHOD = 3;
-/** F_*: which checksums a block has, and which parts a header has. */
+/** F_*: the checksums of a block, and the optional parts of a header. */
 const ADLER32_OF_DATA = 0x1;
 const ADLER32_OF_BLOCK = 0x2;
 const CRC32_OF_DATA = 0x100;
 const CRC32_OF_BLOCK = 0x200;
 const CRC32_OF_HEADER = 0x1000;
-/** A filter, an extra field, and several files in one: lzop itself writes none of them. */
-const UNREAD_FLAGS = 0x40 | 0x400 | 0x800;
-/** lzop's own limit of a block. */
+/** A filter, an extra field, and several files in one: lzop itself does not write them. */
+const UNSUPPORTED_FLAGS = 0x40 | 0x400 | 0x800;
+/** lzop's limit on the size of a block. */
 const MAX_BLOCK_BYTES = 64 * 2 ** 20;
 const MAX_BLOCK_HEAD_BYTES = 8 + 4 * 4;
 const MAX_BLOCKS = 100_000_000;
@@ -46,15 +46,14 @@ interface Header {
 
 const lengthOfHeader = (fixed: Uint8Array): number => FIXED_BYTES + fixed[NAME_LENGTH_AT]! + CHECKSUM_BYTES;
 
-/** Of bytes that are as long as `lengthOfHeader` says; a clause where they are none. */
+/** Parses a header of `lengthOfHeader` bytes, or returns why it is not valid. */
 function headerOf(bytes: Uint8Array<ArrayBuffer>): Header | string {
   const view = viewOf(bytes);
-  if (Buffer.from(bytes).toString("latin1", 0, MAGIC_BYTES) !== MAGIC)
-    return "no header of lzop begins there";
+  if (Buffer.from(bytes).toString("latin1", 0, MAGIC_BYTES) !== MAGIC) return "no lzop header starts there";
   const flags = view.getUint32(FLAGS_AT);
   const method = view.getUint8(METHOD_AT);
   if (method === 0 || method > MAX_METHOD) return `its method is ${method}`;
-  if ((flags & UNREAD_FLAGS) !== 0) return `its flags are 0x${flags.toString(16)}`;
+  if ((flags & UNSUPPORTED_FLAGS) !== 0) return `its flags are 0x${flags.toString(16)}`;
   const length = bytes.length;
   const summed = bytes.subarray(MAGIC_BYTES, length - CHECKSUM_BYTES);
   const checksum = (flags & CRC32_OF_HEADER) === 0 ? Bun.hash.adler32(summed) : Bun.hash.crc32(summed);
@@ -63,13 +62,16 @@ function headerOf(bytes: Uint8Array<ArrayBuffer>): Header | string {
 }
 
 interface Block {
-  /** Decompressed; 0: there is none, the file's blocks have ended. */
+  /** Decompressed size; 0 marks the end of the blocks. */
   readonly dataBytes: number;
   readonly storedBytes: number;
   readonly headBytes: number;
 }
 
-/** Of a block's first `MAX_BLOCK_HEAD_BYTES` or fewer; undefined: it has more of them; a clause where it is none. */
+/**
+ * Parses a block's header from its first `MAX_BLOCK_HEAD_BYTES` bytes or fewer. Returns undefined if more bytes are needed,
+ * or a clause if the header is not valid.
+ */
 function blockOf(bytes: Uint8Array<ArrayBuffer>, flags: number): Block | string | undefined {
   const view = viewOf(bytes);
   if (bytes.length < 4) return undefined;
@@ -78,14 +80,14 @@ function blockOf(bytes: Uint8Array<ArrayBuffer>, flags: number): Block | string 
   if (bytes.length < 8) return undefined;
   const storedBytes = view.getUint32(4);
   if (dataBytes > MAX_BLOCK_BYTES || storedBytes === 0 || storedBytes > dataBytes)
-    return `a block has ${storedBytes} bytes for ${dataBytes}`;
+    return `a block of ${dataBytes} bytes has ${storedBytes} compressed bytes`;
   const has = (flag: number): number => ((flags & flag) === 0 ? 0 : 4);
   const ofData = has(ADLER32_OF_DATA) + has(CRC32_OF_DATA);
   const ofBlock = storedBytes === dataBytes ? 0 : has(ADLER32_OF_BLOCK) + has(CRC32_OF_BLOCK);
   return { dataBytes, storedBytes, headBytes: 8 + ofData + ofBlock };
 }
 
-/** Blocks follow each other to a zero, and files to the end; the last may be cut short. */
+/** Checks that blocks follow one another to the end mark, and files to the end. The last may be truncated. */
 function problem(file: ReadableFile): string | undefined {
   let at = 0;
   while (at < file.sizeBytes) {
@@ -110,7 +112,7 @@ function problem(file: ReadableFile): string | undefined {
 
 class LzopDecoder extends RecordDecoder {
   readonly #decompress: PageCodec;
-  /** undefined: between two files. */
+  /** The current file's flags; undefined between files. */
   #flags: number | undefined;
 
   constructor(decompress: PageCodec) {
@@ -161,7 +163,8 @@ class LzopDecoder extends RecordDecoder {
     const stored = held.slice(block.headBytes);
     const data =
       block.storedBytes === block.dataBytes ? stored : new Uint8Array(new ArrayBuffer(block.dataBytes));
-    if (data !== stored && !this.#decompress(stored, data)) throw new Error("liblzo2 refuses a block");
+    if (data !== stored && !this.#decompress(stored, data))
+      throw new Error("liblzo2 cannot decompress a block");
     const isWrong = (flags & ADLER32_OF_DATA) !== 0 && Bun.hash.adler32(data) !== viewOf(held).getUint32(8);
     if (isWrong) throw new Error("the checksum of a block is wrong");
     return data;

@@ -1,10 +1,10 @@
 /**
- * RAM in a migration stream of QEMU 9.0 or newer with the capability mapped-ram: every block is followed by a bitmap and
- * by its pages, each in a place of its own (docs/devel/migration/mapped-ram.rst; migration/ram.c,
+ * Reads RAM blocks of migration streams with the capability mapped-ram (QEMU 9.0 or newer): each block is followed by a
+ * bitmap and by its pages, each at a fixed offset (docs/devel/migration/mapped-ram.rst; migration/ram.c,
  * mapped_ram_setup_ramblock).
  */
 import type { ReadableFile } from "./file.ts";
-import { type StreamReader, UnreadStream } from "./stream-reader.ts";
+import { type StreamReader, UnsupportedStream } from "./stream-reader.ts";
 
 /** `struct MappedRamHeader`: u32 version, then the page size and two offsets as u64; big-endian. */
 const VERSION = 1;
@@ -14,21 +14,21 @@ const WORD_BYTES = 8;
 
 /** Offsets of a block's parts, in bytes from the start of the stream. */
 export interface MappedBlock {
-  /** A bit a page, little-endian: 1 where the page is in the file, 0 where it is all zeros. */
+  /** One bit per page, little-endian: 1 if the page is in the file, 0 if it is all zeros. */
   readonly bitmapAt: number;
   readonly bitmapBytes: number;
   readonly pagesAt: number;
 }
 
 /**
- * Reads a block's header and goes behind its pages. Throws `FormatError` where it does not agree with where it stands,
- * `UnreadStream` where the file ends first.
- * The header counts from the start of the file, in which libvirt has a header before the stream: what the stream does
- * not know of lies between that and where the bitmap begins, which is right behind the header.
+ * Reads a block's header and skips its pages. Throws `FormatError` if the offsets in the header do not match its position,
+ * `UnsupportedStream` if the file ends first.
+ * The offsets are relative to the file that QEMU wrote, in which libvirt's header precedes the stream. The bitmap directly
+ * follows this header, so the difference between its stored offset and the stream's position is the size of that header.
  */
 export function readMappedBlock(stream: StreamReader, lengthBytes: number, pageBytes: number): MappedBlock {
   const version = stream.u32();
-  if (version !== VERSION) throw stream.error(`a block's mapped-ram header has the version ${version}`);
+  if (version !== VERSION) throw stream.error(`a block's mapped-ram header has version ${version}`);
   const size = stream.u64();
   const [bitmapOffset, pagesOffset] = [stream.u64(), stream.u64()];
   const bitmapAt = stream.at;
@@ -36,21 +36,21 @@ export function readMappedBlock(stream: StreamReader, lengthBytes: number, pageB
   const pagesAt = pagesOffset - before;
   const bitmapBytes = Math.ceil(lengthBytes / pageBytes / WORD_BITS) * WORD_BYTES;
   if (size !== pageBytes || before < 0 || pagesAt < bitmapAt + bitmapBytes)
-    throw stream.error("a block's mapped-ram header does not agree with where it stands");
+    throw stream.error("the offsets in a block's mapped-ram header do not match its position");
   const end = pagesAt + lengthBytes;
   if (end > stream.sizeBytes)
-    throw new UnreadStream(
+    throw new UnsupportedStream(
       stream.what,
       stream.at,
-      `it ends before its bitmaps were written, within ${end} bytes`,
+      `it ends before its bitmaps were written, within the first ${end} bytes`,
     );
   stream.skip(end - stream.at);
   return { bitmapAt, bitmapBytes, pagesAt };
 }
 
 /**
- * Where a block's pages lie: calls `place` with the index of each page that is in the file, and its offset. Pages
- * behind the last one that the block has are not.
+ * Calls `place` with the index and the file offset of each page of a block that is in the file. The index can exceed the
+ * block's last page, because the bitmap has whole words.
  */
 export function placesOf(
   file: ReadableFile,

@@ -1,7 +1,8 @@
 /**
- * A QEMU migration stream in a file: `migrate "exec:cat > FILE"`, `migrate file:FILE`. The RAM section has a list of
- * blocks of memory, then pages, in any order; a page that changed meanwhile comes again (with mapped-ram the pages follow
- * each block: mapped-ram.ts). Pages are indexed once and read where they lie. Which address the memory begins at is not in the stream.
+ * Reads QEMU migration streams from files: `migrate "exec:cat > FILE"`, `migrate file:FILE`. The RAM section starts with a
+ * list of memory blocks. Pages follow in any order, and a page that changed during the migration is sent again (with
+ * mapped-ram the pages follow each block: mapped-ram.ts). The pages are indexed once and read from the file on demand. The
+ * stream does not contain physical addresses.
  */
 import { basename } from "node:path";
 import { FormatError } from "../../errors.ts";
@@ -28,14 +29,14 @@ import type { ReadableFile } from "./file.ts";
 import type { Contents, FormatReader } from "./format.ts";
 import { type MappedBlock, placesOf, readMappedBlock } from "./mapped-ram.ts";
 import { OnDemandFile, type PageRange, type PageSource } from "./on-demand.ts";
-import { StreamEnd, StreamReader, UnreadStream } from "./stream-reader.ts";
+import { StreamEnd, StreamReader, UnsupportedStream } from "./stream-reader.ts";
 
 /** @public Loaded by formats.ts. */
 export const migration: FormatReader = { problem, open };
 
-/** A machine has a dozen: RAM, video memory, ROMs. */
+/** A machine has about a dozen: RAM, video memory, ROMs. */
 const MAX_BLOCKS = 4096;
-/** Bytes of a page that is all zeros: its offset, and the byte that it is full of. */
+/** Size of the smallest page record: the offset of a page, and the byte that fills it. */
 const MIN_PAGE_RECORD_BYTES = 9;
 const MAX_NAME_BYTES = 255;
 const MAX_CAPABILITIES = 64;
@@ -48,7 +49,7 @@ interface Block {
 }
 
 interface Header {
-  /** "pc-q35-7.2"; "" where an old machine sends none. */
+  /** "pc-q35-7.2"; "" if an old machine sends none. */
   readonly machine: string;
   readonly pageBytes: number;
   readonly capabilities: readonly string[];
@@ -58,7 +59,7 @@ interface Header {
 
 const nameOf = (file: ReadableFile): string => `migration stream ${file.path}`;
 
-/** How many pages tell a stream from memory that has its first page. */
+/** Number of pages to read when detecting the format: raw memory can start with the first page of a stream. */
 const PROBE_PAGES = 64;
 
 function problem(file: ReadableFile): string | undefined {
@@ -67,9 +68,9 @@ function problem(file: ReadableFile): string | undefined {
     const header = readHeader(stream);
     const index = new PageIndex(stream, header, file.sizeBytes);
     index.read(PROBE_PAGES);
-    return index.pageCount > 0 || header.capabilities.length > 0 ? undefined : "no page of memory is in it";
+    return index.pageCount > 0 || header.capabilities.length > 0 ? undefined : "it holds no page of memory";
   } catch (error) {
-    if (error instanceof UnreadStream) return undefined;
+    if (error instanceof UnsupportedStream) return undefined;
     if (error instanceof FormatError) return error.problem;
     throw error;
   }
@@ -81,10 +82,10 @@ function open(file: ReadableFile): Contents {
   const index = new PageIndex(stream, header, file.sizeBytes);
   const isWhole = index.read();
   index.placeMapped(file);
-  // Bitmaps are written at the end: without it nobody knows which pages are zeros.
+  // Bitmaps are written last. Without them it is unknown which pages are zeros.
   if (!isWhole && header.capabilities.includes(MAPPED_RAM))
-    throw stream.error("it ends before its bitmaps were written", "Save it anew.");
-  if (index.pageCount === 0) throw missing(stream, header, "no page of memory is in it");
+    throw stream.error("it ends before its bitmaps were written", "Save it again.");
+  if (index.pageCount === 0) throw missing(stream, header, "it holds no page of memory");
   const warnings = isWhole
     ? []
     : [`${basename(file.path)} is incomplete: it ends before the last page of memory.`];
@@ -98,16 +99,16 @@ function open(file: ReadableFile): Contents {
   };
 }
 
-/** Why pages are not there: QEMU leaves memory that is shared out where it is told to (x-ignore-shared). */
+/** Returns the error for missing pages: with x-ignore-shared, QEMU omits shared memory. */
 function missing(stream: StreamReader, { capabilities }: Header, problem: string): FormatError {
   if (capabilities.length === 0) return stream.error(problem);
-  const hint = `It was saved with ${capabilities.join(", ")}. Give the file that the memory is in.`;
-  return new UnreadStream(stream.what, stream.at, problem, hint);
+  const hint = `It was saved with ${capabilities.join(", ")}. Give the file that holds the memory.`;
+  return new UnsupportedStream(stream.what, stream.at, problem, hint);
 }
 
 /** migration/savevm.c: qemu_savevm_state_header, then the start of the first section: migration/ram.c, ram_save_setup. */
 function readHeader(stream: StreamReader): Header {
-  if (stream.text(4) !== "QEVM") throw stream.error("it does not begin with QEVM");
+  if (stream.text(4) !== "QEVM") throw stream.error("it does not start with QEVM");
   const version = stream.u32();
   if (version !== QEMU_VM_FILE_VERSION) throw stream.error(`its version is ${version}`);
   let type = stream.u8();
@@ -116,21 +117,21 @@ function readHeader(stream: StreamReader): Header {
   let capabilities: readonly string[] = [];
   if (type === QEMU_VM_CONFIGURATION) {
     machine = stream.text(lengthOf(stream, stream.u32()));
-    if (!/^[\w./+-]+$/.test(machine)) throw stream.error("its configuration names no machine");
+    if (!/^[\w./+-]+$/.test(machine)) throw stream.error("its configuration has no machine name");
     for (type = stream.u8(); type === QEMU_VM_SUBSECTION; type = stream.u8()) {
       const name = stream.name();
       stream.skip(4);
       if (name === "configuration/target-page-bits") pageBytes = pageBytesOf(stream);
       else if (name === "configuration/capabilities") capabilities = capabilitiesOf(stream);
       else if (name === "configuration/uuid") stream.skip(16);
-      else throw stream.error(`its configuration has a part ${escapeText(name)}`);
+      else throw stream.error(`its configuration has an unknown subsection ${escapeText(name)}`);
     }
   }
   while (type === QEMU_VM_COMMAND) {
     skipCommand(stream);
     type = stream.u8();
   }
-  if (type !== QEMU_VM_SECTION_START) throw stream.error(`its first section is of type ${type}`);
+  if (type !== QEMU_VM_SECTION_START) throw stream.error(`its first section has the type ${type}`);
   const ramSection = stream.u32();
   const name = stream.name();
   if (name !== "ram")
@@ -140,13 +141,13 @@ function readHeader(stream: StreamReader): Header {
 }
 
 function lengthOf(stream: StreamReader, length: number): number {
-  if (length === 0 || length > MAX_NAME_BYTES) throw stream.error(`a name is ${length} bytes long`);
+  if (length === 0 || length > MAX_NAME_BYTES) throw stream.error(`a name has ${length} bytes`);
   return length;
 }
 
 function pageBytesOf(stream: StreamReader): number {
   const bits = stream.u32();
-  if (bits < 12 || bits > 16) throw stream.error(`its pages have ${bits} bits`);
+  if (bits < 12 || bits > 16) throw stream.error(`its pages have ${bits} offset bits`);
   return 2 ** bits;
 }
 
@@ -156,7 +157,7 @@ function capabilitiesOf(stream: StreamReader): string[] {
   return Array.from({ length: count }, () => escapeText(stream.name()));
 }
 
-/** A number, the length of its data, and the data. */
+/** Skips a command: its number, the length of its data, and the data. */
 function skipCommand(stream: StreamReader): void {
   stream.skip(2);
   stream.skip(stream.u16());
@@ -165,14 +166,14 @@ function skipCommand(stream: StreamReader): void {
 function blocksOf(stream: StreamReader, pageBytes: number, capabilities: readonly string[]): Block[] {
   const total = stream.u64();
   const flags = total % 4096;
-  if (flags !== RAM_SAVE_FLAG_MEM_SIZE) throw stream.error("its RAM does not begin with a list of blocks");
+  if (flags !== RAM_SAVE_FLAG_MEM_SIZE) throw stream.error("its RAM does not start with a list of blocks");
   const blocks: Block[] = [];
   for (let rest = total - flags; rest > 0; rest -= blocks.at(-1)!.length) {
     if (blocks.length === MAX_BLOCKS) throw stream.error(`its RAM has more than ${MAX_BLOCKS} blocks`);
     const [name, length] = [stream.text(lengthOf(stream, stream.u8())), stream.u64()];
     if (length === 0 || length > rest)
-      throw stream.error(`the blocks of its RAM are not ${total - flags} bytes together`);
-    // Its address.
+      throw stream.error(`the sizes of its RAM blocks do not add up to ${total - flags} bytes`);
+    // The block's address.
     if (capabilities.includes("x-ignore-shared")) stream.skip(8);
     const mapped = capabilities.includes(MAPPED_RAM) ? readMappedBlock(stream, length, pageBytes) : undefined;
     blocks.push({ name, length, mapped });
@@ -181,31 +182,31 @@ function blocksOf(stream: StreamReader, pageBytes: number, capabilities: readonl
   return blocks;
 }
 
-/** No copy of the page is in the file. Offsets of pages are above 0, and a page full of one byte is -1 less that byte. */
+/** Marks a page that is not in the file. Offsets of pages are above 0. A page filled with one byte is -1 - byte. */
 const ABSENT = 0;
 
-/** Kinds of pages, and the capability that brings them. */
-const UNREAD_KINDS: { readonly [flag: number]: string } = {
+/** Kinds of pages that are not supported, and the capability that enables them. */
+const UNSUPPORTED_KINDS: { readonly [flag: number]: string } = {
   [RAM_SAVE_FLAG_COMPRESS_PAGE]: "compress",
   [RAM_SAVE_FLAG_XBZRLE]: "xbzrle",
 };
 
-/** Where the pages of the largest block lie: the machine's RAM. */
+/** The places of the pages in the largest block, which is the machine's RAM. */
 class PageIndex {
-  /** By page: its offset in the file, `ABSENT`, or -1 - byte. */
+  /** For each page: its offset in the file, `ABSENT`, or -1 - byte. */
   readonly places: Float64Array;
-  /** Records of pages, of all blocks. */
+  /** Number of page records, of all blocks. */
   pageCount = 0;
   readonly #stream: StreamReader;
   readonly #header: Header;
   readonly #ram: Block;
   readonly #blocks: ReadonlyMap<string, Block>;
-  /** That the last record was of: QEMU leaves its name out where it is the same. */
+  /** The block of the last record. QEMU omits the name if the next record has the same block. */
   #block: Block | undefined;
-  /** The part of RAM that is being read is the last. */
+  /** Whether the current part of the RAM section is the last one. */
   #isLast = false;
 
-  /** Throws `FormatError` where the RAM has more pages than the file can hold. */
+  /** Throws `FormatError` if the RAM has more pages than the file can hold. */
   constructor(stream: StreamReader, header: Header, fileBytes: number) {
     this.#stream = stream;
     this.#header = header;
@@ -217,14 +218,14 @@ class PageIndex {
       throw missing(
         stream,
         header,
-        `its block ${escapeText(name)} has ${length} bytes, and the file ${fileBytes}`,
+        `its block ${escapeText(name)} has ${length} bytes, but the file has ${fileBytes}`,
       );
     this.places = new Float64Array(count);
   }
 
   /**
-   * Reads what follows the list of blocks up to the end of the RAM, or as soon as it has so many pages. False: the file
-   * ends before. Throws `FormatError` where something else stands there.
+   * Reads pages until the end of the RAM section, or until at least `maxPages` were read. Returns false if the file ends
+   * first. Throws `FormatError` if the data is not valid.
    */
   read(maxPages: number = Number.POSITIVE_INFINITY): boolean {
     try {
@@ -237,7 +238,7 @@ class PageIndex {
     }
   }
 
-  /** With mapped-ram: pages that are not in the file are zeros. */
+  /** Sets the places of pages saved with mapped-ram. Pages that are not in the file are zeros. */
   placeMapped(file: ReadableFile): void {
     const { mapped } = this.#ram;
     if (mapped === undefined) return;
@@ -249,7 +250,7 @@ class PageIndex {
     });
   }
 
-  /** Goes to the pages of the next part of RAM; false: it has ended. */
+  /** Moves to the pages of the next part of RAM. Returns false if there is none. */
   #section(): boolean {
     const stream = this.#stream;
     while (!this.#isLast) {
@@ -258,25 +259,25 @@ class PageIndex {
       else if (type === QEMU_VM_COMMAND) skipCommand(stream);
       else if (type === QEMU_VM_SECTION_PART || type === QEMU_VM_SECTION_END) {
         const section = stream.u32();
-        if (section !== this.#header.ramSection) throw this.#between(`section ${section}`);
+        if (section !== this.#header.ramSection) throw this.#unexpected(`section ${section}`);
         this.#isLast = type === QEMU_VM_SECTION_END;
         return true;
       } else if (type === QEMU_VM_SECTION_START) {
         stream.skip(4);
-        throw this.#between(`the section ${escapeText(stream.name())}`);
-      } else throw this.#between(`a section of type ${type}`);
+        throw this.#unexpected(`the section ${escapeText(stream.name())}`);
+      } else throw this.#unexpected(`a section of type ${type}`);
     }
     return false;
   }
 
-  #between(what: string): FormatError {
+  #unexpected(what: string): FormatError {
     return this.#stream.error(
-      `${what} stands between parts of RAM`,
+      `${what} interrupts the RAM section`,
       "Migrate without disks and their bitmaps.",
     );
   }
 
-  /** migration/ram.c, ram_load_precopy. Every turn takes bytes of the file. */
+  /** migration/ram.c, ram_load_precopy. Each iteration consumes bytes of the file, so the loop ends. */
   #pages(maxPages: number): void {
     const stream = this.#stream;
     const { pageBytes } = this.#header;
@@ -286,11 +287,12 @@ class PageIndex {
       if (flags === RAM_SAVE_FLAG_EOS) return;
       if (flags === RAM_SAVE_FLAG_MULTIFD_FLUSH) continue;
       const kind = flags & ~RAM_SAVE_FLAG_CONTINUE;
-      if (kind !== RAM_SAVE_FLAG_ZERO && kind !== RAM_SAVE_FLAG_PAGE) throw this.#unread(kind);
+      if (kind !== RAM_SAVE_FLAG_ZERO && kind !== RAM_SAVE_FLAG_PAGE) throw this.#unsupported(kind);
       if ((flags & RAM_SAVE_FLAG_CONTINUE) === 0) this.#block = this.#blocks.get(stream.name());
       const block = this.#block;
-      if (block === undefined) throw stream.error("a page is of a block that is not in its list");
-      if (word >= block.length) throw stream.error(`a page lies behind the block ${escapeText(block.name)}`);
+      if (block === undefined) throw stream.error("a page belongs to a block that is not in the list");
+      if (word >= block.length)
+        throw stream.error(`a page lies past the end of the block ${escapeText(block.name)}`);
       const place = kind === RAM_SAVE_FLAG_ZERO ? -1 - stream.u8() : stream.at;
       if (place > 0) stream.skip(pageBytes);
       if (block === this.#ram) this.places[(word - flags) / pageBytes] = place;
@@ -298,14 +300,14 @@ class PageIndex {
     }
   }
 
-  #unread(kind: number): FormatError {
-    const capability = UNREAD_KINDS[kind];
+  #unsupported(kind: number): FormatError {
+    const capability = UNSUPPORTED_KINDS[kind];
     if (capability === undefined) return this.#stream.error(`a page has the flags 0x${kind.toString(16)}`);
-    return new UnreadStream(
+    return new UnsupportedStream(
       this.#stream.what,
       this.#stream.at,
-      `its pages were saved with the capability ${capability}, which is not read`,
-      `Save it anew without: \`migrate_set_capability ${capability} off\`.`,
+      `its pages were saved with the unsupported capability ${capability}`,
+      `Save it again without it: \`migrate_set_capability ${capability} off\`.`,
     );
   }
 }
@@ -329,7 +331,7 @@ class StreamPages implements PageSource {
     this.#file.check();
   }
 
-  /** False where the stream has no copy of the page: the guest had given it back (free page hints), or the file ends. */
+  /** Returns false if the stream does not have the page: the guest had freed it (free page hints), or the file is truncated. */
   readPage(offset: number, into: Uint8Array<ArrayBuffer>): boolean {
     const place = this.#places[offset / this.pageBytes]!;
     if (place === ABSENT) return false;

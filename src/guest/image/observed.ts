@@ -1,22 +1,22 @@
 /**
- * Memory that tells somebody which pages are about to be read. A capture records them; a dump that is not mapped fills
- * them first. These are subclasses (memory/observed.ts has the one for virtual addresses), so that mapped memory keeps
- * its hot paths: a process makes either kind, and the engine compiles `locate` for the one that it sees.
+ * Memory that calls an observer before pages are read. A capture records the pages; memory that is read on demand fills
+ * them. It is a subclass (memory/observed.ts has the one for virtual addresses), so that the hot paths of mapped memory
+ * stay as they are: a process uses only one of the two classes, and the JIT compiles `locate` for that one.
  */
 import { PhysicalMemory } from "./physical.ts";
 
 export interface PageObserver {
   /**
-   * Called before `length` bytes at a physical address are read; windows hold all of them. False: they cannot be
-   * read, and the reader gets a fault.
+   * Called before `length` bytes at a physical address are read. The windows hold all of them. Returns false if they
+   * cannot be read; the reader then gets a fault.
    */
   note(physical: number, length: number): boolean;
 }
 
 /**
- * Tells of what is read by physical addresses: page tables, and pages that were found through them.
+ * Observes reads by physical address: page tables, and the pages that they map.
  *
- * @public Loaded by whoever needs it.
+ * @public Loaded by image.ts and memory/observed.ts.
  */
 export class ObservedPhysical extends PhysicalMemory {
   readonly #observer: PageObserver;

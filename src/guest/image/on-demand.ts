@@ -1,7 +1,7 @@
 /**
- * Memory that cannot be mapped from its file: compressed pages, or bytes of another process. It is a private mapping
- * with an address for every page of the machine, into which pages are read before somebody looks at them. Pages that
- * nobody looks at cost nothing.
+ * Memory that cannot be mapped from its file, such as compressed pages or another process's memory. Pages are read into
+ * a private mapping when they are first accessed. The mapping covers the machine's whole address range; pages that are
+ * not accessed use no memory.
  */
 import { SyscallError } from "../../errors.ts";
 import { type Mapping, mmapPrivate } from "../../ffi.ts";
@@ -12,24 +12,24 @@ import type { Piece } from "./format.ts";
 import type { PageObserver } from "./observed.ts";
 import { WINDOW_BYTES } from "./physical.ts";
 
-/** Consecutive pages that a dump holds, as physical addresses: multiples of the source's `pageBytes`. */
+/** Consecutive pages in a dump, as physical addresses that are multiples of the source's `pageBytes`. */
 export interface PageRange {
   readonly start: number;
   readonly end: number;
 }
 
-/** Where pages come from. */
+/** Reads single pages of a dump or process. */
 export interface PageSource extends Disposable {
   readonly path: string;
   /** A power of two, 4 KiB to 64 KiB. */
   readonly pageBytes: number;
-  /** What it holds, ascending, without overlaps. */
+  /** The pages in the source, ascending, without overlaps. */
   readonly ranges: readonly PageRange[];
-  /** Throws `KtstrError` where its file shrank. */
+  /** Throws `KtstrError` if the file is shorter than when it was opened. */
   check(): void;
-  /** Drops what it keeps of memory that changes. */
+  /** Drops cached data if the memory can change. */
   forget?(): void;
-  /** Reads the page at a physical address (which `ranges` hold) into `pageBytes` bytes; false: it is damaged. */
+  /** Reads the page at a physical address in `ranges` into `pageBytes` bytes. Returns false if the page is damaged. */
   readPage(physical: number, into: Uint8Array<ArrayBuffer>): boolean;
 }
 
@@ -39,23 +39,22 @@ const DAMAGED = 2;
 
 interface Chunk {
   readonly mapping: Mapping;
-  /** One byte a page: `UNREAD`, `READ` or `DAMAGED`. */
+  /** One byte per page: `UNREAD`, `READ` or `DAMAGED`. */
   readonly state: Uint8Array;
 }
 
-/** How many pages `search` reads at a time. */
+/** Bytes that `search` reads at a time. */
 const SEARCH_BYTES = 4 * 2 ** 20;
 
 /**
- * A `DataFile` whose offsets are physical addresses, or places in a machine's RAM where a stream does not say where that
- * belongs. Windows are filled by `note`, which whoever reads them calls first
- * (memory/observed.ts).
+ * A `DataFile` whose offsets are physical addresses, or offsets in a machine's RAM if a stream has no addresses. Callers
+ * must call `note` before they read a window (memory/observed.ts); it reads the pages.
  */
 export class OnDemandFile implements DataFile, PageObserver {
   readonly path: string;
   readonly isMapped = true;
   readonly sizeBytes: number;
-  /** Pages that could not be read when they were asked for. */
+  /** Number of pages that could not be read. */
   damagedPages = 0;
   readonly #source: PageSource;
   readonly #pageBytes: number;
@@ -68,7 +67,7 @@ export class OnDemandFile implements DataFile, PageObserver {
     this.sizeBytes = source.ranges.at(-1)?.end ?? 0;
   }
 
-  /** All that it holds. */
+  /** All pages, as pieces whose file offset is their physical address. */
   get pieces(): readonly Piece[] {
     return this.#source.ranges.map(({ start, end }) => ({
       fileOffset: start,
@@ -89,7 +88,7 @@ export class OnDemandFile implements DataFile, PageObserver {
     return true;
   }
 
-  /** Reads every page anew that somebody looks at from now on: the memory is that of a machine that goes on. */
+  /** Marks all pages as unread, because the memory belongs to a running machine. The next access reads them again. */
   forget(): void {
     for (const { state } of this.#chunks.values()) state.fill(UNREAD);
     this.#source.forget?.();
@@ -116,7 +115,7 @@ export class OnDemandFile implements DataFile, PageObserver {
         this.path,
         -mapping,
         errnoName(-mapping),
-        "Is there a limit (ulimit -v)?",
+        "Is there a limit on address space (ulimit -v)?",
       );
     const chunk = { mapping, state: new Uint8Array(WINDOW_BYTES / this.#pageBytes) };
     this.#chunks.set(index, chunk);
@@ -144,7 +143,7 @@ export class OnDemandFile implements DataFile, PageObserver {
     return into.subarray(0, done);
   }
 
-  /** Pages are read past the windows: a search of a whole dump keeps none of them. */
+  /** Reads pages into a buffer, not into the mapping: a search of a whole dump would otherwise keep all of its pages. */
   search(from: number, to: number, visit: (view: DataView, offset: number) => boolean): void {
     const buffer = new Uint8Array(new ArrayBuffer(SEARCH_BYTES));
     const pageBytes = this.#pageBytes;

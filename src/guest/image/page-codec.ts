@@ -1,4 +1,4 @@
-/** The compressions of single pages in kdump files. */
+/** Decompresses the single pages of kdump files. */
 import { KtstrError } from "../../errors.ts";
 import { sharedLibrary } from "../../ffi.ts";
 import {
@@ -8,12 +8,12 @@ import {
   DUMP_DH_COMPRESSED_ZSTD,
 } from "../../uapi/kdump.ts";
 
-/** Decompresses one page into all of `into`; false: the bytes are damaged. */
+/** Decompresses one page into `into`. Returns false if the data is damaged or does not fill `into`. */
 export type PageCodec = (from: Uint8Array<ArrayBuffer>, into: Uint8Array<ArrayBuffer>) => boolean;
 
 /**
- * The codec that `page_desc.flags` name; undefined: there is none of that number. Throws `KtstrError` where the machine
- * lacks the library that has it.
+ * Returns the codec for `page_desc.flags`, or undefined if it is not known. Throws `KtstrError` if the codec's library is
+ * not installed.
  */
 export function pageCodec(flags: number): PageCodec | undefined {
   switch (flags & ALL) {
@@ -41,18 +41,18 @@ function stored(from: Uint8Array<ArrayBuffer>, into: Uint8Array<ArrayBuffer>): b
   return true;
 }
 
-/** RFC 1950's container: windowBits from 8 to 15. */
+/** windowBits from 8 to 15 select the zlib format (RFC 1950). */
 const ZLIB_CONTAINER = { windowBits: 15 } as const;
 
 function inflate(from: Uint8Array<ArrayBuffer>, into: Uint8Array<ArrayBuffer>): boolean {
-  return copied(() => Bun.inflateSync(from, ZLIB_CONTAINER), into);
+  return decompressInto(() => Bun.inflateSync(from, ZLIB_CONTAINER), into);
 }
 
 function unzstd(from: Uint8Array<ArrayBuffer>, into: Uint8Array<ArrayBuffer>): boolean {
-  return copied(() => Bun.zstdDecompressSync(from), into);
+  return decompressInto(() => Bun.zstdDecompressSync(from), into);
 }
 
-function copied(decompress: () => Uint8Array, into: Uint8Array<ArrayBuffer>): boolean {
+function decompressInto(decompress: () => Uint8Array, into: Uint8Array<ArrayBuffer>): boolean {
   try {
     const bytes = decompress();
     if (bytes.length !== into.length) return false;
@@ -63,12 +63,12 @@ function copied(decompress: () => Uint8Array, into: Uint8Array<ArrayBuffer>): bo
   }
 }
 
-/** What to do where a library is missing, for whoever reads a kdump. */
-const WITH_ZLIB = "write the dump anew with zlib: `makedumpfile -c`";
+/** Advice for readers of kdump files if a library is missing. */
+const WITH_ZLIB = "write the dump again with zlib: `makedumpfile -c`";
 
 /**
- * liblzo2: `int lzo1x_decompress_safe(src, src_len, dst, lzo_uint *dst_len, wrkmem)`, 0 where it worked. Throws
- * `KtstrError` where the machine lacks it; `instead` is what to do then.
+ * liblzo2: `int lzo1x_decompress_safe(src, src_len, dst, lzo_uint *dst_len, wrkmem)`, which returns 0 on success. Throws
+ * `KtstrError` if the library is not installed; `instead` is the alternative in its hint.
  */
 export function lzoCodec(instead: string = WITH_ZLIB): PageCodec {
   const { lzo1x_decompress_safe } = sharedLibrary(
@@ -87,7 +87,7 @@ export function lzoCodec(instead: string = WITH_ZLIB): PageCodec {
 
 /**
  * libsnappy's C binding (snappy-c.h): `snappy_status snappy_uncompress(src, src_len, dst, size_t *dst_len)`. Throws
- * `KtstrError` where the machine lacks it; `instead` is what to do then.
+ * `KtstrError` if the library is not installed; `instead` is the alternative in its hint.
  */
 export function snappyCodec(instead: string = WITH_ZLIB): PageCodec {
   const { snappy_uncompress } = sharedLibrary(
@@ -104,7 +104,7 @@ export function snappyCodec(instead: string = WITH_ZLIB): PageCodec {
 
 function missing(compression: string, debian: string, why: string, instead: string): KtstrError {
   return new KtstrError(
-    `decompress: this file uses ${compression}, and its library cannot be opened (${why})`,
+    `decompress: this file uses ${compression}, and the library for it cannot be opened (${why})`,
     { hint: `Install it (Debian: ${debian}), or ${instead}.` },
   );
 }

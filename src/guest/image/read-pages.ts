@@ -1,4 +1,4 @@
-/** Pages of a file that can be read and not be mapped, such as the one in a flattened dump, or another process's memory. */
+/** A page source for files that can be read but not mapped, such as a kdump file inside a flattened dump. */
 import type { ReadableFile } from "./file.ts";
 import type { Piece } from "./format.ts";
 import type { PageRange, PageSource } from "./on-demand.ts";
@@ -11,11 +11,11 @@ export class ReadPages implements PageSource {
   readonly pageBytes: number = PAGE_BYTES;
   readonly ranges: readonly PageRange[];
   readonly #file: ReadableFile;
-  /** By physical address. */
+  /** Sorted by physical address. */
   readonly #pieces: readonly Piece[];
   #piece: Piece | undefined;
 
-  /** `pieces` do not overlap. Parts of pages at their ends are left out. */
+  /** `pieces` do not overlap. Partial pages at their ends are left out. */
   constructor(file: ReadableFile, pieces: readonly Piece[]) {
     this.path = file.path;
     this.#file = file;

@@ -1,4 +1,4 @@
-/** A decoder of files that are records one after the other, each of which says how long it is. */
+/** Base class for decoders of files that are sequences of records with a stored length. */
 import type { Decoder, Step } from "./unpack.ts";
 
 const FIRST_BYTES = 2 ** 18;
@@ -7,41 +7,41 @@ export abstract class RecordDecoder implements Decoder {
   #held: Uint8Array<ArrayBuffer> = new Uint8Array(new ArrayBuffer(FIRST_BYTES));
   #length = 0;
   #wanted = 0;
-  /** Pieces of output that are not given yet. */
+  /** Output that does not fit the caller's buffer yet. */
   #output: Uint8Array<ArrayBuffer>[] = [];
 
   /**
-   * Given as many bytes as were wanted: takes them (`next`), or wants more of them (`want`). Throws `Error`, whose message
-   * is a clause, where they are damaged.
+   * Called with at least the wanted number of bytes. Consumes bytes with `next`, or asks for more with `want`. Throws `Error`
+   * with a clause as its message if the data is damaged.
    */
   protected abstract parse(held: Uint8Array<ArrayBuffer>): void;
 
-  /** Whether the file may end here. */
+  /** Whether the decoder is between records, so that the file may end here. */
   protected abstract get isBetween(): boolean;
 
-  /** At the end of the file, with the bytes that are held then: gives what is still to be given, if it knows. */
+  /** Called at the end of the file with the remaining bytes. May output data. */
   protected atEnd(_held: Uint8Array<ArrayBuffer>): void {}
 
-  /** Keeps what is held, until there are so many bytes. */
+  /** Keeps the held bytes, and calls `parse` when there are `bytes` of them. */
   protected want(bytes: number): void {
     this.#wanted = bytes;
   }
 
-  /** Goes behind the first `taken` of the bytes that are held, and then wants so many. */
+  /** Drops the first `taken` of the held bytes, and calls `parse` when there are `wanted` bytes. */
   protected next(taken: number, wanted: number): void {
     this.#held.copyWithin(0, taken, this.#length);
     this.#length -= taken;
     this.#wanted = wanted;
   }
 
-  /** Adds to the output; `bytes` stays as it is. */
+  /** Appends to the output. `bytes` must not change afterwards. */
   protected give(bytes: Uint8Array<ArrayBuffer>): void {
     if (bytes.length > 0) this.#output.push(bytes);
   }
 
   step(from: Uint8Array<ArrayBuffer>, into: Uint8Array<ArrayBuffer>): Step {
     if (this.#output.length > 0) return { taken: 0, given: this.#flush(into) };
-    // Zeros between two records are padding: the caller's to judge.
+    // Zeros between records can be padding; the caller decides.
     if (this.isBetween && this.#length === 0 && from[0] === 0) return { taken: 0, given: 0 };
     const taken = Math.max(0, Math.min(from.length, this.#wanted - this.#length));
     this.#hold(from.subarray(0, taken));
@@ -53,7 +53,7 @@ export abstract class RecordDecoder implements Decoder {
     if (this.#output.length === 0) {
       this.atEnd(this.#held.subarray(0, this.#length));
       if (this.#output.length === 0 && !(this.isBetween && this.#length === 0))
-        throw new Error("it ends too early");
+        throw new Error("the file is truncated");
     }
     return { taken: 0, given: this.#flush(into) };
   }

@@ -1,6 +1,6 @@
 /**
- * Files that are read whole: compressed ones and ELF cores up to some size, which captures are. It takes nothing but a
- * file system, so a capture opens wherever Bun runs.
+ * Opens memory files, and reads small ones whole: compressed files and ELF cores, which include captures. Small files need
+ * only a file system, not libc, so a capture can be opened wherever Bun runs.
  */
 import { readFileSync } from "node:fs";
 import { KtstrError, SyscallError } from "../../errors.ts";
@@ -16,30 +16,30 @@ import { beginsLarge, type Chunks, isZstd } from "./zstd.ts";
 const SMALL_BYTES = 64 * 2 ** 20;
 
 /**
- * Opens a file: one that begins like a dump or a compressed file and is small is read whole, any other is mapped, and of
- * a pipe a copy. Throws `SyscallError` where it cannot be read, `KtstrError` where it is empty.
+ * Opens a file. A small file that starts like an ELF or zstd file is read whole, a pipe is copied, and any other file is
+ * mapped. Throws `SyscallError` if the file cannot be read, `KtstrError` if it is empty.
  */
 export function openDataFile(path: string, onUnpack?: OnUnpack): DataFile {
   if (isEmbedded(path)) return new SmallFile(path, [readWhole(path)]);
   if (isPipe(path)) return (require("./pipe.ts") as typeof import("./pipe.ts")).openPipe(path, onUnpack);
-  const { magic, bytes, sizeBytes } = reading(path, () => headOf(path));
+  const { magic, bytes, sizeBytes } = wrapErrors(path, () => headOf(path));
   const isWanted = magic === ELF_MAGIC || (isZstd(magic) && !beginsLarge(bytes));
   if (isWanted && sizeBytes <= SMALL_BYTES) return new SmallFile(path, [readWhole(path)]);
-  // libc is opened for what is mapped alone.
+  // file.ts opens libc, which is only needed for mapped files.
   const { ImageFile } = require("./file.ts") as typeof import("./file.ts");
   return new ImageFile(path);
 }
 
 function readWhole(path: string): Uint8Array<ArrayBuffer> {
-  return reading(path, () => readFileSync(path));
+  return wrapErrors(path, () => readFileSync(path));
 }
 
 const HINTS: Readonly<Record<string, string>> = {
   // fs/proc/kcore.c, open_kcore.
-  EPERM: "/proc/kcore takes CAP_SYS_RAWIO, and a kernel that is not locked down (kernel_lockdown(7)).",
+  EPERM: "/proc/kcore requires CAP_SYS_RAWIO and a kernel that is not locked down (kernel_lockdown(7)).",
 };
 
-function reading<T>(path: string, read: () => T): T {
+function wrapErrors<T>(path: string, read: () => T): T {
   try {
     return read();
   } catch (error) {
@@ -49,7 +49,7 @@ function reading<T>(path: string, read: () => T): T {
   }
 }
 
-/** More are put together at once. */
+/** More chunks than this are joined when the file is opened. */
 const MAX_CHUNKS = 64;
 
 export class SmallFile implements DataFile {
@@ -60,7 +60,7 @@ export class SmallFile implements DataFile {
 
   constructor(path: string, chunks: Chunks) {
     this.path = path;
-    // Not Buffers, whose slices are no copies.
+    // Buffers are converted to Uint8Arrays: Buffer's `slice` does not copy.
     this.#chunks = chunks.map(
       ({ buffer, byteOffset, length }) => new Uint8Array(buffer as ArrayBuffer, byteOffset, length),
     );
@@ -69,7 +69,7 @@ export class SmallFile implements DataFile {
     if (chunks.length > MAX_CHUNKS) this.#join();
   }
 
-  /** It is in memory: whatever becomes of the file, nothing shrinks. */
+  /** Does nothing: the contents are in memory. */
   check(): void {}
 
   read(offset: number, length: number): Uint8Array<ArrayBuffer> {
@@ -84,7 +84,7 @@ export class SmallFile implements DataFile {
     visit(viewOf(this.#range(from, to - from)), from);
   }
 
-  /** As much of it as the file has. Captures are cut so that what is asked for lies in one chunk. */
+  /** Returns the part of a range that lies in the file. The ranges of captures each lie in one chunk, so no join is needed. */
   #range(offset: number, length: number): Uint8Array<ArrayBuffer> {
     const from = Math.min(offset, this.sizeBytes);
     const to = Math.min(from + Math.max(0, length), this.sizeBytes);

@@ -1,22 +1,22 @@
-/** Reads a file from its start to its end, big-endian numbers and names, as network protocols write them. */
+/** Reads a file sequentially, as big-endian integers and length-prefixed names. */
 import { FormatError } from "../../errors.ts";
 import { u53be, viewOf } from "../../uapi/layout.ts";
 import type { ReadableFile } from "./file.ts";
 
-/** How much is read at a time. */
+/** Bytes that are read at a time. */
 const BUFFER_BYTES = 256 * 1024;
 
-/** The file ended within a value. */
+/** Thrown if the file ends within a value. */
 export class StreamEnd extends FormatError {}
 
-/** It is of the format, beyond doubt, and cannot be read. */
-export class UnreadStream extends FormatError {}
+/** Thrown if the file is certainly of the format, but cannot be read. */
+export class UnsupportedStream extends FormatError {}
 
 export class StreamReader {
-  /** Where the next value begins, in bytes from the start of the file. */
+  /** Offset of the next value in the file. */
   at = 0;
   readonly #file: ReadableFile;
-  /** Names the file in errors. */
+  /** The file's name in errors. */
   readonly what: string;
   #view: DataView = viewOf(new Uint8Array(0));
   #viewAt = 0;
@@ -34,7 +34,7 @@ export class StreamReader {
     return this.at >= this.#file.sizeBytes;
   }
 
-  /** Throws `StreamEnd`, as all that read do, where the file ends first. */
+  /** This and the other read methods throw `StreamEnd` if the file ends first. */
   u8(): number {
     // `#take` may replace the view.
     const at = this.#take(1);
@@ -51,20 +51,20 @@ export class StreamReader {
     return this.#view.getUint32(at);
   }
 
-  /** A u64; numbers from 2^53 up are not exact, and for no place in a file. */
+  /** Reads a u64. Values from 2^53 are rounded; no offset in a file is that large. */
   u64(): number {
     const at = this.#take(8);
     return u53be(this.#view, at);
   }
 
-  /** `length` bytes as Latin-1. `length` is at most 65,535. */
+  /** Reads `length` bytes, at most 65,535, as Latin-1. */
   text(length: number): string {
     const at = this.#take(length);
     const { buffer, byteOffset } = this.#view;
     return Buffer.from(buffer, byteOffset + at, length).toString("latin1");
   }
 
-  /** A name behind the byte that has its length. */
+  /** Reads a name that follows its length, which is one byte. */
   name(): string {
     return this.text(this.u8());
   }
@@ -74,16 +74,16 @@ export class StreamReader {
     this.at += length;
   }
 
-  /** The error of what stands in front of `at`. */
+  /** Returns an error at the current offset. */
   error(problem: string, hint = ""): FormatError {
     return new FormatError(this.what, this.at, problem, hint);
   }
 
   #end(): StreamEnd {
-    return new StreamEnd(this.what, this.at, "it ends here");
+    return new StreamEnd(this.what, this.at, "the file is truncated here");
   }
 
-  /** Moves behind the next `length` bytes; where they lie in `#view`. */
+  /** Skips the next `length` bytes. Returns their offset in `#view`. */
   #take(length: number): number {
     let inView = this.at - this.#viewAt;
     if (inView < 0 || inView + length > this.#view.byteLength) {

@@ -1,4 +1,4 @@
-/** The decoders that the system's libraries have: xz, LZ4 and bzip2. */
+/** Decoders that use shared libraries of the system: xz, LZ4 and bzip2. */
 import { KtstrError } from "../../errors.ts";
 import { addressOf, sharedLibrary } from "../../ffi.ts";
 import type { Decoder, Step } from "./unpack.ts";
@@ -9,9 +9,9 @@ const NEXT_IN = 0;
 const AVAIL_IN = 8;
 const NEXT_OUT = 24;
 const AVAIL_OUT = 32;
-/** lzma/container.h: streams that follow one another are one. */
+/** lzma/container.h: decodes concatenated streams as one. */
 const LZMA_CONCATENATED = 0x08;
-/** `xz -9` takes 65 MiB; more than this only files with a dictionary of their own size. */
+/** Memory limit. `xz -9` needs 65 MiB; only files with a larger custom dictionary need more than this. */
 const LZMA_MEMORY_BYTES = 96 * 2 ** 20;
 /** `lzma_action` and `lzma_ret`, lzma/base.h. */
 const LZMA_RUN = 0;
@@ -28,7 +28,7 @@ const LZMA_FUNCTIONS = {
   lzma_end: { args: ["ptr"], returns: "i32" },
 } as const;
 
-/** The .xz format, with as many streams as there are. Throws `KtstrError` where the machine has no liblzma. */
+/** Decodes the .xz format, including concatenated streams. Throws `KtstrError` if liblzma is not installed. */
 export function xzDecoder(): Decoder {
   return new LzmaDecoder(
     sharedLibrary(["liblzma.so.5"], LZMA_FUNCTIONS, (why) => missing("xz", "liblzma5", why)),
@@ -60,7 +60,7 @@ class LzmaDecoder implements Decoder {
   end(into: Uint8Array<ArrayBuffer>): Step {
     if (this.#ended) return { taken: 0, given: 0 };
     const step = this.#code(NOTHING, 0, into, LZMA_FINISH);
-    if (!this.#ended && step.given === 0) throw new Error("it ends too early");
+    if (!this.#ended && step.given === 0) throw new Error("the file is truncated");
     return step;
   }
 
@@ -72,7 +72,7 @@ class LzmaDecoder implements Decoder {
     view.setBigUint64(AVAIL_OUT, BigInt(into.length), true);
     const result = this.#library.lzma_code(this.#stream, action);
     this.#ended = result === LZMA_STREAM_END;
-    // It has nothing more to do with these bytes; the next ones tell.
+    // LZMA_BUF_ERROR: no progress is possible with these bytes, which is not an error.
     if (result !== LZMA_BUF_ERROR) this.#check(result);
     return {
       taken: length - Number(view.getBigUint64(AVAIL_IN, true)),
@@ -83,11 +83,13 @@ class LzmaDecoder implements Decoder {
   #check(result: number): void {
     if (result === LZMA_OK || result === LZMA_STREAM_END) return;
     if (result === LZMA_MEMLIMIT_ERROR)
-      throw new KtstrError(`decompress: the file was compressed by xz for more than 96 MiB of memory`, {
+      throw new KtstrError(`decompress: xz needs more than 96 MiB of memory to decompress this file`, {
         hint: "Decompress it first (`xz -d`).",
       });
     throw new Error(
-      result === LZMA_OPTIONS_ERROR ? "liblzma does not know its options" : `liblzma refuses it (${result})`,
+      result === LZMA_OPTIONS_ERROR
+        ? "liblzma does not support its options"
+        : `liblzma cannot decode it (${result})`,
     );
   }
 
@@ -105,7 +107,7 @@ const LZ4_FUNCTIONS = {
   LZ4F_freeDecompressionContext: { args: ["u64"], returns: "i64_fast" },
 } as const;
 
-/** LZ4's frame format, with as many frames as there are. Throws `KtstrError` where the machine has no liblz4. */
+/** Decodes LZ4's frame format, including several frames. Throws `KtstrError` if liblz4 is not installed. */
 export function lz4Decoder(): Decoder {
   return new Lz4Decoder(
     sharedLibrary(["liblz4.so.1"], LZ4_FUNCTIONS, (why) => missing("lz4", "liblz4-1", why)),
@@ -118,14 +120,14 @@ class Lz4Decoder implements Decoder {
   readonly #context: number;
   readonly #given = new BigUint64Array(1);
   readonly #taken = new BigUint64Array(1);
-  /** How much it wants next; 0 where a frame ended. */
+  /** Number of bytes that the library expects next; 0 at the end of a frame. */
   #wanted = 0;
 
   constructor(library: Functions<keyof typeof LZ4_FUNCTIONS>) {
     this.#library = library;
     const context = new BigUint64Array(1);
     if (library.LZ4F_createDecompressionContext(context, LZ4F_VERSION) !== 0)
-      throw new Error("liblz4 has no memory for it");
+      throw new Error("liblz4 cannot allocate memory");
     this.#context = Number(context[0]);
   }
 
@@ -133,8 +135,8 @@ class Lz4Decoder implements Decoder {
     this.#given[0] = BigInt(into.length);
     this.#taken[0] = BigInt(from.length);
     const wanted = this.#library.LZ4F_decompress(this.#context, into, this.#given, from, this.#taken, null);
-    // LZ4F_isError: its codes are small negative numbers.
-    if (wanted < 0) throw new Error(`liblz4 refuses it (${wanted})`);
+    // LZ4F_isError: error codes are small negative numbers.
+    if (wanted < 0) throw new Error(`liblz4 cannot decode it (${wanted})`);
     this.#wanted = wanted;
     return { taken: Number(this.#taken[0]), given: Number(this.#given[0]) };
   }
@@ -151,9 +153,9 @@ class Lz4Decoder implements Decoder {
       this.#taken,
       null,
     );
-    if (wanted < 0) throw new Error(`liblz4 refuses it (${wanted})`);
+    if (wanted < 0) throw new Error(`liblz4 cannot decode it (${wanted})`);
     this.#wanted = wanted;
-    if (wanted !== 0 && this.#given[0] === 0n) throw new Error("it ends too early");
+    if (wanted !== 0 && this.#given[0] === 0n) throw new Error("the file is truncated");
     return { taken: 0, given: Number(this.#given[0]) };
   }
 
@@ -168,7 +170,7 @@ const BZ_NEXT_IN = 0;
 const BZ_AVAIL_IN = 8;
 const BZ_NEXT_OUT = 24;
 const BZ_AVAIL_OUT = 32;
-/** What its functions return. */
+/** Results of its functions. */
 const BZ_OK = 0;
 const BZ_STREAM_END = 4;
 
@@ -178,7 +180,7 @@ const BZ_FUNCTIONS = {
   BZ2_bzDecompressEnd: { args: ["ptr"], returns: "i32" },
 } as const;
 
-/** bzip2's format, with as many streams as there are. Throws `KtstrError` where the machine has no libbz2. */
+/** Decodes bzip2's format, including concatenated streams. Throws `KtstrError` if libbz2 is not installed. */
 export function bzip2Decoder(): Decoder {
   return new Bzip2Decoder(
     sharedLibrary(["libbz2.so.1.0", "libbz2.so.1"], BZ_FUNCTIONS, (why) =>
@@ -191,7 +193,7 @@ class Bzip2Decoder implements Decoder {
   readonly #library: Functions<keyof typeof BZ_FUNCTIONS>;
   readonly #stream = new Uint8Array(new ArrayBuffer(BZ_STREAM_BYTES));
   readonly #view = new DataView(this.#stream.buffer);
-  /** A stream has begun and not ended. */
+  /** Whether a stream has started and not ended. */
   #isOpen = false;
 
   constructor(library: Functions<keyof typeof BZ_FUNCTIONS>) {
@@ -200,11 +202,11 @@ class Bzip2Decoder implements Decoder {
 
   step(from: Uint8Array<ArrayBuffer>, into: Uint8Array<ArrayBuffer>): Step {
     if (!this.#isOpen) {
-      // Between two streams: what is no stream is for the caller to judge.
+      // Zeros between streams can be padding; the caller decides.
       if (from[0] === 0) return { taken: 0, given: 0 };
       this.#stream.fill(0);
       if (this.#library.BZ2_bzDecompressInit(this.#stream, 0, 0) !== BZ_OK)
-        throw new Error("libbz2 has no memory for it");
+        throw new Error("libbz2 cannot allocate memory");
       this.#isOpen = true;
     }
     return this.#code(from, from.length, into);
@@ -213,7 +215,7 @@ class Bzip2Decoder implements Decoder {
   end(into: Uint8Array<ArrayBuffer>): Step {
     if (!this.#isOpen) return { taken: 0, given: 0 };
     const step = this.#code(NOTHING, 0, into);
-    if (this.#isOpen && step.given === 0) throw new Error("it ends too early");
+    if (this.#isOpen && step.given === 0) throw new Error("the file is truncated");
     return step;
   }
 
@@ -224,7 +226,7 @@ class Bzip2Decoder implements Decoder {
     view.setBigUint64(BZ_NEXT_OUT, BigInt(addressOf(into)), true);
     view.setUint32(BZ_AVAIL_OUT, into.length, true);
     const result = this.#library.BZ2_bzDecompress(this.#stream);
-    if (result !== BZ_OK && result !== BZ_STREAM_END) throw new Error(`libbz2 refuses it (${result})`);
+    if (result !== BZ_OK && result !== BZ_STREAM_END) throw new Error(`libbz2 cannot decode it (${result})`);
     const step = {
       taken: length - view.getUint32(BZ_AVAIL_IN, true),
       given: into.length - view.getUint32(BZ_AVAIL_OUT, true),
@@ -245,7 +247,7 @@ class Bzip2Decoder implements Decoder {
 
 function missing(tool: string, debian: string, why: string): KtstrError {
   return new KtstrError(
-    `decompress: this file takes the library of ${tool}, which cannot be opened (${why})`,
+    `decompress: this file needs the library of ${tool}, which cannot be opened (${why})`,
     {
       hint: `Install it (Debian: ${debian}), or decompress the file first (\`${tool} -d\`).`,
     },

@@ -1,4 +1,4 @@
-/** A temporary file without a name, for bytes that come in order and are then read in any: gone with the process. */
+/** A temporary file without a name, for data that is written sequentially and read at random. Deleted when it is closed. */
 import { KtstrError, SyscallError } from "../../errors.ts";
 import { Fd } from "../../ffi.ts";
 import { ImageFile } from "./file.ts";
@@ -6,35 +6,35 @@ import { ImageFile } from "./file.ts";
 /** open(2), O_TMPFILE without its O_DIRECTORY: asm-generic/fcntl.h's __O_TMPFILE. */
 const TMPFILE = 0o20000000;
 const OWNER_ONLY = 0o600;
-/** Zeros of whole blocks become holes. */
+/** Granularity of holes: a block of zeros is not written. */
 const BLOCK_BYTES = 64 * 1024;
 const ZEROS = new Uint8Array(BLOCK_BYTES);
 
-/** Of bytes done: `total` is 0 where nobody knows it. */
+/** Progress in bytes; `totalBytes` is 0 if the total is not known. */
 export type OnUnpack = (doneBytes: number, totalBytes: number) => void;
 
 export class TemporaryFile implements Disposable {
-  /** What it holds, for errors: a path. */
-  readonly #of: string;
+  /** Path of the unpacked file, for errors. */
+  readonly #source: string;
   readonly #folder: string;
   readonly #fd: Fd;
   #size = 0;
 
-  /** In TMPDIR, or /tmp. Throws `SyscallError` where no file can be made there. */
-  constructor(of: string) {
-    this.#of = of;
+  /** Creates the file in TMPDIR or /tmp. Throws `SyscallError` if that fails. `source` is named in errors. */
+  constructor(source: string) {
+    this.#source = source;
     this.#folder = process.env["TMPDIR"] || "/tmp";
-    this.#fd = new Fd(nameless(this.#folder), `a temporary file in ${this.#folder}`);
+    this.#fd = new Fd(openUnnamed(this.#folder), `a temporary file in ${this.#folder}`);
   }
 
   get sizeBytes(): number {
     return this.#size;
   }
 
-  /** Throws `KtstrError` where the file system has no room for them. */
+  /** Appends bytes. Throws `KtstrError` if the file system is full. */
   append(bytes: Uint8Array): void {
     for (let at = 0; at < bytes.length; ) {
-      // Up to the next boundary, so that holes are blocks of the file.
+      // Up to the next block boundary, so that holes are whole blocks.
       const block = bytes.subarray(at, at + BLOCK_BYTES - (this.#size % BLOCK_BYTES));
       if (!isZero(block)) this.#write(block);
       this.#size += block.length;
@@ -58,12 +58,12 @@ export class TemporaryFile implements Disposable {
       return new SyscallError(syscall, `a temporary file in ${this.#folder}`, Math.abs(errno), code);
     const mib = Math.floor(this.#size / 2 ** 20);
     return new KtstrError(
-      `unpack ${this.#of}: no room in ${this.#folder} for more than its first ${mib} MiB (${code})`,
-      { hint: "Set TMPDIR to a folder with room for the whole memory.", cause: error },
+      `unpack ${this.#source}: no space in ${this.#folder} after the first ${mib} MiB (${code})`,
+      { hint: "Set TMPDIR to a directory with space for the whole memory.", cause: error },
     );
   }
 
-  /** What was appended, as a file to read. Takes the descriptor over. Throws `KtstrError` where it is nothing. */
+  /** Returns the appended data as a file. Transfers the descriptor. Throws `KtstrError` if nothing was appended. */
   finish(path: string): ImageFile {
     const { ftruncateSync } = process.getBuiltinModule("node:fs");
     try {
@@ -83,8 +83,8 @@ function isZero(block: Uint8Array): boolean {
   return block[0] === 0 && Buffer.compare(block, ZEROS.subarray(0, block.length)) === 0;
 }
 
-/** O_TMPFILE has no name at any time; a file system without it (NFS, overlayfs before 6.1) has one until it is open. */
-function nameless(folder: string): number {
+/** Uses O_TMPFILE. File systems without it (NFS, overlayfs before 6.1) get a file with a name that is unlinked at once. */
+function openUnnamed(folder: string): number {
   const { constants, openSync, unlinkSync } = process.getBuiltinModule("node:fs");
   try {
     return openSync(folder, TMPFILE | constants.O_DIRECTORY | constants.O_RDWR, OWNER_ONLY);
@@ -96,7 +96,7 @@ function nameless(folder: string): number {
         `a temporary file in ${folder}`,
         Math.abs(errno),
         code,
-        "Set TMPDIR to a folder that this user may write.",
+        "Set TMPDIR to a directory that this user can write to.",
       );
   }
   const path = `${folder}/ktstr-${crypto.randomUUID()}`;

@@ -1,4 +1,4 @@
-/** Compressed files are decompressed into a temporary file, and what they hold is examined in turn. */
+/** Decompresses a file into a temporary file. The format of the result is detected in turn. */
 import { KtstrError } from "../../errors.ts";
 import type { ImageFile, ReadableFile } from "./file.ts";
 import { type OnUnpack, TemporaryFile } from "./temporary.ts";
@@ -6,23 +6,23 @@ import { type OnUnpack, TemporaryFile } from "./temporary.ts";
 const INPUT_BYTES = 2 ** 18;
 const OUTPUT_BYTES = 2 ** 20;
 
-/** What a step took of the input and gave of the output, in bytes. */
+/** Bytes of input consumed (`taken`) and of output written (`given`) by one step of a decoder. */
 export interface Step {
   readonly taken: number;
   readonly given: number;
 }
 
-/** A stream that is decompressed step by step, in bounded memory. */
+/** A decompressor with bounded memory. */
 export interface Decoder extends Disposable {
-  /** Decompresses some of `from` into `into`. Throws `Error`, whose message is a clause, where the bytes are damaged. */
+  /** Decompresses part of `from` into `into`. Throws `Error` with a clause as its message if the data is damaged. */
   step(from: Uint8Array<ArrayBuffer>, into: Uint8Array<ArrayBuffer>): Step;
-  /** After the last byte was taken: gives what is left. Throws `Error` where the stream is not complete. */
+  /** Writes the remaining output after all input was consumed. Throws `Error` if the stream is not complete. */
   end(into: Uint8Array<ArrayBuffer>): Step;
 }
 
 /**
- * Throws `KtstrError` where the file is damaged or cut short, or where there is no room. `tool` is the command that
- * decompresses such files.
+ * Decompresses `file`. `tool` is the command that decompresses such files, for the error's hint. Throws `KtstrError` if
+ * the file is damaged or cut short, or if there is no space.
  */
 export function unpack(
   file: ReadableFile,
@@ -42,7 +42,7 @@ export function unpack(
       from = from.subarray(taken);
       if (taken === 0 && given === 0) {
         if (isPadding(file, at)) break;
-        throw new Error("something else follows what is compressed");
+        throw new Error("other data follows the compressed data");
       }
       onUnpack?.(at, file.sizeBytes);
       if (from.length > 0) continue;
@@ -58,21 +58,25 @@ export function unpack(
     output[Symbol.dispose]();
     if (error instanceof KtstrError) throw error;
     throw new KtstrError(`decompress ${file.path}: ${(error as Error).message} (near byte ${at})`, {
-      hint: `The file is damaged or not complete: \`${tool} -t\` checks it.`,
+      hint: `The file is damaged or incomplete. \`${tool} -t\` checks it.`,
     });
   } finally {
     decoder[Symbol.dispose]();
   }
 }
 
-/** More than this is not decompressed to see whether a file is compressed. */
+/** Limit on the output of `decompressesAtStart`. */
 const MAX_PROBED_BYTES = 16 * 2 ** 20;
 
 /**
- * Whether the file's first `probeBytes` decompress to something. False where the file is shorter, and where the machine
- * has no library for it.
+ * Returns whether the first `probeBytes` of the file can be decompressed. False if the file is shorter, or if the library
+ * is missing.
  */
-export function goesOn(file: ReadableFile, probeBytes: number, decoderOf: () => Decoder): boolean {
+export function decompressesAtStart(
+  file: ReadableFile,
+  probeBytes: number,
+  decoderOf: () => Decoder,
+): boolean {
   try {
     using decoder = decoderOf();
     const into = new Uint8Array(new ArrayBuffer(2 ** 16));
@@ -91,7 +95,7 @@ export function goesOn(file: ReadableFile, probeBytes: number, decoderOf: () => 
   }
 }
 
-/** The longest that tapes and copies of devices add. */
+/** Limit on the padding that tapes and copies of block devices add. */
 const MAX_PADDING_BYTES = 2 ** 20;
 
 function isPadding(file: ReadableFile, at: number): boolean {

@@ -1,7 +1,7 @@
 /**
- * VMware's suspended machines (.vmss) and snapshots (.vmsn): groups of tags, of which those of the group "memory" say
- * where the memory belongs, which is in the file itself or in a .vmem beside it (the format as crash's vmware_vmss.c reads
- * it). All numbers are little-endian.
+ * Reads VMware's suspended machines (.vmss) and snapshots (.vmsn). Such a file has groups of tags. The tags of the group
+ * "memory" give the physical addresses of the memory, which is in the same file or in a .vmem file next to it (the format
+ * is that of crash's vmware_vmss.c). All numbers are little-endian.
  */
 import { FormatError } from "../../errors.ts";
 import { escapeText } from "../../text.ts";
@@ -12,7 +12,7 @@ import type { Contents, FormatReader, Piece } from "./format.ts";
 /** @public Loaded by formats.ts. */
 export const vmware: FormatReader = { problem, open };
 
-/** Magic, version, number of groups; then the groups: a name, where its tags are, and how long they are. */
+/** Magic, version, number of groups. Each group has a name, the offset of its tags and their size. */
 const HEADER_BYTES = 12;
 const GROUP_COUNT_AT = 8;
 const GROUP_BYTES = 80;
@@ -20,24 +20,24 @@ const GROUP_NAME_BYTES = 64;
 const GROUP_POSITION_AT = 64;
 const MAX_GROUPS = 4096;
 const MAX_TAGS = 100_000;
-/** A machine has three: below the hole, above it, and the ROMs' part. */
+/** A machine has three: below the PCI hole, above it, and ROMs. */
 const MAX_REGIONS = 64;
 const PAGE_BYTES = 4096;
 /** x86-64 addresses at most 52 bits of physical memory. */
 const MAX_PHYSICAL = 2 ** 52;
 
-/** A tag: sizes of value and indices in its first byte, the length of its name in the second. */
+/** A tag's first byte has the sizes of its value and indices, the second the length of its name. */
 const VALUE_BYTES_MASK = 0x3f;
 const INDEX_COUNT_SHIFT = 6;
-/** What stands for the size of a value where it is a block; 0x3f: one that is not compressed. */
+/** Value sizes that mark a block: this one is compressed, 0x3f is not. */
 const COMPRESSED_BLOCK = 0x3e;
-/** Name, three indices, two sizes of a block, and the length of its padding. */
+/** Name, three indices, two block sizes, and the size of the padding. */
 const MAX_TAG_HEAD_BYTES = 2 + 255 + 3 * 4 + 2 * 8 + 2;
 
 interface Tag {
   readonly name: string;
   readonly index: number;
-  /** Of its value, or of a block's bytes. */
+  /** Offset of the value, or of the block's data. */
   readonly at: number;
   readonly length: number;
   readonly isCompressed: boolean;
@@ -56,12 +56,12 @@ function problem(file: ReadableFile): string | undefined {
   }
 }
 
-/** Throws `FormatError` where it is damaged, or compressed, or where the memory is in a file that is not there. */
+/** Throws `FormatError` if the file is damaged or compressed, or if the file with the memory is missing. */
 function open(file: ReadableFile): Contents {
   const state = readState(file);
   const { memory } = state;
   if (memory?.isCompressed === true)
-    throw new FormatError(nameOf(file), memory.at, "its memory is compressed, which is not read");
+    throw new FormatError(nameOf(file), memory.at, "its memory is compressed, which is not supported");
   if (memory !== undefined)
     return contentsOf(state, file.path, memory.at, Math.min(memory.length, file.sizeBytes - memory.at));
   const path = file.path.replace(STATE_NAME, ".vmem");
@@ -70,7 +70,7 @@ function open(file: ReadableFile): Contents {
       nameOf(file),
       0,
       "its memory is in another file",
-      "Put the .vmem beside it, with the same name.",
+      "Put the .vmem file next to it, with the same name.",
     );
   const vmem = new ImageFile(path);
   return { ...contentsOf(state, path, 0, vmem.sizeBytes), memory: vmem };
@@ -80,11 +80,11 @@ const STATE_NAME = /\.vms[sn]$/;
 const MEMORY_NAME = /\.vmem$/;
 
 /**
- * What a .vmss or .vmsn says about the .vmem beside it; undefined: none is there, or it does not know. Throws
- * `FormatError` where it is damaged.
+ * Returns the layout of a .vmem file from the .vmss or .vmsn file next to it, or undefined if there is none. Throws
+ * `FormatError` if that file is damaged.
  * @public Loaded by formats.ts.
  */
-export function besideVmem(file: DataFile): Contents | undefined {
+export function contentsOfVmem(file: DataFile): Contents | undefined {
   if (!MEMORY_NAME.test(file.path)) return undefined;
   for (const suffix of [".vmss", ".vmsn"]) {
     const path = file.path.replace(MEMORY_NAME, suffix);
@@ -100,15 +100,15 @@ const isFile = (path: string): boolean =>
   process.getBuiltinModule("node:fs").statSync(path, { throwIfNoEntry: false })?.isFile() === true;
 
 interface State {
-  /** The block that holds the memory; undefined: another file does. */
+  /** The block that holds the memory; undefined if the memory is in another file. */
   readonly memory: Tag | undefined;
-  /** In bytes; `fileOffset` counts from where the memory begins. */
+  /** Regions in bytes; `fileOffset` is relative to the start of the memory. */
   readonly regions: readonly Piece[];
 }
 
 function contentsOf(state: State, path: string, start: number, length: number): Contents {
   const format = "VMware memory";
-  // Without regions it is one: below the hole, from address 0 on.
+  // Without regions, the memory is a single range from address 0.
   const whole = { fileOffset: 0, physical: 0, length: state.memory?.length ?? length };
   const regions = state.regions.length === 0 ? [whole] : state.regions;
   const pieces = regions
@@ -120,29 +120,29 @@ function contentsOf(state: State, path: string, start: number, length: number): 
     .filter((piece) => piece.length > 0);
   const missing =
     regions.reduce((sum, each) => sum + each.length, 0) - pieces.reduce((sum, each) => sum + each.length, 0);
-  const warnings = missing > 0 ? [`${path} ends early: ${missing} bytes of memory are missing.`] : [];
+  const warnings = missing > 0 ? [`${path} is truncated: ${missing} bytes of memory are missing.`] : [];
   return { format, pieces, warnings };
 }
 
-/** Throws `FormatError` where it is none. */
+/** Throws `FormatError` if the file is not a VMware state. */
 function readState(file: ReadableFile): State {
   const header = viewOf(file.read(0, HEADER_BYTES));
-  const refuse = (at: number, why: string): FormatError => new FormatError(nameOf(file), at, why);
-  if (header.byteLength < HEADER_BYTES) throw refuse(0, "it ends within the header");
+  const error = (at: number, why: string): FormatError => new FormatError(nameOf(file), at, why);
+  if (header.byteLength < HEADER_BYTES) throw error(0, "it ends within the header");
   const count = header.getUint32(GROUP_COUNT_AT, true);
   const groups = viewOf(file.read(HEADER_BYTES, count * GROUP_BYTES));
   if (count === 0 || count > MAX_GROUPS || groups.byteLength < count * GROUP_BYTES)
-    throw refuse(GROUP_COUNT_AT, `it has ${count} groups`);
+    throw error(GROUP_COUNT_AT, `it has ${count} groups`);
   let position: number | undefined;
   for (let at = 0; at < groups.byteLength; at += GROUP_BYTES) {
     const name = cString(groups, at);
     const where = u53(groups, at + GROUP_POSITION_AT);
     if (!/^[\w.-]+$/.test(name) || where >= file.sizeBytes)
-      throw refuse(HEADER_BYTES + at, `its group ${JSON.stringify(escapeText(name))} is none`);
+      throw error(HEADER_BYTES + at, `its group ${JSON.stringify(escapeText(name))} is not valid`);
     if (name === "memory") position = where;
   }
-  if (position === undefined) throw refuse(HEADER_BYTES, "it has no group of memory");
-  return stateOf([...tagsFrom(file, position)], refuse);
+  if (position === undefined) throw error(HEADER_BYTES, "it has no memory group");
+  return stateOf([...tagsFrom(file, position)], error);
 }
 
 function cString(view: DataView, at: number): string {
@@ -151,7 +151,7 @@ function cString(view: DataView, at: number): string {
   return bytes.toString("latin1", 0, end < 0 ? GROUP_NAME_BYTES : end);
 }
 
-/** The tags of a group, up to one of zeros. Throws `FormatError` where the file ends before. */
+/** Yields the tags of a group, which ends with a tag of zeros. Throws `FormatError` if the file ends first. */
 function* tagsFrom(file: ReadableFile, start: number): Generator<Tag> {
   let at = start;
   for (let count = 0; count < MAX_TAGS; count++) {
@@ -165,7 +165,7 @@ function* tagsFrom(file: ReadableFile, start: number): Generator<Tag> {
     const valueAt = indexAt + 4 * (sizes >>> INDEX_COUNT_SHIFT);
     const headBytes = valueAt + (isBlock ? 18 : valueBytes);
     if (nameBytes === 0 || bytes.length < headBytes)
-      throw new FormatError(nameOf(file), at, "its tags do not end");
+      throw new FormatError(nameOf(file), at, "its list of tags is not terminated");
     const padding = isBlock ? view.getUint16(valueAt + 16, true) : 0;
     const length = isBlock ? u53(view, valueAt) : valueBytes;
     const tag = {
@@ -178,28 +178,28 @@ function* tagsFrom(file: ReadableFile, start: number): Generator<Tag> {
     };
     yield tag;
     at = tag.at + length;
-    // The memory is cut short, and with it what follows.
+    // The memory is truncated, and no tag follows it.
     if (isBlock && at > file.sizeBytes) return;
   }
   throw new FormatError(nameOf(file), at, `it has more than ${MAX_TAGS} tags`);
 }
 
-function stateOf(tags: readonly Tag[], refuse: (at: number, why: string) => FormatError): State {
+function stateOf(tags: readonly Tag[], error: (at: number, why: string) => FormatError): State {
   const find = (name: string, index = 0): Tag | undefined =>
     tags.find((tag) => tag.name === name && tag.index === index);
   const memory = find("Memory");
   const count = find("regionsCount")?.value ?? 0;
-  if (count > MAX_REGIONS) throw refuse(0, `its memory has ${count} regions`);
+  if (count > MAX_REGIONS) throw error(0, `its memory has ${count} regions`);
   const regions = Array.from({ length: count }, (_, index) => {
     const [page, ppn, size] = ["regionPageNum", "regionPPN", "regionSize"].map((name) => find(name, index));
     if (page === undefined || ppn === undefined || size === undefined || size.value === 0)
-      throw refuse(0, `its region ${index} is not complete`);
+      throw error(0, `its region ${index} is not complete`);
     const region = {
       fileOffset: page.value * PAGE_BYTES,
       physical: ppn.value * PAGE_BYTES,
       length: size.value * PAGE_BYTES,
     };
-    if (region.physical + region.length > MAX_PHYSICAL) throw refuse(0, `its region ${index} is too large`);
+    if (region.physical + region.length > MAX_PHYSICAL) throw error(0, `its region ${index} is too large`);
     return region;
   });
   return { memory: memory !== undefined && memory.length > 0 ? memory : undefined, regions };

@@ -1,9 +1,9 @@
-/** A file that xz compressed, as a format. */
+/** Reads files compressed by xz. */
 import { viewOf } from "../../uapi/layout.ts";
 import type { ReadableFile } from "./file.ts";
 import type { FormatReader } from "./format.ts";
 import { xzDecoder } from "./system-codec.ts";
-import { goesOn, unpack } from "./unpack.ts";
+import { decompressesAtStart, unpack } from "./unpack.ts";
 
 /** @public Loaded by formats.ts. */
 export const xzFile: FormatReader = {
@@ -14,7 +14,7 @@ export const xzFile: FormatReader = {
 /** The .xz File Format 1.2.1, 2.1.1 and 2.1.2: six bytes of magic, two of flags and their CRC; a footer of 12 bytes. */
 const HEADER_BYTES = 12;
 const FOOTER_MAGIC = "YZ";
-/** As much as is decompressed to see whether it is compressed: LZMA2's chunks (64 KiB) and their ends. */
+/** Bytes to decompress when detecting the format: more than one LZMA2 chunk (64 KiB). */
 const PROBE_BYTES = 2 ** 18;
 
 function problem(file: ReadableFile): string | undefined {
@@ -26,8 +26,8 @@ function problem(file: ReadableFile): string | undefined {
   const footer = file.read(file.sizeBytes - HEADER_BYTES, HEADER_BYTES);
   const hasFooter = Buffer.from(footer).toString("latin1", 10) === FOOTER_MAGIC;
   if (hasFooter && footer[8] === flags[0] && footer[9] === flags[1]) return undefined;
-  // It is cut short, or memory whose first page is one of an xz file.
-  return goesOn(file, PROBE_BYTES, xzDecoder)
+  // Either a truncated file, or raw memory whose first page is that of an xz file.
+  return decompressesAtStart(file, PROBE_BYTES, xzDecoder)
     ? undefined
-    : "it does not end with a footer, and what follows its header is not compressed";
+    : "it does not end with a footer, and the data after its header is not compressed";
 }

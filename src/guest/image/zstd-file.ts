@@ -1,4 +1,4 @@
-/** A file that zstd compressed, as a format: what it holds is examined in turn. */
+/** Reads files compressed by zstd. The format of the decompressed file is detected in turn. */
 import { KtstrError } from "../../errors.ts";
 import { zstdDecoder } from "./bun-codec.ts";
 import type { ReadableFile } from "./file.ts";
@@ -14,7 +14,7 @@ export const zstdFile: FormatReader = { problem, open };
 const framesIn = (file: ReadableFile): ReturnType<typeof walkFrames> =>
   walkFrames((offset, length) => file.read(offset, length), file.sizeBytes);
 
-/** Frames and their blocks follow each other to the end of the file; the last one may be cut short. */
+/** Checks that frames and blocks follow one another to the end of the file. The last one may be truncated. */
 function problem(file: ReadableFile): string | undefined {
   try {
     for (const _ of framesIn(file));
@@ -24,7 +24,7 @@ function problem(file: ReadableFile): string | undefined {
   }
 }
 
-/** Throws `KtstrError` where it is damaged, or where there is no room for what it holds. */
+/** Throws `KtstrError` if the file is damaged, or if there is no space for its contents. */
 function open(file: ReadableFile, onUnpack?: OnUnpack): ReadableFile {
   const { path, sizeBytes } = file;
   try {
@@ -36,7 +36,7 @@ function open(file: ReadableFile, onUnpack?: OnUnpack): ReadableFile {
   return unpack(file, zstdDecoder(), "zstd", onUnpack);
 }
 
-/** Whether what it holds is kept in memory, as captures are. Throws `Error` where a frame is cut short, or is none. */
+/** Returns whether to keep the contents in memory, as for captures. Throws `Error` if a frame is truncated or invalid. */
 function isSmall(file: ReadableFile): boolean {
   let total = 0;
   for (const { end, contentBytes } of framesIn(file)) {

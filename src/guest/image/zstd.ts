@@ -1,50 +1,50 @@
-/** Files that zstd compressed (RFC 8878): frames, one after the other. */
+/** Parses zstd's frames (RFC 8878) and decompresses small files in memory. */
 import { viewOf } from "../../uapi/layout.ts";
 import { headOf, isEmbedded, isPipe } from "./head.ts";
 
 /** The first four bytes of a frame (3.1.1), little-endian. */
 const ZSTD_MAGIC = 0xfd2f_b528;
-/** Of a frame to step over (3.1.2): the low four bits are anything. */
+/** The magic number of a skippable frame (3.1.2). The low four bits can have any value. */
 const SKIPPABLE_MAGIC = 0x184d_2a50;
 /** The longest frame header (3.1.1.1). */
 const MAX_HEADER_BYTES = 18;
-/** 3.1.1.2.2: a block of this type has one byte, which is repeated. */
+/** 3.1.1.2.2: a block of this type stores one byte, which is repeated. */
 const RLE_BLOCK = 1;
 const RESERVED_BLOCK = 3;
-/** 3.1.1.2.4, Block_Maximum_Size. No encoder writes an empty block before the last one. */
+/** 3.1.1.2.4, Block_Maximum_Size. Encoders write an empty block only as the last one. */
 const MAX_BLOCK_BYTES = 128 * 1024;
-/** 3.1.1.1.1: it must be zero. */
+/** 3.1.1.1.1: must be zero. */
 const RESERVED_BIT = 8;
 const CHECKSUM_BYTES = 4;
-/** Captures that hold more are not written as zstd. */
+/** Captures with more contents are not written as zstd. */
 export const MAX_DECOMPRESSED_BYTES: number = 2 ** 32 - 1;
-/** What holds more is decompressed into a temporary file (zstd-file.ts). */
+/** Files with more contents are decompressed into a temporary file (zstd-file.ts). */
 export const MAX_IN_MEMORY_BYTES: number = 64 * 2 ** 20;
 
-/** Larger files are read once their format is known: one may be raw memory that begins like zstd. */
+/** Larger files are not decompressed ahead: their format is not detected yet, and raw memory can start like zstd. */
 const MAX_AHEAD_BYTES = MAX_IN_MEMORY_BYTES;
 
-/** What the frames of a file hold, in their order. */
+/** The contents of a file's frames, in order. */
 export type Chunks = readonly Uint8Array[];
 
-/** By a file's first word. */
+/** Returns whether a file's first word is that of a zstd file. */
 export const isZstd = (magic: number): boolean => magic === ZSTD_MAGIC || isSkippable(magic);
 const isSkippable = (magic: number): boolean => (magic & ~0xf) === SKIPPABLE_MAGIC;
 
 /**
- * What the bytes hold, frame by frame. Throws `Error` where they are damaged, or hold more than `MAX_IN_MEMORY_BYTES` or
- * nobody knows how much.
+ * Decompresses a file, frame by frame. Throws `Error` if it is damaged, if a frame does not store its decompressed size, or
+ * if the contents exceed `MAX_IN_MEMORY_BYTES`.
  */
 export function decompress(bytes: Uint8Array<ArrayBuffer>): Chunks {
   const frames = framesOf(bytes);
-  if (frames === undefined) throw new Error("a frame does not tell how much it holds");
-  // Loading node:zlib takes longer than decompressing a capture.
+  if (frames === undefined) throw new Error("a frame does not store its decompressed size");
+  // Loading node:zlib would take longer than decompressing a capture.
   return frames.map((frame) => Bun.zstdDecompressSync(frame));
 }
 
 /**
- * Begins to decompress a file on other threads, before this one loads what reads it. undefined: it is not compressed, or
- * not as it should be, which whoever opens it then finds out.
+ * Starts to decompress a file on other threads while this one loads code. Returns undefined if the file is not compressed,
+ * or if it has an error, which opening the file then reports.
  */
 export async function decompressAhead(path: string): Promise<Chunks | undefined> {
   try {
@@ -53,15 +53,15 @@ export async function decompressAhead(path: string): Promise<Chunks | undefined>
       const { magic, bytes, sizeBytes } = headOf(path);
       if (!isZstd(magic) || sizeBytes > MAX_AHEAD_BYTES || beginsLarge(bytes)) return undefined;
     }
-    // At once, and not by a promise: that would be kept only when the code is loaded.
+    // Reads synchronously: a promise would only be resolved after the code was loaded.
     const frames = framesOf(process.getBuiltinModule("node:fs").readFileSync(path));
     if (frames === undefined) return undefined;
-    // The longest begin first, so that all end soonest.
+    // Starts with the largest frames, so that all of them end soonest.
     const chunks: Promise<Uint8Array>[] = [];
     for (const [index, frame] of [...frames.entries()].sort(([, a], [, b]) => b.length - a.length))
       chunks[index] = Bun.zstdDecompress(frame);
     const all = await Promise.all(chunks);
-    // So many bytes make the engine collect at its next chance, beside work and with its helpers; now there is little to visit.
+    // The decompressed bytes trigger a garbage collection. Now the heap is small, and the collection fast.
     Bun.gc(true);
     return all;
   } catch {
@@ -69,24 +69,24 @@ export async function decompressAhead(path: string): Promise<Chunks | undefined>
   }
 }
 
-/** By a file's first bytes: its first frame alone holds too much for memory, or does not tell how much. */
+/** Returns whether the first frame, from the file's first bytes, is too large for memory or does not store its size. */
 export function beginsLarge(header: Uint8Array<ArrayBuffer>): boolean {
   if (isSkippable(viewOf(header).getUint32(0, true))) return false;
   return !((headerOf(header).contentBytes ?? Number.POSITIVE_INFINITY) <= MAX_IN_MEMORY_BYTES);
 }
 
-/** Up to `length` bytes at an offset; fewer where the bytes end. */
+/** Reads up to `length` bytes at an offset; fewer at the end. */
 export type ReadAt = (offset: number, length: number) => Uint8Array;
 
-/** A frame that holds something. */
+/** A frame that is not empty. */
 interface Span {
   readonly start: number;
   readonly end: number;
 }
 
 /**
- * The frames that hold something; undefined: one does not tell how much that is. Throws `Error` where all of them tell of
- * more than `MAX_IN_MEMORY_BYTES`, or one does not end, or is none.
+ * Returns the frames that are not empty, or undefined if one does not store its decompressed size. Throws `Error` if the
+ * sizes add up to more than `MAX_IN_MEMORY_BYTES`, or if a frame is truncated or invalid.
  */
 function framesOf(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer>[] | undefined {
   const read: ReadAt = (offset, length) => bytes.subarray(offset, offset + length);
@@ -96,20 +96,20 @@ function framesOf(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer>[] | u
     if (contentBytes === undefined) return undefined;
     if (!(end <= bytes.length)) throw new Error("it ends within a frame");
     total += contentBytes;
-    if (total > MAX_IN_MEMORY_BYTES) throw new Error("it holds too much for memory");
+    if (total > MAX_IN_MEMORY_BYTES) throw new Error("its contents are too large for memory");
     if (contentBytes > 0) spans.push({ start, end });
   }
   return spans.map(({ start, end }) => bytes.subarray(start, end));
 }
 
 interface Frame extends Span {
-  /** `end` lies past the bytes where they end within the frame. */
+  /** Lies past the end of the file if the frame is truncated. */
   readonly end: number;
-  /** How much it says that it holds; undefined: it does not. */
+  /** Decompressed size; undefined if it is not stored. */
   readonly contentBytes: number | undefined;
 }
 
-/** Steps from frame to frame by their headers and their blocks' headers. Throws `Error` where one is not coherent. */
+/** Yields the frames, from their headers and the headers of their blocks. Throws `Error` if one is not valid. */
 export function* walkFrames(read: ReadAt, sizeBytes: number): Generator<Frame> {
   for (let at = 0; at < sizeBytes; ) {
     const frame = frameAt(read, at, sizeBytes);
@@ -118,14 +118,14 @@ export function* walkFrames(read: ReadAt, sizeBytes: number): Generator<Frame> {
   }
 }
 
-/** 3.1.1 and 3.1.2. Throws `Error` where no frame begins. */
+/** 3.1.1 and 3.1.2. Throws `Error` if no frame starts there. */
 function frameAt(read: ReadAt, start: number, sizeBytes: number): Frame {
   const header = new Uint8Array(MAX_HEADER_BYTES);
   header.set(read(start, MAX_HEADER_BYTES));
   const view = new DataView(header.buffer);
   const magic = view.getUint32(0, true);
   if (isSkippable(magic)) return { start, end: start + 8 + view.getUint32(4, true), contentBytes: 0 };
-  if (magic !== ZSTD_MAGIC) throw new Error(`no frame begins at byte ${start}`);
+  if (magic !== ZSTD_MAGIC) throw new Error(`no frame starts at byte ${start}`);
   const descriptor = header[4]!;
   if ((descriptor & RESERVED_BIT) !== 0) throw new Error(`the frame at byte ${start} has a reserved bit set`);
   const { contentBytes, headerBytes } = headerOf(header);
@@ -133,7 +133,7 @@ function frameAt(read: ReadAt, start: number, sizeBytes: number): Frame {
   return { start, end: blocksEnd + ((descriptor & 4) === 0 ? 0 : CHECKSUM_BYTES), contentBytes };
 }
 
-/** 3.1.1.1, of `MAX_HEADER_BYTES`. */
+/** 3.1.1.1. `header` has `MAX_HEADER_BYTES` bytes. */
 function headerOf(header: Uint8Array<ArrayBuffer>): {
   contentBytes: number | undefined;
   headerBytes: number;
@@ -145,7 +145,7 @@ function headerOf(header: Uint8Array<ArrayBuffer>): {
   return { contentBytes, headerBytes: sizeAt + fieldBytes };
 }
 
-/** 3.1.1.2: a block has "last" in bit 0, its type in two bits, its size above. */
+/** 3.1.1.2: a block's header has "last" in bit 0, the type in two bits, and the size above. */
 function endOfBlocks(read: ReadAt, start: number, sizeBytes: number): number {
   let at = start;
   while (at + 3 <= sizeBytes) {
@@ -155,14 +155,14 @@ function endOfBlocks(read: ReadAt, start: number, sizeBytes: number): number {
     const size = block >>> 3;
     const isLast = (block & 1) === 1;
     if (type === RESERVED_BLOCK || size > MAX_BLOCK_BYTES || (size === 0 && !isLast))
-      throw new Error(`no block begins at byte ${at}`);
+      throw new Error(`no block starts at byte ${at}`);
     at += 3 + (type === RLE_BLOCK ? 1 : size);
     if (isLast) return at;
   }
   return Number.POSITIVE_INFINITY;
 }
 
-/** 3.1.1.1.4, Frame_Content_Size by its flag, and how long that field is; undefined: it is not there. */
+/** 3.1.1.1.4: Frame_Content_Size, undefined if absent, and the size of that field. */
 function contentSize(
   view: DataView,
   at: number,

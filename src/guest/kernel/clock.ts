@@ -21,7 +21,7 @@ const UNNAMED_TIMEKEEPER = 8;
 /** A clock that was never set counts from 1970; one beyond 2262 does not fit the kernel's nanoseconds. */
 const MAX_NS = 2n ** 63n;
 
-/** Where the core `struct timekeeper` lies; undefined where this kernel keeps it elsewhere. */
+/** Where the core `struct timekeeper` lies; undefined if this kernel keeps it elsewhere. */
 class Timekeeper {
   readonly #memory: GuestMemory;
   readonly #base: Pointer;
@@ -49,16 +49,16 @@ class Timekeeper {
 }
 
 export interface Clocks {
-  /** `getboottime64()`: `offs_real - offs_boot`, Unix time of boot in nanoseconds; undefined where the bytes cannot be. */
+  /** `getboottime64()`: `offs_real - offs_boot`, Unix time of boot in nanoseconds; undefined if the bytes cannot be. */
   readonly bootTimeUnixNs: bigint | undefined;
   /**
    * CLOCK_BOOTTIME in nanoseconds as of the last tick: `ktime_get_boottime()` without what the clock source counted
-   * since then (kernel/time/timekeeping.c). undefined where the bytes cannot be.
+   * since then (kernel/time/timekeeping.c). undefined if the bytes cannot be.
    */
   readonly uptimeNs: bigint | undefined;
 }
 
-/** From the core timekeeper; both undefined where this kernel keeps it elsewhere. */
+/** From the core timekeeper; both undefined if this kernel keeps it elsewhere. */
 export function clocks(memory: GuestMemory, symbols: Symbols, btf: Btf): Clocks {
   const named = symbols.address("timekeeper_data") ?? symbols.address("tk_core");
   const offsets = TIMEKEEPER.resolveIfPresent(btf);

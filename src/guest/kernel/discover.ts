@@ -40,13 +40,13 @@ export interface DiscoverOptions {
   readonly onUnpack?: ((doneBytes: number, totalBytes: number) => void) | undefined;
 }
 
-/** Reads the RAM ranges that a found kernel knows; it may throw `KtstrError` where the layout is wrong. */
+/** Reads the RAM ranges that a found kernel knows; it may throw `KtstrError` if the layout is wrong. */
 export type RamReader = (found: Found) => readonly PhysicalRange[];
 
 const NOTE_HEADER_BYTES = 24;
 const MAX_TEXT_BYTES = 16_384;
 
-/** Throws `KtstrError` where no kernel is found; its message says what was looked at and why it was refused. */
+/** Throws `KtstrError` if no kernel is found; its message says what was looked at and why it was refused. */
 export function discover(image: MemoryImage, options: DiscoverOptions, readRam: RamReader): Found {
   const search = new Search(image, readRam);
   const note = image.vmcoreinfo === undefined ? undefined : parseVmcoreinfo(image.vmcoreinfo, undefined);

@@ -5,7 +5,7 @@ import { BTF_KIND } from "../../uapi/btf.ts";
 const known: WeakMap<Btf, Map<string, ReadonlyMap<string, number>>> = new WeakMap();
 
 /**
- * The values of the nameless enum that has an enumerator `first`, by name; undefined where no enum has it. One pass
+ * The values of the nameless enum that has an enumerator `first`, by name; undefined if no enum has it. One pass
  * over the types, kept.
  */
 export function namelessEnum(btf: Btf, first: string): ReadonlyMap<string, number> | undefined {

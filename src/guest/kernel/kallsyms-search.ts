@@ -28,7 +28,7 @@ export function placesOf(
 }
 
 /**
- * `start` is `_stext`, `imageOffset` an address of the image less its physical one. Throws `KtstrError` where no table of
+ * `start` is `_stext`, `imageOffset` an address of the image less its physical one. Throws `KtstrError` if no table of
  * the image has `_stext` at its place.
  */
 export function searchKallsyms(

@@ -100,7 +100,7 @@ export class KallsymsShape {
     this.#memory = memory;
   }
 
-  /** The tables whose tokens hold the digits that lie at a physical address; undefined where they are not of kallsyms. */
+  /** The tables whose tokens hold the digits that lie at a physical address; undefined if they are not of kallsyms. */
   tables(digits: number): KallsymsTables | undefined {
     const found = this.#tokens(digits);
     if (found === undefined) return undefined;

@@ -43,7 +43,7 @@ export class Kallsyms implements Symbols {
   readonly #offsetsAt: Pointer;
   readonly #base: Pointer | undefined;
   readonly #rule: AddressRule;
-  /** Symbols in the order of their names, as big-endian u24; undefined where the kernel has no such list. */
+  /** Symbols in the order of their names, as big-endian u24; undefined if the kernel has no such list. */
   #sequences: Uint8Array | undefined;
   /** Where every 256th name begins. */
   #marks: Uint32Array = new Uint32Array(0);
@@ -52,7 +52,7 @@ export class Kallsyms implements Symbols {
 
   /**
    * Reads the tables that VMCOREINFO points at (in it since 6.0), or others that were found; `_stext` need not be known.
-   * Throws `FormatError` where they contradict themselves, `GuestFault` where they are not in the image.
+   * Throws `FormatError` if they contradict themselves, `GuestFault` where they are not in the image.
    */
   constructor(memory: GuestMemory, info: KallsymsPlaces) {
     const names = required(info, "kallsyms_names");

@@ -45,7 +45,7 @@ export interface Finding {
 export interface GuestKernel extends Disposable {
   readonly memory: GuestMemory;
   readonly symbols: Symbols;
-  /** The kernel's own types; parsed when first asked for. Throws `KtstrError` where there are none. */
+  /** The kernel's own types; parsed when first asked for. Throws `KtstrError` if there are none. */
   readonly btf: Btf;
   /** Read when first asked for. */
   readonly cpus: Cpus;
@@ -56,7 +56,7 @@ export interface GuestKernel extends Disposable {
   readonly warnings: readonly string[];
   /** How the kernel was found, in the order of finding. */
   explain(): readonly Finding[];
-  /** Throws `KtstrError` where a memory file shrank; to be asked before each listing. */
+  /** Throws `KtstrError` if a memory file shrank; to be asked before each listing. */
   check(): void;
 }
 
@@ -73,7 +73,7 @@ export interface OpenedKernel extends GuestKernel {
   refresh(): void;
 }
 
-/** Opens a frozen machine. Throws `KtstrError` where the files, the kernel or the vmlinux cannot be read. */
+/** Opens a frozen machine. Throws `KtstrError` if the files, the kernel or the vmlinux cannot be read. */
 export function openKernel(options: OpenKernelOptions): OpenedKernel {
   const vmlinux = options.vmlinux === undefined ? undefined : requireVmlinux(options.vmlinux);
   const image = new MemoryImage(options.memory, options.onUnpack);
@@ -120,7 +120,7 @@ function requireVmlinux(path: string): Vmlinux {
   throw new KtstrError(`open vmlinux ${path}: there is no such file`);
 }
 
-/** Throws `KtstrError` where a vmlinux is not that of the kernel in memory. */
+/** Throws `KtstrError` if a vmlinux is not that of the kernel in memory. */
 function checkBuildId({ info }: Found, { path, buildId }: Vmlinux): void {
   if (info.buildId === "" || buildId === "" || info.buildId === buildId) return;
   throw new KtstrError(

@@ -43,7 +43,7 @@ function withHole(low: number, sizeBytes: number): readonly Piece[] {
 /**
  * The layout that the kernel's RAM ranges tell, given one under which it was found: that one if it holds them all,
  * else one whose hole is as large as what lies above it leaves over (firmware keeps some RAM below the hole to
- * itself, so the ranges there do not tell). undefined where neither fits.
+ * itself, so the ranges there do not tell). undefined if neither fits.
  */
 export function layoutFromRam(
   found: readonly Piece[],

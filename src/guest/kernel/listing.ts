@@ -14,7 +14,7 @@ export type ReadObject<T extends object> = (at: Pointer, id: number, log: WalkLo
 
 /**
  * Every object of the `struct idr` behind a symbol, by ascending id. `what` names one of them ("program"). What could
- * not be read is counted, and told in one sentence. Throws `KtstrError` where there is no such symbol.
+ * not be read is counted, and told in one sentence. Throws `KtstrError` if there is no such symbol.
  */
 export function listObjects<T extends object>(
   kernel: GuestKernel,

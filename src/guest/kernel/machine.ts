@@ -124,7 +124,7 @@ function checkRelease(memory: PhysicalMemory, physical: number, info: Vmcoreinfo
   return undefined;
 }
 
-/** `init_uts_ns.name`; undefined where the image does not hold it. */
+/** `init_uts_ns.name`; undefined if the image does not hold it. */
 export function readUtsName(
   memory: PhysicalMemory,
   physical: number,

@@ -32,7 +32,7 @@ export interface OpenFile<T> {
 /**
  * Visits every descriptor whose `file.f_op` is one of `operations`, by the names of their symbols. Threads share their
  * process's table, which is visited once. What cannot be read of one process, or `visit` throws of it as `KtstrError`, is left out.
- * Throws `KtstrError` where the kernel has none of these symbols, or a list of tasks leads nowhere.
+ * Throws `KtstrError` if the kernel has none of these symbols, or a list of tasks leads nowhere.
  */
 export function forEachFile<T>(
   kernel: GuestKernel,

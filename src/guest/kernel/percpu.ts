@@ -28,7 +28,7 @@ export interface Cpus {
 /**
  * Reads `__cpu_possible_mask`, `__cpu_online_mask` and `__per_cpu_offset`. Offsets of CPUs that are not possible
  * are not looked at: x86-64 fills them with where the boot CPU's area was loaded (arch/x86/kernel/setup_percpu.c).
- * Throws `GuestFault` or `KtstrError` where they cannot be found.
+ * Throws `GuestFault` or `KtstrError` if they cannot be found.
  */
 export function readCpus(memory: GuestMemory, symbols: Symbols, btf: Btf): Cpus {
   const possible = readMask(memory, symbols, btf, "__cpu_possible_mask");

@@ -56,7 +56,7 @@ const CALLER_IS_CPU = 0x8000_0000;
 
 /**
  * Every finalized record, oldest first, as `prb_read_valid` gives them to readers. Descriptors whose writer was at work,
- * and records whose text does not lie where they say, are counted as torn. Throws `KtstrError` where the kernel has no
+ * and records whose text does not lie where they say, are counted as torn. Throws `KtstrError` if the kernel has no
  * such ring (before 5.10) or where the ring itself cannot be read.
  */
 export function readPrintk(kernel: GuestKernel): KernelLog {

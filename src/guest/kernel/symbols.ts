@@ -16,11 +16,11 @@ export interface Symbols {
 export interface NearSymbol {
   readonly name: string;
   readonly offset: number;
-  /** Bytes up to the next symbol; undefined where that is not known. */
+  /** Bytes up to the next symbol; undefined if that is not known. */
   readonly sizeBytes?: number | undefined;
 }
 
-/** A symbol that the kernel must have. Throws `KtstrError` where it has not. */
+/** A symbol that the kernel must have. Throws `KtstrError` if it has not. */
 export function requireSymbol(symbols: Symbols, name: string): Pointer {
   const at = symbols.address(name);
   if (at !== undefined) return at;

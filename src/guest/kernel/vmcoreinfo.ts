@@ -33,7 +33,7 @@ export interface Vmcoreinfo {
   number(key: string): bigint | undefined;
 }
 
-/** Reads the text up to its NUL; undefined where it does not start as one. */
+/** Reads the text up to its NUL; undefined if it does not start as one. */
 export function parseVmcoreinfo(
   bytes: Uint8Array,
   physical: number | undefined,
@@ -98,7 +98,7 @@ export function searchVmcoreinfo(
   return offered;
 }
 
-/** The bytes before the note's content, or -1 where it is another note. */
+/** The bytes before the note's content, or -1 if it is another note. */
 function noteHeader(view: DataView, at: number): number {
   const name = Buffer.from(view.buffer, view.byteOffset + at + 12, NOTE_START.length).toString("latin1");
   return name === NOTE_START ? NOTE_HEADER_BYTES : -1;

@@ -39,7 +39,7 @@ export class Vmlinux {
     this.#btfBytes = btf === undefined ? undefined : elf.contents(btf);
   }
 
-  /** Its `.BTF`; undefined where it has none. Throws `FormatError` where that is broken. */
+  /** Its `.BTF`; undefined if it has none. Throws `FormatError` if that is broken. */
   btf(): Btf | undefined {
     if (this.#btf === undefined && this.#btfBytes !== undefined)
       this.#btf = Btf.parse(this.#btfBytes, { name: "vmlinux" });
@@ -75,7 +75,7 @@ const cache = new Map<string, { readonly mtimeNs: bigint; readonly vmlinux: Vmli
 
 /**
  * The vmlinux at a path, kept for the life of the process: the same object again while the file's mtime stays, under
- * whatever name it is reached. null: there is no such file. Throws `FormatError` or `SyscallError` where it cannot be
+ * whatever name it is reached. null: there is no such file. Throws `FormatError` or `SyscallError` if it cannot be
  * read, every time anew.
  */
 export function loadVmlinux(path: string): Vmlinux | null {

@@ -18,7 +18,7 @@ interface Line {
 
 /**
  * The schedulers with the times that the log gives, by name. Where there is none, the last one that the log says was
- * disabled. Throws `KtstrError` where the log or the clock cannot be read.
+ * disabled. Throws `KtstrError` if the log or the clock cannot be read.
  */
 export function withTimes(kernel: GuestKernel, schedulers: readonly SchedulerState[]): SchedulerState[] {
   const notices = schedNotices(kernel);
@@ -65,7 +65,7 @@ function ofLog({ opsName, reason, message, backtrace }: SchedNotice<Line>): Sche
   };
 }
 
-/** In the order of time. Throws `KtstrError` where the log cannot be read. */
+/** In the order of time. Throws `KtstrError` if the log cannot be read. */
 function schedNotices(kernel: GuestKernel): SchedNotice<Line>[] {
   // Records of one caller follow one another, with others' in between.
   const byCaller = new Map<string, Line[]>();

@@ -26,7 +26,7 @@ const MAX_STACKS = 32;
 
 /**
  * Reads `scx_root` or the globals before it, every CPU's `struct rq`, and the queues. What cannot be read is left out
- * and told in `missing`. Throws `KtstrError` where this kernel has no sched_ext or no jiffies.
+ * and told in `missing`. Throws `KtstrError` if this kernel has no sched_ext or no jiffies.
  */
 export function readSchedReport(kernel: GuestKernel, names: AddressNames): SchedReport {
   const nameAt = (at: Pointer): string => names.text(at);

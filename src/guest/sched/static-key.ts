@@ -4,7 +4,7 @@ import type { GuestKernel } from "../kernel/kernel.ts";
 
 const STATIC_KEY = struct("static_key", { enabled: path(i32, "enabled.counter") });
 
-/** Whether the key of this name is on; undefined where the kernel has none. Throws `GuestFault` and `LayoutError`. */
+/** Whether the key of this name is on; undefined if the kernel has none. Throws `GuestFault` and `LayoutError`. */
 export function isKeyOn({ memory, btf, symbols }: GuestKernel, name: string): boolean | undefined {
   const at = symbols.address(name);
   if (at === undefined) return undefined;

@@ -94,7 +94,7 @@ export class OrcTables {
   readonly #end: Bits | undefined;
   readonly #registers: readonly OrcRegister[];
 
-  /** Throws `KtstrError` where the kernel has no such tables. */
+  /** Throws `KtstrError` if the kernel has no such tables. */
   constructor(kernel: GuestKernel) {
     const { symbols, btf } = kernel;
     this.#kernel = kernel;

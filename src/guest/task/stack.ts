@@ -68,7 +68,7 @@ const MAX_STACK_BYTES = 2 ** 20;
 /** The smallest frame has 16 bytes. */
 const MAX_FRAMES = 1024;
 
-/** Throws `KtstrError` where there is no such task. */
+/** Throws `KtstrError` if there is no such task. */
 export function readTaskStack(kernel: GuestKernel, names: AddressNames, pid: number): TaskStack {
   for (const task of tasks(kernel)) if (task.pid === pid) return stackOf(kernel, names, task);
   throw new KtstrError(`read the stack of pid ${pid}: the machine has no such task`);

@@ -21,7 +21,7 @@ const SECTIONS = [
  * Gives what `stack_trace_save_tsk()` (kernel/stacktrace.c) leaves of a `struct task_struct`'s stack: without the functions
  * of the scheduler and of locks (`in_sched_functions()`), and without the first of the others. Each as `%pS` prints it,
  * which names the return address itself: behind a call that does not return it is the next function. Empty for a task that
- * runs on a CPU, as in the kernel's dump from another CPU. Throws `KtstrError` where the sections cannot be found.
+ * runs on a CPU, as in the kernel's dump from another CPU. Throws `KtstrError` if the sections cannot be found.
  */
 export function schedTraces(kernel: GuestKernel, names: AddressNames): (task: Pointer) => string[] {
   const sections = SECTIONS.map((bounds) =>

@@ -10,7 +10,7 @@ function nameIn(words: readonly string[]): string | undefined {
   return parts.find((part) => part.startsWith("guest="))?.slice("guest=".length) ?? parts[0];
 }
 
-/** Throws `KtstrError` where no process has it, or several do. */
+/** Throws `KtstrError` if no process has it, or several do. */
 export function vmNamed(name: string): number {
   const { readdirSync, readFileSync } = process.getBuiltinModule("node:fs");
   const found = readdirSync("/proc").filter((pid) => {

@@ -53,7 +53,7 @@ function signal(pid: number, name: "SIGSTOP" | "SIGCONT"): void {
 
 const STOP_MS = 1000;
 
-/** Waits until every thread stands still. Throws `KtstrError` where one does not. */
+/** Waits until every thread stands still. Throws `KtstrError` if one does not. */
 function stop(pid: number): void {
   signal(pid, "SIGSTOP");
   const began = performance.now();

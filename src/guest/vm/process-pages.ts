@@ -21,7 +21,7 @@ export class ProcessPages implements PageSource {
   #entries: DataView = new DataView(new ArrayBuffer(0));
   #firstEntry = 0;
 
-  /** Throws `SyscallError` where the process cannot be read. */
+  /** Throws `SyscallError` if the process cannot be read. */
   constructor(pid: number, { start, length, inode }: Mapping) {
     this.path = `/proc/${pid}/mem`;
     this.#start = start;

@@ -17,7 +17,7 @@ export class Qmp implements Disposable {
   readonly #fd: Fd;
   #received = "";
 
-  /** Connects and negotiates. Throws `KtstrError` where nobody answers. */
+  /** Connects and negotiates. Throws `KtstrError` if nobody answers. */
   constructor(path: string) {
     this.path = path;
     const fd = connectUnix(path, TIMEOUT_S);
@@ -41,7 +41,7 @@ export class Qmp implements Disposable {
     return peerPid(this.#fd.number);
   }
 
-  /** What QEMU returns. Throws `KtstrError` where it refuses, or does not answer in time. */
+  /** What QEMU returns. Throws `KtstrError` if it refuses, or does not answer in time. */
   command(name: string): Fields {
     const bytes = Uint8Array.from(Buffer.from(`{"execute":"${name}"}\n`));
     if (write(this.#fd.number, bytes) !== bytes.length) throw this.#error(`it does not take ${name}`);

@@ -78,7 +78,7 @@ export function chooseRam(mappings: readonly Mapping[], sizeBytes: number | unde
 
 /**
  * The RAM of a process's guest. `sizeBytes`: what the machine says of it; QEMU's arguments tell it otherwise. Throws
- * `KtstrError` where the process cannot be read, or has no such mapping.
+ * `KtstrError` if the process cannot be read, or has no such mapping.
  */
 export function openRam(pid: number, sizeBytes: number | undefined): DataFile {
   const mappings = mappingsIn(readProc(pid, "maps"));
@@ -111,7 +111,7 @@ function openMapped(
   return undefined;
 }
 
-/** Throws `KtstrError` where there is no such process, or it is another user's. */
+/** Throws `KtstrError` if there is no such process, or it is another user's. */
 export function readProc(pid: number, file: string): string {
   const { readFileSync } = process.getBuiltinModule("node:fs");
   try {

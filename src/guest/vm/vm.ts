@@ -29,7 +29,7 @@ export class RunningVm implements Disposable {
   readonly #pid: number;
   readonly #qmp: Qmp | undefined;
 
-  /** `path`: /proc/PID/mem, or QEMU's QMP socket. Throws `KtstrError` where nobody answers there. */
+  /** `path`: /proc/PID/mem, or QEMU's QMP socket. Throws `KtstrError` if nobody answers there. */
   constructor(path: string) {
     this.#path = path;
     const pid = processOf(path);
@@ -45,7 +45,7 @@ export class RunningVm implements Disposable {
     }
   }
 
-  /** Its RAM as it is when it is read. Throws `KtstrError` where it is not found. */
+  /** Its RAM as it is when it is read. Throws `KtstrError` if it is not found. */
   ram(): MemorySource {
     const base = this.#qmp?.command("query-memory-size-summary")["base-memory"];
     const sizeBytes = typeof base === "number" && base > 0 ? base : undefined;

@@ -65,7 +65,7 @@ class Runner {
     this.#nextAt = nextAt;
   }
 
-  /** False where the chain ends. */
+  /** False if the chain ends. */
   step(): boolean {
     const at = this.#memory.locate(this.hi, this.lo, this.#nextAt, 8);
     if (at < 0) return false;

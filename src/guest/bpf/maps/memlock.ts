@@ -11,7 +11,7 @@ import { GuestFault } from "../../memory/fault.ts";
 import { isNull } from "../../memory/pointer.ts";
 import { type GuestMap, roundUp8 } from "./walk.ts";
 
-/** In bytes; undefined where this kind's cost is not known, or what it depends on is not in the image. */
+/** In bytes; undefined if this kind's cost is not known, or what it depends on is not in the image. */
 export function memlockBytes(kernel: GuestKernel, map: GuestMap): number | undefined {
   try {
     const isOld = MAP_OPS.resolve(kernel.btf).map_mem_usage === undefined;

@@ -53,7 +53,7 @@ export class PerCpuValue {
     this.#inPage = this.#offsetLo.every((lo) => (lo & inPage) === 0) ? inPage : 0;
   }
 
-  /** False where a CPU's copy is not in the image; `memory.fault` then tells which address. */
+  /** False if a CPU's copy is not in the image; `memory.fault` then tells which address. */
   read(hi: number, lo: number): boolean {
     const inPage = lo & this.#inPage;
     const page = (lo - inPage) | 0;

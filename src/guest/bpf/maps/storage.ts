@@ -84,7 +84,7 @@ class StorageWalk {
     }
   }
 
-  /** False where the element is no longer one of this map: neither is what follows it. */
+  /** False if the element is no longer one of this map: neither is what follows it. */
   #element({ hi, lo }: Pointer, mapNode: number): boolean {
     const { memory, btf } = this.#kernel;
     const elem = ELEM.resolve(btf);

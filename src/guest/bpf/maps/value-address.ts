@@ -13,7 +13,7 @@ const QUEUE_STACK = struct("bpf_queue_stack", { elements: place });
 const RINGBUF_MAP = struct("bpf_ringbuf_map", { rb: ptr });
 const RINGBUF = struct("bpf_ringbuf", { data: place });
 
-/** undefined where there is no one region, or what leads to it is not in the image. */
+/** undefined if there is no one region, or what leads to it is not in the image. */
 export function valueAddress(kernel: GuestKernel, map: GuestMap): bigint | undefined {
   try {
     const start = region(kernel, map);

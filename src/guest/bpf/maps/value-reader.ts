@@ -11,7 +11,7 @@ export interface ValueReader {
   readonly bytes: Uint8Array;
   /** Why the element that was read last has no value that could be shown; "": it has one. */
   readonly missing: string;
-  /** Reads a value from `source` at `at`. False where something on the way is not in the image. */
+  /** Reads a value from `source` at `at`. False if something on the way is not in the image. */
   read(source: Uint8Array, view: DataView, at: number): boolean;
 }
 
