@@ -56,8 +56,8 @@ describe("the note", () => {
     ["KTSTR=1\nSYMBOLS=1\n", 'MEMORY is ""'],
     ["KTSTR=1\nMEMORY=-5\nSYMBOLS=1\n", 'MEMORY is "-5"'],
     ["KTSTR=1\nMEMORY=99999999999999999999\nSYMBOLS=1\n", "MEMORY is"],
-    ["KTSTR=1\nMEMORY=1\nSYMBOLS=1\nSYMBOL(x)=12\n", '"12" is no address'],
-    ["KTSTR=1\nMEMORY=1\nSYMBOLS=1\nNEAREST(x)=name\n", '"name" is no place in a symbol'],
+    ["KTSTR=1\nMEMORY=1\nSYMBOLS=1\nSYMBOL(x)=12\n", '"12" is not an address'],
+    ["KTSTR=1\nMEMORY=1\nSYMBOLS=1\nNEAREST(x)=name\n", '"name" is not a symbol with an offset'],
   ])("%j is refused", (text, sentence) => {
     expect(() => parseCaptureNote(Buffer.from(text))).toThrow(FormatError);
     expect(() => parseCaptureNote(Buffer.from(text))).toThrow(sentence);

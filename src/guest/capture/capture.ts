@@ -1,6 +1,6 @@
 /**
- * A capture: the pages of a frozen machine's memory that the answers to all questions come from, as an ELF core. It is
- * made by asking all of them and noting what was read; whoever asks the capture walks the same way through it.
+ * Makes captures: ELF cores with only those pages of a frozen machine's memory that ktstr needs. A capture is made by
+ * running all queries and recording the pages that they read. Queries of the capture then read the same pages.
  */
 import type { MapInfo } from "../../state.ts";
 import { NT_PRSTATUS } from "../../uapi/elf.ts";
@@ -16,27 +16,27 @@ import { Recorder } from "./record.ts";
 import { coreFile, type MappedRange } from "./vmcore.ts";
 
 export interface CaptureOptions extends Omit<OpenKernelOptions, "recorder"> {
-  /** Whether a map's contents go in; all do without. Attributes always do, and struct_ops maps, which tell the scheduler. */
+  /** Selects the maps whose contents are captured; default all. Attributes and struct_ops maps are always captured. */
   readonly keep?: ((map: MapInfo) => boolean) | undefined;
 }
 
 export interface Capture extends Disposable {
-  /** The machine that was asked; good until the capture is closed. */
+  /** The machine that was captured. Valid until the capture is closed. */
   readonly state: GuestState;
-  /** Ids of the maps whose contents are in it. */
+  /** Ids of the maps whose contents are in the capture. */
   readonly mapsWithContents: ReadonlySet<number>;
   readonly symbolCount: number;
   readonly pageCount: number;
   readonly memoryBytes: number;
-  /** Of the file. */
+  /** Size of the capture file. */
   readonly sizeBytes: number;
-  /** The file, from its start. */
+  /** Yields the file's bytes in order. */
   pieces(): Generator<Uint8Array>;
 }
 
 /**
- * Opens a frozen machine, lets `ask` put all questions to it, and keeps what the answers came from. The same memory and
- * the same questions give the same file. Throws `KtstrError` if the machine cannot be opened.
+ * Opens a frozen machine, calls `ask` to run all queries on it, and captures the pages that they read. The same memory and
+ * queries give the same file. Throws `KtstrError` if the machine cannot be opened.
  *
  *     using capture = captureGuest({ memory: [{ path: "mem" }] }, readForCapture);
  *     for (const piece of capture.pieces()) writeSync(fd, piece);
@@ -94,7 +94,7 @@ export function captureGuest(options: CaptureOptions, ask: (state: GuestState) =
   }
 }
 
-/** The kernel's own BTF, also where types came from a vmlinux: who opens the capture need not have that. */
+/** Captures the kernel's own BTF even if the types came from a vmlinux, which the capture's user may not have. */
 function touchBtf({ symbols, memory }: OpenedKernel): void {
   const start = symbols.address("__start_BTF");
   const stop = symbols.address("__stop_BTF");
@@ -103,7 +103,7 @@ function touchBtf({ symbols, memory }: OpenedKernel): void {
   for (let done = 0; done < length; done += CAPTURE_PAGE_BYTES) memory.locate(start.hi, start.lo, done, 1);
 }
 
-/** `_text` to `_end`; undefined if the kernel does not say. */
+/** Returns the range from `_text` to `_end`; undefined if the kernel has no such symbols. */
 function imageOf({ symbols, found }: OpenedKernel): MappedRange | undefined {
   const from = symbols.address("_text");
   const to = symbols.address("_end");

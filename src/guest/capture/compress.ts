@@ -1,12 +1,12 @@
-/** A capture compressed, so that it opens fast. */
+/** Compresses a capture into zstd frames that can be decompressed in parallel. */
 import { constants, zstdCompressSync } from "node:zlib";
 
-/** Pieces go together into a frame of up to this many bytes; a longer piece is a frame of its own. */
+/** Pieces are grouped into frames of up to this size; a longer piece gets its own frame. */
 const FRAME_BYTES = 4 * 2 ** 20;
 
 /**
- * Frames of zstd, each with a checksum, that end where pieces end. Whoever opens the file decompresses several at a time,
- * and has each segment in one of them.
+ * Yields zstd frames, each with a checksum. A piece is never split, so that a reader that decompresses the frames in
+ * parallel has each segment in one buffer.
  */
 export function* compressedFrames(pieces: Iterable<Uint8Array>, level: number): Generator<Uint8Array> {
   let group: Uint8Array[] = [];

@@ -1,33 +1,34 @@
 /**
- * What a capture says of itself: an ELF note beside VMCOREINFO, and a text of the same kind, a line a fact. It has what
- * is no memory and yet went into the answers: the symbols that were asked for (kallsyms itself is several MB, and a
- * look-up of fifty names would touch most of it), and what was assumed on the way to the kernel.
+ * The note of a capture: an ELF note next to VMCOREINFO, also as text with one fact per line. It holds results that do not
+ * come from captured memory: the symbols that were looked up (kallsyms has several MB, and a lookup of fifty names would
+ * touch most of it), and the assumptions made when the kernel was opened.
  */
+
 import { FormatError } from "../../errors.ts";
 import type { NearSymbol } from "../kernel/symbols.ts";
 import { fromBigInt, hex, type Pointer } from "../memory/pointer.ts";
 
 export const CAPTURE_NOTE_NAME = "KTSTR";
 export const CAPTURE_NOTE_TYPE = 0x4b53;
-/** Of the format: another one is not read. */
+/** Version of the note's format. Other versions are rejected. */
 const VERSION = "1";
 
 export interface CaptureNote {
-  /** Bytes of memory that the machine had. */
+  /** Size of the machine's memory in bytes. */
   readonly memoryBytes: number;
-  /** How many symbols the kernel has. */
+  /** Number of symbols in the kernel. */
   readonly symbolCount: number;
-  /** By name; undefined: the kernel has no such symbol. */
+  /** Symbols by name; undefined if the kernel has no such symbol. */
   readonly addresses: ReadonlyMap<string, Pointer | undefined>;
-  /** By address, as `hex` writes it; undefined: no symbol lies before it. */
+  /** Symbols by address in `hex` notation; undefined if no symbol precedes it. */
   readonly nearest: ReadonlyMap<string, NearSymbol | undefined>;
-  /** Ids of the maps whose contents were captured; undefined: all. */
+  /** Ids of the maps whose contents were captured; undefined for all. */
   readonly values: ReadonlySet<number> | undefined;
-  /** What was assumed of the memory, and what it lacked: sentences. */
+  /** Sentences about assumptions and missing memory. */
   readonly warnings: readonly string[];
 }
 
-/** The same note gives the same text. */
+/** Writes a note. The same note always gives the same text. */
 export function captureNoteText(note: CaptureNote): string {
   const lines = [`KTSTR=${VERSION}`, `MEMORY=${note.memoryBytes}`, `SYMBOLS=${note.symbolCount}`];
   const sorted = <T>(map: ReadonlyMap<string, T>): [string, T][] =>
@@ -43,7 +44,7 @@ export function captureNoteText(note: CaptureNote): string {
   return `${lines.join("\n")}\n`;
 }
 
-/** Throws `FormatError` if the text is not one that `captureNoteText` writes. */
+/** Parses a note. Throws `FormatError` if it is not in `captureNoteText`'s format. */
 export function parseCaptureNote(bytes: Uint8Array): CaptureNote {
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8");
   const addresses = new Map<string, Pointer | undefined>();
@@ -79,20 +80,21 @@ export function parseCaptureNote(bytes: Uint8Array): CaptureNote {
 }
 
 function pointerOf(text: string, offset: number): Pointer {
-  if (!/^0x[0-9a-f]{16}$/.test(text)) throw broken(offset, `"${text}" is no address`);
+  if (!/^0x[0-9a-f]{16}$/.test(text)) throw broken(offset, `"${text}" is not an address`);
   return fromBigInt(BigInt(text));
 }
 
 function nearOf(text: string, offset: number): NearSymbol {
   const at = text.lastIndexOf("+");
   const distance = Number(text.slice(at + 1));
-  if (at <= 0 || !Number.isSafeInteger(distance)) throw broken(offset, `"${text}" is no place in a symbol`);
+  if (at <= 0 || !Number.isSafeInteger(distance))
+    throw broken(offset, `"${text}" is not a symbol with an offset`);
   return { name: text.slice(0, at), offset: distance };
 }
 
 function sizeOf(text: string, offset: number): number {
   const size = Number(text);
-  if (!/^[0-9]+$/.test(text) || !Number.isSafeInteger(size)) throw broken(offset, `"${text}" is no size`);
+  if (!/^[0-9]+$/.test(text) || !Number.isSafeInteger(size)) throw broken(offset, `"${text}" is not a size`);
   return size;
 }
 

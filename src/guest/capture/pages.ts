@@ -1,10 +1,10 @@
-/** Which pages of a machine's memory were read. */
+/** Records which pages of a machine's memory are read. */
 import type { PageObserver } from "../image/observed.ts";
 
-/** A capture's grain on every machine: also of larger pages only what was read goes in. */
+/** Page size of a capture on every machine: if the machine's pages are larger, only the parts that were read are captured. */
 export const CAPTURE_PAGE_BYTES = 4096;
 
-/** `length` bytes of memory from a physical address on. */
+/** `length` bytes of consecutive memory from a physical address. */
 export interface PageRun {
   readonly physical: number;
   readonly length: number;
@@ -18,7 +18,7 @@ export class TouchedPages implements PageObserver {
     return this.#pages.size;
   }
 
-  /** Notes every page that `length` bytes at a physical address lie in. */
+  /** Records every page that `length` bytes at a physical address overlap. */
   note(physical: number, length: number): true {
     const first = Math.floor(physical / CAPTURE_PAGE_BYTES);
     const last = Math.floor((physical + Math.max(length, 1) - 1) / CAPTURE_PAGE_BYTES);
@@ -28,7 +28,7 @@ export class TouchedPages implements PageObserver {
     return true;
   }
 
-  /** By ascending address; neighbours are one run of at most `maxBytes`. */
+  /** Returns the pages by ascending address. Adjacent pages are joined into runs of at most `maxBytes`. */
   runs(maxBytes: number): PageRun[] {
     const runs: { physical: number; length: number }[] = [];
     for (const page of Float64Array.from(this.#pages).sort()) {

@@ -1,4 +1,4 @@
-/** What is asked of a kernel while a capture is made: which pages are read, and which symbols are looked up. */
+/** Records the pages that are read and the symbols that are looked up while a capture is made. */
 import type { NearSymbol, Symbols } from "../kernel/symbols.ts";
 import { hex, type Pointer } from "../memory/pointer.ts";
 import { TouchedPages } from "./pages.ts";

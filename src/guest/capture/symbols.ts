@@ -1,4 +1,4 @@
-/** The symbols that a capture holds: those that were asked for when it was made. */
+/** The symbols of a capture: those that were looked up when it was made. */
 import { KtstrError } from "../../errors.ts";
 import type { NearSymbol, Symbols } from "../kernel/symbols.ts";
 import { hex, type Pointer } from "../memory/pointer.ts";
@@ -14,16 +14,16 @@ export class CapturedSymbols implements Symbols {
     this.count = note.symbolCount;
   }
 
-  /** Throws `KtstrError` for a name of which nothing is known: that the kernel has none would be made up. */
+  /** Throws `KtstrError` for a name that was not looked up: the capture does not contain whether the kernel has it. */
   address(name: string): Pointer | undefined {
     const { addresses } = this.#note;
     if (addresses.has(name)) return addresses.get(name);
-    throw new KtstrError(`find symbol ${name}: nobody asked for it when the capture was made`, {
-      hint: "Make the capture anew with this ktstr, or give the kernel's --vmlinux.",
+    throw new KtstrError(`find symbol ${name}: it was not looked up when the capture was made`, {
+      hint: "Make the capture again with this version of ktstr, or give the kernel's --vmlinux.",
     });
   }
 
-  /** undefined also for an address that nobody asked for: it has no name here. */
+  /** Also undefined for an address that was not looked up. */
   nearest(at: Pointer): NearSymbol | undefined {
     return this.#note.nearest.get(hex(at.hi, at.lo));
   }

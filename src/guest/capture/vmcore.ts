@@ -1,4 +1,4 @@
-/** A standard ELF core (uapi/linux/elf.h) of chosen pages of a machine's memory: what a capture is. */
+/** Writes an ELF core (uapi/linux/elf.h) with selected pages of a machine's memory: the format of a capture. */
 import {
   EHDR,
   ELF_MAGIC,
@@ -22,11 +22,11 @@ export interface CoreContents {
   readonly machine: "x86_64" | "aarch64";
   readonly notes: readonly { readonly name: string; readonly type: number; readonly bytes: Uint8Array }[];
   readonly runs: readonly PageRun[];
-  /** Where the direct map has the physical address 0; undefined: segments get no virtual addresses of it. */
+  /** Virtual address of physical address 0 in the direct map. If undefined, segments have no virtual addresses. */
   readonly directBase: bigint | undefined;
   /**
-   * The kernel's image: its pages have segments with these addresses too, as the kernel's own dumps do (kernel/kexec_file.c,
-   * crash_prepare_elf64_headers). drgn reads the top page table through one.
+   * The kernel's image. Its pages get a second segment with these addresses, as in the kernel's own dumps
+   * (kernel/kexec_file.c, crash_prepare_elf64_headers). drgn reads the top page table through it.
    */
   readonly image: MappedRange | undefined;
 }
@@ -37,18 +37,18 @@ export interface MappedRange {
   readonly virtual: bigint;
 }
 
-/** Segments begin at pages, so that the file can be mapped. */
+/** Segments are page-aligned, so that the file can be mapped. */
 const ALIGN = 4096;
 const ELF_VERSION = 1;
 const PF_R = 4;
 
-/** How long the file will be, and its bytes in pieces. */
+/** The size and the contents of the file. */
 export interface CoreFile {
   readonly sizeBytes: number;
   pieces(): Generator<Uint8Array>;
 }
 
-/** Lays the file out. All runs must lie in `memory`. */
+/** Computes the file's layout. All runs must lie in `memory`. */
 export function coreFile(memory: PhysicalMemory, contents: CoreContents): CoreFile {
   const { runs, notes } = contents;
   const aliases = imageRuns(runs, contents.image);
@@ -90,7 +90,7 @@ export function coreFile(memory: PhysicalMemory, contents: CoreContents): CoreFi
   };
 }
 
-/** The parts of runs that lie in the kernel's image. */
+/** Returns the parts of the runs that lie in the kernel's image. */
 function imageRuns(
   runs: readonly PageRun[],
   image: MappedRange | undefined,

@@ -1,8 +1,8 @@
-/** Sets of CPUs. */
+/** Reads CPU masks. */
 import type { GuestKernel } from "../kernel/kernel.ts";
 import type { Pointer } from "../memory/pointer.ts";
 
-/** Most tasks of a machine may run on the same CPUs: of equal masks there is one list. */
+/** Caches CPU masks: most tasks of a machine have the same mask, and share one list. */
 export class CpuMasks {
   readonly #kernel: GuestKernel;
   readonly #known = new Map<string, readonly number[]>();
@@ -11,7 +11,7 @@ export class CpuMasks {
     this.#kernel = kernel;
   }
 
-  /** As `cpusOf`. */
+  /** Like `cpusOf`. */
   at(mask: Pointer, path: string): readonly number[] {
     const { memory, cpus } = this.#kernel;
     const words = 1 + ((cpus.possible.at(-1) ?? 0) >>> 5);
@@ -26,7 +26,7 @@ export class CpuMasks {
   }
 }
 
-/** `struct cpumask *` -> the possible CPUs that are in it, ascending. Throws `GuestFault`. */
+/** Reads a `struct cpumask *`: the possible CPUs in it, ascending. Throws `GuestFault`. */
 export function cpusOf({ memory, cpus }: GuestKernel, mask: Pointer, path: string): number[] {
   const { possible } = cpus;
   const words = 1 + ((possible.at(-1) ?? 0) >>> 5);

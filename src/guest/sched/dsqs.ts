@@ -1,4 +1,4 @@
-/** Dispatch queues: `struct scx_dispatch_q` of every kind. */
+/** Reads dispatch queues: `struct scx_dispatch_q` of every kind. */
 import { at, optional, place, ptr, struct, u32, u64 } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
 import type { QueueState, TaskState } from "../../sched-state.ts";
@@ -26,11 +26,11 @@ const BUCKET_TABLE = struct("bucket_table", { size: u32, nest: u32, future_tbl: 
 const PNODE = struct("scx_sched_pnode", { global_dsq: place });
 const PCPU = struct("scx_sched_pcpu", { bypass_dsq: optional(place, "since 7.1") });
 
-/** `SCX_DSQ_LNODE_ITER_CURSOR`: a BPF iterator's place in the list, and no task. */
+/** `SCX_DSQ_LNODE_ITER_CURSOR`: the list entry is a BPF iterator's position, not a task. */
 const CURSOR = 1;
 /** MAX_NUMNODES with the largest CONFIG_NODES_SHIFT. */
 const MAX_NODES = 1024;
-/** Schedulers make a few per CPU or per cgroup; a hash that seems larger is not one. */
+/** Schedulers create a few queues per CPU or per cgroup; a larger table is damaged. */
 const MAX_BUCKETS = 1 << 20;
 const MAX_QUEUES = 1 << 16;
 const MAX_TABLES = 8;
@@ -71,7 +71,7 @@ export function readQueue(
   };
 }
 
-/** The queues of one `struct scx_sched *`: global ones by node, user-made ones, bypass ones by CPU. */
+/** Yields the queues of a `struct scx_sched *`: global ones per node, user-created ones, and bypass queues per CPU. */
 export function* schedulerQueues(
   kernel: GuestKernel,
   sched: Pointer,
@@ -96,7 +96,7 @@ export function* schedulerQueues(
     yield read(add(perCpuAddress(pcpu, area), inside), { kind: "bypass", cpu: area.cpu, node: undefined });
 }
 
-/** Before 6.16: the globals `global_dsqs` and `dsq_hash`. */
+/** Yields the queues of kernels before 6.16: the globals `global_dsqs` and `dsq_hash`. */
 export function* oldQueues(kernel: GuestKernel, tasks: ScxTasks, onFault: OnFault): Generator<QueueState> {
   const { memory, btf, symbols } = kernel;
   const read = (queue: Pointer, where: Place): QueueState => readQueue(kernel, tasks, queue, where, onFault);
@@ -111,7 +111,7 @@ export function* oldQueues(kernel: GuestKernel, tasks: ScxTasks, onFault: OnFaul
 
 type ReadQueue = (queue: Pointer, where: Place) => QueueState;
 
-/** An array of pointers, one for each of `nr_node_ids` nodes. */
+/** Yields the queues of an array of pointers with `nr_node_ids` entries. */
 function* globalQueues({ memory, symbols }: GuestKernel, array: Pointer, inside: number, read: ReadQueue) {
   if (isNull(array)) return;
   const ids = symbols.address("nr_node_ids");
@@ -122,7 +122,7 @@ function* globalQueues({ memory, symbols }: GuestKernel, array: Pointer, inside:
   }
 }
 
-/** `rhashtable_walk`: every queue of `dsq_hash`; a bucket's pointer has its lock in the low bit. */
+/** Like `rhashtable_walk`: yields every queue of `dsq_hash`. The low bit of a bucket's pointer is a lock. */
 function* userQueues({ memory, btf }: GuestKernel, first: Pointer, read: ReadQueue) {
   const offsets = BUCKET_TABLE.resolve(btf);
   const { hash_node } = DSQ.resolve(btf);
@@ -132,14 +132,14 @@ function* userQueues({ memory, btf }: GuestKernel, first: Pointer, read: ReadQue
     const { hi, lo } = table;
     const size = memory.u32(hi, lo, offsets.size, "dsq_hash.tbl.size");
     if (memory.u32(hi, lo, offsets.nest, "dsq_hash.tbl.nest") !== 0)
-      throw new KtstrError("dsq_hash: its bucket table is nested, which is not read yet");
+      throw new KtstrError("dsq_hash: its bucket table is nested, which is not supported");
     for (let bucket = 0; bucket < Math.min(size, MAX_BUCKETS); bucket++) {
       const at = offsets.buckets + 8 * bucket;
       let node = memory.pointer(hi, lo, at, `dsq_hash.tbl.buckets[${bucket}]`);
       node = { hi: node.hi, lo: node.lo & ~1 };
-      // A chain ends in an odd pointer, its `nulls` marker.
+      // An odd pointer is the `nulls` marker that ends a chain.
       while (!isNull(node) && (node.lo & 1) === 0) {
-        if (left-- === 0) throw new KtstrError("dsq_hash: its chains do not end");
+        if (left-- === 0) throw new KtstrError("dsq_hash: it has too many queues, or a chain is a cycle");
         yield read(add(node, -hash_node), { kind: "user", cpu: undefined, node: undefined });
         node = memory.pointer(node.hi, node.lo, 0, "rhash_head.next");
       }

@@ -1,4 +1,4 @@
-/** A scheduler that was thrown out: its `struct scx_sched`, for as long as its loader holds the link. */
+/** Finds ejected schedulers: their `struct scx_sched` exists until the loader closes the link. */
 import type { Btf } from "../../btf/btf.ts";
 import { at, bytes, ptr, struct, u32 } from "../../btf/struct.ts";
 import { MapType } from "../../uapi/names.ts";
@@ -18,13 +18,13 @@ const SCHED = struct("scx_sched", {
 });
 const EXIT = struct("scx_exit_info", { kind: u32 });
 
-/** The values of struct_ops maps that sched_ext takes; the second since 7.2. Both have `priv` at one offset. */
+/** The types of struct_ops values for sched_ext; the second since 7.2. Both have `priv` at the same offset. */
 const VALUE_TYPES = ["bpf_struct_ops_sched_ext_ops", "bpf_struct_ops_sched_ext_ops_cid"];
 
 /**
- * `ops->priv` of struct_ops maps: `scx_root` is NULL after an ejection, and `bpf_scx_unreg()` (kernel/sched/ext),
- * which drops the last reference, comes when the link is closed. Only objects that have an exit behind them and the
- * name of their map's operations. Throws `GuestFault`.
+ * Returns the schedulers in `ops->priv` of struct_ops maps. `scx_root` is NULL after an ejection, but the last reference is
+ * only dropped by `bpf_scx_unreg()` (kernel/sched/ext), when the link is closed. Only objects with exit information and with
+ * the name of their map's operations are returned. Throws `GuestFault`.
  */
 export function ejectedSchedulers(kernel: GuestKernel): Pointer[] {
   const { memory, btf } = kernel;
@@ -46,7 +46,7 @@ export function ejectedSchedulers(kernel: GuestKernel): Pointer[] {
   });
 }
 
-/** Where the operations begin in a value of such a type; undefined: it is of something else. */
+/** Returns the offset of the operations in a value of this type; undefined if it is not a sched_ext type. */
 function dataOffset(btf: Btf, typeId: number): number | undefined {
   if (!(typeId > 0 && typeId < btf.typeCount)) return undefined;
   if (!VALUE_TYPES.includes(Buffer.from(btf.nameBytes(typeId)).toString("latin1"))) return undefined;

@@ -1,4 +1,4 @@
-/** The masks of idle CPUs that sched_ext keeps for schedulers (kernel/sched/ext/idle.c, before 7.2 kernel/sched/ext_idle.c). */
+/** Reads the idle CPU masks that sched_ext maintains (kernel/sched/ext/idle.c; before 7.2 kernel/sched/ext_idle.c). */
 import { BTF_KIND } from "../../uapi/btf.ts";
 import type { GuestKernel } from "../kernel/kernel.ts";
 import { isNull, type Pointer } from "../memory/pointer.ts";
@@ -9,9 +9,9 @@ import { isKeyOn } from "./static-key.ts";
 const MAX_NODES = 1024;
 
 /**
- * CPUs that `scx_bpf_pick_idle_cpu()` may pick, ascending: those of `scx_idle_global_masks.cpu` (6.12: `idle_masks.cpu`),
- * or of every node's `scx_idle_node_masks[node]->cpu` under SCX_OPS_BUILTIN_IDLE_PER_NODE. undefined: the scheduler
- * tracks idle CPUs itself, or this kernel has none of these symbols. Throws `GuestFault`.
+ * Returns the CPUs that `scx_bpf_pick_idle_cpu()` can pick, ascending: those of `scx_idle_global_masks.cpu` (6.12:
+ * `idle_masks.cpu`), or with SCX_OPS_BUILTIN_IDLE_PER_NODE those of every node's `scx_idle_node_masks[node]->cpu`. Undefined
+ * if the scheduler tracks idle CPUs itself, or if this kernel has none of these symbols. Throws `GuestFault`.
  */
 export function readIdleCpus(kernel: GuestKernel): number[] | undefined {
   const { memory, symbols } = kernel;

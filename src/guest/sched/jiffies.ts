@@ -1,4 +1,4 @@
-/** The kernel's jiffies as milliseconds. */
+/** Converts the kernel's jiffies to milliseconds. */
 import { struct, u32 } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
 import type { GuestKernel } from "../kernel/kernel.ts";
@@ -9,7 +9,7 @@ const CLOCKSOURCE = struct("clocksource", { mult: u32, shift: u32 });
 export interface Jiffies {
   /** CONFIG_HZ. */
   readonly hz: number;
-  /** From a value of jiffies until the last tick before the freeze; negative where it lies after that. */
+  /** Time from a value of jiffies to the last tick before the freeze; negative if the value is later. */
   sinceMs(then: bigint): number;
   toMs(count: bigint): number;
 }

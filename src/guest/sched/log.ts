@@ -1,4 +1,4 @@
-/** What the kernel's log says of schedulers, and when it did. */
+/** Reads when schedulers were enabled and disabled from the kernel's log. */
 import { struct, u64 } from "../../btf/struct.ts";
 import type { LogRecord } from "../../kernel-log.ts";
 import type { SchedulerState } from "../../sched-state.ts";
@@ -17,8 +17,8 @@ interface Line {
 }
 
 /**
- * The schedulers with the times that the log gives, by name. Where there is none, the last one that the log says was
- * disabled. Throws `KtstrError` if the log or the clock cannot be read.
+ * Adds the times in the log to the schedulers, by name. If `schedulers` is empty, returns the last scheduler that the log
+ * reports as disabled. Throws `KtstrError` if the log or the clock cannot be read.
  */
 export function withTimes(kernel: GuestKernel, schedulers: readonly SchedulerState[]): SchedulerState[] {
   const notices = schedNotices(kernel);
@@ -29,7 +29,7 @@ export function withTimes(kernel: GuestKernel, schedulers: readonly SchedulerSta
     const last = notices.at(-1);
     if (last === undefined || last.isEnabled || last.isSub) return [];
     const enabled = notices.findLast(({ isEnabled, opsName }) => isEnabled && opsName === last.opsName);
-    return [{ ...ofLog(last), enabledMs: sinceMs(enabled), disabledMs: sinceMs(last) }];
+    return [{ ...schedulerOf(last), enabledMs: sinceMs(enabled), disabledMs: sinceMs(last) }];
   }
   return schedulers.map((scheduler) => {
     const own = notices.filter(
@@ -44,7 +44,7 @@ export function withTimes(kernel: GuestKernel, schedulers: readonly SchedulerSta
   });
 }
 
-function ofLog({ opsName, reason, message, backtrace }: SchedNotice<Line>): SchedulerState {
+function schedulerOf({ opsName, reason, message, backtrace }: SchedNotice<Line>): SchedulerState {
   const kind = exitKindOf(reason);
   const kindName = kind === undefined ? undefined : exitKindText(kind);
   return {
@@ -65,9 +65,9 @@ function ofLog({ opsName, reason, message, backtrace }: SchedNotice<Line>): Sche
   };
 }
 
-/** In the order of time. Throws `KtstrError` if the log cannot be read. */
+/** Returns the notices ordered by time. Throws `KtstrError` if the log cannot be read. */
 function schedNotices(kernel: GuestKernel): SchedNotice<Line>[] {
-  // Records of one caller follow one another, with others' in between.
+  // The lines of one caller are in order, but those of other callers can lie between them.
   const byCaller = new Map<string, Line[]>();
   for (const record of readPrintk(kernel).records) {
     const line = { text: Buffer.from(record.text).toString("utf8"), record };
@@ -80,8 +80,8 @@ function schedNotices(kernel: GuestKernel): SchedNotice<Line>[] {
 }
 
 /**
- * The latest `rq->clock` of all CPUs, in nanoseconds: the scheduler's clock at its last event before the freeze. It is
- * `sched_clock_cpu()`, as are the log's times (`local_clock()`). Throws `GuestFault`.
+ * Returns the latest `rq->clock` of all CPUs, in nanoseconds: the scheduler's clock at its last event before the freeze. It
+ * is `sched_clock_cpu()`, like the log's times (`local_clock()`). Throws `GuestFault`.
  */
 function schedClockNs(kernel: GuestKernel): bigint {
   const { memory, btf, symbols, cpus } = kernel;

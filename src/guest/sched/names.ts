@@ -1,4 +1,4 @@
-/** The kernel's own names of sched_ext's numbers, by the enums of its BTF. */
+/** Names of sched_ext's states, flags and exit kinds, from the enums in the kernel's BTF. */
 import type { Btf } from "../../btf/btf.ts";
 import { type EnumRow, flagNames, nameIn, type ScxEnums } from "../../scx-enums.ts";
 import { BTF_KIND } from "../../uapi/btf.ts";
@@ -6,7 +6,7 @@ import { BTF_KIND } from "../../uapi/btf.ts";
 const known: WeakMap<Btf, ScxNames> = new WeakMap();
 
 export class ScxNames {
-  /** What a report carries for its printers. */
+  /** Names that a report contains for its printers. */
   readonly enums: ScxEnums;
   readonly #exitKinds: readonly EnumRow[];
   readonly #opsFlags: readonly EnumRow[];
@@ -31,23 +31,23 @@ export class ScxNames {
     };
   }
 
-  /** "SCX_EXIT_ERROR_STALL"; undefined: this kernel has no such kind. */
+  /** "SCX_EXIT_ERROR_STALL"; undefined if this kernel has no such kind. */
   exitKind(kind: number): string | undefined {
     return nameIn(this.#exitKinds, kind);
   }
 
-  /** "SCX_OPS_SWITCH_PARTIAL", ...; what has no name is one number, "0x40". */
+  /** "SCX_OPS_SWITCH_PARTIAL", ...; the bits without a name are one number, "0x40". */
   opsFlags(flags: bigint): string[] {
     return flagNames(this.#opsFlags, flags);
   }
 }
 
-/** The enumerators of a type, without their prefix; none where this kernel has no such enum. */
+/** Returns the enumerators of a type, without their prefix; empty if this kernel has no such enum. */
 function values(btf: Btf, type: string, prefix: string): EnumRow[] {
   const enum32 = btf.find(type, BTF_KIND.ENUM);
   const id = enum32 ?? btf.find(type, BTF_KIND.ENUM64);
   if (id === undefined) return [];
-  // One enumerator of 1 << 31 makes an enum of the compiler's a signed one.
+  // An enumerator of 1 << 31 makes the enum signed.
   const bits = enum32 === undefined ? 64 : 32;
   return [...btf.enumValues(id)]
     .filter(({ name }) => name.startsWith(prefix))
@@ -57,12 +57,12 @@ function values(btf: Btf, type: string, prefix: string): EnumRow[] {
     });
 }
 
-/** What only describes a field of the flags, or several flags: its place, its width, the mask of all of them. */
+/** Enumerators that are not flags: a field's shift, width or mask, or the mask of all flags. */
 const DESCRIPTION = /_(SHIFT|BITS|MASK|ALL_FLAGS)$/;
 
 /**
- * The flags of an enum. A field of several bits has a row `<FIELD>_MASK` beside those of its numbers: a state's stand
- * apart (`taskStates()`), as the dump prints them.
+ * Returns the flags of an enum. The numbers of a field of several bits have the field's `<FIELD>_MASK` as mask. The states
+ * are left out (`taskStates()`), because the dump prints them separately.
  */
 function flags(btf: Btf, type: string, prefix: string): EnumRow[] {
   const all = values(btf, type, prefix);
@@ -76,10 +76,10 @@ function flags(btf: Btf, type: string, prefix: string): EnumRow[] {
     });
 }
 
-/** `__SCX_OPS_INTERNAL_MASK` is a range of flags and no field of a number. */
+/** `__SCX_OPS_INTERNAL_MASK` is the mask of a range of flags, not of a field. */
 const isInternal = (name: string): boolean => name.startsWith("__");
 
-/** `enum scx_task_state` until 7.0; since 7.1 `enum scx_ent_flags` has the states among its flags, shifted. */
+/** Returns the task states: `enum scx_task_state` until 7.0; since 7.1 shifted values in `enum scx_ent_flags`. */
 function taskStates(btf: Btf): EnumRow[] {
   const old = values(btf, "scx_task_state", "SCX_TASK_").filter(({ name }) => name !== "NR_STATES");
   if (old.length > 0) return old;
@@ -91,5 +91,5 @@ function taskStates(btf: Btf): EnumRow[] {
     .map(({ name, value }) => ({ name, mask: mask >> shift, value: value >> shift }));
 }
 
-/** By name: other fields have a number 0, too. */
+/** Names are needed because other fields have a number 0 too. */
 const STATES = ["NONE", "INIT_BEGIN", "INIT", "READY", "ENABLED", "DEAD"];

@@ -1,4 +1,4 @@
-/** sched_ext of a frozen machine: state, schedulers, CPUs, queues and the tasks that wait. */
+/** Reads the sched_ext report of a frozen machine: state, schedulers, CPUs, queues and waiting tasks. */
 import { optional, struct, u64 } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
 import type { SchedCounts, SchedReport, TaskState, WatchdogState } from "../../sched-state.ts";
@@ -19,14 +19,14 @@ import { isKeyOn } from "./static-key.ts";
 
 const SCHED = struct("scx_sched", { watchdog_timeout: optional(u64, "since 7.1") });
 
-/** Faults of one kind are told once, up to so many. */
+/** Limit on entries of `missing`. Equal messages are listed once. */
 const MAX_MISSING = 16;
-/** As many tasks as a page shows where no limit is given. */
+/** As many stacks as a page shows tasks without a limit. */
 const MAX_STACKS = 32;
 
 /**
- * Reads `scx_root` or the globals before it, every CPU's `struct rq`, and the queues. What cannot be read is left out
- * and told in `missing`. Throws `KtstrError` if this kernel has no sched_ext or no jiffies.
+ * Reads `scx_root` or the globals of older kernels, every CPU's `struct rq`, and the queues. Parts that cannot be read are
+ * left out and listed in `missing`. Throws `KtstrError` if this kernel has no sched_ext or no jiffies.
  */
 export function readSchedReport(kernel: GuestKernel, names: AddressNames): SchedReport {
   const nameAt = (at: Pointer): string => names.text(at);
@@ -72,7 +72,7 @@ export function readSchedReport(kernel: GuestKernel, names: AddressNames): Sched
   };
 }
 
-/** Of tasks in the order of their waits, the first ones with their stacks: of 20,000 tasks nobody reads all. */
+/** Adds the stacks of the first tasks, which are ordered by wait time. */
 function withStacks(
   tasks: readonly TaskState[],
   reader: ScxTasks,
@@ -81,7 +81,7 @@ function withStacks(
   return tasks.map((task, index) => (index < MAX_STACKS ? reader.withStack(task, traceOf) : task));
 }
 
-/** Each an `atomic_long_t`. */
+/** Reads three counters, each an `atomic_long_t`. */
 function readCounts({ memory, symbols }: GuestKernel): SchedCounts {
   const count = (name: string): bigint | undefined => {
     const at = symbols.address(name);
@@ -94,7 +94,7 @@ function readCounts({ memory, symbols }: GuestKernel): SchedCounts {
   };
 }
 
-/** `scx_watchdog_timestamp` and the timeout: `scx_watchdog_timeout`, or the root scheduler's own. */
+/** Reads `scx_watchdog_timestamp` and the timeout: `scx_watchdog_timeout`, or the root scheduler's own. */
 function readWatchdog(
   { memory, btf, symbols }: GuestKernel,
   root: Pointer | undefined,
@@ -111,7 +111,7 @@ function readWatchdog(
   else if (global !== undefined) timeout = memory.u64(global.hi, global.lo, 0, "scx_watchdog_timeout");
   else return undefined;
   const timeoutMs = jiffies.toMs(timeout);
-  // `check_rq_for_timeouts()` looks at every task of the runnable lists.
+  // `check_rq_for_timeouts()` checks every task on the runnable lists.
   const first = tasks.find(({ isCurrent }) => !isCurrent);
   return {
     timeoutMs,

@@ -1,4 +1,4 @@
-/** What a round has of sched_ext: as little of a `SchedReport` as changes all the time, without stacks. */
+/** Reads the sched_ext part of a round: the parts of a `SchedReport` that change all the time, without stacks. */
 import type { QueueLength, RoundSched, TaskWait } from "../../round.ts";
 import type { QueueState, TaskState } from "../../sched-state.ts";
 import type { GuestKernel } from "../kernel/kernel.ts";
@@ -12,7 +12,7 @@ import { ScxTasks } from "./scx-task.ts";
 const MAX_QUEUES = 1000;
 const MAX_WAITS = 20;
 
-/** undefined: this kernel has no sched_ext. Faults go to `onFault`. */
+/** Undefined if this kernel has no sched_ext. Faults are passed to `onFault`. */
 export function readSchedRound(
   kernel: GuestKernel,
   names: AddressNames,
@@ -29,7 +29,7 @@ export function readSchedRound(
     queues: [],
     waits: [],
   };
-  // Where none is loaded there are no tasks of sched_ext, and nothing to walk.
+  // If no scheduler is loaded, sched_ext has no tasks.
   if (state === "disabled" || state === "") return nothing;
   const tasks = attempt(() => new ScxTasks(kernel, readJiffies(kernel)), undefined);
   const nameAt = (at: Parameters<AddressNames["text"]>[0]): string => names.text(at);
@@ -39,15 +39,15 @@ export function readSchedRound(
     first === undefined
       ? attempt(() => readOldScheduler(kernel, nameAt), undefined)
       : attempt(() => readScheduler(kernel, first, nameAt, true), undefined);
-  const told = {
+  const base = {
     ...nothing,
     ops: root?.opsName ?? "",
     events: root?.events.map(({ name, count }) => ({ name, count: BigInt(count) })) ?? [],
   };
-  if (tasks === undefined) return { ...told, queues: undefined, waits: undefined };
+  if (tasks === undefined) return { ...base, queues: undefined, waits: undefined };
   const { queues, tasks: runnable } = readRunQueues(kernel, schedulers, tasks, onFault);
   return {
-    ...told,
+    ...base,
     queues: queues
       .filter(({ length }) => length > 0)
       .slice(0, MAX_QUEUES)
@@ -67,7 +67,7 @@ function lengthOf({ id, kind, cpu, node, length }: QueueState): QueueLength {
   return { name: kind === "user" ? `0x${id.toString(16)}` : `${kind}${where}`, length };
 }
 
-/** `scx_enable_seq`, an `atomic_long_t`; undefined: this release has none. */
+/** `scx_enable_seq`, an `atomic_long_t`; undefined if this kernel has none. */
 function enableSeq({ memory, symbols }: GuestKernel): bigint | undefined {
   const at = symbols.address("scx_enable_seq");
   if (at === undefined) return undefined;

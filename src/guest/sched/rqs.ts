@@ -1,4 +1,4 @@
-/** Run queues: what each CPU does, as the kernel's `scx_dump_cpu()` tells it, and the tasks that wait there. */
+/** Reads run queues: the state of each CPU, as the kernel's `scx_dump_cpu()` prints it, and the tasks that wait there. */
 import type { Btf } from "../../btf/btf.ts";
 import { at, i64, optional, place, ptr, struct, u8, u32, u64 } from "../../btf/struct.ts";
 import type { CpuState, QueueState, TaskState } from "../../sched-state.ts";
@@ -32,7 +32,7 @@ const RQ = struct("rq", {
 });
 const RESCUE = struct("scx_rq_rescue", { nr: at(u32, "dsq.nr"), budget: i64, curr: ptr });
 
-/** The masks under the names that the dump gives them. */
+/** The masks, and their names in the kernel's dump. */
 const KICKS: readonly (readonly [member: string, name: string])[] = [
   ["cpus_to_kick", "cpus_to_kick"],
   ["cpus_to_kick_if_idle", "idle_to_kick"],
@@ -43,9 +43,9 @@ const KICKS: readonly (readonly [member: string, name: string])[] = [
 
 export interface CpuRead {
   readonly cpu: CpuState;
-  /** The one that runs, then those of `scx.runnable_list` in its order. */
+  /** The running task, then those of `scx.runnable_list` in its order. */
   readonly tasks: readonly TaskState[];
-  /** The local queue, and where this release has it there, the bypass queue. */
+  /** The local queue and, if this kernel has it there, the bypass queue. */
   readonly queues: readonly QueueState[];
 }
 
@@ -65,7 +65,7 @@ export function readRunQueue(
   const currClass = tasks.className(
     memory.pointer(curr.hi, curr.lo, basics.sched_class, "rq->curr->sched_class"),
   );
-  // `set_next_task_scx()` takes the task that runs from the list.
+  // `set_next_task_scx()` removes the running task from the list.
   const running =
     currClass === "ext_sched_class" ? [{ ...tasks.at(curr), isCurrent: true, cpu: area.cpu }] : [];
   const waiting: TaskState[] = [];
@@ -124,8 +124,8 @@ function rescueText({ memory, btf }: GuestKernel, { hi, lo }: Pointer): string {
 }
 
 /**
- * The masks of pending kicks that are not empty. They lie in `rq->scx`; since 7.3 all but the last in every scheduler's
- * `struct scx_sched_pcpu`. Throws `GuestFault`.
+ * Reads the masks of pending kicks that are not empty. They lie in `rq->scx`; since 7.3 all but the last lie in every
+ * scheduler's `struct scx_sched_pcpu`. Throws `GuestFault`.
  */
 export function kicksIn(kernel: GuestKernel, base: Pointer, type: string, prefix: string): DumpKick[] {
   const { btf } = kernel;

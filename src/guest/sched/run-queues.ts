@@ -1,4 +1,4 @@
-/** Every CPU's run queue and every dispatch queue, whatever part of them can be read. */
+/** Reads every CPU's run queue and every dispatch queue, and skips the parts that cannot be read. */
 import { KtstrError } from "../../errors.ts";
 import type { CpuState, QueueState, TaskState } from "../../sched-state.ts";
 import type { GuestKernel } from "../kernel/kernel.ts";
@@ -7,13 +7,13 @@ import { oldQueues, schedulerQueues } from "./dsqs.ts";
 import { readRunQueue } from "./rqs.ts";
 import type { ScxTasks } from "./scx-task.ts";
 
-/** Is told of each `KtstrError` of a part that could not be read. */
+/** Receives the `KtstrError` of each part that could not be read. */
 export type OnFault = (error: unknown) => void;
 
-/** Reads something, or gives `otherwise` if that throws a `KtstrError`. */
+/** Calls `read`, and returns `otherwise` if it throws a `KtstrError`. */
 export type Attempt = <T>(read: () => T, otherwise: T) => T;
 
-/** Every other error is thrown. */
+/** Returns an `Attempt` that passes each `KtstrError` to `onFault`. Other errors are thrown. */
 export function attemptWith(onFault: OnFault): Attempt {
   return (read, otherwise) => {
     try {
@@ -26,14 +26,14 @@ export function attemptWith(onFault: OnFault): Attempt {
   };
 }
 
-/** The tasks are in no order. */
+/** The tasks are not ordered. */
 export interface RunQueues {
   readonly cpus: readonly CpuState[];
   readonly queues: readonly QueueState[];
   readonly tasks: readonly TaskState[];
 }
 
-/** `schedulers`: each `struct scx_sched *` (since 6.16). A release before that has its queues in globals. */
+/** `schedulers` are pointers to `struct scx_sched` (since 6.16). Older kernels have their queues in globals. */
 export function readRunQueues(
   kernel: GuestKernel,
   schedulers: readonly Pointer[],

@@ -1,4 +1,4 @@
-/** What the kernel itself says of sched_ext: what `/sys/kernel/sched_ext/state` and `root/ops` show. */
+/** Reads sched_ext's state and the scheduler's name, as in `/sys/kernel/sched_ext/state` and `root/ops`. */
 import { at, bytes, i32, struct } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
 import type { SchedExtState } from "../../scheduler.ts";
@@ -11,11 +11,11 @@ import { isNull, type Pointer } from "../memory/pointer.ts";
 const ATOMIC = struct("atomic_t", { counter: i32 });
 /** SCX_OPS_NAME_LEN. */
 const NAME_BYTES = 128;
-/** Since 6.16 the one scheduler that runs is `scx_root`; before, its operations lie in `scx_ops`. */
+/** Since 6.16 `scx_root` points to the root scheduler. Before, its operations are in `scx_ops`. */
 const SCX_SCHED = struct("scx_sched", { name: at(bytes(NAME_BYTES), "ops.name") });
 const SCX_OPS = struct("sched_ext_ops", { name: bytes(NAME_BYTES) });
 
-/** "" for what this kernel does not have, or what cannot be read. */
+/** Fields are "" if this kernel does not have them or if they cannot be read. */
 export function readSchedExtState(kernel: GuestKernel): SchedExtState {
   return { state: orEmpty(() => stateOf(kernel)), opsName: orEmpty(() => opsNameOf(kernel)) };
 }
@@ -29,7 +29,7 @@ function orEmpty(read: () => string): string {
   }
 }
 
-/** `scx_enable_state_var`, until 6.15 `scx_ops_enable_state_var`; undefined: the kernel has no sched_ext. */
+/** `scx_enable_state_var`, until 6.15 `scx_ops_enable_state_var`; undefined if the kernel has no sched_ext. */
 export const enableStateAt = ({ symbols }: GuestKernel): Pointer | undefined =>
   symbols.address("scx_enable_state_var") ?? symbols.address("scx_ops_enable_state_var");
 
@@ -37,7 +37,7 @@ export const enableStateAt = ({ symbols }: GuestKernel): Pointer | undefined =>
 export function requireSchedExt(kernel: GuestKernel): void {
   if (enableStateAt(kernel) === undefined)
     throw new KtstrError(
-      "read the state of sched_ext: this kernel has none (CONFIG_SCHED_CLASS_EXT, since 6.12)",
+      "read the state of sched_ext: this kernel does not have it (CONFIG_SCHED_CLASS_EXT, since 6.12)",
     );
 }
 

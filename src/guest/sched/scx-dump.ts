@@ -1,4 +1,4 @@
-/** The kernel's dump of every loaded scheduler: what SysRq-D would print (`scx_dump_state()`, kernel/sched/ext), as plain data. */
+/** Produces the kernel's dump of every loaded scheduler, as SysRq-D would print it (`scx_dump_state()`, kernel/sched/ext). */
 import { bytes, optional, place, ptr, struct } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
 import type { SchedulerDumps, SchedulerState } from "../../sched-state.ts";
@@ -22,10 +22,10 @@ const SCHED = struct("scx_sched", {
   pcpu: optional(ptr, "since 6.17"),
 });
 const OPS = struct("sched_ext_ops", { dump: ptr, dump_cpu: ptr, dump_task: ptr });
-/** Whether a task's line has `no_mig`: of the same release, and no type of the dump's own tells. */
+/** Whether a task's line has `no_mig`: no type shows it, but this member is of the same release. */
 const EXIT = struct("scx_exit_info", { flags: optional(place, "since 6.18") });
 
-/** Which lines this release prints, by the members that it has. */
+/** The format of this kernel's dump, derived from the members of its types. */
 interface Form {
   /** Before 6.16 (as in 6.12): no slice, no weight, no `ops_qseq`. */
   readonly isOld: boolean;
@@ -34,7 +34,7 @@ interface Form {
   readonly hasNoMig: boolean;
 }
 
-/** A scheduler and where it lies; the operations of 6.12 lie in a global of their own. */
+/** A loaded scheduler. In 6.12 the operations are in a global variable. */
 interface Loaded {
   readonly sched: Pointer | undefined;
   readonly ops: Pointer;
@@ -42,8 +42,8 @@ interface Loaded {
 }
 
 /**
- * One dump a scheduler, the root's first. What cannot be read is left out and told in `missing`. Throws `KtstrError`
- * where this kernel has no sched_ext or where no scheduler is loaded.
+ * Returns one dump per scheduler, the root's first. Parts that cannot be read are left out and listed in `missing`. Throws
+ * `KtstrError` if this kernel has no sched_ext or if no scheduler is loaded.
  */
 export function readSchedulerDumps(kernel: GuestKernel, names: AddressNames): SchedulerDumps {
   const missing: string[] = [];
@@ -51,7 +51,7 @@ export function readSchedulerDumps(kernel: GuestKernel, names: AddressNames): Sc
     if (!(error instanceof Error) || error instanceof TypeError) throw error;
     if (!missing.includes(error.message)) missing.push(error.message);
   };
-  const schedulers = loaded(kernel, names, onFault);
+  const schedulers = loadedSchedulers(kernel, names, onFault);
   const form = formOf(kernel);
   const reader = new ScxTasks(kernel, readJiffies(kernel));
   const traceOf = schedTraces(kernel, names);
@@ -73,7 +73,11 @@ export function readSchedulerDumps(kernel: GuestKernel, names: AddressNames): Sc
   };
 }
 
-function loaded(kernel: GuestKernel, names: AddressNames, onFault: (error: unknown) => void): Loaded[] {
+function loadedSchedulers(
+  kernel: GuestKernel,
+  names: AddressNames,
+  onFault: (error: unknown) => void,
+): Loaded[] {
   const { memory, btf, symbols } = kernel;
   requireSchedExt(kernel);
   const nameAt = (at: Pointer): string => names.text(at);
@@ -89,11 +93,11 @@ function loaded(kernel: GuestKernel, names: AddressNames, onFault: (error: unkno
   }
   if (found.length > 0) return found;
   throw new KtstrError("sched dump: no scheduler is loaded", {
-    hint: "`ktstr sched` shows one that was thrown out, with the dump that the kernel kept of it",
+    hint: "`ktstr sched` shows an ejected scheduler, with the dump that the kernel keeps of it",
   });
 }
 
-/** Before 6.16 there is no `struct scx_sched`. */
+/** Before 6.16 there was no `struct scx_sched`. */
 const isOld = ({ symbols }: GuestKernel): boolean => symbols.address("scx_root") === undefined;
 
 function formOf(kernel: GuestKernel): Form {
@@ -107,7 +111,7 @@ function formOf(kernel: GuestKernel): Form {
   };
 }
 
-/** Those that `SCX_HAS_OP()` is true of: each adds lines of its own. */
+/** Returns the callbacks for which `SCX_HAS_OP()` is true: each adds lines to the dump. */
 function callbacksOf({ memory, btf }: GuestKernel, ops: Pointer): string[] {
   const offsets = OPS.resolve(btf);
   return (["dump", "dump_cpu", "dump_task"] as const).filter(
@@ -122,7 +126,7 @@ function dumpOf(
   cpus: readonly { readonly area: PerCpuArea; readonly read: CpuRead }[],
 ): ScxDump {
   const scheduler = state.place;
-  // On request the kernel prints every scheduler, each with its own tasks.
+  // SysRq-D dumps every scheduler, each with its own tasks.
   const isOwn = (task: DumpTask): boolean => task.scheduler === undefined || task.scheduler === scheduler;
   return {
     opsName: form.namesScheduler ? state.opsName : undefined,
@@ -168,7 +172,7 @@ function taskIn({ isOld, namesOwner, hasNoMig }: Form, task: DumpTask): DumpTask
   };
 }
 
-/** Since 7.3 each scheduler has masks of its own. */
+/** Since 7.3 each scheduler has its own masks. */
 function kicksOfScheduler(
   kernel: GuestKernel,
   sched: Pointer | undefined,

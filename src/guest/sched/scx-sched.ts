@@ -1,4 +1,4 @@
-/** Schedulers: `struct scx_sched`, before 6.16 the globals that it was made of. */
+/** Reads schedulers: `struct scx_sched`, or the globals that preceded it until 6.15. */
 import { at, bytes, i32, i64, optional, place, ptr, struct, u32, u64 } from "../../btf/struct.ts";
 import type { ExitState, SchedulerState } from "../../sched-state.ts";
 import { BTF_KIND } from "../../uapi/btf.ts";
@@ -42,18 +42,18 @@ const EXIT = struct("scx_exit_info", {
 /** SCX_EXIT_MSG_LEN and SCX_EXIT_BT_LEN. */
 const MAX_MESSAGE_BYTES = 1024;
 const MAX_FRAMES = 64;
-/** `exit_dump_len` is the scheduler's own choice; 32 KiB without one. */
+/** `exit_dump_len` is set by the scheduler; the default is 32 KiB. */
 const MAX_DUMP_BYTES = 1 << 20;
-/** SCX_SUB_MAX_DEPTH is 4; of siblings there are as many as cgroups. */
+/** Limit on schedulers: SCX_SUB_MAX_DEPTH is 4, and there is at most one scheduler per cgroup. */
 const MAX_SCHEDULERS = 4096;
 
 export type NameAt = (at: Pointer) => string;
 type OnFault = (error: unknown) => void;
 
-/** No object of the kernel's has its times. */
+/** These times are not in any kernel object; log.ts adds them. */
 const untimed = { enabledMs: undefined, disabledMs: undefined };
 
-/** `scx_root` first, then the others of `scx_sched_all`; empty: none is loaded, or this kernel is older than 6.16. */
+/** Returns `scx_root`, then the others of `scx_sched_all`. Empty if none is loaded, or before 6.16. */
 export function schedulersOf(kernel: GuestKernel, onFault: OnFault): Pointer[] {
   const { memory, btf, symbols } = kernel;
   const variable = symbols.address("scx_root");
@@ -71,7 +71,7 @@ export function schedulersOf(kernel: GuestKernel, onFault: OnFault): Pointer[] {
   return found;
 }
 
-/** A `struct scx_sched *`. Throws `GuestFault` and `LayoutError`. */
+/** Reads a `struct scx_sched *`. Throws `GuestFault` and `LayoutError`. */
 export function readScheduler(
   kernel: GuestKernel,
   sched: Pointer,
@@ -108,7 +108,7 @@ const levelOf = (self: StructAt, { level }: { readonly level: number | undefined
 /** SCX_SUB_MAX_DEPTH is 4. */
 const MAX_LEVEL = 64;
 
-/** `ancestors[level]` is the scheduler itself, the one before it its parent (`scx_parent()`). */
+/** Returns the parent's place. `ancestors[level]` is the scheduler itself, the entry before it is its parent (`scx_parent()`). */
 function parentOf(
   kernel: GuestKernel,
   self: StructAt,
@@ -125,7 +125,7 @@ function parentOf(
 const placeName = (level: number, cgroupId: bigint | undefined): string =>
   level === 0 ? "root" : `sub${level}-${cgroupId ?? "?"}`;
 
-/** Before 6.16: `scx_ops`, `scx_exit_info`, `event_stats_cpu`. undefined: there is no such symbol, or none is loaded. */
+/** Before 6.16: `scx_ops`, `scx_exit_info`, `event_stats_cpu`. Undefined if there is no such symbol or no scheduler. */
 export function readOldScheduler(kernel: GuestKernel, nameAt: NameAt): SchedulerState | undefined {
   const { memory, symbols } = kernel;
   const ops = symbols.address("scx_ops");

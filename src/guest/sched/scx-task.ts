@@ -1,4 +1,4 @@
-/** A task as sched_ext sees it: the fields of the kernel's `scx_dump_task()` (kernel/sched/ext). */
+/** Reads the sched_ext state of a task: the fields of the kernel's `scx_dump_task()` (kernel/sched/ext). */
 import {
   at,
   bytes,
@@ -21,7 +21,7 @@ import type { Jiffies } from "./jiffies.ts";
 /** TASK_COMM_LEN. */
 export const COMM_BYTES = 16;
 
-/** What every reader of a task takes. */
+/** The members of a task that are read for every task. */
 export const TASK_BASICS: StructTable<
   "comm" | "pid" | "tgid" | "policy" | "sched_class" | "cpus_ptr" | "state" | "exit_state"
 > = struct("task_struct", {
@@ -35,7 +35,7 @@ export const TASK_BASICS: StructTable<
   exit_state: i32,
 });
 
-/** `struct sched_ext_entity` in its task. */
+/** The `struct sched_ext_entity` in a task. */
 const SCX_TASK = struct("task_struct", {
   dsq: at(ptr, "scx.dsq"),
   ops_state: at(u64, "scx.ops_state.counter"),
@@ -56,7 +56,7 @@ const SCHED = struct("scx_sched", {
   level: optional(i32, "since 7.0"),
   cgroup: optional(at(u64, "ops.sub_cgroup_id"), "since 7.0"),
 });
-/** Where a task hangs in run queues and dispatch queues. */
+/** The list nodes of a task in run queues and dispatch queues. */
 export const ENTITY_LIST: StructTable<"runnable" | "dsqList" | "dsqListFlags"> = struct("task_struct", {
   runnable: at(place, "scx.runnable_node"),
   dsqList: at(place, "scx.dsq_list.node"),
@@ -69,7 +69,7 @@ const STATE_MASK = 7 << STATE_SHIFT;
 /** `SCX_OPSS_QSEQ_SHIFT`. */
 const QSEQ_SHIFT = 2n;
 
-/** Reads tasks of one machine; the same task is read once. */
+/** Reads tasks of one machine. Each task is read once. */
 export class ScxTasks {
   readonly #kernel: GuestKernel;
   readonly #jiffies: Jiffies;
@@ -84,7 +84,7 @@ export class ScxTasks {
     this.#masks = new CpuMasks(kernel);
   }
 
-  /** A `struct task_struct`. Throws `GuestFault` and `LayoutError`. */
+  /** Reads a `struct task_struct`. Throws `GuestFault` and `LayoutError`. */
   at(task: Pointer): TaskState {
     const key = `${task.hi},${task.lo}`;
     const before = this.#known.get(key);
@@ -95,13 +95,13 @@ export class ScxTasks {
     return read;
   }
 
-  /** One that was read before, with its stack by what `traceOf` makes of a `struct task_struct`. */
+  /** Adds a stack to a task that was read with `at`. `traceOf` receives its `struct task_struct`. */
   withStack(task: TaskState, traceOf: (task: Pointer) => readonly string[]): TaskState {
     const at = this.#addresses.get(task.pid);
     return at === undefined ? task : { ...task, stack: traceOf(at) };
   }
 
-  /** "ext_sched_class": the symbol that a task's `sched_class` points to; "" where there is none. */
+  /** Returns the symbol that a task's `sched_class` points to ("ext_sched_class"); "" if there is none. */
   className(at: Pointer): string {
     const key = `${at.hi},${at.lo}`;
     const before = this.#classes.get(key);
@@ -137,9 +137,9 @@ export class ScxTasks {
         scx.sched === undefined
           ? undefined
           : this.#place(memory.pointer(hi, lo, scx.sched, "task->scx.sched")),
-      // Which scheduler's dump is printed decides it.
+      // Depends on the scheduler whose dump is printed.
       isOwn: undefined,
-      // Memory that goes on changing (/proc/kcore) may have a task that became runnable after jiffies was read.
+      // In changing memory (/proc/kcore), a task may have become runnable after jiffies was read.
       waitMs: Math.max(0, this.#jiffies.sinceMs(u64At(scx.runnable_at, "scx.runnable_at"))),
       scxState: (flags & STATE_MASK) >>> STATE_SHIFT,
       flags: (flags & ~STATE_MASK) >>> 0,
@@ -165,7 +165,7 @@ export class ScxTasks {
     };
   }
 
-  /** "root" or "sub1-123", as `scx_dump_task()` names a task's scheduler. */
+  /** Returns "root" or "sub1-123", as `scx_dump_task()` prints a task's scheduler. */
   #place(sched: Pointer): string | undefined {
     if (isNull(sched)) return undefined;
     const { memory, btf } = this.#kernel;
@@ -191,5 +191,5 @@ export function stateLetter(state: number, exit: number): string {
   return "RSDTtXZP"[32 - Math.clz32(shown)] ?? "?";
 }
 
-/** `task->comm`, not printable yet. */
+/** `task->comm` as UTF-8. Control characters are not escaped. */
 export const commOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString("utf8");

@@ -1,4 +1,4 @@
-/** All tasks of a frozen machine, with their class, cgroup and what sched_ext keeps of each. */
+/** Lists all tasks of a frozen machine, with their class, cgroup and sched_ext state. */
 import { at, bytes, i32, optional, ptr, struct, u32 } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
 import type { TaskInfo, TaskState } from "../../sched-state.ts";
@@ -16,7 +16,7 @@ const TASK = struct("task_struct", {
   policy: u32,
   rt_priority: u32,
   sched_class: ptr,
-  // A long before 5.14, whose lower half has all of its bits.
+  // A long before 5.14; its lower half holds all of the bits.
   state: at(bytes(4), "__state", "state"),
   exit_state: i32,
   cgroups: optional(ptr, "with CONFIG_CGROUPS"),
@@ -24,7 +24,7 @@ const TASK = struct("task_struct", {
 const CSS_SET = struct("css_set", { dfl_cgrp: ptr });
 const CGROUP = struct("cgroup", { kn: ptr });
 
-/** In the order of the kernel's lists, without the idle tasks. Throws `GuestFault` where a list leads nowhere. */
+/** Yields the tasks in the kernel's order, without the idle tasks. Throws `GuestFault` if a list is damaged. */
 export function* listTasks(kernel: GuestKernel): Generator<TaskInfo> {
   const { btf } = kernel;
   const offsets = TASK.resolve(btf);
@@ -57,7 +57,7 @@ export function* listTasks(kernel: GuestKernel): Generator<TaskInfo> {
     };
   }
 
-  /** `task_css_set(task)->dfl_cgrp`; tasks of one cgroup share their `struct css_set`. */
+  /** Returns the path of `task_css_set(task)->dfl_cgrp`. Tasks of one cgroup share their `struct css_set`. */
   function path(set: Pointer): string | undefined {
     if (isNull(set)) return undefined;
     const key = `${set.hi},${set.lo}`;

@@ -1,4 +1,4 @@
-/** arm64: frame records, as `kunwind_next` (arch/arm64/kernel/stacktrace.c) follows them. */
+/** Unwinds stacks on arm64 by frame records, like `kunwind_next` (arch/arm64/kernel/stacktrace.c). */
 import { at, optional, place, struct, u64 } from "../../btf/struct.ts";
 import type { Registers } from "./registers.ts";
 import { isText, type UnwindTask, type Visit } from "./stack.ts";
@@ -12,10 +12,10 @@ const PT_REGS = struct("pt_regs", {
 /** `FRAME_META_TYPE_PT_REGS` (arch/arm64/include/asm/stacktrace/frame.h, since 6.13): registers of an exception. */
 const META_PT_REGS = 2n;
 const FRAME_POINTER = 29n;
-/** Kernel addresses have all high bits set; pointer authentication writes a code over them. */
+/** Kernel addresses have all of these bits set. Pointer authentication stores a code in them. */
 const PAC_BITS = 0xffffn << 48n;
 
-/** From where a task went to sleep. Answers with why there are no more frames; "" at the stack's end. Throws `KtstrError`. */
+/** Unwinds a sleeping task. Returns why it stopped; "" at the end of the stack. Throws `KtstrError`. */
 export function unwindArm64(what: UnwindTask, context: number, visit: Visit): string {
   const { pc, fp } = CPU_CONTEXT.resolve(what.kernel.btf);
   const { at } = what.task;
@@ -27,7 +27,7 @@ export function unwindArm64(what: UnwindTask, context: number, visit: Visit): st
   );
 }
 
-/** The same from a CPU's registers. */
+/** Unwinds a running task from its CPU's registers. */
 export function unwindRunningArm64(what: UnwindTask, { ip, fp }: Registers, visit: Visit): string {
   return unwindFrom(what, ip, fp, visit);
 }
@@ -38,13 +38,13 @@ function unwindFrom(what: UnwindTask, startPc: bigint, startFp: bigint, visit: V
   let pc = startPc | PAC_BITS;
   let fp = startFp;
   for (;;) {
-    if (!isText(what, pc)) return `0x${pc.toString(16)} on its stack is no address of code`;
-    if (!visit(pc)) return "there are more frames than a stack has room for";
+    if (!isText(what, pc)) return `0x${pc.toString(16)} on its stack is not an address of code`;
+    if (!visit(pc)) return "it has more frames than fit in a stack";
     const [next, address] = [stack.u64(fp), stack.u64(fp + 8n)];
-    if (next === undefined || address === undefined) return "a frame record does not lie in the stack";
+    if (next === undefined || address === undefined) return "a frame record lies outside the stack";
     const before = fp;
     if (next === 0n && address === 0n) {
-      // The record of an exception is empty: behind it is its kind, and around it are the registers.
+      // The record of an exception is zero. Its type follows it, and it is part of the saved registers.
       if (regs.stackframe === undefined || stack.u64(fp + 16n) !== META_PT_REGS) return "";
       const start = fp - BigInt(regs.stackframe);
       const [interrupted, pointer] = [
@@ -52,13 +52,13 @@ function unwindFrom(what: UnwindTask, startPc: bigint, startFp: bigint, visit: V
         stack.u64(start + BigInt(regs.regs) + 8n * FRAME_POINTER),
       ];
       if (interrupted === undefined || pointer === undefined)
-        return "an exception's registers do not lie in the stack";
+        return "an exception's registers lie outside the stack";
       pc = interrupted | PAC_BITS;
       fp = pointer;
     } else {
       pc = address | PAC_BITS;
       fp = next;
     }
-    if (!stack.goesOn(before, fp)) return "the caller's frame does not lie above its callee's";
+    if (!stack.isCallerFrame(before, fp)) return "the caller's frame does not lie above its callee's";
   }
 }

@@ -1,4 +1,4 @@
-/** Stacks that belong to a CPU: a task that runs may be in an interrupt or an exception. */
+/** Finds the stacks that belong to a CPU: a running task may be in an interrupt or an exception. */
 import { at, optional, place, struct, u64 } from "../../btf/struct.ts";
 import type { GuestKernel } from "../kernel/kernel.ts";
 import { type PerCpuArea, perCpuAddress } from "../kernel/percpu.ts";
@@ -11,9 +11,9 @@ const EXCEPTION_STACKS = struct("cea_exception_stacks", { stack: at(place, "NMI_
 const PCPU_HOT = struct("pcpu_hot", { irq: at(optional(u64, "6.2 to 6.15"), "hardirq_stack_ptr") });
 
 /**
- * x86-64: `hardirq_stack_ptr`, the last word of the interrupts' stack (arch/x86/kernel/irq_64.c), and
- * `cea_exception_stacks` with the guard pages between them. arm64: `irq_stack_ptr`, the stack's lowest address
- * (arch/arm64/kernel/irq.c), as long as a task's. Throws `GuestFault`.
+ * Returns the interrupt and exception stacks of a CPU. x86-64: `hardirq_stack_ptr` points to the last word of the interrupt
+ * stack (arch/x86/kernel/irq_64.c); `cea_exception_stacks` includes guard pages. arm64: `irq_stack_ptr` is the lowest
+ * address (arch/arm64/kernel/irq.c); the stack is as large as a task's. Throws `GuestFault`.
  */
 export function cpuStacks(kernel: GuestKernel, area: PerCpuArea, taskStackBytes: number): StackRange[] {
   const { memory, btf, symbols } = kernel;

@@ -1,4 +1,4 @@
-/** ORC unwind tables (arch/x86/include/asm/orc_types.h): how the stack lies at each address of the kernel's code. */
+/** Reads ORC unwind tables (arch/x86/include/asm/orc_types.h): the layout of the stack at each address of kernel code. */
 import type { Btf } from "../../btf/btf.ts";
 import { at, i32, optional, ptr, struct, u32 } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
@@ -16,11 +16,11 @@ export interface OrcEntry {
   readonly spReg: OrcRegister;
   readonly bpReg: OrcRegister;
   readonly type: OrcType;
-  /** Whether the frame's address is that of an instruction, and not one behind a call. */
+  /** Whether the frame's address is that of an instruction, not a return address. */
   readonly signal: boolean;
 }
 
-/** `orc_fp_entry` (arch/x86/kernel/unwind_orc.c): code that keeps a frame pointer, as BPF programs do. */
+/** `orc_fp_entry` (arch/x86/kernel/unwind_orc.c): the entry for code that keeps a frame pointer, such as BPF programs. */
 export const FRAME_POINTER_ENTRY: OrcEntry = {
   spOffset: 16,
   bpOffset: -16,
@@ -57,7 +57,7 @@ const OLD_REGISTERS: readonly OrcRegister[] = [
 ];
 const NEW_SP = 3;
 const OLD_SP = 5;
-/** With `orc_entry.end`, as until 6.3, and without. */
+/** Types with `orc_entry.end` (until 6.3), and without. */
 const OLD_TYPES: readonly OrcType[] = ["call", "regs", "regs-partial", "call"];
 const NEW_TYPES: readonly OrcType[] = ["undefined", "end", "call", "regs", "regs-partial"];
 
@@ -106,7 +106,7 @@ export class OrcTables {
     this.#kernelTable = { ips, entries, count: distance(ips, stop) / IP_BYTES };
     const [spReg, bpReg, type] = [bitsOf(btf, "sp_reg"), bitsOf(btf, "bp_reg"), bitsOf(btf, "type")];
     if (spReg === undefined || bpReg === undefined || type === undefined)
-      throw new KtstrError("unwind a stack: struct orc_entry has not the members that are known");
+      throw new KtstrError("unwind a stack: struct orc_entry does not have the expected members");
     this.#spReg = spReg;
     this.#bpReg = bpReg;
     this.#type = type;
@@ -115,22 +115,24 @@ export class OrcTables {
     this.#registers = this.#numbering();
   }
 
-  /** What the numbers of registers mean has changed, and no type says it: at a function's first instruction it is SP. */
+  /** Determines the numbering of registers, which changed without a change of types: a function's first instruction has SP. */
   #numbering(): readonly OrcRegister[] {
     const schedule = this.#kernel.symbols.address("schedule");
     const word = schedule === undefined ? undefined : this.#lookUp(this.#kernelTable, schedule)?.word;
     const register = word === undefined ? -1 : bitsIn(word, this.#spReg);
     if (register === NEW_SP) return NEW_REGISTERS;
     if (register === OLD_SP) return OLD_REGISTERS;
-    throw new KtstrError(`unwind a stack: at schedule() its ORC register is ${register}, which is not known`);
+    throw new KtstrError(
+      `unwind a stack: the ORC register at schedule() is ${register}, which is not supported`,
+    );
   }
 
-  /** The entry for an address of the kernel's image. */
+  /** Returns the entry for an address in the kernel's image. */
   inKernel(address: Pointer): OrcEntry | undefined {
     return this.#entry(this.#kernelTable, address);
   }
 
-  /** The same of a `struct module`'s code. Throws `GuestFault`. */
+  /** Returns the entry for an address in a `struct module`'s code. Throws `GuestFault`. */
   inModule(module: Pointer, address: Pointer): OrcEntry | undefined {
     const { memory, btf } = this.#kernel;
     const layout = MODULE.resolve(btf);
@@ -163,7 +165,7 @@ export class OrcTables {
     };
   }
 
-  /** `__orc_find`: the last entry whose address is not behind. */
+  /** `__orc_find`: the last entry whose address is not above the given one. */
   #lookUp(
     { ips, entries, count }: Table,
     address: Pointer,
@@ -194,7 +196,7 @@ export class OrcTables {
   }
 }
 
-/** A bit-field of the 16 bits behind the two offsets. */
+/** Returns the position of a bit-field in the 16 bits after the two offsets. */
 function bitsOf(btf: Btf, member: string): Bits | undefined {
   const id = btf.find("orc_entry", BTF_KIND.STRUCT);
   const found = id === undefined ? undefined : btf.member(id, member);

@@ -1,4 +1,4 @@
-/** Registers of tasks that ran on a CPU when the machine was frozen, from the dump's NT_PRSTATUS notes. */
+/** Reads the registers of running tasks from the dump's NT_PRSTATUS notes. */
 import { ptr, struct } from "../../btf/struct.ts";
 import { viewOf } from "../../uapi/layout.ts";
 import { ELF_PRSTATUS, PRSTATUS_REGISTERS } from "../../uapi/prstatus.ts";
@@ -12,13 +12,13 @@ const RQ = struct("rq", { curr: ptr });
 export interface Registers {
   readonly ip: bigint;
   readonly sp: bigint;
-  /** RBP, x29. */
+  /** RBP or x29. */
   readonly fp: bigint;
-  /** Of a program, and not of the kernel. */
+  /** Whether the CPU was in user mode. */
   readonly isUser: boolean;
 }
 
-/** The CPU that runs a task: `rq->curr`. Throws `GuestFault`. */
+/** Returns the CPU whose `rq->curr` is the task. Throws `GuestFault`. */
 export function cpuOf({ memory, btf, symbols, cpus }: GuestKernel, { at }: TaskAt): PerCpuArea | undefined {
   const runqueues = requireSymbol(symbols, "runqueues");
   const { curr } = RQ.resolve(btf);
@@ -30,8 +30,9 @@ export function cpuOf({ memory, btf, symbols, cpus }: GuestKernel, { at }: TaskA
 }
 
 /**
- * Whose registers a note has is told by its `pr_pid`: QEMU's dumps number the CPUs from 1 on (dump/dump.c, `cpu_index`),
- * the kernel's name the task (kernel/kexec_core.c, crash_save_cpu). undefined: the dump has no note of this CPU.
+ * Returns a running task's registers, or undefined if the dump has no note for its CPU. `pr_pid` identifies the note:
+ * QEMU's dumps number the CPUs from 1 (dump/dump.c, `cpu_index`), the kernel's contain the task's pid
+ * (kernel/kexec_core.c, crash_save_cpu).
  */
 export function registersOf(kernel: GuestKernel, task: TaskAt, { cpu }: PerCpuArea): Registers | undefined {
   const { prstatus, info } = kernel;

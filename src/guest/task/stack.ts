@@ -1,4 +1,4 @@
-/** A task's kernel stack, unwound: by ORC tables on x86-64, by frame records on arm64. */
+/** Unwinds a task's kernel stack: by ORC tables on x86-64, by frame records on arm64. */
 import { at, optional, place, ptr, struct, u64 } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
 import type { StackFrame, TaskStack } from "../../task-stack.ts";
@@ -11,7 +11,7 @@ import { cpuStacks } from "./cpu-stacks.ts";
 import { cpuOf, registersOf } from "./registers.ts";
 import { unwindRunningX86, unwindX86 } from "./x86.ts";
 
-/** One step of an unwinder: a return address, and the address that names it. */
+/** Called with each return address. Returns false to stop. */
 export type Visit = (address: bigint) => boolean;
 
 export interface StackRange {
@@ -19,7 +19,7 @@ export interface StackRange {
   readonly high: bigint;
 }
 
-/** The bytes of a task's stack, and of those of the CPU that it runs on, read where they are checked to lie in one. */
+/** Reads words of a task's stack, and of its CPU's stacks. Addresses outside of them are rejected. */
 export class StackMemory {
   readonly #kernel: GuestKernel;
   readonly #ranges: readonly StackRange[];
@@ -36,13 +36,13 @@ export class StackMemory {
     );
   }
 
-  /** Whether a caller's frame may begin at `next`: above its callee's, or on another stack. */
-  goesOn(before: bigint, next: bigint): boolean {
+  /** Returns whether a caller's frame can start at `next`: above its callee's, or on another stack. */
+  isCallerFrame(before: bigint, next: bigint): boolean {
     const isIn = ({ low, high }: StackRange, address: bigint): boolean => address >= low && address <= high;
     return this.#ranges.some((range) => isIn(range, next) && (next > before || !isIn(range, before)));
   }
 
-  /** undefined: it does not lie in the stack. Throws `GuestFault` where it is not in the image. */
+  /** Returns undefined if the address lies outside the stack. Throws `GuestFault` if it is not in the image. */
   u64(address: bigint): bigint | undefined {
     if (!this.holds(address)) return undefined;
     const { hi, lo } = fromBigInt(address);
@@ -65,16 +65,16 @@ const TASK = struct("task_struct", {
 /** THREAD_SIZE without KASAN, on both architectures. */
 const DEFAULT_STACK_BYTES = 16_384;
 const MAX_STACK_BYTES = 2 ** 20;
-/** The smallest frame has 16 bytes. */
+/** Limit: a frame has at least 16 bytes. */
 const MAX_FRAMES = 1024;
 
-/** Throws `KtstrError` if there is no such task. */
+/** Reads the stack of the task with this pid. Throws `KtstrError` if there is none. */
 export function readTaskStack(kernel: GuestKernel, names: AddressNames, pid: number): TaskStack {
   for (const task of tasks(kernel)) if (task.pid === pid) return stackOf(kernel, names, task);
   throw new KtstrError(`read the stack of pid ${pid}: the machine has no such task`);
 }
 
-/** The stacks of all tasks. */
+/** Yields the stacks of all tasks. */
 export function* readTaskStacks(kernel: GuestKernel, names: AddressNames): Generator<TaskStack> {
   for (const task of tasks(kernel)) yield stackOf(kernel, names, task);
 }
@@ -84,7 +84,7 @@ function stackOf(kernel: GuestKernel, names: AddressNames, task: TaskAt): TaskSt
   let stopped = "";
   try {
     stopped = walkStack(kernel, names, task, (address) => {
-      // The first one of a task that runs is the instruction itself.
+      // The first address of a running task is an instruction, not a return address.
       const behind = task.onCpu && frames.length === 0 ? 0 : 1;
       frames.push({ address, symbol: symbolOf(names, address, behind) });
       return frames.length < MAX_FRAMES;
@@ -96,19 +96,19 @@ function stackOf(kernel: GuestKernel, names: AddressNames, task: TaskAt): TaskSt
   return { pid: task.pid, tgid: task.tgid, comm: task.comm, frames, stopped };
 }
 
-/** Innermost frame first. Answers with why there are no more; "" at the stack's end. Throws `KtstrError`. */
+/** Visits the innermost frame first. Returns why it stopped; "" at the end of the stack. Throws `KtstrError`. */
 export function walkStack(kernel: GuestKernel, names: AddressNames, task: TaskAt, visit: Visit): string {
   const layout = TASK.resolve(kernel.btf);
   const base = task.at.u64(layout.stack, "stack");
-  if (base === 0n) return "it has no stack any more: it is dead";
+  if (base === 0n) return "it has no stack: it is dead";
   const size = stackBytes(kernel);
   const own = { low: base, high: base + BigInt(size) };
   if (task.onCpu) {
     const area = cpuOf(kernel, task);
     const registers = area === undefined ? undefined : registersOf(kernel, task, area);
     if (area === undefined || registers === undefined)
-      return "it was running on a CPU, whose registers are not in memory";
-    if (registers.isUser) return "it was running its program on a CPU, and not the kernel";
+      return "it was running on a CPU, and the CPU's registers are not in the image";
+    if (registers.isUser) return "it was running in user mode";
     const stack = new StackMemory(kernel, [own, ...cpuStacks(kernel, area, size)]);
     const unwindRunning = layout.sp === undefined ? unwindRunningArm64 : unwindRunningX86;
     return unwindRunning({ kernel, names, stack, task }, registers, visit);
@@ -116,10 +116,10 @@ export function walkStack(kernel: GuestKernel, names: AddressNames, task: TaskAt
   const what: UnwindTask = { kernel, names, stack: new StackMemory(kernel, [own]), task };
   if (layout.sp !== undefined) return unwindX86(what, task.at.u64(layout.sp, "thread.sp"), visit);
   if (layout.context !== undefined) return unwindArm64(what, layout.context, visit);
-  return "stacks of this architecture are not known";
+  return "this architecture is not supported";
 }
 
-/** The first task's stack is a part of the image, as long as all others. */
+/** Returns the size of a stack from the first task's stack, which is part of the kernel's image. */
 function stackBytes({ symbols }: GuestKernel): number {
   const start = symbols.address("init_stack");
   const end = symbols.address("__end_init_stack") ?? symbols.address("__end_init_task");
@@ -128,8 +128,8 @@ function stackBytes({ symbols }: GuestKernel): number {
 }
 
 /**
- * `sprint_backtrace` (kernel/kallsyms.c): a call may be a function's last instruction, so what lies before is named.
- * `behind`: 1 for a return address, 0 for an instruction.
+ * Returns the symbol of an address, like `sprint_backtrace` (kernel/kallsyms.c): a call may be a function's last instruction,
+ * so the byte before a return address is looked up. `behind` is 1 for a return address, 0 for an instruction.
  */
 function symbolOf(names: AddressNames, address: bigint, behind: number): string {
   const found = names.find(fromBigInt(address - BigInt(behind)));
@@ -139,7 +139,7 @@ function symbolOf(names: AddressNames, address: bigint, behind: number): string 
   return `${found.name}+0x${(found.offset + behind).toString(16)}${size}${module}`;
 }
 
-/** Whether code may lie there: a symbol of the kernel, of a module or of a BPF program. */
+/** Returns whether an address can be code: it has a symbol of the kernel, a module or a BPF program. */
 export function isText({ kernel, names }: UnwindTask, address: bigint): boolean {
   const at = fromBigInt(address - 1n);
   const within = (from: string, to: string): boolean => {

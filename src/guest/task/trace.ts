@@ -1,4 +1,4 @@
-/** A task's stack as a scx dump prints it. */
+/** Formats a task's stack as the kernel's sched_ext dump does. */
 import { KtstrError } from "../../errors.ts";
 import type { GuestKernel } from "../kernel/kernel.ts";
 import type { AddressNames } from "../kernel/names-at.ts";
@@ -18,10 +18,11 @@ const SECTIONS = [
 ] as const;
 
 /**
- * Gives what `stack_trace_save_tsk()` (kernel/stacktrace.c) leaves of a `struct task_struct`'s stack: without the functions
- * of the scheduler and of locks (`in_sched_functions()`), and without the first of the others. Each as `%pS` prints it,
- * which names the return address itself: behind a call that does not return it is the next function. Empty for a task that
- * runs on a CPU, as in the kernel's dump from another CPU. Throws `KtstrError` if the sections cannot be found.
+ * Returns a function that gives the frames that `stack_trace_save_tsk()` (kernel/stacktrace.c) stores for a
+ * `struct task_struct`: without the functions of the scheduler and of locks (`in_sched_functions()`), and without the first
+ * of the others. Each frame is formatted as `%pS`, which names the return address itself: after a call that does not return,
+ * that is the next function. Empty for a running task, as in the kernel's dump from another CPU. Throws `KtstrError` if the
+ * sections cannot be found.
  */
 export function schedTraces(kernel: GuestKernel, names: AddressNames): (task: Pointer) => string[] {
   const sections = SECTIONS.map((bounds) =>

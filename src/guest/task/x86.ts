@@ -1,4 +1,4 @@
-/** x86-64: `unwind_next_frame` (arch/x86/kernel/unwind_orc.c) over memory. */
+/** Unwinds stacks on x86-64, like `unwind_next_frame` (arch/x86/kernel/unwind_orc.c). */
 import { at, place, struct, u64 } from "../../btf/struct.ts";
 import { fromBigInt } from "../memory/pointer.ts";
 import { FRAME_POINTER_ENTRY, type OrcEntry, OrcTables } from "./orc.ts";
@@ -15,7 +15,7 @@ const PT_REGS = struct("pt_regs", {
 /** The two lowest bits of CS are the privilege level: 3 is user space. */
 const USER_MODE = 3n;
 
-/** From where a task went to sleep. Answers with why there are no more frames; "" at the stack's end. Throws `KtstrError`. */
+/** Unwinds a sleeping task. Returns why it stopped; "" at the end of the stack. Throws `KtstrError`. */
 export function unwindX86(what: UnwindTask, saved: bigint, visit: Visit): string {
   const { kernel, stack } = what;
   const frame = INACTIVE_TASK_FRAME.resolve(kernel.btf);
@@ -28,7 +28,7 @@ export function unwindX86(what: UnwindTask, saved: bigint, visit: Visit): string
       ip,
       bp: stack.u64(saved + BigInt(frame.bp))!,
       sp: saved + BigInt(frame.sizeof),
-      // A task that never ran yet begins there, where nothing was called.
+      // A task that never ran starts at this instruction; it is not a return address.
       signal: forkAddress !== undefined && ip === BigInt.asUintN(64, bigOf(forkAddress)),
     },
     visit,
@@ -39,11 +39,11 @@ interface Start {
   readonly ip: bigint;
   readonly bp: bigint;
   readonly sp: bigint;
-  /** Whether `ip` is an instruction that is executed next, and not one behind a call. */
+  /** Whether `ip` is the next instruction to execute, not a return address. */
   readonly signal: boolean;
 }
 
-/** The same from a CPU's registers. */
+/** Unwinds a running task from its CPU's registers. */
 export function unwindRunningX86(what: UnwindTask, { ip, sp, fp }: Registers, visit: Visit): string {
   return unwindFrom(what, { ip, sp, bp: fp, signal: true }, visit);
 }
@@ -54,44 +54,44 @@ function unwindFrom(what: UnwindTask, start: Start, visit: Visit): string {
   const orc = new OrcTables(kernel);
   let { ip, bp, sp, signal } = start;
   for (;;) {
-    if (!isText(what, ip)) return `0x${ip.toString(16)} on its stack is no address of code`;
-    if (!visit(ip)) return "there are more frames than a stack has room for";
+    if (!isText(what, ip)) return `0x${ip.toString(16)} on its stack is not an address of code`;
+    if (!visit(ip)) return "it has more frames than fit in a stack";
     const entry = entryAt(what, orc, signal ? ip : ip - 1n);
     if (entry === undefined || entry.type === "undefined")
-      return "the kernel's tables do not say how the stack lies there";
+      return "the kernel's ORC tables have no entry for it";
     if (entry.type === "end") return "";
     const before = sp;
     const previous = previousSp(what, entry, sp, bp);
-    if (previous === undefined) return "the stack pointer of the caller cannot be told";
+    if (previous === undefined) return "the caller's stack pointer is not known";
     signal = entry.signal;
     if (entry.type === "call") {
       const address = stack.u64(previous - 8n);
-      if (address === undefined) return "the caller's frame does not lie in the stack";
+      if (address === undefined) return "the caller's frame lies outside the stack";
       ip = address;
       sp = previous;
       const known = callerBp(what, entry, previous, bp);
-      if (known === undefined) return "the caller's frame pointer does not lie in the stack";
+      if (known === undefined) return "the caller's frame pointer lies outside the stack";
       bp = known;
     } else {
-      // `regs-partial`: only what the processor pushed is there, from ip on.
+      // `regs-partial`: the stack holds only what the processor pushed, from ip on.
       const start = previous - (entry.type === "regs" ? 0n : BigInt(regs.ip));
       const read = (offset: number): bigint | undefined => stack.u64(start + BigInt(offset));
       const [nextIp, cs, nextSp] = [read(regs.ip), read(regs.cs), read(regs.sp)];
       if (nextIp === undefined || cs === undefined || nextSp === undefined)
-        return "an interrupt's registers do not lie in the stack";
+        return "an interrupt's registers lie outside the stack";
       if ((cs & USER_MODE) === USER_MODE) return "";
       ip = nextIp;
       sp = nextSp;
       if (entry.type === "regs") bp = read(regs.bp) ?? bp;
     }
-    if (!stack.goesOn(before, sp)) return "the caller's frame does not lie above its callee's";
+    if (!stack.isCallerFrame(before, sp)) return "the caller's frame does not lie above its callee's";
   }
 }
 
 const bigOf = ({ hi, lo }: { hi: number; lo: number }): bigint =>
   (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
 
-/** BPF programs keep a frame pointer (arch/x86/net/bpf_jit_comp.c), and have no ORC entries. */
+/** BPF programs keep a frame pointer (arch/x86/net/bpf_jit_comp.c) and have no ORC entries. */
 function entryAt({ names }: UnwindTask, orc: OrcTables, address: bigint): OrcEntry | undefined {
   const at = fromBigInt(address);
   const found = names.find(at);

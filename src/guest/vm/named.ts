@@ -1,8 +1,8 @@
-/** The process of a QEMU guest by the name that `-name` gave it, which is the domain's where libvirt started it. */
+/** Finds the process of a QEMU guest by the name in its `-name` argument. libvirt passes the domain's name there. */
 import { KtstrError } from "../../errors.ts";
 import { escapeText } from "../../text.ts";
 
-/** `-name web`, `-name guest=web,debug-threads=on` (QEMU's manual; the key may be left out). */
+/** Parses `-name web` and `-name guest=web,debug-threads=on` (QEMU's manual; the key is optional). */
 function nameIn(words: readonly string[]): string | undefined {
   const at = words.indexOf("-name");
   if (at < 1 || !/(?:^|\/)(?:qemu[^/]*|kvm)$/.test(words[0] ?? "")) return undefined;
@@ -10,7 +10,7 @@ function nameIn(words: readonly string[]): string | undefined {
   return parts.find((part) => part.startsWith("guest="))?.slice("guest=".length) ?? parts[0];
 }
 
-/** Throws `KtstrError` if no process has it, or several do. */
+/** Returns the process id. Throws `KtstrError` if no process has the name, or several do. */
 export function vmNamed(name: string): number {
   const { readdirSync, readFileSync } = process.getBuiltinModule("node:fs");
   const found = readdirSync("/proc").filter((pid) => {
@@ -18,7 +18,7 @@ export function vmNamed(name: string): number {
     try {
       return nameIn(readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0")) === name;
     } catch {
-      return false; // it ended meanwhile
+      return false; // the process has exited
     }
   });
   const [pid] = found;
@@ -27,6 +27,6 @@ export function vmNamed(name: string): number {
     found.length === 0
       ? `--vm ${escapeText(name)}: no QEMU process has that name`
       : `--vm ${escapeText(name)}: the processes ${found.join(", ")} have that name`,
-    { hint: "Give its process (`pgrep -a qemu`), or the path of its QMP socket." },
+    { hint: "Give its process id (`pgrep -a qemu`) or the path of its QMP socket." },
   );
 }

@@ -1,6 +1,6 @@
 /**
- * A machine that stands still while it is read, and always goes on: a shell waits until we say that it has gone on, and
- * continues it itself where we end without a word, by whatever signal.
+ * Pauses a machine and guarantees that it is resumed: a guard shell waits for our confirmation that the machine runs again,
+ * and resumes it itself if this process dies first, by any signal.
  */
 import { KtstrError, SyscallError } from "../../errors.ts";
 import { Fd, pipe, write } from "../../ffi.ts";
@@ -9,11 +9,11 @@ import type { Qmp } from "./qmp.ts";
 import { readProc } from "./ram.ts";
 
 export interface Pause extends Disposable {
-  /** Continues the machine: for how long it stood still, in milliseconds. A second call tells the same. */
+  /** Resumes the machine. Returns the length of the pause in milliseconds; a second call returns the same value. */
   end(): number;
 }
 
-/** Stops a machine, by its QMP socket or by a signal. undefined: it stood still already, and is left so. */
+/** Stops a machine through its QMP socket or by a signal. Returns undefined if it was already stopped, and leaves it so. */
 export function pauseVm(pid: number, qmp: Qmp | undefined): Pause | undefined {
   if (qmp === undefined ? isStopped(pid) : qmp.command("query-status")["running"] !== true) return undefined;
   const guard = new Guard(pid, qmp);
@@ -34,7 +34,7 @@ export function pauseVm(pid: number, qmp: Qmp | undefined): Pause | undefined {
     if (qmp === undefined) stop(pid);
     else qmp.command("stop");
   } catch (error) {
-    // The guard continues it where we cannot.
+    // The guard resumes it if we could not.
     guard[Symbol.dispose]();
     throw error;
   }
@@ -53,20 +53,20 @@ function signal(pid: number, name: "SIGSTOP" | "SIGCONT"): void {
 
 const STOP_MS = 1000;
 
-/** Waits until every thread stands still. Throws `KtstrError` if one does not. */
+/** Stops all threads and waits for them. Throws `KtstrError` if one does not stop. */
 function stop(pid: number): void {
   signal(pid, "SIGSTOP");
   const began = performance.now();
   while (!isStopped(pid)) {
     if (performance.now() - began > STOP_MS)
-      throw new KtstrError(`stop process ${pid}: not all of its threads stood still within ${STOP_MS} ms`);
+      throw new KtstrError(`stop process ${pid}: not all of its threads stopped within ${STOP_MS} ms`);
     Bun.sleepSync(1);
   }
 }
 
 /**
- * proc_pid_stat(5): the state behind the name, which may hold any character. T: stopped; Z, X: ended. Throws `KtstrError`
- * where there is no such process.
+ * Returns whether all threads are stopped (T) or have exited (Z, X). proc_pid_stat(5): the state follows the name, which
+ * can contain any character. Throws `KtstrError` if there is no such process.
  */
 function isStopped(pid: number): boolean {
   return threadsOf(pid).every((thread) => {
@@ -74,7 +74,7 @@ function isStopped(pid: number): boolean {
       const stat = readProc(pid, `task/${thread}/stat`);
       return "TtZX".includes(stat.charAt(stat.lastIndexOf(")") + 2));
     } catch {
-      return true; // it ended meanwhile
+      return true; // the thread has exited
     }
   });
 }
@@ -84,20 +84,20 @@ function threadsOf(pid: number): string[] {
   try {
     return readdirSync(`/proc/${pid}/task`);
   } catch (error) {
-    throw new KtstrError(`process ${pid}: the machine has ended`, { cause: error });
+    throw new KtstrError(`process ${pid}: the machine's process has exited`, { cause: error });
   }
 }
 
-/** A line says that all is done. Without one, its standard input has ended, and so have we. */
+/** Exits if a line confirms that the machine runs. At the end of standard input without one, this process has died. */
 const WAIT = "trap '' HUP INT QUIT TERM; read -r done && exit 0;";
 const CONTINUE = 'kill -CONT "$1"';
-/** Descriptor 3 is the QMP socket, which QEMU's side still takes for connected. */
+/** Descriptor 3 is the QMP socket, which stays connected from QEMU's side. */
 const CONT = `printf '{"execute":"cont"}\\n' >&3; sleep 1`;
 
 class Guard implements Disposable {
   readonly #end: Fd;
 
-  /** Starts it, in a session of its own: keys of the terminal do not reach it. Throws `KtstrError`. */
+  /** Starts the guard in its own session, so that the terminal's signals do not reach it. Throws `KtstrError`. */
   constructor(pid: number, qmp: Qmp | undefined) {
     const ends = pipe();
     if (typeof ends === "number") throw new SyscallError("pipe2", "", -ends, errnoName(-ends));
@@ -113,7 +113,7 @@ class Guard implements Disposable {
     }).unref();
   }
 
-  /** The machine goes on: nothing is left to do. */
+  /** Confirms that the machine runs again. The guard exits. */
   release(): void {
     write(this.#end.number, Uint8Array.from(Buffer.from("\n")));
     this[Symbol.dispose]();

@@ -1,10 +1,10 @@
-/** Pages of another process's memory, read through /proc/PID/mem when somebody looks at them. */
+/** Reads pages of another process's memory on demand, through /proc/PID/mem. */
 import { Fd, open, type PinnedBytes, pageSize, pread } from "../../ffi.ts";
 import type { PageRange, PageSource } from "../image/on-demand.ts";
 import type { Mapping } from "./ram.ts";
 
 const PAGE_BYTES = 4096;
-/** Documentation/admin-guide/mm/pagemap.rst: an entry of 8 bytes a page; bit 63: present, bit 62: swapped. */
+/** Documentation/admin-guide/mm/pagemap.rst: 8 bytes per page. Bit 63: present, bit 62: swapped. */
 const ENTRY_BYTES = 8;
 const ENTRIES = 1024;
 const IN_USE = 0xc000_0000;
@@ -15,28 +15,28 @@ export class ProcessPages implements PageSource {
   readonly ranges: readonly PageRange[];
   readonly #start: number;
   readonly #memory: Fd;
-  /** Of memory without a file: pages that were never written have no entry, and are not touched. */
+  /** Used for anonymous memory: pages that were never written are not present, and reading them would allocate them. */
   readonly #pagemap: Fd | undefined;
   readonly #hostPageBytes: number = pageSize();
   #entries: DataView = new DataView(new ArrayBuffer(0));
   #firstEntry = 0;
 
-  /** Throws `SyscallError` if the process cannot be read. */
+  /** Throws `SyscallError` if this user may not read the process. */
   constructor(pid: number, { start, length, inode }: Mapping) {
     this.path = `/proc/${pid}/mem`;
     this.#start = start;
     this.ranges = [{ start: 0, end: length - (length % PAGE_BYTES) }];
-    this.#memory = Fd.openFile(this.path, "It takes the process's own user, or root (CAP_SYS_PTRACE).");
+    this.#memory = Fd.openFile(this.path, "It requires the process's own user or root (CAP_SYS_PTRACE).");
     const pagemap = inode === 0 ? open(`/proc/${pid}/pagemap`) : -1;
     this.#pagemap = pagemap < 0 ? undefined : new Fd(pagemap, "pagemap");
   }
 
-  /** Pages come into use. */
+  /** Drops the cached pagemap entries. */
   forget(): void {
     this.#entries = new DataView(new ArrayBuffer(0));
   }
 
-  /** Memory does not shrink: where the process has ended, no page can be read. */
+  /** Does nothing: memory does not shrink. If the process exits, `readPage` fails. */
   check(): void {}
 
   readPage(offset: number, into: PinnedBytes): boolean {

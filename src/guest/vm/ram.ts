@@ -1,16 +1,16 @@
-/** Which of a process's mappings is a guest's RAM, and that memory as a file (proc_pid_maps(5)). */
+/** Finds the mapping of a guest's RAM in a process (proc_pid_maps(5)), and opens it as a file. */
 import { KtstrError } from "../../errors.ts";
 import { type DataFile, ImageFile } from "../image/file.ts";
 import { OnDemandFile } from "../image/on-demand.ts";
 import { ProcessPages } from "./process-pages.ts";
 
-/** A run of a process's addresses. */
+/** A range of a process's virtual addresses. */
 export interface Mapping {
   readonly start: number;
   readonly length: number;
-  /** Writes are the file's, or shared memory's. */
+  /** MAP_SHARED: writes go to the file or the shared memory. */
   readonly isShared: boolean;
-  /** 0: no file is behind it. */
+  /** 0 for anonymous memory. */
   readonly inode: number;
   readonly fileOffset: number;
   readonly name: string;
@@ -21,8 +21,8 @@ const LINE = /^([0-9a-f]+)-([0-9a-f]+) rw-([ps]) ([0-9a-f]+) \S+ (\d+)\s*(.*)$/;
 const MAX_MAPPINGS = 2 ** 20;
 
 /**
- * The mappings that a guest's RAM may be: readable, writable, not executable (QEMU's translated code is). Neighbours
- * that go on with one another are one: policies of the kernel split them.
+ * Parses the mappings that can be a guest's RAM: readable, writable, not executable (QEMU's translated code is). Adjacent
+ * mappings of consecutive file offsets are joined: the kernel splits them at memory policies.
  */
 export function mappingsIn(maps: string): Mapping[] {
   const found: Mapping[] = [];
@@ -40,14 +40,14 @@ export function mappingsIn(maps: string): Mapping[] {
       name,
     };
     const last = found.at(-1);
-    if (last !== undefined && goesOn(last, next))
+    if (last !== undefined && isContinuedBy(last, next))
       found[found.length - 1] = { ...last, length: last.length + length };
     else found.push(next);
   }
   return found;
 }
 
-function goesOn(last: Mapping, next: Mapping): boolean {
+function isContinuedBy(last: Mapping, next: Mapping): boolean {
   return (
     last.start + last.length === next.start &&
     last.isShared === next.isShared &&
@@ -57,7 +57,7 @@ function goesOn(last: Mapping, next: Mapping): boolean {
   );
 }
 
-/** The bytes behind `-m` among QEMU's arguments: MiB without a unit. undefined: there is none. */
+/** Returns the size in QEMU's `-m` argument in bytes; MiB if it has no unit. Undefined if there is no such argument. */
 export function memoryArgument(words: readonly string[]): number | undefined {
   const at = words.indexOf("-m");
   const [, digits, unit = "M"] = /^(?:size=)?(\d+)([KMGT]?)/i.exec(at < 0 ? "" : (words[at + 1] ?? "")) ?? [];
@@ -65,7 +65,7 @@ export function memoryArgument(words: readonly string[]): number | undefined {
   return Number(digits) * 1024 ** ("KMGT".indexOf(unit.toUpperCase() || "M") + 1);
 }
 
-/** The mapping of that many bytes; the largest, where it is not known how many. */
+/** Returns the mapping with the given size, or the largest one if the size is not known. */
 export function chooseRam(mappings: readonly Mapping[], sizeBytes: number | undefined): Mapping | undefined {
   if (sizeBytes === undefined)
     return mappings.reduce<Mapping | undefined>(
@@ -77,8 +77,8 @@ export function chooseRam(mappings: readonly Mapping[], sizeBytes: number | unde
 }
 
 /**
- * The RAM of a process's guest. `sizeBytes`: what the machine says of it; QEMU's arguments tell it otherwise. Throws
- * `KtstrError` if the process cannot be read, or has no such mapping.
+ * Opens the RAM of a process's guest. `sizeBytes` is the size that the machine reports; without it, QEMU's arguments are
+ * used. Throws `KtstrError` if the process cannot be read or has no such mapping.
  */
 export function openRam(pid: number, sizeBytes: number | undefined): DataFile {
   const mappings = mappingsIn(readProc(pid, "maps"));
@@ -86,15 +86,15 @@ export function openRam(pid: number, sizeBytes: number | undefined): DataFile {
   const ram = chooseRam(mappings, wanted);
   if (ram === undefined)
     throw new KtstrError(
-      `find the guest's memory in process ${pid}: ${wanted === undefined ? "it has no memory that it may write" : `no mapping has its ${wanted} bytes`}`,
+      `find the guest's memory in process ${pid}: ${wanted === undefined ? "it has no writable memory" : `no mapping has ${wanted} bytes`}`,
       {
-        hint: "Its memory may be in several pieces, which are not read. QEMU's `dump-guest-memory` writes them all.",
+        hint: "Memory in several pieces is not supported. QEMU's `dump-guest-memory` writes all of them to a file.",
       },
     );
   return openMapped(pid, ram) ?? new OnDemandFile(new ProcessPages(pid, ram));
 }
 
-/** The file behind shared memory, mapped: its holes stay holes, where a read through the process would fill them. */
+/** Maps the file behind shared memory. Its holes stay holes; a read through the process would allocate them. */
 function openMapped(
   pid: number,
   { start, length, isShared, inode, fileOffset, name }: Mapping,
@@ -111,7 +111,7 @@ function openMapped(
   return undefined;
 }
 
-/** Throws `KtstrError` if there is no such process, or it is another user's. */
+/** Reads a file under /proc/PID. Throws `KtstrError` if there is no such process, or if this user may not read it. */
 export function readProc(pid: number, file: string): string {
   const { readFileSync } = process.getBuiltinModule("node:fs");
   try {
@@ -122,7 +122,7 @@ export function readProc(pid: number, file: string): string {
       hint:
         code === "ENOENT"
           ? "There is no such process."
-          : "It takes the process's own user, or root (CAP_SYS_PTRACE).",
+          : "It requires the process's own user or root (CAP_SYS_PTRACE).",
       cause: error,
     });
   }

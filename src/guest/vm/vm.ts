@@ -1,4 +1,4 @@
-/** A running virtual machine: the process that it runs in, its RAM, and its pause. */
+/** A running virtual machine: finds its process and its RAM, and pauses it. */
 import { KtstrError } from "../../errors.ts";
 import type { MemorySource } from "../image/image.ts";
 import { type Pause, pauseVm } from "./pause.ts";
@@ -10,17 +10,17 @@ function processOf(path: string): number | undefined {
   return pid === undefined ? undefined : Number(pid);
 }
 
-const MOST_URGENT = -20;
+const HIGHEST_PRIORITY = -20;
 
-/** Raises our priority; the answer gives it back. */
-function hurry(): () => void {
+/** Raises this process's priority, and returns a function that restores it. */
+function raisePriority(): () => void {
   const { getPriority, setPriority } = process.getBuiltinModule("node:os");
   try {
     const usual = getPriority();
-    setPriority(MOST_URGENT);
+    setPriority(HIGHEST_PRIORITY);
     return () => setPriority(usual);
   } catch {
-    return () => {}; // it takes CAP_SYS_NICE
+    return () => {}; // it requires CAP_SYS_NICE
   }
 }
 
@@ -29,7 +29,7 @@ export class RunningVm implements Disposable {
   readonly #pid: number;
   readonly #qmp: Qmp | undefined;
 
-  /** `path`: /proc/PID/mem, or QEMU's QMP socket. Throws `KtstrError` if nobody answers there. */
+  /** `path` is /proc/PID/mem or QEMU's QMP socket. Throws `KtstrError` if neither can be used. */
   constructor(path: string) {
     this.#path = path;
     const pid = processOf(path);
@@ -37,7 +37,7 @@ export class RunningVm implements Disposable {
     this.#pid = pid ?? this.#qmp?.pid ?? 0;
     try {
       if (this.#pid <= 0 || this.#pid === process.pid)
-        throw new KtstrError(`${path}: no virtual machine's process is behind it`);
+        throw new KtstrError(`${path}: it does not belong to a virtual machine's process`);
       readProc(this.#pid, "maps");
     } catch (error) {
       this[Symbol.dispose]();
@@ -45,32 +45,32 @@ export class RunningVm implements Disposable {
     }
   }
 
-  /** Its RAM as it is when it is read. Throws `KtstrError` if it is not found. */
+  /** Returns the machine's RAM, which is read on demand. Throws `KtstrError` if it is not found. */
   ram(): MemorySource {
     const base = this.#qmp?.command("query-memory-size-summary")["base-memory"];
     const sizeBytes = typeof base === "number" && base > 0 ? base : undefined;
     return { path: this.#path, ram: openRam(this.#pid, sizeBytes) };
   }
 
-  /** undefined: it stood still already. */
+  /** Pauses the machine. Returns undefined if it was already paused. */
   pause(): Pause | undefined {
     return pauseVm(this.#pid, this.#qmp);
   }
 
-  /** The same, and until its end nothing else on this machine goes before us, where this user may say so. */
+  /** Pauses the machine and, if this user may, raises this process's priority until the end of the pause. */
   pauseBriefly(): Pause | undefined {
-    const usual = hurry();
+    const restorePriority = raisePriority();
     try {
       const pause = this.pause();
       const end = (): number => {
         const lasted = pause?.end() ?? 0;
-        usual();
+        restorePriority();
         return lasted;
       };
-      if (pause === undefined) usual();
+      if (pause === undefined) restorePriority();
       return pause === undefined ? undefined : { end, [Symbol.dispose]: () => void end() };
     } catch (error) {
-      usual();
+      restorePriority();
       throw error;
     }
   }

@@ -30,7 +30,7 @@ const symbolOf = (line: string): string => line.replace(/^\[<0>\] /, "");
 
 /** /proc says nothing of a zombie, whose stack was freed. */
 const stoppedFor = (lines: readonly string[]): string =>
-  lines.length === 0 ? "it has no stack any more: it is dead" : "";
+  lines.length === 0 ? "it has no stack: it is dead" : "";
 
 /**
  * Stacks of threads that have not run since the guest answered: their counts of context switches in memory are those
