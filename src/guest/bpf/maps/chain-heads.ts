@@ -19,8 +19,27 @@ const CACHE_LINE_BYTES = 64;
 /** The smallest page size of any supported kernel. */
 export const PAGE_BYTES = 4096;
 
-const NO_BYTES = new Uint8Array(0);
-const NO_BATCH = addressBatch(0);
+/** The buffers of one walk. Allocating them takes as long as walking a table of a few hundred elements. */
+class HeadBuffers {
+  readonly batch: AddressBatch;
+  readonly bucket: Int32Array;
+  /** A copy of buckets of one page: an Int32Array is faster to read than a DataView. */
+  readonly words: Int32Array = new Int32Array(PAGE_BYTES / 4);
+  readonly wordBytes: Uint8Array = new Uint8Array(this.words.buffer);
+  /** Later elements of the same chains, located to be prefetched. */
+  readonly followers: AddressBatch;
+
+  constructor(chains: number) {
+    this.batch = addressBatch(chains);
+    this.bucket = new Int32Array(chains);
+    this.followers = addressBatch(chains);
+  }
+}
+
+const NO_BUFFERS = new HeadBuffers(0);
+/** Buffers of walks that ended. The next walks use them. */
+const spare: HeadBuffers[] = [];
+const MAX_SPARE = 4;
 
 /** Offsets in an element, relative to its start, and how many of its bytes are read. */
 export interface ElementSpan {
@@ -30,10 +49,6 @@ export interface ElementSpan {
 }
 
 export class ChainHeads {
-  /** Addresses of the nodes that the current batch of buckets points to; `at` is where their elements begin. */
-  batch: AddressBatch = NO_BATCH;
-  /** The bucket number of each. */
-  bucket: Int32Array = NO_BATCH.at;
   count = 0;
   /** The next one in the batch that was not visited. */
   index = 0;
@@ -50,11 +65,8 @@ export class ChainHeads {
   #nextBucket = 0;
   #bucketCount = 0;
   #headMask = -1;
-  /** A copy of the buckets: an Int32Array is faster to read than a DataView. */
-  #words: Int32Array = NO_BATCH.at;
-  #wordBytes: Uint8Array = NO_BYTES;
-  /** Later elements of the same chains, located to be prefetched. */
-  #followers: AddressBatch = NO_BATCH;
+  #room = FIRST_CHAINS;
+  #buffers: HeadBuffers = NO_BUFFERS;
   /** The result of the prefetch reads. It is stored so that the JIT does not remove them. */
   touched = 0;
 
@@ -77,6 +89,16 @@ export class ChainHeads {
     this.enter(table);
   }
 
+  /** Addresses of the nodes that the current batch of buckets points to; `at` is where their elements begin. */
+  get batch(): AddressBatch {
+    return this.#buffers.batch;
+  }
+
+  /** The bucket number of each. */
+  get bucket(): Int32Array {
+    return this.#buffers.bucket;
+  }
+
   /** Starts at the first bucket of a table. */
   enter(table: BucketTable): void {
     this.#table = table;
@@ -85,10 +107,12 @@ export class ChainHeads {
     this.#headMask = table.hasLockBit === true ? -2 : -1;
   }
 
-  /** Skips everything that is left. */
+  /** Skips everything that is left, and gives the buffers to the next walk. */
   stop(): void {
     this.#nextBucket = this.#bucketCount;
     this.count = 0;
+    if (this.#buffers !== NO_BUFFERS && spare.length < MAX_SPARE) spare.push(this.#buffers);
+    this.#buffers = NO_BUFFERS;
   }
 
   /** Reads batches until one has a chain that is not empty. False at the end of the table, or if the walk was stopped. */
@@ -100,27 +124,18 @@ export class ChainHeads {
     return true;
   }
 
-  /** Allocates the small first batch, then the full size. */
-  #allocate(): void {
-    const room = this.bucket.length;
-    if (room >= this.#chains) return;
-    const chains = room === 0 ? FIRST_CHAINS : this.#chains;
-    this.batch = addressBatch(chains);
-    this.bucket = new Int32Array(chains);
-    this.#words = new Int32Array(Math.min(chains * (this.#table.bytesEach >>> 2) + 2, PAGE_BYTES / 4));
-    this.#wordBytes = new Uint8Array(this.#words.buffer);
-  }
-
   /** Reads the buckets that lie in one page, and keeps those whose chain is not empty. */
   #readBatch(): void {
-    this.#allocate();
+    if (this.#buffers === NO_BUFFERS) this.#buffers = spare.pop() ?? new HeadBuffers(SHORT_CHAINS);
+    const { words, wordBytes, bucket: buckets, batch } = this.#buffers;
     const { at: table, bytesEach, first } = this.#table;
     const start = this.#nextBucket * bytesEach + first;
     const inPage = (table.lo + start) & (PAGE_BYTES - 1);
     const fitting = Math.floor((PAGE_BYTES - inPage - 8) / bytesEach) + 1;
-    const count = Math.min(this.bucket.length, this.#bucketCount - this.#nextBucket, Math.max(1, fitting));
+    const count = Math.min(this.#room, this.#bucketCount - this.#nextBucket, Math.max(1, fitting));
     const length = (count - 1) * bytesEach + 8;
     const at = this.#memory.locate(table.hi, table.lo, start, length);
+    this.#room = this.#chains;
     this.count = 0;
     this.index = 0;
     if (at < 0) {
@@ -129,11 +144,9 @@ export class ChainHeads {
       return;
     }
     this.#account.seen();
-    this.#wordBytes.set(this.#memory.bytes.subarray(at, at + length));
-    const words = this.#words;
+    wordBytes.set(this.#memory.bytes.subarray(at, at + length));
     const wordsEach = bytesEach >>> 2;
-    const { hi, lo } = this.batch;
-    const buckets = this.bucket;
+    const { hi, lo } = batch;
     const nextBucket = this.#nextBucket;
     const mask = this.#headMask;
     let heads = 0;
@@ -161,15 +174,15 @@ export class ChainHeads {
     const memory = this.#memory;
     const elementAt = 0 - this.#nodeAt;
     const nodeEnd = this.#nodeAt + 8;
-    let batch = this.batch;
+    let { batch } = this.#buffers;
+    const { followers } = this.#buffers;
     let count = this.count;
     memory.locateEach(batch, count, elementAt, nodeEnd);
     if (this.#bucketCount < MANY_BUCKETS) return;
-    if (this.#followers.at.length < batch.at.length) this.#followers = addressBatch(batch.at.length);
     for (let left = PREFETCH_BYTES / this.#span; count > 0 && left > 0; left -= count) {
       this.#touch(batch, count);
       count = this.#readNext(batch, count);
-      batch = this.#followers;
+      batch = followers;
       memory.locateEach(batch, count, elementAt, nodeEnd);
     }
   }
@@ -198,9 +211,9 @@ export class ChainHeads {
     this.touched = touched;
   }
 
-  /** Fills `#followers` with the elements that come after these. Returns how many there are. */
+  /** Fills the followers with the elements that come after these. Returns how many there are. */
   #readNext({ at: ats, index: windows }: AddressBatch, count: number): number {
-    const { hi, lo } = this.#followers;
+    const { hi, lo } = this.#buffers.followers;
     let next = 0;
     for (let n = 0; n < count; n++) {
       const at = ats[n]! + this.#nodeAt;
