@@ -1,6 +1,10 @@
 /** The code that tools/patch-stack.ts adds to the executables is what its table says, as Capstone reads it. */
 import { expect, test } from "bun:test";
+import { copyFileSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { loadDisassembler } from "../../src/disasm/disassembler.ts";
+import { patchStack } from "../../tools/patch-stack.ts";
 import { jumpTo, stackCode, type Targets } from "../../tools/stack-code.ts";
 
 const ADDRESS = 0x778_cc00;
@@ -59,4 +63,17 @@ test.each([
 test("a reference that does not fit is an error", () => {
   expect(() => stackCode("aarch64", ADDRESS, { ...TARGETS, dlsym: 0x1_0000_0000 })).toThrow("bl dlsym");
   expect(() => stackCode("x86_64", ADDRESS, { ...TARGETS, slot: 0x1_0000_0000 })).toThrow("call *slot");
+});
+
+test("an executable that is not Bun's is refused, and stays as it is", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "ktstr-patch-"));
+  try {
+    const path = join(folder, "sh");
+    copyFileSync("/bin/sh", path);
+    const before = readFileSync(path);
+    await expect(patchStack(path)).rejects.toThrow(path);
+    expect(readFileSync(path).equals(before)).toBe(true);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });
