@@ -1,7 +1,6 @@
 /**
- * What changes all the time of a machine that goes on running, read again and again from its memory. What is known of an
- * object is kept for as long as it lies at the same address with the same id, so that a round reads little: a machine that is
- * paused for it stands still for a moment.
+ * Reads the changing values of a running machine's memory repeatedly. Facts about an object are cached as long as the same id
+ * is at the same address, so that a round reads little and a machine that is paused for it is only stopped briefly.
  */
 import { at, i64, ptr, struct, u32, u64 } from "../btf/struct.ts";
 import { KtstrError } from "../errors.ts";
@@ -32,7 +31,7 @@ import { readSchedRound } from "./sched/round.ts";
 const PROG = struct("bpf_prog", { aux: ptr });
 const AUX = struct("bpf_prog_aux", { refcnt: at(i64, "refcnt.counter"), id: u32, load_time: u64 });
 
-/** As many sentences as are kept: a machine that is not paused has new ones in every round. */
+/** Limit on warnings: a machine that is not paused produces new ones in every round. */
 const MAX_WARNINGS = 20;
 
 interface Known<T> {
@@ -55,7 +54,7 @@ export class GuestCounter implements Counter {
     this.#names = names;
   }
 
-  /** Reads all anew. Throws `KtstrError` if the machine cannot be read. */
+  /** Reads a round. Throws `KtstrError` if the machine cannot be read. */
   count(): Counts {
     this.#kernel.refresh();
     return {
@@ -120,7 +119,7 @@ export class GuestCounter implements Counter {
     return maps;
   }
 
-  /** Of kernels before 5.8, which have no link ids: none. */
+  /** Empty on kernels before 5.8, which have no link ids. */
   #linkIds(): number[] {
     const { memory, btf, symbols } = this.#kernel;
     const idr = symbols.address("link_idr");
@@ -149,7 +148,7 @@ export class GuestCounter implements Counter {
   };
 }
 
-/** What is known of an object, where it still lies at the same address. */
+/** Returns the cached facts about an object if it is still at the same address. */
 function factsAt<T>(known: Known<T> | undefined, at: Pointer): T | undefined {
   return known !== undefined && known.at.hi === at.hi && known.at.lo === at.lo ? known.is : undefined;
 }

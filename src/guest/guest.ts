@@ -1,4 +1,4 @@
-/** A frozen machine as a `BpfState`: everything is read from its memory, and nothing in it runs. */
+/** A frozen machine as a `BpfState`: everything is read from its memory. */
 
 import { asRead } from "../as-read.ts";
 import type {
@@ -59,21 +59,21 @@ import { fromBigInt } from "./memory/pointer.ts";
 import { readSchedExtState } from "./sched/sched-ext.ts";
 
 export interface GuestOptions {
-  /** The machine's memory: raw files or ELF cores, told by content. A bare string is a path. */
+  /** The machine's memory: raw files or dumps, whose formats are detected. A string is a path. */
   readonly memory: string | MemorySource | readonly (string | MemorySource)[];
-  /** An ELF file with the kernel's symbols and types; the image's own are used without. */
+  /** An ELF file with the kernel's symbols and types. By default those in memory are used. */
   readonly vmlinux?: string | undefined;
-  /** Guest physical address of VMCOREINFO (its text or its note), which then need not be searched. */
+  /** Guest physical address of VMCOREINFO (its text or its note); skips the search. */
   readonly vmcoreinfo?: number | undefined;
-  /** Whether raw memory is searched to its end, to warn of a second kernel in it. */
+  /** Whether raw memory is searched to its end, to warn about a second kernel. */
   readonly others?: boolean | undefined;
   readonly onProgress?: ((doneBytes: number, totalBytes: number) => void) | undefined;
-  /** While a compressed file or a pipe is copied into a temporary file; of a pipe `totalBytes` is 0. */
+  /** Receives the progress while a compressed file or a pipe is copied. `totalBytes` is 0 for a pipe. */
   readonly onUnpack?: ((doneBytes: number, totalBytes: number) => void) | undefined;
 }
 
 /**
- * Opens a frozen machine. Throws `KtstrError` if its files cannot be read or no kernel is in them.
+ * Opens a frozen machine. Throws `KtstrError` if its files cannot be read or contain no kernel.
  *
  *     using guest = openGuest({ memory: "mem" });
  *     for (const prog of guest.progs()) console.log(prog.id, prog.verifiedInsns);
@@ -85,11 +85,11 @@ export function openGuest(options: GuestOptions): GuestState {
   return new GuestState(kernel, kernel.capturedValues, kernel.found.info.physical);
 }
 
-/** What is listed stays listed: a frozen machine does not change. */
+/** Listings are cached: a frozen machine does not change. */
 export class GuestState
   implements BpfState, LogAccessor, SchedAccessor, AttachmentAccessor, PinAccessor, FeatureAccessor
 {
-  /** Guest physical address of VMCOREINFO, where it was found in memory. */
+  /** Guest physical address of VMCOREINFO if it was found in memory. */
   readonly vmcoreinfoAt: number | undefined;
   readonly #kernel: OpenedKernel;
   readonly #captured: ReadonlySet<number> | undefined;
@@ -102,12 +102,11 @@ export class GuestState
   #links: readonly LinkInfo[] | undefined;
   #holders: Read<Holders> | undefined;
   #disposed = false;
-  /** The kernel is another state's. */
+  /** Whether the kernel belongs to another state, which disposes it. */
   #isAgain = false;
 
   /**
-   * Takes the kernel over, and closes it with itself. `captured`: the ids of the maps whose contents are in the image;
-   * undefined: all.
+   * Takes ownership of the kernel. `captured` has the ids of the maps whose contents are in the image; undefined for all.
    */
   constructor(kernel: OpenedKernel, captured?: ReadonlySet<number>, vmcoreinfoAt?: number) {
     this.vmcoreinfoAt = vmcoreinfoAt;
@@ -122,20 +121,20 @@ export class GuestState
     return this.#warnings;
   }
 
-  /** Of a machine that goes on running: the same kernel, of which nothing is listed yet. It ends with this. */
+  /** Returns a state of the same running kernel without cached listings. It is only valid as long as this one. */
   again(): GuestState {
     const state = new GuestState(this.#alive(), this.#captured, this.vmcoreinfoAt);
     state.#isAgain = true;
     return state;
   }
 
-  /** Counts, again and again, what changes of a machine that goes on running. */
+  /** Returns a counter that reads the changing values of a running machine repeatedly. */
   counter(): Counter {
     const { GuestCounter } = require("./counter.ts") as typeof import("./counter.ts");
     return new GuestCounter(this.#alive(), (btf) => this.#btfs.at(btf), this.#names);
   }
 
-  /** How the kernel was found, in the order of finding. */
+  /** The steps that found the kernel, in order. */
   explain(): readonly Finding[] {
     return this.#alive().explain();
   }
@@ -163,7 +162,7 @@ export class GuestState
     return filter.type === undefined ? this.#progs : this.#progs.filter((prog) => prog.type === filter.type);
   }
 
-  /** `unsupported` in captures that were made before this was asked. */
+  /** Returns `unsupported` for captures made by older versions, which did not read this. */
   holders(): Read<Holders> {
     const kernel = this.#checked();
     this.#holders ??= readHolders(kernel);
@@ -188,7 +187,7 @@ export class GuestState
     return asRead(() => readCpuStats(kernel, prog));
   }
 
-  /** `not-present` in captures that were made before this was asked. */
+  /** Returns `not-present` for captures made by older versions, which did not read this. */
   callTargets(codes: readonly ProgCode[]): Read<CallTargets> {
     const kernel = this.#checked();
     return asRead(() => this.#code().readCallTargets(kernel, this.#names, codes));
@@ -198,7 +197,7 @@ export class GuestState
     return require("./bpf/prog-code.ts") as typeof import("./bpf/prog-code.ts");
   }
 
-  /** From the root of all mounts, in whatever mount namespace. */
+  /** The path from the root of all mounts, in any mount namespace. */
   pinnedPaths(kind: PinnedKind): ReadonlyMap<number, readonly Uint8Array[]> {
     const pins = require("./bpf/pins.ts") as typeof import("./bpf/pins.ts");
     return pins.listPins(this.#checked(), kind, this.#warn);
@@ -226,7 +225,7 @@ export class GuestState
   }
 
   programBtf(map: MapInfo): Read<Btf> {
-    if (map.btfId === 0) return unreadable("not-present", "the map was made without BTF");
+    if (map.btfId === 0) return unreadable("not-present", "the map was created without BTF");
     return this.btf(map.btfId);
   }
 
@@ -235,8 +234,8 @@ export class GuestState
   }
 
   /**
-   * sched_ext: its state, schedulers, CPUs, dispatch queues and the tasks that wait. Throws `KtstrError` if this
-   * kernel has no sched_ext.
+   * Reads sched_ext: its state, schedulers, CPUs, dispatch queues and waiting tasks. Throws `KtstrError` if this kernel
+   * has no sched_ext.
    */
   scheduler(): SchedReport {
     const { readSchedReport } = require("./sched/report.ts") as typeof import("./sched/report.ts");
@@ -244,8 +243,8 @@ export class GuestState
   }
 
   /**
-   * The kernel's own dump of each scheduler, as SysRq-D would print it now. Throws `KtstrError` if this kernel has no
-   * sched_ext, or where no scheduler is loaded.
+   * Returns the dump of each scheduler that SysRq-D would print now. Throws `KtstrError` if this kernel has no sched_ext,
+   * or if no scheduler is loaded.
    */
   schedulerDumps(): SchedulerDumps {
     const { readSchedulerDumps } = require("./sched/scx-dump.ts") as typeof import("./sched/scx-dump.ts");
@@ -286,7 +285,7 @@ export class GuestState
     return contents.ok ? contents.value : { kind: "unreadable", why: contents.why };
   }
 
-  /** `length` bytes of the kernel's memory at a kernel address. */
+  /** Reads `length` bytes of the kernel's memory at a kernel address. */
   readKernel(address: bigint, length: number): Read<Uint8Array> {
     const { memory } = this.#alive();
     const { hi, lo } = fromBigInt(address);
@@ -295,7 +294,7 @@ export class GuestState
     return found(memory.bytes.slice(at, at + length));
   }
 
-  /** "schedule+0x10", "dummy_xmit [dummy]", "bpf_prog_0123456789abcdef_enqueue [bpf]"; undefined: no symbol lies there. */
+  /** "schedule+0x10", "dummy_xmit [dummy]", "bpf_prog_0123456789abcdef_enqueue [bpf]"; undefined if there is no symbol. */
   symbolAt(address: bigint): string | undefined {
     this.#alive();
     const found = this.#names.find(fromBigInt(address));
@@ -306,7 +305,7 @@ export class GuestState
 
   log(): KernelLog {
     const kernel = this.#checked();
-    // Here and below: what only some commands ask is loaded where it is used.
+    // Code that only some commands need is loaded on first use.
     const { readPrintk } = require("./kernel/printk.ts") as typeof import("./kernel/printk.ts");
     return readPrintk(kernel);
   }
@@ -335,18 +334,18 @@ export class GuestState
     return tokens.listTokenMounts(this.#checked(), this.#warn);
   }
 
-  /** Every task. Throws `KtstrError` if a list of tasks leads nowhere. */
+  /** Lists every task. Throws `KtstrError` if a list of tasks is damaged. */
   tasks(): Generator<TaskInfo> {
     const { listTasks } = require("./sched/task-list.ts") as typeof import("./sched/task-list.ts");
     return listTasks(this.#checked());
   }
 
-  /** A task's kernel stack, by its pid in the initial namespace. Throws `KtstrError` if there is no such task. */
+  /** Reads a task's kernel stack, by its pid in the initial namespace. Throws `KtstrError` if there is no such task. */
   stack(pid: number): TaskStack {
     return this.#stacks().readTaskStack(this.#checked(), this.#names, pid);
   }
 
-  /** Every task's kernel stack. */
+  /** Reads every task's kernel stack. */
   stacks(): Generator<TaskStack> {
     return this.#stacks().readTaskStacks(this.#checked(), this.#names);
   }
@@ -370,7 +369,7 @@ export class GuestState
     return this.#kernel;
   }
 
-  /** The kernel, after a look at whether its files are still whole: before every listing. Throws `KtstrError`. */
+  /** Returns the kernel after checking that its files did not shrink. Called before every listing. Throws `KtstrError`. */
   #checked(): GuestKernel {
     this.#alive().check();
     return this.#kernel;
@@ -387,14 +386,14 @@ export class GuestState
     return this.#maps;
   }
 
-  /** A read of a map that was listed here. */
+  /** Calls `read` for a map that was listed by this state. */
   #ofMap<T>(map: MapInfo, read: (kernel: GuestKernel, map: GuestMap) => Read<T>): Read<T> {
     const listed = this.#mapsById().get(map.id);
     if (listed === undefined) return unreadable("not-present", `map_idr has no map ${map.id}`);
     if (this.#captured?.has(map.id) === false)
       return unreadable("not-present", "the capture was made without this map's contents");
     if (listed.isOffloaded)
-      return unreadable("unsupported", "its elements are in the network card that it is offloaded to");
+      return unreadable("unsupported", "it is offloaded: its elements are in the network card");
     return read(this.#kernel, listed);
   }
 }

@@ -96,7 +96,7 @@ describe("copies of VMCOREINFO that are not this memory's", () => {
     }
     expect(error).toMatchObject({
       message:
-        "find the kernel in raw memory of 1048576 bytes: no page begins with VMCOREINFO's text; no symbol table of a kernel (kallsyms) lies in it",
+        "find the kernel in raw memory of 1048576 bytes: no page starts with VMCOREINFO's text; it contains no symbol table of a kernel (kallsyms)",
       hint: "It must be the whole memory of a Linux since 5.10 with CONFIG_KALLSYMS, neither encrypted nor compressed.",
     });
   });
@@ -111,7 +111,7 @@ describe("copies of VMCOREINFO that are not this memory's", () => {
       text.replace(/SYMBOL\(init_top_pgt\)=[0-9a-f]+/, "SYMBOL(init_top_pgt)=ffffffff80000000"),
     );
     expect(() => open(save(machine), 0)).toThrow(
-      /VMCOREINFO was found 2 times, and none is this memory's: .*holds the release "7\.2\.0-synthetic"; .*init_top_pgt has no physical address/,
+      /VMCOREINFO was found 2 times, but never matches this memory: .*holds the release "7\.2\.0-synthetic"; .*init_top_pgt has no physical address/,
     );
   });
 
@@ -171,7 +171,7 @@ describe("where a lone file's memory belongs", () => {
   test("a list of RAM that fits no layout leaves a warning, and the first that the kernel was found under", () => {
     const machine = new SyntheticKernel({ ram: [[0x7000_0000_0000, 0x7000_0000_1000]] });
     using kernel = open(save(machine));
-    expect(kernel.warnings[0]).toContain("That could not be read whole: addresses may be wrong.");
+    expect(kernel.warnings[0]).toContain("The list could not be read completely: addresses may be wrong.");
     expect(kernel.info.release).toBe(machine.release);
   });
 
@@ -190,7 +190,7 @@ test("a direct map that the page tables contradict is not used, and everything i
   machine.machine.writeU64(machine.physicalOf("page_offset_base"), 0xff77_0000_0000_0000n);
   using kernel = open(save(machine), 0);
   expect(kernel.warnings).toHaveLength(1);
-  expect(kernel.warnings[0]).toContain("all addresses are translated by its page tables");
+  expect(kernel.warnings[0]).toContain("all addresses are translated by the page tables");
   const { hi, lo } = fromBigInt(machine.machine.direct(machine.infoPhysical));
   expect(Buffer.from(kernel.memory.cstring(hi, lo, 0, 10, "text")).toString()).toBe("OSRELEASE=");
 });
@@ -238,9 +238,9 @@ describe("tables that contradict themselves", () => {
   test.each<[string, (machine: SyntheticKernel) => void]>([
     ["0 symbols", (m) => m.machine.writeU32(m.physicalOf("kallsyms_num_syms"), 0)],
     ["4294967295 symbols", (m) => m.machine.writeU32(m.physicalOf("kallsyms_num_syms"), 0xffff_ffff)],
-    ["has no end", (m) => m.machine.writeU32(m.physicalOf("kallsyms_num_syms"), 100_000)],
-    ["has no end", (m) => m.machine.writeU32(m.physicalOf("kallsyms_names"), 0)],
-    ["token 0 has no end", (m) => m.machine.writeU32(m.physicalOf("kallsyms_token_index"), 0xffff)],
+    ["is not terminated", (m) => m.machine.writeU32(m.physicalOf("kallsyms_num_syms"), 100_000)],
+    ["is not terminated", (m) => m.machine.writeU32(m.physicalOf("kallsyms_names"), 0)],
+    ["token 0 is not terminated", (m) => m.machine.writeU32(m.physicalOf("kallsyms_token_index"), 0xffff)],
     [
       "_stext is not among the symbols",
       (m) => {
@@ -290,6 +290,6 @@ test("a told place of VMCOREINFO is taken, its note's too, and another is an err
   using kernel = openKernel({ memory: [{ path }], vmcoreinfo: machine.infoPhysical });
   expect(kernel.info.release).toBe(machine.release);
   expect(() => openKernel({ memory: [{ path, physical: 0 }], vmcoreinfo: 0x5000 })).toThrow(
-    "no VMCOREINFO lies at 0x5000",
+    "there is no VMCOREINFO at 0x5000",
   );
 });

@@ -78,7 +78,7 @@ test("used_map_cnt of 70 gives the 64 that a kernel allows, and says so", () => 
   const { prog } = machine.prog(5, {}, { used_maps, used_map_cnt: 70 });
   expect(only(machine, prog).mapIds).toEqual(Array.from({ length: 64 }, (_, index) => 100 + index));
   expect(machine.warnings).toEqual([
-    "prog_idr: not everything was read, 1 × more maps than the kernel allows: program 5: used_map_cnt is 70, at most 64",
+    "prog_idr: not everything could be read: 1 × more maps than the kernel allows: program 5: used_map_cnt is 70, at most 64",
   ]);
 });
 
@@ -129,7 +129,7 @@ test("a program that is being freed, or that is another by now, is left out and 
   expect(list(machine).map(({ id }) => id)).toEqual([1]);
   expect(machine.warnings).toHaveLength(1);
   expect(machine.warnings[0]).toStartWith(
-    "prog_idr: not everything was read, 1 × being freed, 1 × its own id is another, 1 × memory not-canonical: program 2: being freed",
+    "prog_idr: not everything could be read: 1 × being freed, 1 × its own id is another, 1 × memory not-canonical: program 2: being freed",
   );
 });
 

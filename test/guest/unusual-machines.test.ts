@@ -45,7 +45,7 @@ describe("AMD's memory encryption", () => {
       machine.infoPhysical,
       machine.infoText().replace(/NUMBER\(sme_mask\)=\d+/, "NUMBER(sme_mask)=0"),
     );
-    expect(() => open(save(machine), 0)).toThrow(/the page tables at 0x[0-9a-f]+ do not lead to _stext/);
+    expect(() => open(save(machine), 0)).toThrow(/the page tables at 0x[0-9a-f]+ do not map _stext/);
   });
 });
 
@@ -100,7 +100,7 @@ describe("two kernels in one memory", () => {
 
   const warningOf = (first: SyntheticKernel, second: SyntheticKernel): string => {
     const at = `0x${second.infoPhysical.toString(16)}`;
-    return `Two kernels are in this memory. Taken is 7.2.0-synthetic by VMCOREINFO at 0x${first.infoPhysical.toString(16)}; the other is 7.3.0-crash by VMCOREINFO at ${at}: a crash kernel and the one that crashed, or what an earlier boot left. --vmcoreinfo ${at} takes that one.`;
+    return `This memory contains two kernels. 7.2.0-synthetic by VMCOREINFO at 0x${first.infoPhysical.toString(16)} is used; the other one is 7.3.0-crash by VMCOREINFO at ${at}. One of them may be a crash kernel, or left by an earlier boot. --vmcoreinfo ${at} uses the other one.`;
   };
 
   test("the first is taken, and how to take the other is said where it is asked for", () => {

@@ -237,7 +237,7 @@ describe("a kernel with its vmlinux", () => {
     const path = write(join(fresh(), "vmlinux"), vmlinuxBytes(linked(machine), "ffff0000"));
     const memory = [{ path: save(machine), physical: 0 }];
     expect(() => openKernel({ memory, vmlinux: path })).toThrow(
-      /its build id is ffff0000, the kernel in memory \(7\.2\.0-synthetic\) has 0123abcd/,
+      /its build id is ffff0000, but that of the kernel in memory \(7\.2\.0-synthetic\) is 0123abcd/,
     );
   });
 

@@ -1,4 +1,4 @@
-/** The guest's clocks, as they stood when it froze. */
+/** Reads the guest's clocks at the time of the freeze. */
 import type { Btf } from "../../btf/btf.ts";
 import { at, i64, place, struct, u32, u64 } from "../../btf/struct.ts";
 import type { GuestMemory } from "../memory/memory.ts";
@@ -14,14 +14,14 @@ const TIMEKEEPER = struct("timekeeper", {
 });
 const TK_DATA = struct("tk_data", { timekeeper: place });
 /**
- * Before 6.13 the timekeeper lies in a struct without a name, behind a sequence counter of 4 bytes that its own
- * alignment rounds up (kernel/time/timekeeping.c, tk_core).
+ * Before 6.13 the timekeeper is in an anonymous struct, after a sequence counter of 4 bytes and padding
+ * (kernel/time/timekeeping.c, tk_core).
  */
 const UNNAMED_TIMEKEEPER = 8;
-/** A clock that was never set counts from 1970; one beyond 2262 does not fit the kernel's nanoseconds. */
+/** Limit on a plausible time: a clock that was never set counts from 1970, and nanoseconds in a s64 end in 2262. */
 const MAX_NS = 2n ** 63n;
 
-/** Where the core `struct timekeeper` lies; undefined if this kernel keeps it elsewhere. */
+/** Returns the address of the core `struct timekeeper`; undefined if this kernel stores it differently. */
 class Timekeeper {
   readonly #memory: GuestMemory;
   readonly #base: Pointer;
@@ -49,16 +49,16 @@ class Timekeeper {
 }
 
 export interface Clocks {
-  /** `getboottime64()`: `offs_real - offs_boot`, Unix time of boot in nanoseconds; undefined if the bytes cannot be. */
+  /** `getboottime64()`: `offs_real - offs_boot`, Unix time of boot in nanoseconds; undefined if it is not plausible. */
   readonly bootTimeUnixNs: bigint | undefined;
   /**
-   * CLOCK_BOOTTIME in nanoseconds as of the last tick: `ktime_get_boottime()` without what the clock source counted
-   * since then (kernel/time/timekeeping.c). undefined if the bytes cannot be.
+   * CLOCK_BOOTTIME in nanoseconds at the last tick: `ktime_get_boottime()` without the clock source's count since then
+   * (kernel/time/timekeeping.c). Undefined if it is not plausible.
    */
   readonly uptimeNs: bigint | undefined;
 }
 
-/** From the core timekeeper; both undefined if this kernel keeps it elsewhere. */
+/** Reads the core timekeeper. Both clocks are undefined if this kernel stores it differently. */
 export function clocks(memory: GuestMemory, symbols: Symbols, btf: Btf): Clocks {
   const named = symbols.address("timekeeper_data") ?? symbols.address("tk_core");
   const offsets = TIMEKEEPER.resolveIfPresent(btf);

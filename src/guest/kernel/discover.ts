@@ -1,4 +1,4 @@
-/** Finding the kernel in an image: a VMCOREINFO that is this memory's own, under a layout that the kernel confirms. */
+/** Finds the kernel in an image: a VMCOREINFO that matches the memory, in a layout that the kernel confirms. */
 import { KtstrError } from "../../errors.ts";
 import type { Piece } from "../image/format.ts";
 import type { MemoryImage } from "../image/image.ts";
@@ -16,37 +16,37 @@ import { checkMachine, type Machine, machineOf } from "./machine.ts";
 import { parseVmcoreinfo, searchVmcoreinfo, type Vmcoreinfo } from "./vmcoreinfo.ts";
 import type { TextUnder } from "./without-vmcoreinfo.ts";
 
-/** A kernel's VMCOREINFO, and the memory in which it holds. */
+/** A kernel's VMCOREINFO, and the memory in the layout in which it is valid. */
 export interface Found {
   readonly info: Vmcoreinfo;
   readonly machine: Machine;
   readonly physical: PhysicalMemory;
   readonly tables: PageTables;
   readonly layout: readonly Piece[];
-  /** A sentence on what was assumed about the file's layout; "" where nothing was. */
+  /** A sentence about an assumption on the file's layout; "" if there is none. */
   readonly assumption: string;
 }
 
 export interface DiscoverOptions {
-  /** Guest physical address of the VMCOREINFO text or of its ELF note: no search. */
+  /** Guest physical address of the VMCOREINFO text or of its ELF note; skips the search. */
   readonly vmcoreinfo?: number | undefined;
   /**
-   * Whether raw memory is searched to its end for a second kernel, such as one that a boot before left. Without, that is
-   * done only where the kernel has room for a crash kernel, or is one.
+   * Whether raw memory is searched to its end for a second kernel, such as one of an earlier boot. By default this is done
+   * only if the kernel has memory reserved for a crash kernel, or is a crash kernel.
    */
   readonly others?: boolean | undefined;
   readonly onProgress?: ((doneBytes: number, totalBytes: number) => void) | undefined;
-  /** While a file is unpacked (image/unpack.ts, pipe.ts). */
+  /** Receives the progress while a file is unpacked (image/unpack.ts, pipe.ts). */
   readonly onUnpack?: ((doneBytes: number, totalBytes: number) => void) | undefined;
 }
 
-/** Reads the RAM ranges that a found kernel knows; it may throw `KtstrError` if the layout is wrong. */
+/** Reads the RAM ranges from a kernel's resource tree. It may throw `KtstrError` if the layout is wrong. */
 export type RamReader = (found: Found) => readonly PhysicalRange[];
 
 const NOTE_HEADER_BYTES = 24;
 const MAX_TEXT_BYTES = 16_384;
 
-/** Throws `KtstrError` if no kernel is found; its message says what was looked at and why it was refused. */
+/** Throws `KtstrError` if no kernel is found. Its message says what was found and why it was rejected. */
 export function discover(image: MemoryImage, options: DiscoverOptions, readRam: RamReader): Found {
   const search = new Search(image, readRam);
   const note = image.vmcoreinfo === undefined ? undefined : parseVmcoreinfo(image.vmcoreinfo, undefined);
@@ -56,7 +56,7 @@ export function discover(image: MemoryImage, options: DiscoverOptions, readRam: 
     searchVmcoreinfo(image, (candidate) => search.offer(candidate), options.onProgress);
   if (search.found !== undefined) return search.found;
   if (options.vmcoreinfo !== undefined) throw notAt(image, search.refusals, options.vmcoreinfo);
-  // Memory with this text in it has no use for the code that does without.
+  // The code that works without VMCOREINFO is not loaded if there is one.
   const { searchSymbolTables } =
     require("./without-vmcoreinfo.ts") as typeof import("./without-vmcoreinfo.ts");
   const tables = searchSymbolTables(image, (texts) => search.try(texts), options.onProgress);
@@ -64,7 +64,7 @@ export function discover(image: MemoryImage, options: DiscoverOptions, readRam: 
   throw notFound(image, search.refusals, tables);
 }
 
-/** Other texts of raw memory that hold as the one does that was taken; a kernel has its own twice. */
+/** Finds other texts in raw memory that are valid like the one that was chosen. A kernel has its own text twice. */
 export function findOthers(image: MemoryImage, found: Found): readonly Vmcoreinfo[] {
   const others = new Map<string, Vmcoreinfo>();
   searchVmcoreinfo(image, (candidate) => {
@@ -80,22 +80,25 @@ export function findOthers(image: MemoryImage, found: Found): readonly Vmcoreinf
 
 const filesOf = (image: MemoryImage): string => `${image.format} memory of ${image.sizeBytes} bytes`;
 const PIECES_HINT =
-  "Say where the pieces of memory belong (FILE@ADDRESS), if the file is not all of it from its start.";
+  "If the file is not the whole memory from its start, give the addresses of its pieces (FILE@ADDRESS).";
 
 function notAt(image: MemoryImage, refusals: readonly string[], at: number): KtstrError {
   if (refusals.length > 0)
     return new KtstrError(
-      `find the kernel in ${filesOf(image)}: VMCOREINFO is not this memory's: ${refusals[0]}`,
+      `find the kernel in ${filesOf(image)}: VMCOREINFO does not match this memory: ${refusals[0]}`,
       {
         hint: PIECES_HINT,
       },
     );
-  return new KtstrError(`find the kernel in ${filesOf(image)}: no VMCOREINFO lies at 0x${at.toString(16)}`, {
-    hint: "Without --vmcoreinfo it is searched for; `--explain` says where one was found.",
-  });
+  return new KtstrError(
+    `find the kernel in ${filesOf(image)}: there is no VMCOREINFO at 0x${at.toString(16)}`,
+    {
+      hint: "Without --vmcoreinfo it is searched for. `--explain` prints where it was found.",
+    },
+  );
 }
 
-/** What was looked for, in this order, and what came of each. */
+/** Returns the error that lists what was searched for, in order, with the results. */
 function notFound(
   image: MemoryImage,
   refusals: readonly string[],
@@ -104,12 +107,12 @@ function notFound(
   const first = (sentences: readonly string[]): string => sentences.slice(0, 3).join("; ");
   const text =
     refusals.length === 0
-      ? "no page begins with VMCOREINFO's text"
-      : `VMCOREINFO was found ${refusals.length} times, and none is this memory's: ${first(refusals)}`;
+      ? "no page starts with VMCOREINFO's text"
+      : `VMCOREINFO was found ${refusals.length} times, but never matches this memory: ${first(refusals)}`;
   const symbols =
     tables.tables === 0
-      ? "no symbol table of a kernel (kallsyms) lies in it"
-      : `a symbol table (kallsyms) was found ${tables.tables} times, and leads to no kernel: ${first(tables.refusals)}`;
+      ? "it contains no symbol table of a kernel (kallsyms)"
+      : `a symbol table (kallsyms) was found ${tables.tables} times, but does not lead to a kernel: ${first(tables.refusals)}`;
   const hint =
     refusals.length + tables.tables > 0
       ? PIECES_HINT
@@ -131,7 +134,7 @@ class Search {
     this.#readRam = readRam;
   }
 
-  /** The text at a physical address, under every layout that the file may have. */
+  /** Checks the text at a physical address, in every possible layout. */
   offerAt(physical: number): void {
     const layouts = this.#image.layoutIsKnown
       ? [this.#image.pieces]
@@ -149,7 +152,7 @@ class Search {
     }
   }
 
-  /** Whether a text is this memory's kernel's. Where the layout is not known, `physical` is an offset in the file. */
+  /** Returns whether a text matches this memory's kernel. If the layout is not known, `physical` is a file offset. */
   offer(candidate: Vmcoreinfo): boolean {
     const machine = machineOf(candidate);
     if (typeof machine === "string") return this.#refuse(candidate, machine);
@@ -158,7 +161,7 @@ class Search {
     return this.try(layouts.map((layout) => ({ text: candidate, layout })));
   }
 
-  /** Takes the first that the kernel confirms, or else the first that holds; they are of one kernel, one a layout. */
+  /** Takes the first candidate that the kernel confirms, else the first valid one. All have one kernel, in different layouts. */
   try(texts: readonly TextUnder[]): boolean {
     let why = "";
     let unconfirmed: Found | undefined;
@@ -175,7 +178,7 @@ class Search {
     }
     if (unconfirmed === undefined) return this.#refuse(texts[0]!.text, why);
     this.#image.arrange(unconfirmed.layout);
-    const assumption = `${unconfirmed.assumption} That could not be read whole: addresses may be wrong.`;
+    const assumption = `${unconfirmed.assumption} The list could not be read completely: addresses may be wrong.`;
     this.found = { ...unconfirmed, assumption };
     return true;
   }
@@ -189,13 +192,13 @@ class Search {
     const assumption = image.layoutIsKnown
       ? ""
       : `The file does not say where its memory belongs; by the kernel's own list of RAM it is ${describeLayout(layout)}.`;
-    // What was searched by its place in the file has an address now.
+    // The text was found by its file offset, which now has a physical address.
     const textAt =
       info.physical === undefined || image.layoutIsKnown ? info.physical : addressOf(layout, info.physical);
     return { info: { ...info, physical: textAt }, machine, physical, tables, layout, assumption };
   }
 
-  /** Asks the kernel which RAM it has: the layout that was assumed, or a better one, or undefined for neither. */
+  /** Reads the kernel's RAM ranges. Returns the assumed layout, a better one, or undefined if neither matches. */
   #confirm(found: Found, layout: readonly Piece[]): Found | undefined {
     let ram: readonly PhysicalRange[];
     try {
@@ -212,7 +215,7 @@ class Search {
 
   #refuse(candidate: Vmcoreinfo, why: string): false {
     const { physical, isRebuilt } = candidate;
-    // Its symbol table is told of by whoever made it.
+    // The caller reports candidates that were made from a symbol table.
     if (isRebuilt) return false;
     const where = physical === undefined ? "in the dump's note" : `at 0x${physical.toString(16)}`;
     this.refusals.push(`the one ${where} (${candidate.release}): ${why}`);

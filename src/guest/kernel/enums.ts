@@ -1,12 +1,12 @@
-/** Values of the kernel's enumerators, by name: nameless enums too, which no type name leads to. */
+/** Reads the values of the kernel's enumerators by name, also those of anonymous enums. */
 import type { Btf } from "../../btf/btf.ts";
 import { BTF_KIND } from "../../uapi/btf.ts";
 
 const known: WeakMap<Btf, Map<string, ReadonlyMap<string, number>>> = new WeakMap();
 
 /**
- * The values of the nameless enum that has an enumerator `first`, by name; undefined if no enum has it. One pass
- * over the types, kept.
+ * Returns the values by name of the anonymous enum that has an enumerator `first`; undefined if there is none. The index
+ * needs one pass over the types and is cached.
  */
 export function namelessEnum(btf: Btf, first: string): ReadonlyMap<string, number> | undefined {
   const before = known.get(btf) ?? new Map<string, ReadonlyMap<string, number>>();
@@ -24,7 +24,7 @@ export function namelessEnum(btf: Btf, first: string): ReadonlyMap<string, numbe
   return undefined;
 }
 
-/** The values of an enum type, by name. */
+/** Returns the values of an enum type, by name. */
 export function enumValues(btf: Btf, id: number): ReadonlyMap<string, number> {
   return new Map([...btf.enumValues(id)].map(({ name, value }) => [name, Number(value)]));
 }

@@ -1,4 +1,4 @@
-/** `struct idr` and the xarray in it (include/linux/idr.h, include/linux/xarray.h, lib/xarray.c). */
+/** Walks `struct idr` and its xarray (include/linux/idr.h, include/linux/xarray.h, lib/xarray.c). */
 import type { Btf } from "../../btf/btf.ts";
 import { at, bytes, LayoutError, type Offsets, ptr, struct, u8, u32 } from "../../btf/struct.ts";
 import type { GuestMemory } from "../memory/memory.ts";
@@ -6,10 +6,10 @@ import { hex, NULL, type Pointer } from "../memory/pointer.ts";
 import type { WalkLog } from "./walklog.ts";
 
 const IDR = struct("idr", { head: at(ptr, "idr_rt.xa_head"), idr_base: u32 });
-/** XA_CHUNK_SIZE is 64, and 16 with CONFIG_BASE_SMALL: the slots' room says which. */
+/** XA_CHUNK_SIZE is 64, or 16 with CONFIG_BASE_SMALL. The size of the slots array gives it. */
 const NODE = struct("xa_node", { shift: u8, slots: bytes(16 * 8), marksStart: at(bytes(8), "marks") });
 
-/** One object that an IDR holds under an id. */
+/** An object in an IDR, and its id. */
 export interface IdrEntry {
   readonly id: number;
   readonly address: Pointer;
@@ -20,18 +20,18 @@ const INTERNAL_MASK = 3;
 const INTERNAL = 2;
 const MAX_SPECIAL_ENTRY = 4096;
 /**
- * Nodes that a walk visits at most: room for 8 million live objects. `idr_next` bounds nothing: it wraps, so ids
- * above it may live, and a corrupt one would cost time.
+ * Limit on the nodes of a walk: enough for 8 million live objects. `idr_next` is not used as a limit: it wraps, so that live
+ * ids can be above it, and a corrupt value would cost time.
  */
 const MAX_NODES = 2 ** 17;
-/** Ids are u32; a node above this shift has only empty slots beyond its first. */
+/** Ids are u32: in a node above this shift, only the first slot is used. */
 const MAX_SHIFT = 30;
 
 /**
  * `idr_for_each_entry(idr, entry, id)`: every live object by ascending id.
  *
- * `struct idr *` at `idr`, `name` for messages. What cannot be read is left out and counted in `log`; nothing
- * is thrown but `LayoutError`, where the BTF has no such structs.
+ * `idr` is a `struct idr *`, and `name` its name in messages. Parts that cannot be read are skipped and counted in `log`.
+ * Throws only `LayoutError`, if the BTF has no such structs.
  */
 export function* idrEntries(
   memory: GuestMemory,
@@ -49,21 +49,21 @@ function pointerAt(view: DataView, at: number): Pointer {
   return { hi: view.getInt32(at + 4, true), lo: view.getInt32(at, true) };
 }
 
-/** A node on the way to the slot at hand. */
+/** A node on the path to the current slot. */
 interface Node {
   readonly hi: number;
   readonly lo: number;
   readonly shift: number;
-  /** Of its first slot. */
+  /** Index of its first slot. */
   readonly index: number;
   slot: number;
 }
 
 const MAX_SLOTS = 64;
 
-/** The objects of an IDR, those of a node together. */
+/** A walk over an IDR, in batches of one node. */
 export class IdrWalk {
-  /** The objects that the last `next` found: their ids and addresses. */
+  /** The objects of the last `next`: their ids and addresses. */
   readonly ids: Uint32Array = new Uint32Array(MAX_SLOTS);
   readonly hi: Int32Array = new Int32Array(MAX_SLOTS);
   readonly lo: Int32Array = new Int32Array(MAX_SLOTS);
@@ -73,16 +73,16 @@ export class IdrWalk {
   readonly #slotCount: number;
   readonly #name: string;
   readonly #log: WalkLog;
-  /** The nodes that were entered: low words of their addresses, by the high word. */
+  /** The visited nodes: the low words of their addresses, by the high word. */
   readonly #visited: Map<number, Set<number>> = new Map();
   #nodeCount = 0;
-  /** From the head's node on. */
+  /** The nodes from the head's node to the current one. */
   readonly #path: Node[] = [];
   #base = 0;
-  /** The lone entry of index 0, which lies in the head; NULL: none. */
+  /** The single entry at index 0, which is stored in the head; NULL if there is none. */
   #lone: Pointer = NULL;
 
-  /** `struct idr *` at `idr`, `name` for messages. What cannot be read is counted in `log`. Throws `LayoutError`. */
+  /** `idr` is a `struct idr *`. Parts that cannot be read are counted in `log`. Throws `LayoutError`. */
   constructor(memory: GuestMemory, btf: Btf, idr: Pointer, name: string, log: WalkLog) {
     this.#memory = memory;
     this.#node = NODE.resolve(btf);
@@ -94,7 +94,7 @@ export class IdrWalk {
     this.#start(idr, IDR.resolve(btf));
   }
 
-  /** `xa_head`: 0 is an empty array, a pointer is the lone entry of index 0, an internal entry a node. */
+  /** `xa_head`: 0 is an empty array, a pointer is the single entry at index 0, an internal entry is a node. */
   #start({ hi, lo }: Pointer, { head, idr_base }: Offsets<"head" | "idr_base">): void {
     const memory = this.#memory;
     const atHead = memory.locate(hi, lo, head, 8);
@@ -109,7 +109,7 @@ export class IdrWalk {
     else if (this.#isObject(entry.hi, entry.lo)) this.#lone = entry;
   }
 
-  /** Finds the objects that come next, by ascending id, and says how many; 0: there are no more. */
+  /** Reads the next objects, by ascending id, and returns their number; 0 at the end. */
   next(): number {
     if ((this.#lone.hi | this.#lone.lo) !== 0) {
       this.ids[0] = this.#base;
@@ -126,14 +126,14 @@ export class IdrWalk {
     return 0;
   }
 
-  /** The objects of a node up to its next node, which is entered; behind its last slot the node is left. */
+  /** Reads the objects of a node up to its next child node, which is entered. After its last slot the node is left. */
   #takeFrom(node: Node): number {
     const memory = this.#memory;
     const { ids, hi: highs, lo: lows } = this;
     const slotCount = this.#slotCount;
     const first = node.index + this.#base;
     const step = 2 ** node.shift;
-    // Anew each time: between two calls other memory was read.
+    // Locates the node again: other memory may have been read since the last call.
     const at = memory.locate(node.hi, node.lo, this.#node.slots, slotCount * 8);
     if (at < 0) {
       this.#unreadable();
@@ -168,7 +168,7 @@ export class IdrWalk {
     else this.#enter(entry, parentShift, index);
   }
 
-  /** How the slot at hand was come to. */
+  /** Returns the path to the current slot, for messages. */
   #where(): string {
     return [`${this.#name}.xa_head`, ...this.#path.map(({ slot }) => `slots[${slot}]`)].join(" -> ");
   }
@@ -183,7 +183,7 @@ export class IdrWalk {
     return false;
   }
 
-  /** Whether a node is met for the first time. */
+  /** Records a node. Returns false if it was visited before. */
   #isNew(hi: number, lo: number): boolean {
     let seen = this.#visited.get(hi);
     if (seen === undefined) {
@@ -196,8 +196,8 @@ export class IdrWalk {
   }
 
   /**
-   * Checks the node that an entry points to (xa_to_node), and goes on in it; it may be left out.
-   * `parentShift`: -1 for the head's own node, whose shift decides the depth.
+   * Checks the node that an entry points to (xa_to_node) and enters it, or skips it. `parentShift` is -1 for the head's node,
+   * whose shift gives the depth.
    */
   #enter({ hi, lo: tagged }: Pointer, parentShift: number, index: number): void {
     const lo = (tagged - INTERNAL) | 0;
@@ -235,8 +235,8 @@ export class IdrWalk {
 }
 
 /**
- * Whether an entry points to a node (xa_is_node): sibling, retry and zero entries, at most 4096, stand for no object
- * either.
+ * Returns whether an entry points to a node (xa_is_node). Sibling, retry and zero entries are at most 4096, and are not
+ * objects either.
  */
 function isNode(hi: number, lo: number): boolean {
   return (lo & INTERNAL_MASK) === INTERNAL && (hi !== 0 || lo >>> 0 > MAX_SPECIAL_ENTRY);

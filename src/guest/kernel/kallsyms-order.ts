@@ -1,12 +1,12 @@
 /**
- * The tables that kallsyms keeps for its own look-ups, `kallsyms_markers` and `kallsyms_seqs_of_names`. VMCOREINFO
- * does not name them; they lie at a fixed place among those that it names, another one in each layout.
+ * Finds `kallsyms_markers` and `kallsyms_seqs_of_names`, the indexes that kallsyms uses for lookups. VMCOREINFO does not have
+ * their addresses. They are derived from the addresses of the other tables, depending on the layout.
  */
 import { viewOf } from "../../uapi/layout.ts";
 import type { GuestMemory } from "../memory/memory.ts";
 import { fromBigInt } from "../memory/pointer.ts";
 
-/** What VMCOREINFO gives: how many symbols, and the addresses of tables. */
+/** The number of symbols and the addresses of tables in VMCOREINFO. */
 export interface KnownTables {
   readonly count: number;
   readonly offsets: bigint;
@@ -15,21 +15,21 @@ export interface KnownTables {
 }
 
 export interface NameOrder {
-  /** The symbols in the order of their names, as big-endian u24 (since 6.2, and in 6.1's later updates). */
+  /** Symbol indexes sorted by name, as big-endian u24 (since 6.2, and in 6.1's later updates). */
   readonly sequences: Uint8Array;
-  /** Where every 256th name begins. */
+  /** Offset of every 256th name. */
   readonly marks: Uint32Array;
 }
 
-/** The smallest name takes two bytes, its length and one token. */
+/** The shortest name takes two bytes: its length and one token. */
 const MIN_GROUP_BYTES = 512;
 
-/** What lies at the known places and can be both tables by its form; whether it is, a look-up shows. */
+/** Yields the tables at the possible places that have a valid form. The caller verifies them by a lookup. */
 export function* nameOrders(memory: GuestMemory, known: KnownTables): Generator<NameOrder> {
   const { count, offsets, base, tokens } = known;
   const sequencesBytes = 3 * count;
-  // 6.1: names, markers, sequences, tokens. 6.12: markers, tokens, offsets, base, sequences. 7.2: the same without a
-  // base (scripts/kallsyms.c, write_src).
+  // 6.1: names, markers, sequences, tokens. 6.12: markers, tokens, offsets, base, sequences. 7.2: as 6.12 without base
+  // (scripts/kallsyms.c, write_src).
   const beforeTokens = tokens - BigInt(roundUp(sequencesBytes, 8));
   const places: readonly (readonly [bigint, bigint])[] =
     base === undefined
@@ -45,7 +45,7 @@ export function* nameOrders(memory: GuestMemory, known: KnownTables): Generator<
   }
 }
 
-/** The markers end where the next table begins, but for its alignment to 4 or 8 bytes. */
+/** Returns the markers, which end where the next table starts, except for its alignment to 4 or 8 bytes. */
 function findMarks(memory: GuestMemory, count: number, end: bigint): Uint32Array | undefined {
   const groups = Math.ceil(count / 256);
   for (const padding of [0n, 4n]) {

@@ -1,4 +1,4 @@
-/** kallsyms of a kernel whose VMCOREINFO does not say where it lies (before 6.0): searched in the kernel's image. */
+/** Searches the kernel's image for kallsyms if VMCOREINFO does not have its address (kernels before 6.0). */
 import { FormatError, KtstrError } from "../../errors.ts";
 import type { PhysicalMemory } from "../image/physical.ts";
 import { GuestFault } from "../memory/fault.ts";
@@ -6,10 +6,10 @@ import type { GuestMemory } from "../memory/memory.ts";
 import { Kallsyms, type KallsymsPlaces } from "./kallsyms.ts";
 import { type KallsymsTables, tablesBetween } from "./kallsyms-shape.ts";
 
-/** From `_stext` to the end of read-only data; the images of distributions have 30 to 60 MiB with all their data. */
+/** Limit on the search from `_stext`: the images of distributions have 30 to 60 MiB with all their data. */
 const MAX_IMAGE_BYTES = 128 * 2 ** 20;
 
-/** The addresses of tables that were found by their physical ones: `virtualOf` is where a physical address is seen. */
+/** Returns the addresses of tables by name. `virtualOf` converts the physical addresses at which they were found. */
 export function placesOf(
   tables: KallsymsTables,
   virtualOf: (physical: number) => bigint,
@@ -28,8 +28,8 @@ export function placesOf(
 }
 
 /**
- * `start` is `_stext`, `imageOffset` an address of the image less its physical one. Throws `KtstrError` if no table of
- * the image has `_stext` at its place.
+ * `start` is `_stext`, `imageOffset` the difference between the image's virtual and physical addresses. Throws `KtstrError` if
+ * no table in the image has `_stext` at its address.
  */
 export function searchKallsyms(
   memory: GuestMemory,
@@ -51,7 +51,7 @@ export function searchKallsyms(
   const why =
     problems.length === 0
       ? "VMCOREINFO does not say where it lies, and none was found in the kernel's image"
-      : `none of ${problems.length} tables is this kernel's: ${problems.slice(0, 3).join("; ")}`;
+      : `none of ${problems.length} tables matches this kernel: ${problems.slice(0, 3).join("; ")}`;
   throw new KtstrError(`find the kernel's symbols (kallsyms): ${why}`, {
     hint: "Give --vmlinux; or dump all memory: pages may be missing, or the kernel was built without CONFIG_KALLSYMS.",
   });

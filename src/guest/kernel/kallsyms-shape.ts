@@ -1,6 +1,6 @@
 /**
- * Where the tables of kallsyms lie, told by their own shape: kernels before 6.0 do not name them in VMCOREINFO, and a
- * memory may have no VMCOREINFO. Their order (scripts/kallsyms.c, write_src), each aligned to 8 bytes, since 7.x to 4:
+ * Finds the tables of kallsyms by their form. Kernels before 6.0 do not have their addresses in VMCOREINFO, and memory may
+ * have no VMCOREINFO. Their order (scripts/kallsyms.c, write_src), each aligned to 8 bytes, since 7.x to 4:
  *
  * - 5.10 to 6.1: offsets, relative_base, num_syms, names, markers, token_table, token_index
  * - 6.2, 6.3 and updates of 6.1: the same with seqs_of_names before token_table
@@ -18,30 +18,30 @@ export interface KallsymsTables {
   readonly tokens: number;
   readonly tokenIndex: number;
   readonly offsets: number;
-  /** Of `kallsyms_relative_base`; undefined: offsets count from where they lie. */
+  /** Address of `kallsyms_relative_base`; undefined if offsets are relative to their own address. */
   readonly base: number | undefined;
 }
 
-/** The tokens "0" to "9": characters of names are tokens of their own, at the place of their code. */
+/** The tokens "0" to "9". Each character of a name is also a token, whose index is its code. */
 const DIGITS = Buffer.from(`${[..."0123456789"].join("\0")}\0`, "latin1");
 const FIRST_DIGIT = 0x30;
 const TOKENS = 256;
 const INDEX_BYTES = 2 * TOKENS;
-/** A token has one character or more, and no name is longer (KSYM_NAME_LEN). */
+/** A token has at least one character, and is at most as long as a name (KSYM_NAME_LEN). */
 const MAX_TOKEN_BYTES = 512;
 const MARK_EVERY = 256;
-/** The shortest name takes two bytes; the longest that KSYM_NAME_LEN allows, 514. */
+/** The shortest name takes two bytes, the longest that KSYM_NAME_LEN allows 514. */
 const MIN_GROUP_BYTES = 2 * MARK_EVERY;
 const MAX_GROUP_BYTES = 514 * MARK_EVERY;
-/** A kernel has some 200,000; as in kallsyms.ts. */
+/** Limit as in kallsyms.ts: a kernel has about 200,000 symbols. */
 const MAX_SYMBOLS = 2 ** 22;
-/** Texts with the ten digits lie about (character tables, other programs' tokens); hundreds mean that somebody made them. */
+/** Limit on candidates. Some other data contains the digits too (character tables, other programs' tokens). */
 const MAX_HITS = 4096;
 const SLICE_BYTES = 2 ** 20;
-/** Some 600,000 find a kernel's tables; a memory that somebody made to look like them a thousand times ends the search. */
+/** Limit on reads: a kernel's tables need about 600,000. Hostile memory can have thousands of similar tables. */
 const MAX_READS = 40_000_000;
 
-/** Visits the places in an image's data where the ten digits lie as tokens do; `visit` ends the search by true. */
+/** Visits the places in an image's data that have the ten digits as tokens. Stops if `visit` returns true. */
 export function searchDigits(
   image: MemoryImage,
   visit: (physical: number) => boolean,
@@ -53,7 +53,7 @@ export function searchDigits(
   let tailEnd = -1;
   image.search((view, at) => {
     const bytes = Buffer.from(view.buffer, view.byteOffset, view.byteLength);
-    // What two views hold of it together.
+    // The part of a match in the previous view and the part in this one.
     if (tailEnd === at) {
       const joint = Buffer.concat([tail, bytes.subarray(0, DIGITS.length - 1)]).indexOf(DIGITS);
       if (joint >= 0 && offer(at - tail.length + joint)) return true;
@@ -69,7 +69,7 @@ function* digitsIn(bytes: Buffer): Generator<number> {
   for (let at = bytes.indexOf(DIGITS); at >= 0; at = bytes.indexOf(DIGITS, at + 1)) yield at;
 }
 
-/** The tables that lie between two physical addresses. */
+/** Yields the tables between two physical addresses. */
 export function* tablesBetween(memory: PhysicalMemory, from: number, to: number): Generator<KallsymsTables> {
   const shape = new KallsymsShape(memory);
   let hits = 0;
@@ -78,7 +78,7 @@ export function* tablesBetween(memory: PhysicalMemory, from: number, to: number)
     const end = Math.min(to, window.end);
     for (let at = start; at < end; at += SLICE_BYTES) {
       const length = Math.min(SLICE_BYTES + DIGITS.length, end - at);
-      // Told of as a range, pages that are read on demand are there.
+      // Locating the whole range makes pages that are read on demand available.
       const offset = memory.locate(at, length);
       if (offset < 0) continue;
       const bytes = memory.window.bytes.subarray(offset, offset + length);
@@ -91,7 +91,7 @@ export function* tablesBetween(memory: PhysicalMemory, from: number, to: number)
   }
 }
 
-/** Tells tables by their shape, with a bound on the reads of all that it is asked about. */
+/** Recognizes tables by their form, with a limit on the total number of reads. */
 export class KallsymsShape {
   readonly #memory: PhysicalMemory;
   #reads = 0;
@@ -100,7 +100,7 @@ export class KallsymsShape {
     this.#memory = memory;
   }
 
-  /** The tables whose tokens hold the digits that lie at a physical address; undefined if they are not of kallsyms. */
+  /** Returns the tables whose tokens include the digits at a physical address; undefined if they are not kallsyms. */
   tables(digits: number): KallsymsTables | undefined {
     const found = this.#tokens(digits);
     if (found === undefined) return undefined;
@@ -114,7 +114,7 @@ export class KallsymsShape {
     return after === undefined ? undefined : { ...common, ...after };
   }
 
-  /** Where `length` bytes lie in the window; -1: not in the image. The reads below are -1 then, too. */
+  /** Returns the offset in the window of `length` bytes, or -1 if they are not in the image. The reads below return -1 too. */
   #locate(at: number, length: number): number {
     return ++this.#reads > MAX_READS ? -1 : this.#memory.locate(at, length);
   }
@@ -134,7 +134,7 @@ export class KallsymsShape {
     return offset < 0 ? -1 : this.#memory.window.view.getUint32(offset, true);
   }
 
-  /** token_table ends where token "9" and 198 more do; token_index tells where each of them begins. */
+  /** Finds the end of token_table, which has 198 tokens after "9". token_index has the offset of each token. */
   #tokens(digits: number): { readonly tokens: number; readonly tokenIndex: number } | undefined {
     let end = digits;
     for (let token = FIRST_DIGIT; token < TOKENS; token++) {
@@ -149,7 +149,7 @@ export class KallsymsShape {
     return undefined;
   }
 
-  /** One past its NUL; -1 where that is far. */
+  /** Returns the address after the NUL; -1 if there is none within the limit. */
   #stringEnd(at: number): number {
     for (let length = 0; length < MAX_TOKEN_BYTES; length++) {
       const byte = this.#u8(at + length);
@@ -169,8 +169,8 @@ export class KallsymsShape {
   }
 
   /**
-   * Backwards from the tokens: the list of names in order, where it lies there, then the markers, which begin with 0 and
-   * ascend, then the names, which the markers measure, and before them their count.
+   * Searches backwards from the tokens: the list of names in order if it is there, the markers, which start with 0 and ascend,
+   * the names, whose size the markers give, and the number of symbols.
    */
   #names(tokens: number): Pick<KallsymsTables, "count" | "countAt" | "names"> | undefined {
     const last = tokens - 3 * MAX_SYMBOLS - 8;
@@ -188,7 +188,7 @@ export class KallsymsShape {
     return to - from >= MIN_GROUP_BYTES && to - from <= MAX_GROUP_BYTES;
   }
 
-  /** How many ascend from there on. */
+  /** Returns how many markers ascend from there. */
   #marksFrom(markers: number, end: number): number {
     let groups = 1;
     while (
@@ -200,7 +200,10 @@ export class KallsymsShape {
     return groups;
   }
 
-  /** The count may lie up to a last group of names before where the last marker says; the bytes behind the markers may be taken for one more. */
+  /**
+   * Finds the count, which lies up to one group of names before the place that the last marker gives. The bytes after the
+   * markers may look like another marker.
+   */
   #namesBefore(
     markers: number,
     most: number,
@@ -221,13 +224,13 @@ export class KallsymsShape {
     return undefined;
   }
 
-  /** Nothing, or three bytes a symbol, lies between markers and tokens. */
+  /** Between markers and tokens lies either nothing or three bytes per symbol. */
   #isBetween(end: number, count: number, tokens: number): boolean {
     const gap = tokens - end;
     return (gap >= 0 && gap < 8) || (gap >= 3 * count && gap < 3 * count + 16);
   }
 
-  /** The first group of names ends at the second marker, and the last one before the markers. */
+  /** Checks that the first group of names ends at the second marker, and the last one before the markers. */
   #areNames(names: number, count: number, markers: number, groups: number): boolean {
     if (this.#skipNames(names, MARK_EVERY) !== names + this.#u32(markers + 4)) return false;
     const lastGroup = names + this.#u32(markers + 4 * groups - 4);
@@ -235,7 +238,7 @@ export class KallsymsShape {
     return end <= markers && markers - end < 8;
   }
 
-  /** Since 6.1 a length of 128 or more takes two bytes, the lower seven bits first; before, no length is so large. */
+  /** Since 6.1 a length of 128 or more has two bytes, the lower seven bits first. Before, lengths were shorter. */
   #skipNames(at: number, count: number): number {
     for (let index = 0; index < count; index++) {
       const length = this.#u8(at);
@@ -245,7 +248,7 @@ export class KallsymsShape {
     return at;
   }
 
-  /** Until 6.3 `kallsyms_offsets` and `kallsyms_relative_base` lie before the count. */
+  /** Until 6.3 `kallsyms_offsets` and `kallsyms_relative_base` precede the count. */
   #offsetsBefore(countAt: number, count: number): Pick<KallsymsTables, "offsets" | "base"> | undefined {
     const base = countAt - 8;
     if (!this.#isKernelAddress(base)) return undefined;
@@ -263,7 +266,7 @@ export class KallsymsShape {
     return at % 8 === 0 && this.#u32(at + 4) >= 0xffff_0000;
   }
 
-  /** Symbols lie in the order of their addresses, so by one of the rules of kallsyms.ts the addresses ascend. */
+  /** Checks that the addresses ascend by one of the rules of kallsyms.ts: symbols are sorted by address. */
   #areOffsets(offsets: number, count: number): boolean {
     if (this.#u32(offsets + 4 * count - 4) < 0) return false;
     const isRising = (addressOf: (offset: number, index: number) => number): boolean => {
@@ -277,7 +280,7 @@ export class KallsymsShape {
     };
     return (
       isRising((offset) => offset) ||
-      // Per-CPU symbols as they are, then the others, whose offsets are negative.
+      // Absolute per-CPU symbols come first, then the others, whose offsets are negative.
       isRising((offset) => (offset < 2 ** 31 ? offset : 2 ** 33 - offset)) ||
       isRising((offset, index) => 2 ** 32 + (offset | 0) + 4 * index)
     );

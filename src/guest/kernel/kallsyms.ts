@@ -1,10 +1,9 @@
 /**
- * The kernel's own symbol table, as it lies in memory (scripts/kallsyms.c writes it, kernel/kallsyms.c reads it).
+ * Reads the kernel's symbol table in memory (written by scripts/kallsyms.c, read by kernel/kallsyms.c).
  *
- * A name is stored as a string of tokens, one byte each. A look-up bisects the kernel's own list of names in order
- * (since 6.2) and writes out the dozen names that it meets. Where that list is not there, or cannot be right, one
- * pass over all names keeps a 32-bit hash of each, put together from the hashes of its tokens, and look-ups search
- * those: 10 ms that nothing else needs.
+ * A name is stored as a string of tokens of one byte each. A lookup bisects the kernel's list of symbols by name (since 6.2)
+ * and decodes about a dozen names. If that list is missing or invalid, one pass over all names stores a 32-bit hash of each,
+ * computed from the hashes of its tokens, and lookups search the hashes. The pass takes 10 ms.
  */
 import { FormatError } from "../../errors.ts";
 import { viewOf } from "../../uapi/layout.ts";
@@ -13,12 +12,12 @@ import { add, distance, fromBigInt, isBelow, type Pointer, toBigInt } from "../m
 import { type NameOrder, nameOrders } from "./kallsyms-order.ts";
 import { HASH_BASE, hashBytes, type NearSymbol, type Symbols } from "./symbols.ts";
 
-/** Addresses of its tables, and of `_stext`, by name: VMCOREINFO, or what a search found. */
+/** Addresses of the tables and of `_stext`, by name: from VMCOREINFO or from a search. */
 export interface KallsymsPlaces {
   symbol(name: string): bigint | undefined;
 }
 
-/** A kernel has some 200,000. */
+/** Limit: a kernel has about 200,000 symbols. */
 const MAX_SYMBOLS = 2 ** 22;
 const MAX_NAME_TABLE_BYTES = 64 * 2 ** 20;
 /** KSYM_NAME_LEN. */
@@ -26,15 +25,15 @@ const MAX_NAME_BYTES = 512;
 const MARK_SHIFT = 8;
 const MARK_EVERY = 256;
 
-/** How `kallsyms_offsets[i]` gives an address (kernel/kallsyms.c, kallsyms_sym_address). */
+/** How an address is computed from `kallsyms_offsets[i]` (kernel/kallsyms.c, kallsyms_sym_address). */
 type AddressRule =
-  | "self-relative" // from where the offset itself lies: 7.2
-  | "base-relative" // unsigned, from kallsyms_relative_base: arm64 in 6.1 and 6.12
-  | "absolute-percpu"; // the same where negative; else as it is, a per-CPU symbol: x86-64 in 6.1 and 6.12
+  | "self-relative" // relative to the offset's own address: 7.2
+  | "base-relative" // unsigned, relative to kallsyms_relative_base: arm64 in 6.1 and 6.12
+  | "absolute-percpu"; // negative: relative to the base; else an absolute per-CPU symbol: x86-64 in 6.1 and 6.12
 
 export class Kallsyms implements Symbols {
   readonly source = "kallsyms";
-  /** Where its names lie. */
+  /** Address of the names. */
   readonly at: Pointer;
   readonly count: number;
   readonly #names: Uint8Array;
@@ -43,16 +42,16 @@ export class Kallsyms implements Symbols {
   readonly #offsetsAt: Pointer;
   readonly #base: Pointer | undefined;
   readonly #rule: AddressRule;
-  /** Symbols in the order of their names, as big-endian u24; undefined if the kernel has no such list. */
+  /** Symbol indexes sorted by name, as big-endian u24; undefined if the kernel has no such list. */
   #sequences: Uint8Array | undefined;
-  /** Where every 256th name begins. */
+  /** Offset of every 256th name. */
   #marks: Uint32Array = new Uint32Array(0);
-  /** By symbol, in the order of addresses; only where there are no sequences. */
+  /** Hash per symbol, by ascending address. Only used without `#sequences`. */
   #hashes: Uint32Array = new Uint32Array(0);
 
   /**
-   * Reads the tables that VMCOREINFO points at (in it since 6.0), or others that were found; `_stext` need not be known.
-   * Throws `FormatError` if they contradict themselves, `GuestFault` where they are not in the image.
+   * Reads the tables whose addresses are in VMCOREINFO (since 6.0), or that a search found. `_stext` may be unknown. Throws
+   * `FormatError` if they are inconsistent, `GuestFault` if they are not in the image.
    */
   constructor(memory: GuestMemory, info: KallsymsPlaces) {
     const names = required(info, "kallsyms_names");
@@ -64,7 +63,7 @@ export class Kallsyms implements Symbols {
     const countAt = fromBigInt(required(info, "kallsyms_num_syms"));
     this.count = memory.u32(countAt.hi, countAt.lo, 0, "kallsyms_num_syms");
     if (this.count === 0 || this.count > MAX_SYMBOLS) throw broken(0, `${this.count} symbols`);
-    // Nothing but markers (and in 6.1 sequence numbers) lies between the names and the tokens.
+    // Between the names and the tokens lie only markers, and in 6.1 sequence numbers.
     this.#names = table(memory, names, tokenTable, MAX_NAME_TABLE_BYTES, "kallsyms_names");
     this.#tokens = readTokens(memory, tokenTable, tokenIndex);
     const { hi, lo } = this.#offsetsAt;
@@ -82,7 +81,7 @@ export class Kallsyms implements Symbols {
     return index < 0 ? undefined : this.#addressAt(index, this.#rule);
   }
 
-  /** kernel/kallsyms.c, `get_symbol_pos`: symbols lie in the order of their addresses. */
+  /** kernel/kallsyms.c, `get_symbol_pos`: symbols are sorted by address. */
   nearest(at: Pointer): NearSymbol | undefined {
     let low = 0;
     let high = this.count;
@@ -95,12 +94,12 @@ export class Kallsyms implements Symbols {
     const address = this.#addressAt(low - 1, this.#rule);
     let first = low - 1;
     while (first > 0 && !isBelow(this.#addressAt(first - 1, this.#rule), address)) first--;
-    // `get_symbol_pos` (kernel/kallsyms.c): a symbol ends where the next address begins.
+    // `get_symbol_pos` (kernel/kallsyms.c): a symbol ends at the next higher address.
     const sizeBytes = low < this.count ? distance(address, this.#addressAt(low, this.#rule)) : undefined;
     return { name: this.#nameAt(first), offset: distance(address, at), sizeBytes };
   }
 
-  /** All symbols in the order of their addresses, with the type letter of `/proc/kallsyms`. */
+  /** Yields all symbols by ascending address, with the type letter of `/proc/kallsyms`. */
   *all(): Generator<{ readonly name: string; readonly type: string; readonly address: Pointer }> {
     let at = 0;
     for (let index = 0; index < this.count; index++) {
@@ -122,7 +121,7 @@ export class Kallsyms implements Symbols {
     return -1;
   }
 
-  /** Takes the first list by which _stext is found; one by which it is not is none. */
+  /** Uses the first list in which a lookup of `_stext` succeeds. */
   #findOrder(orders: Iterable<NameOrder>): boolean {
     for (const { sequences, marks } of orders) {
       this.#sequences = sequences;
@@ -132,7 +131,7 @@ export class Kallsyms implements Symbols {
     return false;
   }
 
-  /** kallsyms_lookup_names: names are in the order of strcmp, equal ones in that of addresses. */
+  /** kallsyms_lookup_names: names are sorted as by strcmp, and equal names by address. */
   #bisect(name: string): number {
     let low = 0;
     let high = this.count;
@@ -145,7 +144,7 @@ export class Kallsyms implements Symbols {
     return this.#nameAt(index) === name ? index : -1;
   }
 
-  /** The symbol at a place in the order of names; `count` where the list names none. */
+  /** Returns the symbol index at a position of the list sorted by name; `count` if it is not valid. */
   #sequence(place: number): number {
     const at = 3 * place;
     const list = this.#sequences!;
@@ -153,7 +152,7 @@ export class Kallsyms implements Symbols {
     return (list[at]! << 16) | (list[at + 1]! << 8) | list[at + 2]!;
   }
 
-  /** A symbol's name; "" for one that there is not. */
+  /** Returns a symbol's name; "" if there is no such symbol. */
   #nameAt(index: number): string {
     if (index >= this.count) return "";
     let at = this.#marks[index >>> MARK_SHIFT]!;
@@ -164,7 +163,7 @@ export class Kallsyms implements Symbols {
     return this.#expand(at).text.slice(1);
   }
 
-  /** The name at an offset with its type letter before it, and where the next one begins. */
+  /** Returns the name at an offset, with its type letter, and the offset of the next one. */
   #expand(at: number): { readonly text: string; readonly end: number } {
     let length = this.#names[at++] ?? 0;
     if (length >= 0x80) length = (length & 0x7f) | ((this.#names[at++] ?? 0) << 7);
@@ -174,7 +173,7 @@ export class Kallsyms implements Symbols {
     return { text, end };
   }
 
-  /** One pass over all names. The first character of a name is its type letter, which is no part of the hash. */
+  /** Computes the hashes of all names. The first character of a name is its type letter, which is not hashed. */
   #hashNames(): void {
     this.#sequences = undefined;
     this.#marks = new Uint32Array(Math.ceil(this.count / MARK_EVERY));
@@ -188,7 +187,7 @@ export class Kallsyms implements Symbols {
       if (length >= 0x80) length = (length & 0x7f) | (names[at++]! << 7);
       const end = at + length;
       if (length === 0 || !(end <= names.length))
-        throw broken(at, `name ${index} of ${this.count} has no end`);
+        throw broken(at, `name ${index} of ${this.count} is not terminated`);
       let hash = typedHashes[names[at++]!]!;
       while (at < end) {
         const token = names[at++]!;
@@ -205,7 +204,7 @@ export class Kallsyms implements Symbols {
     return offset >= 0 ? { hi: 0, lo: offset } : add(this.#base!, -1 - offset);
   }
 
-  /** The rule by which `_stext` has the address that VMCOREINFO gives it; without that, what the last offset tells. */
+  /** Returns the rule that gives `_stext` its known address. If that is not known, the last offset decides. */
   #findRule(start: bigint | undefined): AddressRule {
     if (start === undefined) {
       if (this.#base === undefined) return "self-relative";
@@ -226,14 +225,14 @@ export class Kallsyms implements Symbols {
 function required(info: KallsymsPlaces, name: string): bigint {
   const address = info.symbol(name);
   if (address !== undefined) return address;
-  throw new FormatError("VMCOREINFO", 0, `${name} is not in it`);
+  throw new FormatError("VMCOREINFO", 0, `it does not have ${name}`);
 }
 
 function broken(offset: number, problem: string): FormatError {
   return new FormatError("kallsyms", offset, problem);
 }
 
-/** The bytes between two addresses. */
+/** Copies the bytes between two addresses. */
 function table(memory: GuestMemory, from: bigint, to: bigint, maxBytes: number, what: string): Uint8Array {
   const size = Number(to - from);
   if (!(size > 0 && size <= maxBytes)) throw broken(0, `${what} would have ${size} bytes`);
@@ -241,7 +240,7 @@ function table(memory: GuestMemory, from: bigint, to: bigint, maxBytes: number, 
   return memory.share(hi, lo, 0, size, what);
 }
 
-/** The 256 tokens: `kallsyms_token_index[i]` is where in `kallsyms_token_table` token `i` begins. */
+/** Reads the 256 tokens: `kallsyms_token_index[i]` is the offset of token `i` in `kallsyms_token_table`. */
 function readTokens(memory: GuestMemory, tokenTable: bigint, tokenIndex: bigint): string[] {
   const text = Buffer.from(table(memory, tokenTable, tokenIndex, 65_536, "kallsyms_token_table"));
   const { hi, lo } = fromBigInt(tokenIndex);
@@ -249,7 +248,7 @@ function readTokens(memory: GuestMemory, tokenTable: bigint, tokenIndex: bigint)
   return Array.from({ length: 256 }, (_, token) => {
     const start = index.readUInt16LE(2 * token);
     const end = text.indexOf(0, start);
-    if (start >= text.length || end < start) throw broken(start, `token ${token} has no end`);
+    if (start >= text.length || end < start) throw broken(start, `token ${token} is not terminated`);
     return text.toString("latin1", start, end);
   });
 }
@@ -261,9 +260,9 @@ function readBase(memory: GuestMemory, at: bigint): Pointer {
 
 interface TokenHashes {
   readonly hashes: Int32Array;
-  /** What a hash is multiplied with before a token's own is added. */
+  /** Factor for a name's hash before the token's own is added. */
   readonly powers: Int32Array;
-  /** The hash of a token without its first character. */
+  /** Hash of a token without its first character. */
   readonly typedHashes: Int32Array;
 }
 

@@ -1,5 +1,5 @@
 /**
- * A frozen kernel, opened: its memory, symbols, types and CPUs. What the walkers start from.
+ * Opens a frozen kernel: its memory, symbols, types and CPUs.
  *
  *     using kernel = openKernel({ memory: [{ path: "mem" }] });
  *     const at = requireSymbol(kernel.symbols, "map_idr");
@@ -28,15 +28,15 @@ import type { Vmcoreinfo } from "./vmcoreinfo.ts";
 import type { Vmlinux } from "./vmlinux.ts";
 
 export interface OpenKernelOptions extends DiscoverOptions {
-  /** Raw files or ELF cores, told by content. */
+  /** Raw files or dumps, whose formats are detected. */
   readonly memory: readonly MemorySource[];
-  /** Symbols and types come from this ELF file instead of the image. */
+  /** An ELF file whose symbols and types are used instead of those in the image. */
   readonly vmlinux?: string | undefined;
-  /** Notes everything that is read of the machine from now on: what a capture is made of. */
+  /** Records everything that is read of the machine, to make a capture. */
   readonly recorder?: Recorder | undefined;
 }
 
-/** One thing that was found on the way to the kernel, for `--explain`. */
+/** A step in finding the kernel, for `--explain`. */
 export interface Finding {
   readonly what: string;
   readonly text: string;
@@ -45,31 +45,31 @@ export interface Finding {
 export interface GuestKernel extends Disposable {
   readonly memory: GuestMemory;
   readonly symbols: Symbols;
-  /** The kernel's own types; parsed when first asked for. Throws `KtstrError` if there are none. */
+  /** The kernel's own types; parsed lazily. Throws `KtstrError` if there are none. */
   readonly btf: Btf;
-  /** Read when first asked for. */
+  /** Read lazily. */
   readonly cpus: Cpus;
   readonly info: KernelInfo;
-  /** NT_PRSTATUS notes of the dump, `struct elf_prstatus`, one a CPU; none of raw memory. */
+  /** NT_PRSTATUS notes of the dump, `struct elf_prstatus`, one per CPU; none for raw memory. */
   readonly prstatus: readonly Uint8Array[];
-  /** What was assumed and what was left out, as sentences. */
+  /** Sentences about assumptions and missing parts. */
   readonly warnings: readonly string[];
-  /** How the kernel was found, in the order of finding. */
+  /** The steps that found the kernel, in order. */
   explain(): readonly Finding[];
-  /** Throws `KtstrError` if a memory file shrank; to be asked before each listing. */
+  /** Throws `KtstrError` if a memory file shrank. Called before each listing. */
   check(): void;
 }
 
-/** What is known of a kernel besides what walkers need. */
+/** A kernel with the details that only captures and `--explain` use. */
 export interface OpenedKernel extends GuestKernel {
   readonly found: Found;
-  /** Where the direct map has the physical address 0; undefined: it is not used. */
+  /** Virtual address of physical address 0 in the direct map; undefined if the direct map is not used. */
   readonly directBase: bigint | undefined;
-  /** Of the warnings those about the memory file, which whoever opens the capture cannot find out. */
+  /** The warnings about the memory file, which a capture stores because its user cannot see that file. */
   readonly assumptions: readonly string[];
-  /** The ids of the maps whose contents are in a capture; undefined: all. */
+  /** Ids of the maps whose contents are in a capture; undefined for all. */
   readonly capturedValues: ReadonlySet<number> | undefined;
-  /** Of a machine that goes on running: what was read of its memory, and where addresses lead, is asked anew. */
+  /** Drops cached pages and translations of a running machine. */
   refresh(): void;
 }
 
@@ -78,7 +78,7 @@ export function openKernel(options: OpenKernelOptions): OpenedKernel {
   const vmlinux = options.vmlinux === undefined ? undefined : requireVmlinux(options.vmlinux);
   const image = new MemoryImage(options.memory, options.onUnpack);
   try {
-    // A layout that has to be guessed is confirmed by a kernel that was opened under it: the same one, then.
+    // A guessed layout is confirmed by a kernel that was opened in it, which is then used.
     let trial: Kernel | undefined;
     const found = discover(image, options, (candidate) => {
       trial = new Kernel(image, candidate, vmlinux);
@@ -97,7 +97,7 @@ export function openKernel(options: OpenKernelOptions): OpenedKernel {
   }
 }
 
-/** The same kernel, found anew with what that takes on record; trials and their mistakes are not. */
+/** Finds the same kernel again and records the pages that are read, without those of rejected candidates. */
 function recorded(image: MemoryImage, found: Found, recorder: Recorder): Found {
   const { ObservedPhysical } = require("../image/observed.ts") as typeof import("../image/observed.ts");
   const physical = new ObservedPhysical(found.physical, alsoFilled(image, recorder.pages));
@@ -106,47 +106,47 @@ function recorded(image: MemoryImage, found: Found, recorder: Recorder): Found {
   return { ...found, physical, tables };
 }
 
-/** Pages that are read on demand are filled before they are recorded. */
+/** Returns an observer that fills pages that are read on demand before they are recorded. */
 function alsoFilled({ pages }: MemoryImage, recorded: PageObserver): PageObserver {
   if (pages === undefined) return recorded;
   return { note: (physical, length) => pages.note(physical, length) && recorded.note(physical, length) };
 }
 
 function requireVmlinux(path: string): Vmlinux {
-  // Here and below: code that a capture has no use for is loaded where it is used.
+  // Code that captures do not need is loaded on first use.
   const { loadVmlinux } = require("./vmlinux.ts") as typeof import("./vmlinux.ts");
   const vmlinux = loadVmlinux(path);
   if (vmlinux !== null) return vmlinux;
   throw new KtstrError(`open vmlinux ${path}: there is no such file`);
 }
 
-/** Throws `KtstrError` if a vmlinux is not that of the kernel in memory. */
+/** Throws `KtstrError` if a vmlinux does not belong to the kernel in memory. */
 function checkBuildId({ info }: Found, { path, buildId }: Vmlinux): void {
   if (info.buildId === "" || buildId === "" || info.buildId === buildId) return;
   throw new KtstrError(
-    `open vmlinux ${path}: its build id is ${buildId}, the kernel in memory (${info.release}) has ${info.buildId}`,
+    `open vmlinux ${path}: its build id is ${buildId}, but that of the kernel in memory (${info.release}) is ${info.buildId}`,
     { hint: "Give the vmlinux of that very build, or none: the image has symbols and types of its own." },
   );
 }
 
-/** arch/x86/include/asm/page_64_types.h: `__PAGE_OFFSET_BASE_L4` and `_L5`, where CONFIG_RANDOMIZE_MEMORY is off. */
+/** arch/x86/include/asm/page_64_types.h: `__PAGE_OFFSET_BASE_L4` and `_L5`, used without CONFIG_RANDOMIZE_MEMORY. */
 const X86_DIRECT_MAP = { 4: 0xffff_8880_0000_0000n, 5: 0xff11_0000_0000_0000n } as const;
 const MAX_BTF_BYTES = 64 * 2 ** 20;
 const STATIC_KEY = struct("static_key_false", { enabled: at(u32, "key.enabled.counter") });
 
-/** Which of several kernels was taken, and how to take another. */
+/** Returns a warning that names the kernel that was chosen and the option that chooses another one. */
 function twoKernels(info: Vmcoreinfo, others: readonly Vmcoreinfo[]): string[] {
   const named = ({ release, physical }: Vmcoreinfo): string =>
     `${release} by VMCOREINFO at 0x${(physical ?? 0).toString(16)}`;
   return others.map(
     (other) =>
-      `Two kernels are in this memory. Taken is ${named(info)}; the other is ${named(other)}: a crash kernel and the one that crashed, or what an earlier boot left. --vmcoreinfo 0x${other.physical!.toString(16)} takes that one.`,
+      `This memory contains two kernels. ${named(info)} is used; the other one is ${named(other)}. One of them may be a crash kernel, or left by an earlier boot. --vmcoreinfo 0x${other.physical!.toString(16)} uses the other one.`,
   );
 }
 
 /**
- * Whether memory is reserved for a crash kernel (`struct resource crashk_res`, which begins with start and end), or this is
- * one (`elfcorehdr_addr`, which is ELFCORE_ADDR_MAX in all others).
+ * Returns whether memory is reserved for a crash kernel (`struct resource crashk_res`, which starts with start and end), or
+ * whether this is a crash kernel (`elfcorehdr_addr`, which is ELFCORE_ADDR_MAX in all others).
  */
 function hasCrashKernel({ memory, symbols }: GuestKernel): boolean {
   const wordOf = (name: string, offset: number, otherwise: bigint): bigint => {
@@ -160,7 +160,7 @@ function hasCrashKernel({ memory, symbols }: GuestKernel): boolean {
 const NO_CORE = 2n ** 64n - 1n;
 
 function whereIs({ physical, isRebuilt }: Vmcoreinfo): string {
-  if (isRebuilt) return "not in this memory; made from the kernel's symbol table";
+  if (isRebuilt) return "not in this memory; derived from the kernel's symbol table";
   return physical === undefined ? "in the dump's note" : `at physical 0x${physical.toString(16)}`;
 }
 
@@ -198,13 +198,15 @@ class Kernel implements OpenedKernel {
     const vmlinux = this.#vmlinux;
     if (vmlinux !== undefined) {
       if (info.buildId === "" || vmlinux.buildId === "")
-        this.warnings.push(`${vmlinux.path} could not be compared with the kernel in memory: no build id.`);
+        this.warnings.push(
+          `${vmlinux.path} could not be compared with the kernel in memory: there is no build id.`,
+        );
       const linked = vmlinux.symtab?.address("_stext");
       if (linked !== undefined) {
         const moved = info.symbol("_stext")! - toBigInt(linked.hi, linked.lo);
         return vmlinux.symbolsMovedBy(Number(moved))!;
       }
-      this.warnings.push(`${vmlinux.path} has no symbols (it is stripped): those of the image are used.`);
+      this.warnings.push(`${vmlinux.path} has no symbols (it is stripped); those in the image are used.`);
     }
     const { captureNote } = this.#image;
     if (captureNote !== undefined) return new CapturedSymbols(captureNote);
@@ -224,7 +226,7 @@ class Kernel implements OpenedKernel {
     return searchKallsyms(memory, this.#image.physicalMemory(), info.symbol("_stext")!, machine.imageOffset);
   }
 
-  /** What a capture needs of kallsyms are its answers, not its tables. */
+  /** A capture contains the results of symbol lookups instead of the tables of kallsyms. */
   #unrecorded(): GuestMemory {
     const { mode, root } = this.found.machine;
     const physical = this.#image.physicalMemory();
@@ -239,7 +241,7 @@ class Kernel implements OpenedKernel {
     return this.#image.captureNote?.values;
   }
 
-  /** `_text` to `_end` lie in one piece of physical memory, on both architectures. */
+  /** `_text` to `_end` is physically contiguous on both architectures. */
   #addImage(): void {
     const from = this.symbols.address("_text");
     const to = this.symbols.address("_end");
@@ -251,7 +253,7 @@ class Kernel implements OpenedKernel {
       this.memory.addLinear(from, physical, length);
   }
 
-  /** Used only where the page tables agree with it: a kernel's own variable may be what was overwritten. */
+  /** Only used if the page tables agree, because the kernel's variable may be overwritten. */
   #addDirectMap(): void {
     const { machine, info, physical, tables } = this.found;
     const base = machine.directBase ?? this.#x86DirectBase();
@@ -259,7 +261,7 @@ class Kernel implements OpenedKernel {
     const { hi, lo } = fromBigInt(base + probe);
     if (BigInt(tables.translate(hi, lo)) !== probe) {
       this.warnings.push(
-        `The direct map does not lie at ${hex(fromBigInt(base).hi, fromBigInt(base).lo)} where the kernel says; all addresses are translated by its page tables.`,
+        `The direct map is not at ${hex(fromBigInt(base).hi, fromBigInt(base).lo)}, where the kernel's variable places it; all addresses are translated by the page tables.`,
       );
       return;
     }
@@ -285,8 +287,8 @@ class Kernel implements OpenedKernel {
     const stop = requireSymbol(this.symbols, "__stop_BTF");
     const length = Number(toBigInt(stop.hi, stop.lo) - toBigInt(start.hi, start.lo));
     if (!(length > 0 && length <= MAX_BTF_BYTES))
-      throw new KtstrError(`read the kernel's BTF: ${length} bytes lie between __start_BTF and __stop_BTF`);
-    // Types outlive the image, so a mapped one's are copied: five megabytes, which takes as long as reading them.
+      throw new KtstrError(`read the kernel's BTF: __start_BTF and __stop_BTF are ${length} bytes apart`);
+    // Mapped BTF is copied, because types outlive the image: 5 MB, as fast as reading them.
     const { memory } = this;
     const bytes = this.#image.isMapped
       ? memory.copy(start.hi, start.lo, 0, length, "__start_BTF")
@@ -314,7 +316,7 @@ class Kernel implements OpenedKernel {
     };
   }
 
-  /** `bpf_stats_enabled_key` (kernel/bpf/core.c), a static key: its count of users. */
+  /** The user count of `bpf_stats_enabled_key` (kernel/bpf/core.c), a static key. */
   #statsEnabled(): boolean | undefined {
     const key = this.symbols.address("bpf_stats_enabled_key");
     const offsets = STATIC_KEY.resolveIfPresent(this.btf);

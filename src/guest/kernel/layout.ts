@@ -1,6 +1,6 @@
 /**
- * Where the bytes of a lone raw file belong. A file does not say; the kernel inside it does, in its tree of
- * resources (`/proc/iomem`). A few layouts are tried until that tree can be read and agrees.
+ * Finds the layout of a single raw file. The file does not contain it, but the kernel has a tree of resources
+ * (`/proc/iomem`). A few common layouts are tried until that tree can be read and matches.
  */
 import type { Btf } from "../../btf/btf.ts";
 import { ptr, struct, u64 } from "../../btf/struct.ts";
@@ -9,7 +9,7 @@ import type { GuestMemory } from "../memory/memory.ts";
 import { isNull, type Pointer } from "../memory/pointer.ts";
 import { requireSymbol, type Symbols } from "./symbols.ts";
 
-/** A range of physical addresses; `end` is one past the last byte. */
+/** A range of physical addresses; `end` is after the last byte. */
 export interface PhysicalRange {
   readonly start: number;
   readonly end: number;
@@ -19,9 +19,9 @@ const GIB = 2 ** 30;
 const FOUR_GIB = 2 ** 32;
 
 /**
- * Layouts to try for a file of this size, the likeliest first. x86-64: QEMU's q35 keeps 2 GiB below 4 GiB once
- * there are more than 2.75, its `pc` 3 GiB once there are more than 3.5 (hw/i386/pc_q35.c, pc_piix.c:
- * max_ram_below_4g), Cloud Hypervisor 3, Firecracker 3.25; all put the rest at 4 GiB. arm64: `virt` begins at 1 GiB (hw/arm/virt.c, base_memmap).
+ * Returns the layouts to try for a file of this size, the most likely first. x86-64: QEMU's q35 has 2 GiB below 4 GiB if
+ * there are more than 2.75, its `pc` 3 GiB if there are more than 3.5 (hw/i386/pc_q35.c, pc_piix.c: max_ram_below_4g), Cloud
+ * Hypervisor 3, Firecracker 3.25; all have the rest at 4 GiB. arm64: `virt` starts at 1 GiB (hw/arm/virt.c, base_memmap).
  */
 export function layoutsToTry(machine: "x86_64" | "aarch64", sizeBytes: number): (readonly Piece[])[] {
   if (machine === "aarch64") return [GIB, 0, 2 * GIB, 1024 * GIB].map((base) => startingAt(base, sizeBytes));
@@ -41,9 +41,9 @@ function withHole(low: number, sizeBytes: number): readonly Piece[] {
 }
 
 /**
- * The layout that the kernel's RAM ranges tell, given one under which it was found: that one if it holds them all,
- * else one whose hole is as large as what lies above it leaves over (firmware keeps some RAM below the hole to
- * itself, so the ranges there do not tell). undefined if neither fits.
+ * Returns the layout that matches the kernel's RAM ranges, given the layout in which they were found: that one if it holds
+ * them all, else one whose hole follows from the size of the memory above it (firmware reserves some RAM below the hole, so
+ * the ranges there do not give its start). Undefined if neither fits.
  */
 export function layoutFromRam(
   found: readonly Piece[],
@@ -62,7 +62,7 @@ function holds({ physical, length }: Piece, { start, end }: PhysicalRange): bool
   return physical <= start && end <= physical + length;
 }
 
-/** The physical address of a place in a lone raw file. */
+/** Returns the physical address of an offset in a single raw file. */
 export function addressOf(layout: readonly Piece[], fileOffset: number): number {
   const piece = layout.find(
     (each) => fileOffset >= each.fileOffset && fileOffset < each.fileOffset + each.length,
@@ -70,7 +70,7 @@ export function addressOf(layout: readonly Piece[], fileOffset: number): number 
   return piece === undefined ? fileOffset : piece.physical + fileOffset - piece.fileOffset;
 }
 
-/** The place in a lone raw file of a physical address. */
+/** Returns the offset in a single raw file of a physical address. */
 export function offsetOf(layout: readonly Piece[], physical: number): number {
   const piece = layout.find((each) => physical >= each.physical && physical < each.physical + each.length);
   return piece === undefined ? physical : piece.fileOffset + physical - piece.physical;
@@ -84,13 +84,13 @@ export function describeLayout(layout: readonly Piece[]): string {
 }
 
 const RESOURCE = struct("resource", { start: u64, end: u64, name: ptr, sibling: ptr, child: ptr });
-/** /proc/iomem of a large server has some thousand lines; its top level a few hundred. */
+/** Limit: /proc/iomem of a large server has a few thousand lines, of which a few hundred are on the top level. */
 const MAX_RESOURCES = 65_536;
 const RAM_NAME = "System RAM";
 
 /**
- * The ranges named "System RAM" on the top level of `iomem_resource` (kernel/resource.c), ascending. Throws
- * `GuestFault` where the list leads nowhere: the memory is then laid out otherwise.
+ * Returns the ranges named "System RAM" on the top level of `iomem_resource` (kernel/resource.c), ascending. Throws
+ * `GuestFault` if the list cannot be followed: the layout is then wrong.
  */
 export function readRamRanges(memory: GuestMemory, symbols: Symbols, btf: Btf): PhysicalRange[] {
   const offsets = RESOURCE.resolve(btf);

@@ -1,16 +1,16 @@
-/** The kernel's lists: `struct list_head`. */
+/** Walks the kernel's lists: `struct list_head`. */
 import { ptr, struct } from "../../btf/struct.ts";
 import { add, isNull, type Pointer } from "../memory/pointer.ts";
 import type { GuestKernel } from "./kernel.ts";
 
 const LIST_HEAD = struct("list_head", { next: ptr });
 
-/** PID_MAX_LIMIT: the longest of these lists holds all tasks. */
+/** PID_MAX_LIMIT: the longest of these lists contains all tasks. */
 const MAX_TASKS = 4 * 1024 * 1024;
 
 /**
- * `list_for_each_entry`: the structs whose `struct list_head` lies at `member` in a list. A list that does not come
- * back to its head ends within three times its length, and after PID_MAX_LIMIT steps at most; `onFault` is told.
+ * `list_for_each_entry`: yields the structs whose `struct list_head` is at offset `member`. If a list does not return to its
+ * head, the walk stops within three times its length, or after PID_MAX_LIMIT steps, and calls `onFault`.
  */
 export function* listOf(
   { memory, btf }: GuestKernel,
@@ -21,7 +21,7 @@ export function* listOf(
 ): Generator<Pointer> {
   const { next } = LIST_HEAD.resolve(btf);
   let node = head;
-  // Brent's way to tell a ring without the head: a mark that moves on at every power of two.
+  // Brent's algorithm detects a cycle without the head: the mark moves at every power of two.
   let mark = head;
   for (let step = 0; step < MAX_TASKS; step++) {
     try {
@@ -35,5 +35,5 @@ export function* listOf(
     if ((step & (step - 1)) === 0) mark = node;
     yield add(node, -member);
   }
-  onFault(new Error(`${path}: the list does not come back to its head`));
+  onFault(new Error(`${path}: the list does not return to its head`));
 }

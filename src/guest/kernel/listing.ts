@@ -1,4 +1,4 @@
-/** What every listing of an IDR's objects does: reads one after the other, and keeps account of what it could not. */
+/** Lists the objects of an IDR one by one, and reports those that could not be read. */
 import { KtstrError } from "../../errors.ts";
 import { GuestFault } from "../memory/fault.ts";
 import type { Pointer } from "../memory/pointer.ts";
@@ -9,12 +9,12 @@ import { WalkLog } from "./walklog.ts";
 
 export type Warn = (sentence: string) => void;
 
-/** Reads one object. A string says why there is nothing to show; a `KtstrError` leaves the object out. */
+/** Reads one object. A returned string says why there is nothing to show. A `KtstrError` skips the object. */
 export type ReadObject<T extends object> = (at: Pointer, id: number, log: WalkLog) => T | string;
 
 /**
- * Every object of the `struct idr` behind a symbol, by ascending id. `what` names one of them ("program"). What could
- * not be read is counted, and told in one sentence. Throws `KtstrError` if there is no such symbol.
+ * Returns every object of the `struct idr` at a symbol, by ascending id. `what` is the object's name in messages ("program").
+ * Objects that could not be read are counted in one warning. Throws `KtstrError` if there is no such symbol.
  */
 export function listObjects<T extends object>(
   kernel: GuestKernel,
@@ -39,7 +39,7 @@ export function listObjects<T extends object>(
   return objects;
 }
 
-/** One attribute of an object; where it cannot be read, `instead`, and that is counted. */
+/** Reads one attribute of an object. If it cannot be read, this is counted, and `instead` is returned. */
 export function attempt<T>(log: WalkLog, attribute: string, instead: T, read: () => T): T {
   try {
     return read();
@@ -54,11 +54,11 @@ function skipError(log: WalkLog, object: string, error: unknown): void {
   log.skip(error instanceof GuestFault ? `memory ${error.reason}` : "corrupt", `${object}: ${error.message}`);
 }
 
-/** Tells in one sentence what a listing of `name` could not read; nothing where it read all. */
+/** Reports in one sentence what a listing of `name` could not read, if anything. */
 function tell(log: WalkLog, name: string, warn: Warn): void {
   if (log.complete) return;
   const counts = [...log.skipped].map(([reason, count]) => `${count} × ${reason}`);
-  const all = log.stopped === "" ? counts : [`the walk stopped (${log.stopped})`, ...counts];
+  const all = log.stopped === "" ? counts : [`the walk was stopped (${log.stopped})`, ...counts];
   const details = log.details.length === 0 ? "" : `: ${log.details.join("; ")}`;
-  warn(`${name}: not everything was read, ${all.join(", ")}${details}`);
+  warn(`${name}: not everything could be read: ${all.join(", ")}${details}`);
 }

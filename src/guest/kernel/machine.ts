@@ -1,11 +1,11 @@
-/** From VMCOREINFO to page tables: what each architecture's text says, and how it is checked against memory. */
+/** Derives address translation from VMCOREINFO for each architecture, and checks it against memory. */
 
 import type { PhysicalMemory } from "../image/physical.ts";
 import { arm64Paging, PageTables, type PagingMode, x86Paging } from "../memory/mmu.ts";
 import { fromBigInt, hex } from "../memory/pointer.ts";
 import type { Vmcoreinfo } from "./vmcoreinfo.ts";
 
-/** How a kernel's addresses translate, as its VMCOREINFO claims. */
+/** A kernel's address translation, according to its VMCOREINFO. */
 export interface Machine {
   /** `uname -m`. */
   readonly machine: "x86_64" | "aarch64";
@@ -13,9 +13,9 @@ export interface Machine {
   readonly pageBytes: number;
   /** Physical address of the kernel's top page table. */
   readonly root: number;
-  /** A kernel-image address less its physical one. */
+  /** Difference between the virtual and the physical addresses of the kernel's image. */
   readonly imageOffset: bigint;
-  /** Where the direct map's physical address 0 would lie; undefined: a variable of the kernel says it. */
+  /** Virtual address of physical address 0 in the direct map; undefined if it is in a kernel variable. */
   readonly directBase: bigint | undefined;
 }
 
@@ -23,20 +23,20 @@ export interface Machine {
 export const X86_IMAGE_BASE = 0xffff_ffff_8000_0000n;
 const MAX_PHYSICAL = 1n << 52n;
 
-/** Why a text is not that of this image's kernel: a sentence for people. */
+/** A clause that says why a text does not match this image's kernel. */
 export type Refusal = string;
 
-/** Reads what the text says about translation; a sentence where it does not say enough. */
+/** Parses the address translation, or returns a clause if the text does not have enough information. */
 export function machineOf(info: Vmcoreinfo): Machine | Refusal {
   if (info.symbol("init_top_pgt") !== undefined) return x86Machine(info);
   if (info.number("NUMBER(kimage_voffset)") !== undefined) return arm64Machine(info);
-  return "it names neither init_top_pgt (x86-64) nor kimage_voffset (arm64)";
+  return "it has neither init_top_pgt (x86-64) nor kimage_voffset (arm64)";
 }
 
 function x86Machine(info: Vmcoreinfo): Machine | Refusal {
   const table = info.symbol("init_top_pgt")!;
   const physBase = info.number("NUMBER(phys_base)");
-  if (physBase === undefined) return "it does not give phys_base";
+  if (physBase === undefined) return "it does not have phys_base";
   const imageOffset = X86_IMAGE_BASE - physBase;
   const root = table - imageOffset;
   if (root < 0n || root >= MAX_PHYSICAL) return "init_top_pgt has no physical address";
@@ -51,7 +51,7 @@ function x86Machine(info: Vmcoreinfo): Machine | Refusal {
   };
 }
 
-/** A bit of 51:32, or 0: other values are nobody's. */
+/** Returns a bit of 51:32, or 0. Other values are not valid. */
 function encryptionMask(info: Vmcoreinfo): bigint {
   const mask = BigInt.asUintN(64, info.number("NUMBER(sme_mask)") ?? 0n);
   const isOneBit = mask !== 0n && (mask & (mask - 1n)) === 0n;
@@ -67,12 +67,12 @@ function arm64Machine(info: Vmcoreinfo): Machine | Refusal {
   const pageShift = ARM64_PAGE_SHIFTS[pageBytes];
   const linkedBits = Number(info.number("NUMBER(VA_BITS)") ?? 0n);
   const t1sz = Number(info.number("NUMBER(TCR_EL1_T1SZ)") ?? BigInt(64 - linkedBits));
-  if (table === undefined || pageShift === undefined) return "it does not give swapper_pg_dir and PAGESIZE";
-  // With 64K pages the top table always has the entries of all linked bits; fewer translated bits use its end
-  // (arch/arm64/include/asm/assembler.h, offset_ttbr1).
+  if (table === undefined || pageShift === undefined) return "it does not have swapper_pg_dir and PAGESIZE";
+  // With 64K pages the top table always has entries for all bits of the link-time size. With fewer translated bits, its end
+  // is used (arch/arm64/include/asm/assembler.h, offset_ttbr1).
   const addressBits = pageShift === 16 ? linkedBits : 64 - t1sz;
   if (!(addressBits >= 36 && addressBits <= 52 && linkedBits >= 36 && linkedBits <= 52))
-    return `it gives ${addressBits} translated bits of ${linkedBits}`;
+    return `it has ${addressBits} translated bits of ${linkedBits}`;
   const root = table - imageOffset;
   if (root < 0n || root >= MAX_PHYSICAL) return "swapper_pg_dir has no physical address";
   const memoryStart = info.number("NUMBER(PHYS_OFFSET)");
@@ -90,8 +90,8 @@ function arm64Machine(info: Vmcoreinfo): Machine | Refusal {
 }
 
 /**
- * Whether the text is this memory's kernel's: its page tables must lead from `_stext` to where the image's offset
- * says, and the release behind `init_uts_ns` must be the text's own. A copy left by an earlier boot fails here.
+ * Checks whether the text belongs to this memory's kernel: the page tables must translate `_stext` according to the image's
+ * offset, and the release in `init_uts_ns` must be the same. A copy from an earlier boot fails the check.
  */
 export function checkMachine(
   memory: PhysicalMemory,
@@ -101,13 +101,13 @@ export function checkMachine(
   const tables = new PageTables(memory, machine.mode, machine.root);
   const start = info.symbol("_stext");
   const uts = info.symbol("init_uts_ns");
-  if (start === undefined || uts === undefined) return "it does not give _stext and init_uts_ns";
+  if (start === undefined || uts === undefined) return "it does not have _stext and init_uts_ns";
   const { hi, lo } = fromBigInt(start);
   const translated = tables.translate(hi, lo);
   if (translated < 0)
-    return `the page tables at 0x${machine.root.toString(16)} do not lead to _stext (${hex(hi, lo)}, ended at ${tables.level})`;
+    return `the page tables at 0x${machine.root.toString(16)} do not map _stext (${hex(hi, lo)}, ended at ${tables.level})`;
   if (BigInt(translated) !== start - machine.imageOffset)
-    return `the page tables lead from _stext (${hex(hi, lo)}) to 0x${translated.toString(16)}, not to where the kernel lies`;
+    return `the page tables map _stext (${hex(hi, lo)}) to 0x${translated.toString(16)}, which is not the kernel's address`;
   return checkRelease(memory, Number(uts - machine.imageOffset), info) ?? tables;
 }
 
@@ -119,12 +119,12 @@ function checkRelease(memory: PhysicalMemory, physical: number, info: Vmcoreinfo
   const names = readUtsName(memory, physical, info);
   if (names === undefined) return "init_uts_ns lies outside the image";
   if (names.system !== "Linux") return `init_uts_ns does not hold "Linux"`;
-  // setarch's personality can change what uname shows, never what lies here (kernel/sys.c, override_release).
+  // setarch's personality can change the output of uname, but not this value (kernel/sys.c, override_release).
   if (names.release !== info.release) return `init_uts_ns holds the release "${names.release}"`;
   return undefined;
 }
 
-/** `init_uts_ns.name`; undefined if the image does not hold it. */
+/** Reads `init_uts_ns.name`; undefined if it is not in the image. */
 export function readUtsName(
   memory: PhysicalMemory,
   physical: number,
@@ -147,7 +147,7 @@ export function readUtsName(
   };
 }
 
-/** Before 5.11 a reference count lies before the names, and VMCOREINFO does not say so (include/linux/utsname.h). */
+/** Before 5.11 the names follow a reference count, which VMCOREINFO does not show (include/linux/utsname.h). */
 export function utsNameOffset(
   memory: PhysicalMemory,
   physical: number,

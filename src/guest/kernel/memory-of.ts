@@ -1,10 +1,10 @@
-/** Virtual memory over an image, in the class that its pages need. */
+/** Creates the virtual memory of an image, in the class for mapped or for observed pages. */
 import type { PageObserver } from "../image/observed.ts";
 import type { PhysicalMemory } from "../image/physical.ts";
 import { GuestMemory } from "../memory/memory.ts";
 import type { PageTables } from "../memory/mmu.ts";
 
-/** `observer` is told before pages are read: where they come on demand, and where they are recorded. */
+/** `observer` is called before pages are read, if they are read on demand or recorded. */
 export function memoryOf(
   { physical, tables }: { readonly physical: PhysicalMemory; readonly tables: PageTables },
   observer: PageObserver | undefined,

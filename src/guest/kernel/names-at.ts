@@ -1,4 +1,4 @@
-/** What lies at an address of the kernel: a symbol of its image, of a module, or a BPF program's function. */
+/** Finds the symbol at an address of the kernel: of its image, of a module, or of a BPF program's function. */
 import { at, bytes, optional, place, ptr, struct, u32, u64 } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
 import { SYM } from "../../uapi/elf.ts";
@@ -10,7 +10,7 @@ import { StructAt } from "./struct-at.ts";
 import type { NearSymbol } from "./symbols.ts";
 
 export interface NamedAddress extends NearSymbol {
-  /** The module's name; "bpf" for a program's function, as /proc/kallsyms says; "" for the kernel's own. */
+  /** The module's name; "bpf" for a program's function, as in /proc/kallsyms; "" for the kernel's image. */
   readonly module: string;
 }
 
@@ -31,7 +31,7 @@ interface Module {
 }
 
 const MODULE_NAME_BYTES = 56;
-/** Before 6.4 a module's memory is one piece; since then it lies in seven, `enum mod_mem_type`. */
+/** Before 6.4 a module's memory is one range; since then it has seven, `enum mod_mem_type`. */
 const MEMORY_TYPES = 7;
 const MODULE = struct("module", {
   list: place,
@@ -63,7 +63,7 @@ const MAX_MODULE_SYMBOLS = 2 ** 20;
 const MAX_SUBPROGS = 256;
 const MAX_SYMBOL_BYTES = 512;
 
-/** Modules and programs are listed when an address first lies outside the kernel's image. */
+/** Modules and programs are listed on the first lookup of an address outside the kernel's image. */
 export class AddressNames {
   readonly #kernel: GuestKernel;
   #modules: readonly Module[] | undefined;
@@ -73,7 +73,7 @@ export class AddressNames {
     this.#kernel = kernel;
   }
 
-  /** undefined: no symbol is known to lie there. What cannot be read has no names. */
+  /** Returns undefined if there is no symbol. Modules and programs that cannot be read have no names. */
   find(address: Pointer): NamedAddress | undefined {
     const { symbols } = this.#kernel;
     const [text, end] = [symbols.address("_text"), symbols.address("_end")];
@@ -98,7 +98,7 @@ export class AddressNames {
     );
   }
 
-  /** As `%pS` prints it: "schedule+0x10/0x90", "dummy_xmit+0x4/0x60 [dummy]"; the address where no symbol lies there. */
+  /** Formats like `%pS`: "schedule+0x10/0x90", "dummy_xmit+0x4/0x60 [dummy]"; the address if there is no symbol. */
   text(address: Pointer): string {
     const found = this.find(address);
     if (found === undefined) return hex(address.hi, address.lo);
@@ -107,13 +107,13 @@ export class AddressNames {
     return `${name}+0x${offset.toString(16)}${size}${module === "" ? "" : ` [${module}]`}`;
   }
 
-  /** The `struct module` in which an address lies; undefined: in none. */
+  /** Returns the `struct module` that contains an address; undefined if there is none. */
   moduleAt(address: Pointer): Pointer | undefined {
     this.#modules ??= orNone(() => this.#listModules());
     return this.#modules.find(({ ranges }) => ranges.some((range) => holds(range, address)))?.at.at;
   }
 
-  /** `struct list_head modules` -> every `struct module`. */
+  /** Lists every `struct module` in `struct list_head modules`. */
   #listModules(): Module[] {
     const { memory, btf, symbols } = this.#kernel;
     const head = symbols.address("modules");
@@ -185,7 +185,7 @@ export class AddressNames {
     return [{ name: Buffer.from(text).toString("latin1"), offset, sizeBytes, module: module.name }];
   }
 
-  /** `bpf_prog.aux->ksym` of every program, whose first function it is, and of the others behind `func`. */
+  /** Lists `bpf_prog.aux->ksym` of every program, which is its main function, and the other functions in `func`. */
   #listCode(): Code[] {
     const { memory, btf } = this.#kernel;
     const layout = PROG_AUX.resolve(btf);

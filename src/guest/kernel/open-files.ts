@@ -1,4 +1,4 @@
-/** Open files: `task_struct.files` -> `struct fdtable` -> `struct file` of every process. */
+/** Walks open files: `task_struct.files` -> `struct fdtable` -> `struct file` of every process. */
 import { ptr, struct, u32 } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
 import { isNull, type Pointer } from "../memory/pointer.ts";
@@ -12,12 +12,12 @@ const FDTABLE = struct("fdtable", { max_fds: u32, fd: ptr });
 const FILE = struct("file", { f_op: ptr, private_data: ptr });
 
 const POINTER_BYTES = 8;
-/** fs/file.c: `sysctl_nr_open` is a million unless it is raised; more is not believed. */
+/** fs/file.c: `sysctl_nr_open` is a million unless it is raised; larger tables are rejected. */
 const MAX_FDS = 2 ** 24;
-/** Of all tables together. */
+/** Limit for all tables together. */
 const MAX_SLOTS = 2 ** 26;
 
-/** What a descriptor leads to. */
+/** An open file descriptor. */
 export interface OpenFile<T> {
   /** A thread of the process. */
   readonly task: StructAt;
@@ -30,9 +30,9 @@ export interface OpenFile<T> {
 }
 
 /**
- * Visits every descriptor whose `file.f_op` is one of `operations`, by the names of their symbols. Threads share their
- * process's table, which is visited once. What cannot be read of one process, or `visit` throws of it as `KtstrError`, is left out.
- * Throws `KtstrError` if the kernel has none of these symbols, or a list of tasks leads nowhere.
+ * Visits every descriptor whose `file.f_op` is one of `operations`, given by symbol name. Threads share their process's
+ * table, which is visited once. A process is skipped if it cannot be read or if `visit` throws `KtstrError`. Throws
+ * `KtstrError` if the kernel has none of these symbols, or if a list of tasks is damaged.
  */
 export function forEachFile<T>(
   kernel: GuestKernel,
@@ -61,7 +61,7 @@ export function forEachFile<T>(
   }
 }
 
-/** Answers with how many slots were looked at. */
+/** Returns the number of slots that were read. */
 function visitTable<T>(
   { memory, btf }: GuestKernel,
   files: Pointer,

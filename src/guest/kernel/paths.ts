@@ -1,4 +1,4 @@
-/** Names of files: `struct path` -> the path that `d_path` would give (fs/d_path.c). */
+/** Reads paths of files: `struct path` -> the result of `d_path` (fs/d_path.c). */
 import { at, place, ptr, struct, u32 } from "../../btf/struct.ts";
 import { add, isNull, type Pointer } from "../memory/pointer.ts";
 import type { GuestKernel } from "./kernel.ts";
@@ -12,14 +12,14 @@ const DENTRY = struct("dentry", {
 const MOUNT = struct("mount", { mnt_parent: ptr, mnt_mountpoint: ptr, mnt: place });
 const VFSMOUNT = struct("vfsmount", { mnt_root: ptr });
 
-/** NAME_MAX is 255; a few file systems of the kernel's own have longer names. */
+/** NAME_MAX is 255; a few kernel file systems have longer names. */
 const MAX_NAME_BYTES = 4096;
-/** PATH_MAX: no more components than this fit. */
+/** PATH_MAX limits the number of components. */
 const MAX_STEPS = 4096;
 
 /**
- * From the root of all mounts; " (deleted)" behind the name of a file that is gone. Throws `GuestFault`.
- * `mount` is a `struct vfsmount *`, `file` a `struct dentry *`.
+ * Returns the path from the root of all mounts, with " (deleted)" appended for a deleted file. `mount` is a
+ * `struct vfsmount *`, `file` a `struct dentry *`. Throws `GuestFault`.
  */
 export function pathOf({ memory, btf }: GuestKernel, mount: Pointer, file: Pointer): string {
   const dentries = DENTRY.resolve(btf);
@@ -45,7 +45,7 @@ export function pathOf({ memory, btf }: GuestKernel, mount: Pointer, file: Point
     parts.push(Buffer.from(bytes).toString("utf8"));
     dentry = parent;
   }
-  // `d_unlinked`: the root of a file system is in no hash table either.
+  // `d_unlinked`: the root of a file system is not hashed either.
   const isRoot = same(file, memory.pointer(file.hi, file.lo, dentries.d_parent, "dentry.d_parent"));
   const isGone = !isRoot && isNull(memory.pointer(file.hi, file.lo, dentries.hashed, "dentry.d_hash"));
   return `/${parts.reverse().join("/")}${isGone && parts.length > 0 ? " (deleted)" : ""}`;

@@ -1,4 +1,4 @@
-/** The kernel's log in memory: `struct printk_ringbuffer *prb` (kernel/printk/printk_ringbuffer.h, since 5.10). */
+/** Reads the kernel's log: `struct printk_ringbuffer *prb` (kernel/printk/printk_ringbuffer.h, since 5.10). */
 import { at, bits, bytes, i64, place, ptr, struct, u8, u16, u32, u64 } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
 import { type KernelLog, LogBuilder, type LogRecord } from "../../kernel-log.ts";
@@ -38,7 +38,7 @@ const INFO = struct("printk_info", {
   device: at(bytes(DEVICE_BYTES), "dev_info.device"),
 });
 
-/** Of 2^25 bytes of text, as CONFIG_LOG_BUF_SHIFT at most is, one descriptor serves 32 (PRB_AVGBITS). */
+/** CONFIG_LOG_BUF_SHIFT is at most 25, and there is one descriptor per 32 bytes of text (PRB_AVGBITS). */
 const MAX_COUNT_BITS = 20;
 /** LOG_BUF_LEN_MAX is 2^31 bytes. */
 const MAX_SIZE_BITS = 31;
@@ -47,17 +47,17 @@ const STATE_SHIFT = 62n;
 const ID_MASK = (1n << STATE_SHIFT) - 1n;
 const FINALIZED = 2n;
 const REUSABLE = 3n;
-/** Bit 0 of a position: the record has no data block. Of an empty line both positions are this. */
+/** Bit 0 of a position is set if the record has no data block. Empty lines have this value in both positions. */
 const EMPTY_LINE = 3n;
-/** A data block begins with the id of its descriptor. */
+/** A data block starts with the id of its descriptor. */
 const BLOCK_ID_BYTES = 8;
-/** `caller_id`: an interrupt's CPU instead of a task's pid (printk_caller_id in kernel/printk/printk.c). */
+/** `caller_id`: has this bit if it is an interrupt's CPU, not a task's pid (printk_caller_id in kernel/printk/printk.c). */
 const CALLER_IS_CPU = 0x8000_0000;
 
 /**
- * Every finalized record, oldest first, as `prb_read_valid` gives them to readers. Descriptors whose writer was at work,
- * and records whose text does not lie where they say, are counted as torn. Throws `KtstrError` if the kernel has no
- * such ring (before 5.10) or where the ring itself cannot be read.
+ * Returns every finalized record, oldest first, like `prb_read_valid`. Descriptors that were being written, and records whose
+ * text is not where they say, are counted as torn. Throws `KtstrError` if the kernel has no such ring (before 5.10) or if
+ * the ring itself cannot be read.
  */
 export function readPrintk(kernel: GuestKernel): KernelLog {
   const ring = new Ring(kernel);
@@ -68,7 +68,7 @@ export function readPrintk(kernel: GuestKernel): KernelLog {
 
 class Ring {
   readonly tail: bigint;
-  /** Descriptors from the tail to the head. */
+  /** Reads the descriptors from the tail to the head. */
   readonly used: bigint;
   readonly #memory: GuestMemory;
   readonly #countMask: bigint;
@@ -90,7 +90,7 @@ class Ring {
     const sizeBits = ring.u32(layout.sizeBits, "text_data_ring.size_bits");
     if (countBits > MAX_COUNT_BITS || sizeBits > MAX_SIZE_BITS)
       throw new KtstrError(
-        `read the kernel's log: its ring has 2^${countBits} descriptors and 2^${sizeBits} bytes, which no kernel has`,
+        `read the kernel's log: its ring has 2^${countBits} descriptors and 2^${sizeBits} bytes, which is not possible`,
       );
     this.#countMask = (1n << BigInt(countBits)) - 1n;
     this.#dataBytes = 1n << BigInt(sizeBits);
@@ -104,7 +104,7 @@ class Ring {
     const between = (head - this.tail) & ID_MASK;
     if (between > this.#countMask)
       throw new KtstrError(
-        `read the kernel's log: its ring has ${this.#countMask + 1n} descriptors, and ${between + 1n} lie between tail_id and head_id`,
+        `read the kernel's log: its ring has ${this.#countMask + 1n} descriptors, but ${between + 1n} lie between tail_id and head_id`,
       );
     this.used = between + 1n;
   }
@@ -121,11 +121,11 @@ class Ring {
     }
   }
 
-  /** undefined: the descriptor holds none. A string: why there is nothing to show. */
+  /** Returns undefined if the descriptor has no record, or a string that says why it cannot be shown. */
   #record(id: bigint, index: number): LogRecord | string | undefined {
     const desc = this.#view(this.#descs, index, this.#desc.sizeof, "prb->desc_ring.descs");
     const state = desc.getBigUint64(this.#desc.state, true);
-    // Free again: its text may be another's by now.
+    // The descriptor is free: its text may have been overwritten.
     if (state >> STATE_SHIFT === REUSABLE) return undefined;
     if ((state & ID_MASK) !== id) return "id of another descriptor";
     if (state >> STATE_SHIFT !== FINALIZED) return "not finalized";
@@ -153,7 +153,7 @@ class Ring {
     };
   }
 
-  /** `get_data` and `copy_data`: a block that does not fit before the buffer's end lies whole at its start. */
+  /** `get_data` and `copy_data`: a block that does not fit before the end of the buffer is stored at its start. */
   #text(begin: bigint, next: bigint, length: number, id: bigint): Uint8Array | string {
     if ((begin & 1n) !== 0n)
       return begin === EMPTY_LINE && next === EMPTY_LINE ? new Uint8Array() : "text lost";

@@ -1,6 +1,6 @@
 /**
- * What VMCOREINFO would say, made from the kernel's symbol table: for memory in which that text does not lie. The names and
- * the form are the kernel's own (kernel/vmcore_info.c, arch/x86 and arch/arm64), so that whoever reads it need not know.
+ * Builds VMCOREINFO from the kernel's symbol table, for memory that does not contain the text. It has the same names and
+ * format as the kernel's own (kernel/vmcore_info.c, arch/x86 and arch/arm64), so that its readers work unchanged.
  */
 import { FormatError } from "../../errors.ts";
 import type { PageObserver } from "../image/observed.ts";
@@ -15,18 +15,18 @@ import { checkMachine, machineOf, type Refusal, utsNameOffset, X86_IMAGE_BASE } 
 import { memoryOf } from "./memory-of.ts";
 import { parseVmcoreinfo, type Vmcoreinfo } from "./vmcoreinfo.ts";
 
-/** Where kallsyms sees physical addresses: high enough that no kernel's own symbols lie there. */
+/** Virtual base at which kallsyms is read by physical address. It is above all of the kernel's own symbols. */
 const SEEN_AT = 0xffff_0000_0000_0000n;
 const BANNER = Buffer.from("Linux version ", "latin1");
 const BANNER_BYTES = 128;
-/** The image is one piece, and KASLR moves it by multiples of 64 KiB (2 MiB on most kernels), virtually and physically alike. */
+/** The image is contiguous. KASLR moves it by multiples of 64 KiB (2 MiB on most kernels), virtually and physically. */
 const MOVE_BYTES = 0x1_0000;
 const MAX_IMAGE_BYTES = 256 * 2 ** 20;
 const MAX_NOTES_BYTES = 4096;
 /** A note of 20 bytes, type NT_GNU_BUILD_ID. */
 const BUILD_ID_NOTE = Buffer.from([4, 0, 0, 0, 20, 0, 0, 0, 3, 0, 0, 0, 0x47, 0x4e, 0x55, 0]);
 
-/** arm64's page shift, the address bits that are translated, and those that it was built for. */
+/** arm64: page shift, translated address bits, and address bits of the build. */
 const ARM64_MODES: readonly (readonly [number, number, number])[] = [
   ...([
     [12, 48, 48],
@@ -49,7 +49,7 @@ const ARM64_MODES: readonly (readonly [number, number, number])[] = [
   ] as const),
 ];
 
-/** A text that is this memory's, or why there is none: a sentence for people. */
+/** Returns a text that matches this memory, or a clause that says why there is none. */
 export function rebuildVmcoreinfo(
   memory: PhysicalMemory,
   pages: PageObserver | undefined,
@@ -74,15 +74,15 @@ export function rebuildVmcoreinfo(
 }
 
 class UnknownKernel {
-  /** Why no text can be made; "" where one can. */
+  /** Why no text can be built; "" if one can. */
   readonly problem: string;
   readonly #memory: PhysicalMemory;
   readonly #tables: KallsymsTables;
   readonly #symbols: Kallsyms;
-  /** An address of the image, as kallsyms gives it, less its physical one. */
+  /** Difference between the virtual addresses in kallsyms and the physical addresses of the image. */
   #offset = SEEN_AT;
 
-  /** Throws `FormatError` and `GuestFault` where the tables contradict themselves. */
+  /** Throws `FormatError` or `GuestFault` if the tables are inconsistent. */
   constructor(memory: PhysicalMemory, pages: PageObserver | undefined, tables: KallsymsTables) {
     this.#memory = memory;
     this.#tables = tables;
@@ -100,10 +100,10 @@ class UnknownKernel {
     const banner = this.#address("linux_banner");
     if (banner === undefined)
       return "its symbol table has no variables: the kernel was built without CONFIG_KALLSYMS_ALL";
-    // Offsets that count from where they lie give places as they are seen here; others are addresses of the kernel.
+    // Self-relative offsets give addresses relative to the base used here; other rules give the kernel's addresses.
     if (this.#tables.base !== undefined) {
       const physical = this.#bannerNear(banner);
-      if (physical === undefined) return "no text of linux_banner lies where it would belong";
+      if (physical === undefined) return "the text of linux_banner is not where its symbol places it";
       this.#offset = banner - BigInt(physical);
     }
     return this.#release() === "" ? "linux_banner does not hold a release" : "";
@@ -125,7 +125,7 @@ class UnknownKernel {
     return Buffer.from(bytes.buffer, 0, held);
   }
 
-  /** The value of a variable of 64 bits. */
+  /** Returns the value of a 64-bit variable. */
   #u64(name: string): bigint | undefined {
     const physical = this.#physical(name);
     const bytes = physical === undefined ? undefined : this.#bytes(physical, 8);

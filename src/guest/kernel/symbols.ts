@@ -1,4 +1,4 @@
-/** Names of the kernel's variables and functions, from wherever they come. */
+/** The interface of symbol tables: kallsyms, a vmlinux, or a capture. */
 import { KtstrError } from "../../errors.ts";
 import type { Pointer } from "../memory/pointer.ts";
 
@@ -6,13 +6,13 @@ export interface Symbols {
   /** "kallsyms", or the path of a vmlinux. */
   readonly source: string;
   readonly count: number;
-  /** Where it lies in the running kernel (KASLR applied); of several with one name the one at the lowest address. */
+  /** Address in the running kernel (with KASLR); the lowest if several symbols have this name. */
   address(name: string): Pointer | undefined;
-  /** The symbol at or before an address of the kernel image, the first of several at one place; undefined: none. */
+  /** Returns the symbol at or before an address of the kernel image; the first of several at one address. */
   nearest(at: Pointer): NearSymbol | undefined;
 }
 
-/** A symbol, and how far behind it an address lies, in bytes. */
+/** A symbol, and the offset of an address from its start, in bytes. */
 export interface NearSymbol {
   readonly name: string;
   readonly offset: number;
@@ -20,11 +20,11 @@ export interface NearSymbol {
   readonly sizeBytes?: number | undefined;
 }
 
-/** A symbol that the kernel must have. Throws `KtstrError` if it has not. */
+/** Returns a symbol's address. Throws `KtstrError` if the kernel does not have it. */
 export function requireSymbol(symbols: Symbols, name: string): Pointer {
   const at = symbols.address(name);
   if (at !== undefined) return at;
-  // Every kernel has this variable (init/version-timestamp.c). Captures have only what was asked for.
+  // Every kernel has this variable (init/version-timestamp.c). Captures have only the symbols that were looked up.
   if (symbols.source === "kallsyms" && symbols.address("linux_banner") === undefined)
     throw new KtstrError(
       `find symbol ${name}: ${symbols.source} has functions only (${symbols.count} symbols)`,
@@ -33,14 +33,14 @@ export function requireSymbol(symbols: Symbols, name: string): Pointer {
       },
     );
   throw new KtstrError(
-    `find symbol ${name}: ${symbols.source} has no such symbol (${symbols.count} others)`,
+    `find symbol ${name}: ${symbols.source} does not have it among its ${symbols.count} symbols`,
     {
       hint: "The kernel was built without what is asked for, or it was stripped; --vmlinux gives others.",
     },
   );
 }
 
-/** Of the polynomial that `hashBytes` computes modulo 2^32; odd, so that no character drops out. */
+/** Base of the polynomial that `hashBytes` computes modulo 2^32. It must be odd, so that every character counts. */
 export const HASH_BASE = 0x0100_0193;
 
 /** The hash of `bytes[from, to)`; the hash of two strings in a row is `hash(a) * HASH_BASE ** b.length + hash(b)`. */

@@ -1,4 +1,4 @@
-/** An ELF symbol table, asked by name. */
+/** Looks up symbols of an ELF symbol table by name and by address. */
 import { FormatError } from "../../errors.ts";
 import { SYM } from "../../uapi/elf.ts";
 import { viewOf } from "../../uapi/layout.ts";
@@ -16,7 +16,7 @@ export class SymbolTable {
   readonly count: number;
   readonly #symbols: DataView;
   readonly #strings: Buffer;
-  /** By symbol; 0 for one that has no name. */
+  /** Hash per symbol; 0 if it has no name. */
   readonly #hashes: Uint32Array;
 
   private constructor(symbols: Uint8Array, strings: Uint8Array) {
@@ -34,12 +34,12 @@ export class SymbolTable {
       throw new FormatError(
         elf.format,
         section.offset,
-        `${section.name} names strings in section ${section.link}`,
+        `${section.name} refers to strings in section ${section.link}`,
       );
     return new SymbolTable(elf.contents(section), elf.contents(strings));
   }
 
-  /** The link address; of several with one name the lowest. */
+  /** Returns the link address; the lowest if several symbols have this name. */
   address(name: string): Pointer | undefined {
     if (name === "") return undefined;
     const bytes = Buffer.from(name, "latin1");
@@ -53,14 +53,14 @@ export class SymbolTable {
     return lowest;
   }
 
-  /** The symbol at or before a link address; the first of the table of several at one place. */
+  /** Returns the symbol at or before a link address; the first in the table of several at one address. */
   nearest(at: Pointer): NearSymbol | undefined {
     let best = -1;
     let bestAt: Pointer | undefined;
     for (let index = 0; index < this.count; index++) {
       if (this.#hashes[index] === 0) continue;
       const address = this.#addressAt(index);
-      // Absolute symbols lie below the kernel's half of the address space.
+      // Absolute symbols are below the kernel's half of the address space.
       if (address.hi >= 0 || isBelow(at, address)) continue;
       if (bestAt !== undefined && !isBelow(bestAt, address)) continue;
       best = index;

@@ -1,4 +1,4 @@
-/** Every thread of the machine: `init_task.tasks` -> every process, its `signal->thread_head` -> every thread. */
+/** Lists every thread of the machine: `init_task.tasks` -> processes, `signal->thread_head` -> threads. */
 import { at, bytes, i32, place, ptr, struct } from "../../btf/struct.ts";
 import { add, type Pointer } from "../memory/pointer.ts";
 import type { GuestKernel } from "./kernel.ts";
@@ -14,7 +14,7 @@ const TASK = struct("task_struct", {
   pid: i32,
   tgid: i32,
   comm: bytes(TASK_COMM_LEN),
-  // An int, one byte since 7.2; 0 or 1 in either.
+  // An int; one byte since 7.2. The value is 0 or 1.
   on_cpu: bytes(1),
 });
 const SIGNAL = struct("signal_struct", { first: at(ptr, "thread_head.next"), thread_head: place });
@@ -27,13 +27,13 @@ export interface TaskAt {
   readonly at: StructAt;
   readonly pid: number;
   readonly tgid: number;
-  /** Not printable yet. */
+  /** Raw bytes as text; control characters are not escaped. */
   readonly comm: string;
-  /** Whether a CPU runs it, so that its registers are not in memory. */
+  /** Whether the task is running on a CPU, so that its registers are not in memory. */
   readonly onCpu: boolean;
 }
 
-/** In the order of the kernel's lists, without the idle tasks. Throws `GuestFault` where a list leads nowhere. */
+/** Yields the tasks in the kernel's order, without the idle tasks. Throws `GuestFault` if a list is damaged. */
 export function* tasks(kernel: GuestKernel): Generator<TaskAt> {
   const { memory, btf, symbols } = kernel;
   const layout = TASK.resolve(btf);
@@ -59,7 +59,7 @@ export function* tasks(kernel: GuestKernel): Generator<TaskAt> {
 
 const same = (a: Pointer, b: Pointer): boolean => a.hi === b.hi && a.lo === b.lo;
 
-/** The one at a `struct task_struct *`. Throws `GuestFault`. */
+/** Reads a `struct task_struct *`. Throws `GuestFault`. */
 export function taskAt({ memory, btf }: GuestKernel, address: Pointer): TaskAt {
   const layout = TASK.resolve(btf);
   const task = new StructAt(memory, address, "task_struct.");

@@ -1,39 +1,39 @@
 /**
- * VMCOREINFO: the text that a kernel keeps about itself for crash tools (kernel/vmcore_info.c, before 6.9
- * kernel/crash_core.c). It begins a page of its own, and lies a second time in an ELF note that begins one too.
+ * Parses VMCOREINFO, the text with which a kernel describes itself to crash tools (kernel/vmcore_info.c, before 6.9
+ * kernel/crash_core.c). It starts at a page, and a copy is in an ELF note that starts at a page too.
  */
 import type { MemoryImage } from "../image/image.ts";
 
-/** "OSRE" and "LEASE=", as a page's first bytes. */
+/** "OSRE" and "LEASE=": the first bytes of the page. */
 const OSRE = 0x4552_534f;
 const TEXT_START = "OSRELEASE=";
-/** The note's first word: the length of "VMCOREINFO" with its NUL; its content follows 24 bytes in. */
+/** The note's first word: the length of "VMCOREINFO" with its NUL. The content starts at byte 24. */
 const NOTE_NAME_SIZE = 11;
 const NOTE_START = "VMCOREINFO\0";
 const NOTE_HEADER_BYTES = 24;
-/** VMCOREINFO_BYTES is one page of at most 64 KiB; the text has been 3 to 4 KiB for years. */
+/** VMCOREINFO_BYTES is one page of at most 64 KiB; the text has 3 to 4 KiB. */
 const MAX_TEXT_BYTES = 16_384;
-/** Copies lie about (an earlier boot's, a file's in the page cache); hundreds mean that somebody made them. */
+/** Limit on copies. A few are normal (an earlier boot's, a file's in the page cache); hundreds are hostile. */
 const MAX_CANDIDATES = 64;
 
-/** What the text says. Addresses are link addresses with KASLR applied, as the running kernel's are. */
+/** The parsed text. Addresses are link addresses with KASLR applied, as in the running kernel. */
 export interface Vmcoreinfo {
-  /** Where it was found, physical as the image was laid out at that time; undefined: in an ELF core's note. */
+  /** Physical address in the layout at the time of the search; undefined for an ELF core's note. */
   readonly physical: number | undefined;
-  /** Made from the kernel's symbol table (rebuilt.ts), for it lies nowhere in the memory. */
+  /** Whether the text was built from the kernel's symbol table (rebuilt.ts), because it is not in memory. */
   readonly isRebuilt: boolean;
-  /** As the kernel wrote it, a character a byte. */
+  /** The kernel's text as Latin-1. */
   readonly text: string;
   readonly release: string;
-  /** Hexadecimal; "" where the kernel has none. */
+  /** Hexadecimal; "" if the kernel has none. */
   readonly buildId: string;
   /** `SYMBOL(name)`: an address. */
   symbol(name: string): bigint | undefined;
-  /** `NUMBER(name)`, `OFFSET(name)`, `LENGTH(name)`, `SIZE(name)` by their whole key, and bare keys ("PAGESIZE"). */
+  /** `NUMBER(name)`, `OFFSET(name)`, `LENGTH(name)` and `SIZE(name)` by their full key, and plain keys ("PAGESIZE"). */
   number(key: string): bigint | undefined;
 }
 
-/** Reads the text up to its NUL; undefined if it does not start as one. */
+/** Parses the text up to its NUL; undefined if it does not start like VMCOREINFO. */
 export function parseVmcoreinfo(
   bytes: Uint8Array,
   physical: number | undefined,
@@ -55,7 +55,7 @@ export function parseVmcoreinfo(
     release: values.get("OSRELEASE") ?? "",
     buildId: values.get("BUILD-ID") ?? "",
     symbol: (name) => parseHex(values.get(`SYMBOL(${name})`)),
-    // The kernel prints this one in hexadecimal without saying so.
+    // The kernel prints this value in hexadecimal without a prefix.
     number: (key) => (key === "KERNELOFFSET" ? parseHex(values.get(key)) : parseNumber(values.get(key))),
   };
 }
@@ -70,8 +70,8 @@ function parseNumber(text: string | undefined): bigint | undefined {
 }
 
 /**
- * Searches the image's data for the text, a word a page, and offers what it finds in the image's order until
- * `accept` takes one. Returns how many were offered.
+ * Searches the image for the text by the first word of each page, and passes candidates to `accept` in the image's order until
+ * it returns true. Returns the number of candidates.
  */
 export function searchVmcoreinfo(
   image: MemoryImage,
@@ -98,7 +98,7 @@ export function searchVmcoreinfo(
   return offered;
 }
 
-/** The bytes before the note's content, or -1 if it is another note. */
+/** Returns the size of the header before the note's content, or -1 if it is another note. */
 function noteHeader(view: DataView, at: number): number {
   const name = Buffer.from(view.buffer, view.byteOffset + at + 12, NOTE_START.length).toString("latin1");
   return name === NOTE_START ? NOTE_HEADER_BYTES : -1;

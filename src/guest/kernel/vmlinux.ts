@@ -1,4 +1,4 @@
-/** A kernel's own ELF file: found for a kernel image, read once, and asked for symbols and types. */
+/** A kernel's ELF file: found for a kernel image, cached, with its symbols and types. */
 import { realpathSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { Btf } from "../../btf/btf.ts";
@@ -11,14 +11,14 @@ import { add, type Pointer } from "../memory/pointer.ts";
 import type { Symbols } from "./symbols.ts";
 import { SymbolTable } from "./symtab.ts";
 
-/** What is kept of a vmlinux: tens of MB of symbols at most, and its BTF once somebody asked for it. */
+/** A parsed vmlinux: tens of MB of symbols, and its BTF, which is parsed lazily. */
 export class Vmlinux {
   readonly path: string;
   /** `uname -m`. */
   readonly machine: "x86_64" | "aarch64";
-  /** Hexadecimal, of `.notes`; "" where it has none. */
+  /** Hexadecimal build id from the notes; "" if there is none. */
   readonly buildId: string;
-  /** Link addresses; undefined in a stripped file. */
+  /** Link addresses; undefined if the file is stripped. */
   readonly symtab: SymbolTable | undefined;
   readonly #btfBytes: Uint8Array | undefined;
   #btf: Btf | undefined;
@@ -39,19 +39,19 @@ export class Vmlinux {
     this.#btfBytes = btf === undefined ? undefined : elf.contents(btf);
   }
 
-  /** Its `.BTF`; undefined if it has none. Throws `FormatError` if that is broken. */
+  /** Returns its `.BTF`; undefined if there is none. Throws `FormatError` if it is damaged. */
   btf(): Btf | undefined {
     if (this.#btf === undefined && this.#btfBytes !== undefined)
       this.#btf = Btf.parse(this.#btfBytes, { name: "vmlinux" });
     return this.#btf;
   }
 
-  /** Its symbols where a kernel runs with its text moved by KASLR; undefined in a stripped file. */
+  /** Returns its symbols, moved by the kernel's KASLR offset; undefined if the file is stripped. */
   symbolsMovedBy(kaslrOffset: number): Symbols | undefined {
     const { symtab, path } = this;
     if (symtab === undefined) return undefined;
     const moved = (at: Pointer | undefined): Pointer | undefined =>
-      // Absolute symbols and per-CPU offsets (x86-64 up to 6.14) are no addresses of the image and do not move.
+      // Absolute symbols and per-CPU offsets (x86-64 up to 6.14) are not addresses in the image and are not moved.
       at === undefined || at.hi >= 0 ? at : add(at, kaslrOffset);
     return {
       source: path,
@@ -74,9 +74,9 @@ function readBuildId(elf: ElfFile): string {
 const cache = new Map<string, { readonly mtimeNs: bigint; readonly vmlinux: Vmlinux }>();
 
 /**
- * The vmlinux at a path, kept for the life of the process: the same object again while the file's mtime stays, under
- * whatever name it is reached. null: there is no such file. Throws `FormatError` or `SyscallError` if it cannot be
- * read, every time anew.
+ * Returns the vmlinux at a path. It is cached for the life of the process as long as the file's mtime stays the same, by its
+ * canonical path. Null if there is no such file. Throws `FormatError` or `SyscallError` if it cannot be read; errors are not
+ * cached.
  */
 export function loadVmlinux(path: string): Vmlinux | null {
   const canonical = canonicalPath(path);
@@ -99,8 +99,8 @@ function canonicalPath(path: string): string | undefined {
 }
 
 /**
- * The vmlinux that belongs to a kernel image, by the places where build trees and distributions put it; null where
- * there is none. `root` is where absolute places are looked for.
+ * Finds the vmlinux of a kernel image at the paths used by build trees and distributions; null if there is none. `root` is
+ * the directory for absolute paths.
  */
 export function findVmlinux(image: string, root: string = "/"): string | null {
   for (const place of placesFor(image, root)) if (isFile(place)) return place;
@@ -109,7 +109,7 @@ export function findVmlinux(image: string, root: string = "/"): string | null {
 
 function placesFor(image: string, root: string): string[] {
   const places: string[] = [];
-  // A bare name says nothing about where the image lies.
+  // A bare file name does not give the image's directory.
   if (image.includes("/")) {
     const directory = dirname(image);
     places.push(join(directory, "vmlinux"));

@@ -1,12 +1,12 @@
 import type { WalkEnd } from "../../state.ts";
 
-/** A walk that goes on for as long as something can be read has this many sentences to remember it by. */
+/** Limit on remembered sentences. */
 const MAX_DETAILS = 8;
 
-/** What a walk could not read: counted by reason, the first few kept word for word. */
+/** Counts the parts that a walk could not read by reason, and keeps the first messages. */
 export class WalkLog implements WalkEnd {
   readonly skipped: Map<string, number> = new Map();
-  /** The first skips with all that is known ("read map_idr -> slots[3]: 0xffff... is not mapped"). */
+  /** The first messages in full ("read map_idr -> slots[3]: 0xffff... is not mapped"). */
   readonly details: string[] = [];
   stopped = "";
 
@@ -14,7 +14,7 @@ export class WalkLog implements WalkEnd {
     return this.stopped === "" && this.skipped.size === 0;
   }
 
-  /** `reason`: the same words for the same kind of thing; they are counted. */
+  /** `reason` is the key for counting; it is the same for faults of the same kind. */
   skip(reason: string, detail: string): void {
     this.skipped.set(reason, (this.skipped.get(reason) ?? 0) + 1);
     if (this.details.length < MAX_DETAILS) this.details.push(detail);
