@@ -1,4 +1,4 @@
-/** BTF objects: `struct idr btf_idr` -> every `struct btf`. */
+/** Reads BTF objects: `struct idr btf_idr` -> every `struct btf`. */
 import { Btf } from "../../btf/btf.ts";
 import { at, bytes, i32, optional, ptr, struct, u8, u32 } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
@@ -28,7 +28,7 @@ interface BtfObject {
   readonly address: Pointer;
 }
 
-/** Every BTF object of a kernel, listed once and parsed when asked for. */
+/** Every BTF object of a kernel. Listed once, and parsed lazily. */
 export class GuestBtfs {
   readonly #kernel: GuestKernel;
   readonly #warn: Warn;
@@ -45,7 +45,7 @@ export class GuestBtfs {
     return this.#list().map(({ info }) => info);
   }
 
-  /** Throws `KtstrError` if there is none of this id, or it cannot be read; `FormatError` for bytes that are no BTF. */
+  /** Throws `KtstrError` if there is no object with this id or it cannot be read; `FormatError` if its bytes are not BTF. */
   byId(id: number): Btf {
     const object = this.#list().find(({ info }) => info.id === id);
     if (object === undefined) throw new KtstrError(`BTF object ${id}: btf_idr has none of this id`);
@@ -53,8 +53,8 @@ export class GuestBtfs {
   }
 
   /**
-   * The types of a `struct btf *`, as its creator gave them (`data`, `data_size`); a module's come over the kernel's,
-   * whose own are not read a second time. Throws as `byId` does.
+   * Returns the types of a `struct btf *` (`data`, `data_size`). A module's types have the kernel's as their base, which is not
+   * read again. Throws like `byId`.
    */
   at(address: Pointer): Btf {
     const where = hex(address.hi, address.lo);
@@ -107,7 +107,7 @@ export class GuestBtfs {
   }
 }
 
-/** `btf.name` of a struct's bytes; undefined: the kernel gives it none. */
+/** Reads `btf.name` in a struct's bytes; undefined if the kernel stores none. */
 function nameIn(object: Uint8Array, offset: number | undefined): Uint8Array {
   return offset === undefined ? new Uint8Array(0) : cutAtNul(object.subarray(offset, offset + NAME_BYTES));
 }

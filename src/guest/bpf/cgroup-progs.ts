@@ -1,4 +1,4 @@
-/** Programs that are attached to a frozen machine's cgroups: `struct cgroup_bpf` of every cgroup of cgroup2. */
+/** Lists the programs attached to a frozen machine's cgroups: `struct cgroup_bpf` of every cgroup of cgroup2. */
 import type { CgroupProg, CgroupProgs, CgroupQuery } from "../../attachments.ts";
 import type { Btf } from "../../btf/btf.ts";
 import { at, place, ptr, struct, u32 } from "../../btf/struct.ts";
@@ -33,17 +33,17 @@ const CGROUP = struct("cgroup", {
 const PROG_LIST = struct("bpf_prog_list", { node: place, prog: ptr, link: ptr, next: at(ptr, "node.next") });
 const CGROUP_LINK = struct("bpf_cgroup_link", { prog: at(ptr, "link.prog") });
 
-/** include/linux/cgroup-defs.h: a cgroup whose directory is gone has it no more. */
+/** include/linux/cgroup-defs.h: cleared when the cgroup's directory is removed. */
 const CSS_ONLINE = 1 << 1;
-/** More than BPF_CGROUP_MAX_PROGS, which is 64. */
+/** Limit; BPF_CGROUP_MAX_PROGS is 64. */
 const MAX_PROGS = 4096;
-/** As many as the listing of the running kernel takes. */
+/** The same limit as for the running kernel. */
 const MAX_CGROUPS = 65_536;
 
-/** Places in the arrays of `struct cgroup_bpf` (`enum cgroup_bpf_attach_type`) by `enum bpf_attach_type`. */
+/** Indexes in the arrays of `struct cgroup_bpf` (`enum cgroup_bpf_attach_type`) by `enum bpf_attach_type`. */
 type Slots = ReadonlyMap<number, readonly number[]>;
 
-/** Throws `KtstrError`: this kernel has no cgroups, or not the one that is asked for. */
+/** Throws `KtstrError` if this kernel has no cgroups, or not the requested one. */
 export function listCgroups(
   kernel: GuestKernel,
   { path, isTree, isEffective }: CgroupQuery,
@@ -75,7 +75,7 @@ export function listCgroups(
   return cgroups;
 }
 
-/** Steps from `root` down to `path`; undefined: it lies elsewhere. Paths may begin with the usual mount point. */
+/** Returns the number of levels from `root` to `path`; undefined if it is elsewhere. Paths can start with the mount point. */
 function below(path: string, root: string): number | undefined {
   for (const prefix of ["", "/sys/fs/cgroup"]) {
     if (!root.startsWith(prefix)) continue;
@@ -90,7 +90,7 @@ function below(path: string, root: string): number | undefined {
 function slotsOf({ btf }: GuestKernel): Slots {
   const id = btf.find("cgroup_bpf_attach_type", BTF_KIND.ENUM);
   if (id === undefined) {
-    // Before 5.15 a place is the number of the type itself.
+    // Before 5.15 the index is the attach type itself.
     const struct = btf.find("cgroup_bpf", BTF_KIND.STRUCT);
     if (struct !== undefined && btf.sizeOf(struct) > 0)
       return new Map(
@@ -127,7 +127,7 @@ interface CgroupAt {
   readonly level: number;
 }
 
-/** Every cgroup that has a directory, each before the ones in it, those in the order in which they were made. */
+/** Yields every cgroup that has a directory, parents before children, and siblings in order of creation. */
 function* walk(kernel: GuestKernel, warn: (sentence: string) => void): Generator<CgroupAt> {
   const { btf, memory } = kernel;
   const offsets = CGROUP.resolve(btf);
@@ -163,12 +163,12 @@ function* walk(kernel: GuestKernel, warn: (sentence: string) => void): Generator
 
 type Attached = Omit<CgroupProg, "attachType">;
 
-/** `cgroup_bpf.progs[slot]`: programs and links, as `__cgroup_bpf_query` (kernel/bpf/cgroup.c) tells them. */
+/** Reads `cgroup_bpf.progs[slot]`: programs and links, like `__cgroup_bpf_query` (kernel/bpf/cgroup.c). */
 function attached(kernel: GuestKernel, cgroup: StructAt, slot: number): Attached[] {
   const offsets = CGROUP.resolve(kernel.btf);
   const list = PROG_LIST.resolve(kernel.btf);
   const progs: Attached[] = [];
-  // Bytes since 6.0, before u32; a hlist_head since 6.0, which ends with NULL, before a list_head, which ends with itself.
+  // Flags are bytes since 6.0, before u32. The list is a hlist_head since 6.0, which ends with NULL, before a list_head.
   const flagsBytes = offsets.nextAttachFlags - offsets.attachFlags;
   const flags = cgroup.u8(offsets.attachFlags + slot * flagsBytes, "bpf.flags");
   const first = offsets.progs + slot * (offsets.nextProgs - offsets.progs);
@@ -188,7 +188,7 @@ function attached(kernel: GuestKernel, cgroup: StructAt, slot: number): Attached
 
 const isSame = (a: Pointer, b: Pointer): boolean => a.hi === b.hi && a.lo === b.lo;
 
-/** `cgroup_bpf.effective[slot]`: an array that ends with NULL. */
+/** Reads `cgroup_bpf.effective[slot]`: an array that ends with NULL. */
 function effective(kernel: GuestKernel, cgroup: StructAt, slot: number): Attached[] {
   const array = cgroup.follow(CGROUP.resolve(kernel.btf).effective + slot * 8, "bpf.effective");
   return progArrayIds(kernel, array).map((id) => ({ progId: id, flags: undefined }));

@@ -1,4 +1,4 @@
-/** A program's run-time counters by CPU: `struct bpf_prog_stats` of each, of which stats.ts has the sums. */
+/** Reads a program's run-time counters by CPU: `struct bpf_prog_stats`, which stats.ts sums. */
 import { at, optional, struct, u64 } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
 import type { CpuStats, ProgInfo } from "../../state.ts";
@@ -14,7 +14,7 @@ const STATS = struct("bpf_prog_stats", {
   misses: optional(u64, "since 5.12"),
 });
 
-/** By ascending CPU. Throws `KtstrError` if there are none, `GuestFault` where a CPU's counters cannot be read. */
+/** By ascending CPU. Throws `KtstrError` if there are none, `GuestFault` if a CPU's counters cannot be read. */
 export function readCpuStats(kernel: GuestKernel, prog: ProgInfo): CpuStats[] {
   const { memory, btf, cpus } = kernel;
   const from = statsOf(kernel, fromBigInt(prog.address ?? 0n));

@@ -1,4 +1,4 @@
-/** What a frozen machine's kernel can do for BPF, as far as memory tells. */
+/** Probes the BPF features of a frozen machine's kernel, as far as its memory shows them. */
 import { gunzipSync } from "node:zlib";
 import { KtstrError } from "../../errors.ts";
 import type { Features, Sysctl } from "../../features.ts";
@@ -9,7 +9,7 @@ import type { GuestKernel } from "../kernel/kernel.ts";
 import { requireSymbol } from "../kernel/symbols.ts";
 import { add, isNull, toBigInt } from "../memory/pointer.ts";
 
-/** kernel/bpf/syscall.c, kernel/bpf/core.c: where the sysctls lie; `bpf_jit_limit` is a long. */
+/** kernel/bpf/syscall.c, kernel/bpf/core.c: the variables of the sysctls; `bpf_jit_limit` is a long. */
 const VARIABLES: readonly (readonly [Sysctl, string, 4 | 8])[] = [
   ["unprivileged_bpf_disabled", "sysctl_unprivileged_bpf_disabled", 4],
   ["bpf_jit_enable", "bpf_jit_enable", 4],
@@ -18,7 +18,7 @@ const VARIABLES: readonly (readonly [Sysctl, string, 4 | 8])[] = [
   ["bpf_jit_limit", "bpf_jit_limit", 8],
 ];
 
-/** Throws `KtstrError` if this kernel's tables of types are not to be found. */
+/** Throws `KtstrError` if this kernel's tables of types cannot be found. */
 export function readFeatures(kernel: GuestKernel): Features {
   const untold: string[] = [];
   const attempt = <T>(what: string, read: () => T): T | undefined => {
@@ -61,8 +61,8 @@ function variable({ memory, symbols }: GuestKernel, symbol: string, size: 4 | 8)
 }
 
 /**
- * `bpf_prog_types` and `bpf_map_types` (kernel/bpf/syscall.c): operations by type, NULL for what this kernel was built
- * without. An array ends with the last type that it has, and so where the next symbol begins.
+ * Reads `bpf_prog_types` and `bpf_map_types` (kernel/bpf/syscall.c): operations by type, NULL for types that this kernel was
+ * built without. An array ends with its last type, where the next symbol starts.
  */
 function typesOf({ memory, symbols }: GuestKernel, symbol: string, count: number): boolean[] {
   const at = requireSymbol(symbols, symbol);
@@ -75,7 +75,7 @@ function typesOf({ memory, symbols }: GuestKernel, symbol: string, count: number
   });
 }
 
-/** `__BPF_FUNC_MAX_ID` of `enum bpf_func_id`, less the number 0; undefined if the kernel's BTF has no such enum. */
+/** Returns `__BPF_FUNC_MAX_ID` of `enum bpf_func_id` minus 1; undefined if the kernel's BTF has no such enum. */
 function helperCount({ btf }: GuestKernel): number | undefined {
   const id = btf.find("bpf_func_id", BTF_KIND.ENUM);
   if (id === undefined) return undefined;
@@ -84,11 +84,11 @@ function helperCount({ btf }: GuestKernel): number | undefined {
   return undefined;
 }
 
-/** A configuration has some 60 KiB, packed. */
+/** Limit: a compressed configuration has about 60 KiB. */
 const MAX_PACKED_BYTES = 16 * 1024 * 1024;
 const MAX_CONFIG_BYTES = 64 * 1024 * 1024;
 
-/** `kernel_config_data` (kernel/configs.c): the file that /proc/config.gz gives, between "IKCFG_ST" and "IKCFG_ED". */
+/** Reads `kernel_config_data` (kernel/configs.c): the contents of /proc/config.gz, between "IKCFG_ST" and "IKCFG_ED". */
 export function readConfig({ memory, symbols }: Pick<GuestKernel, "memory" | "symbols">): string {
   const [start, end] = [symbols.address("kernel_config_data"), symbols.address("kernel_config_data_end")];
   if (start === undefined)
@@ -106,7 +106,7 @@ export function readConfig({ memory, symbols }: Pick<GuestKernel, "memory" | "sy
     chunks.push(memory.copy(at.hi, at.lo, 0, Math.min(4096, near - done), "kernel_config_data"));
   }
   const packed = Buffer.concat(chunks);
-  // Where the end has no symbol, its mark and what follows came along.
+  // If the end has no symbol, the data includes its mark and the bytes after it.
   const mark = end === undefined ? packed.lastIndexOf("IKCFG_ED") : -1;
   try {
     return gunzipSync(packed.subarray(0, mark < 0 ? packed.length : mark), {

@@ -1,4 +1,4 @@
-/** Which processes hold BPF objects open: the descriptors of every process that lead to one. */
+/** Finds the processes that hold BPF objects open, by their file descriptors. */
 import { place, ptr, struct, u32 } from "../../btf/struct.ts";
 import type { HeldKind, Holder, Holders } from "../../state.ts";
 import type { GuestKernel } from "../kernel/kernel.ts";
@@ -12,7 +12,7 @@ const PROG_AUX = struct("bpf_prog_aux", { id: u32 });
 const LINK = struct("bpf_link", { id: u32 });
 const BTF = struct("btf", { id: u32 });
 
-/** kernel/bpf/syscall.c and btf.c: the operations of a descriptor tell what its `private_data` is. */
+/** kernel/bpf/syscall.c and btf.c: a file's operations give the type of its `private_data`. */
 const OPERATIONS: Readonly<Record<string, HeldKind>> = {
   bpf_map_fops: "map",
   bpf_prog_fops: "prog",
@@ -24,7 +24,7 @@ const OPERATIONS: Readonly<Record<string, HeldKind>> = {
 
 const TASK_COMM_LEN = 16;
 
-/** As bpftool's pid_iter.bpf.c finds them: by process, once each, by ascending pid. Throws `KtstrError`. */
+/** Lists each process once, by ascending pid, like bpftool's pid_iter.bpf.c. Throws `KtstrError`. */
 export function listHolders(kernel: GuestKernel): Holders {
   const found: Record<HeldKind, Map<number, Map<number, Holder>>> = {
     ...{ map: new Map(), prog: new Map(), link: new Map(), btf: new Map() },
@@ -54,7 +54,7 @@ function commOf({ btf, memory }: GuestKernel, task: StructAt): Uint8Array {
   return memory.cstring(leader.hi, leader.lo, layout.comm, TASK_COMM_LEN, "task_struct.comm");
 }
 
-/** The id of a `struct bpf_map`, `bpf_prog`, `bpf_link` or `btf`. Throws `GuestFault`. */
+/** Returns the id of a `struct bpf_map`, `bpf_prog`, `bpf_link` or `btf`. Throws `GuestFault`. */
 export function idOf({ btf }: GuestKernel, kind: HeldKind, object: StructAt): number {
   switch (kind) {
     case "map":

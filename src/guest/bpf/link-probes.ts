@@ -1,4 +1,4 @@
-/** Links to probes and perf events, one reader a type, as the kernel's `fill_link_info` and bpftool show them. */
+/** Reads links to probes and perf events, one reader per type, like the kernel's `fill_link_info` and bpftool. */
 import { at, i32, optional, place, ptr, struct, u32, u64 } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
 import type { LinkDetails } from "../../state.ts";
@@ -14,9 +14,9 @@ import { fromBigInt } from "../memory/pointer.ts";
 import type { LinkReader } from "./link-targets.ts";
 import { progType } from "./progs.ts";
 
-/** A function's or a file's name. */
+/** Limit on the name of a function or file. */
 const MAX_NAME_BYTES = 4096;
-/** No more places of one multi link are shown than this. */
+/** Limit on the entries of a multi link that are shown. */
 const MAX_MULTI = 65_536;
 
 const PERF_LINK = struct("bpf_perf_link", { link: place, perf_file: ptr });
@@ -34,8 +34,8 @@ const PROBE_EVENT = struct("trace_probe_event", { call: place, probes: at(ptr, "
 const PROBE = struct("trace_probe", { list: place });
 
 /**
- * The link holds an open perf event (`perf_file`), and that the program's type says what kind it is (kernel/bpf/
- * syscall.c, `bpf_perf_link_fill_link_info`; before 6.6 the kernel told none of it).
+ * The link has an open perf event (`perf_file`), and the program's type gives its kind (kernel/bpf/syscall.c,
+ * `bpf_perf_link_fill_link_info`; before 6.6 the kernel did not show it).
  */
 export const readPerfEvent: LinkReader = ({ kernel, link }) => {
   const { btf } = kernel;
@@ -61,7 +61,7 @@ function readEvent(event: StructAt, members: { type: number; config: number }): 
   };
 }
 
-/** `TRACE_EVENT_FL_*` of include/linux/trace_events.h, whose values move from release to release. */
+/** `TRACE_EVENT_FL_*` of include/linux/trace_events.h. The values differ between releases. */
 function hasFlag({ btf }: GuestKernel, flags: number, name: "TRACEPOINT" | "KPROBE" | "UPROBE"): boolean {
   const values = namelessEnum(btf, "TRACE_EVENT_FL_CAP_ANY") ?? namelessEnum(btf, "TRACE_EVENT_FL_FILTERED");
   const flag = values?.get(`TRACE_EVENT_FL_${name}`);
@@ -69,7 +69,7 @@ function hasFlag({ btf }: GuestKernel, flags: number, name: "TRACEPOINT" | "KPRO
   return (flags & flag) !== 0;
 }
 
-/** Of a `struct trace_event_call` whose program is a tracepoint's: it has its tracepoint's name, or (system calls) one of its own. */
+/** Returns the name of a tracepoint's `struct trace_event_call`: its tracepoint's, or its own for system calls. */
 export function tracepointName(kernel: GuestKernel, call: StructAt): string {
   const members = EVENT_CALL.resolve(kernel.btf);
   if (!hasFlag(kernel, call.i32(members.flags, "flags"), "TRACEPOINT"))
@@ -77,7 +77,7 @@ export function tracepointName(kernel: GuestKernel, call: StructAt): string {
   return call.follow(members.tp, "tp").string(TRACEPOINT.resolve(kernel.btf).name, "name", MAX_NAME_BYTES);
 }
 
-/** `trace_probe_primary_from_call`: the first `struct trace_probe` of the `struct trace_probe_event` around it. */
+/** `trace_probe_primary_from_call`: the first `struct trace_probe` of the enclosing `struct trace_probe_event`. */
 function primaryProbe({ btf }: GuestKernel, call: StructAt): StructAt {
   const event = PROBE_EVENT.resolve(btf);
   const list = call.outer(event.call, "trace_probe_event").follow(event.probes, "probes");
@@ -119,7 +119,7 @@ export type Probe =
       readonly refCtrOffset: bigint;
     };
 
-/** The probe of a `struct trace_event_call`. Throws `KtstrError` if it has none. */
+/** Returns the probe of a `struct trace_event_call`. Throws `KtstrError` if it has none. */
 export function probeOf(kernel: GuestKernel, call: StructAt): Probe {
   const { btf } = kernel;
   const flags = call.i32(EVENT_CALL.resolve(btf).flags, "flags");
@@ -182,7 +182,7 @@ const KPROBE_MULTI = struct("bpf_kprobe_multi_link", {
   flags: at(optional(u32, "since 6.3; in bpf_link since 6.17"), "flags", "link.flags"),
 });
 
-/** An array of u64 that a link points to. */
+/** Reads an array of u64 that a link points to. */
 function u64Array(outer: StructAt, offset: number, member: string, count: number): DataView {
   const list = outer.pointer(offset, member);
   const bytes = outer.memory.copy(list.hi, list.lo, 0, count * 8, member);
@@ -216,10 +216,10 @@ export const readKprobeMulti: LinkReader = ({ kernel, link }) => {
   };
 };
 
-/** x86-64 with CONFIG_X86_KERNEL_IBT: a function begins with `endbr64`, and its probe may lie behind that. */
+/** x86-64 with CONFIG_X86_KERNEL_IBT: a function starts with `endbr64`, and its probe can follow that. */
 const ENDBR_BYTES = 4;
 
-/** The function at an address, as bpftool looks it up: null is the kernel itself. */
+/** Returns the function at an address, as bpftool finds it: module null is the kernel itself. */
 function functionAt(names: AddressNames, address: bigint): LinkDetails {
   const found = names.find(fromBigInt(address));
   if (found === undefined || (found.offset !== 0 && found.offset !== ENDBR_BYTES)) return {};
@@ -238,7 +238,7 @@ const UPROBE_MULTI = struct("bpf_uprobe_multi_link", {
 const UPROBE = struct("bpf_uprobe", { offset: u64, ref_ctr_offset: u64, cookie: u64 });
 const TASK = struct("task_struct", { pid: u32 });
 
-/** Links of several uprobes exist since 6.6. */
+/** Since 6.6. */
 export const readUprobeMulti: LinkReader = ({ kernel, link }) => {
   const { btf } = kernel;
   const members = UPROBE_MULTI.resolve(btf);

@@ -1,6 +1,6 @@
 /**
- * What links are attached to, one reader a type: each does what that type's `fill_link_info` does in the kernel, and
- * names things as bpftool does.
+ * Reads the targets of links, one reader per type. Each does the same as the kernel's `fill_link_info` of that type, with
+ * bpftool's names.
  */
 import { at, bytes, i32, optional, place, ptr, struct, u8, u32, u64 } from "../../btf/struct.ts";
 import type { LinkDetails } from "../../state.ts";
@@ -13,7 +13,7 @@ import { GuestFault } from "../memory/fault.ts";
 import { kernfsPath } from "./maps/storage-owner.ts";
 import { IFNAMSIZ } from "./offload.ts";
 
-/** A `struct bpf_link`, and its own attach type where this kernel keeps it there. */
+/** A `struct bpf_link`, and its own attach type if this kernel stores it there. */
 export interface LinkAt {
   readonly kernel: GuestKernel;
   readonly link: StructAt;
@@ -24,10 +24,10 @@ export interface LinkAt {
 export type LinkReader = (link: LinkAt) => LinkDetails;
 
 const UNTIL_6_16 = optional(u32, "until 6.16, then in bpf_link");
-/** Tracepoints, iterators and devices have names far shorter. */
+/** Limit: names of tracepoints, iterators and devices are much shorter. */
 const MAX_NAME_BYTES = 256;
 
-/** The attach type by name, from the link or, before 6.17, from the struct around it. */
+/** Returns the attach type's name, from the link or, before 6.17, from the enclosing struct. */
 function attachTypeOf({ attachType }: LinkAt, outer: StructAt, offset: number | undefined): string | number {
   const value = offset === undefined ? (attachType ?? 0) : outer.u32(offset, "attach_type");
   return nameOr(ATTACH_TYPES, value);
@@ -37,7 +37,7 @@ const RAW_TP = struct("bpf_raw_tp_link", { link: place, btp: ptr, cookie: option
 const RAW_EVENT_MAP = struct("bpf_raw_event_map", { tp: ptr });
 const TRACEPOINT = struct("tracepoint", { name: ptr });
 
-/** The tracepoint of the `struct bpf_raw_tp_link` that a link lies in. Throws `GuestFault`. */
+/** Returns the tracepoint of the `struct bpf_raw_tp_link` that contains a link. Throws `GuestFault`. */
 export function rawTracepointName({ btf }: GuestKernel, link: StructAt): string {
   const layout = RAW_TP.resolve(btf);
   const outer = link.outer(layout.link, "bpf_raw_tp_link");
@@ -62,7 +62,7 @@ const TRACING = struct("bpf_tracing_link", {
 });
 const TRAMPOLINE = struct("bpf_trampoline", { key: u64 });
 
-/** include/linux/bpf_verifier.h, `bpf_trampoline_compute_key`: the object's id above, the type's below bit 31. */
+/** include/linux/bpf_verifier.h, `bpf_trampoline_compute_key`: the object's id is in the high half, the type's below bit 31. */
 const KEY_TYPE_MASK = 0x7fff_ffffn;
 
 export const readTracing: LinkReader = (context) => {
@@ -86,7 +86,7 @@ const CGROUP_LINK = struct("bpf_cgroup_link", {
 const CGROUP = struct("cgroup", { kn: ptr });
 const KERNFS_NODE = struct("kernfs_node", { id: u64 });
 
-/** The id is 0 for NULL: a link that outlived its cgroup. The path is left out where it cannot be read. */
+/** The id is 0 for NULL: the link outlived its cgroup. The path is omitted if it cannot be read. */
 function cgroupDetails(kernel: GuestKernel, cgroup: StructAt): LinkDetails {
   if (cgroup.isNull) return { cgroup_id: 0 };
   const { btf } = kernel;
@@ -127,7 +127,7 @@ const ITER_TARGET = struct("bpf_iter_target_info", { reg_info: ptr });
 const ITER_REG = struct("bpf_iter_reg", { target: ptr });
 const MAP = struct("bpf_map", { id: u32 });
 
-/** include/linux/bpf.h: `enum bpf_iter_task_type`, whose 0 is all tasks. */
+/** include/linux/bpf.h: `enum bpf_iter_task_type`; 0 means all tasks. */
 const TASK_ITER_TID = 1;
 const TASK_ITER_TGID = 2;
 
@@ -168,7 +168,7 @@ function mapId({ btf }: GuestKernel, map: StructAt): number {
 
 const STRUCT_OPS = struct("bpf_struct_ops_link", { link: place, map: ptr });
 
-/** Links of struct_ops maps exist since 6.4. */
+/** Links of struct_ops maps, since 6.4. */
 export const readStructOps: LinkReader = ({ kernel, link }) => {
   const layout = STRUCT_OPS.resolve(kernel.btf);
   return { map_id: mapId(kernel, link.outer(layout.link, "bpf_struct_ops_link").follow(layout.map, "map")) };
@@ -191,7 +191,7 @@ const NET = struct("net", {
   count: at(i32, "ns.__ns_ref.refs.counter", "ns.count.refs.counter", "count.refs.counter"),
 });
 
-/** A namespace that is going away has no number any more (kernel/bpf/net_namespace.c, `check_net`). */
+/** A namespace that is being destroyed has no number (kernel/bpf/net_namespace.c, `check_net`). */
 export const readNetns: LinkReader = (context) => {
   const { btf } = context.kernel;
   const layout = NETNS.resolve(btf);
@@ -228,7 +228,7 @@ export const readNetfilter: LinkReader = ({ kernel, link }) => {
 
 const NET_DEVICE = struct("net_device", { ifindex: i32, name: bytes(IFNAMSIZ) });
 
-/** bpftool knows names in its own network namespace alone; here every device has its own. */
+/** bpftool only knows names in its own network namespace; here every device has its name. */
 function deviceDetails({ btf }: GuestKernel, device: StructAt): { devname: string; ifindex: number } {
   if (device.isNull) return { devname: "(detached)", ifindex: 0 };
   const layout = NET_DEVICE.resolve(btf);

@@ -1,4 +1,4 @@
-/** Links: `struct idr link_idr` -> every `struct bpf_link`, as `bpf_link_get_info_by_fd` would answer. */
+/** Lists links: `struct idr link_idr` -> every `struct bpf_link`, with the answers of `bpf_link_get_info_by_fd`. */
 import { at, i64, optional, ptr, struct, u32 } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
 import type { LinkDetails, LinkInfo } from "../../state.ts";
@@ -49,9 +49,9 @@ const READERS: Readonly<Record<number, LinkReader>> = {
 };
 
 /**
- * Every link, by ascending id, with the attributes of its type under bpftool's names; `unreadable` among them says
- * what was not to be read. They are read when they are asked for, of what `open` answers then. One that is being made (its
- * own id is still 0) or freed is left out. Throws `LayoutError`.
+ * Returns every link, by ascending id, with the attributes of its type under bpftool's names; `unreadable` says what could
+ * not be read. The attributes are read lazily from the kernel that `open` returns. A link that is being created (its own id is
+ * still 0) or freed is left out. Throws `LayoutError`.
  */
 export function listLinks(kernel: GuestKernel, warn: Warn, open: () => GuestKernel): LinkInfo[] {
   const layout = LINK.resolve(kernel.btf);

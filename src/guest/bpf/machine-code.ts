@@ -1,4 +1,4 @@
-/** A program's machine code: `bpf_prog_get_info_by_fd` (kernel/bpf/syscall.c) copies `jited_len` bytes at `bpf_func`. */
+/** Reads a program's machine code: `bpf_prog_get_info_by_fd` (kernel/bpf/syscall.c) copies `jited_len` bytes at `bpf_func`. */
 import { ptr, struct, u8, u32 } from "../../btf/struct.ts";
 import type { MachineFunction } from "../../prog-code.ts";
 import type { ProgInfo } from "../../state.ts";
@@ -10,10 +10,10 @@ import { bounded, copy, MAX_SUBPROGS } from "./prog-code.ts";
 const PROG = struct("bpf_prog", { jited_len: u32, aux: ptr, bpf_func: ptr });
 const AUX = struct("bpf_prog_aux", { func_cnt: u32, func: ptr, offload_requested: u8 });
 
-/** Of all functions together: far more than what comes of the million instructions that the verifier takes. */
+/** Limit for all functions together: far above the code for a million instructions, the verifier's limit. */
 const MAX_BYTES = 2 ** 27;
 
-/** Empty: not jited, or a network card's. Throws `GuestFault`, `KtstrError`. */
+/** Empty if the program is not jited or is offloaded. Throws `GuestFault`, `KtstrError`. */
 export function readMachineCode(kernel: GuestKernel, prog: ProgInfo): MachineFunction[] {
   const layout = PROG.resolve(kernel.btf);
   const auxLayout = AUX.resolve(kernel.btf);

@@ -1,4 +1,4 @@
-/** Maps of the guest and their attributes: `struct idr map_idr` -> every live `struct bpf_map`. */
+/** Lists maps and their attributes: `struct idr map_idr` -> every live `struct bpf_map`. */
 import { at, bytes, optional, place, ptr, struct, u8, u32, u64 } from "../../btf/struct.ts";
 import type { MapInfo } from "../../state.ts";
 import { cutAtNul } from "../../uapi/layout.ts";
@@ -39,7 +39,7 @@ const BPF_ARRAY_AUX = struct("bpf_array_aux", { type: at(u32, "owner.type"), jit
 const BPF_MAP_OWNER = struct("bpf_map_owner", { type: u32, jited: u8 });
 const BTF_OBJECT = struct("btf", { id: u32 });
 
-/** Every map, by ascending id; what could not be read is counted, and told in one sentence. Throws `KtstrError`. */
+/** Returns every map, by ascending id. Maps that could not be read are counted in one warning. Throws `KtstrError`. */
 export function listMaps(kernel: GuestKernel, warn: Warn): readonly GuestMap[] {
   const read = (at: Pointer, id: number): GuestMap | string => {
     const map = readMap(kernel, at, `map ${id}`);
@@ -48,7 +48,7 @@ export function listMaps(kernel: GuestKernel, warn: Warn): readonly GuestMap[] {
   return listObjects(kernel, "map_idr", "map", read, warn);
 }
 
-/** Reads one `struct bpf_map`. Throws `GuestFault` where it is not in the image. */
+/** Reads one `struct bpf_map`. Throws `GuestFault` if it is not in the image. */
 export function readMap(kernel: GuestKernel, map: Pointer, path: string): GuestMap {
   const { memory } = kernel;
   const offsets = BPF_MAP.resolve(kernel.btf);
@@ -99,7 +99,7 @@ export function readMap(kernel: GuestKernel, map: Pointer, path: string): GuestM
   return { ...guestMap, info: { ...withoutCost, memlockBytes: memlock, location } };
 }
 
-/** `btf_obj_id()`; 0 where there is none. */
+/** `btf_obj_id()`; 0 if there is none. */
 function readBtfId(kernel: GuestKernel, btf: Pointer, path: string): number {
   return isNull(btf) ? 0 : kernel.memory.u32(btf.hi, btf.lo, BTF_OBJECT.resolve(kernel.btf).id, path);
 }
@@ -109,7 +109,7 @@ function readStructOpsBtfId(kernel: GuestKernel, map: Pointer, path: string): nu
   return readBtfId(kernel, structOpsBtf(kernel, map, path), `${path}.btf`);
 }
 
-/** Whose programs a prog array takes; the kernel shows it only where a type is set (`bpf_map_show_fdinfo`). */
+/** Returns the program type that a prog array accepts, which the kernel shows if it is set (`bpf_map_show_fdinfo`). */
 function readOwner(
   kernel: GuestKernel,
   map: Pointer,
@@ -125,7 +125,7 @@ function readOwner(
   return { ownerProgType, ownerJited: memory.u8(ownerAt.hi, ownerAt.lo, jited, `${path}.owner`) !== 0 };
 }
 
-/** The struct that says so, and where in it; undefined: the map has none. */
+/** Returns the struct with the owner, and its offset; undefined if the map has none. */
 function ownerPlace(
   { memory, btf }: GuestKernel,
   map: Pointer,

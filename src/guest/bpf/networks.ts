@@ -1,4 +1,4 @@
-/** Programs of network namespaces and their devices: `net_namespace_list` -> every `struct net`, `struct net_device`. */
+/** Lists programs of network namespaces and devices: `net_namespace_list` -> every `struct net`, `struct net_device`. */
 import { at, i32, place, ptr, struct, u32 } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
 import type { Network, TcAttachment, XdpDevice } from "../../network.ts";
@@ -33,20 +33,20 @@ const NET_DEVICE = struct("net_device", {
 const XDP_ENTITY = struct("bpf_xdp_entity", { prog: ptr, link: ptr });
 const XDP_LINK = struct("bpf_xdp_link", { prog: at(ptr, "link.prog") });
 
-/** A container host has some hundreds of namespaces and some thousands of devices. */
+/** Limits: a container host has hundreds of namespaces and thousands of devices. */
 const MAX_NETWORKS = 65_536;
 const MAX_DEVICES = 1_000_000;
-/** `NETNS_BPF_FLOW_DISSECTOR` (include/net/netns/bpf.h): its place in `netns_bpf.run_array`. */
+/** `NETNS_BPF_FLOW_DISSECTOR` (include/net/netns/bpf.h): an index in `netns_bpf.run_array`. */
 const FLOW_DISSECTOR = 0;
 
-/** A device; its name and index are the same in every message. */
+/** A network device; its name and index are used in messages. */
 export interface DeviceAt {
   readonly at: StructAt;
   readonly devname: Uint8Array;
   readonly ifindex: number;
 }
 
-/** The initial network namespace, then the others that have programs. Throws `KtstrError`. */
+/** Returns the initial network namespace, then the others that have programs. Throws `KtstrError`. */
 export function listNetworks(
   kernel: GuestKernel,
   btfs: GuestBtfs,
@@ -96,7 +96,7 @@ export function listNetworks(
   return networks;
 }
 
-/** Told of what cannot be read; other errors are thrown on. */
+/** Returns a handler that warns about a `KtstrError` and throws other errors. */
 function tell(warn: (sentence: string) => void, what: string): (error: unknown) => void {
   return (error) => {
     if (!(error instanceof Error)) throw error;
@@ -104,7 +104,7 @@ function tell(warn: (sentence: string) => void, what: string): (error: unknown) 
   };
 }
 
-/** By index, as rtnetlink lists them. */
+/** Yields the devices by index, in the order of rtnetlink. */
 function devicesOf(
   kernel: GuestKernel,
   net: Pointer,
@@ -159,7 +159,7 @@ function networkOf(
   return { netnsIno: net.u32(layout.inum, "ns.inum"), xdp, tc, flowDissector };
 }
 
-/** As `rtnl_xdp_fill` (net/core/rtnetlink.c): the generic program, then those that the driver and the device run. */
+/** Like `rtnl_xdp_fill` (net/core/rtnetlink.c): the generic program, then those of the driver and of the device. */
 function xdpProgs(kernel: GuestKernel, device: StructAt): XdpDevice["progs"] {
   const layout = NET_DEVICE.resolve(kernel.btf);
   const entity = XDP_ENTITY.resolve(kernel.btf);

@@ -1,4 +1,4 @@
-/** Programs and maps that are offloaded to a network device (kernel/bpf/offload.c). */
+/** Reads the devices of offloaded programs and maps (kernel/bpf/offload.c). */
 import { at, bytes, i32, ptr, struct, u32 } from "../../btf/struct.ts";
 import type { OffloadDevice } from "../../state.ts";
 import type { GuestKernel } from "../kernel/kernel.ts";
@@ -14,13 +14,13 @@ const VFSMOUNT = struct("vfsmount", { mnt_sb: ptr });
 const SUPER_BLOCK = struct("super_block", { s_dev: u32 });
 
 export interface Offload {
-  /** undefined: the device went away, and left no name behind (ENODEV of `bpf_prog_offload_info_fill`). */
+  /** Undefined if the device was removed (ENODEV of `bpf_prog_offload_info_fill`). */
   readonly device: OffloadDevice | undefined;
-  /** Of the device's code. */
+  /** Size of the device's code in bytes. */
   readonly jitedBytes: number;
 }
 
-/** `struct bpf_prog_offload`, as `bpf_prog_offload_info_fill` tells of it. Throws `GuestFault`. */
+/** Reads `struct bpf_prog_offload`, like `bpf_prog_offload_info_fill`. Throws `GuestFault`. */
 export function readOffload(kernel: GuestKernel, offload: Pointer): Offload {
   const { memory, btf } = kernel;
   const { netdev, jited_len } = OFFLOAD.resolve(btf);
@@ -30,13 +30,13 @@ export function readOffload(kernel: GuestKernel, offload: Pointer): Offload {
   };
 }
 
-/** `struct bpf_offloaded_map`, as `bpf_map_offload_info_fill` tells of it. Throws `GuestFault`. */
+/** Reads `struct bpf_offloaded_map`, like `bpf_map_offload_info_fill`. Throws `GuestFault`. */
 export function readMapDevice(kernel: GuestKernel, map: Pointer, path: string): OffloadDevice | undefined {
   const { netdev } = OFFLOADED_MAP.resolve(kernel.btf);
   return readDevice(kernel, kernel.memory.pointer(map.hi, map.lo, netdev, `${path}.netdev`));
 }
 
-/** `struct net_device *`; undefined for NULL. */
+/** Reads a `struct net_device *`; undefined for NULL. */
 function readDevice(kernel: GuestKernel, device: Pointer): OffloadDevice | undefined {
   if (isNull(device)) return undefined;
   const { memory, btf, symbols } = kernel;
@@ -51,12 +51,12 @@ function readDevice(kernel: GuestKernel, device: Pointer): OffloadDevice | undef
   };
 }
 
-/** fs/nsfs.c: `struct vfsmount *nsfs_mnt` -> the `dev_t` of its superblock, as user space sees it. */
+/** fs/nsfs.c: `struct vfsmount *nsfs_mnt` -> the `dev_t` of its superblock, in user space's encoding. */
 function nsfsDevice({ memory, btf }: Pick<GuestKernel, "memory" | "btf">, symbol: Pointer): number {
   const mount = memory.pointer(symbol.hi, symbol.lo, 0, "nsfs_mnt");
   const block = memory.pointer(mount.hi, mount.lo, VFSMOUNT.resolve(btf).mnt_sb, "nsfs_mnt->mnt_sb");
   const device = memory.u32(block.hi, block.lo, SUPER_BLOCK.resolve(btf).s_dev, "nsfs_mnt->mnt_sb->s_dev");
-  // include/linux/kdev_t.h: MINORBITS is 20; new_encode_dev puts the minor's low byte first.
+  // include/linux/kdev_t.h: MINORBITS is 20; new_encode_dev stores the minor's low byte first.
   const major = device >>> 20;
   const minor = device & 0xfffff;
   return ((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0;

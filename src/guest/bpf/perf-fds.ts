@@ -1,4 +1,4 @@
-/** Programs on perf events and raw tracepoints, by the descriptors of processes that hold them. */
+/** Lists programs on perf events and raw tracepoints, by the processes' file descriptors. */
 import type { PerfAttachment } from "../../attachments.ts";
 import { ptr, struct, u32 } from "../../btf/struct.ts";
 import { LinkType, ProgType } from "../../uapi/names.ts";
@@ -17,7 +17,7 @@ const OPERATIONS: Readonly<Record<string, "event" | "link">> = {
   bpf_link_fops_poll: "link",
 };
 
-/** What `bpf_task_fd_query` (kernel/bpf/syscall.c) tells of each descriptor. Throws `KtstrError`. */
+/** Returns the results of `bpf_task_fd_query` (kernel/bpf/syscall.c) for each descriptor. Throws `KtstrError`. */
 export function listPerfAttachments(kernel: GuestKernel): PerfAttachment[] {
   const all: PerfAttachment[] = [];
   forEachFile(kernel, OPERATIONS, (file) => {
@@ -40,7 +40,7 @@ function ofLink(kernel: GuestKernel, { object: link }: OpenFile<unknown>): Attac
   };
 }
 
-/** A program of type perf_event samples, and is not told of (bpf_get_perf_event_info). */
+/** Programs of type perf_event are not reported, as in the kernel (bpf_get_perf_event_info). */
 function ofEvent(kernel: GuestKernel, { object: event }: OpenFile<unknown>): Attached {
   const layout = EVENT.resolve(kernel.btf);
   const prog = event.follow(layout.prog, "prog");

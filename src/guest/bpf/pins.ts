@@ -1,4 +1,4 @@
-/** Pinned objects of a frozen machine: every `struct super_block` of type bpf, its dentries, its mounts. */
+/** Lists pinned objects of a frozen machine: every `struct super_block` of type bpf, its dentries, its mounts. */
 import type { PinnedKind } from "../../attachments.ts";
 import { at, optional, place, ptr, struct } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
@@ -30,24 +30,24 @@ const DENTRY = struct("dentry", {
 });
 const INODE = struct("inode", { i_op: ptr, i_private: ptr });
 
-/** kernel/bpf/inode.c, `bpf_inode_type`: what an inode's operations say of its `i_private`. */
+/** kernel/bpf/inode.c, `bpf_inode_type`: an inode's operations give the type of its `i_private`. */
 const OPERATIONS: Readonly<Record<PinnedKind, readonly [string, HeldKind]>> = {
   map: ["bpf_map_iops", "map"],
   program: ["bpf_prog_iops", "prog"],
   link: ["bpf_link_iops", "link"],
 };
 
-/** As on the running kernel: more than anybody pins. */
+/** The same limit as for the running kernel. */
 const MAX_PATHS = 100_000;
-/** A machine has one for each file system that is mounted; containers have dozens each. */
+/** Limit on super blocks: there is one per mounted file system, and containers have dozens each. */
 const MAX_MOUNTS = 4096;
 const MAX_TYPE_BYTES = 32;
-/** The last page of addresses: `MNT_NS_INTERNAL` and other errors. */
+/** Addresses in the last page are `MNT_NS_INTERNAL` and other error values. */
 const FIRST_ERROR = 0xffff_ffff_ffff_f001n;
 
 /**
- * Paths by id. Of a file system that is mounted nowhere and still held open, paths begin with "(unmounted)". Throws
- * `KtstrError` if the list of file systems leads nowhere.
+ * Returns paths by id. Paths in a file system that is open but not mounted start with "(unmounted)". Throws `KtstrError` if
+ * the list of file systems is damaged.
  */
 export function listPins(
   kernel: GuestKernel,
@@ -83,11 +83,11 @@ export interface BpfFileSystem {
   readonly block: StructAt;
   /** Its root's `struct dentry`. */
   readonly root: Pointer;
-  /** `struct vfsmount`s; empty: mounted nowhere, and held open. */
+  /** `struct vfsmount`s; empty if the file system is open but not mounted. */
   readonly mounts: readonly Pointer[];
 }
 
-/** Every file system of type bpf, in the order of `super_blocks`. Throws `KtstrError` if there is no such list. */
+/** Yields every file system of type bpf, in the order of `super_blocks`. Throws `KtstrError` if there is no such list. */
 export function* bpfFileSystems(
   kernel: GuestKernel,
   told: (error: unknown) => void,
@@ -113,7 +113,7 @@ export function* bpfFileSystems(
 
 const toBigIntOf = ({ hi, lo }: Pointer): bigint => toBigInt(hi, lo);
 
-/** The `struct vfsmount` of each mount that lies in a mount namespace. */
+/** Returns the `struct vfsmount` of each mount that is in a mount namespace. */
 function mountsOf(kernel: GuestKernel, block: StructAt, told: (error: unknown) => void): Pointer[] {
   const layout = MOUNT.resolve(kernel.btf);
   const { s_mounts } = SUPER_BLOCK.resolve(kernel.btf);
@@ -149,14 +149,14 @@ function mountsOf(kernel: GuestKernel, block: StructAt, told: (error: unknown) =
 interface Entry {
   readonly dentry: Pointer;
   readonly node: StructAt;
-  /** From the file system's root. */
+  /** Relative to the file system's root. */
   readonly path: string;
 }
 
 const NAME = struct("dentry", { name: at(ptr, "d_name.name") });
 const MAX_NAME_BYTES = 256;
 
-/** Everything below a directory that has an inode and a name. */
+/** Yields everything below a directory that has an inode and a name. */
 function* dentries(kernel: GuestKernel, root: Pointer, told: (error: unknown) => void): Generator<Entry> {
   const { memory, btf } = kernel;
   const layout = DENTRY.resolve(btf);

@@ -1,4 +1,4 @@
-/** `struct bpf_prog_array`: programs that run one after the other, up to a NULL. */
+/** Reads `struct bpf_prog_array`: programs that run in sequence, up to a NULL. */
 import { place, ptr, struct } from "../../btf/struct.ts";
 import type { GuestKernel } from "../kernel/kernel.ts";
 import type { StructAt } from "../kernel/struct-at.ts";
@@ -9,10 +9,10 @@ const PROG_ARRAY = struct("bpf_prog_array", { items: place });
 const ARRAY_ITEM = struct("bpf_prog_array_item", { prog: ptr });
 const PROG = struct("bpf_prog", { aux: ptr });
 
-/** BPF_CGROUP_MAX_PROGS is 64; an effective array of a cgroup has those of all ancestors, too. */
+/** Limit: BPF_CGROUP_MAX_PROGS is 64, and a cgroup's effective array includes the programs of all ancestors. */
 const MAX_PROGS = 4096;
 
-/** The programs' ids; none for NULL. Throws `GuestFault`. */
+/** Returns the programs' ids; empty for NULL. Throws `GuestFault`. */
 export function progArrayIds(kernel: GuestKernel, array: StructAt): number[] {
   if (array.isNull) return [];
   const { items } = PROG_ARRAY.resolve(kernel.btf);
@@ -21,7 +21,7 @@ export function progArrayIds(kernel: GuestKernel, array: StructAt): number[] {
   for (let index = 0; index < MAX_PROGS; index++) {
     const prog = array.follow(items + index * item.sizeof + item.prog, "items.prog");
     if (prog.isNull) break;
-    // `dummy_bpf_prog` stands for a program that was detached while there was no memory for a shorter array.
+    // `dummy_bpf_prog` replaces a detached program if there was no memory for a shorter array.
     if (isNull(prog.pointer(PROG.resolve(kernel.btf).aux, "aux"))) continue;
     ids.push(progId(kernel, prog.at, "bpf_prog_array.items.prog"));
   }

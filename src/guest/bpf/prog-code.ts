@@ -1,5 +1,6 @@
 /**
- * A program's code: what `bpf_insn_prepare_dump` and `bpf_prog_get_info_by_fd` (kernel/bpf/syscall.c) make of `struct bpf_prog`.
+ * Reads a program's code from `struct bpf_prog`, like `bpf_insn_prepare_dump` and `bpf_prog_get_info_by_fd`
+ * (kernel/bpf/syscall.c).
  */
 import { place, ptr, struct, u8, u32 } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
@@ -47,12 +48,12 @@ const AUX = struct("bpf_prog_aux", {
 const INSN_BYTES = 8;
 const FUNC_INFO_BYTES = 8;
 const LINE_INFO_BYTES = 4 * LINE_WORDS;
-/** The verifier takes 1,000,000 instructions (BPF_COMPLEXITY_LIMIT_INSNS), and its rewrites make several of one. */
+/** Limit: the verifier accepts 1,000,000 instructions (BPF_COMPLEXITY_LIMIT_INSNS), and can replace one by several. */
 const MAX_INSNS = 2 ** 22;
 /** include/linux/bpf_verifier.h: `BPF_MAX_SUBPROGS`. */
 export const MAX_SUBPROGS = 256;
 
-/** `maps`: those that the program uses, in its order. Throws `GuestFault`, `KtstrError`. */
+/** `maps` are the maps that the program uses, in its order. Throws `GuestFault`, `KtstrError`. */
 export function readProgCode(kernel: GuestKernel, prog: ProgInfo, maps: readonly MapInfo[]): ProgCode {
   const { memory, btf } = kernel;
   const layout = PROG.resolve(btf);
@@ -99,7 +100,7 @@ export function readProgCode(kernel: GuestKernel, prog: ProgInfo, maps: readonly
   };
 }
 
-/** `jited_linfo`; none where it cannot be read: captures that were made before this was asked do not have it. */
+/** Reads `jited_linfo`; empty if it cannot be read, as in captures by older versions. */
 function lineAddresses(kernel: GuestKernel, from: Pointer, count: number): bigint[] {
   if (isNull(from)) return [];
   try {
@@ -110,13 +111,13 @@ function lineAddresses(kernel: GuestKernel, from: Pointer, count: number): bigin
   }
 }
 
-/** Throws `KtstrError`. */
+/** Returns `value`. Throws `KtstrError` if it exceeds `most`. */
 export function bounded(what: string, value: number, most: number): number {
   if (value <= most) return value;
   throw new KtstrError(`its ${what} is ${value}, the kernel allows ${most}`);
 }
 
-/** Any length, in a buffer of its own. Throws `GuestFault`. */
+/** Copies any number of bytes into a new buffer. Throws `GuestFault`. */
 export function copy(
   { memory }: GuestKernel,
   from: Pointer,
@@ -140,7 +141,7 @@ function functionsIn(bytes: Uint8Array): FunctionInfo[] {
   }));
 }
 
-/** Where each function begins in the whole program (kernel/bpf/fixups.c, `jit_subprogs`: `func[i]->len`). */
+/** Returns the offset of each function in the whole program (kernel/bpf/fixups.c, `jit_subprogs`: `func[i]->len`). */
 function startsOf(functions: readonly StructAt[], len: number): number[] {
   const starts: number[] = [];
   let next = 0;
@@ -151,7 +152,7 @@ function startsOf(functions: readonly StructAt[], len: number): number[] {
   return starts;
 }
 
-/** `bpf_insn_prepare_dump`: writes instructions that only the kernel has as those that were loaded. */
+/** `bpf_insn_prepare_dump`: replaces kernel-internal instructions by those that were loaded. */
 function prepareDump(
   bytes: Uint8Array<ArrayBuffer>,
   maps: readonly MapInfo[],
@@ -188,14 +189,14 @@ function prepareDump(
       default:
         view.setUint8(at, plainLoad(code));
     }
-    // As the kernel does, the second half of an immediate is looked at, too: its code is 0.
+    // Like the kernel, this also checks the second half of an immediate: its code is 0.
   }
 }
 
 /**
- * A call of the program's own function is dumped with its distance in `off` and the function's number in `imm`. So it is
- * stored, too, up to 7.1; since then it is the other way round (`prepare_dump_pseudo_call`). Which of them holds is told by
- * where the functions begin.
+ * In a dump, a call of one of the program's functions has the distance in `off` and the function's number in `imm`. It is
+ * stored like this up to 7.1, and with the two swapped since then (`prepare_dump_pseudo_call`). The functions' offsets show
+ * which one is the case.
  */
 function restoreCall(view: DataView, index: number, starts: readonly number[]): void {
   const { offset, immediate } = insnAt(view, index);
@@ -211,12 +212,12 @@ interface MapReference {
   readonly offset: number;
 }
 
-/** `bpf_map_from_imm`: the map at an address, or the one-element array whose value holds it. */
+/** `bpf_map_from_imm`: finds the map at an address, or the one-element array whose value contains it. */
 function mapFinder(maps: readonly MapInfo[]): (address: bigint) => MapReference | undefined {
   const places = maps.map(({ id, type, maxEntries, valueSize, location }) => ({
     id,
     at: location?.address,
-    // array_map_direct_value_meta: `elem_size` is the value's, rounded up.
+    // array_map_direct_value_meta: `elem_size` is the value size, rounded up.
     value: type === MapType.array && maxEntries === 1 ? location?.valueAddress : undefined,
     bytes: BigInt(Math.ceil(valueSize / 8) * 8),
   }));
@@ -230,7 +231,7 @@ function mapFinder(maps: readonly MapInfo[]): (address: bigint) => MapReference 
   };
 }
 
-/** Throws `KtstrError` if the image does not tell where calls are counted from. */
+/** Throws `KtstrError` if the image does not contain the base of call offsets. */
 export function readCallTargets(
   { symbols }: GuestKernel,
   addressNames: AddressNames,

@@ -1,4 +1,4 @@
-/** Programs: `struct idr prog_idr` -> every `struct bpf_prog`, with what `bpf_prog_get_info_by_fd` would tell. */
+/** Lists programs: `struct idr prog_idr` -> every `struct bpf_prog`, with the answers of `bpf_prog_get_info_by_fd`. */
 import type { Btf } from "../../btf/btf.ts";
 import { at, bits, bytes, i64, optional, ptr, struct, u8, u16, u32, u64 } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
@@ -60,12 +60,12 @@ const MAX_USED_MAPS = 64;
 /** include/linux/bpf_verifier.h: `BPF_MAX_SUBPROGS`. */
 const MAX_SUBPROGS = 256;
 
-/** The types of a BTF object (`struct btf *`). Throws `KtstrError` if they cannot be read. */
+/** Returns the types of a BTF object (`struct btf *`). Throws `KtstrError` if they cannot be read. */
 export type BtfAt = (btf: Pointer) => Btf;
 
 /**
- * Every program, by ascending id. One that is being freed is left out, as the kernel gives it to nobody any more.
- * Throws `LayoutError` if this kernel's programs look otherwise.
+ * Returns every program, by ascending id. A program that is being freed is left out, like in the kernel. Throws `LayoutError`
+ * if this kernel's structs are not supported.
  */
 export function listProgs(kernel: GuestKernel, btfAt: BtfAt, warn: Warn): ProgInfo[] {
   const reader = new ProgReader(kernel, btfAt);
@@ -80,7 +80,7 @@ export function progId(kernel: GuestKernel, prog: Pointer, path: string): number
   return kernel.memory.u32(aux.hi, aux.lo, AUX.resolve(kernel.btf).id, `${path}->aux->id`);
 }
 
-/** The per-CPU address of a program's counters (`struct bpf_prog_stats __percpu *`). Throws `GuestFault`. */
+/** Returns the per-CPU address of a program's counters (`struct bpf_prog_stats __percpu *`). Throws `GuestFault`. */
 export function statsOf({ memory, btf }: GuestKernel, prog: Pointer): Pointer {
   const { stats, aux: auxAt } = PROG.resolve(btf);
   if (stats !== undefined) return memory.pointer(prog.hi, prog.lo, stats, "bpf_prog.stats");
@@ -95,7 +95,7 @@ export function progType(kernel: GuestKernel, prog: Pointer, path: string): numb
   return kernel.memory.u32(prog.hi, prog.lo, PROG.resolve(kernel.btf).type, `${path}->type`);
 }
 
-/** Reads one program after the other. */
+/** Reads programs one by one. */
 export class ProgReader {
   readonly #kernel: GuestKernel;
   readonly #btfAt: BtfAt;
@@ -106,7 +106,7 @@ export class ProgReader {
   readonly #btfId: number;
   readonly #uid: number;
 
-  /** Throws `LayoutError` if this kernel's programs look otherwise. */
+  /** Throws `LayoutError` if this kernel's structs are not supported. */
   constructor(kernel: GuestKernel, btfAt: BtfAt) {
     this.#kernel = kernel;
     this.#btfAt = btfAt;
@@ -118,7 +118,7 @@ export class ProgReader {
     this.#uid = USER.resolve(kernel.btf).uid;
   }
 
-  /** A sentence where there is nothing to show. Throws `GuestFault` where the program itself is not there. */
+  /** Returns a clause if there is nothing to show. Throws `GuestFault` if the program itself is not in the image. */
   read(prog: Pointer, id: number, log: WalkLog): ProgInfo | string {
     const { memory } = this.#kernel;
     const layout = this.#prog;
@@ -183,8 +183,8 @@ export class ProgReader {
   }
 
   /**
-   * `used_maps`, `used_map_cnt` of them, in the kernel's order. The pointer is read first, the count after it, so that
-   * a torn pair is a short list and no wild one.
+   * Reads `used_maps`, `used_map_cnt` of them, in the kernel's order. The pointer is read before the count, so that an
+   * inconsistent pair gives a short list.
    */
   #mapIds(id: number, aux: Pointer, auxView: DataView, log: WalkLog): number[] {
     const { memory } = this.#kernel;
@@ -206,7 +206,7 @@ export class ProgReader {
     return ids;
   }
 
-  /** A program of several functions has its code in theirs (`func[]`), and none of its own. */
+  /** The code of a program with several functions is in those (`func[]`), not in the program itself. */
   #jitedBytes(view: DataView, auxView: DataView): number {
     const { memory } = this.#kernel;
     const count = auxView.getUint32(this.#aux.func_cnt, true);
@@ -227,7 +227,7 @@ export class ProgReader {
     return this.#kernel.memory.u32(user.hi, user.lo, this.#uid, "bpf_prog.aux->user->uid");
   }
 
-  /** kernel/bpf/btf.c, `bpf_prog_get_target_btf`: the target program's BTF, else the kernel's (or a module's). */
+  /** kernel/bpf/btf.c, `bpf_prog_get_target_btf`: the target program's BTF, else the kernel's or a module's. */
   #targetBtfId(auxView: DataView): number {
     const { memory } = this.#kernel;
     const target = pointerIn(auxView, this.#aux.dst_prog);
@@ -241,7 +241,7 @@ export class ProgReader {
     return this.#btfIdAt(btf, "bpf_prog.aux->dst_prog->aux->btf");
   }
 
-  /** The kernel keeps 15 bytes of a name; the whole one is that of the first function in the program's BTF. */
+  /** The kernel stores 15 bytes of a name. The full name is that of the first function in the program's BTF. */
   #fullName(auxView: DataView, name: Uint8Array): Uint8Array {
     const btf = pointerIn(auxView, this.#aux.btf);
     const info = pointerIn(auxView, this.#aux.func_info);
@@ -260,7 +260,7 @@ function pointerIn(view: DataView, offset: number): Pointer {
   return { hi: view.getInt32(offset + 4, true), lo: view.getInt32(offset, true) };
 }
 
-/** A bit-field of one bit, by its offset in bits. */
+/** Reads a bit-field of one bit, by its offset in bits. */
 function bitIn(view: DataView, offset: number): boolean {
   return ((view.getUint8(offset >>> 3) >>> (offset & 7)) & 1) === 1;
 }

@@ -1,26 +1,26 @@
 /**
- * A program's three counters on every CPU, in one read each: they lie side by side, and the counters of some hundred
- * programs lie in the same page of per-CPU memory, whose translation is made once for all of them.
+ * Sums a program's three counters over all CPUs. The counters of a CPU are adjacent and read together. The counters of about
+ * a hundred programs are in the same page of per-CPU memory, which is translated once for all of them.
  *
- * A function with what it needs around it, as page-cache.ts is, for the same reason.
+ * A closure, like page-cache.ts, for the same reason.
  */
 import type { GuestMemory } from "../memory/memory.ts";
 
-/** Where the counters are in a sum. */
+/** Indexes of the counters in a sum. */
 export const COUNT = 0;
 export const RUN_TIME = 1;
 export const MISSES = 2;
 export const COUNTER_BYTES = 8;
 
-/** What `load` answers: the sums are whole; the CPUs whose `starts` is negative are left out; nothing was summed. */
+/** Results of `load`: all CPUs were summed; CPUs with a negative `starts` were left out; nothing was summed. */
 export const ALL = 0;
 export const SOME = 1;
 export const NONE = 2;
 
 export interface BulkReader {
-  /** For each CPU where its copy of the page begins, in doubles; negative: it is to be read otherwise. */
+  /** For each CPU: the start of its copy of the page, in doubles; negative if it must be read in another way. */
   readonly starts: Int32Array;
-  /** Makes `bits` the sums of the counters at per-CPU address `hi:lo`, as bits of integers. */
+  /** Sets `bits` to the sums of the counters at per-CPU address `hi:lo`, as the bits of integers. */
   load(hi: number, lo: number, bits: Float64Array): typeof ALL | typeof SOME | typeof NONE;
 }
 
@@ -31,10 +31,10 @@ interface CounterOffsets {
   readonly misses: number;
 }
 
-/** Counters farther apart than a cache line are not worth one read. */
+/** Counters that do not fit in a cache line are not read together. */
 const BULK_MAX_BYTES = 64;
 const NO_DOUBLES: Float64Array = new Float64Array(0);
-/** 2^53 as bits of a double: from here on bits are no longer proportional to what they stand for. */
+/** 2^53 as the bits of a double: from there on, bits are no longer proportional to the value. */
 const LINEAR_END = 2 ** -1021;
 
 /** `offsetHi:offsetLo`: `__per_cpu_offset` of each CPU. */
@@ -47,10 +47,10 @@ export function bulkReader(
   const pageBytes = 2 ** memory.tables.mode.pageShift;
   const least = Math.min(count, runTimeNs, misses);
   const end = Math.max(count, runTimeNs, misses) + COUNTER_BYTES;
-  /** Where in a page an object may begin whose counters are all in it. */
+  /** Limit on an object's offset in a page so that all of its counters are in the page. */
   const lastStart = pageBytes - end;
   const isDense = end - least <= BULK_MAX_BYTES && ((count | runTimeNs | misses) & 7) === 0;
-  /** Whether a page of the one address is a page of all CPUs' addresses. */
+  /** Whether all CPUs' offsets are multiples of the page size. */
   const isAligned = offsetLo.every((lo) => (lo & (pageBytes - 1)) === 0);
   const isPossible = isDense && isAligned;
   const countWord = count >> 3;
@@ -58,7 +58,7 @@ export function bulkReader(
   const missesWord = misses >> 3;
   const cpuCount = offsetLo.length;
   const starts = new Int32Array(cpuCount).fill(-1);
-  /** For each CPU the image as doubles. */
+  /** For each CPU: the image as doubles. */
   const doubles: Float64Array[] = Array.from(starts, () => NO_DOUBLES);
   const images = new Map(
     memory.physical.windows.map(({ bytes: { buffer } }) => [
@@ -66,21 +66,20 @@ export function bulkReader(
       new Float64Array(buffer, 0, Math.floor(buffer.byteLength / 8)),
     ]),
   );
-  // The page at hand: its low word has bit 0 set; 0: none yet.
+  // The current page: its low word has bit 0 set; 0 if there is none yet.
   let pageHi = 0;
   let pageLo = 0;
-  /** The image, where all CPUs' copies of the page are in the same one and none is missing. */
+  /** The image, if all CPUs' copies of the page are in the same one and none is missing. */
   let shared: Float64Array | undefined;
 
   /**
-   * The bits of an integer below 2^53, taken for a double, are that integer times 2^-1074, and IEEE 754 adds such
-   * numbers exactly: one load and one addition a counter, as on a 64-bit machine. A negative, an infinite or a larger
-   * one shows in the sum of magnitudes, and then the words are to be added up instead. (2^63 itself is taken for 0: no
-   * counter gets there in 292 years.)
+   * As a double, the bits of an integer below 2^53 are that integer times 2^-1074, and IEEE 754 adds such numbers exactly: one
+   * load and one addition per counter. Negative, infinite or larger values are detected in the sum of magnitudes; the words are
+   * then added instead. (2^63 itself is read as 0, but a counter would take 292 years to reach it.)
    */
   function load(hi: number, lo: number, bits: Float64Array): typeof ALL | typeof SOME | typeof NONE {
     const start = lo & (pageBytes - 1);
-    // Counters that run into the next page, or lie at an odd address, are nobody's but a hostile pointer's.
+    // Counters that cross a page or are not aligned belong to a hostile pointer.
     if (!isPossible || (start & 7) !== 0 || start > lastStart) return cleared(bits);
     if (((lo - start) | 1) !== pageLo || hi !== pageHi) turnTo(hi, (lo - start) | 0);
     const page = shared;
@@ -90,7 +89,7 @@ export function bulkReader(
     let runTimes = 0;
     let missed = 0;
     let magnitudes = 0;
-    // Two CPUs at a time: an addition takes longer to come out than to begin, and each sum waits for its last one.
+    // Two CPUs at a time, because each addition depends on the previous one of its sum.
     let index = cpuCount & 1;
     if (index === 1) {
       const at = (starts[0]! + word) | 0;
@@ -119,7 +118,7 @@ export function bulkReader(
     return magnitudes < LINEAR_END && magnitudes === counts + runTimes + missed ? ALL : cleared(bits);
   }
 
-  /** The same where CPUs' copies are not all there, or not in the same window. */
+  /** The same if CPUs' copies are missing or in different windows. */
   function loadApart(word: number, bits: Float64Array): typeof ALL | typeof SOME | typeof NONE {
     let magnitudes = 0;
     let answer: typeof ALL | typeof SOME = ALL;
@@ -148,13 +147,13 @@ export function bulkReader(
     return NONE;
   }
 
-  /** Makes `starts`, `doubles` and `shared` those of the page at per-CPU address `hi:lo`. */
+  /** Sets `starts`, `doubles` and `shared` to those of the page at per-CPU address `hi:lo`. */
   function turnTo(hi: number, lo: number): void {
     pageHi = hi;
     pageLo = lo | 1;
     for (let index = 0; index < cpuCount; index++) {
       const at = memory.locateSum(hi, lo, offsetHi[index]!, offsetLo[index]!, 0, pageBytes);
-      // What `locate` had to put together from pieces is no image, and good for one read alone.
+      // Data that `locate` joined from pieces is in a temporary buffer, not in the image.
       const image = at < 0 ? undefined : images.get(memory.bytes.buffer);
       const byte = memory.bytes.byteOffset + at;
       const isUsable = image !== undefined && byte % 8 === 0;

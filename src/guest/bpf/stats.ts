@@ -1,10 +1,9 @@
 /**
- * Run-time statistics: `struct bpf_prog_stats __percpu *stats` of a program, summed over the possible CPUs as
- * `bpf_prog_get_stats` does (kernel/bpf/syscall.c).
+ * Reads run-time statistics: `struct bpf_prog_stats __percpu *stats` of a program, summed over the possible CPUs like
+ * `bpf_prog_get_stats` (kernel/bpf/syscall.c).
  *
- * A CPU's three counters lie side by side, so they come in one read; where they do not (or where that read has no
- * answer, as one of its pages is absent) they come one by one, as two words each. Nothing is allocated per CPU, and
- * no bigint is made before somebody asks for a sum.
+ * A CPU's three counters are adjacent and read together. If they are not adjacent, or if a page is absent, they are read one
+ * by one, as two words each. Nothing is allocated per CPU, and bigints are only created for results.
  */
 import { at, type Offsets, optional, struct, u64 } from "../../btf/struct.ts";
 import { saturatingAdd } from "../../derive.ts";
@@ -22,7 +21,7 @@ import {
   SOME,
 } from "./stats-bulk.ts";
 
-/** `struct bpf_prog_stats`; each counter is a `u64_stats_t`, on 64-bit machines one u64. */
+/** `struct bpf_prog_stats`; each counter is a `u64_stats_t`, which is one u64 on 64-bit machines. */
 const STATS = struct("bpf_prog_stats", {
   count: at(u64, "cnt"),
   runTimeNs: at(u64, "nsecs"),
@@ -30,16 +29,16 @@ const STATS = struct("bpf_prog_stats", {
 });
 
 /**
- * The sums of the three counters: `bits` as `BulkReader.load` makes them, and those that were read as words, low and high
- * words added up each for themselves (exact for up to 2^21 CPUs).
+ * The sums of the three counters: `bits` from `BulkReader.load`, and the counters that were read as words, whose low and high
+ * words are added separately (exact for up to 2^21 CPUs).
  */
 export class StatsSum {
   readonly bits: Float64Array = new Float64Array(3);
   readonly lo: Float64Array = new Float64Array(3);
   readonly hi: Float64Array = new Float64Array(3);
-  /** Whether `lo` and `hi` may hold something. */
+  /** Whether `lo` and `hi` are used. */
   hasWords = false;
-  /** The first counter that could not be read, in words; "" where all were. */
+  /** A sentence about the first counter that could not be read; "" if all were read. */
   missing = "";
 
   clear(): void {
@@ -50,7 +49,7 @@ export class StatsSum {
     this.missing = "";
   }
 
-  /** The sums as they are shown, held at 2^64-1. */
+  /** Returns the sums, limited to 2^64-1. */
   value(): ProgStats {
     const bits = new BigUint64Array(this.bits.buffer);
     const total = (counter: number): bigint => {
@@ -61,7 +60,7 @@ export class StatsSum {
   }
 }
 
-/** Reads the counters of one program after the other. */
+/** Reads the counters of programs one by one. */
 export class StatsReader {
   readonly #memory: GuestMemory;
   readonly #cpus: Int32Array;
@@ -71,7 +70,7 @@ export class StatsReader {
   readonly #bulk: BulkReader;
   readonly #sum: StatsSum = new StatsSum();
 
-  /** Throws `LayoutError` if the kernel has other counters. */
+  /** Throws `LayoutError` if the kernel's counters are not supported. */
   constructor(kernel: GuestKernel) {
     const { areas } = kernel.cpus;
     this.#memory = kernel.memory;
@@ -84,8 +83,8 @@ export class StatsReader {
   }
 
   /**
-   * `hi:lo` is `bpf_prog.stats`, a per-CPU address. NULL has no stats, which is not zero. A counter that is absent
-   * leaves no sum to give; the answer's words then say what the others add up to.
+   * `hi:lo` is `bpf_prog.stats`, a per-CPU address. NULL is not readable, as opposed to zero. If a counter is absent, there is
+   * no sum; the message then has the sum of the others.
    */
   read(hi: number, lo: number): Read<ProgStats> {
     if ((hi | lo) === 0)
@@ -100,7 +99,7 @@ export class StatsReader {
     );
   }
 
-  /** Makes `sum` a program's counters: one read a CPU, wherever the layout and the pages allow it. */
+  /** Sets `sum` to a program's counters, with one read per CPU if possible. */
   load(hi: number, lo: number, sum: StatsSum): void {
     if (sum.hasWords) sum.clear();
     const answer = this.#bulk.load(hi, lo, sum.bits);
@@ -108,7 +107,7 @@ export class StatsReader {
     if (answer !== ALL) this.#addOthers(hi, lo, sum, answer === SOME);
   }
 
-  /** The CPUs that were left out by the way that reads all three counters at once. */
+  /** Reads the CPUs that the combined read left out. */
   #addOthers(hi: number, lo: number, sum: StatsSum, isExact: boolean): void {
     const { starts } = this.#bulk;
     sum.hasWords = true;
@@ -116,7 +115,7 @@ export class StatsReader {
       if (!isExact || starts[index]! < 0) this.#addCpu(hi, lo, index, sum);
   }
 
-  /** The same with a read a counter. */
+  /** The same with one read per counter. */
   loadOneByOne(hi: number, lo: number, sum: StatsSum): void {
     sum.clear();
     sum.hasWords = true;

@@ -1,4 +1,4 @@
-/** Programs of a network device's traffic control: tcx, netkit, filters of the kind "bpf" under clsact. */
+/** Reads programs of a network device's traffic control: tcx, netkit, filters of the kind "bpf" under clsact. */
 
 import type { Btf } from "../../btf/btf.ts";
 import { i32, optional, place, ptr, struct, u8, u32 } from "../../btf/struct.ts";
@@ -48,9 +48,9 @@ const EXTS = struct("tcf_exts", { nr_actions: i32 });
 
 /** BPF_MPROG_MAX (include/linux/bpf_mprog.h). */
 const MAX_MPROGS = 64;
-/** More than anybody installs; each has a priority of its own or a handle. */
+/** Limit on filters; each has its own priority or handle. */
 const MAX_FILTERS = 65_536;
-/** `netdev_priv` before the member `priv`: NETDEV_ALIGN. */
+/** `netdev_priv` before there was a member `priv`: NETDEV_ALIGN. */
 const PRIV_ALIGN = 32;
 const KIND_BYTES = 16;
 /** CLS_BPF_NAME_LEN (net/sched/cls_bpf.c). */
@@ -80,7 +80,7 @@ export class TcReader {
     return [...all, ...this.#netkit(device)];
   }
 
-  /** Both ends of a pair are told of its primary device (drivers/net/netkit.c, `netkit_dev_fetch`). */
+  /** Both devices of a pair have their programs in the primary device (drivers/net/netkit.c, `netkit_dev_fetch`). */
   #netkit(device: DeviceAt): MprogAttachment[] {
     const { btf } = this.#kernel;
     const layout = NETKIT.resolveIfPresent(btf);
@@ -98,14 +98,14 @@ export class TcReader {
     ];
   }
 
-  /** `netdev_priv`: what a driver keeps behind its device. */
+  /** `netdev_priv`: the driver's data after its device. */
   #private(device: StructAt, name: string): StructAt {
     const { priv, sizeof } = NET_DEVICE.resolve(this.#kernel.btf);
     const offset = priv ?? Math.ceil(sizeof / PRIV_ALIGN) * PRIV_ALIGN;
     return new StructAt(this.#kernel.memory, add(device.at, offset), `${name}.`);
   }
 
-  /** `bpf_mprog_query`: programs of an entry up to a NULL, each with the link at its place in the bundle. */
+  /** `bpf_mprog_query`: the programs of an entry up to a NULL, each with the link at the same index of the bundle. */
   #mprog(device: DeviceAt, entry: StructAt, kind: MprogAttachment["kind"]): MprogAttachment[] {
     if (entry.isNull) return [];
     const { btf } = this.#kernel;
@@ -129,13 +129,13 @@ export class TcReader {
   }
 
   /**
-   * Filters under clsact or the queueing discipline "ingress". Others keep their filters where only they know (their
-   * `tcf_block`): those are not found. Throws `GuestFault`.
+   * Reads filters under clsact or the queueing discipline "ingress". Other queueing disciplines store their filters in private
+   * structs (their `tcf_block`); those are not found. Throws `GuestFault`.
    */
   filters(device: DeviceAt): TcFilter[] {
     const ingress = this.#block(device, "ingress");
     const egress = this.#block(device, "egress");
-    // What the kernel answers of "ingress" whatever is asked below its handle (ingress_find): bpftool asks four times.
+    // For "ingress" the kernel gives the same answer for every class (ingress_find), and bpftool asks for four.
     const kinds =
       ingress !== undefined && this.#ingressKind(device) === "ingress"
         ? ["ingress", "root", "clsact/ingress", "clsact/egress"]
@@ -157,7 +157,7 @@ export class TcReader {
       .inlineString(QDISC_OPS.resolve(btf).id, "id", KIND_BYTES);
   }
 
-  /** The `struct tcf_block` of a `struct mini_Qdisc`: there is one where the block's first chain has filters. */
+  /** Returns the `struct tcf_block` of a `struct mini_Qdisc`, which exists if the block's first chain has filters. */
   #block(device: DeviceAt, direction: "ingress" | "egress"): StructAt | undefined {
     const { btf } = this.#kernel;
     const layout = NET_DEVICE.resolve(btf);
@@ -180,7 +180,7 @@ export class TcReader {
     return chain.isNull ? undefined : chain.follow(CHAIN.resolve(btf).block, "block");
   }
 
-  /** `tc_dump_tfilter` (net/sched/cls_api.c): every chain's filters by their priority. */
+  /** `tc_dump_tfilter` (net/sched/cls_api.c): the filters of every chain by priority. */
   #filtersOf(device: DeviceAt, block: StructAt | undefined, kind: string): TcFilter[] {
     if (block === undefined) return [];
     const { btf, memory } = this.#kernel;
@@ -209,7 +209,7 @@ export class TcReader {
     return all;
   }
 
-  /** `struct cls_bpf_head *`: its programs, the newest first. */
+  /** Reads a `struct cls_bpf_head *`: its programs, the newest first. */
   #bpfFilters(device: DeviceAt, head: StructAt, kind: string): TcFilter[] {
     const types = this.#types();
     if (types === undefined) return [];
@@ -245,7 +245,7 @@ export class TcReader {
     });
   }
 
-  /** The types of net/sched/cls_bpf.c: a module's in most kernels. */
+  /** Returns the types of net/sched/cls_bpf.c, which is a module in most kernels. */
   #types(): Btf | undefined {
     if (this.#filterTypes !== undefined || this.#areFiltersUnknown) return this.#filterTypes;
     if (CLS_BPF_PROG.resolveIfPresent(this.#kernel.btf) !== undefined) this.#filterTypes = this.#kernel.btf;

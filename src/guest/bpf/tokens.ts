@@ -1,4 +1,4 @@
-/** Bpf file systems that tokens can be made from: `struct bpf_mount_opts` of every `struct super_block` of type bpf. */
+/** Lists bpf file systems that tokens can be created from: `struct bpf_mount_opts` of every bpf `struct super_block`. */
 import { optional, ptr, struct, u64 } from "../../btf/struct.ts";
 import type { TokenMount } from "../../features.ts";
 import { BTF_KIND } from "../../uapi/btf.ts";
@@ -15,7 +15,7 @@ const MOUNT_OPTS = struct("bpf_mount_opts", {
   delegate_attachs: SINCE,
 });
 
-/** kernel/bpf/inode.c, `bpf_show_options`: the enum of each mask, and what its names begin with. */
+/** kernel/bpf/inode.c, `bpf_show_options`: the enum of each mask, and the prefix of its names. */
 const ENUMS = {
   cmds: ["bpf_cmd", "BPF_", "__MAX_BPF_CMD"],
   maps: ["bpf_map_type", "BPF_MAP_TYPE_", "__MAX_BPF_MAP_TYPE"],
@@ -23,7 +23,7 @@ const ENUMS = {
   attachs: ["bpf_attach_type", "BPF_", "__MAX_BPF_ATTACH_TYPE"],
 } as const;
 
-/** None before 6.9, which has no delegation. Throws `KtstrError` if the list of file systems leads nowhere. */
+/** Empty before 6.9, which has no delegation. Throws `KtstrError` if the list of file systems is damaged. */
 export function listTokenMounts(kernel: GuestKernel, warn: (sentence: string) => void): TokenMount[] {
   const options = MOUNT_OPTS.resolveIfPresent(kernel.btf);
   if (options === undefined) return [];
@@ -48,7 +48,7 @@ export function listTokenMounts(kernel: GuestKernel, warn: (sentence: string) =>
   return all;
 }
 
-/** `seq_print_delegate_opts`: names in the enum's order, "any" for all that the kernel knows, the rest in hex. */
+/** `seq_print_delegate_opts`: names in the enum's order, "any" for all known ones, the rest in hex. */
 function namesOf({ btf }: GuestKernel, mask: bigint, kind: keyof typeof ENUMS): string[] {
   const [name, prefix, max] = ENUMS[kind];
   const id = btf.find(name, BTF_KIND.ENUM);

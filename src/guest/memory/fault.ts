@@ -1,15 +1,15 @@
 import { KtstrError } from "../../errors.ts";
 import { hex, toBigInt } from "./pointer.ts";
 
-/** Why an address of the guest has no bytes. */
+/** Why guest memory at an address cannot be read. */
 export type FaultReason =
-  | "not-mapped" // a page-table entry on the way is not present
-  | "outside-image" // it translates to a physical address that the image does not hold
-  | "unreadable" // the image holds its page, and the page's bytes are damaged
-  | "table-outside" // a page table on the way lies outside the image
-  | "not-canonical" // no address of the kernel's half of the address space
-  | "wraps" // the range runs past 2^64
-  | "too-long"; // a length that no object of the kernel has
+  | "not-mapped" // a page-table entry is not present
+  | "outside-image" // its physical address is not in the image
+  | "unreadable" // its page is in the image, but damaged
+  | "table-outside" // a page table is not in the image
+  | "not-canonical" // not an address in the kernel's half of the address space
+  | "wraps" // the range extends past 2^64
+  | "too-long"; // longer than any kernel object
 
 const SENTENCES: Readonly<Record<FaultReason, string>> = {
   "not-mapped": "is not mapped",
@@ -22,12 +22,12 @@ const SENTENCES: Readonly<Record<FaultReason, string>> = {
 };
 
 /**
- * A read of guest memory that has no answer. `path` says how the address was come by
- * ("map_idr.xa_head -> slots[3]"), `level` which page-table level ended the walk ("PMD"), "" where none did.
+ * A failed read of guest memory. `path` says where the address comes from ("map_idr.xa_head -> slots[3]"); `level` is the
+ * page-table level that ended the walk ("PMD"), or "".
  */
 export class GuestFault extends KtstrError {
   readonly reason: FaultReason;
-  /** Guest virtual. */
+  /** Guest virtual address. */
   readonly address: bigint;
   readonly level: string;
   readonly path: string;

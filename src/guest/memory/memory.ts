@@ -1,9 +1,9 @@
 /**
- * The guest's virtual memory: what every walker reads through.
+ * The guest's virtual memory.
  *
- * An address is two int32 words and a byte offset: `(hi, lo, offset)` reads at `hi:lo + offset`. The words come
- * as `DataView.getInt32` gives them (an unsigned word works too, and is slower). The offset is any integer, also
- * past 4 GiB and negative (`container_of`), so no caller ever carries between words.
+ * An address is two int32 words and a byte offset: `(hi, lo, offset)` reads at `hi:lo + offset`. The words are as
+ * `DataView.getInt32` returns them (unsigned words work too, but are slower). The offset is any integer, also above 4 GiB or
+ * negative (`container_of`), so that callers never carry between words.
  *
  * **Hot loops** use `locate`, which allocates nothing and never throws:
  *
@@ -15,15 +15,14 @@
  * const nextHi = memory.view.getInt32(at + 4, true);
  * ```
  *
- * `memory.view` and `memory.bytes` are the image itself wherever the range is contiguous there, else a copy
- * stitched from its pages; both are good until the next read. Where many objects lie all over memory, `locateEach` finds
- * some hundred of them together.
+ * `memory.view` and `memory.bytes` are the image itself if the range is contiguous there, else a copy joined from its pages.
+ * Both are valid until the next read. For many scattered objects, `locateEach` locates a few hundred together.
  *
- * **Everything else** uses `pointer`, `u32`, `copy` and their like, which throw `GuestFault` with the path that
- * led there. A walker catches it per object, counts it, and goes on.
+ * **Everything else** uses `pointer`, `u32`, `copy` and so on, which throw `GuestFault` with the path. A walker catches it for
+ * each object, counts it, and continues.
  *
- * How an address is translated, first match wins: the linear run that was hit last, the page
- * tables that earlier walks came to (`page-cache.ts`), the other linear runs (the direct map, the kernel's image), the page tables.
+ * Translation tries in this order: the linear run of the last hit, the page tables that earlier walks found (page-cache.ts),
+ * the other linear runs (the direct map, the kernel's image), a page-table walk.
  */
 
 import { copyBytes, NO_WINDOW, type PhysicalMemory, type Window, windowOf } from "../image/physical.ts";
@@ -37,17 +36,17 @@ import { LinearRuns } from "./runs.ts";
 const TWO_32 = 2 ** 32;
 const SIGN = 0x8000_0000 | 0;
 
-/** The longest range that `locate` answers; a longer one is read in parts. */
+/** Maximum length of a range in `locate`. Longer ranges are read in parts. */
 export const LOCATE_MAX_BYTES: number = 64 * 2 ** 20;
 
 export class GuestMemory {
-  /** What the last `locate` found something in; the offset that it returned counts from its start. */
+  /** The window of the last successful `locate`; the returned offset is relative to its start. */
   window: Window = NO_WINDOW;
 
   readonly physical: PhysicalMemory;
   readonly tables: PageTables;
 
-  // The run that was hit last, spread out: one object less on the way in the hot path.
+  // The members of the last run, copied here so that the hot path reads one object less.
   #runHi = 0;
   #runLo = 0;
   #runLength = 0;
@@ -58,7 +57,7 @@ export class GuestMemory {
   readonly #windows: readonly Window[];
   readonly #tables: PageCache;
 
-  // What `#resolve` found: `#pieceLength` bytes at `#pieceAt` of `#piece`.
+  // The result of `#resolve`: `#pieceLength` bytes at `#pieceAt` of `#piece`.
   #piece: Window = NO_WINDOW;
   #pieceAt = 0;
   #pieceLength = 0;
@@ -82,30 +81,30 @@ export class GuestMemory {
     return this.window.bytes;
   }
 
-  /** The same. */
+  /** View of the same bytes. */
   get view(): DataView {
     return this.window.view;
   }
 
   /**
-   * Tells that `length` bytes of kernel addresses from `base` on map to physical memory from `physical` on (the
-   * direct map, the kernel's image). Where the image has no bytes, the page tables are asked as before.
+   * Adds a linear mapping of `length` bytes from kernel address `base` to physical address `physical` (the direct map, the
+   * kernel's image). Parts that are not in the image are still looked up in the page tables.
    */
   addLinear(base: Pointer, physical: number, length: number): void {
     this.#runs.add(this.physical, base, physical, length);
   }
 
-  /** Of memory that changes: where mapped addresses lead is asked of the page tables anew. */
+  /** Drops cached translations, because the memory changes. */
   forget(): void {
     this.#tables.forget();
   }
 
   /**
-   * Where the `length` bytes at `hi:lo + offset` lie: their offset in `this.bytes` and `this.view`, or -1 with
-   * the reason kept for `faultSentence` and `fault`. `length` is 0 to `LOCATE_MAX_BYTES`.
+   * Returns the offset in `this.bytes` and `this.view` of the `length` bytes at `hi:lo + offset`, or -1; `faultSentence` and
+   * `fault` then give the reason. `length` is 0 to `LOCATE_MAX_BYTES`.
    */
   locate(hi: number, lo: number, offset: number, length: number): number {
-    // Integer arithmetic throughout: a run lies within one `hi` word, so the words never carry here.
+    // Integer arithmetic only: a run has one `hi` word, so no carry between the words is needed.
     const delta = (lo - this.#runLo) | 0;
     const at = delta + offset;
     if ((hi | 0) === this.#runHi && delta >= 0 && offset >= 0 && at <= this.#runLength - length) {
@@ -115,7 +114,7 @@ export class GuestMemory {
     return this.#locateOther(hi | 0, lo | 0, offset, length);
   }
 
-  /** The same at `hi:lo + otherHi:otherLo + offset`: a per-CPU pointer and a CPU's offset. */
+  /** `locate` at `hi:lo + otherHi:otherLo + offset`: a per-CPU pointer plus a CPU's offset. */
   locateSum(
     hi: number,
     lo: number,
@@ -130,12 +129,12 @@ export class GuestMemory {
   }
 
   /**
-   * `locate` for the first `count` addresses of a batch at once: where `length` bytes `offset` (up to 2^31 either way) from
-   * each lie in one of `physical.windows`. `bytes` and `view` stay what they were. An `at` of -1 is for `locate` to answer:
-   * they lie there in parts or not at all, or in a page that nobody came to before.
+   * Locates the first `count` addresses of a batch: `length` bytes at `offset` (up to 2^31 in either direction) from each, in
+   * one of `physical.windows`. `bytes` and `view` do not change. If `at` is -1, the caller must use `locate`: the bytes are
+   * split or missing, or in a page that was not looked up before.
    */
   locateEach(batch: AddressBatch, count: number, offset: number, length: number): void {
-    // Objects of one kind lie all in linear runs, or all in mapped pages.
+    // Objects of one kind are either all in linear runs or all in mapped pages.
     const isLinear = count > 0 && this.#runs.at(batch.hi[0]!, (batch.lo[0]! + offset) | 0) !== undefined;
     if (isLinear) this.#runs.findEach(batch, count, offset, length);
     else this.#tables.findEach(batch, count, offset, length);
@@ -158,7 +157,7 @@ export class GuestMemory {
     return at;
   }
 
-  /** A range that begins in a page that was found: of two pages, most often. */
+  /** Locates a range that starts in a known page; most of these cross into a second page. */
   #locateAcross(hi: number, lo: number, length: number, at: number, index: number): number {
     const first = this.#pageBytes - (lo & (this.#pageBytes - 1));
     const next = (lo + first) | 0;
@@ -178,7 +177,7 @@ export class GuestMemory {
     return 0;
   }
 
-  /** Makes the run that holds all of a range the one that is asked first. */
+  /** Makes the run that contains a whole range the one that is tried first. */
   #enterRun(hi: number, lo: number, length: number): boolean {
     const run = this.#runs.at(hi, lo);
     if (run === undefined || ((lo - run.lo) | 0) > run.length - length) return false;
@@ -200,7 +199,7 @@ export class GuestMemory {
     return this.#enterRun(hi, lo, length) ? (lo - this.#runLo) | 0 : this.#gather(hi, lo, length);
   }
 
-  /** A range that no run holds whole: page by page, and copied only where its pages are not neighbours. */
+  /** Locates a range that is not in one run, page by page. It is copied only if its pages are not adjacent in the image. */
   #gather(hi: number, lo: number, length: number): number {
     if (!this.#resolve(hi, lo)) return -1;
     const piece = this.#piece;
@@ -222,14 +221,14 @@ export class GuestMemory {
     return 0;
   }
 
-  /** Where a range is put together, at its start. */
+  /** Start of the buffer in which ranges are joined. */
   #scratchOf(length: number): Window {
     if (this.#scratch.bytes.length < length)
       this.#scratch = windowOf(0, new Uint8Array(Math.max(length, 2 * this.#scratch.bytes.length)));
     return this.#scratch;
   }
 
-  /** How many bytes from an address on it copied before one had no answer. */
+  /** Copies from an address up to the first fault. Returns the number of bytes. */
   #copyPieces(hi: number, lo: number, into: Uint8Array, length: number): number {
     let done = 0;
     while (done < length) {
@@ -241,7 +240,7 @@ export class GuestMemory {
     return done;
   }
 
-  /** Finds the bytes at an address and how many of them follow one another. */
+  /** Resolves an address, and the number of contiguous bytes there. */
   #resolve(hi: number, lo: number): boolean {
     const run = this.#runs.at(hi, lo);
     if (run !== undefined) {
@@ -269,7 +268,7 @@ export class GuestMemory {
       this.#fail("outside-image", hi, lo, "");
       return false;
     }
-    // The engine must see integers: a double in one place here makes the hot loops that call it slow.
+    // These must stay integers: a double here deoptimizes the hot loops that call this.
     const at = (physical - window.physical) | 0;
     this.#piece = window;
     this.#pieceAt = at;
@@ -279,7 +278,7 @@ export class GuestMemory {
     return true;
   }
 
-  /** `answer`: a negative one of `PageTables.translate`. */
+  /** `answer` is a negative result of `PageTables.translate`. */
   #failTranslation(answer: number, hi: number, lo: number): void {
     const reason: FaultReason =
       answer === NOT_CANONICAL ? "not-canonical" : answer === TABLE_OUTSIDE ? "table-outside" : "not-mapped";
@@ -294,17 +293,17 @@ export class GuestMemory {
     return -1;
   }
 
-  /** For subclasses: a `locate` whose page is in the image and cannot be had. */
+  /** For subclasses: fails `locate` for a page that is in the image but cannot be read. */
   protected failUnreadable(hi: number, lo: number): -1 {
     return this.#fail("unreadable", hi, lo, "");
   }
 
-  /** Why the last `locate` that answered -1 did so. `path`: how the address was come by. */
+  /** Returns why the last `locate` returned -1. `path` says where the address comes from. */
   faultSentence(path: string): string {
     return faultSentence(this.#faultReason, this.#faultHi, this.#faultLo, this.#faultLevel, path);
   }
 
-  /** The same as an error. */
+  /** Returns the same as an error. */
   fault(path: string): GuestFault {
     return new GuestFault(this.#faultReason, this.#faultHi, this.#faultLo, this.#faultLevel, path);
   }
@@ -341,40 +340,40 @@ export class GuestMemory {
     return this.view.getBigUint64(at, true);
   }
 
-  /** A pointer that lies in memory. */
+  /** Reads a pointer stored at an address. */
   pointer(hi: number, lo: number, offset: number, path: string): Pointer {
     const at = this.expect(hi, lo, offset, 8, path);
     return { hi: this.view.getInt32(at + 4, true), lo: this.view.getInt32(at, true) };
   }
 
-  /** `length` bytes as they lie in the image, good until it is closed; a copy where they lie there in parts. */
+  /** Returns `length` bytes in the image, valid until it is closed, or a copy if they are split. */
   share(hi: number, lo: number, offset: number, length: number, path: string): Uint8Array {
     const at = this.expect(hi, lo, offset, length, path);
     const part = this.bytes.subarray(at, at + length);
     return this.window === this.#scratch ? part.slice() : part;
   }
 
-  /** The caller's own copy of `length` bytes (at most `LOCATE_MAX_BYTES`). */
+  /** Returns a new copy of `length` bytes (at most `LOCATE_MAX_BYTES`). */
   copy(hi: number, lo: number, offset: number, length: number, path: string): Uint8Array {
     const at = this.expect(hi, lo, offset, length, path);
     return this.bytes.slice(at, at + length);
   }
 
   /**
-   * Fills `into` from an address, of any length, and returns how many bytes came before the first that has no
-   * answer (then kept for `fault`); all of them where that is `into.length`.
+   * Fills `into` from an address, with any length. Returns the number of bytes before the first fault, which `fault` then
+   * describes, or `into.length`.
    */
   copyOut(hi: number, lo: number, offset: number, into: Uint8Array): number {
     const sum = (lo >>> 0) + offset;
     return this.#copyPieces((hi + Math.floor(sum / TWO_32)) | 0, sum | 0, into, into.length);
   }
 
-  /** A C string's bytes without its NUL; cut at `maxBytes` where none comes before. A copy. */
+  /** Copies a C string without its NUL, or its first `maxBytes` bytes if there is no NUL in them. */
   cstring(hi: number, lo: number, offset: number, maxBytes: number, path: string): Uint8Array {
     const into = new Uint8Array(maxBytes);
     let done = 0;
     while (done < maxBytes) {
-      // Page by page: the string may end just before a page that is not there.
+      // Page by page: the string may end just before an absent page.
       const size = Math.min(
         maxBytes - done,
         this.#pageBytes - (((lo >>> 0) + offset + done) % this.#pageBytes),
@@ -388,7 +387,7 @@ export class GuestMemory {
     return into;
   }
 
-  /** The physical address behind a kernel virtual one; the image need not hold it. */
+  /** Returns the physical address of a kernel virtual address. It need not be in the image. */
   physicalOf(hi: number, lo: number, path: string): number {
     const physical = this.translate(hi | 0, lo | 0);
     if (physical >= 0) return physical;
@@ -396,14 +395,14 @@ export class GuestMemory {
     throw this.fault(path);
   }
 
-  /** The same, or a negative answer of `PageTables.translate`. */
+  /** Returns the same, or a negative result of `PageTables.translate`. */
   translate(hi: number, lo: number): number {
     const run = this.#runs.at(hi, lo);
     return run === undefined ? this.tables.translate(hi, lo) : run.window.physical + ((lo - run.lo) | 0);
   }
 }
 
-/** What the high word gains by adding `offset` (0 up to 2^32) to the low one. */
+/** Returns the carry into the high word of adding `offset` (0 up to 2^32) to the low one. */
 function carry(lo: number, offset: number): number {
   return (lo >>> 0) + offset >= TWO_32 ? 1 : 0;
 }

@@ -1,10 +1,10 @@
 /**
- * The MMU as data: one walker, and a table per paging mode that says how an address splits and how an entry
- * reads. x86-64: Intel SDM vol. 3A, 4.5; arm64: Arm ARM D8.3, and arch/arm64/include/asm/pgtable-hwdef.h.
+ * Walks page tables. A paging mode is a table that describes how an address is split and how an entry is decoded. x86-64:
+ * Intel SDM vol. 3A, 4.5; arm64: Arm ARM D8.3, and arch/arm64/include/asm/pgtable-hwdef.h.
  */
 import type { PhysicalMemory } from "../image/physical.ts";
 
-/** One level of tables: `bits` of the address from bit `shift` up are the index into it. */
+/** One level of tables: the `bits` bits of the address from `shift` are the index. */
 export interface Level {
   /** The kernel's name: "PGD", "P4D", "PUD", "PMD", "PTE". */
   readonly name: string;
@@ -13,33 +13,33 @@ export interface Level {
 }
 
 export interface PagingMode {
-  /** For people: "x86-64, 5 levels". */
+  /** Name for messages: "x86-64, 5 levels". */
   readonly name: string;
   readonly pageShift: number;
-  /** Bits of an address that are translated; all above are ones in the kernel's half. */
+  /** Number of translated address bits. All higher bits are one in the kernel's half. */
   readonly addressBits: number;
-  /** The lowest bit that must be one in a kernel address. */
+  /** The lowest bit that is always one in a kernel address. */
   readonly canonicalBit: number;
   /** Whether the top byte of an address is ignored (arm64's TBI). */
   readonly topByteIgnored: boolean;
-  /** Top table first. */
+  /** The top table is first. */
   readonly levels: readonly Level[];
-  /** Whether an entry above the last level is a leaf: `(low word & leafMask) === leafValue`. */
+  /** An entry above the last level is a leaf if `(low word & leafMask) === leafValue`. */
   readonly leafMask: number;
   readonly leafValue: number;
-  /** The same for an entry of the last level: what a present page looks like. */
+  /** The same for an entry of the last level, which is then a present page. */
   readonly pageMask: number;
   readonly pageValue: number;
-  /** Bits of an entry's words that are its physical address. */
+  /** Bits of an entry's words that hold the physical address. */
   readonly addressMaskHi: number;
   readonly addressMaskLo: number;
-  /** Bits of the low word that hold further, higher address bits: `(lo >> extraShift & extraMask) * extraUnit`. */
+  /** Higher address bits stored in the low word: `(lo >> extraShift & extraMask) * extraUnit`. */
   readonly extraShift: number;
   readonly extraMask: number;
   readonly extraUnit: number;
 }
 
-/** From the last level up. */
+/** The last level is first. */
 const NAMES = ["PTE", "PMD", "PUD", "P4D"] as const;
 
 function levelsOf(addressBits: number, pageShift: number): Level[] {
@@ -57,9 +57,9 @@ function levelsOf(addressBits: number, pageShift: number): Level[] {
 }
 
 /**
- * x86-64 with 4 or 5 levels: present is bit 0, PS (a leaf above the last level) bit 7, the address bits 51:12. With AMD's
- * memory encryption one of these says that a page is encrypted (`sme_me_mask`, arch/x86/include/asm/mem_encrypt.h):
- * `encryptionMask`, which is no part of the address then.
+ * x86-64 with 4 or 5 levels: bit 0 is present, bit 7 is PS (a leaf above the last level), bits 51:12 are the address. With
+ * AMD's memory encryption, one of the address bits marks an encrypted page (`sme_me_mask`,
+ * arch/x86/include/asm/mem_encrypt.h): `encryptionMask` is excluded from the address.
  */
 export function x86Paging(levels: 4 | 5, encryptionMask = 0n): PagingMode {
   const addressBits = levels === 5 ? 57 : 48;
@@ -83,9 +83,9 @@ export function x86Paging(levels: 4 | 5, encryptionMask = 0n): PagingMode {
 }
 
 /**
- * arm64's kernel half (TTBR1): `addressBits` is 64 - TCR_EL1.T1SZ. A descriptor ends in 0b11 (table, or a page
- * on the last level) or 0b01 (block). 64K pages keep address bits 51:48 in bits 15:12; 4K and 16K pages with
- * 52-bit addresses (LPA2, TCR_EL1.DS) keep bits 51:50 in bits 9:8. The contiguous bit changes no translation.
+ * arm64's kernel half (TTBR1): `addressBits` is 64 - TCR_EL1.T1SZ. A descriptor ends in 0b11 (table, or a page on the last
+ * level) or 0b01 (block). With 64K pages bits 15:12 hold address bits 51:48; with 4K and 16K pages and 52-bit addresses (LPA2,
+ * TCR_EL1.DS) bits 9:8 hold bits 51:50. The contiguous bit does not affect translation.
  */
 export function arm64Paging(pageShift: 12 | 14 | 16, addressBits: number): PagingMode {
   const lpa2 = pageShift !== 16 && addressBits > 48;
@@ -109,24 +109,24 @@ export function arm64Paging(pageShift: 12 | 14 | 16, addressBits: number): Pagin
   };
 }
 
-/** What `translate` answers where there is no physical address. */
+/** Results of `translate` if there is no physical address. */
 const NOT_MAPPED = -1;
-/** A table lies outside the image: the walk cannot go on, and nothing is known about the address. */
+/** A table is not in the image: it is not known whether the address is mapped. */
 export const TABLE_OUTSIDE = -2;
 export const NOT_CANONICAL = -3;
 
-/** The tables behind one root. */
+/** The page tables of one root. */
 export class PageTables {
   readonly mode: PagingMode;
   /** Physical address of the top table. */
   readonly root: number;
   readonly #memory: PhysicalMemory;
   readonly #canonicalMask: number;
-  /** After `translate`: the level whose entry was the leaf, or ended the walk. */
+  /** Set by `translate`: the level whose entry was the leaf, or ended the walk. */
   level = "";
-  /** After `translate` found a leaf: the bits of the address inside it. */
+  /** Set by `translate` at a leaf: the bits of the address inside it. */
   leafShift = 0;
-  /** After `translate` found a page by a last-level table: that table's physical address, else -1. */
+  /** Set by `translate`: physical address of the last-level table with the page's entry, or -1 for a larger page. */
   table = -1;
 
   constructor(memory: PhysicalMemory, mode: PagingMode, root: number) {
@@ -138,7 +138,7 @@ export class PageTables {
       : maskFrom(mode.canonicalBit - 32);
   }
 
-  /** The physical address behind a kernel virtual address, or one of the negative answers above. */
+  /** Returns the physical address of a kernel virtual address, or one of the negative results above. */
   translate(hi: number, lo: number): number {
     const { levels, leafMask, leafValue, pageMask, pageValue } = this.mode;
     this.level = "";
@@ -181,12 +181,12 @@ export class PageTables {
   }
 }
 
-/** Ones from `bit` up to bit 31. */
+/** Returns a mask of the bits from `bit` to 31. */
 function maskFrom(bit: number): number {
   return bit >= 32 ? 0 : -1 << bit;
 }
 
-/** The low `count` bits of an address. */
+/** Returns the low `count` bits of an address. */
 function lowBits(hi: number, lo: number, count: number): number {
   if (count <= 32) return (lo & (count === 32 ? -1 : (1 << count) - 1)) >>> 0;
   return (hi & ((1 << (count - 32)) - 1)) * 2 ** 32 + (lo >>> 0);

@@ -1,4 +1,4 @@
-/** Virtual memory that tells somebody which pages are about to be read (image/observed.ts). */
+/** Virtual memory that calls an observer before pages are read (image/observed.ts). */
 import type { PageObserver } from "../image/observed.ts";
 import type { PhysicalMemory } from "../image/physical.ts";
 import type { AddressBatch } from "./address-batch.ts";
@@ -7,8 +7,8 @@ import type { PageTables } from "./mmu.ts";
 import { add, type Pointer } from "./pointer.ts";
 
 /**
- * Tells of what is read by virtual addresses, up to the first page that has no answer: a reader of a capture is to fail
- * in the same place and for the same reason.
+ * Observes reads by virtual address up to the first fault, so that a reader of a capture gets a fault in the same place and for
+ * the same reason.
  *
  * @public Loaded by kernel.ts.
  */
@@ -31,7 +31,7 @@ export class ObservedMemory extends GuestMemory {
   }
 
   override locateEach(batch: AddressBatch, count: number, offset: number, length: number): void {
-    // What cannot be read is left to `locate`, which says why: a batch has no place for a reason.
+    // The caller uses `locate` for addresses that cannot be read, because it gives the reason.
     const unreadable: number[] = [];
     for (let n = 0; n < count; n++)
       if (this.#noted(add({ hi: batch.hi[n]!, lo: batch.lo[n]! }, offset), length) < 0) unreadable.push(n);
@@ -49,7 +49,7 @@ export class ObservedMemory extends GuestMemory {
     return got;
   }
 
-  /** How many bytes were told of, up to the first page without an answer; `~count` where the page behind them is unreadable. */
+  /** Returns the number of observed bytes up to the first fault; `~count` if the page after them is unreadable. */
   #noted(start: Pointer, length: number): number {
     const wanted = Math.max(length, 1);
     let at = start;

@@ -1,10 +1,10 @@
 /**
- * Translation by the last-level page tables that earlier walks came to: one load of an entry, also for an address whose
- * page is new. A thousand tables cover 2 GiB of pages of 4 KiB; the entries themselves lie denser in the processor's
- * caches than copies of them would.
+ * Translates addresses with the last-level page tables that earlier walks found: one load of an entry, also for pages that were
+ * not accessed before. A thousand tables cover 2 GiB of 4 KiB pages. The entries themselves use less of the CPU's caches than
+ * copies of them would.
  *
- * A function with what it needs around it, and not a class: the engine takes the variables around the first one made in
- * a process for constants, which halves the time of a look-up. Integers throughout.
+ * A closure instead of a class: the JIT treats the variables of the first closure in a process as constants, which halves the
+ * time of a lookup. All numbers are integers.
  */
 
 import type { PhysicalMemory } from "../image/physical.ts";
@@ -12,31 +12,31 @@ import type { AddressBatch } from "./address-batch.ts";
 import type { PageTables } from "./mmu.ts";
 
 export interface PageCache {
-  /** The window in which the last `find` found bytes. */
+  /** The window of the last successful `find`. */
   index: number;
-  /** What was read ahead: kept, so that the engine does not leave the reads out. */
+  /** The result of prefetch reads. It is stored so that the JIT does not remove them. */
   touched: number;
-  /** Where in that window the byte at an address lies, as does the rest of its page; -1: nothing is known of it here. */
+  /** Returns the offset in that window of an address; the rest of its page follows. -1 if its table is not known. */
   find(hi: number, lo: number): number;
   /**
-   * The same for the first `count` addresses of a batch, each `offset` (up to 2^31 either way) further; -1 also where
-   * `length` bytes are not in one page.
+   * Finds the first `count` addresses of a batch plus `offset` (up to 2^31 in either direction). Also -1 if the `length` bytes
+   * are not in one page.
    */
   findEach(batch: AddressBatch, count: number, offset: number, length: number): void;
-  /** Takes over what a walk found: where an address leads to, through the table at `table` or a leaf of `2^shift` bytes. */
+  /** Adds the result of a walk: the physical address, through the table at `table` or a leaf of `2^shift` bytes. */
   remember(hi: number, lo: number, physical: number, table: number, shift: number): void;
-  /** Nothing is known from here on. */
+  /** Removes all entries. */
   forget(): void;
 }
 
 const SLOT_BITS = 10;
 /**
- * What one table translates is a region. A slot holds the low word of a region's address with bit 0 set (0: empty), its
- * high word, a window's index, and in that window the table's first word; or, where the index is negative (`~index`),
- * the first byte of the memory itself, which a larger page maps.
+ * A region is the address range of one table. A slot holds the low word of the region's address with bit 0 set (0 if empty),
+ * its high word, a window's index, and the offset of the table's first word in that window. If the index is negative
+ * (`~index`), a larger page maps the region, and the offset is that of its first byte.
  */
 const SLOT_WORDS = 4;
-/** Page numbers stay int32; what lies beyond is left to the walk. */
+/** Page numbers are int32; larger ones are left to the walk. */
 const MOST_PAGES = 2 ** 31;
 
 export function pageCache(memory: PhysicalMemory, { mode }: PageTables): PageCache {
@@ -63,12 +63,12 @@ export function pageCache(memory: PhysicalMemory, { mode }: PageTables): PageCac
     return follow(words[index]!, slots[slot + 3]! + ((lo >>> pageShift) & inTable) * 2, lo);
   }
 
-  /** What lies where the entry at a word of a table leads to. */
+  /** Returns the place of the page in a table's entry. */
   function follow(table: Int32Array, at: number, lo: number): number {
     const entryLo = table[at]!;
     const entryHi = table[at + 1]! & addressMaskHi;
     if ((entryLo & pageMask) !== pageValue || ((entryLo >>> extraShift) & extraMask) !== 0) return -1;
-    // A small machine's memory is one window.
+    // The memory of a small machine is one window.
     const inFirst = ((entryLo & addressMaskLo) - firstStart) | 0;
     if (entryHi === 0 && inFirst >= 0 && inFirst < firstBytes) {
       cache.index = 0;
@@ -100,15 +100,15 @@ export function pageCache(memory: PhysicalMemory, { mode }: PageTables): PageCac
   }
 
   /**
-   * Puts where each address's last-level entry lies into `at` and `index`; -1: in no table that is known. How often the
-   * table changed.
+   * Stores the place of each address's last-level entry in `at` and `index`; -1 if its table is not known. Returns the number of
+   * changes of table.
    */
   function enterTables(
     { hi: highs, lo: lows, at: ats, index: indexes }: AddressBatch,
     count: number,
     offset: number,
   ): number {
-    // The region at hand: neighbours are often in one.
+    // The current region: consecutive addresses are often in the same one.
     let regionHi = 0;
     let regionLo = 0;
     let index = 0;
@@ -137,7 +137,7 @@ export function pageCache(memory: PhysicalMemory, { mode }: PageTables): PageCac
     return changes;
   }
 
-  /** Entries lie far apart, too: read in a row without a use for them, many are on their way at once. */
+  /** Prefetches the entries: independent reads overlap in the CPU. */
   function touchEntries({ at: ats, index: indexes }: AddressBatch, count: number): void {
     let touched = 0;
     for (let n = 0; n < count; ) {
@@ -163,7 +163,7 @@ export function pageCache(memory: PhysicalMemory, { mode }: PageTables): PageCac
     const bytes = 2 ** (isTable ? shift : regionShift);
     const start = isTable ? table : Math.floor(physical / bytes) * bytes;
     if (start + bytes > MOST_PAGES * 2 ** pageShift) return;
-    // Integers here, too: `find` shares what follows, and a double makes it slow for good.
+    // Integers only: `find` shares this code, and a double would deoptimize it.
     const first = (start / 2 ** pageShift) | 0;
     const index = windowOf(first);
     if (index < 0 || windowOf((first + bytes / 2 ** pageShift - 1) | 0) !== index) return;
@@ -180,7 +180,7 @@ export function pageCache(memory: PhysicalMemory, { mode }: PageTables): PageCac
     slots.fill(0);
   }
 
-  /** The window that holds a page whole, or -1. */
+  /** Returns the window that holds a whole page, or -1. */
   function windowOf(page: number): number {
     const near = nearby[page >>> nearbyShift];
     if (near === undefined) return -1;
@@ -199,7 +199,7 @@ export function pageCache(memory: PhysicalMemory, { mode }: PageTables): PageCac
     return -1;
   }
 
-  /** Four neighbours stay side by side; what lies farther apart is spread (Fibonacci hashing), also what lies 2^n apart. */
+  /** Four adjacent regions have adjacent slots. Others are spread by Fibonacci hashing, also those with a distance of 2^n. */
   function slotOf(hi: number, lo: number): number {
     const region = (hi << (32 - regionShift)) | (lo >>> regionShift);
     const group = Math.imul(region >>> 2, 0x9e37_79b1) >>> (34 - SLOT_BITS);
@@ -209,7 +209,7 @@ export function pageCache(memory: PhysicalMemory, { mode }: PageTables): PageCac
   return cache;
 }
 
-/** Where the first window begins and how long it is, in whole pages; 0 bytes where pages do not begin as it does. */
+/** The start and length of the first window in whole pages; 0 bytes if it is not page-aligned. */
 function firstOf(
   { windows: [first] }: PhysicalMemory,
   pageBytes: number,
@@ -223,16 +223,16 @@ function firstOf(
 }
 
 interface WindowPages {
-  /** Of each window: its first whole page, one past its last, and where the first begins in it. */
+  /** For each window: its first whole page, the page after its last, and the offset of the first. */
   readonly firstPage: Int32Array;
   readonly endPage: Int32Array;
   readonly firstAt: Int32Array;
-  /** For every `2^nearbyShift` pages of physical memory a window that lies there: most likely the one that is looked for. */
+  /** For every `2^nearbyShift` pages of physical memory, a window that lies there: the first one to try. */
   readonly nearby: Int32Array;
   readonly nearbyShift: number;
 }
 
-/** Parts of physical memory that know a window at most. */
+/** Limit on the number of such parts. */
 const NEARBY = 4096;
 
 function pagesOf({ windows, end }: PhysicalMemory, pageBytes: number): WindowPages {

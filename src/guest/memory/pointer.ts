@@ -1,7 +1,6 @@
 /**
- * A kernel virtual address: the two 32-bit words of a little-endian u64, both as int32, the way
- * `DataView.getInt32` gives them. A double cannot hold one (5-level paging uses 57 bits) and a BigInt costs
- * 20 to 30 ns a read, so addresses stay two words until somebody prints them.
+ * A kernel virtual address: the two words of a little-endian u64 as int32, as `DataView.getInt32` returns them. A double
+ * cannot hold it (5-level paging uses 57 bits), and reading a BigInt costs 20 to 30 ns. Addresses are converted when printed.
  */
 export interface Pointer {
   readonly hi: number;
@@ -19,18 +18,18 @@ export function isNull(at: Pointer): boolean {
   return (at.hi | at.lo) === 0;
 }
 
-/** `at + offset` modulo 2^64; `offset` is an integer, negative for a `container_of`. */
+/** Returns `at + offset` modulo 2^64. `offset` is an integer, negative for a `container_of`. */
 export function add(at: Pointer, offset: number): Pointer {
   const sum = (at.lo >>> 0) + offset;
   return { hi: (at.hi + Math.floor(sum / 2 ** 32)) | 0, lo: sum | 0 };
 }
 
-/** `to - from` in bytes, where that fits 53 bits. */
+/** Returns `to - from` in bytes; exact if it fits 53 bits. */
 export function distance(from: Pointer, to: Pointer): number {
   return ((to.hi >>> 0) - (from.hi >>> 0)) * 2 ** 32 + ((to.lo >>> 0) - (from.lo >>> 0));
 }
 
-/** Whether `a` lies before `b`, both unsigned. */
+/** Returns whether `a < b`, both unsigned. */
 export function isBelow(a: Pointer, b: Pointer): boolean {
   return a.hi === b.hi ? a.lo >>> 0 < b.lo >>> 0 : a.hi >>> 0 < b.hi >>> 0;
 }
@@ -45,7 +44,7 @@ export function fromBigInt(address: bigint): Pointer {
   return { hi: Number(BigInt.asIntN(32, address >> 32n)), lo: Number(BigInt.asIntN(32, address)) };
 }
 
-/** "0xffffffff81000000": 16 digits, so that addresses line up. */
+/** Formats as 16 hexadecimal digits: "0xffffffff81000000". */
 export function hex(hi: number, lo: number): string {
   return `0x${(hi >>> 0).toString(16).padStart(8, "0")}${(lo >>> 0).toString(16).padStart(8, "0")}`;
 }

@@ -1,38 +1,38 @@
-/** Kernel addresses that lead to physical ones by one subtraction: the direct map, the kernel's image. */
+/** Linear runs: kernel addresses that are translated by one subtraction, in the direct map or the kernel's image. */
 
 import { type PhysicalMemory, type Window, windowOf } from "../image/physical.ts";
 import type { AddressBatch } from "./address-batch.ts";
 import { fromBigInt, type Pointer, toBigInt } from "./pointer.ts";
 
-/** A range of them that lies in one window, and whose addresses all have one high word. */
+/** A range of such addresses in one window and with the same high word. */
 export interface LinearRun {
   readonly hi: number;
   readonly lo: number;
-  /** At most that of a window, in bytes. */
+  /** Length in bytes, at most that of a window. */
   readonly length: number;
-  /** Its bytes, and at which physical address they begin. */
+  /** The window's bytes, and their physical address. */
   readonly window: Window;
-  /** Which of the physical windows it lies in, and where in that it begins. */
+  /** The index of the window in the physical windows, and the run's offset in it. */
   readonly index: number;
   readonly start: number;
 }
 
 const SPACE_END = 1n << 64n;
 const TWO_32 = 2 ** 32;
-/** Flipped, int32 words compare as the unsigned ones that they stand for. */
+/** With the sign bit flipped, int32 words compare like unsigned ones. */
 const SIGN = 0x8000_0000 | 0;
 
 const NEAR_SLOTS = 256;
-/** 16 KiB: what lies so near to each other is often one run. */
+/** 16 KiB: nearby addresses are often in the same run. */
 const NEAR_SHIFT = 14;
 
-/** Runs by address. They do not overlap. */
+/** Runs sorted by address. They do not overlap. */
 export class LinearRuns {
   readonly #runs: LinearRun[] = [];
-  /** Found before, by a part of the address: a capture has hundreds of runs, and most are asked for often. */
+  /** A cache by part of the address: a capture has hundreds of runs, most of which are used often. */
   readonly #near: (LinearRun | undefined)[] = new Array<LinearRun | undefined>(NEAR_SLOTS).fill(undefined);
 
-  /** `length` bytes of addresses from `base` on map to physical memory from `physical` on, as far as windows hold it. */
+  /** Adds the mapping of `length` bytes from `base` to `physical`, limited to the windows. */
   add(memory: PhysicalMemory, base: Pointer, physical: number, length: number): void {
     const start = toBigInt(base.hi, base.lo);
     for (const [index, window] of memory.windows.entries()) {
@@ -53,7 +53,7 @@ export class LinearRuns {
     this.#runs.sort((a, b) => (a.hi >>> 0) - (b.hi >>> 0) || (a.lo >>> 0) - (b.lo >>> 0));
   }
 
-  /** The run that holds an address; by bisection, for a filtered dump has one for each of its thousands of segments. */
+  /** Returns the run that contains an address, by bisection: a filtered dump has thousands of runs. */
   at(hi: number, lo: number): LinearRun | undefined {
     const slot = ((lo >>> NEAR_SHIFT) ^ hi) & (NEAR_SLOTS - 1);
     const near = this.#near[slot];
@@ -74,7 +74,7 @@ export class LinearRuns {
   }
 
   /**
-   * Puts where the first `count` addresses of a batch lie, each `offset` (up to 2^31 either way) further, into it; -1 where
+   * Stores the places of the first `count` addresses of a batch plus `offset` (up to 2^31 in either direction); -1 if the
    * `length` bytes are not all in one run.
    */
   findEach(batch: AddressBatch, count: number, offset: number, length: number): void {

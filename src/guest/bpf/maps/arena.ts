@@ -1,7 +1,7 @@
 /**
- * `struct bpf_arena`: pages that programs and user space share. The page at user address `user_vm_start + i * page`
- * lies at the kernel's base of the arena plus the low 32 bits of that address (kernel/bpf/arena.c; the JIT adds them),
- * in an area of 4 GiB with half a guard on each side.
+ * Reads `struct bpf_arena`: pages shared by programs and user space. The page at user address `user_vm_start + i * page` is at
+ * the arena's kernel base plus the low 32 bits of that address (kernel/bpf/arena.c; the JIT adds them), in an area of 4 GiB
+ * with half a guard area on each side.
  */
 import { optional, place, ptr, struct, u32, u64 } from "../../../btf/struct.ts";
 import { type ArenaPage, type ArenaPages, found, type Read, unreadable } from "../../../state.ts";
@@ -20,18 +20,18 @@ const BPF_ARENA = struct("bpf_arena", {
   rt: optional(place, "since 6.13; a maple tree before"),
 });
 const VM_STRUCT = struct("vm_struct", { addr: ptr, size: u64 });
-/** kernel/bpf/range_tree.c: the free ranges, in pages, both ends included. */
+/** kernel/bpf/range_tree.c: the free ranges in pages, including both ends. */
 const RANGE_NODE = struct("range_node", { rn_rbnode: place, rn_start: u32, rn_last: u32 });
 const RANGE_TREE = struct("range_tree", { it_root: place });
 const RB_NODE = struct("rb_node", { rb_right: ptr, rb_left: ptr });
 
-/** Where the page with index 0 lies. */
+/** Kernel address of the page with index 0. */
 export interface ArenaStart {
   readonly kernel: Pointer;
   readonly user: bigint;
 }
 
-/** Throws `GuestFault`, and `CorruptMap` where the area's size is not that of an arena. */
+/** Throws `GuestFault`, and `CorruptMap` if the area does not have the size of an arena. */
 export function arenaStart({ memory, btf }: GuestKernel, map: GuestMap): ArenaStart {
   const { hi, lo } = map.at;
   const path = `map ${map.info.id}`;
@@ -41,7 +41,7 @@ export function arenaStart({ memory, btf }: GuestKernel, map: GuestMap): ArenaSt
   const vm = memory.pointer(hi, lo, arena.kern_vm, `${path}.kern_vm`);
   const address = memory.pointer(vm.hi, vm.lo, area.addr, `${path}.kern_vm.addr`);
   const size = memory.u64(vm.hi, vm.lo, area.size, `${path}.kern_vm.size`);
-  // GUARD_SZ is 64 KiB rounded up to two pages; get_vm_area() adds a guard page of its own.
+  // GUARD_SZ is 64 KiB rounded up to two pages. get_vm_area() adds another guard page.
   const pageBytes = 1 << memory.tables.mode.pageShift;
   const guard = Number(size) - SPAN_MAX_BYTES - pageBytes;
   if (guard !== Math.max(65_536, 2 * pageBytes))
@@ -90,9 +90,9 @@ export function arenaPages(kernel: GuestKernel, map: GuestMap): Read<ArenaPages>
 const MAX_NODES = SPAN_MAX_BYTES / 4096;
 
 /**
- * Marks the pages that `struct range_tree` calls free. Where a program touches one of these, 7.2 puts a stand-in page
- * ("scratch page") into the page table: it is present and yet no page of the arena. A kernel without such a tree has
- * no such stand-in: none is marked, and the page table alone tells.
+ * Marks the pages that are free in `struct range_tree`. In 7.2, an access of a program to a free page maps a "scratch page"
+ * there, which is present in the page table but not part of the arena. Kernels without the tree have no scratch pages; then
+ * nothing is marked, and the page table alone is used.
  */
 function freePages({ memory, btf }: GuestKernel, map: GuestMap, pageCount: number): Uint8Array {
   const { rt } = BPF_ARENA.resolve(btf);
@@ -100,7 +100,7 @@ function freePages({ memory, btf }: GuestKernel, map: GuestMap, pageCount: numbe
   if (rt === undefined) return free;
   const node = RANGE_NODE.resolve(btf);
   const link = RB_NODE.resolve(btf);
-  // struct rb_root_cached begins with struct rb_root, which is the pointer to the topmost node.
+  // struct rb_root_cached starts with struct rb_root, which is the pointer to the root node.
   const root = rt + RANGE_TREE.resolve(btf).it_root;
   const pending = [memory.pointer(map.at.hi, map.at.lo, root, `map ${map.info.id}.rt`)];
   for (let steps = 0; steps < MAX_NODES; steps++) {
@@ -112,7 +112,7 @@ function freePages({ memory, btf }: GuestKernel, map: GuestMap, pageCount: numbe
     const { view } = memory;
     const first = view.getUint32(at + node.rn_start, true);
     const last = Math.min(view.getUint32(at + node.rn_last, true), pageCount - 1);
-    // A range that was seen is marked: a tree that leads in circles ends here.
+    // A visited range is marked, so that the walk of a cyclic tree ends.
     if (first <= last && free[first] === 0) free.fill(1, first, last + 1);
     else continue;
     for (const side of [link.rb_left, link.rb_right])

@@ -1,6 +1,6 @@
 /**
- * `struct bpf_array`: values in a row, each rounded up to 8 bytes; or a pointer to a per-CPU value each.
- * A `BPF_F_MMAPABLE` array is placed so that its values begin a page; they follow `struct bpf_array` all the same
+ * Reads `struct bpf_array`: an array of values, each rounded up to 8 bytes, or of pointers to per-CPU values. A
+ * `BPF_F_MMAPABLE` array is allocated so that its values are page-aligned; they still follow `struct bpf_array`
  * (kernel/bpf/arraymap.c, `array_map_alloc`).
  */
 import { place, struct } from "../../../btf/struct.ts";
@@ -31,11 +31,11 @@ import {
 
 const BPF_ARRAY = struct("bpf_array", { value: place, pptrs: place });
 
-/** Where the values of an array begin. */
+/** Returns the address of the first value. */
 export const arrayValues = ({ btf }: GuestKernel, { at }: GuestMap): Pointer =>
   add(at, BPF_ARRAY.resolve(btf).value);
 
-/** Every element by its index. Throws `GuestFault`. */
+/** Walks the elements by index. Throws `GuestFault`. */
 export function arrayEntries(kernel: GuestKernel, map: GuestMap): EntryCursor {
   const { valueSize, maxEntries } = map.info;
   const stride = roundUp8(valueSize);
@@ -61,19 +61,19 @@ export function arrayEntries(kernel: GuestKernel, map: GuestMap): EntryCursor {
   });
 }
 
-/** Values that are copied together: as many as stay in the processor's nearest caches. */
+/** Bytes of values that are copied together: must fit in the L1 cache. */
 const BATCH_BYTES = 32 * 1024;
-/** Elements of the first batch: often no more are looked at. */
+/** Elements of the first batch: most callers stop after the first few. */
 const FIRST_BATCH = 16;
 
-/** Values of up to half a batch, copied some at a time. */
+/** Walks values of up to half a batch, and copies several at a time. */
 class ArrayCursor extends BatchedCursor {
   readonly #memory: GuestMemory;
   readonly #at: Pointer;
   readonly #stride: number;
   readonly #end: number;
   readonly #fields: readonly SpecialField[];
-  /** The keys at hand. */
+  /** The keys of the current batch. */
   readonly #keys: Uint32Array;
   #batch = FIRST_BATCH;
   #next = 0;
@@ -114,12 +114,12 @@ class ArrayCursor extends BatchedCursor {
     return 0;
   }
 
-  /** Copies up to `most` values from the next one on, until one is not there; how many. */
+  /** Copies up to `most` values, up to the first that is not in the image. Returns their number. */
   #read(most: number): number {
     const { hi, lo } = this.#at;
     const stride = this.#stride;
     const into = this.valueBytes.subarray(0, most * stride);
-    // Behind the value of the last element there may be nothing.
+    // The memory after the last element's value may not be in the image.
     const got = this.#memory.copyOut(hi, lo, this.#next * stride, into);
     const count = got === into.length ? most : Math.floor((got + stride - this.valueSize) / stride);
     for (let n = 0; n < count; n++) this.#keys[n] = this.#next + n;
@@ -131,13 +131,13 @@ class ArrayCursor extends BatchedCursor {
   }
 }
 
-/** One element of an array, as a look-up gives it. */
+/** Looks up one element of an array. */
 export function readArray(kernel: GuestKernel, map: GuestMap, key: number): Read<Uint8Array> {
   if (map.info.type !== MapType.array) return unreadable("wrong-type", "not an array");
   return checkIndex(map, key) ?? attempt(() => readElement(kernel, map, readSpecialFields(kernel, map), key));
 }
 
-/** `length` bytes at `offset` of an array's first value. The bounds were checked. */
+/** Returns `length` bytes at `offset` of an array's first value. The caller checks the bounds. */
 export function readArrayPart(
   kernel: GuestKernel,
   map: GuestMap,
@@ -168,7 +168,7 @@ function readElement(
   });
 }
 
-/** Every element of a per-CPU array. Throws `GuestFault`. */
+/** Walks the elements of a per-CPU array. Throws `GuestFault`. */
 export function percpuArrayEntries(kernel: GuestKernel, map: GuestMap): EntryCursor {
   const { memory } = kernel;
   const { hi, lo } = map.at;
@@ -186,7 +186,7 @@ export function percpuArrayEntries(kernel: GuestKernel, map: GuestMap): EntryCur
   });
 }
 
-/** One element of a per-CPU array, every CPU's copy. */
+/** Looks up one element of a per-CPU array: every CPU's copy. */
 export function readPercpuArray(kernel: GuestKernel, map: GuestMap, key: number): Read<readonly CpuValue[]> {
   if (map.info.type !== MapType.percpu_array) return unreadable("wrong-type", "not a per-CPU array");
   return (

@@ -1,4 +1,4 @@
-/** `struct bpf_bloom_filter`: bits that values were hashed to; the values themselves are nowhere. */
+/** Reads `struct bpf_bloom_filter`, which stores the bits that values were hashed to, but not the values. */
 import { place, struct, u32 } from "../../../btf/struct.ts";
 import { type Unreadable, unreadable } from "../../../state.ts";
 import type { GuestKernel } from "../../kernel/kernel.ts";
@@ -7,7 +7,7 @@ import { CorruptMap, type GuestMap, mostObjects } from "./walk.ts";
 const BLOOM = struct("bpf_bloom_filter", { bitset_mask: u32, nr_hash_funcs: u32, bitset: place });
 const CHUNK_BYTES = 4096;
 
-/** Why there is nothing to list, with how full the filter is. Throws `GuestFault` and `CorruptMap`. */
+/** Returns why there is nothing to list, and how many of the filter's bits are set. Throws `GuestFault` and `CorruptMap`. */
 export function describeBloom(kernel: GuestKernel, map: GuestMap): Unreadable {
   const { memory } = kernel;
   const { hi, lo } = map.at;
@@ -29,7 +29,7 @@ export function describeBloom(kernel: GuestKernel, map: GuestMap): Unreadable {
   ).why;
 }
 
-/** How many bits of a byte are set. */
+/** Returns the number of set bits in a byte. */
 const ONES: Uint8Array = Uint8Array.from({ length: 256 }, (_, byte) => {
   let count = 0;
   for (let rest = byte; rest !== 0; rest &= rest - 1) count++;

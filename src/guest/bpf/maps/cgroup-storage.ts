@@ -1,5 +1,5 @@
 /**
- * The older storage of cgroups, one value for each program's attachment, for all CPUs or one a CPU:
+ * Reads the older cgroup storage, with one value (or one per CPU) for each program's attachment:
  * `struct bpf_cgroup_storage_map` has a list of `struct bpf_cgroup_storage` (kernel/bpf/local_storage.c).
  */
 import { place, ptr, struct } from "../../../btf/struct.ts";
@@ -16,12 +16,12 @@ import { BaseCursor, CorruptMap, type GuestMap, mostObjects, shapeOf } from "./w
 const MAP = struct("bpf_cgroup_storage_map", { list: place });
 const STORAGE = struct("bpf_cgroup_storage", { buf: ptr, key: place, list_map: place });
 const BUFFER = struct("bpf_storage_buffer", { data: place });
-/** `struct bpf_cgroup_storage_key`, or the cgroup's id alone. */
+/** `struct bpf_cgroup_storage_key`, or only the cgroup's id. */
 const MAX_KEY_BYTES = 16;
-/** BPF_CGROUP_STORAGE_NEST_MAX aside, values are at most a page less their header. */
+/** Limit: a value and its header fit in a page. */
 const MAX_VALUE_BYTES = 65_536;
 
-/** In the order of the list, the newest attachment first. Throws `GuestFault` and `CorruptMap`. */
+/** Walks the list, which has the newest attachment first. Throws `GuestFault` and `CorruptMap`. */
 export function cgroupStorageEntries(kernel: GuestKernel, map: GuestMap): EntryCursor {
   return new CgroupStorageCursor(kernel, map);
 }
@@ -51,7 +51,7 @@ class CgroupStorageCursor extends BaseCursor {
     this.#listHead = add(map.at, MAP.resolve(kernel.btf).list);
     const { hi, lo } = this.#listHead;
     this.#node = kernel.memory.pointer(hi, lo, 0, `map ${id}.list`);
-    // The list is a ring through its head: each node comes once, and one more than there are ends at the head.
+    // The list is circular: the walk ends at the head.
     const left = 4 * mostObjects(kernel, STORAGE.resolve(kernel.btf).sizeof);
     this.#left = countNodes(kernel.memory, this.#node.hi, this.#node.lo, 0, { left });
   }

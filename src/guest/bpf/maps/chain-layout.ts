@@ -1,29 +1,29 @@
-/** How a hash table and its elements lie in memory: what a walk over chains has to know of a kind of map. */
+/** The layout of a hash table and of its elements, for walks over chains. */
 import type { Pointer } from "../../memory/pointer.ts";
 import type { ValueReader } from "./value-reader.ts";
 
-/** Buckets in a row. Those of one map's tables are all of one size. */
+/** An array of buckets. The tables of one map have buckets of the same size. */
 export interface BucketTable {
   readonly at: Pointer;
-  /** A power of two where elements keep their hash. */
+  /** A power of two if elements store their hash. */
   readonly count: number;
-  /** From one to the next, and where in each the first node's address lies. */
+  /** Bytes per bucket, and the offset of the first node's address in a bucket. */
   readonly bytesEach: number;
   readonly first: number;
-  /** Whether bit 0 of that address is a lock, and not a marker that ends the chain. */
+  /** Whether bit 0 of that address is a lock instead of an end marker. */
   readonly hasLockBit?: boolean;
 }
 
-/** Where things lie in an element; all from its start. */
+/** Offsets from an element's start. */
 export interface ElementLayout {
-  /** The list node: what the chain's pointers point to. The next one's address is its first word. */
+  /** The list node, which the chain's pointers point to. Its first word is the address of the next node. */
   readonly node: number;
-  /** What decides the bucket; -1: elements do not keep it. */
+  /** The hash, which selects the bucket; -1 if elements do not store it. */
   readonly hash: number;
   readonly key: number;
-  /** The value, or what `reader` starts from. */
+  /** The value, or the input of `reader`. */
   readonly value: number;
-  /** undefined: the value is the bytes that lie there. */
+  /** Undefined if the value is stored in the element. */
   readonly reader: ValueReader | undefined;
   readonly cpuCount: number;
 }

@@ -1,16 +1,15 @@
-/** Linked lists that may have been cut, or bent into rings. */
+/** Detects cycles in linked lists. */
 import type { GuestMemory } from "../../memory/memory.ts";
 
-/** Steps that a walk may still spend on looking for rings: many buckets that share one long chain cannot make it slow. */
+/** Steps left for cycle detection in a walk: limits the time for many buckets that share a long chain. */
 export interface StepBudget {
   left: number;
 }
 
 /**
- * How many different nodes a chain has from its head on: Infinity where it ends, or leads out of the image, both of
- * which its walker will see; a ring's exact count, by Brent's algorithm, so that each of its nodes is seen once.
- * `nextAt`: where a node points to the next; an odd word (a nulls marker) or NULL ends the chain. Where the budget is
- * spent, 0.
+ * Counts the different nodes of a chain: Infinity if it ends or leaves the image (which the walker detects), the exact number if
+ * it is a cycle (Brent's algorithm), or 0 if the budget is spent. `nextAt` is the offset of the next pointer in a node. An odd
+ * word (a nulls marker) or NULL ends the chain.
  */
 export function countNodes(
   memory: GuestMemory,
@@ -38,7 +37,7 @@ export function countNodes(
   return 0;
 }
 
-/** Nodes in front of a ring of `length` nodes: of a frozen chain that was found to be one, so this ends. */
+/** Returns the number of nodes before a cycle of `length` nodes. The chain must have such a cycle. */
 function tailLength(memory: GuestMemory, hi: number, lo: number, nextAt: number, length: number): number {
   const ahead = new Runner(memory, hi, lo, nextAt);
   const behind = new Runner(memory, hi, lo, nextAt);
@@ -65,7 +64,7 @@ class Runner {
     this.#nextAt = nextAt;
   }
 
-  /** False if the chain ends. */
+  /** Returns false at the end of the chain. */
   step(): boolean {
     const at = this.#memory.locate(this.hi, this.lo, this.#nextAt, 8);
     if (at < 0) return false;

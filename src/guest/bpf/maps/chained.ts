@@ -1,4 +1,4 @@
-/** Kinds other than `bpf_htab` that keep their elements in chains: devmap_hash, sockhash and rhash. */
+/** Reads the other maps whose elements are in chains: devmap_hash, sockhash and rhash. */
 import { at, place, ptr, struct, u32 } from "../../../btf/struct.ts";
 import type { EntryCursor } from "../../../state.ts";
 import type { GuestKernel } from "../../kernel/kernel.ts";
@@ -14,7 +14,7 @@ const DTAB = struct("bpf_dtab", { dev_index_head: ptr, n_buckets: u32 });
 const DTAB_NETDEV = struct("bpf_dtab_netdev", { index_hlist: place, idx: u32, val: place });
 const HLIST_HEAD = struct("hlist_head", { first: ptr });
 
-/** kernel/bpf/devmap.c: an element's bucket is its index's low bits. Throws `GuestFault`. */
+/** kernel/bpf/devmap.c: the low bits of an element's index select its bucket. Throws `GuestFault`. */
 export function devmapHashEntries(kernel: GuestKernel, map: GuestMap): EntryCursor {
   const { memory, btf } = kernel;
   const { hi, lo } = map.at;
@@ -73,12 +73,12 @@ const RHTAB = struct("bpf_rhtab", { tbl: at(ptr, "ht.tbl") });
 const RHTAB_ELEM = struct("rhtab_elem", { node: place, data: place });
 const BUCKET_TABLE = struct("bucket_table", { size: u32, nest: u32, future_tbl: ptr, buckets: place });
 
-/** A table that grows is moved into the next; a third is only made when that one is full, too. */
+/** Limit: a growing table is moved to the next one, and a third is only created if that one is full too. */
 const MAX_TABLES = 8;
 
 /**
- * A resizable hash table (since 7.2): `struct rhashtable` with elements of key and value, both rounded up to 8 bytes.
- * The low bit of a bucket's pointer is its lock. Throws `GuestFault` and `CorruptMap`.
+ * Walks a resizable hash table (since 7.2): `struct rhashtable` with elements of key and value, both rounded up to 8 bytes. The
+ * low bit of a bucket's pointer is its lock. Throws `GuestFault` and `CorruptMap`.
  */
 export function rhashEntries(kernel: GuestKernel, map: GuestMap): EntryCursor {
   const { memory, btf } = kernel;
@@ -90,7 +90,7 @@ export function rhashEntries(kernel: GuestKernel, map: GuestMap): EntryCursor {
   let at = memory.pointer(hi, lo, RHTAB.resolve(btf).tbl, `map ${id}.ht.tbl`);
   while (!isNull(at) && tables.length < MAX_TABLES) {
     const count = memory.u32(at.hi, at.lo, offsets.size, `map ${id}.ht.tbl.size`);
-    // Made in pieces where memory was short while it grew; no page of pointers to follow was ever seen.
+    // The kernel nests the table if it has no contiguous memory for it. This is not supported.
     if (memory.u32(at.hi, at.lo, offsets.nest, `map ${id}.ht.tbl.nest`) !== 0)
       throw new CorruptMap(`map ${id}: its bucket table is nested, which is not read yet`);
     tables.push({ at: add(at, offsets.buckets), count, bytesEach: 8, first: 0, hasLockBit: true });

@@ -1,4 +1,4 @@
-/** What a map of the guest holds, whatever its kind. */
+/** Reads the contents of a map of any type. */
 import {
   type CpuValue,
   type EntryCursor,
@@ -33,7 +33,7 @@ export { readArray, readPercpuArray as percpuArray } from "./array.ts";
 
 type Opener<T> = (kernel: GuestKernel, map: GuestMap) => T;
 
-/** Kinds with keys. */
+/** Map types with keys. */
 const ENTRIES: ReadonlyMap<number, Opener<EntryCursor>> = new Map<number, Opener<EntryCursor>>([
   [MapType.hash, openHash],
   [MapType.array, arrayEntries],
@@ -62,7 +62,7 @@ const ENTRIES: ReadonlyMap<number, Opener<EntryCursor>> = new Map<number, Opener
   [MapType.rhash, rhashEntries],
 ]);
 
-/** Kinds whose values have no keys. */
+/** Map types whose values have no keys. */
 const RECORDS: ReadonlyMap<number, Opener<Records>> = new Map<number, Opener<Records>>([
   [MapType.queue, queueRecords],
   [MapType.stack, queueRecords],
@@ -74,7 +74,7 @@ const RECORDS: ReadonlyMap<number, Opener<Records>> = new Map<number, Opener<Rec
   [MapType.cgrp_storage, storageRecords],
 ]);
 
-/** Everything: what a dump prints. */
+/** Reads the whole contents of a map, for a dump. */
 export function readContents(kernel: GuestKernel, map: GuestMap): MapContents {
   const { type } = map.info;
   if (type === MapType.arena) {
@@ -106,7 +106,7 @@ function openEntries(kernel: GuestKernel, map: GuestMap): Read<EntryCursor> {
   return attempt(() => found(open(kernel, map)));
 }
 
-/** `length` bytes at `offset` of a single value: an array's first, or a struct_ops map's. */
+/** Reads `length` bytes at `offset` of a single value: an array's first, or a struct_ops map's. */
 export function readValue(
   kernel: GuestKernel,
   map: GuestMap,
@@ -123,12 +123,12 @@ export function readValue(
   return value.ok ? found(value.value.subarray(offset, offset + length)) : value;
 }
 
-/** Every pair of a hash or LRU hash. */
+/** Walks the elements of a hash or LRU hash. */
 export function hashEntries(kernel: GuestKernel, map: GuestMap): Read<EntryCursor> {
   return isHashMap(map.info.type) ? openEntries(kernel, map) : unreadable("wrong-type", "not a hash");
 }
 
-/** Every key of a per-CPU hash or per-CPU LRU hash, with each CPU's copy. */
+/** Walks the elements of a per-CPU hash or per-CPU LRU hash, with each CPU's copy. */
 export function percpuHashEntries(kernel: GuestKernel, map: GuestMap): Read<EntryCursor> {
   return isPerCpuHashMap(map.info.type)
     ? openEntries(kernel, map)
@@ -136,8 +136,8 @@ export function percpuHashEntries(kernel: GuestKernel, map: GuestMap): Read<Entr
 }
 
 /**
- * One key's value, by the key's bytes. Hashes are walked: the functions that they hash keys with differ between
- * releases, and a walk of a million elements takes a fraction of a second.
+ * Looks up one key. Hash tables are searched by a walk, because the hash functions differ between releases; a walk of a million
+ * elements takes a fraction of a second.
  */
 export function lookup(
   kernel: GuestKernel,

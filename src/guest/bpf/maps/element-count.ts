@@ -1,4 +1,4 @@
-/** How many entries a map has, where it says so itself: counting a million by a walk takes a fraction of a second. */
+/** Reads the number of a map's elements from its own counters, which is faster than a walk. */
 import { LayoutError, optional, ptr, struct } from "../../../btf/struct.ts";
 import { isArrayMap, isHashMap, isPerCpuHashMap, MapType } from "../../../uapi/names.ts";
 import type { GuestKernel } from "../../kernel/kernel.ts";
@@ -7,7 +7,7 @@ import { GuestFault } from "../../memory/fault.ts";
 import { isNull } from "../../memory/pointer.ts";
 import type { GuestMap } from "./walk.ts";
 
-/** Undefined: it takes a walk. */
+/** Returns undefined if only a walk can count the elements. */
 export function elementCount(kernel: GuestKernel, map: GuestMap): number | undefined {
   const { type, maxEntries } = map.info;
   if (isArrayMap(type)) return maxEntries;
@@ -18,8 +18,8 @@ export function elementCount(kernel: GuestKernel, map: GuestMap): number | undef
 const BPF_MAP = struct("bpf_map", { elem_count: optional(ptr, "`s64 __percpu *`, since 6.6") });
 
 /**
- * `bpf_map_sum_elem_count` (kernel/bpf/map_iter.c): each CPU counts what it adds less what it takes away. Undefined: the
- * kernel does not count, the counts are not in the image, or they cannot be true.
+ * `bpf_map_sum_elem_count` (kernel/bpf/map_iter.c): each CPU counts additions minus removals. Undefined if the kernel does not
+ * count, or if the counters are not in the image or not plausible.
  */
 function hashCount(kernel: GuestKernel, { info, at: { hi, lo } }: GuestMap): number | undefined {
   const { memory, btf, cpus } = kernel;

@@ -1,7 +1,7 @@
 /**
- * Where an element of a per-CPU hash keeps the pointer to its values: behind the key, rounded up to 8 bytes since 6.15
- * and the stable releases that took commit 11ba7ce076e5 ("bpf: Fix kmemleak warning for percpu hashmap"), and right
- * behind the key before. No type tells: what lies there does.
+ * Finds the offset of the per-CPU pointer in an element of a per-CPU hash: after the key, rounded up to 8 bytes since 6.15 and
+ * in the stable releases with commit 11ba7ce076e5 ("bpf: Fix kmemleak warning for percpu hashmap"), not rounded before. No type
+ * shows it, so the words at both offsets are checked.
  */
 import { KtstrError } from "../../../errors.ts";
 import type { GuestKernel } from "../../kernel/kernel.ts";
@@ -10,10 +10,10 @@ import type { BucketTable, ElementLayout } from "./chain-layout.ts";
 import { PerCpuChunks } from "./percpu-chunks.ts";
 import { type GuestMap, roundUp8 } from "./walk.ts";
 
-/** Elements that are looked at. */
+/** Limit on the elements that are checked. */
 const SAMPLE_COUNT = 32;
 
-/** The offset from the key's start. */
+/** Returns the offset from the key's start. */
 export function perCpuPointerAt(
   kernel: GuestKernel,
   map: GuestMap,
@@ -45,7 +45,7 @@ export function perCpuPointerAt(
 
 const known = new WeakMap<GuestKernel, PerCpuChunks | undefined>();
 
-/** undefined: the image does not tell where they lie. */
+/** Undefined if the image does not have the information. */
 function chunksOf(kernel: GuestKernel): PerCpuChunks | undefined {
   if (!known.has(kernel)) {
     let chunks: PerCpuChunks | undefined;

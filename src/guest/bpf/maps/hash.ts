@@ -1,6 +1,6 @@
 /**
- * `struct bpf_htab`: buckets of `hlist_nulls` chains of `struct htab_elem`, for hash, LRU hash, both per CPU, and
- * hash of maps. A chain does not end in NULL but in a marker, an odd word with the bucket's number.
+ * Walks `struct bpf_htab`: buckets with `hlist_nulls` chains of `struct htab_elem`, for hash, LRU hash, their per-CPU variants,
+ * and hash of maps. A chain ends with a nulls marker, an odd word with the bucket's number.
  */
 import { at, place, ptr, struct, u32 } from "../../../btf/struct.ts";
 import type { EntryCursor } from "../../../state.ts";
@@ -18,7 +18,7 @@ const HTAB = struct("bpf_htab", { buckets: ptr, n_buckets: u32 });
 const BUCKET = struct("bucket", { first: at(ptr, "head.first") });
 const HTAB_ELEM = struct("htab_elem", { node: at(place, "hash_node"), hash: u32, key: place });
 
-/** Every pair, in the order of buckets and then of their chains. Throws `GuestFault` and `CorruptMap`. */
+/** Walks the elements by bucket and chain. Throws `GuestFault` and `CorruptMap`. */
 export function openHash(kernel: GuestKernel, map: GuestMap): EntryCursor {
   const { memory, btf } = kernel;
   const { id, type, keySize } = map.info;
@@ -44,7 +44,7 @@ export function openHash(kernel: GuestKernel, map: GuestMap): EntryCursor {
   });
 }
 
-/** Values that are not simply the bytes behind the key. */
+/** Returns the reader for values that are not stored after the key. */
 function valueReader(kernel: GuestKernel, map: GuestMap): ValueReader | undefined {
   if (isPerCpuMap(map.info.type)) return new PerCpuReader(new PerCpuValue(kernel, map));
   if (map.info.type === MapType.hash_of_maps) return new ObjectIdReader(mapIdReader(kernel));

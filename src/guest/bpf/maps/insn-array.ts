@@ -1,4 +1,4 @@
-/** `struct bpf_insn_array` (since 6.19): where instructions of a program ended up. */
+/** Reads `struct bpf_insn_array` (since 6.19): the final offsets of a program's instructions. */
 import { place, struct } from "../../../btf/struct.ts";
 import type { EntryCursor } from "../../../state.ts";
 import type { GuestKernel } from "../../kernel/kernel.ts";
@@ -6,7 +6,7 @@ import { type GuestMap, IndexCursor, shapeOf } from "./walk.ts";
 
 const INSN_ARRAY = struct("bpf_insn_array", { values: place });
 
-/** Every instruction by its index: `struct bpf_insn_array_value`, in a row. Throws `GuestFault`. */
+/** Walks the array of `struct bpf_insn_array_value` by index. Throws `GuestFault`. */
 export function insnArrayEntries(kernel: GuestKernel, map: GuestMap): EntryCursor {
   const { memory } = kernel;
   const { hi, lo } = map.at;

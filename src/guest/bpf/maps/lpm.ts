@@ -1,6 +1,6 @@
 /**
- * `struct lpm_trie`: a binary tree of prefixes, each node's longer than its parent's. Nodes that were only put in to
- * branch (`LPM_TREE_NODE_FLAG_IM`) are no entries.
+ * Walks `struct lpm_trie`: a binary tree of prefixes, each longer than its parent's. Intermediate nodes
+ * (`LPM_TREE_NODE_FLAG_IM`) are not entries.
  */
 import { place, ptr, struct, u32, u64 } from "../../../btf/struct.ts";
 import { type EntryCursor, found, type Read, unreadable } from "../../../state.ts";
@@ -18,12 +18,12 @@ const MAX_DATA_BYTES = 256;
 /** `struct bpf_lpm_trie_key`: a u32 of prefix length, then the data. */
 const PREFIX_BYTES = 4;
 
-/** Every prefix in the kernel's order: the more specific before the less. Throws `GuestFault` and `CorruptMap`. */
+/** Walks the prefixes in the kernel's order: more specific ones first. Throws `GuestFault` and `CorruptMap`. */
 export function lpmEntries(kernel: GuestKernel, map: GuestMap): EntryCursor {
   return new LpmCursor(kernel, map);
 }
 
-/** A node on the way down, and which of its children were entered. */
+/** A node on the current path, and which of its children were visited. */
 interface Step {
   readonly hi: number;
   readonly lo: number;
@@ -39,7 +39,7 @@ class LpmCursor extends BaseCursor {
   readonly #maxPrefix: number;
   readonly #keyView: DataView;
   readonly #stack: Step[] = [];
-  /** Nodes that may still be entered: n entries make at most n - 1 intermediate nodes. */
+  /** Limit on nodes left to visit: n entries have at most n - 1 intermediate nodes. */
   #left: number;
 
   constructor(kernel: GuestKernel, map: GuestMap) {
@@ -79,7 +79,7 @@ class LpmCursor extends BaseCursor {
     }
   }
 
-  /** Puts a node on the way. Its prefix must be longer than its parent's, so no way leads back up. */
+  /** Enters a node. Its prefix must be longer than its parent's, so that cycles are detected. */
   #enter(hi: number, lo: number, parentPrefix: number): void {
     if ((hi | lo) === 0) return;
     if (this.#left-- <= 0) {
@@ -113,7 +113,7 @@ class LpmCursor extends BaseCursor {
   }
 }
 
-/** What a look-up of a key gives: the value of the longest prefix that the key begins with. */
+/** Looks up a key: the value of the longest matching prefix. */
 export function lookupPrefix(entries: EntryCursor, key: Uint8Array): Read<Uint8Array> {
   const wanted = prefixOf(key);
   let best = -1;
@@ -131,7 +131,7 @@ export function lookupPrefix(entries: EntryCursor, key: Uint8Array): Read<Uint8A
 const prefixOf = (key: Uint8Array): number =>
   new DataView(key.buffer, key.byteOffset, PREFIX_BYTES).getUint32(0, true);
 
-/** Whether the first `bits` bits of two keys' data are the same, the highest of a byte first. */
+/** Returns whether the first `bits` bits of two keys' data are equal. The highest bit of a byte is first. */
 function startsWith(key: Uint8Array, prefix: Uint8Array, bits: number): boolean {
   const whole = PREFIX_BYTES + (bits >>> 3);
   for (let at = PREFIX_BYTES; at < whole; at++) if (key[at] !== prefix[at]) return false;

@@ -1,6 +1,6 @@
 /**
- * What a map costs, as the kernel accounts it: `map->ops->map_mem_usage` of each kind (since 6.4), and the one formula
- * for all kinds before (kernel/bpf/syscall.c, `bpf_map_memory_footprint`). It is what fdinfo calls "memlock".
+ * Computes a map's memory usage like the kernel: `map->ops->map_mem_usage` of each type (since 6.4), and one formula for all
+ * types before (kernel/bpf/syscall.c, `bpf_map_memory_footprint`). fdinfo calls it "memlock".
  */
 import { at, i64, LayoutError, optional, ptr, struct, u8, u32, u64 } from "../../../btf/struct.ts";
 import type { MapInfo } from "../../../state.ts";
@@ -11,7 +11,7 @@ import { GuestFault } from "../../memory/fault.ts";
 import { isNull } from "../../memory/pointer.ts";
 import { type GuestMap, roundUp8 } from "./walk.ts";
 
-/** In bytes; undefined if this kind's cost is not known, or what it depends on is not in the image. */
+/** Returns bytes; undefined if this type's usage is not known, or if a needed value is not in the image. */
 export function memlockBytes(kernel: GuestKernel, map: GuestMap): number | undefined {
   try {
     const isOld = MAP_OPS.resolve(kernel.btf).map_mem_usage === undefined;
@@ -29,7 +29,7 @@ export function memlockBytes(kernel: GuestKernel, map: GuestMap): number | undef
 
 const MAP_OPS = struct("bpf_map_ops", { map_mem_usage: optional(ptr, "since 6.4") });
 
-/** kernel/bpf/offload.c, `bpf_map_offload_map_mem_usage`: what the card has is not counted. */
+/** kernel/bpf/offload.c, `bpf_map_offload_map_mem_usage`: memory in the network card is not counted. */
 const OFFLOADED_MAP = struct("bpf_offloaded_map", {});
 
 type Usage = (kernel: GuestKernel, map: GuestMap) => number | undefined;
@@ -38,7 +38,7 @@ const pageBytes = ({ memory }: GuestKernel): number => 1 << memory.tables.mode.p
 const pageAlign = (kernel: GuestKernel, size: number): number =>
   Math.ceil(size / pageBytes(kernel)) * pageBytes(kernel);
 
-/** `IS_FD_MAP`: values are descriptors to user space (include/linux/bpf.h). */
+/** `IS_FD_MAP`: values are file descriptors in user space (include/linux/bpf.h). */
 function holdsDescriptors(type: number): boolean {
   return (
     type === MapType.perf_event_array ||
@@ -49,7 +49,7 @@ function holdsDescriptors(type: number): boolean {
   );
 }
 
-/** `bpf_map.memory.pages`, what was charged to the user who made the map. */
+/** `bpf_map.memory.pages`: pages charged to the user who created the map. */
 function charged(kernel: GuestKernel, { at }: GuestMap): number | undefined {
   const { pages } = BPF_MAP.resolve(kernel.btf);
   if (pages === undefined) return undefined;
@@ -70,14 +70,14 @@ function footprint(kernel: GuestKernel, { type, keySize, valueSize, maxEntries }
   return pageAlign(kernel, maxEntries * roundUp8(keySize + value));
 }
 
-/** A u32 member of the map at hand. */
+/** Reads a u32 member of the map. */
 function member(kernel: GuestKernel, map: GuestMap, offset: number): number {
   return kernel.memory.u32(map.at.hi, map.at.lo, offset, `map ${map.info.id}`);
 }
 
 const BPF_ARRAY = struct("bpf_array", { elem_size: u32 });
 
-/** kernel/bpf/arraymap.c, `array_map_mem_usage`: arrays, and those of programs, maps, cgroups and events. */
+/** kernel/bpf/arraymap.c, `array_map_mem_usage`: arrays of values, programs, maps, cgroups and events. */
 const arrayUsage: Usage = (kernel, map) => {
   const { type, maxEntries, flags } = map.info;
   const { sizeof, elem_size } = BPF_ARRAY.resolve(kernel.btf);
@@ -110,10 +110,10 @@ const htabUsage: Usage = (kernel, map) => {
   const elementBytes = member(kernel, map, htab.elem_size);
   const valueBytes = roundUp8(valueSize) * cpus;
   let usage = htab.sizeof + BUCKET.resolve(kernel.btf).sizeof * member(kernel, map, htab.n_buckets);
-  // An int per CPU for each of `map_locked`, which 6.15 removed from the struct and 6.18 from the sum.
+  // An int per CPU for each `map_locked`, which 6.15 removed from the struct and 6.18 from the sum.
   if (BPF_MAP.resolve(kernel.btf).excl_prog_sha === undefined) usage += 4 * cpus * HASHTAB_MAP_LOCK_COUNT;
   if ((flags & BPF_F_NO_PREALLOC) === 0) {
-    // htab_has_extra_elems: neither per-CPU nor LRU tables, and since 7.0 none of maps.
+    // htab_has_extra_elems: not for per-CPU and LRU tables, and since 7.0 not for hash of maps.
     const extra = kernel.memory.pointer(hi, lo, htab.extra_elems, `map ${map.info.id}.extra_elems`);
     const count = maxEntries + (isNull(extra) ? 0 : cpus);
     return usage + count * (elementBytes + (isPerCpu ? valueBytes : 0)) + (isPerCpu || isLru ? 0 : 8 * cpus);
@@ -190,7 +190,7 @@ const bloomUsage: Usage = (kernel, map) => {
 const STRUCT_OPS_MAP = struct("bpf_struct_ops_map", { funcs_cnt: u32 });
 const STRUCT_OPS_VALUE = struct("bpf_struct_ops_value", {});
 
-/** `vt->size` is the map's value size (`bpf_struct_ops_map_alloc` insists). */
+/** `vt->size` is the map's value size (checked by `bpf_struct_ops_map_alloc`). */
 const structOpsUsage: Usage = (kernel, map) => {
   const { sizeof, funcs_cnt } = STRUCT_OPS_MAP.resolve(kernel.btf);
   const value = STRUCT_OPS_VALUE.resolve(kernel.btf).sizeof;
@@ -249,7 +249,7 @@ const insnArrayUsage: Usage = ({ btf }, { info }) =>
 
 const ARENA = struct("bpf_arena", { nr_pages: optional(u64, "since 7.3") });
 
-/** kernel/bpf/arena.c, `arena_map_mem_usage`: 0 until 7.2, and since 7.3 the pages that the arena holds. */
+/** kernel/bpf/arena.c, `arena_map_mem_usage`: 0 until 7.2; since 7.3 the arena's pages. */
 const arenaUsage: Usage = (kernel, map) => {
   const { nr_pages } = ARENA.resolve(kernel.btf);
   if (nr_pages === undefined) return 0;

@@ -1,4 +1,4 @@
-/** What user space gets for a pointer to a BPF object: its id. */
+/** Converts pointers to BPF objects to ids, which user space sees as values. */
 import { ptr, struct, u32 } from "../../../btf/struct.ts";
 import type { GuestKernel } from "../../kernel/kernel.ts";
 
@@ -6,7 +6,7 @@ const MAP = struct("bpf_map", { id: u32 });
 const PROG = struct("bpf_prog", { aux: ptr });
 const AUX = struct("bpf_prog_aux", { id: u32 });
 
-/** How an id is read from a pointer's words; -1 where something on the way is not in the image. */
+/** Reads an id from a pointer's words; -1 if it is not in the image. */
 export type IdReader = (hi: number, lo: number) => number;
 
 /** kernel/bpf/map_in_map.c, `bpf_map_fd_sys_lookup_elem`. */

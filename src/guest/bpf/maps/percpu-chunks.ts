@@ -1,4 +1,4 @@
-/** Whether a word is a per-CPU pointer: whether one of the chunks that per-CPU memory is handed out from holds it. */
+/** Checks whether a word is a per-CPU pointer: it must lie in one of the chunks of per-CPU memory. */
 import { i32, place, ptr, struct } from "../../../btf/struct.ts";
 import type { GuestKernel } from "../../kernel/kernel.ts";
 import { requireSymbol } from "../../kernel/symbols.ts";
@@ -6,18 +6,18 @@ import { type Pointer, toBigInt } from "../../memory/pointer.ts";
 
 const CHUNK = struct("pcpu_chunk", { list: place, base_addr: ptr, nr_pages: i32 });
 const LIST_HEAD_BYTES = 16;
-/** Slots are by the logarithm of a chunk's free bytes, and some more (mm/percpu.c, `__pcpu_size_to_slot`). */
+/** The number of lists depends on the logarithm of a chunk's free bytes (mm/percpu.c, `__pcpu_size_to_slot`). */
 const MAX_SLOTS = 64;
 const MAX_CHUNKS = 65_536;
 
-/** Addresses of the first unit of each chunk, in the space that a per-CPU pointer leads to. */
+/** Addresses of the first unit of each chunk, in the address space of converted per-CPU pointers. */
 export class PerCpuChunks {
   readonly #starts: bigint[] = [];
   readonly #ends: bigint[] = [];
-  /** What makes a per-CPU pointer an address of that space. */
+  /** Added to a per-CPU pointer to get an address in that space. */
   readonly #offset: bigint;
 
-  /** `struct list_head *pcpu_chunk_lists`, `pcpu_nr_slots` of them. Throws `KtstrError`. */
+  /** Reads `struct list_head *pcpu_chunk_lists`, with `pcpu_nr_slots` lists. Throws `KtstrError`. */
   constructor(kernel: GuestKernel) {
     const { memory, symbols, cpus } = kernel;
     const first = cpus.areas[0]!;
@@ -50,7 +50,7 @@ export class PerCpuChunks {
     }
   }
 
-  /** Whether a u64 may be a `void __percpu *` to something of 8 or more bytes: `pcpu_addr_in_chunk`. */
+  /** `pcpu_addr_in_chunk`: returns whether a u64 can be a `void __percpu *` to an object of at least 8 bytes. */
   holds(word: bigint): boolean {
     if ((word & 7n) !== 0n) return false;
     const address = BigInt.asUintN(64, word + this.#offset);

@@ -1,4 +1,4 @@
-/** Per-CPU values: a `void __percpu *` and each CPU's offset lead to one copy a CPU. */
+/** Reads per-CPU values: a `void __percpu *` plus each CPU's offset is the address of that CPU's copy. */
 import type { CpuValue } from "../../../state.ts";
 import type { Window } from "../../image/physical.ts";
 import type { GuestKernel } from "../../kernel/kernel.ts";
@@ -7,13 +7,13 @@ import type { GuestMemory } from "../../memory/memory.ts";
 import { clearFields, readSpecialFields, type SpecialField } from "./special-fields.ts";
 import { CorruptMap, type GuestMap, roundUp8, type Shape } from "./walk.ts";
 
-/** PCPU_MIN_UNIT_SIZE, which bounds a per-CPU value: 32 KiB rounded up to a page. */
+/** PCPU_MIN_UNIT_SIZE, which limits a per-CPU value: 32 KiB rounded up to a page. */
 const MAX_PERCPU_BYTES = 64 * 1024;
 
-/** Flipped, int32 words compare as the unsigned ones that they stand for. */
+/** With the sign bit flipped, int32 words compare like unsigned ones. */
 const SIGN = 0x8000_0000 | 0;
 
-/** More are copied at once: few cost less by words, for a `subarray` is an object each. */
+/** Longer values are copied with `set`. For short ones a word loop is faster, because `subarray` allocates an object. */
 const FEW_BYTES = 64;
 
 /** Reads all CPUs' copies into one buffer, `stride` apart, without allocating. */
@@ -22,12 +22,12 @@ export class PerCpuValue {
   readonly stride: number;
   readonly #words: Int32Array;
   readonly #windows: readonly Window[];
-  /** Where each CPU's copy of the page at hand lies. */
+  /** The place of each CPU's copy of the current page. */
   readonly #batch: AddressBatch;
-  /** The page at hand, per-CPU; an address in no page: none yet. */
+  /** The current page, as a per-CPU address; not a page address if there is none yet. */
   #pageHi = 0;
   #pageLo = 1;
-  /** The bits of an address that lie in a page; 0: CPUs' copies of a page are no pages. */
+  /** Mask of an address's offset in a page; 0 if CPUs' offsets are not page-aligned. */
   readonly #inPage: number;
   readonly #memory: GuestMemory;
   readonly #kernel: GuestKernel;
@@ -53,7 +53,7 @@ export class PerCpuValue {
     this.#inPage = this.#offsetLo.every((lo) => (lo & inPage) === 0) ? inPage : 0;
   }
 
-  /** False if a CPU's copy is not in the image; `memory.fault` then tells which address. */
+  /** Returns false if a CPU's copy is not in the image; `memory.fault` then has the address. */
   read(hi: number, lo: number): boolean {
     const inPage = lo & this.#inPage;
     const page = (lo - inPage) | 0;
@@ -63,7 +63,7 @@ export class PerCpuValue {
     return isFew && inPage + stride <= this.#inPage + 1 ? this.#copyFew(inPage) : this.#copyLong(inPage);
   }
 
-  /** Finds each CPU's copy of a page: values that are read one after the other lie side by side. */
+  /** Locates each CPU's copy of a page. Consecutive values are often in the same page. */
   #turnTo(hi: number, lo: number): void {
     const { hi: highs, lo: lows } = this.#batch;
     for (let cpu = 0; cpu < lows.length; cpu++) {
@@ -109,7 +109,7 @@ export class PerCpuValue {
     return true;
   }
 
-  /** A copy that is long, lies in two pages, or in a page that nobody came to before. */
+  /** Reads a copy that is long, crosses a page, or is in a page that was not looked up before. */
   #copyOne(cpu: number, inPage: number): boolean {
     const at = this.#memory.locate(this.#batch.hi[cpu]!, this.#batch.lo[cpu]!, inPage, this.stride);
     if (at < 0) return false;
@@ -122,7 +122,7 @@ export class PerCpuValue {
     for (let cpu = 0; cpu < cpus; cpu++) clearFields(this.#fields, this.bytes, cpu * this.stride);
   }
 
-  /** What was read last, a copy for each CPU. */
+  /** The value that was read last, one copy per CPU. */
   values(valueSize: number): readonly CpuValue[] {
     return this.#kernel.cpus.areas.map(({ cpu }, slot) => ({
       cpu,

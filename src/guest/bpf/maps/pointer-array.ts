@@ -1,4 +1,4 @@
-/** Arrays of pointers to something that user space sees by another value: programs, maps, devices, CPUs, sockets. */
+/** Reads arrays of pointers that user space sees as other values: programs, maps, devices, CPUs, sockets. */
 import { place, ptr, struct } from "../../../btf/struct.ts";
 import type { EntryCursor } from "../../../state.ts";
 import { ENOENT, ENOSPC, strerror } from "../../../uapi/errno.ts";
@@ -18,14 +18,14 @@ const CPU_MAP_ENTRY = struct("bpf_cpu_map_entry", { value: place });
 const STAB = struct("bpf_stab", { sks: ptr });
 const REUSEPORT = struct("reuseport_array", { ptrs: place });
 
-/** Where the pointers lie, what each leads to, and what a NULL says: `undefined` nothing, the index is left out. */
+/** The pointers' offset, the conversion of a pointer, and the value of NULL; `undefined` leaves the index out. */
 interface PointerTable {
   readonly at: Pointer;
   readonly reader: ValueReader;
   readonly empty: string | undefined;
 }
 
-/** Every index. Throws `GuestFault`. */
+/** Walks the indexes. Throws `GuestFault`. */
 export function pointerArrayEntries(kernel: GuestKernel, map: GuestMap): EntryCursor {
   const { memory } = kernel;
   const { at: table, reader, empty } = tableOf(kernel, map);
@@ -84,7 +84,7 @@ function behindPointer({ memory }: GuestKernel, { info }: GuestMap, offset: numb
   return new PointerReader(memory, { offset, size: Math.min(info.valueSize, 8), fields: [] });
 }
 
-/** A socket's cookie is all that user space gets of it, and only where values have its 8 bytes. */
+/** User space only gets a socket's cookie, and only if values have 8 bytes. */
 function sockets(kernel: GuestKernel, { info }: GuestMap): Pick<PointerTable, "reader" | "empty"> {
   const reader = socketReader(kernel, info.valueSize);
   return { reader, empty: info.valueSize === 8 ? strerror(ENOENT) : strerror(ENOSPC) };

@@ -1,10 +1,10 @@
-/** Which pages of a range are mapped. */
+/** Finds the mapped pages of an address range. */
 import type { GuestMemory } from "../../memory/memory.ts";
 import { add, type Pointer } from "../../memory/pointer.ts";
 
 /**
- * Visits the pages from `first` up to `end` that the page tables map, counted from `start`, until `visit` answers false.
- * Where an entry of a higher level is absent, all that it would cover is stepped over.
+ * Visits the mapped pages from `first` to `end`, as indexes relative to `start`, until `visit` returns false. If an entry of a
+ * higher level is absent, the range that it covers is skipped.
  */
 export function forEachPresentPage(
   { tables }: GuestMemory,

@@ -1,4 +1,4 @@
-/** `struct bpf_queue_stack`: a ring of values between `tail` and `head`, taken from one end or the other. */
+/** Reads `struct bpf_queue_stack`: a circular buffer of values between `tail` and `head`, for queues and stacks. */
 import { place, struct, u32 } from "../../../btf/struct.ts";
 import type { ContentRecord } from "../../../state.ts";
 import { MapType } from "../../../uapi/names.ts";
@@ -7,7 +7,7 @@ import { Account, CorruptMap, type GuestMap, type Records } from "./walk.ts";
 
 const QUEUE_STACK = struct("bpf_queue_stack", { head: u32, tail: u32, size: u32, elements: place });
 
-/** In the order that pops would give them out. Throws `GuestFault` and `CorruptMap`. */
+/** Walks the values in the order in which pops return them. Throws `GuestFault` and `CorruptMap`. */
 export function queueRecords(kernel: GuestKernel, map: GuestMap): Records {
   const { memory } = kernel;
   const { hi, lo } = map.at;
@@ -22,7 +22,7 @@ export function queueRecords(kernel: GuestKernel, map: GuestMap): Records {
   const account = new Account();
   const records: ContentRecord[] = [];
   for (let n = 0; n < count && account.stopped === ""; n++) {
-    // __queue_map_get takes from the tail, __stack_map_get from below the head.
+    // __queue_map_get takes the value at the tail, __stack_map_get the one before the head.
     const index = type === MapType.queue ? (tail + n) % size : (head - 1 - n + size) % size;
     const at = memory.locate(hi, lo, offsets.elements + index * valueSize, valueSize);
     if (at < 0) account.skip("not-present");

@@ -1,4 +1,4 @@
-/** `struct bpf_ringbuf`: records between the consumer's and the producer's position, written by programs or by user space. */
+/** Reads `struct bpf_ringbuf`: records between the consumer's and the producer's position. */
 import { optional, place, ptr, struct, u8, u64 } from "../../../btf/struct.ts";
 import type { ContentRecord } from "../../../state.ts";
 import type { GuestKernel } from "../../kernel/kernel.ts";
@@ -15,13 +15,13 @@ const RINGBUF = struct("bpf_ringbuf", {
   data: place,
 });
 
-/** The flags in a record's length, and the header in front of it (include/uapi/linux/bpf.h). */
+/** The flags in a record's length, and the size of its header (include/uapi/linux/bpf.h). */
 const BUSY = 0x8000_0000 | 0;
 const DISCARDED = 0x4000_0000;
 const LENGTH_MASK = 0x3fff_ffff;
 const HEADER_BYTES = 8;
 
-/** What is not consumed yet, oldest first. Throws `GuestFault` and `CorruptMap`. */
+/** Walks the records that were not consumed yet, oldest first. Throws `GuestFault` and `CorruptMap`. */
 export function ringbufRecords(kernel: GuestKernel, map: GuestMap): Records {
   const { memory } = kernel;
   const { id } = map.info;
@@ -39,7 +39,7 @@ export function ringbufRecords(kernel: GuestKernel, map: GuestMap): Records {
   return readRecords(kernel, ring, { size, producer, position });
 }
 
-/** A ring that overwrites has lost all before `overwrite_pos`, whatever the consumer's position is. */
+/** In overwrite mode, records before `overwrite_pos` are lost, regardless of the consumer's position. */
 function overwritten(
   { memory, btf }: GuestKernel,
   ring: Pointer,
@@ -57,7 +57,7 @@ interface Span {
   readonly producer: number;
 }
 
-/** The data pages are mapped twice in a row, so no record is cut at the ring's end. */
+/** The data pages are mapped twice in succession, so that a record at the end of the ring is contiguous. */
 function readRecords(
   { memory, btf }: GuestKernel,
   ring: Pointer,

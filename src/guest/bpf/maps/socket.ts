@@ -1,4 +1,4 @@
-/** Sockets in maps: sockmap, sockhash and reuseport arrays show a socket by its cookie. */
+/** Reads sockets in maps: sockmap, sockhash and reuseport arrays show a socket as its cookie. */
 import { at, struct, u64 } from "../../../btf/struct.ts";
 import { ENOSPC, strerror } from "../../../uapi/errno.ts";
 import type { GuestKernel } from "../../kernel/kernel.ts";
@@ -7,7 +7,7 @@ import type { ValueReader } from "./value-reader.ts";
 
 const SOCK = struct("sock", { cookie: at(u64, "__sk_common.skc_cookie.counter") });
 
-/** `sock_map_lookup_sys` and its like: maps whose values are no u64 answer ENOSPC (net/core/sock_map.c). */
+/** `sock_map_lookup_sys` and similar functions return ENOSPC for maps whose values are not u64 (net/core/sock_map.c). */
 export function socketReader(kernel: GuestKernel, valueSize: number): ValueReader {
   return new SocketReader(kernel.memory, SOCK.resolve(kernel.btf).cookie, valueSize === 8);
 }
@@ -33,7 +33,7 @@ class SocketReader implements ValueReader {
     const from = this.#memory.locate(hi, view.getInt32(at, true), this.#cookieAt, 8);
     if (from < 0) return false;
     this.bytes.set(this.#memory.bytes.subarray(from, from + 8));
-    // A cookie is given when somebody first asks for it (net/core/sock_diag.c, __sock_gen_cookie).
+    // A socket gets its cookie when it is first requested (net/core/sock_diag.c, __sock_gen_cookie).
     if (this.bytes.every((byte) => byte === 0)) this.missing = "the socket has no cookie yet";
     return true;
   }

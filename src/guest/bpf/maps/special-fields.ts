@@ -1,14 +1,14 @@
 /**
- * The parts of a value that the kernel never shows to user space: spin locks, timers, kernel pointers, list heads.
- * A look-up leaves them out and hands out what a new value has there, zeros (include/linux/bpf.h, `copy_map_value`
- * and `check_and_init_map_value`); so do we. List heads would point to themselves, in a buffer that is long gone.
+ * Finds the parts of a value that the kernel does not show to user space: spin locks, timers, kernel pointers, list heads. A
+ * lookup returns initial values there, which are zeros (include/linux/bpf.h, `copy_map_value` and
+ * `check_and_init_map_value`), and so does ktstr. List heads are zeros too; the kernel's point to a temporary buffer.
  */
 import { optional, place, ptr, struct, u32 } from "../../../btf/struct.ts";
 import type { GuestKernel } from "../../kernel/kernel.ts";
 import { isNull, type Pointer } from "../../memory/pointer.ts";
 import type { GuestMap } from "./walk.ts";
 
-/** `size` bytes at `offset` of every value. */
+/** `size` bytes at `offset` of each value. */
 export interface SpecialField {
   readonly offset: number;
   readonly size: number;
@@ -22,10 +22,10 @@ const BTF_RECORD = struct("btf_record", { cnt: u32, fields: place });
 const BTF_FIELD = struct("btf_field", { offset: u32, size: u32 });
 const OFF_ARR = struct("bpf_map_off_arr", { cnt: u32, field_off: place, field_sz: place });
 
-/** BTF_FIELDS_MAX and BPF_MAP_OFF_ARR_MAX are 11 or less. */
+/** BTF_FIELDS_MAX and BPF_MAP_OFF_ARR_MAX are at most 11. */
 const MAX_FIELDS = 64;
 
-/** By ascending offset; those that would lie outside the value are left out. Throws `GuestFault`. */
+/** Sorted by offset. Fields outside the value are left out. Throws `GuestFault`. */
 export function readSpecialFields(kernel: GuestKernel, map: GuestMap): readonly SpecialField[] {
   const { btf, memory } = kernel;
   const members = MAP_FIELDS.resolve(btf);
@@ -37,7 +37,7 @@ export function readSpecialFields(kernel: GuestKernel, map: GuestMap): readonly 
   return fields.filter(({ offset, size }) => size > 0 && offset + size <= map.info.valueSize);
 }
 
-/** IS_ERR: the last 4,095 addresses. */
+/** IS_ERR: addresses in the last 4,095 bytes. */
 const isErrorPointer = ({ hi, lo }: Pointer): boolean => hi === -1 && lo >= -4095 && lo < 0;
 
 function fromRecord({ btf, memory }: GuestKernel, { hi, lo }: Pointer): SpecialField[] {
@@ -62,7 +62,7 @@ function fromOffArr({ btf, memory }: GuestKernel, { hi, lo }: Pointer): SpecialF
   }));
 }
 
-/** Clears what of the fields lies in `bytes`, where the value starts at `start` (negative: before them). */
+/** Clears the parts of the fields that lie in `bytes`. The value starts at `start`, which can be negative. */
 export function clearFields(fields: readonly SpecialField[], bytes: Uint8Array, start: number): void {
   for (const { offset, size } of fields)
     bytes.fill(0, Math.max(0, start + offset), Math.max(0, start + offset + size));

@@ -1,4 +1,4 @@
-/** `struct bpf_stack_map`: a bucket for each stack, which holds addresses, or build ids with offsets into their files. */
+/** Reads `struct bpf_stack_map`: a bucket per stack, which holds addresses, or build ids with file offsets. */
 import { place, struct, u32 } from "../../../btf/struct.ts";
 import type { EntryCursor } from "../../../state.ts";
 import type { GuestKernel } from "../../kernel/kernel.ts";
@@ -9,7 +9,7 @@ const BUCKET = struct("stack_map_bucket", { nr: u32, data: place });
 const BUILD_ID = struct("bpf_stack_build_id", {});
 const BPF_F_STACK_BUILD_ID = 1 << 5;
 
-/** Every bucket that is taken, by its id. Throws `GuestFault` and `CorruptMap`. */
+/** Walks the buckets in use, by id. Throws `GuestFault` and `CorruptMap`. */
 export function stackTraceEntries(kernel: GuestKernel, map: GuestMap): EntryCursor {
   const { memory, btf } = kernel;
   const { hi, lo } = map.at;
@@ -28,7 +28,7 @@ export function stackTraceEntries(kernel: GuestKernel, map: GuestMap): EntryCurs
     if ((bucketHi | bucketLo) === 0) return "hole";
     const header = memory.locate(bucketHi, bucketLo, bucket.nr, 4);
     if (header < 0) return cursor.account.skip("not-present");
-    // bpf_stackmap_extract: the frames that there are, and zeros behind them.
+    // bpf_stackmap_extract: the stored frames, padded with zeros.
     const length = memory.view.getUint32(header, true) * frameBytes;
     if (length > valueSize) return cursor.account.skip("corrupt");
     const at = memory.locate(bucketHi, bucketLo, bucket.data, length);

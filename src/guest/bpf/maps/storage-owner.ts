@@ -1,4 +1,4 @@
-/** Whose a piece of local storage is: `bpf_local_storage.owner` by the map's type. */
+/** Finds the owner of an element of local storage: `bpf_local_storage.owner`, by map type. */
 import { at, bytes, ptr, struct, u16, u32, u64 } from "../../../btf/struct.ts";
 import type { StorageOwner } from "../../../state.ts";
 import { cutAtNul } from "../../../uapi/layout.ts";
@@ -11,7 +11,7 @@ const TASK = struct("task_struct", { pid: u32, tgid: u32, comm: bytes(16) });
 const CGROUP = struct("cgroup", { kn: ptr });
 const KERNFS_NODE = struct("kernfs_node", {
   id: u64,
-  // "__parent" since 6.15.
+  // Named "__parent" since 6.15.
   parent: at(ptr, "__parent", "parent"),
   name: ptr,
 });
@@ -21,11 +21,11 @@ const SOCK = struct("sock", { family: at(u16, "__sk_common.skc_family"), sk_prot
 
 const TASK_COMM_LEN = 16;
 const SUPER_ID_LEN = 32;
-/** NAME_MAX, and PATH_MAX over the two bytes that a component takes at least. */
+/** NAME_MAX, and the maximum number of components in PATH_MAX: each takes at least two bytes. */
 const MAX_NAME_BYTES = 255;
 const MAX_DEPTH = 2048;
 
-/** Never throws for what is not in the image: the answer says so. */
+/** Does not throw for data that is not in the image: the result says so. */
 export function readOwner(kernel: GuestKernel, type: number, owner: Pointer): StorageOwner {
   if (isNull(owner)) return { kind: "unknown", why: "its owner is going away" };
   try {
@@ -62,7 +62,7 @@ function readCgroup(kernel: GuestKernel, { hi, lo }: Pointer): StorageOwner {
   return { kind: "cgroup", id, path: kernfsPath(kernel, node) };
 }
 
-/** `kernfs_path()`: names from the root on, which is "/" and has none. Throws `GuestFault`. */
+/** `kernfs_path()`: the names from the root, which is "/" and has no name. Throws `GuestFault`. */
 export function kernfsPath({ memory, btf }: GuestKernel, node: Pointer): Uint8Array {
   const offsets = KERNFS_NODE.resolve(btf);
   const names: Uint8Array[] = [];

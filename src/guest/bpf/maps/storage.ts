@@ -1,6 +1,6 @@
 /**
- * Local storage of tasks, cgroups, inodes and sockets: `struct bpf_local_storage_map` has buckets of
- * `struct bpf_local_storage_elem`, each with the value and a way to its owner (kernel/bpf/bpf_local_storage.c).
+ * Walks local storage of tasks, cgroups, inodes and sockets: `struct bpf_local_storage_map` has buckets of
+ * `struct bpf_local_storage_elem`, each with a value and pointers to its owner (kernel/bpf/bpf_local_storage.c).
  */
 import { at, place, ptr, struct, u32 } from "../../../btf/struct.ts";
 import type { ContentRecord } from "../../../state.ts";
@@ -24,7 +24,7 @@ const HLIST_NODE = struct("hlist_node", { next: ptr });
 /** BPF_LOCAL_STORAGE_MAX_VALUE_SIZE is below 64 KiB. */
 const MAX_VALUE_BYTES = 65_536;
 
-/** In the order of buckets. Throws `GuestFault` and `CorruptMap`. */
+/** Walks the elements by bucket. Throws `GuestFault` and `CorruptMap`. */
 export function storageRecords(kernel: GuestKernel, map: GuestMap): Records {
   const { memory, btf } = kernel;
   const { hi, lo } = map.at;
@@ -59,7 +59,7 @@ class StorageWalk {
     this.#fields = readSpecialFields(kernel, map);
   }
 
-  /** One bucket's elements. A list that bends into a ring gives each of its elements once. */
+  /** Walks the elements of one bucket. If the list is a cycle, each element is visited once. */
   chain(first: Pointer): void {
     if (isNull(first)) return;
     const { memory, btf } = this.#kernel;
@@ -84,7 +84,7 @@ class StorageWalk {
     }
   }
 
-  /** False if the element is no longer one of this map: neither is what follows it. */
+  /** Returns false if the element no longer belongs to this map, and so neither do the ones after it. */
   #element({ hi, lo }: Pointer, mapNode: number): boolean {
     const { memory, btf } = this.#kernel;
     const elem = ELEM.resolve(btf);

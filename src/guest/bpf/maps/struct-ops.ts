@@ -1,4 +1,4 @@
-/** `struct bpf_struct_ops_map`: one value, the struct that user space gave with its programs' ids in it. */
+/** Reads `struct bpf_struct_ops_map`: one value, the struct from user space with program ids in it. */
 import { at, optional, place, ptr, struct, u32, u64 } from "../../../btf/struct.ts";
 import { type EntryCursor, found, type Read } from "../../../state.ts";
 import type { GuestKernel } from "../../kernel/kernel.ts";
@@ -21,12 +21,12 @@ const MAP_COUNTS = struct("bpf_map", {
   usercnt: at(u64, "usercnt.counter"),
 });
 
-/** `enum bpf_struct_ops_state`: nothing was given yet. */
+/** `enum bpf_struct_ops_state`: no value was set yet. */
 const STATE_INIT = 0;
 
 /**
- * What a look-up of key 0 gives (kernel/bpf/bpf_struct_ops.c, `bpf_struct_ops_map_sys_lookup_elem`): `uvalue`, where
- * programs are ids, with the state and how often the map is held by others than user space.
+ * Returns the result of a lookup of key 0 (kernel/bpf/bpf_struct_ops.c, `bpf_struct_ops_map_sys_lookup_elem`): `uvalue`, with
+ * program ids, the state, and the number of references from other than user space.
  */
 export function readStructOps(kernel: GuestKernel, map: GuestMap): Read<Uint8Array> {
   return attempt(() => {
@@ -52,17 +52,17 @@ export function readStructOps(kernel: GuestKernel, map: GuestMap): Read<Uint8Arr
   });
 }
 
-/** `kvalue`: what the kernel itself uses. */
+/** Returns `kvalue`, which the kernel itself uses. */
 export const structOpsValue = ({ btf }: GuestKernel, { at }: GuestMap): Pointer =>
   add(at, STRUCT_OPS_MAP.resolve(btf).kvalue);
 
-/** The `struct btf` that describes the value; NULL where the kernel does not keep it. Throws `GuestFault`. */
+/** Returns the `struct btf` that describes the value; NULL if the kernel does not store it. Throws `GuestFault`. */
 export function structOpsBtf({ btf, memory }: GuestKernel, map: Pointer, path: string): Pointer {
   const offset = STRUCT_OPS_MAP.resolve(btf).btf;
   return offset === undefined ? NULL : memory.pointer(map.hi, map.lo, offset, `${path}.btf`);
 }
 
-/** Its one entry. */
+/** Walks its only entry. */
 export function structOpsEntries(kernel: GuestKernel, map: GuestMap): EntryCursor {
   return new IndexCursor(kernel, shapeOf(map), { count: 1, bytesEach: 0 }, (_index, cursor) => {
     const value = readStructOps(kernel, map);

@@ -1,4 +1,4 @@
-/** Where a map's values lie, for the kinds that keep them in one region. */
+/** Finds the address of a map's values, for the types that store them in one region. */
 import { place, ptr, struct } from "../../../btf/struct.ts";
 import { MapType } from "../../../uapi/names.ts";
 import type { GuestKernel } from "../../kernel/kernel.ts";
@@ -13,7 +13,7 @@ const QUEUE_STACK = struct("bpf_queue_stack", { elements: place });
 const RINGBUF_MAP = struct("bpf_ringbuf_map", { rb: ptr });
 const RINGBUF = struct("bpf_ringbuf", { data: place });
 
-/** undefined if there is no one region, or what leads to it is not in the image. */
+/** Undefined if they are not in one region, or if the image does not have the pointers to it. */
 export function valueAddress(kernel: GuestKernel, map: GuestMap): bigint | undefined {
   try {
     const start = region(kernel, map);

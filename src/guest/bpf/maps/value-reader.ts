@@ -1,17 +1,17 @@
-/** Values that are not simply the bytes in a map's element. */
+/** Readers for values that are not stored in a map's element as they are. */
 import type { GuestMemory } from "../../memory/memory.ts";
 import type { IdReader } from "./object-id.ts";
 import type { PerCpuValue } from "./percpu-value.ts";
 import { clearFields, type SpecialField } from "./special-fields.ts";
 
 export interface ValueReader {
-  /** Bytes of the element that `read` starts from. */
+  /** Bytes of the element that `read` needs. */
   readonly inlineBytes: number;
-  /** Where `read` leaves the value, from its first byte on. */
+  /** The buffer in which `read` stores the value, at offset 0. */
   readonly bytes: Uint8Array;
-  /** Why the element that was read last has no value that could be shown; "": it has one. */
+  /** Why the last element has no value to show; "" if it has one. */
   readonly missing: string;
-  /** Reads a value from `source` at `at`. False if something on the way is not in the image. */
+  /** Reads a value from `source` at `at`. Returns false if memory on the way is not in the image. */
   read(source: Uint8Array, view: DataView, at: number): boolean;
 }
 
@@ -31,7 +31,7 @@ export class PerCpuReader implements ValueReader {
   }
 }
 
-/** What lies there is a pointer to a BPF object; its id is the value. */
+/** The element holds a pointer to a BPF object; the value is the object's id. */
 export class ObjectIdReader implements ValueReader {
   readonly inlineBytes = 8;
   readonly missing = "";
@@ -51,7 +51,7 @@ export class ObjectIdReader implements ValueReader {
   }
 }
 
-/** Values that hold what the kernel does not show. */
+/** Values with fields that the kernel does not show. */
 export class MaskingReader implements ValueReader {
   readonly inlineBytes: number;
   readonly missing = "";
@@ -71,7 +71,7 @@ export class MaskingReader implements ValueReader {
   }
 }
 
-/** What lies there is a pointer to a struct that holds the value. */
+/** The element holds a pointer to a struct that holds the value. */
 export class PointerReader implements ValueReader {
   readonly inlineBytes = 8;
   readonly missing = "";

@@ -1,4 +1,4 @@
-/** What the walks over maps have in common: how they are bounded, and how they account for what they could not read. */
+/** Base classes for walks over maps: their limits, and the accounting of elements that could not be read. */
 import { LayoutError } from "../../../btf/struct.ts";
 import { KtstrError } from "../../../errors.ts";
 import {
@@ -14,22 +14,22 @@ import { GuestFault } from "../../memory/fault.ts";
 import { LOCATE_MAX_BYTES } from "../../memory/memory.ts";
 import type { Pointer } from "../../memory/pointer.ts";
 
-/** A map of the guest: its attributes, and where its `struct bpf_map` lies. */
+/** A map: its attributes, and the address of its `struct bpf_map`. */
 export interface GuestMap {
   readonly info: MapInfo;
   readonly at: Pointer;
-  /** A `struct bpf_offloaded_map`: its elements are not in memory, but in a network card. */
+  /** Whether it is a `struct bpf_offloaded_map`: its elements are in a network card, not in memory. */
   readonly isOffloaded: boolean;
 }
 
-/** What was seen and could not be read, by reason, and why the walk stopped early. */
+/** Counts elements that could not be read by reason, and says why the walk was stopped early. */
 export class Account {
   readonly skipped: Map<string, number> = new Map();
-  /** "" while the walk goes on, or ended at its end. */
+  /** "" while the walk continues, or if it ended normally. */
   stopped = "";
   #inARow = 0;
 
-  /** Counts an element that could not be read. So many in a row stop the walk: they are not there at all. */
+  /** Counts an element that could not be read. Too many in succession stop the walk. */
   skip(reason: string): "skipped" {
     this.skipped.set(reason, (this.skipped.get(reason) ?? 0) + 1);
     if (++this.#inARow >= MAX_SKIPS_IN_A_ROW && this.stopped === "")
@@ -37,7 +37,7 @@ export class Account {
     return "skipped";
   }
 
-  /** An element was read. */
+  /** Records that an element was read. */
   seen(): void {
     this.#inARow = 0;
   }
@@ -51,15 +51,15 @@ export class Account {
   }
 }
 
-/** A page that is not there takes at most 4,096 elements (of 16K pages) with it. */
+/** An absent page (of 16 KiB) has at most 4,096 elements. */
 const MAX_SKIPS_IN_A_ROW = 16_384;
 
-/** How many objects of at least `bytesEach` bytes the image can hold at most; no kernel has more than its memory holds. */
+/** Returns the limit on objects of at least `bytesEach` bytes: as many as the machine's memory can hold. */
 export function mostObjects({ memory }: GuestKernel, bytesEach: number): number {
   return Math.floor(memory.physical.sizeBytes / Math.max(bytesEach, 1));
 }
 
-/** A copy of `length` bytes, of any length that the image can hold. Throws `GuestFault`. */
+/** Copies `length` bytes; any length that the image can hold. Throws `GuestFault`. */
 export function copyBytes(
   kernel: GuestKernel,
   { hi, lo }: Pointer,
@@ -75,10 +75,10 @@ export function copyBytes(
   return bytes;
 }
 
-/** A map whose members contradict themselves, or one another. */
+/** A map whose members are inconsistent. */
 export class CorruptMap extends KtstrError {}
 
-/** A read whose faults are its answer. */
+/** Calls `read` and converts faults to a result. */
 export function attempt<T>(read: () => Read<T>): Read<T> {
   try {
     return read();
@@ -92,16 +92,16 @@ export function attempt<T>(read: () => Read<T>): Read<T> {
 
 export const roundUp8 = (size: number): number => Math.ceil(size / 8) * 8;
 
-/** The u32 at the start of a key. */
+/** Returns the u32 at the start of a key. */
 export function keyIndex(key: Uint8Array): number {
   return (key[0]! | (key[1]! << 8) | (key[2]! << 16) | (key[3]! << 24)) >>> 0;
 }
 
-/** How a cursor's values lie in its buffer. */
+/** The layout of a cursor's values in its buffer. */
 export interface Shape {
   readonly keySize: number;
   readonly valueSize: number;
-  /** 0: one value for all CPUs. */
+  /** 0 if there is one value for all CPUs. */
   readonly cpuCount: number;
 }
 
@@ -111,7 +111,7 @@ export const shapeOf = ({ info }: GuestMap): Shape => ({
   cpuCount: 0,
 });
 
-/** What the cursors over anything but hash tables share. A kind of map fills in `advance`. */
+/** Base class of the cursors of all maps but hash tables. Subclasses implement `advance`. */
 export abstract class BaseCursor implements EntryCursor {
   readonly keySize: number;
   readonly valueSize: number;
@@ -135,7 +135,7 @@ export abstract class BaseCursor implements EntryCursor {
     this.valueBytes = EMPTY;
   }
 
-  /** Moves to the next element and sets what differs; false at the end. */
+  /** Moves to the next element and sets the members that change. Returns false at the end. */
   protected abstract advance(): boolean;
 
   next(): boolean {
@@ -157,8 +157,8 @@ export abstract class BaseCursor implements EntryCursor {
 const EMPTY = new Uint8Array(0);
 
 /**
- * A cursor that finds several elements together, and hands them out one by one. Their keys lie all in `keyBytes`, their
- * values all in `valueBytes`.
+ * A cursor that reads several elements together and returns them one by one. Their keys are all in `keyBytes`, their values all
+ * in `valueBytes`.
  */
 export abstract class BatchedCursor implements EntryCursor {
   readonly keySize: number;
@@ -171,13 +171,13 @@ export abstract class BatchedCursor implements EntryCursor {
   valueOffset = 0;
   valueMissing = "";
   readonly account: Account = new Account();
-  /** Where the keys and the values of the elements at hand begin. */
+  /** The offsets of the keys and values of the current batch. */
   protected keyOffsets: Int32Array;
   protected valueOffsets: Int32Array;
   #count = 0;
   #index = 0;
 
-  /** `room`: elements that are found together at most. */
+  /** `room` is the maximum number of elements in a batch. */
   constructor({ keySize, valueSize, cpuCount }: Shape, room: number) {
     this.keySize = keySize;
     this.valueSize = valueSize;
@@ -187,7 +187,7 @@ export abstract class BatchedCursor implements EntryCursor {
     this.valueOffsets = new Int32Array(room);
   }
 
-  /** Finds the elements that come next and says how many; 0: there are no more, and it is not asked again. */
+  /** Reads the next batch and returns its size. 0 at the end; it is not called again. */
   protected abstract fill(): number;
 
   next(): boolean {
@@ -221,17 +221,17 @@ export interface Records {
   readonly end: WalkEnd;
 }
 
-/** How a walk's reader found an element: with a value (or why it has none), silently absent, or counted as skipped. */
+/** The result of reading an element: it has a value (or a reason for none), it is absent, or it was counted as skipped. */
 export type Found = "value" | "hole" | "skipped";
 
-/** A walk over keys 0 to `count` - 1 of a map whose keys are u32 indices. */
+/** A walk over keys 0 to `count` - 1 of a map whose keys are u32 indexes. */
 export class IndexCursor extends BaseCursor {
   readonly #count: number;
   readonly #keyView: DataView;
   readonly #load: (index: number, cursor: IndexCursor) => Found;
   #index = -1;
 
-  /** `bytesEach`: what an index costs the kernel at least. `load` sets the value of one index, or `valueMissing`. */
+  /** `bytesEach` is the kernel's minimum memory per index. `load` sets the value of one index, or `valueMissing`. */
   constructor(
     kernel: GuestKernel,
     shape: Shape,

@@ -1,7 +1,7 @@
 /**
- * Kinds whose values the kernel gives to nobody: each key answers with the same error, whatever it holds. Perf events
- * and cgroups have no `map_fd_sys_lookup_elem` (kernel/bpf/arraymap.c), AF_XDP sockets refuse (net/xdp/xskmap.c). What
- * is there can be said in words all the same.
+ * Map types whose values cannot be read in user space: a lookup of any key returns the same error. Perf events and cgroups have
+ * no `map_fd_sys_lookup_elem` (kernel/bpf/arraymap.c), AF_XDP sockets return an error (net/xdp/xskmap.c). The contents are
+ * described in words instead.
  */
 import { at, i32, place, ptr, struct, u16, u32, u64 } from "../../../btf/struct.ts";
 import type { EntryCursor } from "../../../state.ts";
@@ -24,7 +24,7 @@ const PERF_EVENT = struct("perf_event", {
 });
 const XDP_SOCK = struct("xdp_sock", { queue_id: u16 });
 
-/** Every index, none with a value; what a taken one holds is in `note`. Throws `LayoutError`. */
+/** Walks the indexes, without values; `note` describes the contents. Throws `LayoutError`. */
 export function withheldEntries(kernel: GuestKernel, map: GuestMap): EntryCursor {
   const { memory, btf } = kernel;
   const isXsk = map.info.type === MapType.xskmap;
