@@ -20,7 +20,7 @@ import {
 import { escapeSource } from "../text.ts";
 import { disassemble, type Insn, insnAt, LOAD_IMM64, type Operands, PSEUDO_CALL } from "../uapi/disasm.ts";
 import { viewOf } from "../uapi/layout.ts";
-import { InsnBytes } from "./insn-bytes.ts";
+import { InsnText } from "./insn-text.ts";
 import { stringify } from "./json.ts";
 import type { Output } from "./output.ts";
 
@@ -192,30 +192,31 @@ function nameCall(insn: Insn, code: ProgCode, { base, names }: CallTargets): str
 /** A program so long is worth compiling what prints it. */
 const LONG_PROGRAM = 4096;
 
-const LINE_FEED = Uint8Array.of(0x0a);
-const COLON = Uint8Array.from(": ", (letter) => letter.charCodeAt(0));
+/** So much text is joined before it is written, in UTF-16 units. */
+const PIECE_UNITS = 32 * 1024;
 
 /** `dump_xlated_plain`. */
 export function xlatedText(out: Output, xlated: Xlated, { opcodes, linum }: XlatedStyle): void {
   if (xlated.count > LONG_PROGRAM) resetJitThreshold();
   const lines = new LineWalk(xlated);
-  const insns = new InsnBytes(out, xlated);
+  const insns = new InsnText(xlated, "", "\n", (index) => `${xlated.safeText(index)}\n`);
+  let text = "";
   for (let index = 0; index < xlated.count; index++) {
     if (index === lines.next) {
       const { prototype, source } = lines.take();
-      if (prototype !== "") insns.text(`${escapeSource(prototype)}:\n`);
-      insns.text(sourceText(source, linum));
+      if (prototype !== "") text += `${escapeSource(prototype)}:\n`;
+      text += sourceText(source, linum);
     }
-    insns.number(index);
-    insns.piece(COLON);
-    if (insns.isPlain(index)) insns.insn(index);
-    else if (!insns.call(index, () => xlated.safeText(index))) insns.text(xlated.safeText(index));
-    insns.piece(LINE_FEED);
+    text += `${index < 1000 ? String(index).padStart(4) : index}: `;
+    text += insns.at(index);
     const isDouble = xlated.isDouble(index);
-    if (opcodes) insns.text(`       ${hex(xlated.view, 8 * index, isDouble ? 16 : 8).join(" ")}\n`);
+    if (opcodes) text += `       ${hex(xlated.view, 8 * index, isDouble ? 16 : 8).join(" ")}\n`;
     if (isDouble) index++;
+    if (text.length < PIECE_UNITS) continue;
+    out.text(text);
+    text = "";
   }
-  insns.flush();
+  out.text(text);
 }
 
 /** `btf_dump_linfo_plain`: "" where no line begins, or its text is not known. */
@@ -225,35 +226,35 @@ export function sourceText(source: SourceLine | undefined, linum: boolean): stri
   return `; ${escapeSource(source.text)}${linum ? place : ""}\n`;
 }
 
-const OPEN = Uint8Array.from('{"disasm":"', (letter) => letter.charCodeAt(0));
-const CLOSE = Uint8Array.from('"}', (letter) => letter.charCodeAt(0));
-
 /** `dump_xlated_json`, on one line; `indent` prints the same in many. */
 export function xlatedJson(out: Output, xlated: Xlated, style: XlatedStyle, indent: string): void {
   if (xlated.count > LONG_PROGRAM) resetJitThreshold();
   const gap = indent === "" ? "" : `\n${indent}`;
-  const between = Uint8Array.from(`,${gap}`, (letter) => letter.charCodeAt(0));
   const pretty = (text: string): string =>
     indent === "" ? text : stringify(JSON.parse(text), indent).replaceAll("\n", gap);
   const lines = new LineWalk(xlated);
-  const insns = new InsnBytes(out, xlated);
-  insns.text(xlated.count === 0 ? "[" : `[${gap}`);
-  for (let index = 0; index < xlated.count; index++) {
-    if (index > 0) insns.piece(between);
-    const row = index === lines.next ? lines.take() : undefined;
-    const isDouble = xlated.isDouble(index);
-    if (row !== undefined || style.opcodes || indent !== "")
-      insns.text(pretty(rowJson(xlated, index, row, style)));
-    else if (insns.isPlain(index)) {
-      insns.piece(OPEN);
-      insns.insn(index);
-      insns.piece(CLOSE);
-    } else if (!insns.call(index, () => rowJson(xlated, index, row, style)))
-      insns.text(rowJson(xlated, index, row, style));
-    if (isDouble) index++;
+  const isBare = !style.opcodes && indent === "";
+  const insns = new InsnText(xlated, '{"disasm":"', '"}', (index) =>
+    rowJson(xlated, index, undefined, style),
+  );
+  const { count, view } = xlated;
+  const between = `,${gap}`;
+  let text = count === 0 ? "[" : `[${gap}`;
+  let next = lines.next;
+  for (let index = 0; index < count; index++) {
+    if (index > 0) text += between;
+    if (isBare && index !== next) text += insns.at(index);
+    else {
+      const row = index === next ? lines.take() : undefined;
+      next = lines.next;
+      text += pretty(rowJson(xlated, index, row, style));
+    }
+    if (view.getUint8(8 * index) === LOAD_IMM64) index++;
+    if (text.length < PIECE_UNITS) continue;
+    out.text(text);
+    text = "";
   }
-  insns.text(`${indent === "" || xlated.count === 0 ? "" : "\n"}]`);
-  insns.flush();
+  out.text(`${text}${indent === "" || xlated.count === 0 ? "" : "\n"}]`);
 }
 
 function rowJson(
