@@ -252,7 +252,10 @@ describe("addresses that are looked for together", () => {
       batch.hi[index] = fromBigInt(address).hi;
       batch.lo[index] = fromBigInt(address).lo;
     }
+    // A batch that another machine's walk used: this one has fewer windows.
+    batch.index.fill(99);
     memory.locateEach(batch, addresses.length, offset, length);
+    expect(batch.index.every((index) => memory.physical.windows[index] !== undefined)).toBe(true);
     return addresses.map((_, n) =>
       batch.at[n]! < 0 ? -1 : memory.physical.windows[batch.index[n]!]!.bytes[batch.at[n]!]!,
     );

@@ -31,7 +31,7 @@ import { type FaultReason, faultSentence, GuestFault } from "./fault.ts";
 import { NOT_CANONICAL, type PageTables, TABLE_OUTSIDE } from "./mmu.ts";
 import { type PageCache, pageCache } from "./page-cache.ts";
 import type { Pointer } from "./pointer.ts";
-import { LinearRuns } from "./runs.ts";
+import { type LinearRun, LinearRuns } from "./runs.ts";
 
 const TWO_32 = 2 ** 32;
 const SIGN = 0x8000_0000 | 0;
@@ -138,6 +138,14 @@ export class GuestMemory {
     const isLinear = count > 0 && this.#runs.at(batch.hi[0]!, (batch.lo[0]! + offset) | 0) !== undefined;
     if (isLinear) this.#runs.findEach(batch, count, offset, length);
     else this.#tables.findEach(batch, count, offset, length);
+  }
+
+  /**
+   * Returns the linear run that holds an address, so that a loop can locate others in it by a subtraction. Returns undefined
+   * if there is none, or if every read must go through `locate`.
+   */
+  runAt(hi: number, lo: number): LinearRun | undefined {
+    return this.#runs.at(hi, lo);
   }
 
   #locateOther(hi: number, lo: number, offset: number, length: number): number {

@@ -39,6 +39,9 @@ export class ObservedMemory extends GuestMemory {
     for (const n of unreadable) batch.at[n] = -1;
   }
 
+  /** None: reads that do not go through `locate` would not be observed. */
+  override runAt(): undefined {}
+
   override copyOut(hi: number, lo: number, offset: number, into: Uint8Array): number {
     const start = add({ hi, lo }, offset);
     const noted = this.#noted(start, into.length);

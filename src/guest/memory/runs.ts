@@ -90,6 +90,8 @@ export class LinearRuns {
       let inRun = (low - runLo) | 0;
       if (hi[n] !== runHi || inRun < 0 || inRun > last || (low ^ start) < 0) {
         at[n] = -1;
+        // Buffers are reused: an index of another machine may be here, and this one may have fewer windows.
+        index[n] = 0;
         const run = (low ^ start) < 0 ? undefined : this.at(hi[n]!, low);
         if (run === undefined || ((low - run.lo) | 0) > run.length - length) continue;
         runHi = run.hi;

@@ -101,17 +101,23 @@ export class ChainCursor extends BatchedCursor {
     const heads = this.#heads;
     if (!heads.read()) return 0;
     let { index } = heads;
-    const { at: ats, lo: lows, index: windows } = heads.batch;
+    const { at: ats, hi: highs, lo: lows, index: windows } = heads.batch;
     const buckets = heads.bucket;
     const { keyOffsets, valueOffsets } = this;
     const memory = this.#memory;
-    const windowIndex = windows[index]!;
+    const run = heads.isLocated ? undefined : memory.runAt(highs[index]!, lows[index]!);
+    if (!heads.isLocated && run === undefined) return 0;
+    const windowIndex = run?.index ?? windows[index]!;
     const window = this.#windows[windowIndex]!;
     const { words, bytes } = window;
     const span = this.#span;
     const elementAt = this.#elementAt;
     const lastInPage = PAGE_BYTES - span;
     const lastAt = words.length === 0 ? -1 : bytes.length - span;
+    const runHi = run?.hi ?? 0;
+    const runLo = run?.lo ?? 0;
+    const runStart = run?.start ?? 0;
+    const lastInRun = run === undefined || words.length === 0 ? -1 : run.length - span;
     const hashMask = this.#hashMask;
     const hashAt = hashMask === 0 ? 0 : this.#hashAt;
     const nodeAt = this.#nodeAt;
@@ -122,8 +128,14 @@ export class ChainCursor extends BatchedCursor {
     let count = 0;
     for (; index < chains && count < most; index++) {
       let at = ats[index]!;
-      const inPage = (lows[index]! + elementAt) & (PAGE_BYTES - 1);
-      if (at < 0 || at > lastAt || inPage > lastInPage || windows[index] !== windowIndex) break;
+      if (run !== undefined) {
+        const inRun = (lows[index]! - runLo) | 0;
+        if (highs[index] !== runHi || inRun < 0 || inRun > lastInRun) break;
+        at = (runStart + inRun) | 0;
+      } else {
+        const inPage = (lows[index]! + elementAt) & (PAGE_BYTES - 1);
+        if (at < 0 || at > lastAt || inPage > lastInPage || windows[index] !== windowIndex) break;
+      }
       const bucket = buckets[index]!;
       let taken = count;
       for (;;) {
@@ -137,6 +149,11 @@ export class ChainCursor extends BatchedCursor {
           break;
         }
         if (taken - count >= SHORT_CHAIN || taken >= most) break;
+        const inRun = (lo - runLo) | 0;
+        if (hi === runHi && inRun >= 0 && inRun <= lastInRun) {
+          at = (runStart + inRun) | 0;
+          continue;
+        }
         at = memory.locate(hi, lo, elementAt, span);
         if (at < 0 || memory.window !== window) break;
       }
@@ -213,15 +230,18 @@ export class ChainCursor extends BatchedCursor {
     this.#bucket = heads.bucket[index]!;
     this.#lo = this.#firstLo = heads.batch.lo[index]!;
     this.#hi = this.#firstHi = heads.batch.hi[index]!;
-    // The batch located the node only. The whole element is there if it lies in the same page and in the image.
-    const at = heads.batch.at[index]!;
-    const window = this.#windows[heads.batch.index[index]!]!;
-    const inPage = (this.#lo + this.#elementAt) & (PAGE_BYTES - 1);
-    const isWhole = inPage + this.#span <= PAGE_BYTES && at <= window.bytes.length - this.#span;
-    this.#at = isWhole ? at : -1;
-    if (this.#at >= 0) this.#memory.window = window;
+    this.#at = -1;
+    if (heads.isLocated) this.#takePlace(heads.batch.at[index]!, this.#windows[heads.batch.index[index]!]!);
     this.#seen = 0;
     return true;
+  }
+
+  /** The batch located the node only. The whole element is there if it lies in the same page and in the image. */
+  #takePlace(at: number, window: Window): void {
+    const inPage = (this.#lo + this.#elementAt) & (PAGE_BYTES - 1);
+    if (at < 0 || inPage + this.#span > PAGE_BYTES || at > window.bytes.length - this.#span) return;
+    this.#at = at;
+    this.#memory.window = window;
   }
 
   #moveToNextTable(): boolean {

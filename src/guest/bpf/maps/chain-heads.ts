@@ -50,6 +50,8 @@ export interface ElementSpan {
 
 export class ChainHeads {
   count = 0;
+  /** Whether `batch.at` and `batch.index` are set. They are not for small tables in linear runs: see `GuestMemory.runAt`. */
+  isLocated = false;
   /** The next one in the batch that was not visited. */
   index = 0;
 
@@ -177,8 +179,10 @@ export class ChainHeads {
     let { batch } = this.#buffers;
     const { followers } = this.#buffers;
     let count = this.count;
-    memory.locateEach(batch, count, elementAt, nodeEnd);
-    if (this.#bucketCount < MANY_BUCKETS) return;
+    const isSmall = this.#bucketCount < MANY_BUCKETS;
+    this.isLocated = !isSmall || elementAt !== 0 || memory.runAt(batch.hi[0]!, batch.lo[0]!) === undefined;
+    if (this.isLocated) memory.locateEach(batch, count, elementAt, nodeEnd);
+    if (isSmall) return;
     for (let left = PREFETCH_BYTES / this.#span; count > 0 && left > 0; left -= count) {
       this.#touch(batch, count);
       count = this.#readNext(batch, count);
