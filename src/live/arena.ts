@@ -1,8 +1,7 @@
 /**
- * Arenas of the running kernel, read without touching them. Mapping one into our process would be the plain way, and
- * a wrong one: a user fault on an absent page allocates it, or kills us (kernel/bpf/arena.c, `arena_vm_fault`), and
- * a fresh mapping has no pages that mincore(2) could tell of. So the kernel's own side of the arena is read instead,
- * where absent is an error and nothing else.
+ * Reads the pages of an arena of the running kernel without allocating any. Mapping the arena into this process would not do:
+ * a user fault on an absent page allocates it, or kills the process (kernel/bpf/arena.c, `arena_vm_fault`), and mincore(2)
+ * reports no pages of a fresh mapping. So the kernel's mapping is read through peek.ts, where an absent page is an error.
  */
 import type { Btf } from "../btf/btf.ts";
 import { optional, place, ptr, struct, u32, u64 } from "../btf/struct.ts";
@@ -15,14 +14,14 @@ import type { Sys } from "./sys.ts";
 const ARENA_SPAN_MAX: number = 2 ** 32;
 const ARENA_PAGES_MAX: number = 16_384;
 
-/** kernel/bpf/arena.c. `rt` tracks the free pages since 6.13, a maple tree did before. */
+/** kernel/bpf/arena.c. `rt` tracks the free pages since 6.13; before, a maple tree did. */
 const BPF_ARENA = struct("bpf_arena", {
   user_vm_start: u64,
   kern_vm: ptr,
   rt: optional(place, "since 6.13"),
 });
 const VM_STRUCT = struct("vm_struct", { addr: ptr });
-/** kernel/bpf/range_tree.c: the free ranges, in pages, both ends included. */
+/** kernel/bpf/range_tree.c: a free range in pages, inclusive. */
 const RANGE_NODE = struct("range_node", { rn_rbnode: place, rn_start: u32, rn_last: u32 });
 const RANGE_TREE = struct("range_tree", { it_root: place });
 const RB_NODE = struct("rb_node", { rb_right: ptr, rb_left: ptr });
@@ -34,9 +33,9 @@ interface Range {
 }
 
 /**
- * Every page that is allocated, by ascending address. A page is allocated where the range tree does not call it free
- * and its memory is there; the tree also tells pages from the stand-in page that 7.2 puts where a program faulted.
- * Needs CAP_BPF and CAP_PERFMON; without them the answer says so.
+ * Returns the allocated pages by ascending address. A page is allocated if the range tree does not list it as free and its
+ * memory is present. The tree excludes the scratch page that 7.2 maps where a program faulted. Without CAP_BPF and
+ * CAP_PERFMON the result is unreadable with the reason.
  */
 export function readArena(sys: Sys, fd: Fd, map: MapInfo, btf: () => Btf): Read<ArenaPages> {
   const pageSize = sys.pageSize();
@@ -57,7 +56,7 @@ export function readArena(sys: Sys, fd: Fd, map: MapInfo, btf: () => Btf): Read<
     return found({ ...shape, pages, truncated });
   } catch (error) {
     if (error instanceof PeekRefusedError && error.log.includes("user address must be set")) {
-      // Nobody has mapped it, so no program could be loaded with it: it has no pages.
+      // No process has mapped the arena, so no program was loaded with it: it has no pages.
       return found({ ...shape, pages: [], truncated: false });
     }
     if (!(error instanceof KtstrError)) throw error;
@@ -70,7 +69,7 @@ export function readArena(sys: Sys, fd: Fd, map: MapInfo, btf: () => Btf): Read<
   }
 }
 
-/** `GUARD_SZ` of kernel/bpf/arena.c: what an s16 offset reaches, rounded to two pages; half of it on each side. */
+/** `GUARD_SZ` of kernel/bpf/arena.c: the reach of an s16 offset, rounded up to two pages. Half of it lies on each side. */
 function guardBytes(pageSize: number): bigint {
   return BigInt(Math.ceil(65_536 / (2 * pageSize)) * 2 * pageSize);
 }
@@ -85,11 +84,11 @@ function readU64(peek: KernelPeek, address: bigint): bigint {
 /** A tree of n ranges has n nodes; an arena has at most this many pages. */
 const MAX_NODES = ARENA_SPAN_MAX / 4096;
 
-/** `struct range_tree` in order. It changes while it is walked: bounded, and what is not there any more is left out. */
+/** Walks `struct range_tree`. It may change during the walk: the walk is bounded and skips nodes that are gone. */
 function freeRanges(peek: KernelPeek, btf: Btf, tree: bigint, pageCount: number): Range[] {
   const node = RANGE_NODE.resolve(btf);
   const link = RB_NODE.resolve(btf);
-  // struct rb_root_cached begins with struct rb_root, which is the pointer to the topmost node.
+  // struct rb_root_cached begins with struct rb_root, the pointer to the root node.
   const pending = [readU64(peek, tree + BigInt(RANGE_TREE.resolve(btf).it_root))];
   const ranges: Range[] = [];
   for (let steps = 0; pending.length > 0 && steps < MAX_NODES; steps++) {
@@ -131,7 +130,7 @@ function readPages(
     for (let index = first; index <= last; index += pagesPerRun) {
       const count = Math.min(pagesPerRun, last - index + 1);
       const user = userStart + BigInt(index * pageSize);
-      // The kernel's address of a page follows from the low 32 bits of its user address.
+      // The kernel's address of a page is the base plus the low 32 bits of its user address.
       peek.readChunks(base + (user & 0xffff_ffffn), count * chunksPerPage);
       for (let n = 0; n < count; n++) {
         const bytes = assemble(peek, n * chunksPerPage, chunksPerPage);

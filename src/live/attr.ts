@@ -1,10 +1,7 @@
 import { addressOf, type PinnedBytes } from "../ffi.ts";
 import type { Layout } from "../uapi/layout.ts";
 
-/**
- * One arm of `union bpf_attr`, encoded. Zero-filled past what is set. Keeps every buffer that it points to alive
- * for as long as it lives, so that an address inside it is never stale.
- */
+/** One encoded arm of `union bpf_attr`, zero-filled. Keeps the buffers that it points to alive. */
 export class Attr<Names extends string = string> {
   readonly bytes: PinnedBytes;
   readonly #layout: Layout<Names>;
@@ -43,12 +40,12 @@ export class Attr<Names extends string = string> {
     return this.set(name, at === undefined ? 0 : addressOf(at));
   }
 
-  /** What a pointer field points at: how a test's kernel follows it. */
+  /** Returns the buffer of a pointer field. Fake kernels in tests use it. */
   pointee(name: string): PinnedBytes | undefined {
     return this.#pointees?.get(name);
   }
 
-  /** The low 32 bits of an integer field: what every id, count and descriptor fits. */
+  /** Returns the low 32 bits of an integer field, enough for ids, counts and descriptors. */
   get(name: Names): number {
     return this.#view.getUint32(this.#layout.fields[name].offset, true);
   }

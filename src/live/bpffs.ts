@@ -1,4 +1,4 @@
-/** Everything that is pinned: the other direction of pinned.ts. */
+/** Lists the pinned objects of all bpf file systems. pinned.ts opens one path. */
 import { lstatSync, readdirSync } from "node:fs";
 import type { PinnedKind } from "../attachments.ts";
 import { KtstrError } from "../errors.ts";
@@ -7,16 +7,16 @@ import { objectId } from "./objects.ts";
 import { kindOf, openAt } from "./pinned.ts";
 import { realSys, type Sys } from "./sys.ts";
 
-/** More than anybody pins: a bound on what is opened. */
+/** Limit on files that are opened. */
 const MAX_PATHS = 100_000;
 const SLASH = Buffer.from("/");
-/** What a byte that is not UTF-8 becomes in a text. */
+/** The replacement for a byte that is not UTF-8 in decoded text. */
 const REPLACEMENT = Buffer.from("\ufffd");
 
 /**
- * The paths of every pinned object of a kind by its id, in all file systems of type bpf that this process sees, as
- * bpftool's `--bpffs` finds them. What cannot be opened is left out. Paths are bytes: names need not be UTF-8.
- * Throws `KtstrError` where /proc does not tell the mounts.
+ * Returns the paths of every pinned object of a kind, by object id, in all bpf file systems that this process sees
+ * (bpftool's `--bpffs`). Files that cannot be opened are left out. Paths are bytes: names need not be UTF-8. Throws
+ * `KtstrError` if /proc/self/mounts cannot be read.
  *
  * @public Loaded by maps.ts.
  */
@@ -29,7 +29,7 @@ export function pinnedPaths(
   const mounts = mountsOf(sys, "bpf");
   if (mounts === undefined) {
     throw new KtstrError("pinned paths: /proc/self/mounts cannot be read", {
-      hint: "it tells where bpf file systems are mounted; mount /proc (mount -t proc proc /proc)",
+      hint: "it lists the mounted bpf file systems; mount /proc (mount -t proc proc /proc)",
     });
   }
   for (const mount of new Set(mounts)) {
@@ -53,7 +53,7 @@ interface Entry {
   readonly isFile: boolean;
 }
 
-/** Entries tell their kind only with names as text; a name that is not UTF-8 is looked at by its bytes. */
+/** readdir gives file types only with decoded names; names that are not UTF-8 are read again as bytes and use lstat(2). */
 function entriesOf(path: Buffer): readonly Entry[] {
   try {
     const entries = readdirSync(path, { withFileTypes: true }).map(

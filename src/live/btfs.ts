@@ -1,4 +1,4 @@
-/** BTF objects of the running kernel: `BPF_BTF_GET_FD_BY_ID` and a read in two passes, size then bytes. */
+/** Reads BTF objects of the running kernel: `BPF_BTF_GET_FD_BY_ID`, then one call for the size and one for the bytes. */
 import { Btf } from "../btf/btf.ts";
 import { KtstrError, SyscallError } from "../errors.ts";
 import type { Fd } from "../ffi.ts";
@@ -10,10 +10,10 @@ import { BTFS, forEachObject, objectInfo, openIdOrThrow, pinned } from "./object
 import type { Sys } from "./sys.ts";
 
 const NAME_BYTES = 64;
-/** The kernel takes at most 16 MiB from user space (`BTF_MAX_SIZE`); its own is smaller than this. */
+/** User space can load at most 16 MiB (`BTF_MAX_SIZE`); the kernel's own BTF is below this limit. */
 const MAX_BTF_BYTES = 256 * 1024 * 1024;
 
-/** `struct bpf_btf_info` of a descriptor. */
+/** Reads `struct bpf_btf_info` of a descriptor. */
 export function readBtfInfo(sys: Sys, fd: Fd, object: string): BtfInfo {
   const name = pinned(NAME_BYTES);
   const info = new Attr(BTF_INFO, { name_len: NAME_BYTES }).point("name", name);
@@ -35,13 +35,13 @@ export function collectBtfs(sys: Sys, warn: (sentence: string) => void): BtfInfo
   return infos;
 }
 
-/** The raw bytes of a BTF object, and whether it is the kernel's own (a module's is split over vmlinux'). */
+/** Returns the raw bytes of a BTF object and its attributes. A module's BTF is split: its base is vmlinux's. */
 function readBtfBytes(sys: Sys, id: number): { info: BtfInfo; bytes: Uint8Array } {
   using fd = openIdOrThrow(sys, BTFS, id);
   const object = `BTF object ${id}`;
   const info = readBtfInfo(sys, fd, object);
   if (info.sizeBytes > MAX_BTF_BYTES)
-    throw new KtstrError(`${object}: ${info.sizeBytes} bytes are not believable`);
+    throw new KtstrError(`${object}: the kernel reports ${info.sizeBytes} bytes, which cannot be right`);
   const bytes = pinned(info.sizeBytes);
   const second = new Attr(BTF_INFO, { btf_size: info.sizeBytes }).point("btf", bytes);
   objectInfo(sys, fd, BTF_INFO, object, second.bytes);
@@ -50,7 +50,7 @@ function readBtfBytes(sys: Sys, id: number): { info: BtfInfo; bytes: Uint8Array 
 
 const VMLINUX_BTF = "/sys/kernel/btf/vmlinux";
 
-/** BTF objects by id, parsed once each. */
+/** BTF objects by id, each parsed once. */
 export class BtfCache {
   readonly #sys: Sys;
   readonly #byId = new Map<number, Btf>();
@@ -60,7 +60,7 @@ export class BtfCache {
     this.#sys = sys;
   }
 
-  /** The kernel's own types. Throws `KtstrError` where the kernel was built without them, or nobody may read them. */
+  /** The kernel's own types. Throws `KtstrError` if the kernel was built without BTF or this process may not read it. */
   vmlinux(): Btf {
     if (this.#vmlinux === undefined) {
       const bytes = this.#sys.readFile(VMLINUX_BTF) ?? this.#vmlinuxById();
@@ -77,7 +77,7 @@ export class BtfCache {
     return this.#vmlinux;
   }
 
-  /** The same bytes where /sys is not mounted: the kernel's own BTF is one of its BTF objects (kernel/bpf/btf.c, 5.11). */
+  /** If /sys is not mounted: the kernel's own BTF is also one of its BTF objects (kernel/bpf/btf.c, 5.11). */
   #vmlinuxById(): Uint8Array | undefined {
     try {
       const own = collectBtfs(this.#sys, () => {}).find(
@@ -92,7 +92,7 @@ export class BtfCache {
     }
   }
 
-  /** Throws `SyscallError`, or `FormatError` for bytes that are not BTF. */
+  /** Throws `SyscallError`, or `FormatError` if the bytes are not BTF. */
   byId(id: number): Btf {
     const known = this.#byId.get(id);
     if (known !== undefined) return known;

@@ -1,4 +1,4 @@
-/** What programs call, by `/proc/kallsyms`, whose addresses only CAP_SYSLOG may see (zeros to others). */
+/** Resolves the call targets of programs by `/proc/kallsyms`, which shows addresses only with CAP_SYSLOG (else zeros). */
 import { type CallTargets, calledAddresses, NO_TARGETS, type ProgCode } from "../prog-code.ts";
 import { pickAlias } from "../uapi/alias.ts";
 import type { Sys } from "./sys.ts";
@@ -8,8 +8,8 @@ const DIGITS = 16;
 const BASE = " __bpf_call_base\n";
 
 /**
- * The names of all that these programs call. The kernel takes longer to write this file than all else takes: it is not read
- * where only helpers are called, and no further than to where everything is found.
+ * Returns the names of all functions that these programs call. Reading /proc/kallsyms is the slowest part of a dump, so the
+ * file is not read if the programs call only helpers, and reading stops once every address is found.
  */
 export function readCallTargets(sys: Sys, codes: readonly ProgCode[]): CallTargets {
   if (codes.every((code) => calledAddresses(code, 0n).length === 0)) return NO_TARGETS;
@@ -19,7 +19,7 @@ export function readCallTargets(sys: Sys, codes: readonly ProgCode[]): CallTarge
   for (const lines of linesOf(sys)) {
     read.push(lines);
     if (search !== undefined) {
-      // Names of one address stand one behind the other: those of the last one may go on in the next lines.
+      // Symbols of one address are adjacent: aliases of the last one may follow in the next piece.
       const isOver = search.isDone && !search.hasAliases;
       search.look(lines);
       if (isOver && !search.hasAliases) break;
@@ -35,7 +35,7 @@ export function readCallTargets(sys: Sys, codes: readonly ProgCode[]): CallTarge
   return search === undefined ? NO_TARGETS : { base, names: search.names(read) };
 }
 
-/** The file, some thousand whole lines at a time. */
+/** Yields the file in pieces of whole lines. */
 function* linesOf(sys: Sys): Generator<string> {
   let rest = "";
   for (const piece of sys.pieces(PATH)) {
@@ -48,7 +48,7 @@ function* linesOf(sys: Sys): Generator<string> {
 }
 
 class Search {
-  /** By the digits that the file has. */
+  /** By the hexadecimal digits of the file. */
   readonly #wanted = new Map<string, bigint>();
   readonly #sorted: readonly string[];
   readonly #found = new Map<bigint, string[]>();
@@ -69,7 +69,7 @@ class Search {
   }
 
   look(text: string): void {
-    // The kernel's own symbols stand in order; those of modules and programs, behind them, do not.
+    // The kernel's own symbols are sorted by address; those of modules and programs, which follow, are not.
     const first = text.slice(0, DIGITS);
     const lastAt = text.lastIndexOf("\n", text.length - 2) + 1;
     const last = text.slice(lastAt, lastAt + DIGITS);
@@ -78,7 +78,7 @@ class Search {
       end = text.indexOf("\n", start);
       const address = this.#wanted.get(text.slice(start, start + DIGITS));
       if (address === undefined) continue;
-      // `ffffffff81000000 T _stext` or, tab-separated, ` [module]` behind it.
+      // A line is `ffffffff81000000 T _stext`, for modules with a tab and ` [module]` after it.
       const [name = ""] = /\S+/.exec(text.slice(start + DIGITS + 3, end)) ?? [];
       const names = this.#found.get(address);
       if (names === undefined) this.#found.set(address, [name]);
@@ -86,7 +86,7 @@ class Search {
     }
   }
 
-  /** `read`: the whole file where a place has several names. */
+  /** `read` is the text searched so far; it is needed to choose among aliases. */
   names(read: readonly string[]): Map<bigint, string> {
     const names = new Map<bigint, string>();
     for (const [address, all] of this.#found)
@@ -95,7 +95,7 @@ class Search {
   }
 }
 
-/** The low halves of all addresses that are shown. */
+/** Yields the low 32 bits of every address in the text. */
 function* addressesOf(read: readonly string[]): Generator<number> {
   for (const text of read)
     for (let start = 0; start < text.length; start = text.indexOf("\n", start) + 1) {

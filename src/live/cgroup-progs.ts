@@ -1,4 +1,4 @@
-/** Programs that are attached to the running kernel's cgroups: `BPF_PROG_QUERY`. */
+/** Lists the programs attached to the running kernel's cgroups (`BPF_PROG_QUERY`). */
 import type { CgroupProg, CgroupProgs, CgroupQuery } from "../attachments.ts";
 import { KtstrError, SyscallError } from "../errors.ts";
 import type { Fd } from "../ffi.ts";
@@ -11,10 +11,10 @@ import { mountsOf } from "./mounts.ts";
 import { pinned } from "./objects.ts";
 import { bpfError, type Sys } from "./sys.ts";
 
-/** A cgroup takes 64 programs of a type (BPF_CGROUP_MAX_PROGS), and so does each of its ancestors. */
+/** A cgroup takes 64 programs of an attach type (BPF_CGROUP_MAX_PROGS), and so does each ancestor. */
 const MAX_PROGS = 4096;
 
-/** Throws `SyscallError`, and `KtstrError` where cgroup2 or /proc is not mounted. */
+/** Throws `SyscallError`, or `KtstrError` if cgroup2 or /proc is not mounted. */
 export function queryCgroups(sys: Sys, { path, isTree, isEffective }: CgroupQuery): CgroupProgs[] {
   const mounts = path === undefined ? mountsOf(sys, "cgroup2") : [path];
   if (mounts === undefined)
@@ -62,7 +62,7 @@ function progsOf(sys: Sys, fd: Fd, path: string, isEffective: boolean): CgroupPr
   return CGROUP_ATTACH_TYPES.flatMap((type) => ofType(sys, fd, path, type, isEffective));
 }
 
-/** Attach types that this kernel does not have are EINVAL. */
+/** An attach type that this kernel does not have gives EINVAL and no programs. */
 function ofType(sys: Sys, fd: Fd, path: string, attachType: number, isEffective: boolean): CgroupProg[] {
   const count = new Attr(QUERY_ATTR, {
     target_fd: fd.number,
@@ -82,7 +82,7 @@ function ofType(sys: Sys, fd: Fd, path: string, attachType: number, isEffective:
     query_flags: isEffective ? BPF_F_QUERY_EFFECTIVE : 0,
     prog_cnt: MAX_PROGS,
   }).point("prog_ids", ids);
-  // Since 6.0, each program's own; the query of effective programs refuses it.
+  // Flags of each program, since 6.0. The kernel rejects them in a query of effective programs.
   if (!isEffective) attr.point("prog_attach_flags", flags);
   let done = sys.bpf("BPF_PROG_QUERY", attr);
   if (done === -E2BIG) done = sys.bpf("BPF_PROG_QUERY", attr.point("prog_attach_flags", undefined));

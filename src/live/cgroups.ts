@@ -1,4 +1,4 @@
-/** The cgroup2 hierarchy of the running kernel, by its directories. */
+/** Walks the cgroup2 hierarchy of the running kernel by its directories. */
 import { ENOENT, ENOTDIR } from "../uapi/errno.ts";
 import { mountsOf } from "./mounts.ts";
 import type { OpenDirectory, Sys } from "./sys.ts";
@@ -7,8 +7,8 @@ const MAX_CGROUPS = 65_536;
 const SLASH: Uint8Array = Buffer.from("/");
 
 /**
- * Visits every cgroup under a mount of cgroup2, each before the ones in it; its descriptor is closed after the visit. Answers why it stopped early,
- * "" where it saw all.
+ * Visits every cgroup under a cgroup2 mount, parents first. The descriptor is closed after the visit. Returns the reason if
+ * the walk stopped early, else "".
  */
 export function forEachCgroup(
   sys: Sys,
@@ -21,7 +21,7 @@ export function forEachCgroup(
     const { path, level } = pending.pop()!;
     const directory = sys.openDirectory(Buffer.concat([Buffer.from(root), path]));
     if (typeof directory === "number") {
-      // Gone by now, or a file under a name that does not tell.
+      // Deleted since it was listed, or a file.
       if (directory !== -ENOENT && directory !== -ENOTDIR) onError(-directory);
       continue;
     }
@@ -33,7 +33,7 @@ export function forEachCgroup(
   return pending.length === 0 ? "" : `stopped after ${MAX_CGROUPS} cgroups`;
 }
 
-/** Paths by id, which is the directory's inode number (fs/kernfs/mount.c); listed with the first question. */
+/** Cgroup paths by id, the inode number of the directory (fs/kernfs/mount.c). The hierarchy is walked on first use. */
 export class CgroupPaths {
   readonly #sys: Sys;
   #paths: ReadonlyMap<bigint, Uint8Array> | undefined;
@@ -42,7 +42,7 @@ export class CgroupPaths {
     this.#sys = sys;
   }
 
-  /** undefined: there is none, or cgroup2 is not mounted. */
+  /** Returns undefined if there is no such cgroup or cgroup2 is not mounted. */
   of(id: number | bigint): Uint8Array | undefined {
     this.#paths ??= this.#list();
     return this.#paths.get(BigInt(id));

@@ -1,4 +1,4 @@
-/** What a map holds, for every type: walked by key where it has keys, else in the way that its type allows. */
+/** Reads the contents of any map type but arenas: by key if the type has keys, else with the type's own interface. */
 import type { Fd } from "../ffi.ts";
 import { type ContentRecord, type MapContents, type MapInfo, unreadable, type WalkEnd } from "../state.ts";
 import { EACCES, EINVAL, EPERM, ESRCH, errnoName } from "../uapi/errno.ts";
@@ -11,7 +11,7 @@ import { openWalk } from "./walk.ts";
 
 const WHOLE: WalkEnd = { complete: true, stopped: "", skipped: new Map() };
 
-/** `cpuCount` is asked only for per-CPU types. Arenas have a reader of their own. */
+/** `cpuCount` is called only for per-CPU types. */
 export function readContents(sys: Sys, fd: Fd, map: MapInfo, cpuCount: () => number): MapContents {
   switch (map.type) {
     case MapType.queue:
@@ -25,11 +25,11 @@ export function readContents(sys: Sys, fd: Fd, map: MapInfo, cpuCount: () => num
     case MapType.cgrp_storage:
       return readCgroupStorage(sys, fd, map);
     case MapType.bloom_filter:
-      return cannot("a bloom filter can be asked about one value; it keeps no list of them");
+      return cannot("a bloom filter can only be tested for one value; it keeps no list of values");
     case MapType.sk_storage:
     case MapType.inode_storage:
       return cannot(
-        "the kernel looks storage up by its owner's descriptor; sockets and inodes of others cannot be opened",
+        "the kernel looks up local storage by the owner's descriptor; sockets and inodes of other processes cannot be opened",
       );
     default:
       return {
@@ -44,14 +44,14 @@ function cannot(why: string): MapContents {
   return { kind: "unreadable", why: unreadable("unsupported", why).why };
 }
 
-/** Queues and stacks show the element that a pop would take (kernel/bpf/queue_stack_maps.c, peek); no more. */
+/** Reads the element at the head of a queue or stack (kernel/bpf/queue_stack_maps.c, peek). */
 function peek(sys: Sys, fd: Fd, map: MapInfo): MapContents {
   const next = lookupElement(sys, fd, map, new Uint8Array(), () => 0);
   if (!next.ok) {
     if (next.why.reason === "not-present") return { kind: "records", records: [], end: WHOLE };
     return { kind: "unreadable", why: next.why };
   }
-  const stopped = "only the element that a pop would take can be seen without taking it";
+  const stopped = "only the element that a pop would return can be read without removing it";
   return {
     kind: "records",
     records: [{ value: next.value, note: "next" }],
@@ -59,18 +59,18 @@ function peek(sys: Sys, fd: Fd, map: MapInfo): MapContents {
   };
 }
 
-/** `BPF_RINGBUF_BUSY_BIT`, `BPF_RINGBUF_DISCARD_BIT` and the header in front of a record (uapi/linux/bpf.h). */
+/** `BPF_RINGBUF_BUSY_BIT`, `BPF_RINGBUF_DISCARD_BIT` and the record header (uapi/linux/bpf.h). */
 const BUSY = 0x8000_0000;
 const DISCARDED = 0x4000_0000;
 const LENGTH_MASK = 0x3fff_ffff;
 const HEADER_BYTES = 8;
-/** One mapping is one ArrayBuffer. */
+/** Size limit of one mapping, which is one ArrayBuffer. */
 const MAX_MAPPING_BYTES = 2 ** 32;
 
 /**
- * The records between the consumer's and the producer's position, without consuming them: both positions and the
- * data are mapped read-only (kernel/bpf/ringbuf.c, `ringbuf_map_mmap_kern`: page 0 has the consumer's position, page
- * 1 the producer's, the data follows twice so that no record is cut).
+ * Reads the records between the consumer and the producer position without consuming them. Positions and data are mapped
+ * read-only (kernel/bpf/ringbuf.c, `ringbuf_map_mmap_kern`): page 0 holds the consumer position, page 1 the producer
+ * position. The data follows, mapped twice in a row so that every record is contiguous.
  */
 function readRingBuffer(sys: Sys, fd: Fd, map: MapInfo): MapContents {
   const page = sys.pageSize();
@@ -85,10 +85,10 @@ function readRingBuffer(sys: Sys, fd: Fd, map: MapInfo): MapContents {
   using owned = mapping;
   const view = new DataView(owned.buffer);
   const records: ContentRecord[] = [];
-  // Positions only grow; what lies between them is at most the ring's size.
+  // Positions only grow; their distance is at most the size of the ring.
   let position = Number(view.getBigUint64(0, true));
   const producer = Number(view.getBigUint64(page, true));
-  // The consumer's is written by user space: it may be anything.
+  // User space writes the consumer position, so any value is possible.
   const isSound =
     producer <= Number.MAX_SAFE_INTEGER &&
     position % 8 === 0 &&
@@ -100,7 +100,7 @@ function readRingBuffer(sys: Sys, fd: Fd, map: MapInfo): MapContents {
     const at = 2 * page + (position % size);
     const header = view.getUint32(at, true);
     const bytes = header & LENGTH_MASK;
-    if (bytes > size) stopped = "a record is longer than the ring: it was overwritten while it was read";
+    if (bytes > size) stopped = "a record is longer than the ring: it was overwritten during the read";
     else {
       const value = new Uint8Array(owned.buffer, at + HEADER_BYTES, bytes).slice();
       const note = header >>> 0 >= BUSY ? "busy" : (header & DISCARDED) !== 0 ? "discarded" : undefined;
@@ -109,19 +109,19 @@ function readRingBuffer(sys: Sys, fd: Fd, map: MapInfo): MapContents {
     position += Math.ceil((bytes + HEADER_BYTES) / 8) * 8;
   }
   if (stopped === "" && Number(view.getBigUint64(page, true)) - start > size) {
-    stopped = "the ring went round while it was read: the first records may be later ones";
+    stopped = "the ring wrapped around during the read: the first records may have been overwritten";
   }
   return { kind: "records", records, end: { complete: stopped === "", stopped, skipped: new Map() } };
 }
 
-/** Task storage is asked process by process: its key is a pidfd (kernel/bpf/bpf_task_storage.c). */
+/** Task storage is looked up for each task: the key is a pidfd (kernel/bpf/bpf_task_storage.c). */
 function readTaskStorage(sys: Sys, fd: Fd, map: MapInfo): MapContents {
   const records: ContentRecord[] = [];
   const skipped = new Map<string, number>();
-  // Our own process is among them wherever /proc is mounted.
+  // If /proc is mounted, it lists at least this process.
   const processes = sys.readDirectory("/proc").filter((name) => Number.isInteger(Number(name)));
   if (processes.length === 0)
-    return cannot("tasks are asked one by one, and /proc, which lists them, is not mounted");
+    return cannot("task storage is looked up for each task, and /proc, which lists tasks, is not mounted");
   for (const name of processes) {
     const tgid = Number(name);
     for (const thread of sys.readDirectory(`/proc/${name}/task`)) {
@@ -141,21 +141,22 @@ function readTaskStorage(sys: Sys, fd: Fd, map: MapInfo): MapContents {
   return { kind: "records", records, end: { complete: skipped.size === 0, stopped: "", skipped } };
 }
 
-/** A pidfd of a thread that leads no process is EINVAL before 6.9 (kernel/pid.c, pidfd_open: PIDFD_THREAD). */
+/** Before 6.9 a pidfd of a thread that is not a group leader gives EINVAL (kernel/pid.c, pidfd_open: PIDFD_THREAD). */
 function threadsWhy(errno: number, isThread: boolean): string {
-  if (isThread && errno === EINVAL) return "threads cannot be asked before Linux 6.9";
+  if (isThread && errno === EINVAL) return "threads cannot be looked up before Linux 6.9";
   return `pidfd_open: ${errnoName(errno)}`;
 }
 
-/** Cgroup storage is asked cgroup by cgroup: its key is the descriptor of a cgroup2 directory. */
+/** Cgroup storage is looked up for each cgroup: the key is the descriptor of a cgroup2 directory. */
 function readCgroupStorage(sys: Sys, fd: Fd, map: MapInfo): MapContents {
   const mounts = mountsOf(sys, "cgroup2");
   if (mounts === undefined)
     return cannot(
-      "cgroups are asked by their directories, and /proc, which tells where these are, is not mounted",
+      "cgroup storage is looked up by cgroup directory, and /proc, which lists the mounts, is not mounted",
     );
   const [root] = mounts;
-  if (root === undefined) return cannot("cgroup2 is not mounted, and cgroups are asked by their directories");
+  if (root === undefined)
+    return cannot("cgroup storage is looked up by cgroup directory, and cgroup2 is not mounted");
   const records: ContentRecord[] = [];
   const skipped = new Map<string, number>();
   const stopped = forEachCgroup(
@@ -174,7 +175,7 @@ function readCgroupStorage(sys: Sys, fd: Fd, map: MapInfo): MapContents {
   };
 }
 
-/** The value that an owner has in a storage map; undefined: none, or one that is counted as skipped. */
+/** Returns the owner's value in a storage map; undefined if it has none or the look-up failed, which `skipped` counts. */
 function lookupOwner(
   sys: Sys,
   fd: Fd,

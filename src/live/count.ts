@@ -1,4 +1,4 @@
-/** How many elements a hash table of the running kernel holds: the kernel tells nobody, so they are copied out and dropped. */
+/** Counts the elements of a small hash table of the running kernel. bpf(2) has no count, so batches are read and dropped. */
 import type { Fd } from "../ffi.ts";
 import type { MapInfo } from "../state.ts";
 import { BATCH_ATTR } from "../uapi/bpf.ts";
@@ -9,14 +9,14 @@ import { pinned } from "./objects.ts";
 import type { Sys } from "./sys.ts";
 import { valueShape } from "./walk.ts";
 
-/** Larger tables are not counted: it would take as long as reading them. */
+/** Larger tables are not counted: counting takes as long as reading them. */
 const MAX_ENTRIES = 4096;
 const MAX_BYTES = 2 ** 20;
-/** The kernel's cursor is a bucket's number, a u32 (kernel/bpf/hashtab.c, `__htab_map_lookup_and_delete_batch`). */
+/** The kernel's cursor is a u32 bucket number (kernel/bpf/hashtab.c, `__htab_map_lookup_and_delete_batch`). */
 const CURSOR_BYTES = 8;
 const MAX_BATCHES = 64;
 
-/** Counts one table after the other, into the same memory. */
+/** Counts tables one at a time with one set of buffers. */
 export class EntryCounter {
   readonly #sys: Sys;
   readonly #cpuCount: () => number | undefined;
@@ -25,20 +25,20 @@ export class EntryCounter {
   #keys = pinned(0);
   #values = pinned(0);
 
-  /** `cpuCount` is asked for per-CPU maps alone; undefined: not known, and they are not counted. */
+  /** `cpuCount` is called only for per-CPU maps; if it returns undefined, they are not counted. */
   constructor(sys: Sys, cpuCount: () => number | undefined) {
     this.#sys = sys;
     this.#cpuCount = cpuCount;
   }
 
-  /** Whether a hash table is small enough, and the size of its values is known. */
+  /** Returns true if the hash table is small enough to be counted and the size of its values is known. */
   takes(map: MapInfo): boolean {
     const valueBytes = this.#valueBytes(map);
     if (valueBytes === undefined || map.maxEntries > MAX_ENTRIES) return false;
     return map.maxEntries * (map.keySize + valueBytes) <= MAX_BYTES;
   }
 
-  /** undefined: the kernel has no batches for it, or it changed too fast. */
+  /** Returns undefined if the kernel has no batches for the map, or the map changed too fast. */
   count(map: MapInfo, fd: Fd): number | undefined {
     const room = map.maxEntries;
     const valueBytes = this.#valueBytes(map);

@@ -1,6 +1,6 @@
 /**
- * What changes all the time of the running kernel's objects, read again and again. Every object is opened by its id in each
- * round and closed at once: a descriptor that stays open would keep a program or a map alive that everybody else let go of.
+ * Reads the counters of the running kernel's objects, round by round (`top`, `record`, `metrics`). Each round opens an object
+ * by id and closes it at once: a descriptor that stays open would keep the object alive.
  */
 import type { Btf } from "../btf/btf.ts";
 import { SyscallError } from "../errors.ts";
@@ -27,16 +27,16 @@ import { readProgInfo } from "./progs.ts";
 import { readSysfsSched } from "./sched-ext.ts";
 import { bpfError, realSys, type Sys } from "./sys.ts";
 
-/** As many sentences as are kept. */
+/** Limit on warnings that are kept. */
 const MAX_WARNINGS = 100;
 
 interface KnownProg {
   readonly round: RoundProg;
-  /** The `struct bpf_prog_info` that it was made of. */
+  /** The `struct bpf_prog_info` that `round` was made from. */
   readonly words: Int32Array;
 }
 
-/** What changes of a program, and what tells it from another of its id. */
+/** Offsets of the fields that change, and of load_time, which distinguishes programs that had the same id. */
 const CHANGING = (["load_time", "run_time_ns", "run_cnt", "recursion_misses"] as const).flatMap((name) => {
   const { offset } = PROG_INFO.fields[name];
   return [offset, offset + 4];
@@ -49,9 +49,9 @@ function isSame({ words }: KnownProg, info: DataView): boolean {
 
 interface KnownMap {
   readonly info: MapInfo;
-  /** As it was last: the same object as long as nothing of it changes. */
+  /** Last round. The object is reused while no field changes. */
   round: RoundMap;
-  /** Its memory does not depend on what it holds. */
+  /** True if its memory does not depend on its number of elements. */
   readonly isFixed: boolean;
   readonly isCounted: boolean;
 }
@@ -79,7 +79,7 @@ export class LiveCounter implements Counter {
     });
   }
 
-  /** Throws `SyscallError` where ids cannot be walked. */
+  /** Throws `SyscallError` if the ids cannot be walked. */
   count(): Counts {
     return {
       progs: this.#countProgs(),
@@ -99,7 +99,7 @@ export class LiveCounter implements Counter {
       this.#info.fill(0);
       const view = objectInfo(this.#sys, owned, PROG_INFO, `program ${id}`, this.#info);
       let prog = known.get(id);
-      // Most programs did not run: nothing is made for them.
+      // Most programs did not run since the last round: their objects are reused.
       if (prog === undefined || !isSame(prog, view)) {
         const u64 = (at: number): bigint => view.getBigUint64(at, true);
         const counters = {
@@ -122,13 +122,13 @@ export class LiveCounter implements Counter {
 
   readonly #btfOf = (id: number): Btf => this.#btfs.byId(id);
 
-  /** A map whose entries and memory never change is not even opened. */
+  /** Maps whose element count and memory never change are not opened. */
   #countMaps(): RoundMap[] {
     const known = this.#maps;
     const next = new Map<number, KnownMap>();
     const maps: RoundMap[] = [];
     forEachId(this.#sys, MAPS, (id) => {
-      // An id comes again only when all others were used (`idr_alloc_cyclic`): a map of the same id is the same map.
+      // Ids are reused only after the id space wraps around (`idr_alloc_cyclic`): the same id is taken as the same map.
       const old = known.get(id);
       if (old?.isFixed && !old.isCounted) {
         next.set(id, old);
@@ -197,7 +197,7 @@ export class LiveCounter implements Counter {
   };
 }
 
-/** Types whose memory grows with what they hold (kernel/bpf, `map_mem_usage` of each). */
+/** Types whose memory grows with the number of elements (kernel/bpf, `map_mem_usage` of each). */
 const GROWING: ReadonlySet<number> = new Set([
   MapType.lpm_trie,
   MapType.hash_of_maps,

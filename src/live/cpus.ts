@@ -1,12 +1,12 @@
 import { KtstrError } from "../errors.ts";
 import type { Sys } from "./sys.ts";
 
-/** `CONFIG_NR_CPUS` of no distribution is larger. */
+/** Above `CONFIG_NR_CPUS` of every distribution. */
 const MAX_CPUS = 65_536;
 
 /**
- * How many CPUs a list such as `0-3,8` counts and spans. The kernel writes one per-CPU value for each possible
- * CPU in ascending order, so `cpus[i]` names slot `i`.
+ * Parses a CPU list such as `0-3,8`. The kernel writes one per-CPU value for each possible CPU in ascending order, so
+ * `cpus[i]` is the CPU of value `i`.
  */
 export function parseCpuList(list: string): number[] {
   const cpus: number[] = [];
@@ -25,12 +25,12 @@ export function parseCpuList(list: string): number[] {
 const POSSIBLE = "/sys/devices/system/cpu/possible";
 const ONLINE = "/sys/devices/system/cpu/online";
 
-/** Nothing tells which CPUs are possible. */
+/** The possible CPUs are not known. */
 export class NoCpusError extends KtstrError {}
 
 /**
- * The possible CPUs. What a per-CPU look-up writes depends on nothing else, so there is no guess when the file
- * cannot be read: a buffer of another size would be written past its end.
+ * Returns the possible CPUs. The size of a per-CPU look-up depends on their number. If the file cannot be read, this throws
+ * instead of guessing, because the kernel would write past the end of a short buffer.
  */
 export function possibleCpus(sys: Sys): readonly number[] {
   const bytes = sys.readFile(POSSIBLE);
@@ -42,7 +42,7 @@ export function possibleCpus(sys: Sys): readonly number[] {
   return parseCpuList(new TextDecoder().decode(bytes));
 }
 
-/** How many CPUs are possible and online; undefined where /sys does not say. */
+/** Returns the numbers of possible and online CPUs; undefined if /sys does not list them. */
 export function cpuCounts(sys: Sys): {
   readonly possibleCpus: number | undefined;
   readonly onlineCpus: number | undefined;

@@ -1,4 +1,4 @@
-/** What only `/proc/self/fdinfo/N` tells of a BPF object: what it costs, whether it is frozen, what owns it. */
+/** Reads the facts of a BPF object that only `/proc/self/fdinfo/N` shows: memlock, frozen, owner. */
 const LINES = {
   memlock: "\nmemlock:\t",
   frozen: "\nfrozen:\t",
@@ -9,7 +9,7 @@ const LINES = {
 /** The digits of a u64. */
 const MAX_DIGITS = 20;
 
-/** The number behind a key; undefined: there is none (kernel/bpf/syscall.c, `bpf_map_show_fdinfo` and its like). */
+/** Returns the number after a key, or undefined (kernel/bpf/syscall.c, `bpf_map_show_fdinfo` and similar). */
 export function fdInfoNumber(fdInfo: string, key: keyof typeof LINES): number | undefined {
   const line = LINES[key];
   const at = fdInfo.indexOf(line);

@@ -1,4 +1,4 @@
-/** What the running kernel takes, found by trying: the tries of libbpf's `libbpf_probes.c` and of bpftool's `feature.c`. */
+/** Probes the features of the running kernel with the same programs and maps as libbpf's `libbpf_probes.c` and bpftool's `feature.c`. */
 import { gunzipSync } from "node:zlib";
 import { type Features, type MiscFeature, NOTED_HELPERS, type Sysctl } from "../features.ts";
 import { type Fd, Fd as OwnedFd } from "../ffi.ts";
@@ -12,11 +12,11 @@ import { Attr } from "./attr.ts";
 import { pinned } from "./objects.ts";
 import { bpfError, type Sys } from "./sys.ts";
 
-/** Throws `SyscallError` where programs may not be loaded. */
+/** Throws `SyscallError` if this process may not load programs. */
 export function probeFeatures(sys: Sys, release: string, full: boolean): Features {
-  // Everybody with the right may load this one.
+  // A program that every process with the privilege can load.
   const first = load(sys, ProgType.socket_filter, [set(0, 0), exit()]).result;
-  if (first === -EPERM) throw bpfError("BPF_PROG_LOAD", "a program to try with", first);
+  if (first === -EPERM) throw bpfError("BPF_PROG_LOAD", "a probe program", first);
   const hasSyscall = first !== -ENOSYS;
   const untold: string[] = [];
   const config = readConfig(sys, release);
@@ -51,9 +51,9 @@ function sysctl(sys: Sys, folder: string, name: Sysctl): number {
   return number === null ? -1 : Number(number[1]);
 }
 
-/** The second line of every configuration; a file without it is none. */
+/** Second line of every kernel configuration. A file without it is not one. */
 const CONFIG_MARK = "# Automatically generated file; DO NOT EDIT.";
-/** A configuration has some 250 KiB. */
+/** Size limit; a configuration has about 250 KiB. */
 const MAX_CONFIG_BYTES = 64 * 1024 * 1024;
 
 function readConfig(sys: Sys, release: string): string | undefined {
@@ -81,12 +81,12 @@ interface LoadOptions {
 
 const LICENSE = pinned(8);
 LICENSE.set(Buffer.from("GPL\0"));
-/** libbpf's: what the verifier says beyond it is cut off, or ENOSPC. */
+/** Size as in libbpf. Longer verifier output is truncated or gives ENOSPC. */
 const LOG = pinned(4096);
-/** libbpf's own number. */
+/** As in libbpf. */
 const LOAD_ATTEMPTS = 5;
 
-/** The descriptor is closed: `result` is from 0 up where the kernel took the program. */
+/** Loads a program and closes its descriptor. `result` is 0 or more if the kernel accepted it. */
 function load(
   sys: Sys,
   type: number,
@@ -117,10 +117,10 @@ function load(
 }
 
 const BPF_F_SLEEPABLE = 1 << 4;
-/** include/linux/errno.h: the kernel's own, which user space has no name for. */
+/** include/linux/errno.h: a kernel-internal errno, not in uapi. */
 const ENOTSUPP = 524;
 
-/** What a type wants besides; `refusal`: how a kernel that has the type refuses the program. */
+/** Additional load options of a type. `refusal` is the error of a kernel that has the type. */
 interface Probe extends LoadOptions {
   readonly refusal?: { readonly errno: number; readonly words: string };
 }
@@ -154,7 +154,7 @@ function hasProgType(sys: Sys, type: number): boolean {
   return result === -probe.refusal.errno && log.includes(probe.refusal.words);
 }
 
-/** Programs of these types are refused before their helpers are looked at. */
+/** Types whose programs the kernel rejects before it checks helpers. */
 const WITHOUT_HELPERS: readonly number[] = [
   ProgType.tracing,
   ProgType.ext,
@@ -163,7 +163,7 @@ const WITHOUT_HELPERS: readonly number[] = [
 ];
 const UNKNOWN_HELPER = /invalid func |unknown func |program of this type cannot use helper /;
 
-/** A helper that the verifier refuses for another reason than that it does not know it is there. */
+/** A helper counts as present if the verifier accepts it or rejects it for another reason than an unknown helper. */
 function helpersOf(sys: Sys, type: number, full: boolean): number[] {
   if (WITHOUT_HELPERS.includes(type)) return [];
   const probe = { ...PROBES[type], hasLog: true };
@@ -176,10 +176,10 @@ function helpersOf(sys: Sys, type: number, full: boolean): number[] {
   return all;
 }
 
-/** BPF_MAXINSNS, the limit until 5.1. */
+/** Instruction limit of kernels before 5.2 (BPF_MAXINSNS). */
 const OLD_LIMIT = 4096;
 
-/** A program of each, as bpftool writes them: jumps by the instruction set's versions. */
+/** Loads one program per feature, as bpftool does. The jump instructions identify the version of the instruction set. */
 function misc(sys: Sys): Record<MiscFeature, boolean> {
   const takes = (...code: Uint8Array[]): boolean => load(sys, ProgType.socket_filter, code).result >= 0;
   const jump = (opcode: number, offset: number, immediate: number): Uint8Array =>
@@ -203,7 +203,7 @@ const HASH_SHAPE = { key_size: 4, value_size: 4, max_entries: 1 };
 const createMap = (sys: Sys, shape: MapShape): number =>
   sys.bpf("BPF_MAP_CREATE", new Attr(MAP_CREATE_ATTR, shape));
 
-/** What each type wants besides a hash's key, value and one element. */
+/** Map attributes of a type that differ from a hash's with one element. */
 function shapeOf(sys: Sys, type: number): MapShape {
   switch (type) {
     case MapType.stack_trace:
@@ -223,7 +223,7 @@ function shapeOf(sys: Sys, type: number): MapShape {
     case MapType.user_ringbuf:
       return { key_size: 0, value_size: 0, max_entries: sys.pageSize() };
     case MapType.struct_ops:
-      // -1: a descriptor that is none; kernels before 6.9 do not know the field.
+      // -1 is no valid descriptor. Kernels before 6.9 do not know the field.
       return { btf_vmlinux_value_type_id: 1, value_type_btf_obj_fd: 2 ** 32 - 1 };
     case MapType.arena:
       return { key_size: 0, value_size: 0, map_flags: BPF_F_MMAPABLE };
@@ -270,7 +270,7 @@ class Needed implements Disposable {
   }
 
   keep(result: number): number {
-    if (result >= 0) this.#fds.push(new OwnedFd(result, "an object to try with", this.#sys.close));
+    if (result >= 0) this.#fds.push(new OwnedFd(result, "a probe object", this.#sys.close));
     return result;
   }
 
@@ -279,7 +279,7 @@ class Needed implements Disposable {
   }
 }
 
-/** `int`, `struct bpf_spin_lock { int val; }`, `struct val { int cnt; struct bpf_spin_lock l; }`: what a storage map holds. */
+/** Loads the BTF of a storage map: `int`, `struct bpf_spin_lock { int val; }`, `struct val { int cnt; struct bpf_spin_lock l; }`. */
 function loadStorageBtf(sys: Sys): number {
   const strings = Buffer.from("\0bpf_spin_lock\0val\0cnt\0l\0");
   const [INT, STRUCT] = [1 << 24, 4 << 24];

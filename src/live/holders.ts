@@ -1,9 +1,9 @@
-/** Which processes hold BPF objects open: the descriptors under /proc/PID/fd that lead to one, and their fdinfo. */
+/** Lists the processes that hold BPF objects open, from /proc/PID/fd and fdinfo. */
 import type { HeldKind, Holder, Holders } from "../state.ts";
 import { cutAtNul } from "../uapi/layout.ts";
 import type { Sys } from "./sys.ts";
 
-/** What a descriptor's anonymous inode is called, and the line of its fdinfo with the id (kernel/bpf/syscall.c, btf.c). */
+/** Object kind and id line of fdinfo by the name of the anonymous inode (kernel/bpf/syscall.c, btf.c). */
 const KINDS: Readonly<Record<string, readonly [HeldKind, string]>> = {
   "anon_inode:bpf-map": ["map", "map_id"],
   "anon_inode:bpf-prog": ["prog", "prog_id"],
@@ -15,7 +15,8 @@ const KINDS: Readonly<Record<string, readonly [HeldKind, string]>> = {
 const MAX_PROCESSES = 4 * 2 ** 20;
 
 /**
- * By ascending pid. Processes whose descriptors this user may not see are counted in `hidden`. undefined: /proc is not mounted.
+ * Returns the holders by ascending pid, or undefined if /proc is not mounted. `hidden` counts processes whose descriptors
+ * this user may not see.
  *
  * @public Loaded by maps.ts.
  */
@@ -30,10 +31,10 @@ export function listHolders(sys: Sys): { readonly holders: Holders; readonly hid
     .map(Number)
     .sort((a, b) => a - b)
     .slice(0, MAX_PROCESSES)) {
-    // Whoever asks holds what it shows, while it shows it.
+    // This process holds the objects only while it lists them.
     if (pid === process.pid) continue;
     const names = sys.readDirectory(`/proc/${pid}/fd`);
-    // A kernel thread and one of another user look alike: both show nothing.
+    // No descriptors and no exe link: a kernel thread, or a process of another user.
     if (names.length === 0 && sys.readLink(`/proc/${pid}/exe`) === undefined && !isKernelThread(sys, pid))
       hidden++;
     let comm: Uint8Array | undefined;

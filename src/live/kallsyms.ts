@@ -1,24 +1,24 @@
-/** The running kernel's symbols: `/proc/kallsyms`, which shows addresses to CAP_SYSLOG alone (zeros to others). */
+/** Looks up kernel symbols by exact address in `/proc/kallsyms`, which shows addresses only with CAP_SYSLOG (else zeros). */
 import type { Sys } from "./sys.ts";
 
 export interface KernelSymbol {
   readonly name: string;
-  /** The module that it belongs to; null: the kernel itself. */
+  /** Module of the symbol; null for the kernel itself. */
   readonly module: string | null;
 }
 
 const PATH = "/proc/kallsyms";
 
 /**
- * The symbols that begin at just these addresses; of several names the first. x86 kernels with IBT attach a probe
- * behind the `endbr` of a function: four bytes behind its symbol counts, too.
+ * Returns the symbols at exactly these addresses; of aliases, the first. On x86 kernels with IBT a probe is attached after
+ * the `endbr` of a function, so a symbol four bytes before the address also matches.
  */
 export function symbolsAt(sys: Sys, addresses: readonly bigint[]): ReadonlyMap<bigint, KernelSymbol> {
   const wanted = new Map<string, bigint>();
   for (const address of addresses) {
     wanted.set(hexDigits(address - ENDBR_BYTES), address);
   }
-  // An exact hit counts for more than one of four bytes before.
+  // An exact match has priority over a symbol four bytes before.
   for (const address of addresses) wanted.set(hexDigits(address), address);
   const found = new Map<bigint, KernelSymbol>();
   const exact = new Set<bigint>();
@@ -46,7 +46,7 @@ function hexDigits(address: bigint): string {
   return BigInt.asUintN(64, address).toString(16).padStart(DIGITS, "0");
 }
 
-/** `ffffffff81000000 T _stext` or, tab-separated, ` [module]` behind it. */
+/** Parses `ffffffff81000000 T _stext`; for modules a tab and ` [module]` follow. */
 function parse(line: string): KernelSymbol {
   const [, name = "", module] = /^[0-9a-f]+ \S (\S+)(?:\s+\[(.*)\])?/.exec(line) ?? [];
   return { name, module: module ?? null };

@@ -1,15 +1,15 @@
-/** The running kernel's log, through /dev/kmsg (Documentation/ABI/testing/dev-kmsg). */
+/** Reads the running kernel's log from /dev/kmsg (Documentation/ABI/testing/dev-kmsg). */
 import { SyscallError } from "../errors.ts";
 import { type KernelLog, LogBuilder, type LogRecord } from "../kernel-log.ts";
 import { EACCES, EINVAL, EPERM, errnoName } from "../uapi/errno.ts";
 import type { Sys } from "./sys.ts";
 
 const KMSG = "/dev/kmsg";
-/** "6,339,5140900,-,caller=T1": facility and level, sequence number, microseconds, flags, and whatever is added. */
+/** "6,339,5140900,-,caller=T1": facility and level, sequence number, microseconds, flags, further fields. */
 const PREFIX = /^(\d+),(\d+),(\d+),[^,;]*((?:,[^;]*)?);/;
 const ESCAPE = /\\x([0-9a-f]{2})/g;
 
-/** Every record from the oldest on. Throws `SyscallError` where this user may not read them. */
+/** Returns all records, the oldest first. Throws `SyscallError` if this user may not read the log. */
 export function readKmsg(sys: Sys): KernelLog {
   const messages = sys.readMessages(KMSG);
   if (typeof messages === "number")
@@ -29,7 +29,7 @@ function hintFor(errno: number): string {
   return errno === EINVAL ? "another reader holds it, or this kernel has no log" : "";
 }
 
-/** undefined: it is none. `text`: a character a byte. */
+/** Returns undefined if the text is not a record. `text` has one character per byte. */
 export function parseMessage(text: string): LogRecord | undefined {
   const [prefix, priority, seq, microseconds, rest = ""] = PREFIX.exec(text) ?? [];
   if (prefix === undefined) return undefined;
@@ -48,7 +48,7 @@ export function parseMessage(text: string): LogRecord | undefined {
   };
 }
 
-/** `msg_add_ext_text` (kernel/printk/printk.c) writes a newline, a backslash and all that is not ASCII as `\xNN`. */
+/** `msg_add_ext_text` (kernel/printk/printk.c) writes newlines, backslashes and non-ASCII bytes as `\xNN`. */
 function unescapeBytes(text: string): Uint8Array {
   const plain = text.replace(ESCAPE, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 16)));
   return Buffer.from(plain, "latin1");

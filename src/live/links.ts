@@ -1,4 +1,4 @@
-/** Links of the running kernel: `struct bpf_link_info`, arm by arm as `src/uapi/link.ts` lays them out. */
+/** Reads links of the running kernel: `struct bpf_link_info`, with the arms of `src/uapi/link.ts`. */
 import type { Fd, PinnedBytes } from "../ffi.ts";
 import { addressOf } from "../ffi.ts";
 import type { LinkDetails, LinkInfo } from "../state.ts";
@@ -27,14 +27,12 @@ import { forEachObject, LINKS, objectInfo, pinned } from "./objects.ts";
 import type { Sys } from "./sys.ts";
 
 const TEXT_BYTES = 4096;
-/** No more addresses of one multi link are shown than this. */
+/** Limit on addresses of one multi link. */
 const MAX_MULTI = 65_536;
 
 type Details = { -readonly [Key in keyof LinkDetails]: LinkDetails[Key] };
 
-/**
- * Reads a link in two calls: the first says what it is, the second has buffers where this type wants them.
- */
+/** Reads a link in two calls: the first gives its type, the second passes the buffers that this type needs. */
 export function readLinkInfo(sys: Sys, fd: Fd, object: string, cgroups: CgroupPaths): LinkInfo {
   const first = objectInfo(sys, fd, LINK_INFO, object);
   const type = first.getUint32(0, true);
@@ -91,7 +89,7 @@ function pointAt(view: DataView, offset: number, bytes: PinnedBytes): void {
   view.setUint32(offset + 4, Math.floor(address / 2 ** 32), true);
 }
 
-/** A u64 as a number where that is exact, else as a bigint: both print as the same digits. */
+/** Returns a u64 as a number if that is exact, else as a bigint. Both print the same digits. */
 function u64(view: DataView, offset: number): number | bigint {
   return view.getUint32(offset + 4, true) < 2 ** 21 ? readU53(view, offset) : view.getBigUint64(offset, true);
 }
@@ -120,7 +118,7 @@ function showField(
     case "ifindex": {
       const index = view.getUint32(offset, true);
       const name = index === 0 ? undefined : sys.deviceName(index);
-      // bpftool's words, for a device that was taken away or lies in another network namespace.
+      // As bpftool prints a device that was removed or is in another network namespace.
       const none = index === 0 ? "(detached)" : "(unknown)";
       details["devname"] = name === undefined ? none : utf8(cutAtNul(name));
       details[key] = index;
@@ -131,7 +129,7 @@ function showField(
   }
 }
 
-/** What stands before a perf_event link's arm: whether it is a return probe, or which event it is. */
+/** Adds the facts before a perf_event link's arm: whether it is a return probe, or its event. */
 function openPerfEvent(view: DataView, details: Details): void {
   const kind = view.getUint32(PERF_EVENT_TYPE_OFFSET, true);
   if (PERF_EVENT_PROBE_TYPES.includes(kind)) details["retprobe"] = PERF_EVENT_RETURN_TYPES.includes(kind);
@@ -141,7 +139,7 @@ function openPerfEvent(view: DataView, details: Details): void {
   details["event_config"] = perfEventConfig(type, u64(view, PERF_EVENT_EVENT.config));
 }
 
-/** Which arm of `iter` applies follows from the target (kernel/bpf/{map,task,cgroup}_iter.c, `fill_link_info`). */
+/** The arm of `iter` depends on the target (kernel/bpf/{map,task,cgroup}_iter.c, `fill_link_info`). */
 function showIterTarget(view: DataView, details: Details): void {
   const target = details["target_name"];
   if (target === "bpf_map_elem" || target === "bpf_sk_storage_map") {
@@ -157,7 +155,7 @@ function showIterTarget(view: DataView, details: Details): void {
   }
 }
 
-/** One u64 array that a multi link fills. */
+/** Returns an array of u64 that the kernel filled for a multi link. */
 function u64Array(view: DataView, offset: number, count: number): PinnedBytes {
   const into = pinned(count * 8);
   pointAt(view, offset, into);

@@ -1,4 +1,4 @@
-/** The running kernel as a `BpfState`: every descriptor that it keeps is closed with it. */
+/** The running kernel as a `BpfState`. Disposing it closes all descriptors that it keeps. */
 import { release as osRelease, version as osVersion } from "node:os";
 import { asRead } from "../as-read.ts";
 import type {
@@ -50,13 +50,13 @@ import { SymbolTable } from "./symbol-table.ts";
 import { realSys, type Sys } from "./sys.ts";
 import { openWalk } from "./walk.ts";
 
-// For the output: libc is open here anyway.
+// Re-exported because libc is already open here.
 export { write } from "../ffi.ts";
 
 export type LiveOptions = LiveMapsOptions;
 
 /**
- * Opens the running kernel. Nothing is asked of it before the first question.
+ * Opens the running kernel. The first system call happens at the first query.
  *
  *     using live = openLive();
  *     for (const map of live.maps()) console.log(map.id, map.maxEntries);
@@ -78,7 +78,7 @@ export class LiveState implements BpfState, LogAccessor, AttachmentAccessor, Pin
   readonly #maps: LiveMaps;
   readonly #btfs: BtfCache;
   #progs: ProgInfo[] | undefined;
-  /** Programs that were asked for one by one. */
+  /** Programs that were read by id. */
   readonly #found = new Map<number, ProgInfo | undefined>();
   #links: LinkInfo[] | undefined;
   #btfInfos: BtfInfo[] | undefined;
@@ -96,17 +96,17 @@ export class LiveState implements BpfState, LogAccessor, AttachmentAccessor, Pin
     return this.#maps.warnings;
   }
 
-  /** Throws `SyscallError` where the ids cannot be walked. Read once; what is listed stays listed. */
+  /** Throws `SyscallError` if the ids cannot be walked. Read once and cached. */
   maps(): readonly MapInfo[] {
     return this.#maps.maps();
   }
 
-  /** One map by its id, held open without a walk over the others. Throws `SyscallError`. */
+  /** Returns one map by id and holds it open, without walking the others. Throws `SyscallError`. */
   map(id: number): MapInfo {
     return this.#maps.map(id);
   }
 
-  /** Takes a map's descriptor over (a pinned path's, say) and holds it. Throws `SyscallError`. */
+  /** Takes over the descriptor of a map (for example of a pinned path). Throws `SyscallError`. */
   adopt(fd: Fd, object: string): MapInfo {
     return this.#maps.adopt(fd, object);
   }
@@ -131,7 +131,7 @@ export class LiveState implements BpfState, LogAccessor, AttachmentAccessor, Pin
     return this.#found.get(id);
   }
 
-  /** One program by its id, or by its descriptor, which is closed. Throws `SyscallError`. */
+  /** Returns one program by id or by descriptor, which is closed. Throws `SyscallError`. */
   prog(which: number | Fd, object: string = `program ${which}`): ProgInfo {
     this.#alive();
     return this.#readProg(typeof which === "number" ? openIdOrThrow(this.#sys, PROGS, which) : which, object);
@@ -156,14 +156,14 @@ export class LiveState implements BpfState, LogAccessor, AttachmentAccessor, Pin
     return this.#maps.pinnedPaths(kind);
   }
 
-  /** One link by its id, or by its descriptor, which is closed. Throws `SyscallError`. */
+  /** Returns one link by id or by descriptor, which is closed. Throws `SyscallError`. */
   link(which: number | Fd, object: string = `link ${which}`): LinkInfo {
     this.#alive();
     using fd = typeof which === "number" ? openIdOrThrow(this.#sys, LINKS, which) : which;
     return readLinkInfo(this.#sys, fd, object, new CgroupPaths(this.#sys));
   }
 
-  /** One BTF object's attributes by its id. Throws `SyscallError`. */
+  /** Returns the attributes of a BTF object by id. Throws `SyscallError`. */
   btfInfo(id: number): BtfInfo {
     this.#alive();
     using fd = openIdOrThrow(this.#sys, BTFS, id);
@@ -241,7 +241,7 @@ export class LiveState implements BpfState, LogAccessor, AttachmentAccessor, Pin
     try {
       return readContents(this.#sys, held.value, map, () => this.#possible().length);
     } catch (error) {
-      // Where /sys is not mounted, nobody knows how long a per-CPU value is. A page of many maps shows the others.
+      // Without /sys the length of a per-CPU value is not known. A page of many maps still shows the others.
       if (!(error instanceof NoCpusError)) throw error;
       return { kind: "unreadable", why: unreadable("unsupported", `${error.message}; ${error.hint}`).why };
     }
@@ -259,7 +259,7 @@ export class LiveState implements BpfState, LogAccessor, AttachmentAccessor, Pin
 
   programBtf(map: MapInfo): Read<Btf> {
     this.#alive();
-    if (map.btfId === 0) return unreadable("not-present", "the map was made without BTF");
+    if (map.btfId === 0) return unreadable("not-present", "the map was created without BTF");
     return this.btf(map.btfId);
   }
 
@@ -282,7 +282,7 @@ export class LiveState implements BpfState, LogAccessor, AttachmentAccessor, Pin
     return findActiveScheduler(this, { state: read("state"), opsName: read("root/ops") });
   }
 
-  /** "schedule+0x10"; needs CAP_SYSLOG. undefined: no symbol is near. */
+  /** Returns "schedule+0x10", or undefined if no symbol is near. Needs CAP_SYSLOG. */
   symbolAt(address: bigint): string | undefined {
     this.#alive();
     if (this.#symbols === undefined) {
@@ -299,7 +299,7 @@ export class LiveState implements BpfState, LogAccessor, AttachmentAccessor, Pin
     return this.#ofProg(prog, ({ readProgCode }) => readProgCode);
   }
 
-  /** Needs CAP_SYSLOG: without it there are no functions. */
+  /** Returns no functions without CAP_SYSLOG. */
   machineCode(prog: ProgInfo): Read<readonly MachineFunction[]> {
     return this.#ofProg(prog, ({ readMachineCode }) => readMachineCode);
   }
@@ -334,7 +334,7 @@ export class LiveState implements BpfState, LogAccessor, AttachmentAccessor, Pin
     };
   }
 
-  /** Throws `SyscallError` where /dev/kmsg may not be read. */
+  /** Throws `SyscallError` if /dev/kmsg may not be read. */
   log(): KernelLog {
     this.#alive();
     const { readKmsg } = require("./kmsg.ts") as typeof import("./kmsg.ts");

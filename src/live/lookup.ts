@@ -1,4 +1,4 @@
-/** One element by its key, and the key that follows another: `BPF_MAP_LOOKUP_ELEM`, `BPF_MAP_GET_NEXT_KEY`. */
+/** Looks up one element by key, and the key after a key: `BPF_MAP_LOOKUP_ELEM`, `BPF_MAP_GET_NEXT_KEY`. */
 import type { Fd } from "../ffi.ts";
 import { type CpuValue, found, type MapInfo, type Read, unreadable } from "../state.ts";
 import { type BpfCommand, ELEMENT_ATTR } from "../uapi/bpf.ts";
@@ -10,8 +10,8 @@ import type { Sys } from "./sys.ts";
 import { valueShape } from "./walk.ts";
 
 /**
- * The value's bytes: `value_size` of them, and for per-CPU types every possible CPU's at the rounded stride.
- * A key without bytes is NULL, with which queues and stacks show the element that would come next.
+ * Returns the bytes of the value: `value_size` bytes, or for per-CPU types one value per possible CPU at the rounded
+ * stride. An empty key is passed as NULL, for which queues and stacks return the element at their head.
  */
 export function lookupElement(
   sys: Sys,
@@ -34,8 +34,8 @@ export function lookupElement(
 }
 
 /**
- * The key that the kernel gives for the one after `key`, or its first; `not-present` behind the last. Of an array that is
- * the next index, of a hash that does not hold `key` its first (kernel/bpf: the `map_get_next_key` of each type).
+ * Returns the key after `key`, or the first key if `key` is undefined; `not-present` after the last. In an array it is the
+ * next index. A hash that does not contain `key` returns its first key (kernel/bpf: `map_get_next_key` of each type).
  */
 export function nextKey(sys: Sys, fd: Fd, map: MapInfo, key: Uint8Array | undefined): Read<Uint8Array> {
   const next = pinned(map.keySize);
@@ -56,7 +56,7 @@ function failed(command: BpfCommand, errno: number): Read<never> {
   return unreadable("unsupported", detail);
 }
 
-/** A per-CPU look-up's bytes, cut into each CPU's `value_size` at the rounded stride. */
+/** Splits the bytes of a per-CPU look-up into one `value_size` value per CPU. */
 export function sliceCpus(bytes: Uint8Array, map: MapInfo, cpus: readonly number[]): CpuValue[] {
   const { stride } = valueShape(map, cpus.length);
   return cpus.map((cpu, slot) => ({

@@ -1,4 +1,4 @@
-/** Maps of the running kernel: their attributes, and which of them are held open. */
+/** Lists the maps of the running kernel and holds descriptors of those that are to be read. */
 import type { PinAccessor, PinnedKind } from "../attachments.ts";
 import { DisposedError } from "../errors.ts";
 import type { Fd } from "../ffi.ts";
@@ -10,32 +10,32 @@ import { forEachObject, MAPS, objectInfo, openId, openIdOrThrow, pinned } from "
 import { offloadDevice } from "./offload.ts";
 import { realSys, type Sys } from "./sys.ts";
 
-// For the output: libc is open here anyway.
+// Re-exported because libc is already open here.
 export { write } from "../ffi.ts";
 
 export interface LiveMapsOptions {
   /**
-   * Which maps to hold open, so that their contents can be read for as long as this lives, whoever else lets go of
-   * them. All of them unless told; the others are listed and closed at once.
+   * Selects the maps to hold open, so that they stay readable until this is disposed. Default: all. The others are listed and
+   * closed at once.
    */
   readonly keep?: (map: MapInfo) => boolean;
-  /** The kernel to ask; tests bring their own. */
+  /** System call interface; tests pass a fake kernel. */
   readonly sys?: Sys;
 }
 
-/** A map whose descriptor is held, so that it cannot go away while it is read. */
+/** A map with an open descriptor, which keeps it alive. */
 interface HeldMap {
   readonly info: MapInfo;
   readonly fd: Fd;
 }
 
-/** The kernel's maps, and the descriptors of those that are held. Nothing is asked before the first question. */
+/** The kernel's maps and the descriptors of those that are held. The first system call happens at the first query. */
 export class LiveMaps implements Disposable, PinAccessor {
   readonly warnings: string[] = [];
   readonly #sys: Sys;
   readonly #keep: (map: MapInfo) => boolean;
   readonly #held = new Map<number, HeldMap>();
-  /** Attributes of maps that were asked for one by one. */
+  /** Attributes of maps that were read by id. */
   readonly #found = new Map<number, MapInfo>();
   #holders: Read<Holders> | undefined;
   #listed: readonly MapInfo[] | undefined;
@@ -46,7 +46,7 @@ export class LiveMaps implements Disposable, PinAccessor {
     this.#keep = keep;
   }
 
-  /** Every map, by ascending id. Throws `SyscallError` where the ids cannot be walked. Read once. */
+  /** Returns every map by ascending id. Throws `SyscallError` if the ids cannot be walked. Read once and cached. */
   maps(): readonly MapInfo[] {
     this.#alive();
     this.#listed ??= this.#list();
@@ -58,15 +58,15 @@ export class LiveMaps implements Disposable, PinAccessor {
     return pinnedPaths(kind, this.#sys);
   }
 
-  /** One map by its id, held open without a walk over the others. Throws `SyscallError`. */
+  /** Returns one map by id and holds it open, without walking the others. Throws `SyscallError`. */
   map(id: number): MapInfo {
     this.#alive();
     return this.#held.get(id)?.info ?? this.adopt(openIdOrThrow(this.#sys, MAPS, id), `map ${id}`);
   }
 
   /**
-   * One map by its id, as it was listed or else opened alone; held where the maps to keep include it. undefined: there is
-   * none, or it may not be opened.
+   * Returns one map by id, from the list or opened alone; it is held if `keep` selects it. Returns undefined if there is none or
+   * it may not be opened.
    */
   find(id: number): MapInfo | undefined {
     this.#alive();
@@ -82,7 +82,7 @@ export class LiveMaps implements Disposable, PinAccessor {
     return info;
   }
 
-  /** Takes a map's descriptor over (a pinned path's, say) and holds it. Throws `SyscallError`. */
+  /** Takes over the descriptor of a map (for example of a pinned path). Throws `SyscallError`. */
   adopt(fd: Fd, object: string): MapInfo {
     this.#alive();
     try {
@@ -96,7 +96,7 @@ export class LiveMaps implements Disposable, PinAccessor {
     }
   }
 
-  /** Which processes hold BPF objects open, as far as this user may see; a warning says where that is not all. */
+  /** Returns the processes that hold BPF objects open. A warning counts the processes that this user may not see. */
   holders(): Read<Holders> {
     if (this.#holders === undefined) {
       const { listHolders } = require("./holders.ts") as typeof import("./holders.ts");
@@ -110,14 +110,14 @@ export class LiveMaps implements Disposable, PinAccessor {
       const { holders, hidden } = listed;
       if (hidden > 0)
         this.warnings.push(
-          `who holds objects is not all known: ${hidden} processes are other users' (CAP_SYS_PTRACE shows them)`,
+          `the list of holders is not complete: ${hidden} processes belong to other users (CAP_SYS_PTRACE shows them)`,
         );
       this.#holders = found(hidden > 0 ? { ...holders, hidden } : holders);
     }
     return this.#holders;
   }
 
-  /** The descriptor of a map that is held. */
+  /** Returns the descriptor of a held map. */
   heldFd(id: number): Fd | undefined {
     this.#alive();
     return this.#held.get(id)?.fd;
@@ -148,14 +148,14 @@ export class LiveMaps implements Disposable, PinAccessor {
 
 const scratch = pinned(MAP_INFO.size);
 
-/** `struct bpf_map_info` of a descriptor, and what only its fdinfo tells (memlock, frozen, owner). */
+/** Reads `struct bpf_map_info` of a descriptor and the facts that only fdinfo has (memlock, frozen, owner). */
 export function readMapInfo(sys: Sys, fd: Fd, object: string): MapInfo {
   scratch.fill(0);
   const view = objectInfo(sys, fd, MAP_INFO, object, scratch);
   const fdInfo = sys.readFdInfo(fd.number);
   const frozen = fdInfoNumber(fdInfo, "frozen");
   const ownerJited = fdInfoNumber(fdInfo, "owner_jited");
-  // By their names and not through a function of the name: this runs for thousands of maps in one go.
+  // Fields are read by literal names: this code runs for thousands of maps.
   const { fields } = MAP_INFO;
   const { offset, size } = fields.name;
   return {

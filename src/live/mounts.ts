@@ -1,11 +1,11 @@
 import type { Sys } from "./sys.ts";
 
-/** Blanks and backslashes are written in octal (fs/proc_namespace.c, mangle). */
+/** Decodes octal escapes of blanks and backslashes (fs/proc_namespace.c, mangle). */
 export function unmangled(path: string): string {
   return path.replace(/\\(\d{3})/g, (_, octal) => String.fromCharCode(Number.parseInt(octal, 8)));
 }
 
-/** Where file systems of a type are mounted, in the order of mounting; undefined where /proc does not say. */
+/** Returns the mount points of a file system type in mount order; undefined if /proc/self/mounts cannot be read. */
 export function mountsOf(sys: Sys, type: string): string[] | undefined {
   const mounts = sys.readFile("/proc/self/mounts");
   if (mounts === undefined) return undefined;

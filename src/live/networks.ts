@@ -1,4 +1,4 @@
-/** Programs on the network devices of our own network namespace: rtnetlink and `BPF_PROG_QUERY`. */
+/** Lists the programs on network devices of this network namespace: rtnetlink and `BPF_PROG_QUERY`. */
 import { KtstrError, SyscallError } from "../errors.ts";
 import type { MprogAttachment, Network, TcFilter, XdpDevice } from "../network.ts";
 import { XDP_MODES } from "../network.ts";
@@ -19,7 +19,7 @@ interface Device {
 
 const NO_NAME = new Uint8Array();
 
-/** Throws `SyscallError`, and `KtstrError` where there is no device of the name. `warn` is told what could not be asked. */
+/** Throws `SyscallError`, or `KtstrError` if there is no device with the name. `warn` gets what could not be read. */
 export function queryNetworks(
   sys: Sys,
   devname: string | undefined,
@@ -76,7 +76,7 @@ const MPROG_KINDS = ["tcx/ingress", "tcx/egress", "netkit/primary", "netkit/peer
 /** BPF_MPROG_MAX */
 const MAX_MPROGS = 64;
 
-/** A device that has no such list, or a kernel that does not know it, is an error of the kernel's: there are none. */
+/** The kernel returns an error for a device without such a list or an unknown attach type: the result is empty. */
 function mprogs(sys: Sys, device: Device, kind: MprogAttachment["kind"]): MprogAttachment[] {
   const lists = Array.from({ length: 4 }, () => pinned(MAX_MPROGS * 4));
   const [progs, progFlags, links, linkFlags] = lists;
@@ -103,7 +103,7 @@ function mprogs(sys: Sys, device: Device, kind: MprogAttachment["kind"]): MprogA
   }));
 }
 
-/** Filters under every class and queueing discipline, then under clsact, whose own handle leads to none. */
+/** Lists the filters under every class and queueing discipline, then those under clsact, which has no class. */
 function filters(sys: Sys, device: Device): TcFilter[] {
   const of = (type: number): { kind: string; handle: number }[] =>
     dump(sys, netlink.tcRequest(type, device.ifindex), printable(device.devname)).map(
@@ -132,7 +132,7 @@ const text = (bytes: Uint8Array | undefined): string => Buffer.from(cutAtNul(byt
 
 function filterOf(device: Device, kind: string, attributes: netlink.Attributes): TcFilter[] {
   const nested = attributes.get(netlink.TCA_OPTIONS);
-  // A protocol's and priority's head comes without options before its filters.
+  // The head of a protocol and priority, which has no options, comes before its filters.
   if (nested === undefined || text(attributes.get(netlink.TCA_KIND)) !== "bpf") return [];
   const options = netlink.attributesOf(nested);
   const actions = options.get(netlink.TCA_BPF_ACT);
@@ -168,7 +168,7 @@ function bpfActions(nested: Uint8Array): NonNullable<TcFilter["actions"]> {
   });
 }
 
-/** Kernels before 5.8 do not tell it. */
+/** Kernels before 5.8 cannot query it. */
 function queryFlowDissector(sys: Sys, warn: (sentence: string) => void): number | undefined {
   const opened = sys.openFile("/proc/self/ns/net");
   if (typeof opened === "number") {

@@ -1,4 +1,4 @@
-/** What maps, programs, links and BTF objects share: an id space, and a descriptor by id. */
+/** Walks ids of maps, programs, links and BTF objects, and opens descriptors by id. */
 import { SyscallError } from "../errors.ts";
 import { Fd, type PinnedBytes } from "../ffi.ts";
 import { log } from "../log.ts";
@@ -8,7 +8,7 @@ import type { Layout } from "../uapi/layout.ts";
 import { Attr } from "./attr.ts";
 import { bpfError, bpfOrThrow, isTableFull, type Sys } from "./sys.ts";
 
-/** One kind of object with ids. */
+/** A kind of object that has ids. */
 export interface ObjectKind {
   readonly noun: string;
   readonly nextId: BpfCommand;
@@ -36,21 +36,21 @@ export const BTFS: ObjectKind = {
   fdById: "BPF_BTF_GET_FD_BY_ID",
 };
 
-/** More ids than any kernel hands out in one session (`idr_alloc_cyclic` runs to INT_MAX, ids in use do not). */
+/** Limit on the ids of one walk. `idr_alloc_cyclic` counts to INT_MAX, but far fewer are in use at a time. */
 const MAX_IDS = 16_777_216;
 
-// One call at a time, so one attribute for all of a kind: a listing asks for thousands.
+// Calls are sequential, so one attribute per command is enough; a listing makes thousands of calls.
 const behind = new Attr(ID_ATTR);
 const byId = new Attr(ID_ATTR);
 const getInfo = new Attr(INFO_ATTR);
 
-/** An owned descriptor for an id, or `-errno`. */
+/** Returns an owned descriptor for an id, or `-errno`. */
 export function openId(sys: Sys, kind: ObjectKind, id: number): Fd | number {
   const result = sys.bpf(kind.fdById, byId.set("start_id", id));
   return result < 0 ? result : new Fd(result, `${kind.noun} ${id}`, sys.close);
 }
 
-/** The same, or throws `SyscallError`. */
+/** Like `openId`, but throws `SyscallError`. */
 export function openIdOrThrow(sys: Sys, kind: ObjectKind, id: number): Fd {
   const fd = openId(sys, kind, id);
   if (typeof fd === "number") throw bpfError(kind.fdById, `${kind.noun} ${id}`, fd);
@@ -58,10 +58,10 @@ export function openIdOrThrow(sys: Sys, kind: ObjectKind, id: number): Fd {
 }
 
 /**
- * Opens every object of a kind, by ascending id, and hands it to `visit`, which owns the descriptor from then on. The
- * cursor moves before an object is opened, so that one which goes away while it is looked at does not end the walk:
- * that is the normal race. Another failure is a warning that names id and errno, and the walk goes on. Only a full
- * descriptor table ends it: all that follow would fail too. Throws `SyscallError` where the ids cannot be walked.
+ * Opens every object of a kind by ascending id and passes it to `visit`, which owns the descriptor. The cursor advances
+ * before an object is opened, so an object that is freed during the walk does not end it. Another failure is a warning with
+ * id and errno, and the walk continues. A full descriptor table ends the walk, because all further opens would fail. Throws
+ * `SyscallError` if the ids cannot be walked.
  */
 export function forEachObject(
   sys: Sys,
@@ -72,7 +72,7 @@ export function forEachObject(
   let id = 0;
   let isRun = false;
   for (let steps = 0; steps < MAX_IDS; steps++) {
-    // Ids are handed out in a row: within a run, opening the next one tells that it is the next.
+    // Ids are allocated in sequence: opening id + 1 succeeds within a run, which saves the call for the next id.
     let fd = isRun ? openId(sys, kind, id + 1) : -ENOENT;
     let next = id + 1;
     if (fd === -ENOENT) {
@@ -87,7 +87,7 @@ export function forEachObject(
   }
 }
 
-/** Every id of a kind, ascending; nothing is opened. Throws `SyscallError`. */
+/** Visits every id of a kind in ascending order without opening it. Throws `SyscallError`. */
 export function forEachId(sys: Sys, kind: ObjectKind, visit: (id: number) => void): void {
   let id = nextId(sys, kind, 0);
   for (let steps = 0; id > 0 && steps < MAX_IDS; steps++) {
@@ -96,7 +96,7 @@ export function forEachId(sys: Sys, kind: ObjectKind, visit: (id: number) => voi
   }
 }
 
-/** `-ENOENT`: there is none behind `id`. */
+/** Returns the id after `id`, or `-ENOENT` after the last. */
 function nextId(sys: Sys, kind: ObjectKind, id: number): number {
   const result = sys.bpf(kind.nextId, behind.set("start_id", id));
   if (result === 0) return behind.get("next_id");
@@ -130,7 +130,7 @@ function visitOrWarn(
   }
 }
 
-/** `BPF_OBJ_GET_INFO_BY_FD` into a buffer of at least the layout's size. Throws `SyscallError`. */
+/** `BPF_OBJ_GET_INFO_BY_FD` into a buffer of at least the size of the layout. Throws `SyscallError`. */
 export function objectInfo(
   sys: Sys,
   fd: Fd,
@@ -143,7 +143,7 @@ export function objectInfo(
   return new DataView(into.buffer, into.byteOffset, into.length);
 }
 
-/** Maps, programs and links have their id at one offset of their info. undefined: the kernel does not say. */
+/** Returns the id, which maps, programs and links have at one offset of their info. Returns undefined on error. */
 export function objectId(sys: Sys, fd: Fd): number | undefined {
   const into = pinned(8);
   getInfo.set("bpf_fd", fd.number).set("info_len", into.length).point("info", into);
@@ -152,7 +152,7 @@ export function objectId(sys: Sys, fd: Fd): number | undefined {
     : new DataView(into.buffer).getUint32(4, true);
 }
 
-/** Zeroed bytes that do not move; never empty, for an empty array has no address. */
+/** Allocates zeroed bytes at a fixed address; never empty, because an empty array has no address. */
 export function pinned(length: number): PinnedBytes {
   return new Uint8Array(new ArrayBuffer(Math.max(8, length)));
 }

@@ -1,7 +1,7 @@
 /**
- * Reads kernel memory through a program of our own: `bpf_probe_read_kernel` in a BPF_PROG_TYPE_SYSCALL program that
- * runs when we ask it to. A read of an absent page is an error there and has no other effect: the fault is fixed up
- * by the copy itself (mm/maccess.c, `copy_from_kernel_nofault`) before anything may allocate a page for it.
+ * Reads kernel memory with a BPF_PROG_TYPE_SYSCALL program that calls `bpf_probe_read_kernel`. Reading an absent page
+ * returns an error without a side effect: the copy handles the fault itself (mm/maccess.c, `copy_from_kernel_nofault`), so
+ * no fault handler allocates a page.
  */
 
 import { KtstrError } from "../errors.ts";
@@ -31,22 +31,22 @@ import { Attr } from "./attr.ts";
 import { pinned } from "./objects.ts";
 import { bpfError, bpfOrThrow, type Sys } from "./sys.ts";
 
-/** What one run reads: so many chunks, one behind the other. */
+/** One run reads up to `CHUNKS` consecutive chunks. */
 export const CHUNK_BYTES = 4096;
 export const CHUNKS = 64;
 
-// The buffer that program and we share: each chunk's result, the map's address, then the chunks.
+// Layout of the buffer shared with the program: the result of each chunk, the map's address, the chunks.
 const MAP_ADDRESS_AT = CHUNKS * 8;
 const DATA_AT = CHUNK_BYTES;
 const BUFFER_BYTES = DATA_AT + CHUNKS * CHUNK_BYTES;
 const LOG_BYTES = 64 * 1024;
-/** As often as libbpf tries (src/bpf.h, `PROG_LOAD_ATTEMPTS`). */
+/** Number of attempts, as in libbpf (src/bpf.h, `PROG_LOAD_ATTEMPTS`). */
 const LOAD_ATTEMPTS = 5;
 
 /** The program's arguments: three u64. */
 const CONTEXT_BYTES = 24;
 
-/** The verifier refused the program: `log` is what it said. */
+/** The verifier rejected the program; `log` is its output. */
 export class PeekRefusedError extends KtstrError {
   readonly log: string;
 
@@ -89,31 +89,31 @@ export class KernelPeek implements Disposable {
       max_entries: 1,
       map_flags: BPF_F_MMAPABLE,
     }).setBytes("map_name", Buffer.from("ktstr_peek"));
-    const what = "the buffer to peek with";
+    const what = "the buffer for reading kernel memory";
     using buffer = new OwnedFd(bpfOrThrow(sys, "BPF_MAP_CREATE", create, what), what, sys.close);
     using opened = new DisposableStack();
     const prog = opened.use(loadProgram(sys, buffer, map));
     const mapping = sys.mmap({ fd: buffer.number, offset: 0, length: BUFFER_BYTES });
     if (typeof mapping === "number") throw new KtstrError(`mmap ${what}: ${errnoName(-mapping)}`);
     opened.use(mapping);
-    const peek = new KernelPeek(sys, prog, mapping); // runs it once: that may fail, too
+    const peek = new KernelPeek(sys, prog, mapping); // the constructor runs the program once, which may fail
     opened.move();
     return peek;
   }
 
-  /** At most `CHUNK_BYTES` at an address; undefined where any of them is absent. Good until the next read. */
+  /** Reads at most `CHUNK_BYTES`; undefined if any byte is absent. The view is valid until the next read. */
   read(address: bigint, length: number): DataView | undefined {
     this.#execute(address, 1, length);
     if (this.#view.getBigInt64(0, true) !== 0n) return undefined;
     return new DataView(this.#mapping.buffer, DATA_AT, length);
   }
 
-  /** Reads `count` chunks from an address on, at most `CHUNKS`; then `chunk(n)` has each. */
+  /** Reads `count` consecutive chunks, at most `CHUNKS`; `chunk(n)` returns each. */
   readChunks(address: bigint, count: number): void {
     this.#execute(address, count, CHUNK_BYTES);
   }
 
-  /** Chunk `n` of the last `readChunks`; undefined where it was absent. Good until the next read. */
+  /** Returns chunk `n` of the last `readChunks`; undefined if it was absent. Valid until the next read. */
   chunk(n: number): Uint8Array | undefined {
     if (this.#view.getBigInt64(n * 8, true) !== 0n) return undefined;
     return new Uint8Array(this.#mapping.buffer, DATA_AT + n * CHUNK_BYTES, CHUNK_BYTES);
@@ -128,11 +128,11 @@ export class KernelPeek implements Disposable {
     this.#contextView.setBigUint64(0, address, true);
     this.#contextView.setUint32(8, count, true);
     this.#contextView.setUint32(16, length, true);
-    bpfOrThrow(this.#sys, "BPF_PROG_TEST_RUN", this.#run, "the program to peek with");
+    bpfOrThrow(this.#sys, "BPF_PROG_TEST_RUN", this.#run, "the program that reads kernel memory");
   }
 }
 
-/** `prog(struct { u64 address, count, length; } *ctx)`. Unrolled: nothing for a verifier to think about. */
+/** `prog(struct { u64 address, count, length; } *ctx)`. The loop is unrolled to keep verification simple. */
 function program(buffer: Fd, map: Fd): Uint8Array {
   const perChunk = (index: number): Uint8Array[] => [
     loadMapValue(1, buffer.number, DATA_AT + index * CHUNK_BYTES),
@@ -183,11 +183,11 @@ function loadProgram(sys: Sys, buffer: Fd, map: Fd): Fd {
     .point("license", license)
     .point("log_buf", log)
     .setBytes("prog_name", Buffer.from("ktstr_peek"));
-  // The verifier gives up where a signal is pending (kernel/bpf/verifier.c, do_check): the load is to be tried again.
+  // The verifier returns EAGAIN if a signal is pending (kernel/bpf/verifier.c, do_check): try again.
   let result = -EAGAIN;
   for (let attempt = 0; attempt < LOAD_ATTEMPTS && result === -EAGAIN; attempt++)
     result = sys.bpf("BPF_PROG_LOAD", attr);
-  if (result >= 0) return new OwnedFd(result, "the program to peek with", sys.close);
-  const error = bpfError("BPF_PROG_LOAD", "the program to peek with", result);
+  if (result >= 0) return new OwnedFd(result, "the program that reads kernel memory", sys.close);
+  const error = bpfError("BPF_PROG_LOAD", "the program that reads kernel memory", result);
   throw new PeekRefusedError(error.message, error.hint, Buffer.from(cutAtNul(log)).toString("latin1"));
 }

@@ -1,4 +1,4 @@
-/** Programs on perf events and raw tracepoints of the running kernel: `BPF_TASK_FD_QUERY` of every descriptor. */
+/** Lists programs on perf events and raw tracepoints: `BPF_TASK_FD_QUERY` of every descriptor of every process. */
 import { PERF_KINDS, type PerfAttachment } from "../attachments.ts";
 import { KtstrError } from "../errors.ts";
 import { FD_QUERY_ATTR } from "../uapi/bpf.ts";
@@ -8,12 +8,12 @@ import { Attr } from "./attr.ts";
 import { pinned } from "./objects.ts";
 import { bpfError, type Sys } from "./sys.ts";
 
-/** PATH_MAX, which a uprobe's file may take. */
+/** PATH_MAX: the file of a uprobe may be this long. */
 const NAME_BYTES = 4096;
 
 /**
- * What no program is attached to is an error of the kernel's, and left out. Throws `SyscallError` without CAP_SYS_ADMIN, where
- * every descriptor is refused, and `KtstrError` where /proc is not mounted.
+ * A descriptor without a program gives an error and is left out. Throws `SyscallError` without CAP_SYS_ADMIN, where the kernel
+ * rejects every query, and `KtstrError` if /proc is not mounted.
  */
 export function queryDescriptors(sys: Sys): PerfAttachment[] {
   const all: PerfAttachment[] = [];

@@ -1,4 +1,4 @@
-/** Pin by name: keeps a map alive that a scheduler is about to take away with it. */
+/** Finds a map by name and holds it open, so that it outlives the scheduler that owns it. */
 import { KtstrError } from "../errors.ts";
 import type { Fd } from "../ffi.ts";
 import type { MapInfo } from "../state.ts";
@@ -9,7 +9,7 @@ import { readMapInfo } from "./maps.ts";
 import { forEachObject, MAPS, openId } from "./objects.ts";
 import { bpfError, realSys, type Sys } from "./sys.ts";
 
-/** A map that cannot go away until `fd` is closed, and how many other maps have its name. */
+/** A map that stays alive until `fd` is closed, and the number of other maps with the same name. */
 export interface PinnedMap extends Disposable {
   readonly info: MapInfo;
   readonly fd: Fd;
@@ -36,7 +36,7 @@ export class NoSuchMapError extends KtstrError {
   }
 }
 
-/** The map was there, and freed before it could be held. */
+/** The map was freed after it was listed and before it was opened. */
 export class MapFreedError extends KtstrError {
   constructor(name: string, id: number) {
     super(`map ${id} (${JSON.stringify(name)}) was freed between the look-up and the open`, {
@@ -46,8 +46,8 @@ export class MapFreedError extends KtstrError {
 }
 
 /**
- * Holds the oldest map (the lowest id) whose name is byte-equal. The caller owns the descriptor.
- * Throws `NoSuchMapError`, `MapFreedError` or `SyscallError`.
+ * Holds the map with the lowest id whose name is equal byte by byte. The caller owns the descriptor. Throws
+ * `NoSuchMapError`, `MapFreedError` or `SyscallError`.
  */
 export function pinByName(name: string, sys: Sys = realSys): PinnedMap {
   const wanted = Buffer.from(name);
@@ -58,7 +58,7 @@ export function pinByName(name: string, sys: Sys = realSys): PinnedMap {
     using owned = fd;
     seen.push(readMapInfo(sys, owned, `map ${id}`));
   });
-  // Maps without a name are many, and none of them is meant by "".
+  // "" matches no map, although many maps have no name.
   const [first, ...others] = seen.filter((map) => wanted.length > 0 && wanted.equals(map.name));
   if (first === undefined) throw new NoSuchMapError(name, seen, unseen);
   const fd = openId(sys, MAPS, first.id);
@@ -72,7 +72,7 @@ export function pinByName(name: string, sys: Sys = realSys): PinnedMap {
   };
 }
 
-/** Ids come again once they have all been used: what is held must still be the map that was found. */
+/** Ids can be reused, so the name of the opened map is checked again. */
 function checkName(sys: Sys, fd: Fd, name: string, id: number): MapInfo {
   try {
     const info = readMapInfo(sys, fd, `map ${id}`);

@@ -1,4 +1,4 @@
-/** Objects behind paths of a bpffs. */
+/** Opens pinned objects by path and determines their kind. */
 import type { PinnedKind } from "../attachments.ts";
 import { KtstrError } from "../errors.ts";
 import { Fd } from "../ffi.ts";
@@ -10,8 +10,8 @@ import { pinned } from "./objects.ts";
 import { bpfError, realSys, type Sys } from "./sys.ts";
 
 /**
- * What a descriptor's anonymous inode is called (kernel/bpf/syscall.c: `bpf_map_new_fd`, `bpf_prog_new_fd`,
- * `bpf_link_new_fd` and `bpf_link_prime`). An fdinfo does not tell: a link's names its program and its map, too.
+ * Object kind by the name of the anonymous inode (kernel/bpf/syscall.c: `bpf_map_new_fd`, `bpf_prog_new_fd`,
+ * `bpf_link_new_fd` and `bpf_link_prime`). fdinfo is ambiguous: a link's also has the ids of its program and map.
  */
 const KINDS: ReadonlyMap<string, PinnedKind> = new Map([
   ["anon_inode:bpf-map", "map"],
@@ -20,7 +20,7 @@ const KINDS: ReadonlyMap<string, PinnedKind> = new Map([
   ["anon_inode:bpf_link", "link"],
 ]);
 
-/** An owned descriptor of the object at `path`. Throws `SyscallError`, or `KtstrError` where it is of another kind. */
+/** Returns an owned descriptor of the object at `path`. Throws `SyscallError`, or `KtstrError` if it is of another kind. */
 export function openPinned(path: string, kind: PinnedKind, sys: Sys = realSys): Fd {
   const bytes = Buffer.from(path);
   const shown = printable(bytes);
@@ -34,19 +34,19 @@ export function openPinned(path: string, kind: PinnedKind, sys: Sys = realSys): 
   );
 }
 
-/** The same for whatever is pinned there; `-errno` where it cannot be opened. `path`: any bytes but NUL. */
+/** Opens an object of any kind; returns `-errno` on failure. `path` is any bytes but NUL. */
 export function openAt(path: Uint8Array, sys: Sys): Fd | number {
   const pathname = pinned(path.length + 1);
   pathname.set(path);
   const attr = new Attr(OBJ_ATTR).point("pathname", pathname);
   let result = sys.bpf("BPF_OBJ_GET", attr);
-  // A pin of mode 0444 can be opened by others than root for reading alone; links take no flags.
+  // Users other than root can open a pin of mode 0444 read-only. Links take no flags.
   if (result === -EACCES || result === -EPERM)
     result = sys.bpf("BPF_OBJ_GET", attr.set("file_flags", BPF_F_RDONLY));
   return result < 0 ? result : new Fd(result, printable(path), sys.close);
 }
 
-/** What a descriptor is; undefined: nothing that can be pinned, or a kernel before 5.10 where /proc is not mounted. */
+/** Returns the kind of a descriptor; undefined if it cannot be pinned, or before 5.10 if /proc is not mounted. */
 export function kindOf(fd: Fd, sys: Sys): PinnedKind | undefined {
   const target = sys.readLink(`/proc/self/fd/${fd.number}`);
   return target === undefined ? kindByCommands(fd, sys) : KINDS.get(target);
@@ -56,10 +56,10 @@ export function kindOf(fd: Fd, sys: Sys): PinnedKind | undefined {
 const NO_FD = 0xffff_ffff;
 
 /**
- * The same where /proc is not mounted. Commands that want a descriptor of one type and another descriptor beside it look at
- * the first one first. So with none beside it they answer EBADF for an object of that type and EINVAL for any other, and
- * change nothing (kernel/bpf/syscall.c: `bpf_prog_bind_map`, 5.10; `link_update`, 5.7). A batch of no elements is no
- * error, or ENOTSUPP, of a map alone (`bpf_map_do_batch`, 5.6).
+ * Determines the kind without /proc. Some commands check the type of their first descriptor before the second one. With an
+ * invalid second descriptor they return EBADF if the type matches and EINVAL if not, and change nothing
+ * (kernel/bpf/syscall.c: `bpf_prog_bind_map`, 5.10; `link_update`, 5.7). An empty batch succeeds or gives ENOTSUPP only
+ * for a map (`bpf_map_do_batch`, 5.6).
  */
 function kindByCommands(fd: Fd, sys: Sys): PinnedKind | undefined {
   const bind = new Attr(BIND_MAP_ATTR, { prog_fd: fd.number, map_fd: NO_FD });

@@ -1,4 +1,4 @@
-/** A program's code on the running kernel: `struct bpf_prog_info` with its buffers. */
+/** Reads the instructions, line info and machine code of a program from `struct bpf_prog_info`. */
 import { KtstrError } from "../errors.ts";
 import type { Fd, PinnedBytes } from "../ffi.ts";
 import { type FunctionInfo, LINE_WORDS, type MachineFunction, type ProgCode } from "../prog-code.ts";
@@ -8,15 +8,15 @@ import { Attr } from "./attr.ts";
 import { objectInfo, pinned } from "./objects.ts";
 import type { Sys } from "./sys.ts";
 
-/** `struct bpf_func_info` and `struct bpf_line_info`; newer kernels' may be longer, and give as much as is asked for. */
+/** Sizes of `struct bpf_func_info` and `struct bpf_line_info`. Newer, longer records are truncated to the requested size. */
 const FUNC_INFO_BYTES = 8;
 const LINE_INFO_BYTES = 4 * LINE_WORDS;
-/** More than the verifier takes, 1,000,000 instructions: a kernel that says more is not believed. */
+/** Size limit; the verifier accepts at most 1,000,000 instructions. */
 const MAX_BYTES = 2 ** 28;
 const MAX_RECORDS = 2 ** 24;
 
 /**
- * Two calls: how much there is, and then all of it. Throws `SyscallError`; `KtstrError` where a size cannot be right.
+ * Makes two calls: one for the sizes, one for the data. Throws `SyscallError`, or `KtstrError` if a size is out of bounds.
  */
 export function readProgCode(sys: Sys, fd: Fd, object: string): ProgCode {
   const sizes = new Attr(PROG_INFO);
@@ -47,7 +47,7 @@ export function readProgCode(sys: Sys, fd: Fd, object: string): ProgCode {
   for (const name of Object.keys(buffers) as (keyof typeof buffers)[]) attr.point(name, buffers[name]);
   objectInfo(sys, fd, PROG_INFO, object, attr.bytes);
 
-  // What the kernel does not show, it gives no pointer to any more.
+  // The kernel sets the pointers of data that this process may not see to NULL.
   const shown = (name: keyof typeof buffers, length: number): PinnedBytes =>
     buffers[name].subarray(0, isNull(attr.bytes, name) ? 0 : length);
   const words = (name: "jited_ksyms" | "jited_line_info", count: number): bigint[] => {
@@ -65,8 +65,8 @@ export function readProgCode(sys: Sys, fd: Fd, object: string): ProgCode {
 }
 
 /**
- * Machine code, a function after the other as the kernel puts it into one buffer; none where it is not shown. Throws as
- * `readProgCode` does.
+ * Returns the machine code of each function in the order of the kernel's buffer; empty if this process may not see it.
+ * Throws like `readProgCode`.
  */
 export function readMachineCode(sys: Sys, fd: Fd, object: string): MachineFunction[] {
   const sizes = new Attr(PROG_INFO);

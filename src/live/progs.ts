@@ -1,4 +1,4 @@
-/** Programs of the running kernel: `struct bpf_prog_info` and what goes with it. */
+/** Reads the attributes of programs of the running kernel (`struct bpf_prog_info`). */
 import type { Btf } from "../btf/btf.ts";
 import { KtstrError } from "../errors.ts";
 import type { Fd } from "../ffi.ts";
@@ -13,7 +13,7 @@ import type { Sys } from "./sys.ts";
 
 type Field = keyof typeof PROG_INFO.fields;
 
-/** `MAX_USED_MAPS` is 64; a kernel that says more than this is not believed. */
+/** Size limit; `MAX_USED_MAPS` is 64. */
 const MAX_MAP_IDS = 4096;
 
 export function readProgInfo(sys: Sys, fd: Fd, object: string, btfOf: (id: number) => Btf): ProgInfo {
@@ -62,8 +62,8 @@ const FUNC_INFO_BYTES = 8;
 const CUT_NAME_BYTES = 15;
 
 /**
- * The kernel keeps 15 bytes of a name; the whole one is that of the first function in the program's BTF. Asked
- * only where something may be missing, as it costs two calls and the program's BTF.
+ * Returns the untruncated name. The kernel keeps 15 bytes; the BTF name of the program's first function is complete. It is
+ * read only if the name may be truncated, because it needs two more calls and the program's BTF.
  */
 function fullName(
   sys: Sys,
@@ -86,7 +86,7 @@ function fullName(
     const whole = Buffer.from(btfOf(u32("btf_id")).typeName(typeId));
     return startsWith(whole, name) ? whole : name;
   } catch (error) {
-    // The BTF went away or does not hold the function: the short name is still true.
+    // The BTF was freed or lacks the function: return the truncated name.
     if (error instanceof KtstrError) return name;
     throw error;
   }

@@ -1,4 +1,4 @@
-/** What /sys/kernel/sched_ext tells of a running kernel (kernel/sched/ext/ext.c, `scx_global_attrs` and `scx_sched_attrs`). */
+/** Reads /sys/kernel/sched_ext (kernel/sched/ext/ext.c, `scx_global_attrs` and `scx_sched_attrs`). */
 import type { SysfsSched, SysfsScheduler } from "../sched-state.ts";
 import type { Sys } from "./sys.ts";
 
@@ -7,7 +7,7 @@ const FOLDER = "/sys/kernel/sched_ext";
 const MAX_DEPTH = 8;
 const MAX_SCHEDULERS = 4096;
 
-/** undefined: this kernel has no sched_ext, or /sys is not mounted. */
+/** Returns undefined if this kernel has no sched_ext or /sys is not mounted. */
 export function readSysfsSched(sys: Sys): SysfsSched | undefined {
   const text = (path: string): string | undefined => {
     const bytes = sys.readFile(`${FOLDER}/${path}`);
@@ -33,7 +33,7 @@ export function readSysfsSched(sys: Sys): SysfsSched | undefined {
     schedulers,
   };
 
-  /** Since 7.1 a scheduler's own ones stand in `sub/sub-<cgroup id>`. */
+  /** Since 7.1 the sub-schedulers of a scheduler are in `sub/sub-<cgroup id>`. */
   function add(path: string, place: string, level: number): void {
     const ops = text(`${path}/ops`);
     if (ops === undefined || schedulers.length === MAX_SCHEDULERS) return;
@@ -46,7 +46,7 @@ export function readSysfsSched(sys: Sys): SysfsSched | undefined {
   }
 }
 
-/** "SCX_EV_SELECT_CPU_FALLBACK 0", a line each; since 6.15. */
+/** Parses lines such as "SCX_EV_SELECT_CPU_FALLBACK 0". The file exists since 6.15. */
 function eventsIn(text: string): SysfsScheduler["events"] {
   return [...text.matchAll(/^(SCX_EV_\w{1,100}) (-?\d{1,20})$/gm)].map(([, name = "", count = "0"]) => ({
     name,

@@ -1,19 +1,19 @@
-/** What lies at an address of the running kernel, by `/proc/kallsyms`: every symbol in order, read once. */
+/** Resolves any address of the running kernel to symbol and offset, with a sorted copy of `/proc/kallsyms`. */
 import type { Sys } from "./sys.ts";
 
 const PATH = "/proc/kallsyms";
 const DIGITS = 16;
-/** kallsyms gives no sizes: what lies further behind a symbol than this is not called by its name. */
+/** kallsyms has no sizes: an address further behind a symbol than this is not attributed to it. */
 const MAX_OFFSET_KERNEL = 2 ** 20;
 const MAX_OFFSET_LOADED = 2 ** 16;
-/** The kernel's image, its modules and programs lie in the highest 2^52 bytes: distances from there are exact. */
+/** The kernel, its modules and programs are in the highest 2^52 bytes: offsets from here are exact as doubles. */
 const LOWEST = 2n ** 64n - 2n ** 52n;
 
 export class SymbolTable {
   readonly #text: string;
-  /** Ascending, from `LOWEST`. */
+  /** Addresses as ascending offsets from `LOWEST`. */
   readonly #places: Float64Array;
-  /** Where each one's line begins. */
+  /** Offset in the text of each symbol's line. */
   readonly #lines: Uint32Array;
 
   private constructor(text: string, places: Float64Array, lines: Uint32Array) {
@@ -22,7 +22,7 @@ export class SymbolTable {
     this.#lines = lines;
   }
 
-  /** Without CAP_SYSLOG every address reads as zero, and nothing is in the table. */
+  /** Without CAP_SYSLOG every address reads as zero, and the table is empty. */
   static read(sys: Sys): SymbolTable {
     const bytes = sys.readFile(PATH) ?? new Uint8Array();
     const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1");
@@ -37,7 +37,7 @@ export class SymbolTable {
       lines.push(start);
     }
     const order = Uint32Array.from(places.keys());
-    // Stable: of several at one place the first is found first.
+    // Of aliases, the first in the file is found.
     order.sort((a, b) => places[a]! - places[b]! || a - b);
     return new SymbolTable(
       text,
@@ -46,12 +46,12 @@ export class SymbolTable {
     );
   }
 
-  /** Whether no address is known: /proc is not mounted, or CAP_SYSLOG is missing. */
+  /** True if no address is known: /proc is not mounted, or CAP_SYSLOG is missing. */
   get isEmpty(): boolean {
     return this.#places.length === 0;
   }
 
-  /** "schedule+0x10", "dummy_xmit [dummy]", "bpf_prog_0123456789abcdef_enqueue [bpf]"; undefined: none is near. */
+  /** Returns "schedule+0x10", "dummy_xmit [dummy]" or "bpf_prog_0123456789abcdef_enqueue [bpf]"; undefined if none is near. */
   at(address: bigint): string | undefined {
     if (address < LOWEST || address >= 2n ** 64n) return undefined;
     const place = Number(address - LOWEST);

@@ -1,6 +1,6 @@
 /**
- * The running kernel as this directory sees it. One implementation asks the real one; tests bring their own, to
- * show every errno that a kernel will not show on demand.
+ * System calls and files that this directory reads. `realSys` uses the running kernel; tests pass a fake kernel to cover
+ * every errno.
  */
 import { SyscallError } from "../errors.ts";
 import * as ffi from "../ffi.ts";
@@ -23,37 +23,34 @@ import type { RouteMessage } from "../uapi/netlink.ts";
 import type { Attr } from "./attr.ts";
 
 export interface Sys {
-  /** `bpf(2)`: a result from 0 up, or `-errno`. */
+  /** Calls bpf(2); returns 0 or more, or `-errno`. */
   bpf(command: BpfCommand, attr: Attr): number;
   close(fd: number): void;
-  /** A file of /proc or /sys as bytes; undefined where it cannot be read. */
+  /** Reads a file of /proc or /sys; undefined if it cannot be read. */
   readFile(path: string): Uint8Array | undefined;
-  /** The same in pieces, each valid until the next, for a reader that may have enough of it early; none where it cannot be read. */
+  /** Yields a file in pieces, each valid until the next; none if it cannot be read. The caller may stop early. */
   pieces(path: string): Iterable<Uint8Array>;
-  /** A device that gives one message a read, from its oldest on until none is left; or `-errno`. */
+  /** Reads a device that returns one message per read, from the oldest until none is left; returns `-errno` on failure. */
   readMessages(path: string): readonly Uint8Array[] | number;
-  /**
-   * What `/proc/self/fdinfo/N` says of a descriptor; "" where there is no /proc. Throws `SyscallError` where no
-   * descriptor is left to read it through.
-   */
+  /** Reads `/proc/self/fdinfo/N`; "" if there is no /proc. Throws `SyscallError` if no descriptor is left to read it. */
   readFdInfo(fd: number): string;
-  /** Where a symbolic link of /proc leads; undefined where it cannot be read. */
+  /** Returns the target of a symbolic link of /proc; undefined if it cannot be read. */
   readLink(path: string): string | undefined;
-  /** A directory's names; empty where it cannot be read. */
+  /** Returns the names in a directory; empty if it cannot be read. */
   readDirectory(path: string): readonly string[];
   mmap(options: ffi.MmapOptions): ffi.Mapping | number;
   pageSize(): number;
-  /** A pidfd of a process, or of one thread (Linux 6.9), or `-errno`. */
+  /** Returns a pidfd of a process or of one thread (Linux 6.9), or `-errno`. */
   openPid(pid: number, thread: boolean): ffi.Fd | number;
-  /** A directory's descriptor, its inode number and the directories in it, or `-errno`. */
+  /** Returns a directory's descriptor, inode number and subdirectories, or `-errno`. */
   openDirectory(path: Uint8Array): OpenDirectory | number;
-  /** The name of a network device of our own network namespace, with NULs behind it; undefined: there is none. */
+  /** Returns the name of a network device of this network namespace, NUL-padded; undefined if there is none. */
   deviceName(index: number): Uint8Array | undefined;
-  /** What stat(2) tells of our own network namespace's file; undefined without /proc. */
+  /** stat(2) of this process's network namespace; undefined without /proc. */
   netns(): { readonly dev: bigint; readonly ino: bigint } | undefined;
-  /** A descriptor of a file, or `-errno`. */
+  /** Opens a file; returns a descriptor or `-errno`. */
   openFile(path: string): ffi.Fd | number;
-  /** What the kernel answers to a dump request of rtnetlink (src/uapi/netlink.ts), or `-errno`. */
+  /** Returns the messages of an rtnetlink dump request (src/uapi/netlink.ts), or `-errno`. */
   routeDump(request: Uint8Array<ArrayBuffer>): readonly RouteMessage[] | number;
   /** clock_gettime(2) in nanoseconds. */
   clockNs(clock: number): bigint;
@@ -62,11 +59,11 @@ export interface Sys {
 export interface OpenDirectory {
   readonly fd: ffi.Fd;
   readonly inode: bigint;
-  /** Names in whatever bytes they have. */
+  /** Names as bytes. */
   readonly children: readonly Uint8Array[];
 }
 
-/** Loaded with the first use: it takes 2 ms, and most commands need none of it. */
+/** Loaded on first use: loading takes 2 ms, and most commands do not need it. */
 const fs = (): typeof import("node:fs") => process.getBuiltinModule("node:fs");
 
 export const realSys: Sys = {
@@ -113,9 +110,9 @@ export const realSys: Sys = {
   clockNs: ffi.clockNs,
 };
 
-/** More messages than a machine has devices, and more datagrams than they fill. */
+/** Limit on datagrams of one answer. */
 const MAX_DATAGRAMS = 100_000;
-/** The kernel gives at most 32 KiB at once (net/netlink/af_netlink.c, `netlink_dump`). */
+/** The kernel sends at most 32 KiB at once (net/netlink/af_netlink.c, `netlink_dump`). */
 const DATAGRAM_BYTES = 65_536;
 
 function routeDump(request: Uint8Array<ArrayBuffer>): readonly RouteMessage[] | number {
@@ -151,7 +148,7 @@ function openDirectory(path: Uint8Array): OpenDirectory | number {
   }
 }
 
-/** Entries tell their kind only where their names are text; a name that is not UTF-8 has to be opened for it. */
+/** readdir gives file types only with decoded names; a name that is not UTF-8 is opened to find its type. */
 function childDirectories(path: Buffer): Uint8Array[] {
   const names = fs()
     .readdirSync(path, { withFileTypes: true })
@@ -169,8 +166,8 @@ function childDirectories(path: Buffer): Uint8Array[] {
 const scratch = new Uint8Array(new ArrayBuffer(16_384));
 
 /**
- * Files of /proc say that they are empty, and those of /sys give a page at a time: what is small is read until
- * nothing comes, which costs one call more than it must and no look at its size.
+ * Reads a small file until a read returns nothing. stat(2) is not used: files of /proc have size 0, those of /sys the page
+ * size.
  */
 function readWhole(path: string): Uint8Array | undefined {
   const fd = ffi.open(path);
@@ -193,7 +190,7 @@ function readWhole(path: string): Uint8Array | undefined {
 
 const PIECE_BYTES = 128 * 1024;
 
-/** Files of /proc give a page at a time. */
+/** Files of /proc return a page per read. */
 function* pieces(path: string): Generator<Uint8Array> {
   const fd = ffi.open(path);
   if (fd < 0) return;
@@ -212,7 +209,7 @@ function* pieces(path: string): Generator<Uint8Array> {
   }
 }
 
-/** A ring of 2^20 records is the largest there is; each read takes one, or tells that it was overwritten. */
+/** The largest ring has 2^20 records; each read returns one or reports that it was overwritten. */
 const MAX_MESSAGES = 2 ** 21;
 
 function readMessages(path: string): readonly Uint8Array[] | number {
@@ -223,7 +220,7 @@ function readMessages(path: string): readonly Uint8Array[] | number {
     for (let reads = 0; reads < MAX_MESSAGES; reads++) {
       const got = ffi.pread(fd, scratch, 0);
       if (got === -EAGAIN || got === 0) break;
-      // The record was overwritten, and the next read gives the oldest that is left (devkmsg_read).
+      // The record was overwritten; the next read returns the oldest that is left (devkmsg_read).
       if (got === -EPIPE) continue;
       if (got < 0) return got;
       messages.push(scratch.slice(0, got));
@@ -234,13 +231,13 @@ function readMessages(path: string): readonly Uint8Array[] | number {
   }
 }
 
-/** The fdinfo file of the descriptor number that was asked for last. */
+/** The open fdinfo file of the last descriptor number. */
 const fdInfo = { of: -1, file: -1, text: Buffer.alloc(4096) };
 
 /**
- * The kernel looks a number up anew at each read of its fdinfo file (fs/proc/fd.c, `seq_show`), and objects that are
- * opened and closed one after the other all get the same number. So the file stays open: a read of it costs a quarter
- * of opening it again. One descriptor is kept for that, until the process ends.
+ * The kernel looks up the descriptor at each read of its fdinfo file (fs/proc/fd.c, `seq_show`). Objects that are opened and
+ * closed in turn get the same number, so the file stays open: reading takes a quarter of the time of opening it again. This
+ * keeps one descriptor until the process ends.
  */
 function readFdInfo(fd: number): string {
   if (fdInfo.of !== fd || fdInfo.file < 0) {
@@ -249,19 +246,19 @@ function readFdInfo(fd: number): string {
     fdInfo.file = ffi.open(path);
     fdInfo.of = fd;
     const errno = -fdInfo.file;
-    // Everything else means that there is no /proc, and then nobody knows what stands there.
+    // Other errors mean that there is no /proc.
     if (isTableFull(errno)) throw new SyscallError("open", path, errno, errnoName(errno), hintFor("", errno));
   }
   const got = fdInfo.file < 0 ? 0 : ffi.pread(fdInfo.file, fdInfo.text, 0);
   return got > 0 ? fdInfo.text.toString("latin1", 0, got) : "";
 }
 
-/** No descriptor is left: whatever is opened next fails, too. */
+/** No descriptor is left, so every further open fails. */
 export function isTableFull(errno: number): boolean {
   return errno === EMFILE || errno === ENFILE;
 }
 
-/** What each command needs, for the hint behind an EPERM. */
+/** Returns the privilege that a command needs, for the hint of an EPERM. */
 function privilegeFor(command: string): string {
   if (command.endsWith("_GET_NEXT_ID") || command.endsWith("_GET_FD_BY_ID")) return "CAP_SYS_ADMIN";
   if (command === "BPF_TASK_FD_QUERY") return "CAP_SYS_ADMIN";
@@ -276,16 +273,16 @@ const needs = (command: string): string => `${command} needs ${privilegeFor(comm
 function hintFor(command: string, errno: number): string {
   switch (errno) {
     case EACCES:
-      // Of a path that lies elsewhere, too (kernel/bpf/inode.c, `bpf_inode_type`).
+      // The kernel also returns EPERM for a path outside a bpf file system (kernel/bpf/inode.c, `bpf_inode_type`).
       if (command === "BPF_OBJ_GET")
-        return "pins lie in a bpf file system, such as /sys/fs/bpf, and this user must be allowed to open them";
+        return "pins are in a bpf file system, such as /sys/fs/bpf, and this user must be allowed to open them";
       return needs(command);
     case EPERM:
       return needs(command);
     case EINVAL:
       return command.startsWith("BPF_LINK")
         ? "kernels before 5.8 have no link ids"
-        : "this kernel may be too old for the command, or a newer one that wants more";
+        : "this kernel may be too old for the command, or so new that the command needs more fields";
     case ENOSYS:
       return "this kernel was built without CONFIG_BPF_SYSCALL";
     case EMFILE:
@@ -301,12 +298,12 @@ function hintFor(command: string, errno: number): string {
   }
 }
 
-/** The error of a failed bpf command; what helps is worked out here, after the failure. */
+/** Returns the error of a failed bpf command with a hint. */
 export function bpfError(command: BpfCommand, object: string, result: number): SyscallError {
   return new SyscallError(command, object, -result, errnoName(-result), hintFor(command, -result));
 }
 
-/** Calls bpf(2), or throws what `bpfError` says. */
+/** Calls bpf(2); throws `bpfError` on failure. */
 export function bpfOrThrow(sys: Sys, command: BpfCommand, attr: Attr, object: string): number {
   const result = sys.bpf(command, attr);
   if (result < 0) throw bpfError(command, object, result);

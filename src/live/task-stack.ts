@@ -1,11 +1,11 @@
-/** A task's kernel stack by /proc/PID/stack, which names frames and has no addresses. */
+/** Reads a task's kernel stack from /proc/PID/stack, which has function names and no addresses. */
 import { KtstrError } from "../errors.ts";
 import type { StackFrame, TaskStack } from "../task-stack.ts";
 import type { Sys } from "./sys.ts";
 
 /**
- * /proc/PID is there for every thread, although only processes are listed. `why`: what keeps the kernel's memory from
- * being read. Throws `KtstrError`.
+ * /proc/PID exists for every thread, although only processes are listed. `why` is the error that prevented reading the
+ * kernel's memory. Throws `KtstrError`.
  */
 export function readProcStack(sys: Sys, pid: number, why: KtstrError): TaskStack {
   const text = (file: string): string | undefined => {
@@ -28,7 +28,7 @@ export function readProcStack(sys: Sys, pid: number, why: KtstrError): TaskStack
     frames,
     stopped:
       frames.length === 0
-        ? "/proc/PID/stack has no frames: the task was on a CPU, or it runs its program and not the kernel"
+        ? "/proc/PID/stack has no frames: the task was running on a CPU, or in user space"
         : "",
   };
 }

@@ -1,10 +1,10 @@
-/** Bpf file systems that tokens can be made from, by their options in /proc/self/mounts. */
+/** Lists bpf file systems that BPF tokens can be created from, by their mount options in /proc/self/mounts. */
 import { KtstrError } from "../errors.ts";
 import type { TokenMount } from "../features.ts";
 import { unmangled } from "./mounts.ts";
 import type { Sys } from "./sys.ts";
 
-/** Throws `KtstrError` where there is no /proc. */
+/** Throws `KtstrError` if there is no /proc. */
 export function readTokenMounts(sys: Sys): TokenMount[] {
   const mounts = sys.readFile("/proc/self/mounts");
   if (mounts === undefined)
@@ -12,7 +12,7 @@ export function readTokenMounts(sys: Sys): TokenMount[] {
       hint: "`mount -t proc proc /proc` mounts it",
     });
   const all: TokenMount[] = [];
-  // A path is bytes of any kind: latin1 keeps each.
+  // Paths are arbitrary bytes; latin1 preserves them.
   for (const line of Buffer.from(mounts).toString("latin1").split("\n")) {
     const [, path = "", type, options = ""] = line.split(" ");
     if (type !== "bpf") continue;

@@ -1,6 +1,6 @@
 /**
- * Walks over a map's elements through bpf(2). Two ways, one cursor: `BPF_MAP_LOOKUP_BATCH` fills thousands of
- * elements a call, `BPF_MAP_GET_NEXT_KEY` with `BPF_MAP_LOOKUP_ELEM` does one and works for every type.
+ * Walks the elements of a map through bpf(2). `BPF_MAP_LOOKUP_BATCH` returns thousands of elements per call.
+ * `BPF_MAP_GET_NEXT_KEY` with `BPF_MAP_LOOKUP_ELEM` returns one and works for every type. Both have the same cursor interface.
  */
 import type { Fd, PinnedBytes } from "../ffi.ts";
 import type { EntryCursor, MapInfo, WalkEnd } from "../state.ts";
@@ -21,18 +21,18 @@ import { Attr } from "./attr.ts";
 import { pinned } from "./objects.ts";
 import type { Sys } from "./sys.ts";
 
-/** How a value lies in the buffers that the kernel fills. */
+/** Layout of a value in the buffers that the kernel fills. */
 export interface ValueShape {
   readonly cpuCount: number;
-  /** From one CPU's copy to the next; 0 where there is one. */
+  /** Distance between the values of two CPUs in bytes; 0 if there is one value. */
   readonly stride: number;
-  /** All that one look-up writes, in bytes. */
+  /** Size of one look-up in bytes. */
   readonly total: number;
 }
 
 /**
- * `possible CPUs x round_up(value_size, 8)` for per-CPU types, whatever the caller expects (kernel/bpf/syscall.c,
- * `bpf_map_value_size`); one value, and for maps of descriptors a u32, for the others.
+ * Returns the shape of a value: `possible CPUs x round_up(value_size, 8)` for per-CPU types (kernel/bpf/syscall.c,
+ * `bpf_map_value_size`), a u32 for maps of descriptors, else one value.
  */
 export function valueShape(map: MapInfo, cpuCount: number): ValueShape {
   if (isPerCpuMap(map.type)) {
@@ -44,24 +44,24 @@ export function valueShape(map: MapInfo, cpuCount: number): ValueShape {
 
 const roundUp8 = (size: number): number => Math.ceil(size / 8) * 8;
 
-/** Types whose batch walk visits each bucket or index once and never answers for a hole. */
+/** Types whose batch walk visits each bucket or index once and returns no holes. */
 function hasBatch(type: number): boolean {
   return isHashMap(type) || isPerCpuHashMap(type) || isArrayMap(type);
 }
 
-/** Opens a walk over every key. `map` must be of a type that has keys. */
+/** Opens a walk over all keys. `map` must be of a type that has keys. */
 export function openWalk(sys: Sys, fd: Fd, map: MapInfo, cpuCount: number): EntryCursor {
   const shape = valueShape(map, cpuCount);
   if (hasBatch(map.type)) return new BatchCursor(sys, fd, map, shape);
   return new KeyCursor(sys, fd, map, shape);
 }
 
-/** Elements that a batch aims at: large enough that the call's cost vanishes, small enough for the caches. */
+/** Target size of a batch: large enough to amortize the call, small enough for the caches. */
 const BATCH_BYTES = 512 * 1024;
 const BATCH_MIN = 16;
 const BATCH_MAX = 16_384;
 
-/** No bucket is larger than this many bytes of elements; a kernel that asks for more is not believed. */
+/** Limit on the size of one bucket's elements. */
 const BATCH_LIMIT_BYTES = 1 << 30;
 
 class BatchCursor implements EntryCursor {
@@ -80,8 +80,8 @@ class BatchCursor implements EntryCursor {
   readonly #map: MapInfo;
   readonly #shape: ValueShape;
   readonly #attr: Attr<keyof typeof BATCH_ATTR.fields>;
-  // in_batch and out_batch take turns: the kernel reads one and writes the other. Wide enough for any key,
-  // which is what the array's generic walk stores there (kernel/bpf/syscall.c, generic_map_lookup_batch).
+  // in_batch and out_batch are swapped after each call. They are large enough for any key, which the generic walk
+  // stores there for arrays (kernel/bpf/syscall.c, generic_map_lookup_batch).
   #positions: [PinnedBytes, PinnedBytes];
   #capacity = 0;
   #count = 0;
@@ -89,7 +89,7 @@ class BatchCursor implements EntryCursor {
   #visited = 0;
   #last = false;
   #stopped = "";
-  /** Set where the kernel turned out to have no batch look-up: everything is asked of it. */
+  /** Set if the kernel has no batch look-up for the map: it then does the whole walk. */
   #fallback: KeyCursor | undefined;
 
   constructor(sys: Sys, fd: Fd, map: MapInfo, shape: ValueShape) {
@@ -129,7 +129,7 @@ class BatchCursor implements EntryCursor {
     this.#fallback?.[Symbol.dispose]();
   }
 
-  /** Non-per-CPU values stand at `value_size`, not rounded (kernel/bpf/hashtab.c, __htab_map_lookup_and_delete_batch). */
+  /** Values that are not per-CPU have a stride of `value_size`, not rounded (kernel/bpf/hashtab.c, __htab_map_lookup_and_delete_batch). */
   #elementStride(): number {
     return this.cpuCount > 0 ? this.#shape.total : this.valueSize;
   }
@@ -141,13 +141,13 @@ class BatchCursor implements EntryCursor {
     this.#attr.point("keys", this.keyBytes).point("values", this.valueBytes);
   }
 
-  /** One batch. False at the end, where the walk stopped, or where `#fallback` was set. */
+  /** Reads one batch. Returns false at the end, on an error, or if `#fallback` was set. */
   #fill(): boolean {
-    // A chain longer than the buffer is ENOSPC, answered with a larger one: bounded by the size's doubling.
+    // ENOSPC: a bucket is larger than the buffer. The buffer is doubled up to a limit.
     for (;;) {
       const [from, to] = this.#positions;
       this.#attr
-        .set("map_fd", this.#fd.number) // throws once it is closed: the number may be another map's by then
+        .set("map_fd", this.#fd.number) // throws if it is closed: the number may belong to another map by then
         .point("in_batch", this.#visited === 0 && this.#count === 0 ? undefined : from)
         .point("out_batch", to)
         .set("count", this.#capacity);
@@ -163,7 +163,7 @@ class BatchCursor implements EntryCursor {
         this.#stopped = `stopped after ${this.#visited} elements of at most ${this.#map.maxEntries}: the map changes faster than it can be read`;
         this.#last = true;
       }
-      // An empty batch that is not the last would come again for ever.
+      // An empty batch that is not the last would repeat forever.
       if (this.#count === 0 && !this.#last) return this.#fail(EFAULT);
       return this.#count > 0;
     }
@@ -180,10 +180,11 @@ class BatchCursor implements EntryCursor {
     this.#count = 0;
     const noBatch = errno === ENOTSUPP || errno === EOPNOTSUPP || errno === EINVAL;
     if (this.#visited === 0 && noBatch) {
-      // Hash tables have it since 5.6, per-CPU arrays since 5.13.
+      // Hash tables support it since 5.6, per-CPU arrays since 5.13.
       this.#fallback = new KeyCursor(this.#sys, this.#fd, this.#map, this.#shape);
     } else {
-      const advice = errno === EINTR ? "elements went away faster than they could be read" : strerror(errno);
+      const advice =
+        errno === EINTR ? "elements were deleted faster than they could be read" : strerror(errno);
       this.#stopped = `BPF_MAP_LOOKUP_BATCH: ${errnoName(errno)}: ${advice}`;
     }
     return false;
@@ -200,7 +201,7 @@ class BatchCursor implements EntryCursor {
   }
 }
 
-/** Types whose keys come and go: one that is not found was deleted just now. Elsewhere every key exists. */
+/** Types whose keys can be deleted: a key that is not found was deleted during the walk. In other types every key exists. */
 const HAVE_NO_FIXED_KEYS: readonly number[] = [
   MapType.hash,
   MapType.lru_hash,
@@ -212,7 +213,7 @@ const HAVE_NO_FIXED_KEYS: readonly number[] = [
   MapType.rhash,
 ];
 
-/** Types whose holes are not shown: nobody wants 10,000 lines of "no such program". */
+/** Types whose holes are not reported, such as the empty slots of a program array. */
 function holesAreSilent(type: number): boolean {
   return type === MapType.prog_array || type === MapType.array_of_maps || type === MapType.hash_of_maps;
 }
@@ -233,7 +234,7 @@ class KeyCursor implements EntryCursor {
   readonly #sys: Sys;
   readonly #fd: Fd;
   readonly #map: MapInfo;
-  /** Two keys and the calls for both directions, set up once: a step allocates nothing. */
+  /** Two keys and their calls, set up once, so that a step allocates nothing. */
   readonly #steps: readonly [Step, Step];
   #turn: 0 | 1 = 0;
   #taken = 0;
@@ -258,7 +259,7 @@ class KeyCursor implements EntryCursor {
       lookup: new Attr(ELEMENT_ATTR, { map_fd: fd.number }).point("key", to).point("value", this.valueBytes),
     });
     this.#steps = [step(keys[1], keys[0]), step(keys[0], keys[1])];
-    this.#steps[0].next.point("key", undefined); // the first key follows NULL; the first step does so once
+    this.#steps[0].next.point("key", undefined); // NULL returns the first key
     this.#firstKey = keys[1];
   }
 
@@ -269,7 +270,7 @@ class KeyCursor implements EntryCursor {
   }
 
   next(): boolean {
-    // Cgroup storage has no max_entries; there the cgroups bound it.
+    // Cgroup storage has no max_entries; the number of cgroups bounds it.
     const bound = this.#map.maxEntries === 0 ? MAX_UNBOUNDED_KEYS : 2 * this.#map.maxEntries;
     while (!this.#ended) {
       if (this.#taken > bound) {
@@ -278,7 +279,7 @@ class KeyCursor implements EntryCursor {
         );
       }
       const step = this.#steps[this.#turn];
-      // Throws once it is closed: the number may be another map's by then, with longer values.
+      // Throws if it is closed: the number may belong to another map by then, with longer values.
       step.next.set("map_fd", this.#fd.number);
       const result = this.#sys.bpf("BPF_MAP_GET_NEXT_KEY", step.next);
       if (result === -ENOENT) return this.#stop("");

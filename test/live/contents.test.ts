@@ -201,13 +201,13 @@ describe("storage of a kernel that says no", () => {
     expect(pids(tasks(new FakeKernel()))).toEqual([1, 20, 21]);
   });
 
-  test("before 6.9 threads cannot be asked: not complete, and the reason is told", () => {
+  test("before 6.9 threads cannot be looked up: not complete, and the reason is told", () => {
     const kernel = new FakeKernel();
     kernel.pidErrno = (_, thread) => (thread ? EINVAL : 0);
     const contents = tasks(kernel);
     expect(pids(contents)).toEqual([1, 20]);
     expect(contents).toMatchObject({
-      end: { complete: false, skipped: new Map([["threads cannot be asked before Linux 6.9", 1]]) },
+      end: { complete: false, skipped: new Map([["threads cannot be looked up before Linux 6.9", 1]]) },
     });
   });
 

@@ -113,8 +113,8 @@ describe.skipIf(whyNoKernel() !== "")("no descriptor is left open", () => {
       mapExtra: 2 ** 44, // its address is known, so a program can be loaded with it
     });
     for (const [refused, sentence] of [
-      ["BPF_PROG_TEST_RUN", "BPF_PROG_TEST_RUN the program to peek with: EPERM"],
-      ["mmap", "mmap the buffer to peek with: EPERM"],
+      ["BPF_PROG_TEST_RUN", "BPF_PROG_TEST_RUN the program that reads kernel memory: EPERM"],
+      ["mmap", "mmap the buffer for reading kernel memory: EPERM"],
     ] as const) {
       const before = fdCount();
       {

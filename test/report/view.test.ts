@@ -76,7 +76,7 @@ describe("a view", () => {
     expect(later.map(queue.id).records()).toEqual([]);
     kit.update(queue, new Uint8Array(), u32(9));
     // The kernel shows the next element of a queue and no other: not all of it is an answer.
-    expect(() => later.map(queue.id).records()).toThrow("only the element that a pop would take");
+    expect(() => later.map(queue.id).records()).toThrow("only the element that a pop would return");
   });
 
   liveTest("throws with a sentence where there is no answer", () => {
