@@ -1,6 +1,6 @@
 /**
- * The words and the options of a command line, strictly: citty takes unknown options silently. They are told apart
- * before the command is known, for an option takes a value everywhere or nowhere (`options.ts`).
+ * Splits a command line into words and options, and checks the options: citty ignores unknown ones. The split happens before
+ * the command is known, because an option takes a value for all commands or for none (`options.ts`).
  */
 import type { ArgsDef } from "citty";
 import { UsageError } from "../errors.ts";
@@ -12,16 +12,16 @@ export interface Arguments {
   readonly given: readonly Given[];
 }
 
-/** An option as it stands on the line. */
+/** An option as given on the command line. */
 export interface Given {
   /** Without its value: "--limit", "-o". */
   readonly flag: string;
-  /** "limit"; of an unknown one what stands behind its dashes. */
+  /** "limit"; for an unknown option the text after its dashes. */
   readonly name: string;
   value: string | undefined;
 }
 
-/** Reads what stands before a `--`. Options stand anywhere among the words. */
+/** Reads the arguments before `--`. Options may stand anywhere among the words. */
 export function readArguments(argv: readonly string[]): Arguments {
   const words: string[] = [];
   const given: Given[] = [];
@@ -36,7 +36,7 @@ export function readArguments(argv: readonly string[]): Arguments {
     const last = options.at(-1);
     const next = argv[index + 1];
     if (last === undefined || last.value !== undefined || !takesValue(last.name)) continue;
-    // A value may begin with one dash (`--sort -runs`): only where it stands makes it one.
+    // A value may begin with one dash (`--sort -runs`).
     if (next === undefined || next.startsWith("--")) continue;
     last.value = next;
     index++;
@@ -44,7 +44,7 @@ export function readArguments(argv: readonly string[]): Arguments {
   return { words, given };
 }
 
-/** Throws `UsageError` where an option is not one of `args`, or has a value and should not, or the other way round. */
+/** Throws `UsageError` for an option that is not in `args`, a missing value or an unexpected value. */
 export function checkOptions(given: readonly Given[], args: ArgsDef): void {
   for (const { flag, name, value } of given) {
     const def = Object.hasOwn(args, name) ? args[name] : undefined;
@@ -72,7 +72,7 @@ function longOption(arg: string): Given {
   return { flag, name: flag.slice(2), value: equals < 0 ? undefined : arg.slice(equals + 1) };
 }
 
-/** `-jp`, `-oFILE`: one that takes a value takes all that follows. */
+/** `-jp`, `-oFILE`: after an option that takes a value, the rest is the value. */
 function shortOptions(arg: string): Given[] {
   const options: Given[] = [];
   for (let at = 1; at < arg.length; at++) {

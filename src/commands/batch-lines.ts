@@ -1,25 +1,24 @@
-/** The lines of a batch file in bpftool's grammar (tools/bpf/bpftool/main.c, do_batch and make_args). */
+/** Reads the lines of a batch file in bpftool's grammar (tools/bpf/bpftool/main.c, do_batch and make_args). */
 import { closeSync, openSync, readSync } from "node:fs";
 import { KtstrError } from "../errors.ts";
 
-/** BATCH_LINE_LEN_MAX and BATCH_ARG_NB_MAX of bpftool, each with a NUL or NULL at its end. */
+/** BATCH_LINE_LEN_MAX and BATCH_ARG_NB_MAX of bpftool, both without the terminator. */
 const MAX_LINE_BYTES = 65_535;
 const MAX_WORDS = 4_095;
 
-/** What is wrong with the file itself. */
+/** An error in the batch file itself. */
 export class BatchFileError extends KtstrError {}
 
 interface BatchLine {
-  /** From 1: the first of its lines in the file. */
+  /** Line number in the file, from 1; of a continued command its first line. */
   readonly number: number;
   /** At least one. */
   readonly words: readonly string[];
 }
 
 /**
- * The commands of a file, or of standard input for "-", as they come: none is read before the one in front of it was
- * taken, apart from what a read of the file brings along. Throws `KtstrError` where it cannot be opened, and
- * `BatchFileError` later.
+ * Yields the commands of a file, or of standard input for "-", as they arrive. Throws `KtstrError` if the file cannot be
+ * opened, and `BatchFileError` for later errors.
  */
 export function batchLines(path: string): Generator<BatchLine> {
   return logicalLines(path, physicalLines(path === "-" ? 0 : open(path), path));
@@ -32,25 +31,25 @@ function* logicalLines(path: string, lines: Generator<string, undefined>): Gener
     let text = withoutComment(first);
     while (text.endsWith("\\\n")) {
       const next = lines.next();
-      if (next.done) throw failed(path, start, "the line that its last \\ announces is missing");
+      if (next.done) throw failed(path, start, "it ends with \\, but no line follows");
       number++;
       text = text.slice(0, -2) + withoutComment(next.value);
       if (Buffer.byteLength(text) > MAX_LINE_BYTES) throw tooLong(path, start);
     }
     const words = wordsOf(text);
-    if (words === undefined) throw failed(path, start, "a quoted word does not end");
+    if (words === undefined) throw failed(path, start, "a quoted word has no closing quote");
     if (words.length > MAX_WORDS) throw failed(path, start, `it has more than ${MAX_WORDS} words`);
     if (words.length > 0) yield { number: start, words };
   }
 }
 
-/** Everything from `#` on, also between quotes; with the line's end, so that no other line continues a comment. */
+/** Cuts from `#` on, also inside quotes, including the end of the line: a comment is not continued. */
 function withoutComment(line: string): string {
   const at = line.indexOf("#");
   return at < 0 ? line : line.slice(0, at);
 }
 
-/** Words between blanks. A quote at a word's start takes all up to the next one; undefined: there is none. */
+/** Splits at blanks. A quote at the start of a word takes all up to the next quote; returns undefined if there is none. */
 function wordsOf(text: string): string[] | undefined {
   const words: string[] = [];
   const token = /[ \t\r\n]*(?:(['"])|([^ \t\r\n]+))/y;
@@ -67,7 +66,7 @@ function wordsOf(text: string): string[] | undefined {
   return words;
 }
 
-/** Each with its line feed; the last may have none. */
+/** Yields lines with their line feeds; the last may have none. */
 function* physicalLines(fd: number, path: string): Generator<string, undefined> {
   try {
     const chunk = Buffer.alloc(MAX_LINE_BYTES);
@@ -99,7 +98,7 @@ function open(path: string): number {
 
 const sleeper = new Int32Array(new SharedArrayBuffer(4));
 
-/** 0 at the file's end. A pipe that somebody made non-blocking is asked again. */
+/** Returns 0 at the end of the file. Retries if a pipe is non-blocking. */
 function read(fd: number, path: string, into: Uint8Array): number {
   for (;;) {
     try {

@@ -12,7 +12,7 @@ import { keepMemoryOpen } from "./source.ts";
 
 const batch: Command = command({
   name: "ktstr batch",
-  description: "Run the commands of a file, one a line, up to the first that fails",
+  description: "Run the commands of a file, one per line, until one fails",
   grammar: "file FILE|-",
   examples: [
     "ktstr batch file commands.txt",
@@ -22,8 +22,8 @@ const batch: Command = command({
   async start(context) {
     const [word, path, ...rest] = context.words;
     if (word === undefined || !isPrefix(word, "file") || path === undefined)
-      throw new UsageError("batch: of which file? file FILE, or file - for standard input");
-    if (rest.length > 0) throw new UsageError(`batch file ${path}: too much: ${rest.join(" ")}`);
+      throw new UsageError("batch: no file given: file FILE, or file - for standard input");
+    if (rest.length > 0) throw new UsageError(`batch file ${path}: unexpected arguments: ${rest.join(" ")}`);
     if (depth >= MAX_DEPTH) throw new KtstrError(`batch file ${path}: batches in batches, ${depth} deep`);
     depth++;
     using _kept = keepMemoryOpen();
@@ -37,7 +37,7 @@ const batch: Command = command({
 
 export default batch;
 
-/** A batch may run another; a file that runs itself ends here. */
+/** Limit on nested batches, for a file that runs itself. */
 const MAX_DEPTH = 16;
 let depth = 0;
 
@@ -58,7 +58,7 @@ async function runAll(context: Context, path: string): Promise<ExitStatus> {
   return 0;
 }
 
-/** The document is whole whatever fails: bpftool, too, puts the error of a command where its output would be. */
+/** The JSON document is complete even after a failure: as in bpftool, an error takes the place of the output. */
 async function runAllJson(context: Context, path: string): Promise<ExitStatus> {
   const { out, options } = context;
   const [gap, inner] = options.pretty ? ["\n", "\n  "] : ["", ""];
@@ -85,14 +85,16 @@ async function runAllJson(context: Context, path: string): Promise<ExitStatus> {
   return status;
 }
 
-/** One command's JSON; `null` where it prints none. */
+/** Prints the JSON of one command, or `null` if it prints none. */
 async function printOutput(context: Context, words: readonly string[]): Promise<ExitStatus> {
   const { out, options } = context;
   const start = out.position;
   try {
     const line = await lineOf(context, words);
     if (NO_JSON.includes(line.command.name) && !line.help)
-      throw new UsageError(`${line.command.name}: it prints no JSON`, { hint: "run the batch without -j" });
+      throw new UsageError(`${line.command.name}: this command prints no JSON`, {
+        hint: "run the batch without -j",
+      });
     const status = await runLine(context.root, line, out, context.warn);
     if (line.help) out.rewind(start);
     if (out.position === start) out.text("null");
@@ -107,7 +109,7 @@ async function printOutput(context: Context, words: readonly string[]): Promise<
 
 const NO_JSON: readonly string[] = ["ktstr completions", "ktstr pin"];
 
-/** The line's command with the batch's own options, where the line has none of its own. */
+/** Parses a line. The batch's options apply if the line has none of its own. */
 async function lineOf(context: Context, words: readonly string[]): Promise<CommandLine> {
   const line = await parseCommandLine(context.root, words);
   return { ...line, options: inherited(line.options, context.options) };
@@ -130,7 +132,7 @@ function inherited(own: Options, outer: Options): Options {
   };
 }
 
-/** The same error, with the place in the file in front. */
+/** Returns the error with the place in the file added. */
 function told(error: unknown, place: string): unknown {
   if (error instanceof ClosedPipeError || !(error instanceof KtstrError)) return error;
   const { hint } = error;

@@ -1,9 +1,9 @@
-/** bpftool's commands, in the order in which it looks for the first that begins with a word. */
+/** bpftool's commands in bpftool's order, for abbreviations and for errors about commands that ktstr does not have. */
 import { UsageError } from "../errors.ts";
 
 /**
  * The tables `commands` of tools/bpf/bpftool/main.c and `cmds` of its other files, 7.8. `cmd_select` takes the first entry
- * that the word is a prefix of (`is_prefix`), so that `map p` is `map pin`, also where `map peek` and `map push` begin so.
+ * that has the word as a prefix (`is_prefix`): `map p` is `map pin`, although `map peek` and `map push` match too.
  */
 const WORDS: Readonly<Record<string, string>> = {
   ktstr: "help batch prog map link cgroup perf net feature btf gen struct_ops iter token version",
@@ -20,16 +20,16 @@ const WORDS: Readonly<Record<string, string>> = {
   "ktstr struct_ops": "show list register unregister dump help",
 };
 
-/** bpftool's own comparison (main.c), but that nothing at all is no word. */
+/** bpftool's comparison (main.c), except that "" matches nothing. */
 export const isPrefix = (word: string, whole: string): boolean => word !== "" && whole.startsWith(word);
 
-/** The word of bpftool's that `word` stands for behind a command: "show" behind "ktstr map" for "s". */
+/** Returns bpftool's command for an abbreviation: "show" for "s" after "ktstr map". */
 export function bpftoolWord(command: string, word: string): string | undefined {
   const words = Object.hasOwn(WORDS, command) ? WORDS[command] : undefined;
   return words?.split(" ").find((candidate) => isPrefix(word, candidate));
 }
 
-/** What changes something. Everything else of bpftool's that is missing here reads. */
+/** Commands that change something. bpftool's other commands that are missing here only read. */
 const CHANGES: Readonly<Record<string, string>> = {
   ktstr: "iter",
   "ktstr prog": "pin load loadall attach detach run",
@@ -40,12 +40,12 @@ const CHANGES: Readonly<Record<string, string>> = {
   "ktstr struct_ops": "register unregister",
 };
 
-/** What shows a part of what bpftool's command shows. */
+/** Commands of ktstr that are closest to a missing one. */
 const NEAREST: Readonly<Record<string, string>> = {
   "ktstr map pin": "`ktstr pin NAME` holds a map open without a path",
 };
 
-/** Throws `UsageError`: bpftool has the command `theirs` behind `parent`, and ktstr does not. `own`: what else was meant. */
+/** Throws `UsageError` for a command of bpftool that ktstr does not have. `own` are ktstr's commands that also match. */
 export function refuseBpftoolWord(parent: string, theirs: string, own: readonly string[]): never {
   const whole = `${parent} ${theirs}`;
   const changes = CHANGES[parent]?.split(" ").includes(theirs) ?? false;

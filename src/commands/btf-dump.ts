@@ -19,7 +19,7 @@ import { openSource, refuseMemory, type Source, warnAll } from "./source.ts";
 
 const dump: Command = command({
   name: "ktstr btf dump",
-  description: "Print types as C, or as they are stored",
+  description: "Print types as C, or as stored in BTF",
   grammar:
     "id N | vmlinux | file FILE | prog PROG | map MAP [key|value|kv|all] [format raw|c [unsorted]] [root_id N]",
   examples: [
@@ -48,7 +48,7 @@ const dump: Command = command({
 export default dump;
 
 const SOURCES = ["id", "vmlinux", "file", "prog", "map"] as const;
-/** In bpftool's order: `k` is `key`. */
+/** In bpftool's order, which decides abbreviations: `k` is `key`. */
 const PARTS = ["key", "value", "all", "kv"] as const;
 
 type BtfSource =
@@ -58,25 +58,25 @@ type BtfSource =
   | { readonly kind: "prog"; readonly selector: Selector }
   | { readonly kind: "map"; readonly selector: Selector; readonly part: (typeof PARTS)[number] };
 
-/** Takes the words of BTF_SRC off the front. */
+/** Removes the words of BTF_SRC from the front. */
 function takeSource(words: string[]): BtfSource {
   const word = words.shift();
-  if (word === undefined) throw new UsageError(`btf dump: of what? ${SOURCES.join(", ")}`);
+  if (word === undefined) throw new UsageError(`btf dump: no source given: ${SOURCES.join(", ")}`);
   const kind = SOURCES.find((name) => isPrefix(word, name));
   switch (kind) {
     case "vmlinux":
       return { kind };
     case "id": {
       const id = words.shift();
-      if (id === undefined) throw new UsageError("btf dump id: which id?");
+      if (id === undefined) throw new UsageError("btf dump id: no id given");
       return { kind, id: numberOf("btf dump id", id) };
     }
     case "file": {
       const path = words.shift();
-      if (path === undefined) throw new UsageError("btf dump file: which file?");
-      // bpftool 7.8 takes `file A file B`, and merges them.
+      if (path === undefined) throw new UsageError("btf dump file: no file given");
+      // bpftool 7.8 accepts `file A file B` and merges them.
       if (isPrefix(words[0] ?? "", "file"))
-        throw new UsageError("btf dump file: one file is dumped", {
+        throw new UsageError("btf dump file: only one file can be dumped", {
           hint: "`bpftool btf dump` merges several",
         });
       return { kind, path };
@@ -105,7 +105,7 @@ function takeSelector(words: string[], kinds: readonly SelectorKind[], noun: str
   return selector;
 }
 
-/** `c unsorted` is C in the order of ids. */
+/** `c unsorted` is C in id order. */
 type Format = "raw" | "c" | "c unsorted";
 
 function takeRest(words: readonly string[], json: boolean): { format: Format; roots: number[] } {
@@ -115,7 +115,8 @@ function takeRest(words: readonly string[], json: boolean): { format: Format; ro
   const rest = [...words];
   for (let word = rest.shift(); word !== undefined; word = rest.shift()) {
     const keyword = ["format", "root_id", "unsorted"].find((one) => isPrefix(word, one));
-    if (keyword === undefined) throw new UsageError(`btf dump: too much: ${[word, ...rest].join(" ")}`);
+    if (keyword === undefined)
+      throw new UsageError(`btf dump: unexpected arguments: ${[word, ...rest].join(" ")}`);
     if (keyword === "unsorted") {
       unsorted = true;
       continue;
@@ -128,7 +129,7 @@ function takeRest(words: readonly string[], json: boolean): { format: Format; ro
   }
   const format = language === "c" && unsorted ? "c unsorted" : language;
   if (format !== "raw" && json)
-    throw new UsageError("btf dump format c: C is no JSON", { hint: "leave out -j" });
+    throw new UsageError("btf dump format c: C cannot be printed as JSON", { hint: "leave out -j" });
   return { format, roots };
 }
 
@@ -141,7 +142,7 @@ function numberOf(what: string, text: string): number {
 
 interface Chosen {
   readonly btf: Btf;
-  /** The types that are meant; none: all. */
+  /** Ids of the types to print; empty for all. */
   readonly roots: readonly number[];
 }
 
@@ -184,8 +185,9 @@ function expectBtf(read: Read<Btf>, what: string): Btf {
 const MODULES = "/sys/kernel/btf/";
 
 /**
- * A file of BTF alone, as under /sys/kernel/btf, or an ELF file's `.BTF`, of either byte order. Split BTF continues that of
- * the file `basePath`; a module's under /sys/kernel/btf the kernel's where none is given. Throws `FormatError`, `KtstrError`.
+ * Reads a file of raw BTF, as under /sys/kernel/btf, or the `.BTF` section of an ELF file, in either byte order. The base of
+ * split BTF is the file `basePath`; if none is given, a module's under /sys/kernel/btf has the kernel's. Throws `FormatError`
+ * or `KtstrError`.
  */
 function readBtfFile(path: string, basePath?: string): Btf {
   const isModule = path.startsWith(MODULES) && path !== `${MODULES}vmlinux`;
@@ -195,7 +197,7 @@ function readBtfFile(path: string, basePath?: string): Btf {
   try {
     return Btf.parse(bytes, { base, name: path });
   } catch (error) {
-    // A split BTF's strings go on from its base's: they have no empty string of their own.
+    // Split BTF has no empty string of its own: its strings continue those of its base.
     if (!(error instanceof FormatError && error.problem.includes("the empty string")) || base !== undefined)
       throw error;
     throw new KtstrError(error.message, {

@@ -10,7 +10,7 @@ import { openSource, warnAll } from "./source.ts";
 const show: Command = command({
   name: "ktstr btf show",
   alias: "list",
-  description: "List BTF objects and who uses them, or show one",
+  description: "List BTF objects and their users, or show one",
   grammar: "[id N]",
   examples: ["ktstr btf show", "ktstr -j btf show id 1"],
   async start(context) {

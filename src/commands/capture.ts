@@ -16,7 +16,7 @@ import { writeWholeFile } from "./whole-file.ts";
 
 const capture: Command = command({
   name: "ktstr capture",
-  description: "Keep all BPF state of a frozen machine in one small file",
+  description: "Save all BPF state of a frozen machine to one small file",
   options: ["output", "force", "zstd", "maps", "no-values", "follow"],
   grammar: "",
   examples: [
@@ -26,12 +26,12 @@ const capture: Command = command({
   ],
   async start(context) {
     const { options, words, out } = context;
-    if (words.length > 0) throw new UsageError(`capture: too much: ${words.join(" ")}`);
+    if (words.length > 0) throw new UsageError(`capture: unexpected arguments: ${words.join(" ")}`);
     const path = options.own["output"];
     if (typeof path !== "string" || path === "")
-      throw new UsageError("capture: into which file? -o FILE", { hint: "-o FILE.zst compresses it." });
+      throw new UsageError("capture: no output file given: -o FILE", { hint: "-o FILE.zst compresses it." });
     if (path === "-")
-      throw new UsageError("capture: it goes into a file, and not to standard output", {
+      throw new UsageError("capture: the output must be a file, not standard output", {
         hint: "`-o ./-` is a file of that name",
       });
     if (options.memory.length === 0) throw noMemory();
@@ -40,7 +40,7 @@ const capture: Command = command({
     let elements = 0;
     const running = options.memory.find(isVm);
     if (running === undefined && options.noPause) throw new UsageError("--no-pause goes with --vm");
-    // It stands still until all of the file is written: pages are copied last.
+    // The machine stays stopped until the file is complete: pages are copied last.
     using vm = running === undefined ? undefined : await stopVm(options, running);
     const given = vm?.options() ?? guestOptions(options);
     using made = captureGuest({ ...given, keep: filter.keep }, (state) => {
@@ -68,28 +68,28 @@ const capture: Command = command({
 
 export default capture;
 
-/** bpf(2) gives values and no pages. */
+/** The error of a capture from the running kernel: bpf(2) gives values and no pages. */
 function noMemory(): UsageError {
-  return new UsageError("capture: of which machine? --memory FILE", {
-    hint: "a capture is made of pages of physical memory: freeze a virtual machine and dump its memory (QEMU's dump-guest-memory, `virsh dump --memory-only`), or give kdump's vmcore. /proc/kcore is the running kernel's memory, which changes while it is read; `ktstr -j inspect` keeps a running kernel's answers",
+  return new UsageError("capture: no memory given: --memory FILE", {
+    hint: "a capture consists of pages of physical memory: freeze a virtual machine and dump its memory (QEMU's dump-guest-memory, `virsh dump --memory-only`), or give kdump's vmcore. /proc/kcore is the running kernel's memory, which changes during the read; `ktstr -j inspect` saves a running kernel's state",
   });
 }
 
-/** Steps from a value into the kernel's memory; arenas are captured whole. */
+/** Number of pointers to follow from a value; arenas are captured whole. */
 const DEFAULT_FOLLOW = 1;
 
-/** `--maps a,b,12` and `--no-values`: the maps whose contents go in. */
+/** `--maps a,b,12` and `--no-values`: selects the maps whose contents are saved. */
 class MapFilter {
   readonly keep: ((map: MapInfo) => boolean) | undefined;
   readonly #unseen: Set<string> = new Set();
 
   constructor(names: string | boolean | undefined, noValues: boolean) {
     if (names !== undefined && noValues)
-      throw new UsageError("capture: --maps and --no-values: one or the other");
+      throw new UsageError("capture: --maps and --no-values cannot be combined");
     if (noValues) this.keep = () => false;
     if (typeof names !== "string") return;
     const words = names.split(",").filter((word) => word !== "");
-    if (words.length === 0) throw new UsageError("--maps: which ones? Names or ids, with commas between");
+    if (words.length === 0) throw new UsageError("--maps: no maps given: names or ids, separated by commas");
     this.#unseen = new Set(words);
     this.keep = ({ id, name }) =>
       words
@@ -97,7 +97,7 @@ class MapFilter {
         .map((word) => this.#unseen.delete(word)).length > 0;
   }
 
-  /** After the maps were listed. Throws `KtstrError` where there is none of a name. */
+  /** Called after all maps were listed. Throws `KtstrError` if a name or id matched none. */
   check(): void {
     const [word] = this.#unseen;
     if (word === undefined) return;
@@ -107,13 +107,13 @@ class MapFilter {
   }
 }
 
-/** Of what zstd makes 2 ms a MiB at; higher levels take three times as long for a tenth less. */
+/** Compresses at about 2 ms per MiB. Higher levels take three times as long and save a tenth. */
 const ZSTD_LEVEL = 6;
 
-/** What is compressed is opened by decompressing all of it. */
+/** A compressed capture is opened by decompressing all of it, so its size is limited. */
 function checkSize({ sizeBytes }: Capture): void {
   if (sizeBytes <= MAX_DECOMPRESSED_BYTES) return;
-  throw new KtstrError(`compress a capture of ${sizeText(sizeBytes)}: it is too large for that`, {
+  throw new KtstrError(`compress a capture of ${sizeText(sizeBytes)}: it is too large`, {
     hint: "Write it without .zst, and compress it with zstd.",
   });
 }

@@ -7,10 +7,10 @@ import { type Command, command } from "./command.ts";
 import { printList } from "./print.ts";
 import { openSource, warnAll } from "./source.ts";
 
-/** The words behind `cgroup show` or `tree`: a path, and "effective". Throws `UsageError`. */
+/** Parses the words after `cgroup show` or `tree`: a path and "effective". Throws `UsageError`. */
 function queryOf(words: readonly string[], isTree: boolean): CgroupQuery {
   const [path, effective, ...rest] = words;
-  if (path === undefined && !isTree) throw new UsageError("cgroup show: of which cgroup?");
+  if (path === undefined && !isTree) throw new UsageError("cgroup show: no cgroup given");
   if (rest.length > 0 || (effective !== undefined && !isPrefix(effective, "effective")))
     throw new UsageError(`cgroup: ${JSON.stringify(rest[0] ?? effective)} is not "effective"`);
   return { path, isTree, isEffective: effective !== undefined };

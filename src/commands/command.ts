@@ -1,4 +1,4 @@
-/** What a command is here: citty's definition, and what our strict option parser hands it. */
+/** The type of a command: citty's definition, and the options and words that it runs with. */
 import type { ArgsDef } from "citty";
 import type { Output } from "../report/output.ts";
 import { argsOf, type OwnOption } from "./options.ts";
@@ -8,35 +8,35 @@ export interface Options {
   readonly pretty: boolean;
   readonly debug: boolean;
   readonly memory: readonly string[];
-  /** Whether a running machine goes on while it is read. */
+  /** True if a running machine is not paused for the read. */
   readonly noPause: boolean;
   readonly vmlinux: string | undefined;
   readonly vmcoreinfo: string | undefined;
   readonly format: string | undefined;
   readonly explain: boolean;
   readonly baseBtf: string | undefined;
-  /** Options that only some commands take, by name. */
+  /** The command's own options, by name. */
   readonly own: Readonly<Record<string, string | boolean>>;
 }
 
-/** What a command runs with. */
+/** Input and output of a command. */
 export interface Context {
-  /** The command that all others hang from. */
+  /** The root of the command tree. */
   readonly root: Command;
-  /** The words behind the command's name. */
+  /** Words after the command's name. */
   readonly words: readonly string[];
-  /** What stands behind `--`; undefined: there was none. */
+  /** Words after `--`; undefined if there is no `--`. */
   readonly tail: readonly string[] | undefined;
   readonly options: Options;
   readonly out: Output;
-  /** A sentence for people, on stderr. */
+  /** Prints a warning on stderr. */
   readonly warn: (sentence: string) => void;
 }
 
-/** 0, or 1 where data was printed and is not all there is. */
+/** 0, or 1 if the printed data is incomplete. */
 export type ExitStatus = 0 | 1 | number;
 
-/** A command: what citty prints as its usage (`help.ts` hands it over), and what citty has no place for. */
+/** A command: the usage that citty prints (see `help.ts`), and ktstr's additions. */
 export interface Command {
   /** With its parents' names: "ktstr map show". */
   readonly name: string;
@@ -47,18 +47,18 @@ export interface Command {
   readonly args: ArgsDef;
   /** The bpftool-like grammar of its words, for the usage line. */
   readonly grammar: string;
-  /** Lines of `--help` behind the options. */
+  /** Examples of `--help`. */
   readonly examples: readonly string[];
   readonly subCommands: CommandTable;
   readonly start: ((context: Context) => ExitStatus | Promise<ExitStatus>) | undefined;
 }
 
-/** Commands by name, loaded when used. */
+/** Commands by name, loaded on use. */
 export type CommandTable = Readonly<Record<string, () => Promise<Command>>>;
 
 type Definition = Pick<Command, "name" | "description" | "examples"> &
   Partial<Omit<Command, "args">> & {
-    /** Those of its own; the global ones come with every command. */
+    /** The command's own options; global options are added. */
     readonly options?: readonly OwnOption[];
   };
 

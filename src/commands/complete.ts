@@ -1,4 +1,4 @@
-/** What a shell may offer for the word at the cursor. */
+/** Computes shell completions for the word at the cursor. */
 import type { ArgDef } from "citty";
 import { FORMAT_NAMES } from "../guest/image/formats.ts";
 import { LOG_LEVELS } from "../kernel-log.ts";
@@ -14,18 +14,18 @@ export interface Candidate {
   readonly description: string;
 }
 
-/** `files`: the shell knows better than we do. */
+/** `files`: the shell completes file names. */
 export type Completion =
   | { readonly kind: "files" }
   | { readonly kind: "words"; readonly words: readonly Candidate[] };
 
-/** Opens the running kernel; undefined where it cannot be asked. */
+/** Opens the running kernel; undefined if it cannot be read. */
 export type OpenKernel = () => Promise<(BpfState & Disposable) | undefined>;
 
 const FILES: Completion = { kind: "files" };
 const words = (list: readonly Candidate[]): Completion => ({ kind: "words", words: list });
 
-/** `line`: the words behind `ktstr`; the last is the one at the cursor, and may be empty. */
+/** `line` is the words after `ktstr`; the last, which may be empty, is at the cursor. */
 export async function complete(
   root: Command,
   line: readonly string[],
@@ -37,7 +37,7 @@ export async function complete(
   return words(found.words.filter(({ word }) => word.startsWith(current) && SAFE.test(word)));
 }
 
-/** What is put into a command line is run from there: a name of a hostile kernel that a shell would read is not offered. */
+/** Names with other characters are not offered: the shell would interpret them, and a kernel may be hostile. */
 const SAFE = /^[\w.,:@%+/=-]+$/;
 
 async function candidates(
@@ -53,7 +53,7 @@ async function candidates(
   if (operands.length === 0 && Object.keys(command.subCommands).length > 0)
     return words(await subCommandsOf(command));
   const expected = expectedAfter(command.grammar, operands);
-  // A frozen machine takes a second to open: too long for a key that was pressed.
+  // Opening a frozen machine takes a second, too long for a completion.
   return operandsOf(command, expected, given.has("memory") || given.has("sample") ? noKernel : kernel);
 }
 
@@ -61,11 +61,11 @@ const noKernel: OpenKernel = async () => undefined;
 
 interface Line {
   readonly command: Command;
-  /** The words that are neither options, their values nor the command's name. */
+  /** Words that are not options, option values or the command's name. */
   readonly operands: readonly string[];
-  /** Options that were given, by their long names. */
+  /** Long names of the given options. */
   readonly given: ReadonlySet<string>;
-  /** The option whose value is at the cursor. */
+  /** Option whose value is at the cursor. */
   readonly awaiting: ArgDef | undefined;
 }
 
@@ -110,7 +110,7 @@ async function subCommandsOf({ subCommands }: Command): Promise<Candidate[]> {
   );
 }
 
-/** By the hint that `--help` shows: FILE, N|all|sum, NAME,... */
+/** Completes by the value hint of the option: FILE, N|all|sum, NAME,... */
 async function optionValue(def: ArgDef, kernel: OpenKernel): Promise<Completion> {
   const hint = "valueHint" in def ? (def.valueHint ?? "") : "";
   if (hint.startsWith("FILE")) return FILES;
@@ -135,7 +135,7 @@ async function operandsOf(command: Command, expected: Expected, kernel: OpenKern
   return words(found);
 }
 
-/** Ids, names or tags of what is there; none where the kernel cannot be asked. */
+/** Returns ids, names or tags of existing objects; empty if the kernel cannot be read. */
 async function named(noun: Noun, placeholder: string, kernel: OpenKernel): Promise<Candidate[]> {
   if (!/^(N|NAME|TAG|MAP)$/.test(placeholder)) return [];
   using state = await kernel();

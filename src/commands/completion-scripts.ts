@@ -1,6 +1,6 @@
 /**
- * What a shell sources. Each hands the line to `ktstr completions words`, so that no script knows a command or an
- * option, and none grows old.
+ * Completion scripts of the shells. Each passes the line to `ktstr completions words`, so the scripts contain no commands or
+ * options.
  */
 import bash from "./shells/bash.txt" with { type: "text" };
 import fish from "./shells/fish.txt" with { type: "text" };

@@ -13,20 +13,19 @@ const completions: Command = command({
     "ktstr completions bash > /etc/bash_completion.d/ktstr",
     "ktstr completions zsh > ~/.zfunc/_ktstr   # a folder of $fpath",
     "ktstr completions fish > ~/.config/fish/completions/ktstr.fish",
-    "ktstr completions words -- map dump i   # what the scripts ask",
+    "ktstr completions words -- map dump i   # used by the scripts",
   ],
   async start(context) {
     refuseMemory(context.options, "completions");
     const [word, ...rest] = context.words;
-    if (rest.length > 0) throw new UsageError(`completions ${word}: too much: ${rest.join(" ")}`);
+    if (rest.length > 0) throw new UsageError(`completions ${word}: unexpected arguments: ${rest.join(" ")}`);
     if (word === "words") {
       await printWords(context);
       return 0;
     }
     if (word === undefined || !Object.hasOwn(SCRIPTS, word))
-      throw new UsageError(`completions: of which shell? ${Object.keys(SCRIPTS).join(", ")}`);
-    if (context.tail !== undefined)
-      throw new UsageError(`completions ${word}: nothing stands behind \`--\` here`);
+      throw new UsageError(`completions: no shell given: ${Object.keys(SCRIPTS).join(", ")}`);
+    if (context.tail !== undefined) throw new UsageError(`completions ${word}: takes no words after \`--\``);
     context.out.text(SCRIPTS[word as Shell]);
     return 0;
   },
@@ -34,16 +33,16 @@ const completions: Command = command({
 
 export default completions;
 
-/** The kind of the answer, "words" or "files", and then a word a line with its description behind a tabulator. */
+/** Prints the kind of the answer, "words" or "files", then one word per line with a tab and its description. */
 async function printWords({ root, tail, out }: Context): Promise<void> {
-  if (tail === undefined) throw new UsageError("completions words: of which line? -- WORD ...");
+  if (tail === undefined) throw new UsageError("completions words: no words given: -- WORD ...");
   const found = await complete(root, tail, openKernel);
   out.line(found.kind);
   if (found.kind === "words")
     for (const { word, description } of found.words) out.line(`${word}\t${description}`);
 }
 
-/** Who may not ask the kernel completes without its names. */
+/** Without the privilege to read the kernel, completion has no object names. */
 async function openKernel(): Promise<(BpfState & Disposable) | undefined> {
   const { openLive } = await import("../live/live.ts");
   try {

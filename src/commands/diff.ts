@@ -15,20 +15,20 @@ const diff: Command = command({
   examples: [
     "ktstr diff mem.before mem.after   # two memory images, cores or captures",
     "ktstr diff before.json            # a saved `ktstr -j inspect`, and the running kernel since",
-    "ktstr diff run.ktstr             # what happened in a record: its first round and its last",
+    "ktstr diff run.ktstr             # the first and the last round of a record",
     "ktstr -j diff before.json after.json",
   ],
   async start(context) {
     const { words, options, out } = context;
     const [first, second, ...rest] = words;
     if (first === undefined)
-      throw new UsageError("diff: of what? A and B are memory images, captures or saved reports");
-    if (rest.length > 0) throw new UsageError(`diff: too much: ${rest.join(" ")}`);
+      throw new UsageError("diff: no files given: A and B are memory images, captures or saved reports");
+    if (rest.length > 0) throw new UsageError(`diff: unexpected arguments: ${rest.join(" ")}`);
     if (options.memory.length > 0)
-      throw new UsageError("diff: it names what it reads itself", {
+      throw new UsageError("diff: the files to compare do not go with --memory", {
         hint: "ktstr diff A B, without --memory",
       });
-    // Of a record alone what happened in it, else its last round.
+    // A record alone is compared within itself; with another file its last round is used.
     const ends = second === undefined ? recordedSnapshots(first) : undefined;
     const [a, b] = ends ?? [await snapshotOf(context, first), await snapshotOf(context, second)];
     const names = [a.source, b.source] as const;

@@ -18,13 +18,13 @@ const dmesg: Command = command({
   description: "Print the kernel's log",
   options: ["level", "since"],
   examples: [
-    "ktstr dmesg --memory mem                    # what the kernel said until it froze",
+    "ktstr dmesg --memory mem                    # the log until the machine froze",
     "ktstr dmesg --memory mem --level warn+ --since -30",
     "ktstr -j dmesg                              # the running kernel's, from /dev/kmsg",
   ],
   async start(context) {
     const { out, options, words } = context;
-    if (words.length > 0) throw new UsageError(`dmesg: too much: ${words.join(" ")}`);
+    if (words.length > 0) throw new UsageError(`dmesg: unexpected arguments: ${words.join(" ")}`);
     const query = queryOf(options);
     using source = await openSource(options, () => false);
     const log = source.state.log();
@@ -58,7 +58,7 @@ function levelsOf(text: string): boolean[] {
   }
 }
 
-/** "120.5" -> nanoseconds, exactly. */
+/** Parses "120.5" to nanoseconds, exactly. */
 function secondsOf(text: string): bigint {
   const [, sign, whole, fraction = ""] = /^(-?)(\d{1,12})(?:\.(\d{1,9}))?$/.exec(text) ?? [];
   if (whole === undefined)

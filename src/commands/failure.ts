@@ -1,15 +1,15 @@
-/** How a failure is told: the same sentence in text and in JSON. */
+/** Formats errors: the same sentence in text and in JSON. */
 import { KtstrError } from "../errors.ts";
 import { stringify } from "../report/json.ts";
 
-/** What failed, then what to do about it. */
+/** Returns the message, followed by the hint. */
 export function sentenceOf(error: unknown): string {
   if (!(error instanceof KtstrError)) return "internal error, please report it";
   const { message, hint } = error;
   return hint === "" ? message : `${message}. ${hint.charAt(0).toUpperCase()}${hint.slice(1)}`;
 }
 
-/** bpftool's object of an error (tools/bpf/bpftool/common.c, p_err). */
+/** Returns bpftool's JSON object of an error (tools/bpf/bpftool/common.c, p_err). */
 export function errorJson(sentence: string, pretty: boolean): string {
   return stringify({ error: sentence }, pretty ? "  " : "");
 }

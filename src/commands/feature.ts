@@ -8,11 +8,11 @@ import { openSource, warnAll } from "./source.ts";
 
 interface Words {
   readonly full: boolean;
-  /** Of macros; undefined: no macros. */
+  /** Prefix of macros; undefined if no macros are printed. */
   readonly prefix: string | undefined;
 }
 
-/** The words behind `feature probe`, in any order as in bpftool. Throws `UsageError`. */
+/** Parses the words after `feature probe`, in any order as in bpftool. Throws `UsageError`. */
 function wordsOf(words: readonly string[]): Words {
   let full = false;
   let prefix: string | undefined;
@@ -20,10 +20,10 @@ function wordsOf(words: readonly string[]): Words {
   for (let index = 0; index < words.length; index++) {
     const word = words[index]!;
     if (isPrefix(word, "kernel")) {
-      if (component !== "") throw new UsageError("feature probe: the component is named twice");
+      if (component !== "") throw new UsageError("feature probe: the component is given twice");
       component = word;
     } else if (isPrefix(word, "dev"))
-      throw new UsageError("feature probe: ktstr does not try what a network card takes", {
+      throw new UsageError("feature probe: ktstr does not probe network cards", {
         hint: "use `bpftool feature probe dev NAME`",
       });
     else if (isPrefix(word, "full")) full = true;
@@ -31,10 +31,10 @@ function wordsOf(words: readonly string[]): Words {
     else if (isPrefix(word, "prefix")) {
       const given = words[++index];
       if (prefix !== "" || given === undefined)
-        throw new UsageError('feature probe: "prefix PREFIX" stands once, behind "macros"');
+        throw new UsageError('feature probe: "prefix PREFIX" is allowed once, after "macros"');
       prefix = given;
     } else if (isPrefix(word, "unprivileged"))
-      throw new UsageError("feature probe: ktstr does not give up its privileges to try without them", {
+      throw new UsageError("feature probe: ktstr does not probe without privileges", {
         hint: "use `bpftool feature probe unprivileged`",
       });
     else
@@ -45,7 +45,7 @@ function wordsOf(words: readonly string[]): Words {
 
 const probe: Command = command({
   name: "ktstr feature probe",
-  description: "Show what the kernel can do for BPF: configuration, program types, map types, helpers",
+  description: "Show the kernel's BPF features: configuration, program types, map types, helpers",
   grammar: "[kernel] [full] [macros [prefix PREFIX]]",
   examples: ["ktstr feature probe", "ktstr -j feature probe kernel", "ktstr feature probe --memory mem"],
   async start(context) {
@@ -64,7 +64,7 @@ const probe: Command = command({
 
 const feature: Command = command({
   name: "ktstr feature",
-  description: "What the kernel can do for BPF",
+  description: "BPF features of the kernel",
   examples: ["ktstr feature probe"],
   subCommands: { probe: async () => probe },
 });

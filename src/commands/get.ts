@@ -25,7 +25,7 @@ import { openSource, type Source, warnAll } from "./source.ts";
 
 const get: Command = command({
   name: "ktstr get",
-  description: "Print one global variable, or a part of one",
+  description: "Print a global variable, or a part of one",
   grammar: "[MAP | id N] VARIABLE[.member][[index]]",
   options: ["follow"],
   examples: [
@@ -35,9 +35,9 @@ const get: Command = command({
   ],
   async start(context) {
     const words = [...context.words];
-    if (words.length === 0) throw new UsageError("get: which variable?");
+    if (words.length === 0) throw new UsageError("get: no variable given");
     if (words.length > 3 || (words.length === 3 && words[0] !== "id"))
-      throw new UsageError(`get: too much: ${words.slice(words[0] === "id" ? 3 : 2).join(" ")}`);
+      throw new UsageError(`get: unexpected arguments: ${words.slice(words[0] === "id" ? 3 : 2).join(" ")}`);
     using source = await openSource(context.options, (map) => isSection(map) || map.type === MapType.arena);
     print(context, source.state, await find(source, words));
     warnAll(context, source.state);
@@ -61,12 +61,12 @@ async function find(source: Source, words: readonly string[]): Promise<Global> {
   }
 }
 
-/** Bare for scripts: a number's digits, text without quotes, an enumerator's name, an address in hexadecimal. */
+/** Prints the bare value for scripts: digits, text without quotes, an enumerator's name, or a hexadecimal address. */
 function print(context: Context, state: BpfState, global: Global): void {
   const { out, options } = context;
   const { map, variable, place } = global;
   const value = globalValue(global);
-  if (value === null) throw new KtstrError(`get: the bytes of ${variable.name} are not there`);
+  if (value === null) throw new KtstrError(`get: the bytes of ${variable.name} are missing`);
   if (options.json) {
     out.line(stringify(value, indentOf(context)));
     return;

@@ -1,35 +1,35 @@
-/** What a command's grammar says of the word that comes next: the grammar that `--help` prints is the one that is read. */
+/** Parses the grammar that `--help` prints and returns the words that may come next, for completion. */
 
-/** `id N`: a keyword and the placeholder behind it; either may be missing. */
+/** A keyword and its placeholder, such as `id N`; either may be missing. */
 interface Alternative {
   readonly keyword: string;
   /** "N", "NAME", "raw|c"; "" for a keyword alone. */
   readonly argument: string;
 }
 
-/** One place in the grammar: what stands there is one of these. */
+/** A position in the grammar and its alternatives. */
 interface Slot {
   readonly isOptional: boolean;
   readonly alternatives: readonly Alternative[];
 }
 
-/** What may come next. */
+/** Words and placeholders that may come next. */
 export interface Expected {
   readonly keywords: readonly string[];
-  /** The placeholders of values that may stand here: "N" behind `id`. */
+  /** Placeholders of values, such as "N" after `id`. */
   readonly placeholders: readonly string[];
-  /** "map" behind `btf dump map id`: another kind of object than the command's own; else "". */
+  /** "map" after `btf dump map id`, where the object is of another kind than the command's; else "". */
   readonly noun: string;
 }
 
 const SELECTOR = "id N | tag TAG | name NAME | pinned PATH";
-/** Placeholders that stand for words of their own: bpftool's PROG and MAP. */
+/** Placeholders that expand to several words: bpftool's PROG and MAP. */
 const NESTED: Readonly<Record<string, string>> = {
   PROG: SELECTOR,
   MAP: "id N | name NAME | pinned PATH",
 };
 
-/** What `grammar` takes after `words`. Wrong words are passed over. */
+/** Returns what `grammar` allows after `words`. Unknown words are skipped. */
 export function expectedAfter(grammar: string, words: readonly string[]): Expected {
   const slots = slotsOf(grammar);
   let open = 0;
@@ -38,7 +38,7 @@ export function expectedAfter(grammar: string, words: readonly string[]): Expect
   for (const word of words) {
     const nested = pending === undefined ? undefined : NESTED[pending.argument];
     if (nested !== undefined) {
-      // `prog id 3`: this is the nested selector's keyword, and its value follows.
+      // `prog id 3`: a keyword of the nested selector; its value follows.
       noun = pending?.keyword ?? "";
       pending = slotsOf(nested)
         .flatMap(({ alternatives }) => alternatives)
@@ -62,7 +62,7 @@ export function expectedAfter(grammar: string, words: readonly string[]): Expect
   return pending === undefined ? offered(slots.slice(open)) : { ...offeredBy(pending), noun };
 }
 
-/** The optional places that come next, and the first that must be filled. */
+/** Collects the next optional slots and the first required one. */
 function offered(slots: readonly Slot[]): Expected {
   const end = slots.findIndex(({ isOptional }) => !isOptional);
   const reachable = slots.slice(0, end < 0 ? slots.length : end + 1).flatMap((slot) => slot.alternatives);
@@ -80,13 +80,13 @@ function offeredBy({ argument }: Alternative): Expected {
   return { keywords: [], placeholders: [argument], noun: "" };
 }
 
-/** Lower case: a word that is typed as it stands. Placeholders are in capitals. */
+/** Keywords are lower case, placeholders are capitals. */
 const isKeyword = (token: string): boolean => /^[a-z_|0-9]+$/.test(token);
 
-/** `[a | b]` and `{ a | b }` are places of their own, and so is what stands outside of them. */
+/** Splits a grammar into slots: each `[a | b]` and `{ a | b }` is one, and so is the text between them. */
 function slotsOf(grammar: string): Slot[] {
   const slots: Slot[] = [];
-  // A bracket behind a letter belongs to a placeholder: VARIABLE[.member].
+  // A bracket after a letter belongs to a placeholder: VARIABLE[.member].
   const bracketed = /(?:^|(?<=\s))([[{])\s*(.*?)\s*[\]}](?=\s|$)/g;
   let at = 0;
   const add = (text: string, isOptional: boolean): void => {

@@ -4,9 +4,9 @@ import { coloured } from "./terminal.ts";
 
 const ANSI = /\u001b\[\d+m/g;
 
-/** citty's usage of a command, with its grammar and examples. Coloured on a terminal only. */
+/** Returns citty's usage of a command with grammar and examples. Coloured only on a terminal. */
 export async function helpText(command: Command, parents: readonly Command[]): Promise<string> {
-  // citty knows no words, so its usage line ends with the options.
+  // citty does not know operands, so its usage line ends with the options.
   const line = `${command.name} [OPTIONS]`;
   const whole = command.grammar === "" ? line : `${command.name} ${command.grammar} [OPTIONS]`;
   const usage = (await renderUsage(cittyCommand(command))).replace(line, () => whole).replace(/ +$/gm, "");

@@ -4,17 +4,17 @@ import type { HeldKind, Holders } from "../state.ts";
 import { printable, utf8 } from "../text.ts";
 import type { MapSource } from "./source.ts";
 
-/** What the processes that hold an object add to it, by its id, under bpftool's keys. */
+/** The fields that processes holding an object add to it, by id, with bpftool's keys. */
 export interface Pids {
   readonly json: (id: number, cookie?: Json) => { readonly [key: string]: Json };
   readonly text: (id: number) => string;
 }
 
-/** bpftool has `bpf_cookie` of a perf_event link from the same program as `pids`, and prints it where there are any. */
+/** bpftool reads `bpf_cookie` of a perf_event link together with `pids` and prints it if there are any. */
 export function pidsFor({ state }: Pick<MapSource, "state">, kind: HeldKind): Pids {
   const read = state.holders();
-  // A capture that was made before this was asked has no answer, and every listing of it would say so.
-  if (!read.ok) log.debug(`who holds objects is not shown: ${read.why.detail}`);
+  // Older captures have no answer, so this is not a warning of every listing.
+  if (!read.ok) log.debug(`holders of objects are not shown: ${read.why.detail}`);
   const holders: Holders[HeldKind] = read.ok ? read.value[kind] : new Map();
   return {
     json(id, cookie) {

@@ -15,14 +15,15 @@ const inspect: Command = command({
   options: ["limit", "stats"],
   examples: [
     "ktstr inspect",
-    "ktstr inspect --stats 1   # with one second's run-time costs",
+    "ktstr inspect --stats 1   # with the run-time costs of one second",
     "ktstr -j inspect",
   ],
   async start(context) {
-    if (context.words.length > 0) throw new UsageError(`inspect: too much: ${context.words.join(" ")}`);
+    if (context.words.length > 0)
+      throw new UsageError(`inspect: unexpected arguments: ${context.words.join(" ")}`);
     const limit = countOption(context.options, "limit") ?? DEFAULT_LIMIT;
     const interval = await withStats(context);
-    // The report's code is loaded while a capture is decompressed.
+    // Loads the report's code while a capture is decompressed.
     const [source, { buildInspection }, print] = await Promise.all([
       openSource(context.options, () => true),
       import("../report/inspection.ts"),

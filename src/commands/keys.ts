@@ -1,4 +1,4 @@
-/** What a terminal sends for keys (in raw mode), as names: "up", "enter", "ctrl-c", or the character. */
+/** Decodes the bytes that a terminal sends in raw mode to key names: "up", "enter", "ctrl-c", or the character. */
 
 const SEQUENCES: Readonly<Record<string, string>> = {
   "[A": "up",
@@ -31,7 +31,7 @@ const CONTROLS: Readonly<Record<string, string>> = {
   "\b": "backspace",
 };
 
-/** The keys of one read. An escape that nothing follows is the key; sequences that are not known are left out. */
+/** Returns the keys of one read. A lone escape is the escape key; unknown sequences are dropped. */
 export function keysIn(text: string): string[] {
   const keys: string[] = [];
   const characters = /\u001b(\[[0-9;?]*[ -/]*[@-~]|O[@-~])?|[^\u001b]/gu;

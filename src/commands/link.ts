@@ -43,14 +43,14 @@ const show: Command = command({
   },
 });
 
-/** Of a perf_event link, which bpftool prints a second time as `bpf_cookie`. */
+/** Cookie of a perf_event link, which bpftool prints a second time as `bpf_cookie`. */
 function cookieOf({ type, details }: LinkInfo): Json {
   return type === LinkType.perf_event ? (details["cookie"] as Json) : undefined;
 }
 
 const link: Command = command({
   name: "ktstr link",
-  description: "Links: what is attached where",
+  description: "Links: attachments of programs",
   examples: ["ktstr link show"],
   subCommands: { show: async () => show },
 });

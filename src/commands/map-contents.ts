@@ -1,4 +1,4 @@
-/** What the commands that read a map's contents share: which map is meant, and which others it takes. */
+/** Selection of maps for the commands that read contents: the selected map, and the maps that it needs. */
 import { KtstrError, UsageError } from "../errors.ts";
 import { isSection } from "../report/globals.ts";
 import type { MapInfo } from "../state.ts";
@@ -7,14 +7,14 @@ import { MAP_KINDS, selectMaps } from "./map-select.ts";
 import { matches, parseSelector, type Selector } from "./select.ts";
 import type { Source } from "./source.ts";
 
-/** Takes `id N`, `name NAME` or `pinned PATH` off the front of the words. Throws `UsageError`. */
+/** Removes `id N`, `name NAME` or `pinned PATH` from the front of the words. Throws `UsageError`. */
 export function takeMapSelector(words: string[], what: string): Selector {
   const selector = parseSelector(words.splice(0, 2), MAP_KINDS, "map");
   if (selector.kind === "all") throw new UsageError(`${what}: which map? id N, name NAME or pinned PATH`);
   return selector;
 }
 
-/** Maps to hold open: the ones that are meant, and what their pointers and types may lead to. */
+/** Returns a filter for the maps to hold open: the selected ones and those that their pointers and types need. */
 export function neededFor(selector: Selector): (map: MapInfo) => boolean {
   return (map) => matches(selector, map) || map.type === MapType.arena || isSection(map);
 }

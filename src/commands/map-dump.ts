@@ -20,7 +20,7 @@ import { openSource, type Source, warnAll } from "./source.ts";
 
 const dump: Command = command({
   name: "ktstr map dump",
-  description: "Print what a map holds",
+  description: "Print the contents of a map",
   grammar: "id N | name NAME | pinned PATH",
   options: ["key", ...QUERY_OPTIONS, "follow", "types", "plain"],
   examples: [
@@ -34,7 +34,7 @@ const dump: Command = command({
   async start(context) {
     const words = [...context.words];
     const selector = takeMapSelector(words, "map dump");
-    if (words.length > 0) throw new UsageError(`map dump: too much: ${words.join(" ")}`);
+    if (words.length > 0) throw new UsageError(`map dump: unexpected arguments: ${words.join(" ")}`);
     const wanted: Wanted = {
       key: textOption(context.options, "key"),
       query: queryOf(context.options),
@@ -43,7 +43,7 @@ const dump: Command = command({
     };
     const isPlain = isPlainBpftool(context.options);
     if (isPlain && (wanted.follow > 0 || wanted.declarations))
-      throw new UsageError("map dump: bpftool's text has no place for what --follow and --types show");
+      throw new UsageError("map dump: --plain bpftool does not go with --follow or --types");
     using source = await openSource(context.options, neededFor(selector));
     const maps = await selectMaps(source, selector);
     const status = context.options.json
@@ -78,12 +78,12 @@ function contentsOf(context: Context, { state }: Source, map: MapInfo, { key, qu
   return applyQuery(contents, query, { map, types }, context.warn);
 }
 
-/** bpftool's shape: an array of elements, and for several maps of one name an array of objects around it. */
+/** bpftool's JSON: an array of elements; for several maps of one name an array of objects with such arrays. */
 function dumpAllJson(context: Context, source: Source, maps: readonly MapInfo[], wanted: Wanted): ExitStatus {
   const { out } = context;
   const gap = context.options.pretty ? "\n  " : "";
   let status: ExitStatus = 0;
-  // Before a byte is written: what was asked for may not fit the map.
+  // Reads all contents before printing: an option may not fit a map.
   const all = maps.map((map) => ({ map, contents: contentsOf(context, source, map, wanted) }));
   if (maps.length > 1) out.text("[");
   all.forEach(({ map, contents }, index) => {
@@ -111,7 +111,7 @@ function dumpAllText(context: Context, source: Source, maps: readonly MapInfo[],
   return status;
 }
 
-/** Maps without keys have no place in bpftool's text. */
+/** bpftool's text cannot show maps without keys. */
 function dumpAllPlain(
   context: Context,
   source: Source,
@@ -134,7 +134,7 @@ function dumpAllPlain(
   return status;
 }
 
-/** What a dump lacks goes to stderr and into the exit status: its JSON has no place for it. */
+/** Reports on stderr and in the exit status what is missing from a dump: its JSON has no field for it. */
 function tell(context: Context, { state }: Source, map: MapInfo, result: DumpResult): ExitStatus {
   const untyped = whyUntyped(state, map);
   const name = map.name.length === 0 ? "" : ` (${printable(map.name)})`;

@@ -1,4 +1,4 @@
-/** `map lookup` and `map getnext` in bpftool's words (tools/bpf/bpftool/map.c, do_lookup and do_getnext). */
+/** `map lookup`, `map peek` and `map getnext` in bpftool's grammar (tools/bpf/bpftool/map.c, do_lookup and do_getnext). */
 import { KtstrError, UsageError } from "../errors.ts";
 import { writeEntryJson } from "../report/dump.ts";
 import { writeElement } from "../report/dump-bpftool.ts";
@@ -21,17 +21,17 @@ const DATA = "key [hex] BYTES";
 
 export const lookup: Command = command({
   name: "ktstr map lookup",
-  description: "Print one key's value",
+  description: "Print the value of a key",
   grammar: `{ ${GRAMMAR} } [${DATA}]`,
   options: ["key", "follow", "plain"],
   examples: ["ktstr map lookup id 12 key 1 0 0 0", "ktstr map lookup name tasks --key 42"],
   start: (context) => withMap(context, "map lookup", lookUpAs("map lookup")),
 });
 
-/** bpftool's `peek` is its `lookup`: it takes a key of maps that have keys. */
+/** As in bpftool, `peek` is `lookup`: for maps with keys it takes a key. */
 export const peek: Command = command({
   name: "ktstr map peek",
-  description: "Print the next element of a queue or stack, and leave it there",
+  description: "Print the next element of a queue or stack without removing it",
   grammar: `{ ${GRAMMAR} }`,
   options: ["follow", "plain"],
   examples: ["ktstr map peek id 12", "ktstr -j map peek pinned /sys/fs/bpf/events"],
@@ -40,7 +40,7 @@ export const peek: Command = command({
 
 export const getNext: Command = command({
   name: "ktstr map getnext",
-  description: "Print the key that follows a key; without one the first",
+  description: "Print the key after a key, or the first key",
   grammar: `{ ${GRAMMAR} } [${DATA}]`,
   options: ["key"],
   examples: ["ktstr map getnext id 12", "ktstr map getnext id 12 key hex 01 00 00 00"],
@@ -58,7 +58,7 @@ async function withMap(context: Context, what: string, work: Work): Promise<Exit
   using source = await openSource(context.options, neededFor(selector));
   const map = await selectOneMap(source, selector);
   const text = textOption(context.options, "key");
-  if (text !== undefined && word !== undefined) throw new UsageError(`${what}: two keys were given`);
+  if (text !== undefined && word !== undefined) throw new UsageError(`${what}: two keys given`);
   const key =
     text !== undefined
       ? keyFromText(text, map, typesOf(source.state, map))
@@ -70,7 +70,7 @@ async function withMap(context: Context, what: string, work: Work): Promise<Exit
   return status;
 }
 
-/** Queues and stacks are asked without a key. */
+/** Queues and stacks are looked up without a key. */
 const lookUpAs =
   (what: string): Work =>
   (context, { state }, map, key) => {
@@ -87,12 +87,11 @@ const lookUpAs =
     const contents = singleElement(map, keyBytes, answer);
     if (contents.kind === "unreadable") throw new KtstrError(`${what} ${map.id}: ${contents.why.detail}`);
     const follow = countOption(options, "follow", "steps") ?? 0;
-    if (isPlain && follow > 0)
-      throw new UsageError(`${what}: bpftool's text has no place for what --follow shows`);
+    if (isPlain && follow > 0) throw new UsageError(`${what}: --plain bpftool does not go with --follow`);
     const style = styleFor(state, map, { follow, declarations: false });
     if (contents.kind !== "entries" || !(options.json || isPlain)) dumpText(out, map, contents, style);
     else {
-      // The element alone, as bpftool has it: without the array around it.
+      // The element alone as in bpftool, without an array around it.
       using walk = contents.cursor;
       walk.next();
       if (isPlain) writeElement(out, { map, types: style.types, cursor: walk });
@@ -107,7 +106,7 @@ const lookUpAs =
     return 1;
   };
 
-/** The running kernel is asked; a frozen one's keys are walked in its order. */
+/** The running kernel returns the next key; a frozen kernel's keys are walked in the same order. */
 function printNext(
   context: Context,
   { state }: Source,
@@ -132,7 +131,7 @@ function printNext(
   return 0;
 }
 
-/** As the kernel answers: the first key behind one that is not there (kernel/bpf/hashtab.c, htab_map_get_next_key). */
+/** For a missing key the kernel returns the first key (kernel/bpf/hashtab.c, htab_map_get_next_key). */
 function nextKey(state: BpfState, map: MapInfo, key: Uint8Array | undefined): Uint8Array | undefined {
   if (state.nextKey !== undefined) {
     const next = state.nextKey(map, key);

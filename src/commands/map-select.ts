@@ -1,4 +1,4 @@
-/** Which maps a command means. */
+/** Selects the maps of a command. */
 import type { MapInfo } from "../state.ts";
 import { choose, type Selector, type SelectorKind } from "./select.ts";
 import { onlyLive, openAlone } from "./select-object.ts";
@@ -6,7 +6,7 @@ import type { MapSource } from "./source.ts";
 
 export const MAP_KINDS: readonly SelectorKind[] = ["id", "name", "pinned"];
 
-/** At least one. Throws `KtstrError`, `UsageError`. */
+/** Returns at least one map. Throws `KtstrError` or `UsageError`. */
 export async function selectMaps(source: MapSource, selector: Selector): Promise<readonly MapInfo[]> {
   const { live } = source;
   if (selector.kind === "id" && live !== undefined)

@@ -39,7 +39,7 @@ const show: Command = command({
   },
 });
 
-/** With what keeps each map alive, which takes programs, links and the elements of maps of maps. */
+/** Shows what keeps each map alive. This reads programs, links and the elements of maps of maps. */
 async function showHolders(context: Context, selector: Selector): Promise<number> {
   const { isMapOfMaps, mapHolders, mapHoldersJson, mapHoldersText } = await import(
     "../report/map-holders.ts"

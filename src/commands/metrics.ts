@@ -13,7 +13,7 @@ import { writeWholeFile } from "./whole-file.ts";
 
 const metrics: Command = command({
   name: "ktstr metrics",
-  description: "Serve programs' costs, maps and sched_ext's events to Prometheus",
+  description: "Serve costs of programs, maps and events of sched_ext to Prometheus",
   options: ["listen", "once", "output"],
   examples: [
     "ktstr metrics --listen 127.0.0.1:9435   # until Ctrl-C; then curl http://127.0.0.1:9435/metrics",
@@ -21,9 +21,9 @@ const metrics: Command = command({
   ],
   async start(context) {
     const { options, words } = context;
-    if (words.length > 0) throw new UsageError(`metrics: too much: ${words.join(" ")}`);
+    if (words.length > 0) throw new UsageError(`metrics: unexpected arguments: ${words.join(" ")}`);
     if (options.json)
-      throw new UsageError("metrics: they have a text format of their own", { hint: "without -j" });
+      throw new UsageError("metrics: the output is always Prometheus text", { hint: "leave out -j" });
     const listen = textOption(options, "listen");
     const path = textOption(options, "output");
     const isOnce = options.own["once"] === true;
@@ -34,7 +34,7 @@ const metrics: Command = command({
     const text = new Readings(source).text("prometheus");
     if (path === undefined || path === "-") context.out.text(text);
     else {
-      // Who collects it is another user.
+      // The file is read by another user, the collector.
       writeWholeFile(path, [Buffer.from(text)], true, 0o644);
       context.out.line(`${escapeText(path)}: ${sizeText(Buffer.byteLength(text))}`);
     }
@@ -52,22 +52,22 @@ interface Place {
 const LOOPBACK = "127.0.0.1";
 const MAX_PORT = 65_535;
 
-/** "9435" and ":9435" are of the loopback interface; "[::1]:9435" is IPv6. Throws `UsageError`. */
+/** "9435" and ":9435" are on the loopback interface; "[::1]:9435" is IPv6. Throws `UsageError`. */
 export function placeOf(text: string): Place {
   const [, bracketed, plain = "", digits = ""] =
     /^(?:(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]*)):)?(\d{1,5})$/.exec(text) ?? [];
   const port = Number(digits);
   if (digits === "" || port > MAX_PORT)
     throw new UsageError(`--listen ${JSON.stringify(text)}: neither ADDRESS:PORT nor PORT`, {
-      hint: "127.0.0.1:9435 is reached from this machine alone, 0.0.0.0:9435 from everywhere; [::1]:9435 is IPv6",
+      hint: "127.0.0.1:9435 is reachable from this machine only, 0.0.0.0:9435 from everywhere; [::1]:9435 is IPv6",
     });
   return { hostname: bracketed ?? (plain === "" ? LOOPBACK : plain), port };
 }
 
-/** Clients that come within so long of each other get the same reading. */
+/** Clients within this time of each other get the same reading. */
 const SHARED_MS = 200;
 
-/** A reading is one call that nothing interrupts, so that none overlaps with another. */
+/** Readings for clients. Each is one synchronous call, so readings do not overlap. */
 class Readings {
   readonly #source: RoundSource;
   #texts: Partial<Record<MetricsFormat, string>> = {};
@@ -77,7 +77,7 @@ class Readings {
     this.#source = source;
   }
 
-  /** Throws `KtstrError` where the kernel cannot be read. */
+  /** Throws `KtstrError` if the kernel cannot be read. */
   text(format: MetricsFormat): string {
     if (performance.now() >= this.#until) this.#read();
     return this.#texts[format] ?? "";
@@ -97,10 +97,10 @@ class Readings {
   }
 }
 
-/** Seconds that a client may take to ask, and bytes that a question may have. */
+/** Time limit in seconds and size limit in bytes of a request. */
 const IDLE_SECONDS = 10;
 const MAX_REQUEST_BYTES = 4096;
-/** A scrape that is under way when a signal comes may end. */
+/** Time in which a scrape may finish after a signal. */
 const STOP_MS = 2000;
 const HOUR_MS = 3_600_000;
 
@@ -117,7 +117,7 @@ async function serve({ options, warn }: Context, { hostname, port }: Place): Pro
         idleTimeout: IDLE_SECONDS,
         maxRequestBodySize: MAX_REQUEST_BYTES,
         development: false,
-        // Outside of development Bun shares the port with whoever else asks for it.
+        // Outside of development mode Bun shares the port with other processes by default.
         reusePort: false,
         fetch: (request) => {
           const answer = answerTo(request, readings);

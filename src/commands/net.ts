@@ -5,13 +5,13 @@ import { type Command, command } from "./command.ts";
 import { printList } from "./print.ts";
 import { openSource, warnAll } from "./source.ts";
 
-/** The device behind `net show`; undefined: all. Throws `UsageError`. */
+/** Parses the device after `net show`; undefined for all. Throws `UsageError`. */
 function deviceOf(words: readonly string[]): string | undefined {
   const [dev, name, ...rest] = words;
   if (dev === undefined) return undefined;
   if (!isPrefix(dev, "dev") || rest.length > 0)
     throw new UsageError(`net show: ${JSON.stringify(rest[0] ?? dev)} is not "dev NAME"`);
-  if (name === undefined) throw new UsageError("net show dev: of which device?");
+  if (name === undefined) throw new UsageError("net show dev: no device given");
   return name;
 }
 
@@ -28,7 +28,7 @@ const show: Command = command({
     const { state } = source;
     const networks = state.networks(devname);
     const netfilter = netfilterLinks(state.links());
-    // bpftool's text is that of one namespace, and has no heading.
+    // bpftool's text covers one namespace and has no heading.
     const heading = (ino: number | undefined): string =>
       networks.length === 1 ? "" : `network namespace ${ino}\n\n`;
     printList(

@@ -1,9 +1,9 @@
-/** What was given with a command's own options. */
+/** Parses values of options that several commands share. */
 import { UsageError } from "../errors.ts";
 import type { Options } from "./command.ts";
 import type { OwnOption } from "./options.ts";
 
-/** A count that was given; undefined: it was not. Throws `UsageError`. */
+/** Returns a count; undefined if the option was not given. Throws `UsageError`. */
 export function countOption(options: Options, name: OwnOption, of = "entries"): number | undefined {
   const text = textOption(options, name);
   if (text === undefined) return undefined;
@@ -18,10 +18,10 @@ export function textOption({ own }: Options, name: OwnOption): string | undefine
   return typeof value === "string" ? value : undefined;
 }
 
-/** `--plain bpftool`, which has no effect on JSON. Throws `UsageError` for another value. */
+/** True for `--plain bpftool`, which does not affect JSON. Throws `UsageError` for another value. */
 export function isPlainBpftool(options: Options): boolean {
   const text = textOption(options, "plain");
   if (text !== undefined && text !== "bpftool")
-    throw new UsageError(`--plain ${JSON.stringify(text)}: only bpftool's text is known: --plain bpftool`);
+    throw new UsageError(`--plain ${JSON.stringify(text)}: the only value is bpftool: --plain bpftool`);
   return text !== undefined && !options.json;
 }

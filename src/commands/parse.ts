@@ -1,4 +1,4 @@
-/** The command line: words to find the command by, and the options that this command takes. */
+/** Parses the command line: finds the command by its words and reads the options that it takes. */
 import { UsageError } from "../errors.ts";
 import { similarWords } from "../similar-words.ts";
 import { checkOptions, type Given, readArguments } from "./arguments.ts";
@@ -7,7 +7,7 @@ import { isGlobal } from "./options.ts";
 
 export interface CommandLine {
   readonly command: Command;
-  /** From the root to the command's parent. */
+  /** From the root to the parent of the command. */
   readonly parents: readonly Command[];
   readonly options: Options;
   readonly words: readonly string[];
@@ -16,7 +16,7 @@ export interface CommandLine {
   readonly version: boolean;
 }
 
-/** How an error is told, also an error of the line itself. */
+/** Options that determine the format of errors, including errors of the command line. */
 export type Telling = Pick<Options, "json" | "pretty" | "debug">;
 
 export function howToTell(argv: readonly string[]): Telling {
@@ -52,7 +52,7 @@ export async function parseCommandLine(root: Command, argv: readonly string[]): 
   const help = wantsHelp || askedWord || (command === root && words.length === 0 && !version);
   if (!help && !version && command.start === undefined) await refuse(command, words);
   if (tail !== undefined && !command.grammar.includes("-- ")) {
-    throw new UsageError(`${command.name}: nothing stands behind \`--\` here`);
+    throw new UsageError(`${command.name}: takes no words after \`--\``);
   }
   return { command, parents, options: await optionsOf(given), words, tail, help, version };
 }
@@ -64,10 +64,10 @@ async function isHelp({ name, subCommands }: Command, word: string | undefined):
   return word === "help" || (await bpftoolWords()).bpftoolWord(name, word) === "help";
 }
 
-/** Loaded where a word is none of our commands' whole names. */
+/** Loaded if a word is not the full name of a command. */
 const bpftoolWords = (): Promise<typeof import("./bpftool-words.ts")> => import("./bpftool-words.ts");
 
-/** As far as the words name commands; the rest are the command's own. */
+/** Follows the words as long as they name commands; the rest are operands. */
 async function findCommand(
   root: Command,
   words: readonly string[],
@@ -85,12 +85,12 @@ async function findCommand(
   return { command, parents, used };
 }
 
-/** As bpftool does: `ktstr map` alone is `ktstr map show`. */
+/** As in bpftool, `ktstr map` is `ktstr map show`. */
 const DEFAULT_SUB_COMMAND = "show";
 
 /**
- * By its whole name; else bpftool's first command that begins so; else, where only one of ours does, that one. Undefined
- * where there is none of ours.
+ * Finds a subcommand by its full name, else as bpftool's first command with this prefix, else as ktstr's only command with
+ * this prefix. Returns undefined if ktstr has none.
  */
 export async function subCommand(parent: Command, word: string): Promise<Command | undefined> {
   const table = parent.subCommands;
@@ -102,7 +102,7 @@ export async function subCommand(parent: Command, word: string): Promise<Command
   return only !== undefined && others.length === 0 ? table[only]?.() : undefined;
 }
 
-/** An alias is known only once its command is loaded. */
+/** Aliases are known only after the command is loaded. */
 async function aliased(table: CommandTable, word: string): Promise<Command | undefined> {
   for (const load of Object.values(table)) {
     const candidate = await load();
@@ -163,14 +163,14 @@ async function memoryOf(
   if (files.length > 0 || (sample && machines !== undefined) || (machines ?? []).length > 1)
     throw new UsageError(
       machines === undefined
-        ? "--sample and --memory: one or the other"
-        : "--vm: one machine, and neither --memory nor --sample with it",
+        ? "--sample and --memory cannot be combined"
+        : "--vm takes one machine and cannot be combined with --memory or --sample",
     );
   if (machines !== undefined) return Promise.all(machines.map(vmPath));
   return [(await import("../sample.ts")).default];
 }
 
-/** A process's number, the path of a QMP socket, or a guest's name. */
+/** Resolves a pid, the path of a QMP socket, or a guest's name. */
 async function vmPath(vm: string): Promise<string> {
   if (/^[0-9]+$/.test(vm)) return `/proc/${Number(vm)}/mem`;
   if (vm.includes("/") || process.getBuiltinModule("node:fs").existsSync(vm)) return vm;

@@ -11,7 +11,7 @@ const show: Command = command({
   examples: ["ktstr perf show", "ktstr -j perf show --memory mem"],
   async start(context) {
     const [word] = context.words;
-    if (word !== undefined) throw new UsageError(`perf show: too much: ${word}`);
+    if (word !== undefined) throw new UsageError(`perf show: unexpected arguments: ${word}`);
     using source = await openSource(context.options, () => false);
     printList(context, source.state.perfAttachments(), perfJson, perfText, true);
     warnAll(context, source.state);

@@ -9,38 +9,38 @@ import { type Command, command } from "./command.ts";
 
 const pin: Command = command({
   name: "ktstr pin",
-  description: "Hold a map open by its name, so that its owner's exit does not take it away",
+  description: "Hold a map open by name, so that it outlives its owner",
   grammar: "NAME [-- COMMAND ...]",
   examples: [
     "ktstr pin scx_simple.bss                       # until Ctrl-C",
-    "ktstr pin scx_simple.bss -- ./swap-scheduler   # while the command runs; its exit status is ours",
+    "ktstr pin scx_simple.bss -- ./swap-scheduler   # while the command runs; returns its exit status",
   ],
   async start(context) {
     const [name, ...rest] = context.words;
-    if (name === undefined) throw new UsageError("pin: the name of which map?");
+    if (name === undefined) throw new UsageError("pin: no map name given");
     if (rest.length > 0) {
-      throw new UsageError(`pin ${name}: too much: ${rest.join(" ")}`, {
-        hint: "a command stands behind `--`",
+      throw new UsageError(`pin ${name}: unexpected arguments: ${rest.join(" ")}`, {
+        hint: "write a command after `--`",
       });
     }
     if (context.options.memory.length > 0)
-      throw new UsageError("pin: nothing goes away from a frozen machine");
+      throw new UsageError("pin: maps of a frozen machine cannot be held");
     using held = pinByName(name);
     const { info, alsoNamed } = held;
-    const others = alsoNamed.length === 0 ? "" : `; also named so: ${alsoNamed.join(", ")}`;
+    const others = alsoNamed.length === 0 ? "" : `; others with this name: ${alsoNamed.join(", ")}`;
     const [program, ...args] = context.tail ?? [];
     const signalled = program === undefined ? untilSignal() : undefined;
     log.info(`holding map ${info.id} (${printable(info.name)})${others}`);
-    // Awaited here: `using` lets the map go as soon as this function returns.
+    // Awaited here: `using` releases the map when this function returns.
     return await (signalled ?? run(program ?? "", args));
   },
 });
 
 export default pin;
 
-/** What would end us and let the map go. SIGKILL does, and cannot be kept from it. */
+/** Signals that would end this process and release the map. SIGKILL cannot be caught. */
 const SIGNALS = ["SIGINT", "SIGQUIT", "SIGHUP", "SIGTERM", "SIGUSR1", "SIGUSR2"] as const;
-/** What a terminal's keys send (termios(3): VINTR, VQUIT), to every process of its foreground group. */
+/** Signals of a terminal's keys (termios(3): VINTR, VQUIT), which go to the whole foreground process group. */
 const FROM_KEYS: readonly string[] = ["SIGINT", "SIGQUIT"];
 
 function untilSignal(): Promise<number> {
@@ -54,11 +54,11 @@ function untilSignal(): Promise<number> {
   });
 }
 
-/** Runs the command with our own standard streams. Signals go to it; we end when it does, as a shell would tell it. */
+/** Runs the command with this process's standard streams, forwards signals to it, and returns its exit status. */
 function run(command: string, args: readonly string[]): Promise<number> {
   return new Promise((resolve, reject) => {
     let child: ChildProcess | undefined;
-    // Before it is there: a signal between its start and ours would end us alone, and let the map go.
+    // Installed before the start of the command: a signal in between would end this process and release the map.
     for (const signal of SIGNALS)
       process.on(signal, () => {
         if (!(FROM_KEYS.includes(signal) && isForeground())) child?.kill(signal);
@@ -74,10 +74,10 @@ function run(command: string, args: readonly string[]): Promise<number> {
   });
 }
 
-/** Whether our process group has the terminal: then its keys reached the command, which is in our group, already. */
+/** True if this process group has the terminal: the command is in the group and got the key's signal already. */
 function isForeground(): boolean {
   try {
-    // proc_pid_stat(5): behind the name, which may hold blanks, state, ppid, pgrp, session, tty_nr, tpgid.
+    // proc_pid_stat(5): after the name, which may contain blanks: state, ppid, pgrp, session, tty_nr, tpgid.
     const stat = readFileSync("/proc/self/stat", "latin1");
     const [, , group, , , foreground] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
     return group === foreground;

@@ -4,13 +4,13 @@ import { printable, utf8 } from "../text.ts";
 import type { Context } from "./command.ts";
 import type { MapSource } from "./source.ts";
 
-/** What `--bpffs` adds to an object, by its id; nothing where it was not given. */
+/** The fields that `--bpffs` adds to an object, by id; empty without the option. */
 export interface Pins {
   readonly json: (id: number) => { readonly [key: string]: Json };
   readonly text: (id: number) => string;
 }
 
-/** `isWanted`: also without the option. Throws `KtstrError` where the mounts cannot be read. */
+/** `isWanted` adds the pins without the option. Throws `KtstrError` if the mounts cannot be read. */
 export function pinsFor(
   { options }: Context,
   { state }: Pick<MapSource, "state">,

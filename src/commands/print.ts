@@ -3,9 +3,7 @@ import type { Context } from "./command.ts";
 
 export const indentOf = (context: Pick<Context, "options">): string => (context.options.pretty ? "  " : "");
 
-/**
- * Objects as JSON or text. As bpftool does: all of them, or several of one name, are an array; one alone is not.
- */
+/** Prints objects as JSON or text. As in bpftool, a list or several objects of one name are an array; a single one is not. */
 export function printList<T>(
   context: Context,
   items: readonly T[],
@@ -18,7 +16,7 @@ export function printList<T>(
     for (const item of items) out.line(text(item));
     return;
   }
-  // Before a byte is printed: an object that cannot be told leaves no half of a document.
+  // All objects are formatted before printing, so that an error leaves no partial document.
   const texts = items.map((item) => stringify(json(item), indentOf(context)));
   const [only] = texts;
   if (!isListing && only !== undefined && texts.length === 1) out.line(only);

@@ -17,8 +17,7 @@ import { openSource, type Source, warnAll } from "./source.ts";
 
 const dump: Command = command({
   name: "ktstr prog dump",
-  description:
-    "Print a program's instructions, as the verifier left them or as machine code, with its source lines",
+  description: "Print a program's instructions after verification, or its machine code, with source lines",
   grammar: "xlated|jited id N | tag TAG | name NAME | pinned PATH [file FILE] [opcodes] [linum] [visual]",
   examples: [
     "ktstr prog dump xlated id 42",
@@ -51,10 +50,10 @@ const dump: Command = command({
 
 export default dump;
 
-/** A program's code and how it is printed. */
+/** A program's code and its printers. */
 export interface Dump {
   readonly prog: ProgInfo;
-  /** What a file gets. */
+  /** Returns the bytes for `file FILE`. */
   bytes(): Uint8Array;
   text(): void;
   json(indent: string): void;
@@ -69,7 +68,7 @@ type Form = "xlated" | "jited";
 
 function takeForm(words: string[]): Form {
   const word = words.shift();
-  if (word === undefined) throw new UsageError("prog dump: of which instructions? xlated, jited");
+  if (word === undefined) throw new UsageError("prog dump: give xlated or jited");
   // In bpftool's order.
   const form = (["jited", "xlated"] as const).find((one) => isPrefix(word, one));
   if (form !== undefined) return form;
@@ -94,33 +93,35 @@ function takeRest(words: readonly string[], form: Form, json: boolean): How {
   const rest = [...words];
   for (let word = rest.shift(); word !== undefined; word = rest.shift()) {
     const keyword = KEYWORDS.find((one) => isPrefix(word, one));
-    if (keyword === undefined) throw new UsageError(`prog dump: too much: ${[word, ...rest].join(" ")}`);
+    if (keyword === undefined)
+      throw new UsageError(`prog dump: unexpected arguments: ${[word, ...rest].join(" ")}`);
     if (keyword !== "file") given.add(keyword);
     else {
       file = rest.shift();
-      if (file === undefined) throw new UsageError("prog dump file: which file?");
+      if (file === undefined) throw new UsageError("prog dump file: no file given");
     }
   }
   if (file !== undefined && given.size > 0)
     throw new UsageError(`prog dump: file does not go with ${[...given].join(", ")}`, {
-      hint: "a file gets the bytes of the instructions",
+      hint: "the file contains the bytes of the instructions",
     });
   const visual = given.has("visual");
   if (visual && form === "jited")
-    throw new UsageError("prog dump jited visual: machine code is not drawn as a graph", {
+    throw new UsageError("prog dump jited visual: machine code has no graph", {
       hint: "`prog dump xlated ... visual` draws the program's blocks",
     });
-  if (visual && json) throw new UsageError("prog dump visual: a graph is no JSON", { hint: "leave out -j" });
+  if (visual && json)
+    throw new UsageError("prog dump visual: a graph cannot be printed as JSON", { hint: "leave out -j" });
   return { file, visual, opcodes: given.has("opcodes"), linum: given.has("linum") };
 }
 
-/** Throws `KtstrError` where the code cannot be read, or is not shown. */
+/** Throws `KtstrError` if the code cannot be read or the kernel does not show it. */
 export function codeOf({ state }: Source, prog: ProgInfo): ProgCode {
   const read = state.progCode(prog);
   if (!read.ok) throw new KtstrError(`prog ${prog.id}: its instructions: ${read.why.detail}`);
   if (read.value.insns.length > 0) return read.value;
   throw new KtstrError(`prog ${prog.id}: the kernel does not show its instructions`, {
-    hint: "it takes CAP_BPF, and of a program with blinded constants kernel.kptr_restrict below 2 and CAP_SYSLOG",
+    hint: "this needs CAP_BPF; a program with blinded constants also needs kernel.kptr_restrict below 2 and CAP_SYSLOG",
   });
 }
 
@@ -155,7 +156,7 @@ function xlatedDumps(context: Context, source: Source, progs: readonly ProgInfo[
   }));
 }
 
-/** undefined: it has none, or it cannot be read, which is told. */
+/** Returns undefined if the program has no BTF, or if it cannot be read, which is a warning. */
 export function btfOf(context: Context, { state }: Source, prog: ProgInfo): Btf | undefined {
   const btf = prog.btfId === 0 ? undefined : state.btf(prog.btfId);
   if (btf?.ok === false) context.warn(`prog ${prog.id}: its BTF: ${btf.why.detail}: no lines are shown`);
@@ -184,7 +185,7 @@ function printJson(context: Context, dumped: readonly Dump[]): void {
   out.text("[");
   for (const [place, one] of dumped.entries()) {
     const header = stringify(progHeaderJson(one.prog), indent);
-    // The object goes on behind its header's last member.
+    // The instructions are added after the last member of the header.
     out.text(`${place > 0 ? "," : ""}${header.replace(/\n?\}$/, "")},"insns":`);
     one.json(indent);
     out.text("}");

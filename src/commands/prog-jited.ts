@@ -1,4 +1,4 @@
-/** `prog dump jited`: machine code, by a disassembler that is loaded only here. */
+/** `prog dump jited`: prints machine code. Only this file loads the disassembler. */
 import { loadDisassembler } from "../disasm/disassembler.ts";
 import { KtstrError } from "../errors.ts";
 import { type Disassembler, type MachineFunction, NO_TARGETS, type ProgCode } from "../prog-code.ts";
@@ -9,7 +9,7 @@ import type { Context } from "./command.ts";
 import { btfOf, type Dump, type How } from "./prog-dump.ts";
 import type { Source } from "./source.ts";
 
-/** Throws `KtstrError` where the machine code cannot be read, is not shown or cannot be disassembled. */
+/** Throws `KtstrError` if the machine code cannot be read or disassembled, or the kernel does not show it. */
 export async function jitedDumps(
   context: Context,
   source: Source,
@@ -18,7 +18,7 @@ export async function jitedDumps(
 ): Promise<Dump[]> {
   const { out } = context;
   const codes = progs.map((prog) => machineCodeOf(source, prog));
-  // A file gets the bytes as they are.
+  // `file FILE` writes the bytes without disassembling.
   const disassembler = how.file === undefined ? await loadDisassembler(source.state.kernel().machine) : NONE;
   return progs.map((prog, place) => {
     const functions = codes[place]!;
@@ -26,7 +26,7 @@ export async function jitedDumps(
       const code = linesOf(context, source, prog);
       const xlated = new Xlated(code, NO_TARGETS, btfOf(context, source, prog));
       if (linesByFunction(code, functions, xlated.lineCount) === undefined)
-        context.warn(`prog ${prog.id}: its lines do not fit its machine code: none are shown`);
+        context.warn(`prog ${prog.id}: its line info does not match its machine code: no lines are shown`);
       return {
         functions,
         names: functions.map(({ address }) => nameAt(source, address)),
@@ -46,7 +46,9 @@ export async function jitedDumps(
 
 function machineCodeOf({ state }: Source, prog: ProgInfo): readonly MachineFunction[] {
   if (prog.device !== undefined)
-    throw new KtstrError(`prog ${prog.id}: a network card runs it, whose machine code ktstr does not read`);
+    throw new KtstrError(
+      `prog ${prog.id}: it is offloaded to a network card, and ktstr cannot read that machine code`,
+    );
   const read = state.machineCode(prog);
   if (!read.ok) throw new KtstrError(`prog ${prog.id}: its machine code: ${read.why.detail}`);
   if (read.value.length > 0) return read.value;
@@ -54,7 +56,7 @@ function machineCodeOf({ state }: Source, prog: ProgInfo): readonly MachineFunct
     prog.jited
       ? `prog ${prog.id}: the kernel does not show its machine code`
       : `prog ${prog.id}: it has no machine code: it is interpreted`,
-    prog.jited ? { hint: "it takes CAP_SYSLOG, and kernel.kptr_restrict below 2" } : {},
+    prog.jited ? { hint: "this needs CAP_SYSLOG, and kernel.kptr_restrict below 2" } : {},
   );
 }
 
@@ -69,7 +71,7 @@ const NO_CODE: ProgCode = {
   functionCount: 0,
 };
 
-/** Machine code is shown also where its lines and functions cannot be read, which is told. */
+/** If lines and functions cannot be read, this warns, and the machine code is printed without them. */
 function linesOf(context: Context, { state }: Source, prog: ProgInfo): ProgCode {
   const read = state.progCode(prog);
   if (read.ok) return read.value;
@@ -77,7 +79,7 @@ function linesOf(context: Context, { state }: Source, prog: ProgInfo): ProgCode 
   return NO_CODE;
 }
 
-/** The symbol that begins at an address; kallsyms' module of programs, "[bpf]", is left out. */
+/** Returns the symbol that begins at an address, without kallsyms' module of programs, "[bpf]". */
 function nameAt({ state }: Source, address: bigint): string | undefined {
   const [, name, offset] =
     /^(\S+?)(\+0x[0-9a-f]+)?(?: \[\S+\])?$/.exec(state.symbolAt?.(address) ?? "") ?? [];

@@ -59,7 +59,7 @@ const show: Command = command({
       selector.kind === "all",
     );
     for (const sentence of places?.untold ?? [])
-      context.warn(`not all that runs programs is shown: ${sentence}`);
+      context.warn(`the list of what runs programs is not complete: ${sentence}`);
     warnAll(context, source.state);
     return places === undefined || places.untold.length === 0 ? 0 : 1;
   },

@@ -1,4 +1,4 @@
-/** The options that choose among a map's elements, as a query. */
+/** Builds a query from the options that select a map's elements. */
 import { UsageError } from "../errors.ts";
 import { parseFilter } from "../report/filter-parse.ts";
 import type { Query } from "../report/query.ts";
@@ -8,7 +8,7 @@ import type { OwnOption } from "./options.ts";
 
 export const QUERY_OPTIONS: readonly OwnOption[] = ["limit", "cpu", "filter", "sort"];
 
-/** Throws `UsageError`; what depends on a map's types is checked when they are known. */
+/** Throws `UsageError`. Checks that need the map's types happen later. */
 export function queryOf(options: Options): Query {
   return {
     limit: countOption(options, "limit"),
@@ -33,6 +33,6 @@ function filterOf(source: string | undefined): Query["filter"] {
 function sortOf(text: string | undefined): Query["sort"] {
   if (text === undefined) return undefined;
   const path = text.replace(/^[+-]/, "").trim();
-  if (path === "") throw new UsageError("--sort: by which member?");
+  if (path === "") throw new UsageError("--sort: no member given");
   return { path, descending: text.startsWith("-") };
 }

@@ -19,10 +19,10 @@ const record: Command = command({
   ],
   async start(context) {
     const { options, words, out } = context;
-    if (words.length > 0) throw new UsageError(`record: too much: ${words.join(" ")}`);
+    if (words.length > 0) throw new UsageError(`record: unexpected arguments: ${words.join(" ")}`);
     const path = options.own["output"];
     if (typeof path !== "string" || path === "" || path === "-")
-      throw new UsageError("record: into which file? -o FILE");
+      throw new UsageError("record: no output file given: -o FILE");
     const schedule = {
       intervalMs: intervalOption(options),
       forMs: secondsOption(options, "for"),
@@ -47,7 +47,8 @@ const record: Command = command({
         stringify({ file: path, file_bytes: bytes, rounds, missed_rounds: missed }, indentOf(context)),
       );
     else {
-      const late = missed === 0 ? "" : `; ${countText(missed)} came too late and are missing`;
+      const late =
+        missed === 0 ? "" : `; ${countText(missed)} were missed because earlier ones took too long`;
       out.line(`${escapeText(path)}: ${countText(rounds)} rounds, ${sizeText(bytes)}${late}`);
     }
     return 0;
@@ -56,23 +57,23 @@ const record: Command = command({
 
 export default record;
 
-/** Each line is one write(2), so that a process that is killed leaves whole lines; the disk is asked to keep them. */
+/** Writes each line with one write(2), so that a killed process leaves whole lines, and syncs the file in the background. */
 class RecordFile implements Disposable {
   bytes = 0;
   readonly #path: string;
   readonly #fd: number;
   #isSyncing = false;
 
-  /** Readable for its owner alone. Throws `KtstrError` where it is there already. */
+  /** Creates a file that only its owner can read. Throws `KtstrError` if it exists already. */
   constructor(path: string, replace: boolean) {
     this.#path = path;
     const there = statSync(path, { throwIfNoEntry: false });
     if (there !== undefined && !there.isFile())
-      throw new KtstrError(`write ${path}: what is there is no regular file`, {
+      throw new KtstrError(`write ${path}: it exists and is not a regular file`, {
         hint: "Give the name of a file.",
       });
     if (there !== undefined && !replace)
-      throw new KtstrError(`write ${path}: it is already there`, { hint: "--force replaces it." });
+      throw new KtstrError(`write ${path}: it exists already`, { hint: "--force replaces it." });
     const { O_WRONLY, O_CREAT, O_TRUNC, O_EXCL, O_APPEND } = constants;
     const flags = O_WRONLY | O_CREAT | O_APPEND | (replace ? O_TRUNC : O_EXCL);
     this.#fd = attempt("open", path, () => openSync(path, flags, 0o600));
@@ -87,7 +88,7 @@ class RecordFile implements Disposable {
     this.#sync();
   }
 
-  /** Beside the rounds: a slow disk must not delay them. A crash of the whole machine loses what was not synced yet. */
+  /** Syncs asynchronously: a slow disk must not delay rounds. A crash of the machine loses what is not synced yet. */
   #sync(): void {
     if (this.#isSyncing) return;
     this.#isSyncing = true;

@@ -21,7 +21,7 @@ const DEFAULT_LIMIT = 8;
 
 const report: Command = command({
   name: "ktstr report",
-  description: "Write everything as one HTML page, to hand around",
+  description: "Write everything to one HTML page that can be passed on",
   options: ["output", "limit", "stats"],
   grammar: "[RECORD | A B]",
   examples: [
@@ -34,10 +34,10 @@ const report: Command = command({
   async start(context) {
     const { options, words } = context;
     const [first, second, ...rest] = words;
-    if (rest.length > 0) throw new UsageError(`report: too much: ${rest.join(" ")}`);
+    if (rest.length > 0) throw new UsageError(`report: unexpected arguments: ${rest.join(" ")}`);
     const path = textOption(options, "output");
     if (path === undefined || path === "")
-      throw new UsageError("report: into which file? -o FILE", { hint: "`-o -` is standard output" });
+      throw new UsageError("report: no output file given: -o FILE", { hint: "`-o -` is standard output" });
     if (first !== undefined) refuseOthers(context);
     const page =
       first === undefined
@@ -52,20 +52,20 @@ const report: Command = command({
 
 export default report;
 
-/** Records and snapshots name what they were read from. Throws `UsageError`. */
+/** Records and snapshots are inputs of their own. Throws `UsageError` if a source option is also given. */
 function refuseOthers({ options }: Context): void {
   if (options.memory.length > 0)
-    throw new UsageError("report: it names what it reads itself", {
+    throw new UsageError("report: files to report on do not go with --memory", {
       hint: "ktstr report RECORD, or ktstr report A B, without --memory",
     });
   for (const name of ["limit", "stats"] as const)
     if (options.own[name] !== undefined)
-      throw new UsageError(`report: --${name} is of a machine, and not of files that were made before`);
+      throw new UsageError(`report: --${name} applies to a machine, and not to saved files`);
 }
 
 const made = (): Made => ({ unixSeconds: BigInt(Math.floor(Date.now() / 1000)), version: pkg.version });
 
-/** A file by its name alone: where it lay is nobody's business who is given the page. */
+/** File name without directories, which the page must not disclose. */
 const nameOf = (path: string): string => path.replace(/^.*\//, "");
 
 async function pageOfRecord(path: string): Promise<string> {
@@ -112,7 +112,7 @@ async function pageOfMachine(context: Context): Promise<string> {
   });
 }
 
-/** The pages that `sched` prints; none where they cannot be read, which is said. */
+/** Reads the pages that `sched` prints; empty with a warning if they cannot be read. */
 async function schedsOf(context: Context, { state, live }: Source): Promise<InspectedSched[]> {
   try {
     const { views } =
@@ -136,7 +136,7 @@ function logOf({ state }: Source): KernelLog | string {
   }
 }
 
-/** A file that is there is replaced once the page is whole. */
+/** An existing file is replaced only after the page is complete. */
 function writePage(context: Context, path: string, page: string): void {
   const { out, options } = context;
   if (path === "-") {

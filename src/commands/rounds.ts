@@ -1,4 +1,4 @@
-/** What the commands that go on reading share: where rounds come from, and when the next one is due. */
+/** Sources and schedule of rounds, for the commands that read repeatedly: `top`, `record`, `metrics`. */
 import { UsageError } from "../errors.ts";
 import type { GuestState } from "../guest/guest.ts";
 import { resetJitThreshold } from "../jit-threshold.ts";
@@ -13,7 +13,7 @@ import type { OwnOption } from "./options.ts";
 const MAX_SECONDS = 366 * 86_400;
 const MIN_INTERVAL_MS = 10;
 
-/** A number of seconds that was given, in milliseconds; undefined: it was not. Throws `UsageError`. */
+/** Parses a number of seconds and returns milliseconds; undefined if not given. Throws `UsageError`. */
 export function secondsOption(options: Options, name: OwnOption): number | undefined {
   const text = textOption(options, name);
   if (text === undefined) return undefined;
@@ -25,11 +25,11 @@ export function secondsOption(options: Options, name: OwnOption): number | undef
   return seconds * 1000;
 }
 
-/** `--interval`: in milliseconds. Throws `UsageError`. */
+/** `--interval` in milliseconds. Throws `UsageError`. */
 export function intervalOption(options: Options): number {
   const interval = secondsOption(options, "interval") ?? 1000;
   if (interval < MIN_INTERVAL_MS)
-    throw new UsageError(`--interval: no less than ${MIN_INTERVAL_MS / 1000} seconds`);
+    throw new UsageError(`--interval: the minimum is ${MIN_INTERVAL_MS / 1000} seconds`);
   return interval;
 }
 
@@ -38,8 +38,8 @@ export const globalsOption = (options: Options): string[] =>
   (textOption(options, "get") ?? "").split(",").filter((name) => name !== "");
 
 /**
- * Opens a kernel that goes on running: this one, whose run-time statistics are on until the source is disposed of, or the one
- * behind `--vm` or `--memory /proc/kcore`. Throws `KtstrError`.
+ * Opens a running kernel: this one, with run-time statistics enabled until the source is disposed, or the one of `--vm` or
+ * `--memory /proc/kcore`. Throws `KtstrError`.
  */
 export async function openRounds(options: Options, globals: readonly string[]): Promise<RoundSource> {
   const { goesOn, refuseMemory } = await import("./source.ts");
@@ -48,13 +48,13 @@ export async function openRounds(options: Options, globals: readonly string[]): 
     return await openLiveRounds(globals);
   }
   if (options.memory.length > 1 || !goesOn(options.memory[0] ?? ""))
-    throw new UsageError("a frozen machine counts no further", {
-      hint: "--vm reads one that runs; `ktstr diff A B` compares two memory files",
+    throw new UsageError("a frozen machine's counters do not change", {
+      hint: "--vm reads a running one; `ktstr diff A B` compares two memory files",
     });
   return await openMemoryRounds(options, globals);
 }
 
-/** The kernel is found while the machine runs, for what tells where it lies does not move. Only rounds pause it. */
+/** Finds the kernel while the machine runs, because its location does not change. Only rounds pause the machine. */
 async function openMemoryRounds(options: Options, globals: readonly string[]): Promise<RoundSource> {
   const { guestOptions, isVm, Progress } = await import("./source.ts");
   const { openGuest } = await import("../guest/guest.ts");
@@ -85,7 +85,7 @@ async function openMemoryRounds(options: Options, globals: readonly string[]): P
     notes,
     owned: stack.move(),
   });
-  // What follows is compiled and known before the machine has to wait for it.
+  // Code that later rounds need is compiled before the machine is paused.
   resetJitThreshold();
   for (let round = 0; round < WARM_ROUNDS; round++) series.warmUp();
   return series;
@@ -94,7 +94,7 @@ async function openMemoryRounds(options: Options, globals: readonly string[]): P
 const WARM_ROUNDS = 8;
 
 const STATS_OFF =
-  "run-time statistics are off in this machine, so that programs seem not to run: `sysctl kernel.bpf_stats_enabled=1` there";
+  "run-time statistics are off in this machine, so programs have no run times: enable them there with `sysctl kernel.bpf_stats_enabled=1`";
 
 const sourceName = (path: string): string => {
   const [, pid] = /^\/proc\/(\d+)\/mem$/.exec(path) ?? [];
@@ -113,7 +113,7 @@ async function openLiveRounds(globals: readonly string[]): Promise<RoundSource> 
   );
   using stack = new DisposableStack();
   stack.use(enableStats());
-  // Held maps stay alive: only those whose variables are asked for.
+  // Held maps stay alive, so only maps with requested variables are held.
   const open = (): LiveState => openLive({ keep: (map) => globals.length > 0 && isSection(map) });
   const openPlaces = (): LiveState => openLive({ keep: isMapOfProgs });
   using live = open();
@@ -126,7 +126,7 @@ function seriesFacts(source: string, kernel: KernelInfo, globals: readonly strin
   return { source, kernel: { release, machine, possibleCpus, onlineCpus, bootTimeUnixNs }, globals };
 }
 
-/** Until a signal that ends a process, or `stop()`. */
+/** Waits until a signal that ends a process, or `stop()`. */
 export class Ending implements Disposable {
   static readonly #SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"] as const;
   readonly #abort: AbortController = new AbortController();
@@ -144,7 +144,7 @@ export class Ending implements Disposable {
     this.#abort.abort();
   }
 
-  /** Until a time of `performance.now()`; false: it ended before. */
+  /** Waits until a time of `performance.now()`; returns false if it was ended before. */
   async until(time: number): Promise<boolean> {
     const { signal } = this.#abort;
     const rest = time - performance.now();
@@ -174,8 +174,8 @@ export interface Schedule {
 }
 
 /**
- * Calls `each` at once and then in every interval of the schedule. A round that takes longer than the interval delays no
- * other: those that were due meanwhile are left out. How many were.
+ * Calls `each` now and at every interval of a fixed schedule. Rounds that become due during a longer round are skipped.
+ * Returns the number of skipped rounds.
  */
 export async function onSchedule(
   { intervalMs, forMs = Number.POSITIVE_INFINITY, rounds = Number.POSITIVE_INFINITY }: Schedule,

@@ -2,7 +2,7 @@ import type { Output } from "../report/output.ts";
 import type { Command, Context, ExitStatus } from "./command.ts";
 import type { CommandLine } from "./parse.ts";
 
-/** Runs a command line that was read. Throws what the command throws. */
+/** Runs a parsed command line. Throws the command's errors. */
 export async function runLine(
   root: Command,
   line: CommandLine,

@@ -18,7 +18,7 @@ const dump: Command = command({
   ],
   async start(context) {
     const { words, options, out, warn } = context;
-    if (words.length > 0) throw new UsageError(`sched dump: too much: ${words.join(" ")}`);
+    if (words.length > 0) throw new UsageError(`sched dump: unexpected arguments: ${words.join(" ")}`);
     using source = await openKernelMemory(options);
     const found = source.state.schedulerDumps();
     if (options.json) out.line(stringify(schedDumpsJson(found), indentOf(context)));
@@ -27,7 +27,7 @@ const dump: Command = command({
         for (const line of dumpLines(one, found.cpuCount)) out.line(escapeText(line));
     if (found.callbacks.length > 0)
       warn(
-        `the scheduler's own ${found.callbacks.map((name) => `ops.${name}`).join(", ")} would add lines; they are left out, since nothing is run`,
+        `the scheduler's callbacks ${found.callbacks.map((name) => `ops.${name}`).join(", ")} are not run, so their lines are missing`,
       );
     for (const sentence of found.missing) warn(sentence);
     warnAll(context, source.state);

@@ -14,7 +14,7 @@ const DEFAULT_LIMIT = 32;
 
 const explain: Command = command({
   name: "ktstr sched explain",
-  description: "Explain a scheduler's dump that a kernel printed: a journal, a console's log, a trace",
+  description: "Explain a scheduler's dump from a kernel's journal, console log or trace",
   options: ["limit"],
   grammar: "FILE|-",
   examples: [
@@ -25,11 +25,11 @@ const explain: Command = command({
   async start(context) {
     const { words, options, out } = context;
     const [file, ...rest] = words;
-    if (file === undefined) throw new UsageError("sched explain: which FILE? - is standard input");
-    if (rest.length > 0) throw new UsageError(`sched explain: too much: ${rest.join(" ")}`);
+    if (file === undefined) throw new UsageError("sched explain: no FILE given; - is standard input");
+    if (rest.length > 0) throw new UsageError(`sched explain: unexpected arguments: ${rest.join(" ")}`);
     if (options.memory.length > 0)
-      throw new UsageError("sched explain: it reads a text, and no memory", {
-        hint: "`ktstr sched` shows the same of a memory file",
+      throw new UsageError("sched explain: it reads a text file, not memory", {
+        hint: "`ktstr sched` shows the same for a memory file",
       });
     const limit = countOption(options, "limit") ?? DEFAULT_LIMIT;
     const name = file === "-" ? "standard input" : file;
@@ -71,22 +71,22 @@ function logJson(log: ParsedLog) {
   };
 }
 
-/** On stderr: it is about the file, and not about the scheduler. */
+/** Notes go to stderr: they are about the file, not the scheduler. */
 function writeLogNotes({ warn }: Context, log: ParsedLog): void {
   const count = log.unknownCount;
   if (count > 0)
     warn(
-      `${count} ${count === 1 ? "line of the dumps is" : "lines of the dumps are"} not the kernel's, or of a form that is not known, and shown as they stand`,
+      `${count} ${count === 1 ? "line of the dumps is" : "lines of the dumps are"} not the kernel's or of an unknown format, and printed unchanged`,
     );
 }
 
 function noDump(log: ParsedLog, name: string): KtstrError {
   return new KtstrError(`sched explain: ${name}: no scx dump in its ${log.lineCount} lines`, {
-    hint: "the scheduler prints it on stderr when it is ejected (journalctl -u UNIT); on request: enable the tracepoint sched_ext:sched_ext_dump, `echo D > /proc/sysrq-trigger`, and read the trace",
+    hint: "the scheduler prints it on stderr when it is ejected (journalctl -u UNIT); to request one, enable the tracepoint sched_ext:sched_ext_dump, run `echo D > /proc/sysrq-trigger`, and read the trace",
   });
 }
 
-/** A log of a day is smaller; what is larger is searched by others first. */
+/** Size limit of a log. */
 const MAX_LOG_BYTES = 256 * 2 ** 20;
 
 async function readLog(file: string, name: string): Promise<string> {

@@ -1,4 +1,4 @@
-/** The pages of a machine's schedulers, from its memory or from /sys/kernel/sched_ext. */
+/** Reads the pages of all schedulers of a machine, from its memory or from /sys/kernel/sched_ext. */
 import type { KtstrError } from "../errors.ts";
 import { schedViews } from "../report/inspect-sched.ts";
 import { framesOf, type SchedView, viewsOfSysfs } from "../report/sched-view.ts";
@@ -11,7 +11,7 @@ export interface ToldSched {
   readonly views: readonly SchedView[];
 }
 
-/** Of the running kernel from /proc/kcore, or where it does not give its memory from /sys. Throws `KtstrError`. */
+/** Reads the running kernel from /proc/kcore, or from /sys if its memory is not accessible. Throws `KtstrError`. */
 export async function readSchedViews(context: Context): Promise<ToldSched> {
   const { options } = context;
   const symbols = options.own["lines"] === true ? await import("../report/symbol.ts") : undefined;
@@ -36,7 +36,9 @@ export async function readSchedViews(context: Context): Promise<ToldSched> {
     if (found === undefined) return undefined;
     const told = { state: found.state, views: viewsOfSysfs(found, why.message) };
     if (told.views.length === 0)
-      context.warn(`of a scheduler that was ejected only the kernel's memory tells: ${why.message}`);
+      context.warn(
+        `schedulers that were ejected are not shown, because that needs the kernel's memory: ${why.message}`,
+      );
     return told;
   }
 }

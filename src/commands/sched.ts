@@ -29,7 +29,7 @@ const sched: Command = command({
   },
   async start(context) {
     const { words, options, out } = context;
-    if (words.length > 0) throw new UsageError(`sched: too much: ${words.join(" ")}`);
+    if (words.length > 0) throw new UsageError(`sched: unexpected arguments: ${words.join(" ")}`);
     const { views, state } = await readSchedViews(context);
     const limit = countOption(options, "limit") ?? DEFAULT_LIMIT;
     if (options.json) {

@@ -1,4 +1,4 @@
-/** The terminal as a screen of our own: the alternate one, in raw mode, given back however the process ends. */
+/** Full-screen output on a terminal: alternate screen and raw mode, restored whenever the process ends. */
 import { writeSync } from "node:fs";
 import { writeError } from "../report/output.ts";
 import { keysIn } from "./keys.ts";
@@ -11,9 +11,9 @@ const TO_LINE_END = "\u001b[K";
 
 export interface ScreenEvents {
   readonly onKey: (key: string) => void;
-  /** Another size, or back from the background: all has to be drawn. */
+  /** Called after a change of size or a return from the background: everything must be drawn again. */
   readonly onRedraw: () => void;
-  /** The terminal went away. */
+  /** Called if the terminal is gone. */
   readonly onEnd: () => void;
 }
 
@@ -31,7 +31,7 @@ export class Screen implements Disposable {
     process.stdout.on("resize", this.#onResize);
     process.on("SIGTSTP", this.suspend);
     process.on("SIGCONT", this.#onContinue);
-    // Whatever ends the process but SIGKILL comes through here.
+    // Called at every end of the process but SIGKILL.
     process.on("exit", this.#leave);
     process.on("uncaughtException", this.#onError);
     process.on("unhandledRejection", this.#onError);
@@ -46,7 +46,7 @@ export class Screen implements Disposable {
     return process.stdout.rows || 24;
   }
 
-  /** Only lines that changed are written: a slow line (ssh) carries little. */
+  /** Writes only the lines that changed, for slow connections. */
   draw(lines: readonly string[]): void {
     if (!this.#isOurs) return;
     let text = "";
@@ -56,13 +56,13 @@ export class Screen implements Disposable {
     if (text !== "") write(text);
   }
 
-  /** From nothing: what was drawn before may be gone. */
+  /** Makes the next `draw` write all lines. */
   forget(): void {
     this.#drawn = [];
     if (this.#isOurs) write(`${CLEAR}${HOME}`);
   }
 
-  /** Gives the terminal back and stops, as SIGTSTP does otherwise; `#onContinue` goes on from there. */
+  /** Restores the terminal and stops, as SIGTSTP does; `#onContinue` continues. */
   readonly suspend = (): void => {
     this.#leave();
     process.kill(process.pid, "SIGSTOP");
@@ -90,7 +90,7 @@ export class Screen implements Disposable {
     this.forget();
   }
 
-  /** On the alternate screen nobody would see what is told. */
+  /** Leaves the alternate screen first, because it would hide the error. */
   readonly #onError = (error: unknown): never => {
     this.#leave();
     const detail = error instanceof Error ? (error.stack ?? error.message) : String(error);
@@ -124,7 +124,7 @@ export class Screen implements Disposable {
   }
 }
 
-/** A terminal that is gone takes nothing, and that is no error of ours. */
+/** Ignores errors of a terminal that is gone. */
 function write(text: string): void {
   const bytes = Buffer.from(text);
   try {

@@ -1,4 +1,4 @@
-/** Which programs, links and BTF objects a command means. On the running kernel one of them is opened alone. */
+/** Selects the programs, links and BTF objects of a command. On the running kernel a single object is opened directly. */
 
 import type { PinnedKind } from "../attachments.ts";
 import { SyscallError, UsageError } from "../errors.ts";
@@ -8,7 +8,7 @@ import { ENOENT } from "../uapi/errno.ts";
 import { choose, noneHas, type Selectable, type Selector } from "./select.ts";
 import type { Source } from "./source.ts";
 
-/** At least one. Throws `KtstrError`, `UsageError`. */
+/** Returns at least one. Throws `KtstrError` or `UsageError`. */
 export function selectProgs(source: Source, selector: Selector): Promise<readonly ProgInfo[]> {
   const { live, state } = source;
   return select(
@@ -33,7 +33,7 @@ export function selectLinks(source: Source, selector: Selector): Promise<readonl
   );
 }
 
-/** BTF objects are not pinned. */
+/** BTF objects cannot be pinned. */
 export async function selectBtfs({ live, state }: Source, selector: Selector): Promise<readonly BtfInfo[]> {
   if (selector.kind === "id" && live !== undefined)
     return [openAlone("btf", selector.id, () => live.btfInfo(selector.id))];
@@ -62,7 +62,7 @@ export function onlyLive(): UsageError {
   return new UsageError("pinned paths exist only on a running kernel");
 }
 
-/** One object of the running kernel by its id, without a look at any other. Throws `KtstrError` where there is none. */
+/** Opens one object of the running kernel by id. Throws `KtstrError` if there is none. */
 export function openAlone<T>(noun: string, id: number, open: () => T): T {
   try {
     return open();

@@ -13,7 +13,7 @@ export type Selector =
   | { readonly kind: "tag"; readonly tag: string }
   | { readonly kind: "pinned"; readonly path: string };
 
-/** What can be selected: a map, a program, a link, a BTF object. */
+/** An object that can be selected: a map, program, link or BTF object. */
 export interface Selectable {
   readonly id: number;
   readonly name?: Uint8Array;
@@ -21,7 +21,7 @@ export interface Selectable {
   readonly tag?: Uint8Array;
 }
 
-/** Reads the words of a selector; none is `all`. Throws `UsageError`. */
+/** Parses a selector; no words are `all`. Throws `UsageError`. */
 export function parseSelector(
   words: readonly string[],
   kinds: readonly SelectorKind[],
@@ -36,8 +36,9 @@ export function parseSelector(
       hint: near.length > 0 ? `did you mean ${near.join(" or ")}?` : "",
     });
   }
-  if (value === undefined) throw new UsageError(`${noun} ${kind}: what ${kind}?`);
-  if (rest.length > 0) throw new UsageError(`${noun} ${kind} ${value}: too much: ${rest.join(" ")}`);
+  if (value === undefined) throw new UsageError(`${noun} ${kind}: no ${kind} given`);
+  if (rest.length > 0)
+    throw new UsageError(`${noun} ${kind} ${value}: unexpected arguments: ${rest.join(" ")}`);
   switch (kind) {
     case "id": {
       const id = Number(value);
@@ -58,14 +59,14 @@ export function parseSelector(
   }
 }
 
-/** What a lone word may have been meant as: `id 158`, `name NAME`, `pinned PATH`. */
+/** Suggests a selector for a lone word: `id 158`, `name NAME`, `pinned PATH`. */
 function selectorFor(word: string, kinds: readonly SelectorKind[]): string {
   const kind = /^\d+$/.test(word) ? "id" : word.includes("/") ? "pinned" : "name";
   const known = kinds.includes(kind) ? kind : (kinds[0] ?? "id");
   return `\`${known} ${known === kind ? word : known.toUpperCase()}\``;
 }
 
-/** Whether an object is meant. A pinned one is told by the id that its path led to. */
+/** Returns true if the selector matches an object. A pinned path matches by the id of its object. */
 export function matches(selector: Selector, object: Selectable): boolean {
   switch (selector.kind) {
     case "all":
@@ -83,7 +84,7 @@ export function matches(selector: Selector, object: Selectable): boolean {
   }
 }
 
-/** The chosen ones of `all`; at least one. Throws `KtstrError` that names the near misses. */
+/** Returns the objects of `all` that match; at least one. Throws `KtstrError` with similar names. */
 export function choose<T extends Selectable>(
   all: readonly T[],
   selector: Selector,
@@ -106,7 +107,7 @@ export function choose<T extends Selectable>(
   throw noneHas(noun, `${what} (${all.length} seen)`);
 }
 
-/** The error of an object that is not there. `what`: how it was named, such as "id 5". */
+/** Returns the error for an object that does not exist. `what` describes it, such as "id 5". */
 export function noneHas(noun: string, what: string): KtstrError {
   return new KtstrError(`no ${noun} has ${what}`, { hint: `\`ktstr ${noun} show\` lists them` });
 }

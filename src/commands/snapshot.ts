@@ -1,4 +1,4 @@
-/** One side of a comparison: a saved report, a memory image, or the running kernel, all as the report they give. */
+/** Reads one side of a comparison (a saved report, a memory image or the running kernel) as a report. */
 import { closeSync, openSync, readFileSync, readSync, statSync } from "node:fs";
 import { KtstrError } from "../errors.ts";
 import { buildInspection } from "../report/inspection.ts";
@@ -14,13 +14,13 @@ import { memorySource, openSource } from "./source.ts";
 
 export interface Taken {
   readonly snapshot: Snapshot;
-  /** For people: the file's name, or "the running kernel". */
+  /** Text for the output: the file's name, or "the running kernel". */
   readonly source: string;
 }
 
 const RUNNING = "the running kernel";
 
-/** `given`: FILE or FILE@ADDRESS, told by its content; undefined: the running kernel. Throws `KtstrError`. */
+/** `given` is FILE or FILE@ADDRESS, identified by content, or undefined for the running kernel. Throws `KtstrError`. */
 export async function snapshotOf(context: Context, given: string | undefined): Promise<Taken> {
   const recorded = given === undefined ? undefined : recordedSnapshots(given)?.at(-1);
   if (recorded !== undefined) return recorded;
@@ -29,12 +29,12 @@ export async function snapshotOf(context: Context, given: string | undefined): P
   const source = given ?? RUNNING;
   const memory = given === undefined ? [] : [given];
   using opened = await openSource({ ...context.options, memory }, () => true);
-  // Contents are only counted: entries are not compared. The text between is what makes both kinds of input one.
+  // Entries are only counted, not compared. The conversion to text gives both kinds of input the same form.
   const report = stringify(inspectionJson(buildInspection(opened.state, 0)));
   return { snapshot: readSnapshot(parseJson(report, source), source), source };
 }
 
-/** The first round and the last one of a record; undefined: it is none. Throws `KtstrError` where it has no round. */
+/** Returns the first and last round of a record; undefined if it is not a record. Throws `KtstrError` if it has no rounds. */
 export function recordedSnapshots(path: string): readonly [Taken, Taken] | undefined {
   if (!isRecord(startOf(path))) return undefined;
   const record = openRecord(path);
@@ -52,22 +52,22 @@ export function recordedSnapshots(path: string): readonly [Taken, Taken] | undef
   return [taken(first, "first"), taken(last, "last")];
 }
 
-/** More than any report: what is larger is no report. */
+/** Size limit of a report. */
 const MAX_REPORT_BYTES = 512 * 2 ** 20;
 const PROBE_BYTES = 4096;
 
-/** JSON begins with a brace and has no NUL byte, which no page of a machine's memory lacks that begins so. */
+/** JSON begins with a brace and has no NUL byte, unlike a page of memory that begins with a brace. */
 function isReport(path: string): boolean {
   try {
     if (!statSync(path).isFile()) return statSync(path).isFIFO();
   } catch {
-    return false; // who opens it says what is wrong
+    return false; // opening the file reports the error
   }
   const start = startOf(path);
   return /^\s*\{/.test(start) && !start.includes("\0");
 }
 
-/** A regular file's first bytes; "" of what is none. */
+/** Returns the first bytes of a regular file; "" for other files. */
 function startOf(path: string): string {
   if (!statSync(path, { throwIfNoEntry: false })?.isFile()) return "";
   const file = openSync(path, "r");

@@ -1,4 +1,4 @@
-/** Opens what a command reads: the running kernel, or a memory file. Only the code of the one that is read is loaded. */
+/** Opens the source of a command: the running kernel or a memory file. Loads only the code for the one that is read. */
 import type { AttachmentAccessor, PinAccessor } from "../attachments.ts";
 import { KtstrError, SyscallError, UsageError } from "../errors.ts";
 import type { FeatureAccessor } from "../features.ts";
@@ -16,7 +16,7 @@ import type { Context, Options } from "./command.ts";
 
 export interface Source extends Disposable {
   readonly state: BpfState & LogAccessor & AttachmentAccessor & PinAccessor & FeatureAccessor;
-  /** Set where the running kernel is read: pinned paths and descriptors exist only there. */
+  /** Set for the running kernel: only there are pinned paths and descriptors. */
   readonly live: LiveState | undefined;
 }
 
@@ -25,13 +25,13 @@ export interface KernelMemory extends Source {
   readonly state: GuestState;
 }
 
-/** As much of a source as its maps' attributes take. */
+/** The part of a source that is needed for attributes of maps. */
 export interface MapSource extends Disposable {
   readonly state: Pick<BpfState, "maps" | "holders" | "warnings"> & PinAccessor;
   readonly live: Pick<LiveState, "adopt" | "map"> | undefined;
 }
 
-/** `keep` chooses the maps whose contents will be read. */
+/** `keep` selects the maps whose contents will be read. */
 export async function openSource(options: Options, keep: (map: MapInfo) => boolean): Promise<Source> {
   if (readsMemory(options)) return openMemory(options);
   const { openLive, write } = await import("../live/live.ts");
@@ -40,7 +40,7 @@ export async function openSource(options: Options, keep: (map: MapInfo) => boole
   return { state: live, live, [Symbol.dispose]: () => live[Symbol.dispose]() };
 }
 
-/** For attributes alone: no descriptor is kept, and of the live path a third of the code is loaded. */
+/** For attributes only: keeps no descriptors and loads a third of the code of live/. */
 export async function openMaps(options: Options): Promise<MapSource> {
   if (readsMemory(options)) return openMemory(options);
   const { LiveMaps, write } = await import("../live/maps.ts");
@@ -52,8 +52,8 @@ export async function openMaps(options: Options): Promise<MapSource> {
 const KCORE = "/proc/kcore";
 
 /**
- * For what bpf(2) does not tell: a memory file, or the running kernel's own memory. Throws `KtstrError` where the
- * running kernel does not give it.
+ * Opens a memory file or the running kernel's own memory, for facts that bpf(2) does not provide. Throws `KtstrError` if
+ * the running kernel's memory is not accessible.
  */
 export async function openKernelMemory(options: Options): Promise<KernelMemory> {
   if (readsMemory(options)) return openMemory(options);
@@ -61,7 +61,7 @@ export async function openKernelMemory(options: Options): Promise<KernelMemory> 
     return await openMemory({ ...options, memory: [KCORE] });
   } catch (error) {
     if (!(error instanceof SyscallError)) throw error;
-    throw new KtstrError(`the running kernel does not give its memory: ${error.message}`, {
+    throw new KtstrError(`the running kernel's memory is not accessible: ${error.message}`, {
       hint:
         error.code === "ENOENT"
           ? "/proc is not mounted, or the kernel was built without CONFIG_PROC_KCORE. `--memory FILE` reads a frozen machine."
@@ -72,8 +72,8 @@ export async function openKernelMemory(options: Options): Promise<KernelMemory> 
 }
 
 /**
- * `fromMemory` of the kernel's memory; of the running kernel, where it does not give its memory, `otherwise` of its
- * files, which is told why. What `otherwise` answers with undefined is that error.
+ * Calls `fromMemory` with the kernel's memory. If the running kernel's memory is not accessible, calls `otherwise`, which
+ * reads its files, with the reason; if that returns undefined, the reason is thrown.
  */
 export async function fromKernelMemory<T>(
   options: Options,
@@ -94,7 +94,7 @@ export async function fromKernelMemory<T>(
   return fromMemory(source);
 }
 
-/** For a command that reads neither a running kernel nor a memory file: throws `UsageError` where one is given. */
+/** For commands that read no kernel: throws `UsageError` if a source option is given. */
 export function refuseMemory(options: Options, command: string): void {
   if (readsMemory(options))
     throw new UsageError(`${command}: no kernel is read, so --memory does not go with it`, {
@@ -102,7 +102,7 @@ export function refuseMemory(options: Options, command: string): void {
     });
 }
 
-/** Throws `UsageError` where an option is given that only goes with a memory file. */
+/** Throws `UsageError` if an option for memory files is given without one. */
 function readsMemory(options: Options): boolean {
   if (options.memory.length > 0) return true;
   for (const name of ["vmlinux", "vmcoreinfo", "format", "explain"] as const)
@@ -112,10 +112,10 @@ function readsMemory(options: Options): boolean {
   return false;
 }
 
-/** Memory that is open, by the options that it was opened with; undefined outside of a batch. */
+/** Open memory by its options; undefined outside of a batch. */
 let kept: Map<string, KernelMemory> | undefined;
 
-/** From here to its disposal memory files are opened once, and stay open between commands. */
+/** Until this is disposed, memory files are opened once and stay open between commands. */
 export function keepMemoryOpen(): Disposable {
   if (kept !== undefined) return { [Symbol.dispose]: () => {} };
   const all: Map<string, KernelMemory> = new Map();
@@ -130,7 +130,7 @@ export function keepMemoryOpen(): Disposable {
 
 async function openMemory(options: Options): Promise<KernelMemory> {
   const { memory, vmlinux, vmcoreinfo, format } = options;
-  // What goes on running is read anew by every command.
+  // A running machine is read anew by every command.
   if (kept === undefined || memory.some(goesOn)) return openMemoryAnew(options);
   const key = JSON.stringify([memory, vmlinux, vmcoreinfo, format]);
   const source = kept.get(key) ?? (await openMemoryAnew(options));
@@ -141,14 +141,14 @@ async function openMemory(options: Options): Promise<KernelMemory> {
 /** include/uapi/linux/magic.h */
 const PROC_SUPER_MAGIC = 0x9fa0;
 
-/** /proc/kcore, and running machines. */
+/** True for /proc/kcore and running machines. */
 export function goesOn(given: string): boolean {
   const { path } = memorySource(given);
   if (isVm(path)) return true;
   try {
     return process.getBuiltinModule("node:fs").statfsSync(path).type === PROC_SUPER_MAGIC;
   } catch {
-    return false; // its error is told when it is opened
+    return false; // opening the file reports the error
   }
 }
 
@@ -157,7 +157,7 @@ async function openMemoryAnew(options: Options): Promise<KernelMemory> {
   const [{ path }] = given.memory as [MemorySource];
   if (isVm(path)) return openVm(options, path);
   if (options.noPause) throw new UsageError("--no-pause goes with --vm");
-  // Before the rest is loaded, which takes as long.
+  // Starts before the remaining code is loaded, which takes as long.
   const ahead = given.memory.map(async (source) => ({
     ...source,
     decompressed: source.format === undefined ? await decompressAhead(source.path) : undefined,
@@ -175,20 +175,17 @@ async function openMemoryAnew(options: Options): Promise<KernelMemory> {
   return { state, live: undefined, [Symbol.dispose]: () => state[Symbol.dispose]() };
 }
 
-/** Whether a path is a process's memory, or a socket, which then is QEMU's. */
+/** True if the path is the memory of a process, or a socket, which is taken as QEMU's. */
 export function isVm(path: string): boolean {
   if (/^\/proc\/\d+\/mem$/.test(path)) return true;
   try {
     return process.getBuiltinModule("node:fs").statSync(path).isSocket();
   } catch {
-    return false; // its error is told when it is opened
+    return false; // opening the file reports the error
   }
 }
 
-/**
- * A running machine. What does not move is found out while it still runs: where the kernel has its VMCOREINFO, which
- * takes a search through all of its memory.
- */
+/** Opens a running machine. The location of VMCOREINFO, which takes a search of all memory, is found before the pause. */
 async function openVm(options: Options, path: string): Promise<KernelMemory> {
   const { openGuest } = await import("../guest/guest.ts");
   using stack = new DisposableStack();
@@ -200,13 +197,13 @@ async function openVm(options: Options, path: string): Promise<KernelMemory> {
   return { state, live: undefined, [Symbol.dispose]: () => all[Symbol.dispose]() };
 }
 
-/** A machine that stands still until it is disposed, and then says for how long it did. */
+/** A machine that is paused until it is disposed; then the length of the pause is printed. */
 export interface StoppedVm extends Disposable {
-  /** Its memory, read anew, and what goes with it. */
+  /** Options to read its memory after the pause began. */
   options(): ReturnType<typeof guestOptions>;
 }
 
-/** Finds the kernel while the machine runs, and stops it, unless `--no-pause`. Throws `KtstrError`. */
+/** Finds the kernel while the machine runs, then pauses it, unless `--no-pause`. Throws `KtstrError`. */
 export async function stopVm(options: Options, path: string): Promise<StoppedVm> {
   const { openGuest } = await import("../guest/guest.ts");
   const { RunningVm } = await import("../guest/vm/vm.ts");
@@ -219,8 +216,7 @@ export async function stopVm(options: Options, path: string): Promise<StoppedVm>
   };
   const at = options.noPause ? given.vmcoreinfo : (given.vmcoreinfo ?? vmcoreinfoWhileItRuns(open));
   const pause = options.noPause ? undefined : vm.pause();
-  if (pause !== undefined)
-    stack.defer(() => note(`the machine stood still for ${pause.end().toFixed(0)} ms`));
+  if (pause !== undefined) stack.defer(() => note(`the machine was paused for ${pause.end().toFixed(0)} ms`));
   const all = stack.move();
   return {
     options: () => ({ ...given, vmcoreinfo: at, memory: [vm.ram()] }),
@@ -228,7 +224,7 @@ export async function stopVm(options: Options, path: string): Promise<StoppedVm>
   };
 }
 
-/** undefined: no kernel was found, which may be for what changed meanwhile. */
+/** Returns undefined if no kernel was found, which may be caused by changes during the search. */
 function vmcoreinfoWhileItRuns(open: () => GuestState): number | undefined {
   try {
     using state = open();
@@ -239,7 +235,7 @@ function vmcoreinfoWhileItRuns(open: () => GuestState): number | undefined {
   }
 }
 
-/** The memory file and what goes with it, as they were given. Throws `UsageError`. */
+/** Returns the memory files and their options as given. Throws `UsageError`. */
 export function guestOptions(
   options: Options,
 ): Pick<GuestOptions, "vmlinux" | "vmcoreinfo"> & { readonly memory: readonly MemorySource[] } {
@@ -251,14 +247,14 @@ export function guestOptions(
   return { memory, vmlinux, vmcoreinfo };
 }
 
-/** "FILE" or "FILE@ADDRESS"; a file whose own name ends so is itself. */
+/** Parses "FILE" or "FILE@ADDRESS". If a file with the full name exists, it is that file. */
 export function memorySource(given: string): MemorySource {
   const [, path = "", address = ""] = /^(.+)@([0-9][0-9a-fx]*)$/i.exec(given) ?? [];
   if (path === "" || process.getBuiltinModule("node:fs").existsSync(given)) return { path: given };
   return { path, physical: addressOf("memory", address) };
 }
 
-/** A physical address: decimal, or hexadecimal behind "0x". */
+/** Parses a physical address: decimal, or hexadecimal after "0x". */
 function addressOf(option: string, text: string): number {
   const address = /^(0x[0-9a-f]+|[0-9]+)$/i.test(text) ? Number(text) : Number.NaN;
   if (Number.isSafeInteger(address)) return address;
@@ -269,7 +265,7 @@ function addressOf(option: string, text: string): number {
 
 const told: WeakMap<object, number> = new WeakMap();
 
-/** Hands everything that the listing could not read to stderr: once, also where several commands read one state. */
+/** Prints the warnings of a state on stderr, each once, even if several commands read the state. */
 export function warnAll(context: Context, state: Pick<BpfState, "warnings">): void {
   for (const sentence of state.warnings.slice(told.get(state) ?? 0)) context.warn(sentence);
   told.set(state, state.warnings.length);
@@ -279,11 +275,11 @@ function note(sentence: string): void {
   writeError(`${escapeText(sentence)}\n`);
 }
 
-/** A search that takes no longer than this is not talked about. */
+/** Progress is shown only after this time. */
 const SILENT_MS = 500;
 const GIB = 2 ** 30;
 
-/** One line on the terminal while an image is searched, or maps are read; gone afterwards. */
+/** A progress line on the terminal while an image is searched or maps are read. It is erased at the end. */
 export class Progress implements Disposable {
   readonly #started = performance.now();
   #percent = -1;
@@ -294,12 +290,12 @@ export class Progress implements Disposable {
   readonly unpack: NonNullable<GuestOptions["onUnpack"]> = (done, total) =>
     this.#show("unpacking", done, total);
 
-  /** Of things, and not of bytes. */
+  /** Shows progress in items, not bytes. */
   count(what: string, done: number, total: number): void {
     this.#tell(what, (100 * done) / Math.max(1, total), `${done} of ${total}`);
   }
 
-  /** Of a `total` that nobody knows, 0, the bytes are told. */
+  /** Shows the number of bytes if `total` is 0 (unknown). */
   #show(what: string, done: number, total: number): void {
     const percent = (100 * done) / (total === 0 ? GIB : total);
     this.#tell(
@@ -312,7 +308,7 @@ export class Progress implements Disposable {
   #tell(what: string, far: number, text: string): void {
     const percent = Math.floor(far);
     if (percent === this.#percent || performance.now() - this.#started < SILENT_MS) return;
-    if (!process.stderr.isTTY) return; // asked last: the first touch of process.stderr takes 7 ms
+    if (!process.stderr.isTTY) return; // checked last: the first access to process.stderr takes 7 ms
     this.#percent = percent;
     writeError(`\r\x1b[K${what}: ${text}`);
   }

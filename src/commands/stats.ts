@@ -5,8 +5,8 @@ import type { Context } from "./command.ts";
 const MAX_SECONDS = 86_400;
 
 /**
- * Counts for `--stats SECONDS`, where it was given: what happens from the returned interval's start to the reading that
- * follows. Statistics are off again when this returns: counters keep what they counted.
+ * Counts for `--stats SECONDS`, if given. The returned interval begins at its start and ends at the next reading. Statistics
+ * are disabled again when this returns; counters keep their values.
  */
 export async function withStats(context: Context): Promise<StatsInterval | undefined> {
   const wanted = context.options.own["stats"];
@@ -18,7 +18,7 @@ export async function withStats(context: Context): Promise<StatsInterval | undef
     });
   }
   if (context.options.memory.length > 0) {
-    throw new UsageError("--stats: a frozen machine counts no further");
+    throw new UsageError("--stats: a frozen machine's counters do not change");
   }
   const [{ enableStats }, { openLive }, { intervalSince }] = await Promise.all([
     import("../live/stats.ts"),

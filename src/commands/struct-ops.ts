@@ -12,7 +12,7 @@ const GRAMMAR = "[id N | name NAME]";
 
 const isStructOps = (map: MapInfo): boolean => map.type === MapType.struct_ops;
 
-/** Runs `print` with the struct_ops maps that the words mean. */
+/** Runs `print` with the selected struct_ops maps. */
 async function withMaps(
   context: Context,
   print: (source: Source, maps: readonly MapInfo[]) => void,
@@ -27,7 +27,7 @@ async function withMaps(
 const show: Command = command({
   name: "ktstr struct_ops show",
   alias: "list",
-  description: "List struct_ops maps with the kernel struct that each fills",
+  description: "List struct_ops maps with the kernel struct of each",
   grammar: GRAMMAR,
   examples: ["ktstr struct_ops show", "ktstr -j struct_ops show name simple_ops"],
   start: (context) =>
@@ -44,7 +44,7 @@ const show: Command = command({
 
 const dump: Command = command({
   name: "ktstr struct_ops dump",
-  description: "Print a struct_ops map's attributes and value, with programs where functions are",
+  description: "Print a struct_ops map's attributes and value, with programs for functions",
   grammar: GRAMMAR,
   examples: ["ktstr struct_ops dump", "ktstr -j struct_ops dump id 12"],
   start: (context) =>

@@ -4,7 +4,7 @@ import { type Command, command } from "./command.ts";
 import { printList } from "./print.ts";
 import { openSource, warnAll } from "./source.ts";
 
-/** A kernel address: hexadecimal, with or without 0x, as /proc/kallsyms and stack traces have it. Throws `UsageError`. */
+/** Parses a kernel address: hexadecimal, with or without 0x, as in /proc/kallsyms and stack traces. Throws `UsageError`. */
 function addressOf(word: string): bigint {
   if (!/^(0x)?[0-9a-f]{1,16}$/i.test(word))
     throw new UsageError(`symbol ${JSON.stringify(word)}: not an address`, {
@@ -15,11 +15,11 @@ function addressOf(word: string): bigint {
 
 const symbol: Command = command({
   name: "ktstr symbol",
-  description: "Name the symbol that lies at an address, and the source line of a BPF program's machine code",
+  description: "Print the symbol at an address, and the source line of a BPF program's machine code",
   grammar: "ADDRESS ...",
   examples: ["ktstr symbol ffffffff81000000", "ktstr -j symbol 0xffffffffc0201234 --memory mem"],
   async start(context) {
-    if (context.words.length === 0) throw new UsageError("symbol: of which address?");
+    if (context.words.length === 0) throw new UsageError("symbol: no address given");
     const addresses = context.words.map(addressOf);
     using source = await openSource(context.options, () => false);
     const names = new PlaceNames(source.state);

@@ -50,6 +50,6 @@ function selectorOf(words: readonly string[]): (task: TaskInfo) => boolean {
   if (value === undefined || rest.length > 0 || (keyword !== "pid" && keyword !== "name"))
     throw new UsageError(`task show: ${words.join(" ")}: which task?`, { hint: "pid N, or name X" });
   if (keyword === "name") return ({ comm }) => comm === value;
-  if (!/^\d{1,7}$/.test(value)) throw new UsageError(`task show: ${JSON.stringify(value)} is no pid`);
+  if (!/^\d{1,7}$/.test(value)) throw new UsageError(`task show: ${JSON.stringify(value)} is not a pid`);
   return ({ pid }) => pid === Number(value);
 }

@@ -59,16 +59,16 @@ export default stack;
 
 interface Told {
   readonly stack: TaskStack;
-  /** undefined: not asked for. */
+  /** Undefined without `--lines`. */
   readonly lines: FrameLines | undefined;
 }
 
 function pidOf(words: readonly string[]): number {
   const [keyword, text = "", ...rest] = words;
-  if (keyword !== "pid") throw new UsageError("task stack: of which task?", { hint: "pid PID" });
-  if (rest.length > 0) throw new UsageError(`task stack: too much: ${rest.join(" ")}`);
+  if (keyword !== "pid") throw new UsageError("task stack: no task given", { hint: "pid PID" });
+  if (rest.length > 0) throw new UsageError(`task stack: unexpected arguments: ${rest.join(" ")}`);
   const pid = Number(text);
   if (!/^\d+$/.test(text) || pid === 0 || pid > MAX_PID)
-    throw new UsageError(`task stack: ${JSON.stringify(text)} is no pid`);
+    throw new UsageError(`task stack: ${JSON.stringify(text)} is not a pid`);
   return pid;
 }

@@ -1,18 +1,18 @@
 import type { Style } from "../report/inspection-text.ts";
 
-/** Colour is for a terminal, and for people who did not say no (https://no-color.org: any value but empty). */
+/** True on a terminal, unless NO_COLOR is set (https://no-color.org: any value but empty). */
 export function coloured(): boolean {
   return (process.env["NO_COLOR"] ?? "") === "" && process.env["TERM"] !== "dumb" && isTerminal();
 }
 
-/** In columns; what is no terminal is as wide as a wide one. */
+/** Width in columns; 120 if the output is not a terminal. */
 export const terminalWidth = (): number => (isTerminal() ? process.stdout.columns : undefined) ?? 120;
 
-/** Where lines of a page are cut: at a terminal's width; elsewhere nowhere. */
+/** Width at which lines of a page are cut; unlimited if the output is not a terminal. */
 export const cutWidth = (): number =>
   (isTerminal() ? process.stdout.columns : undefined) || Number.POSITIVE_INFINITY;
 
-/** The descriptor is asked first: the first touch of `process.stdout` takes 7 ms, and most output goes elsewhere. */
+/** Checks the descriptor first: the first access to `process.stdout` takes 7 ms, and most output is no terminal. */
 function isTerminal(): boolean {
   try {
     const { fstatSync, statSync } = process.getBuiltinModule("node:fs");
@@ -20,11 +20,11 @@ function isTerminal(): boolean {
     if (!file.isCharacterDevice() || file.rdev === statSync("/dev/null").rdev) return false;
     return process.stdout.isTTY === true;
   } catch {
-    return false; // it is closed, or there is no /dev/null
+    return false; // it is closed
   }
 }
 
-/** How headings and alarms look on this standard output. */
+/** Style of headings and alarms on standard output. */
 export const terminalStyle = (): Style => (coloured() ? COLOURED : PLAIN);
 
 const same = (text: string): string => text;

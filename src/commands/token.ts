@@ -7,11 +7,11 @@ import { openSource, warnAll } from "./source.ts";
 const show: Command = command({
   name: "ktstr token show",
   alias: "list",
-  description: "List the bpf file systems that hand rights on to tokens",
+  description: "List the bpf file systems that BPF tokens can be created from",
   examples: ["ktstr token list", "ktstr -j token list --memory mem"],
   async start(context) {
     const [word] = context.words;
-    if (word !== undefined) throw new UsageError(`token show: too much: ${word}`);
+    if (word !== undefined) throw new UsageError(`token show: unexpected arguments: ${word}`);
     using source = await openSource(context.options, () => false);
     printList(context, source.state.tokenMounts(), tokenJson, tokenText, true);
     warnAll(context, source.state);
@@ -21,7 +21,7 @@ const show: Command = command({
 
 const token: Command = command({
   name: "ktstr token",
-  description: "File systems that BPF tokens are made from",
+  description: "File systems that BPF tokens can be created from",
   examples: ["ktstr token list"],
   subCommands: { show: async () => show },
 });

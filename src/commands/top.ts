@@ -19,13 +19,13 @@ const top: Command = command({
   options: ["interval", "rounds", "once", "batch", "get", "replay"],
   examples: [
     "ktstr top                        # ? lists the keys",
-    "ktstr top --vm 1234              # a machine from outside; nothing runs in it",
+    "ktstr top --vm 1234              # a virtual machine; nothing runs in it",
     "ktstr top -j --rounds 10 | jq -c '.programs[] | [.name, .cpu_percent]'",
-    "ktstr top --replay run.ktstr     # what `ktstr record` wrote",
+    "ktstr top --replay run.ktstr     # a record of `ktstr record`",
   ],
   async start(context) {
     const { options, words } = context;
-    if (words.length > 0) throw new UsageError(`top: too much: ${words.join(" ")}`);
+    if (words.length > 0) throw new UsageError(`top: unexpected arguments: ${words.join(" ")}`);
     const isOnce = options.own["once"] === true;
     const rounds = isOnce ? 1 : countOption(options, "rounds", "rounds");
     const isScreen = !(options.json || isOnce || options.own["batch"] === true);
@@ -42,30 +42,30 @@ const top: Command = command({
 
 export default top;
 
-/** A screen of ours needs a terminal on both sides. Throws `UsageError`. */
+/** A full screen needs a terminal for input and output. Throws `UsageError`. */
 function needTerminal(): void {
   const hint = "-b prints rounds as lines, -j as lines of JSON, --once one round";
-  if (!process.stdout.isTTY) throw new UsageError("top: standard output is no terminal", { hint });
-  if (!process.stdin.isTTY) throw new UsageError("top: standard input is no terminal", { hint });
+  if (!process.stdout.isTTY) throw new UsageError("top: standard output is not a terminal", { hint });
+  if (!process.stdin.isTTY) throw new UsageError("top: standard input is not a terminal", { hint });
   if (process.env["TERM"] === "dumb")
     throw new UsageError("top: this terminal (TERM=dumb) has no screen", { hint });
 }
 
-/** Rounds as they come, or those of a file. */
+/** Rounds of a kernel, or of a record. */
 interface Feed extends Disposable {
   readonly facts: SeriesFacts;
   readonly intervalMs: number;
   readonly isReplay: boolean;
   history: History;
-  /** What runs a program, in words; undefined: nobody can be asked. */
+  /** Returns what runs a program as texts; undefined if the source has no such data. */
   places(progId: number): readonly string[] | undefined;
-  /** The next round; undefined: there is no more. */
+  /** Returns the next round; undefined if there is none. */
   next(): Rates | undefined;
-  /** The one before; undefined: there is none. */
+  /** Returns the previous round; undefined if there is none. */
   back(): Rates | undefined;
-  /** Where a replay is. */
+  /** Position in a replay. */
   status(): string;
-  /** Sentences that have not been told yet. */
+  /** Returns messages that were not shown yet. */
   news(): readonly string[];
   damage(): string;
 }
@@ -104,7 +104,7 @@ async function liveFeed({ options }: Context): Promise<Feed> {
 
 function replayFeed({ options }: Context, path: string): Feed {
   if (options.memory.length > 0 || globalsOption(options).length > 0)
-    throw new UsageError("top: --replay shows what was recorded, and reads no kernel", {
+    throw new UsageError("top: --replay reads a record, not a kernel", {
       hint: "leave out --vm, --memory and --get",
     });
   const record = openRecord(path);
@@ -138,9 +138,9 @@ function replayFeed({ options }: Context, path: string): Feed {
   return feed;
 }
 
-/** As many rounds as a history has. */
+/** Number of rounds that the history keeps. */
 const HISTORY = 120;
-/** The first rates come sooner than a long interval's end. */
+/** The first rates are shown before a long interval ends. */
 const FIRST_MS = 500;
 
 async function showScreen(feed: Feed, ending: Ending, rounds = Number.POSITIVE_INFINITY): Promise<void> {
@@ -183,7 +183,7 @@ async function showScreen(feed: Feed, ending: Ending, rounds = Number.POSITIVE_I
   }
 }
 
-/** The first round is what the others are compared with, and is not printed. */
+/** The first round is only the reference for the second; it is not printed. */
 async function printRounds(
   context: Context,
   feed: Feed,

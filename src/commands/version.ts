@@ -6,7 +6,7 @@ import { indentOf } from "./print.ts";
 
 const version: Command = command({
   name: "ktstr version",
-  description: "Print the version, or the licenses of what ktstr contains",
+  description: "Print the version, or the licenses of the code that ktstr contains",
   grammar: "[licenses]",
   examples: [
     "ktstr version",
@@ -16,7 +16,7 @@ const version: Command = command({
   async start(context) {
     const [word, ...rest] = context.words;
     if (rest.length > 0 || (word !== undefined && word !== "licenses"))
-      throw new UsageError(`version: too much: ${context.words.join(" ")}`);
+      throw new UsageError(`version: unexpected arguments: ${context.words.join(" ")}`);
     if (word === undefined) return printVersion(context);
     if (context.options.json)
       throw new UsageError("version licenses: prints text only", { hint: "leave out -j" });
@@ -27,7 +27,7 @@ const version: Command = command({
 
 export default version;
 
-/** bpftool's keys (tools/bpf/bpftool/main.c, do_version): of what they tell there is nothing here. */
+/** bpftool's keys (tools/bpf/bpftool/main.c, do_version), for features that ktstr does not have. */
 const BPFTOOLS: { readonly [key: string]: Json } = {
   libbpf_version: null,
   features: { libbfd: false, llvm: false, crypto: false, skeletons: false, bootstrap: false },

@@ -8,7 +8,7 @@ import { refuseMemory } from "./source.ts";
 
 const vmlinux: Command = command({
   name: "ktstr vmlinux",
-  description: "Find the vmlinux (symbols and types) that belongs to a kernel image",
+  description: "Find the vmlinux (symbols and types) of a kernel image",
   grammar: "KERNEL-IMAGE",
   examples: [
     "ktstr vmlinux arch/x86/boot/bzImage",
@@ -17,14 +17,14 @@ const vmlinux: Command = command({
   start(context) {
     refuseMemory(context.options, "vmlinux");
     const [image, ...rest] = context.words;
-    if (image === undefined) throw new UsageError("vmlinux: of which kernel image?");
-    if (rest.length > 0) throw new UsageError(`vmlinux ${image}: too much: ${rest.join(" ")}`);
+    if (image === undefined) throw new UsageError("vmlinux: no kernel image given");
+    if (rest.length > 0) throw new UsageError(`vmlinux ${image}: unexpected arguments: ${rest.join(" ")}`);
     const path = findVmlinux(image);
     if (path === null)
       throw new KtstrError(
-        `find the vmlinux of ${image}: none lies where build trees and distributions put it`,
+        `find the vmlinux of ${image}: it is not in any directory where build trees and distributions put it`,
         {
-          hint: "without one, the memory's own symbols and types are used, which is enough",
+          hint: "it is optional: without it the symbols and types in the memory are used",
         },
       );
     const { out, options } = context;

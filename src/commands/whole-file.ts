@@ -1,4 +1,4 @@
-/** Files that are there whole or not at all. */
+/** Writes files atomically. */
 import {
   closeSync,
   fsyncSync,
@@ -13,9 +13,9 @@ import { basename, dirname, join } from "node:path";
 import { KtstrError, SyscallError } from "../errors.ts";
 
 /**
- * Writes a file, for its owner alone unless `mode` tells otherwise, under a name of its own beside `path`, and gives it that name once it is
- * on the disk. What lies at `path` stays as it is until then; without `replace`, or where it is no regular file, it stays
- * for good, and that is an error. Throws `KtstrError`; then nothing of the file is left.
+ * Writes a temporary file next to `path`, syncs it, and then renames it to `path`. Only the owner can read it unless `mode` is
+ * given. An existing file is kept until the rename. Without `replace`, or if it is not a regular file, it is an error and
+ * `path` is not changed. Throws `KtstrError` and removes the temporary file.
  */
 export function writeWholeFile(
   path: string,
@@ -48,15 +48,15 @@ function exists(path: string): boolean {
   return statSync(path, { throwIfNoEntry: false }) !== undefined;
 }
 
-/** What a name like /dev/null stands for is not to be replaced by a file. */
+/** Special files such as /dev/null must not be replaced. */
 function noFile(path: string): KtstrError {
-  return new KtstrError(`write ${path}: what is there is no regular file`, {
+  return new KtstrError(`write ${path}: it exists and is not a regular file`, {
     hint: "Give the name of a file.",
   });
 }
 
 function taken(path: string): KtstrError {
-  return new KtstrError(`write ${path}: it is already there`, { hint: "--force replaces it." });
+  return new KtstrError(`write ${path}: it exists already`, { hint: "--force replaces it." });
 }
 
 function writeAll(fd: number, bytes: Uint8Array, path: string): void {
@@ -64,7 +64,7 @@ function writeAll(fd: number, bytes: Uint8Array, path: string): void {
     done += step("write", path, () => writeSync(fd, bytes, done, bytes.length - done));
 }
 
-/** link(2) never replaces a file that came to be meanwhile; file systems without links have to be looked at again. */
+/** link(2) never replaces an existing file. On file systems without links, existence is checked again before rename(2). */
 function nameOnce(temporary: string, path: string): void {
   try {
     linkSync(temporary, path);
@@ -77,7 +77,7 @@ function nameOnce(temporary: string, path: string): void {
   unlinkSync(temporary);
 }
 
-/** That the name outlives a crash. Not every file system syncs directories, and the file itself is there anyway. */
+/** Makes the name durable. Errors are ignored: not every file system can sync directories. */
 function syncDirectory(path: string): void {
   try {
     const fd = openSync(path, "r");
@@ -87,7 +87,7 @@ function syncDirectory(path: string): void {
       closeSync(fd);
     }
   } catch {
-    // Nothing better can be done.
+    // The file itself was synced.
   }
 }
 

@@ -187,10 +187,10 @@ describe("batch file of a frozen machine", () => {
 
 describe("batch refuses", () => {
   test.each([
-    ["batch", "batch: of which file?"],
-    ["batch file", "batch: of which file?"],
-    ["batch nope x", "batch: of which file?"],
-    ["batch file a b", "too much: b"],
+    ["batch", "batch: no file given"],
+    ["batch file", "batch: no file given"],
+    ["batch nope x", "batch: no file given"],
+    ["batch file a b", "unexpected arguments: b"],
   ])("%s", (line, sentence) => {
     const { status, out, err } = ktstr(line.split(" "));
     expect([status, out]).toEqual([2, ""]);
@@ -202,7 +202,7 @@ describe("batch refuses", () => {
       const { status, out } = batch(line, "-j");
       expect([status, (JSON.parse(out) as Done[])[0]!.output]).toEqual([
         2,
-        { error: `ktstr ${line.split(" ")[0]}: it prints no JSON. Run the batch without -j` },
+        { error: `ktstr ${line.split(" ")[0]}: this command prints no JSON. Run the batch without -j` },
       ]);
     }
   });

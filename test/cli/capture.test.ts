@@ -157,12 +157,10 @@ describe("a capture's file", () => {
     writeFileSync(path("old"), "old");
     const refused = ktstr("capture", "--sample", "-o", path("old"));
     expect([refused.status, refused.out]).toEqual([1, ""]);
-    expect(refused.err).toBe(
-      `ktstr: error: write ${path("old")}: it is already there. --force replaces it.\n`,
-    );
+    expect(refused.err).toBe(`ktstr: error: write ${path("old")}: it exists already. --force replaces it.\n`);
     expect(readFileSync(path("old"), "utf8")).toBe("old");
     symlinkSync("nowhere", path("link"));
-    expect(ktstr("capture", "--sample", "-o", path("link")).err).toContain("it is already there");
+    expect(ktstr("capture", "--sample", "-o", path("link")).err).toContain("it exists already");
     expect(ktstr("capture", "--sample", "-o", path("old"), "--force").status).toBe(0);
     expect(readFileSync(path("old")).readUInt32LE(0)).toBe(0x464c_457f);
     expect(readdirSync(folder).sort()).toEqual(["link", "old"]);
@@ -252,11 +250,15 @@ describe("a capture's file", () => {
   });
 
   test.each([
-    [["capture", "--sample"], 2, "into which file? -o FILE"],
-    [["capture", "-o", "x"], 2, "of which machine? --memory FILE"],
-    [["capture", "--sample", "-o", "-"], 2, "not to standard output"],
-    [["capture", "--sample", "--memory", "x", "-o", "y"], 2, "--sample and --memory: one or the other"],
-    [["capture", "--sample", "-o", "x", "--maps", "a", "--no-values"], 2, "one or the other"],
+    [["capture", "--sample"], 2, "no output file given: -o FILE"],
+    [["capture", "-o", "x"], 2, "no memory given: --memory FILE"],
+    [["capture", "--sample", "-o", "-"], 2, "the output must be a file, not standard output"],
+    [["capture", "--sample", "--memory", "x", "-o", "y"], 2, "--sample and --memory cannot be combined"],
+    [
+      ["capture", "--sample", "-o", "x", "--maps", "a", "--no-values"],
+      2,
+      "--maps and --no-values cannot be combined",
+    ],
     [
       ["capture", "--sample", "-o", "x", "--maps", "no_such_map"],
       1,
@@ -322,7 +324,7 @@ describe("what goes wrong leaves the old file as it was, and no half one", () =>
     for (const force of [[], ["--force"]]) {
       const refused = ktstr("capture", "--sample", "-o", path("there"), ...force);
       expect([refused.status, refused.out]).toEqual([1, ""]);
-      expect(refused.err).toContain("what is there is no regular file");
+      expect(refused.err).toContain("it exists and is not a regular file");
     }
     const { ino, mode } = lstatSync(path("there"));
     expect({ ino, mode }).toEqual({ ino: before.ino, mode: before.mode });

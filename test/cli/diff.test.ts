@@ -97,8 +97,8 @@ describe("ktstr diff of two saved reports", () => {
 describe("what cannot be compared is said in a sentence", () => {
   const a = saved("good.json", before);
   test.each([
-    [["diff"], 2, "diff: of what?"],
-    [["diff", a, a, a], 2, "too much"],
+    [["diff"], 2, "diff: no files given"],
+    [["diff", a, a, a], 2, "unexpected arguments"],
     [["--memory", "mem", "diff", a, a], 2, "without --memory"],
     [["diff", a, join(dir, "absent")], 1, "absent"],
     [["diff", saved("half.json", stringify(before).slice(0, 900)), a], 1, "half.json: "],

@@ -58,7 +58,7 @@ test("what has no text to show is counted", () => {
 });
 
 test.each([
-  [["dmesg", "now"], "dmesg: too much: now"],
+  [["dmesg", "now"], "dmesg: unexpected arguments: now"],
   [["dmesg", "--level", "loud"], "evels are emerg, alert"],
   [["dmesg", "--since", "yesterday"], "not a number of seconds"],
 ])("%j is wrong usage", (words, said) => {

@@ -140,7 +140,7 @@ kernel("bpftool's options that change nothing here", () => {
     for (const command of [[], ["inspect"], ["map", "dump"]]) {
       const { out } = ktstr([...command, "--help"]);
       for (const option of ["-n, --nomount", "-m, --mapcompat", "-L, --use-loader"])
-        expect(out).toMatch(new RegExp(`${option} +bpftool's; changes nothing: ktstr \\w+`));
+        expect(out).toMatch(new RegExp(`${option} +for bpftool's scripts; no effect: ktstr \\w+`));
     }
   });
 });

@@ -40,8 +40,12 @@ test.each([
   [["--explain", "prog", "show"], "--explain goes with --memory", 2],
   [["--format", "raw", "prog", "show"], "--format goes with --memory", 2],
   [["--memory", "mem", "--format", "vmdk", "prog", "show"], "unknown format. The formats are: raw, elf", 2],
-  [["vmlinux"], "of which kernel image\\?", 2],
-  [["vmlinux", "/nowhere/vmlinuz-0"], "find the vmlinux of /nowhere/vmlinuz-0: none lies where", 1],
+  [["vmlinux"], "no kernel image given", 2],
+  [
+    ["vmlinux", "/nowhere/vmlinuz-0"],
+    "find the vmlinux of /nowhere/vmlinuz-0: it is not in any directory",
+    1,
+  ],
 ])("%j is refused with a sentence", (args, sentence, status) => {
   const run = ktstr(...args);
   expect(run.stderr).toMatch(new RegExp(sentence));

@@ -179,8 +179,8 @@ test.each([
   [["metrics", "--listen", "localhost"], "neither ADDRESS:PORT nor PORT"],
   [["metrics", "--listen", "127.0.0.1:65536"], "neither ADDRESS:PORT nor PORT"],
   [["metrics", "--listen", "::1:9435"], "neither ADDRESS:PORT nor PORT"],
-  [["metrics", "--once", "--sample"], "counts no further"],
-  [["metrics", "what", "--once"], "too much: what"],
+  [["metrics", "--once", "--sample"], "counters do not change"],
+  [["metrics", "what", "--once"], "unexpected arguments: what"],
 ])("%j is wrong usage", (args, sentence) => {
   const { status, out, err } = ktstr(args);
   expect([status, out, err.includes(sentence)]).toEqual([2, "", true]);

@@ -166,7 +166,9 @@ describe.skipIf(whyNoKernel() !== "")("ktstr pin", () => {
     const name = freshName();
     const [older, newer] = [kit.map({ type: "array", name }), kit.map({ type: "array", name })];
     const ran = ktstr(["pin", name, "--", "true"]);
-    expect(ran.err).toBe(`ktstr: info: holding map ${older?.id} (${name}); also named so: ${newer?.id}\n`);
+    expect(ran.err).toBe(
+      `ktstr: info: holding map ${older?.id} (${name}); others with this name: ${newer?.id}\n`,
+    );
     expect(ran.status).toBe(0);
   });
 

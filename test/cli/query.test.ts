@@ -142,7 +142,7 @@ describe("map dump", () => {
       [["--filter", "key = 3"], "Equality is =="],
       [["--filter", ""], "at its end"],
       [["--sort", "valu"], 'there is no member "valu"'],
-      [["--sort", "-"], "by which member?"],
+      [["--sort", "-"], "no member given"],
       [["--key", "4294967296"], "it does not fit 4 bytes"],
       [["--key", "{}"], "the map has no type for its key"],
       [["--limit", "-1"], "not a number of entries"],
@@ -186,8 +186,8 @@ describe("get", () => {
 
   liveTest("says what is near where there is none, and which objects have it where several do", () => {
     for (const [words, status, sentence] of [
-      [["get"], 2, "which variable?"],
-      [["get", "a", "b", "c"], 2, "too much: c"],
+      [["get"], 2, "no variable given"],
+      [["get", "a", "b", "c"], 2, "unexpected arguments: c"],
       [["get", "in_rodate"], 1, "Did you mean in_rodata"],
       [["get", "types.data", "in_dat"], 1, 'has no variable "in_dat". Did you mean in_data?'],
       [["get", "types.data", "in_data.u65"], 2, "Did you mean u64"],
@@ -261,11 +261,11 @@ describe("btf dump", () => {
   });
 
   test.each([
-    [["btf", "dump"], 2, "of what? id, vmlinux, file, prog, map"],
+    [["btf", "dump"], 2, "no source given: id, vmlinux, file, prog, map"],
     [["btf", "dump", "vmlinx"], 2, "Did you mean vmlinux?"],
     [["btf", "dump", "vmlinux", "format", "d"], 2, "neither c nor raw"],
-    [["-j", "btf", "dump", "vmlinux", "format", "c"], 2, "C is no JSON"],
-    [["btf", "dump", "vmlinux", "key"], 2, "too much: key"],
+    [["-j", "btf", "dump", "vmlinux", "format", "c"], 2, "C cannot be printed as JSON"],
+    [["btf", "dump", "vmlinux", "key"], 2, "unexpected arguments: key"],
     [["btf", "dump", "file", "/nowhere"], 1, "there is no such file"],
     [["btf", "dump", "file", import.meta.path], 1, "the magic is"],
     [["btf", "dump", "map"], 2, "which map?"],

@@ -52,12 +52,12 @@ describe("the file", () => {
   });
 
   test.each([
-    [["report", "--sample"], "into which file"],
-    [["report", "--sample", "-o", ""], "into which file"],
-    [["report", "a", "b", "c", "-o", "-"], "too much: c"],
-    [["report", "a", "--sample", "-o", "-"], "it names what it reads itself"],
-    [["report", "a", "--limit", "3", "-o", "-"], "--limit is of a machine"],
-    [["report", "--sample", "--stats", "1", "-o", "-"], "counts no further"],
+    [["report", "--sample"], "no output file given"],
+    [["report", "--sample", "-o", ""], "no output file given"],
+    [["report", "a", "b", "c", "-o", "-"], "unexpected arguments: c"],
+    [["report", "a", "--sample", "-o", "-"], "files to report on do not go with --memory"],
+    [["report", "a", "--limit", "3", "-o", "-"], "--limit applies to a machine"],
+    [["report", "--sample", "--stats", "1", "-o", "-"], "counters do not change"],
   ])("%j is wrong usage", (args, sentence) => {
     const { status, out, err } = ktstr(args);
     expect([status, out]).toEqual([2, ""]);
@@ -67,7 +67,7 @@ describe("the file", () => {
   test("cannot be a folder", () => {
     mkdirSync(path("folder"));
     const { status, err } = ktstr(["report", "--sample", "-o", path("folder")]);
-    expect([status, err.includes("no regular file")]).toEqual([1, true]);
+    expect([status, err.includes("not a regular file")]).toEqual([1, true]);
   });
 });
 

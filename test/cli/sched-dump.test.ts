@@ -10,7 +10,7 @@ import { TEXTS, trace } from "../sched-text/texts.ts";
 test("more words are wrong usage", () => {
   const { status, out, err } = ktstr(["sched", "dump", "all"]);
   expect([status, out]).toEqual([2, ""]);
-  expect(err).toContain("too much: all");
+  expect(err).toContain("unexpected arguments: all");
 });
 
 test.skipIf(existsSync("/proc/kcore"))("without /proc/kcore the error names it and --memory", () => {

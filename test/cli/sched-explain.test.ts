@@ -49,8 +49,8 @@ test("lines that nobody knows are shown and told", () => {
 });
 
 test.each([
-  [["sched", "explain"], 2, "which FILE?"],
-  [["sched", "explain", "a", "b"], 2, "too much: b"],
+  [["sched", "explain"], 2, "no FILE given"],
+  [["sched", "explain", "a", "b"], 2, "unexpected arguments: b"],
   [["sched", "explain", "--sample", "a"], 2, "reads a text"],
   [["sched", "explain", "/nonexistent/log"], 1, "cannot read /nonexistent/log"],
   [["sched", "explain", "-"], 1, "no scx dump in its 0 lines. The scheduler prints it"],

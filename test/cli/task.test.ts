@@ -9,9 +9,9 @@ import { ktstr } from "../live/bpftool.ts";
 import { taskProblems, taskStackProblems } from "../report/schema.ts";
 
 test.each([
-  [["task", "stack"], "of which task"],
-  [["task", "stack", "pid", "0"], "is no pid"],
-  [["task", "stack", "pid", "1", "2"], "too much: 2"],
+  [["task", "stack"], "no task given"],
+  [["task", "stack", "pid", "0"], "is not a pid"],
+  [["task", "stack", "pid", "1", "2"], "unexpected arguments: 2"],
 ])("%j is wrong usage", (words, said) => {
   const { status, err, out } = ktstr(words);
   expect([status, out]).toEqual([2, ""]);

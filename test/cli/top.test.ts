@@ -225,7 +225,7 @@ screen.draw(["drawn"]);`,
   test("without a terminal it says what to do", () => {
     const ran = ktstr(["top"]);
     expect([ran.status, ran.out]).toEqual([2, ""]);
-    expect(ran.err).toContain("standard output is no terminal");
+    expect(ran.err).toContain("standard output is not a terminal");
     expect(ran.err).toContain("-b prints rounds as lines");
   });
 

@@ -72,19 +72,19 @@ describe("wrong usage is status 2, one line on stderr and nothing on stdout", ()
     [["map", "shw"], 'ktstr map: there is no command "shw". Did you mean show?'],
     [["map", "xyzzy"], "There are: show, dump"],
     [["map", "dump"], "map dump: which map? id N, name NAME or pinned PATH"],
-    [["map", "show", "id"], "map id: what id?"],
+    [["map", "show", "id"], "map id: no id given"],
     [["map", "show", "id", "x"], 'map id "x": not a 32-bit number'],
     [["map", "show", "id", "4294967296"], "not a 32-bit number"],
     [["map", "show", "id", "-1"], "-1"],
-    [["map", "show", "id", "1", "2"], "too much: 2"],
+    [["map", "show", "id", "1", "2"], "unexpected arguments: 2"],
     [["map", "show", "nme", "a"], 'map: "nme" is none of id, name, pinned. Did you mean name?'],
     [["map", "show", "tag", "0123456789abcdef"], '"tag" is none of'],
     [["prog", "show", "tag", "012"], "a tag has 16 hexadecimal digits"],
     [["link", "show", "name", "x"], '"name" is none of'],
-    [["inspect", "everything"], "inspect: too much: everything"],
-    [["pin"], "pin: the name of which map?"],
-    [["pin", "a", "b"], "A command stands behind `--`"],
-    [["map", "show", "--", "id", "1"], "nothing stands behind `--` here"],
+    [["inspect", "everything"], "inspect: unexpected arguments: everything"],
+    [["pin"], "pin: no map name given"],
+    [["pin", "a", "b"], "Write a command after `--`"],
+    [["map", "show", "--", "id", "1"], "takes no words after `--`"],
     [["--vmlinux", "x", "map"], "--vmlinux goes with --memory"],
     [["map", "dump", "scx.bss"], "Did you mean `name scx.bss`?"],
     [["map", "dump", "158"], "Did you mean `id 158`?"],
@@ -175,7 +175,7 @@ describe("what is not there is status 1, with what may have been meant", () => {
       status: 1,
       out: "",
       err:
-        "ktstr: error: BPF_OBJ_GET /proc/version: EACCES (errno 13). Pins lie in a bpf file system, such as " +
+        "ktstr: error: BPF_OBJ_GET /proc/version: EACCES (errno 13). Pins are in a bpf file system, such as " +
         "/sys/fs/bpf, and this user must be allowed to open them\n",
     });
   });

@@ -45,7 +45,7 @@ describe.skipIf(whyNoKernel() !== "")("maps without keys, of which bpftool shows
         const { records, complete, stopped } = recordsOf(map);
         expect(records).toEqual([{ value: new Uint8Array(u32(next)), note: "next" }]);
         expect(complete).toBe(false);
-        expect(stopped).toContain("without taking it");
+        expect(stopped).toContain("without removing it");
       }
       const ran = ktstr(["-j", "map", "dump", "id", String(map.id)]);
       expect([ran.status, JSON.parse(ran.out)]).toEqual([

@@ -211,15 +211,15 @@ describe.skipIf(whyNoKernel() !== "")("prog dump is bpftool's", () => {
     const prog = String(loadProg(kit, { type: "socket_filter" }).id);
     const words = ["prog", "dump", "xlated", "id", prog];
     for (const [line, said] of [
-      [["prog", "dump"], "of which instructions"],
+      [["prog", "dump"], "give xlated or jited"],
       [["prog", "dump", "x"], "which program"],
       [["prog", "dump", "id", prog], "is neither xlated nor jited"],
       [["prog", "dump", "j"], "jited: which program"],
-      [["prog", "dump", "jited", "id", prog, "visual"], "not drawn"],
-      [[...words, "file"], "which file"],
+      [["prog", "dump", "jited", "id", prog, "visual"], "has no graph"],
+      [[...words, "file"], "no file given"],
       [[...words, "file", "/dev/null", "linum"], "does not go with linum"],
-      [[...words, "all"], "too much: all"],
-      [["-j", ...words, "visual"], "a graph is no JSON"],
+      [[...words, "all"], "unexpected arguments: all"],
+      [["-j", ...words, "visual"], "a graph cannot be printed as JSON"],
     ] as const) {
       const { status, out, err } = ktstr(line);
       expect([line, status, out + err]).toEqual([line, 2, expect.stringContaining(said)]);
