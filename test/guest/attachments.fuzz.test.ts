@@ -1,16 +1,22 @@
-/** Captures whose cgroups, open files, pins and struct_ops values are damaged end in a result or in an error of ours, soon. */
+/** Captures whose cgroups, open files, pins, maps and programs are damaged end in a result or in an error of ours, soon. */
 import { afterAll, describe, expect } from "bun:test";
-import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { closeSync, mkdtempSync, openSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { devNull, tmpdir } from "node:os";
 import { join } from "node:path";
+import { PLAIN } from "../../src/commands/terminal.ts";
 import { captureGuest } from "../../src/guest/capture/capture.ts";
 import { type GuestState, openGuest } from "../../src/guest/guest.ts";
 import { featuresJson } from "../../src/report/feature.ts";
+import { buildInspection } from "../../src/report/inspection.ts";
+import { inspectionJson } from "../../src/report/inspection-json.ts";
+import { writeInspection } from "../../src/report/inspection-text.ts";
 import { stringify } from "../../src/report/json.ts";
 import { mapHolders } from "../../src/report/map-holders.ts";
 import { netfilterLinks, networkJson, networkText } from "../../src/report/net.ts";
+import { Output } from "../../src/report/output.ts";
 import { progPlaces } from "../../src/report/prog-places.ts";
 import { structOpsDump } from "../../src/report/struct-ops.ts";
+import { PlaceNames } from "../../src/report/symbol.ts";
 import { MapType } from "../../src/uapi/names.ts";
 import { labImages, testEachMachine } from "./images.ts";
 import { Mutator, type Place } from "./mutate.ts";
@@ -21,6 +27,10 @@ afterAll(() => rmSync(folder, { recursive: true }));
 const ROUNDS = Number(process.env["KTSTR_FUZZ_ROUNDS"] ?? 200);
 /** What the walkers themselves bound a listing by. */
 const MAX_LISTED = 65_536;
+
+const fd = openSync(devNull, "w");
+afterAll(() => closeSync(fd));
+const out = new Output(fd);
 
 function askAll(guest: GuestState): void {
   for (const isEffective of [false, true])
@@ -41,6 +51,23 @@ function askAll(guest: GuestState): void {
   mapHolders(guest);
   progPlaces(guest);
   for (const map of guest.maps()) if (map.type === MapType.struct_ops) structOpsDump(guest, map, true);
+  // A queue's and a stack's elements have no keys.
+  for (const map of guest.maps()) if (map.keySize === 0) guest.lookup(map, new Uint8Array(0));
+  const inspection = buildInspection(guest, 1);
+  writeInspection(out, inspection, PLAIN, 120);
+  stringify(inspectionJson(inspection));
+  const names = new PlaceNames(guest);
+  // The last one is of no function: the lists of modules and of programs are searched for it.
+  for (const address of [...functionsOf(guest), 2n ** 64n - 1n]) names.at(address);
+}
+
+/** Where the first programs' machine code begins. */
+function functionsOf(guest: GuestState): bigint[] {
+  const codes = guest
+    .progs()
+    .slice(0, 4)
+    .map((prog) => guest.progCode(prog));
+  return codes.flatMap((code) => (code.ok ? code.value.functionAddresses.slice(0, 4) : []));
 }
 
 function readAll(path: string): void {
