@@ -184,6 +184,7 @@ export class MapMachine {
         bootTimeUnixNs: undefined,
         uptimeNs: undefined,
       },
+      release: "synthetic",
       prstatus: [],
       warnings: [],
       explain: () => [],

@@ -183,6 +183,7 @@ export class ObjectMachine {
         bootTimeUnixNs: undefined,
         uptimeNs: undefined,
       },
+      release: "",
       prstatus: [],
       warnings: [],
       explain: () => [],

@@ -50,6 +50,8 @@ export interface GuestKernel extends Disposable {
   /** Read lazily. */
   readonly cpus: Cpus;
   readonly info: KernelInfo;
+  /** As `uname -r` prints it: "6.12.117+deb13-amd64". */
+  readonly release: string;
   /** NT_PRSTATUS notes of the dump, `struct elf_prstatus`, one per CPU; none for raw memory. */
   readonly prstatus: readonly Uint8Array[];
   /** Sentences about assumptions and missing parts. */
@@ -301,11 +303,15 @@ class Kernel implements OpenedKernel {
     return this.#cpus;
   }
 
+  get release(): string {
+    return this.found.info.release;
+  }
+
   get info(): KernelInfo {
     const { info, machine, physical } = this.found;
     const uts = readUtsName(physical, Number(info.symbol("init_uts_ns")! - machine.imageOffset), info);
     return {
-      release: info.release,
+      release: this.release,
       version: uts?.version ?? "",
       machine: machine.machine,
       possibleCpus: this.cpus.possible.length,

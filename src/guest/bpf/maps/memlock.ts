@@ -56,10 +56,7 @@ function charged(kernel: GuestKernel, { at }: GuestMap): number | undefined {
   return kernel.memory.u32(at.hi, at.lo, pages, "bpf_map.memory.pages") * pageBytes(kernel);
 }
 
-const BPF_MAP = struct("bpf_map", {
-  pages: optional(at(u32, "memory.pages"), "until 5.10"),
-  excl_prog_sha: optional(ptr, "since 6.18"),
-});
+const BPF_MAP = struct("bpf_map", { pages: optional(at(u32, "memory.pages"), "until 5.10") });
 
 function footprint(kernel: GuestKernel, { type, keySize, valueSize, maxEntries }: MapInfo): number {
   const value = isPerCpuMap(type)
@@ -110,8 +107,9 @@ const htabUsage: Usage = (kernel, map) => {
   const elementBytes = member(kernel, map, htab.elem_size);
   const valueBytes = roundUp8(valueSize) * cpus;
   let usage = htab.sizeof + BUCKET.resolve(kernel.btf).sizeof * member(kernel, map, htab.n_buckets);
-  // An int per CPU for each `map_locked`, which 6.15 removed from the struct and 6.18 from the sum.
-  if (BPF_MAP.resolve(kernel.btf).excl_prog_sha === undefined) usage += 4 * cpus * HASHTAB_MAP_LOCK_COUNT;
+  // An int per CPU for each `map_locked`, which 6.15 removed from the struct and 7.0 from the sum. No type
+  // shows which sum a kernel has.
+  if (Number.parseInt(kernel.release, 10) < 7) usage += 4 * cpus * HASHTAB_MAP_LOCK_COUNT;
   if ((flags & BPF_F_NO_PREALLOC) === 0) {
     // htab_has_extra_elems: not for per-CPU and LRU tables, and since 7.0 not for hash of maps.
     const extra = kernel.memory.pointer(hi, lo, htab.extra_elems, `map ${map.info.id}.extra_elems`);
