@@ -24,7 +24,7 @@ import { Mutator, type Place } from "./mutate.ts";
 const folder = mkdtempSync(join(tmpdir(), "ktstr-attachments-fuzz-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-const ROUNDS = Number(process.env["KTSTR_FUZZ_ROUNDS"] ?? 200);
+const ROUNDS = Number(process.env["KTSTR_FUZZ_ROUNDS"] ?? 80);
 /** What the walkers themselves bound a listing by. */
 const MAX_LISTED = 65_536;
 

@@ -136,7 +136,7 @@ export const rows: { readonly [name in RowName]: Row } = {
     scheduler: "scx_central",
     cpus: 4,
   },
-  "6.19": { about: "layouts of its release", ci: false, kernel: "6.19", zoo: true, scheduler: "scx_sdt" },
+  "6.19": { about: "layouts of its release", ci: false, kernel: "6.19", zoo: true, scheduler: "scx_simple" },
   "6.18": { about: "layouts of its release", ci: false, kernel: "6.18", zoo: true, scheduler: "scx_flatcg" },
   "6.17": {
     about: "a scheduler that decides on one CPU",
