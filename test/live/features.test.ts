@@ -1,5 +1,8 @@
 /** What the running kernel can do, and tokens' file systems, against bpftool. */
 import { describe, expect, test } from "bun:test";
+import { mkdtempSync, rmdirSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { SyscallError } from "../../src/errors.ts";
 import { readConfig } from "../../src/guest/bpf/features.ts";
@@ -79,22 +82,24 @@ test("a configuration in memory lies between its marks, over as many pages as it
 
 describe.skipIf(whyNoKernel() !== "")("token list", () => {
   test("has the file systems of bpftool", () => {
+    const folder = mkdtempSync(join(tmpdir(), "ktstr-token-"));
     const mounts = [
-      ["delegate_cmds=any", "/tmp/ktstr token"],
+      ["delegate_cmds=any", join(folder, "ktstr token")],
       [
         "delegate_cmds=prog_load:map_create:btf_load:link_create:obj_get,delegate_attachs=0x6",
-        "/tmp/ktstr-token",
+        join(folder, "ktstr-token"),
       ],
     ];
     const script = `
 set -e
-mount -t tmpfs none /tmp
+mount -t tmpfs none '${folder}'
 ${mounts.map(([options, path]) => `mkdir '${path}'; mount -t bpf -o ${options} none '${path}'`).join("\n")}
 for flags in "" -j; do
   echo "== theirs"; bpftool $flags token list
   echo "== ours"; ${process.execPath} ${CLI} $flags token list
 done`;
     const { status, out, err } = spawn(["unshare", "-m", "sh", "-c", script]);
+    rmdirSync(folder);
     expect([status, err]).toEqual([0, ""]);
     const [, text, ourText, json, ourJson] = out.split(/== (?:theirs|ours)\n/);
     expect([ourText, ourJson?.trim()]).toEqual([text!, json?.trim()]);
