@@ -37,6 +37,8 @@ export interface Guest extends AsyncDisposable {
   /** The guest's physical memory as a file; it stands still between `freeze` and `thaw`. */
   readonly memoryPath: string;
   readonly pieces: readonly MemoryPiece[];
+  /** QEMU's process. */
+  readonly pid: number;
   /** Runs a shell script in the guest; `GuestDied` when the guest panics, ends or is silent for too long. */
   exec(script: string, timeoutMs?: number): Promise<ExecResult>;
   console(): Promise<string>;
@@ -156,6 +158,7 @@ type Controls = Omit<Guest, "kernel" | "dir" | "pieces" | typeof Symbol.asyncDis
 
 function behind(machine: Machine, vigil: Vigil, agent: Agent, dir: string): Controls {
   return {
+    pid: machine.child.pid,
     memoryPath: join(dir, "mem"),
     console: () => vigil.console(),
     check: () => vigil.check(),

@@ -3,7 +3,7 @@
  * bpftool and /sys/kernel/sched_ext say before and after.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { setPriority, tmpdir } from "node:os";
 import { join } from "node:path";
 import { openRecord } from "../../src/report/record-read.ts";
@@ -47,18 +47,7 @@ describe.skipIf((await whyNoLab()) !== "" || !isAsked)("a guest of 1 GiB with a 
       withKtstr: true,
     });
     await guest.thaw();
-    const words = (id: string): string => {
-      try {
-        return readFileSync(`/proc/${id}/cmdline`, "latin1");
-      } catch {
-        return "";
-      }
-    };
-    pid = Number(
-      readdirSync("/proc").find(
-        (id) => /^\d+$/.test(id) && words(id).includes(`mem-path=${guest.memoryPath}`),
-      ),
-    );
+    ({ pid } = guest);
   }, bootMs);
   afterAll(async () => {
     await guest?.[Symbol.asyncDispose]();

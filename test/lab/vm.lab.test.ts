@@ -239,18 +239,7 @@ describe.skipIf((await whyNoLab()) !== "")("a guest of 1 GiB that runs Linux", (
   beforeAll(async () => {
     guest = await bootGuest({ kernel: "6.1", memoryMiB: 1024, zoo: true });
     await guest.thaw();
-    const words = (id: string): string => {
-      try {
-        return readFileSync(`/proc/${id}/cmdline`, "latin1");
-      } catch {
-        return "";
-      }
-    };
-    pid = Number(
-      readdirSync("/proc").find(
-        (id) => /^\d+$/.test(id) && words(id).includes(`mem-path=${guest.memoryPath}`),
-      ),
-    );
+    ({ pid } = guest);
   }, bootMs);
   afterAll(async () => guest?.[Symbol.asyncDispose]());
 
