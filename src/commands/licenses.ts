@@ -11,13 +11,24 @@ const PACKAGES: readonly (readonly [name: string, use: string, license: string])
   ["uPlot", "draws the charts of reports", uplot],
 ];
 
+/** Capstone.js's package does not have the notices of what it was compiled from. */
+const CAPSTONE = `Capstone (https://www.capstone-engine.org), which Capstone.js contains
+
+The conditions of the BSD 3-Clause License above.
+Copyright (c) 2013, COSEINC. All rights reserved. Nguyen Anh Quynh <aquynh@gmail.com>
+
+Parts are from LLVM: University of Illinois/NCSA Open Source License
+(LICENSE_LLVM.TXT of Capstone's sources)
+Copyright (c) 2003-2013 University of Illinois at Urbana-Champaign. All rights reserved.
+`;
+
 /** Returns the text of `ktstr version licenses`. */
 export function licensesText(): string {
   const parts = PACKAGES.map(([name, use, license]) => `${name}: ${use}\n\n${license.trim()}\n`);
   return [
     "ktstr: Apache License, version 2.0\n",
     ...parts,
-    "Capstone (https://www.capstone-engine.org), which Capstone.js contains: BSD license, 3 clauses, (c) Nguyen Anh Quynh\n",
+    CAPSTONE,
     "Bun, which the executables contain: https://bun.com/docs/project/license\n",
   ].join(`\n${"-".repeat(80)}\n\n`);
 }
