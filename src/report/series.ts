@@ -10,7 +10,7 @@ import { findGlobal, findGlobalAnywhere, globalValue, mapByName } from "./find-g
 import { linkPlaces } from "./link-place.ts";
 import { progPlaces } from "./prog-places.ts";
 
-/** A machine that stands still; `end` lets it go on, and says for how many milliseconds it stood. */
+/** A paused machine; `end` continues it and returns the length of the pause in milliseconds. */
 export interface Standstill {
   end(): number;
 }

@@ -19,7 +19,7 @@ export function writeTopRound(out: Output, rates: Rates, names: readonly string[
     `${time}  ${countText(progs.length)} programs, ${countText(ran.length)} ran, CPU ${percentText(share)}%`,
     `${countText(maps.length)} maps, ${memory}`,
     ...(sched === undefined ? [] : [`sched_ext ${escapeText(`${sched.state} ${sched.ops}`.trim())}`]),
-    ...(pauseMs === undefined ? [] : [`stood still ${pauseMs.toFixed(1)} ms`]),
+    ...(pauseMs === undefined ? [] : [`paused ${pauseMs.toFixed(1)} ms`]),
   ];
   out.line(parts.join("; "));
   if (ran.length > 0) out.line("      ID   CPU%    CALLS/S    NS/CALL   MISS/S  TYPE              NAME");

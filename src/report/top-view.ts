@@ -219,7 +219,7 @@ export class TopView {
     ];
     if (pauseMs !== undefined)
       parts.unshift(
-        `stood still ${pauseMs.toFixed(1)} ms${seconds === 0 ? "" : ` (${percentText(pauseMs / (seconds * 1000 + pauseMs))}%)`}`,
+        `paused ${pauseMs.toFixed(1)} ms${seconds === 0 ? "" : ` (${percentText(pauseMs / (seconds * 1000 + pauseMs))}%)`}`,
       );
     return parts.join("  ");
   }
