@@ -1,6 +1,6 @@
 /**
- * The documentation says what is so: every example is run and prints what the page has, every command and option has its
- * place. `KTSTR_UPDATE_DOCS=1` writes what the examples print into the pages.
+ * Runs every example of the documentation and compares its output with the page; every command and every option must be
+ * documented. `KTSTR_UPDATE_DOCS=1` writes the output into the pages.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import {
@@ -19,7 +19,7 @@ import { CLI, ktstr, type Ran, spawn } from "../live/bpftool.ts";
 import { blocks, examples, headings, optionRows, pages, savePage, section } from "./pages.ts";
 
 const ROOT = join(import.meta.dir, "../..");
-/** Where examples run: with `ktstr` in PATH and the files that they name. */
+/** Working directory of the examples, with the files that they name. */
 const dir = mkdtempSync(join(tmpdir(), "ktstr-docs-"));
 const bin = join(dir, ".bin");
 const update = process.env["KTSTR_UPDATE_DOCS"] === "1";
@@ -39,7 +39,7 @@ const bash = (script: string): Ran =>
   });
 
 const all = pages();
-/** Pages of commands; the others are about something else. */
+/** Pages that document a command. */
 const commandPages = all.filter(({ text }) => headings(text).includes("Synopsis"));
 const HEADINGS = [
   "Name",
@@ -51,11 +51,11 @@ const HEADINGS = [
   "Exit status",
   "See also",
 ];
-/** A dump of the sample is a second on a slow machine, and a page has several. */
+/** A dump of the sample takes a second on a slow machine, and a page has several. */
 const SLOW_MS = 120_000;
 
 interface Usage {
-  /** "--limit N", with "-o, " in front where there is a short form. */
+  /** Such as "--limit N", or "-o, --output FILE" if there is a short form. */
   readonly options: readonly string[];
   readonly grammar: string;
 }
@@ -68,7 +68,10 @@ function usageOf(command: string): Usage {
   return { options, grammar: /^USAGE (.*) \[OPTIONS\]$/m.exec(out)?.[1] ?? command };
 }
 
-/** "ktstr map dump": every command that does something, as the completion knows them. */
+/** A table of commands that is a command itself. */
+const TABLE_AND_COMMAND = "ktstr sched";
+
+/** Returns every command, such as "ktstr map dump", from the completions. */
 function leaves(path: readonly string[] = []): string[] {
   const { out } = ktstr(["completions", "words", "--", ...path, ""]);
   const words = out
@@ -92,19 +95,23 @@ function leaves(path: readonly string[] = []): string[] {
       "sched",
       "task",
     ].includes(path.join(" "));
-  return isTable ? words.flatMap((word) => leaves([...path, word])) : [["ktstr", ...path].join(" ")];
+  const command = ["ktstr", ...path].join(" ");
+  if (!isTable) return [command];
+  const children = words.flatMap((word) => leaves([...path, word]));
+  return command === TABLE_AND_COMMAND ? [command, ...children] : children;
 }
+
+const isSynopsisOf = (command: string, line: string): boolean =>
+  line === command || (command !== TABLE_AND_COMMAND && line.startsWith(`${command} `));
 
 const commands = leaves();
 const ofEvery = new Set(usageOf("ktstr").options);
 
 describe.each(commandPages.map((page) => [page.name, page] as const))("docs/%s.md", (name, page) => {
   const synopsis = (blocks(section(page.text, "Synopsis"))[0]?.text ?? "").trimEnd().split("\n");
-  const own = commands.filter((command) =>
-    synopsis.some((line) => line === command || line.startsWith(`${command} `)),
-  );
+  const own = commands.filter((command) => synopsis.some((line) => isSynopsisOf(command, line)));
 
-  test("has its parts in a manual page's order", () => {
+  test("has the headings of a manual page, in order", () => {
     expect(headings(page.text)).toEqual(
       HEADINGS.filter((heading) => heading !== "Environment" || name === "ktstr"),
     );
@@ -114,17 +121,17 @@ describe.each(commandPages.map((page) => [page.name, page] as const))("docs/%s.m
   });
 
   if (name !== "ktstr")
-    test("gives every command its own grammar", () => {
+    test("has the grammar that --help prints for each command", () => {
       expect(own).not.toEqual([]);
       expect(synopsis).toEqual(own.map((command) => usageOf(command).grammar));
     });
 
-  test("has just the options that there are", () => {
-    const there =
+  test("lists exactly the options of its commands", () => {
+    const expected =
       name === "ktstr"
         ? [...ofEvery]
         : own.flatMap((command) => usageOf(command).options.filter((option) => !ofEvery.has(option)));
-    expect(optionRows(page.text).sort()).toEqual([...new Set(there)].sort());
+    expect(optionRows(page.text).sort()).toEqual([...new Set(expected)].sort());
   });
 });
 
@@ -133,7 +140,7 @@ test("every command has a page", () => {
     ({ text }) => blocks(section(text, "Synopsis"))[0]?.text.split("\n") ?? [],
   );
   for (const command of commands)
-    expect(synopses.filter((line) => line === command || line.startsWith(`${command} `))).toHaveLength(1);
+    expect(synopses.filter((line) => isSynopsisOf(command, line))).toHaveLength(1);
 });
 
 describe.each(all.map((page) => [page.name, page] as const))("docs/%s.md", (_, page) => {
@@ -143,7 +150,7 @@ describe.each(all.map((page) => [page.name, page] as const))("docs/%s.md", (_, p
 
   if (runnable.length > 0)
     test(
-      "its examples print what it says",
+      "its examples print the output on the page",
       () => {
         let { text } = page;
         for (const { command, output } of runnable) {
@@ -165,22 +172,22 @@ describe.each(all.map((page) => [page.name, page] as const))("docs/%s.md", (_, p
     .filter(({ kind }) => kind === "sh")
     .flatMap(({ text }) => text.trim().split("\n"));
   if (others.length > 0)
-    test("its examples for the running kernel are right usage", () => {
+    test("its examples for the running kernel have valid usage", () => {
       for (const line of others) {
-        // The command itself, without where its output goes and what it would run.
+        // Without redirections and the command that it would run.
         const [own = ""] = line.split(/ (?:--|[>|#].*?) /);
         const ran = bash(`${own.replace(/ >.*/, "")} --help`);
         expect({ line, status: ran.status, stderr: ran.err }).toEqual({ line, status: 0, stderr: "" });
       }
     });
 
-  test("its links lead somewhere", () => {
+  test("its links point to existing files", () => {
     for (const [, target = ""] of page.text.matchAll(/\]\((?!https?:)([^)#]*)/g))
       expect(existsSync(join(ROOT, "docs", target)) ? "" : target).toBe("");
   });
 });
 
-test("the README's outputs are what is printed, line for line between their dots", () => {
+test("the commands in README.md print the lines between its dots, in order", () => {
   const [block] = blocks(readFileSync(join(ROOT, "README.md"), "utf8")).filter(
     ({ kind }) => kind === "console",
   );
@@ -198,7 +205,7 @@ test("the README's outputs are what is printed, line for line between their dots
   expect(compared).toBeGreaterThan(1800);
 });
 
-test("docs/library.md prints what it says", () => {
+test("the program in docs/library.md prints the output on the page", () => {
   const page = all.find(({ name }) => name === "library")!;
   const [, program = "", output = ""] = /^```ts run\n(.*?)^```\n\n```\n(.*?)^```$/ms.exec(page.text) ?? [];
   writeFileSync(

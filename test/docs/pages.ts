@@ -1,4 +1,4 @@
-/** The pages of docs/: their parts, and their examples with what they print. */
+/** Parses the pages of docs/: sections, code blocks, examples with their output, tables of options. */
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
@@ -11,17 +11,17 @@ export interface Page {
 
 export interface Example {
   readonly command: string;
-  /** As the page has it. */
+  /** Output on the page. */
   readonly output: string;
 }
 
 export interface Block {
-  /** The word behind the fence: "console", "sh". */
+  /** Word after the fence: "console", "sh". */
   readonly kind: string;
   readonly text: string;
 }
 
-/** Each command's page, by name. */
+/** Reads all pages, sorted by name. */
 export function pages(): Page[] {
   return readdirSync(DOCS)
     .filter((file) => file.endsWith(".md"))
@@ -38,7 +38,7 @@ export function blocks(text: string): Block[] {
   }));
 }
 
-/** `$ ` begins a command; what follows is what it prints. */
+/** Splits a block into commands, which begin with `$ `, and the output that follows each. */
 export function examples({ text }: Block): Example[] {
   return text
     .split(/^\$ /m)
@@ -49,16 +49,16 @@ export function examples({ text }: Block): Example[] {
     });
 }
 
-/** A page's headings of the second level. */
+/** Returns the second-level headings of a page. */
 export const headings = (text: string): string[] =>
   [...text.matchAll(/^## (.*)$/gm)].map(([, heading]) => heading!);
 
-/** What stands under a heading. */
+/** Returns the section with this heading, heading included; empty if there is none. */
 export function section(text: string, heading: string): string {
   return text.split(/^## /m).find((part) => part.startsWith(`${heading}\n`)) ?? "";
 }
 
-/** The options of its tables: "--limit N", with its short form in front where it has one. */
+/** Returns the options in the table under "Options", such as "--limit N" or "-o, --output FILE". */
 export function optionRows(text: string): string[] {
   return [...section(text, "Options").matchAll(/^\| (`-(?:\\\||[^|])*?)\s*\|/gm)].map(([, cell]) =>
     cell!.replaceAll("`", "").replaceAll("\\|", "|"),
