@@ -1,4 +1,4 @@
-/** The lab's cache folder: `KTSTR_LAB_DIR`, or `ktstr-lab` in the user's cache directory. */
+/** Returns the lab's cache folder: `KTSTR_LAB_DIR`, or `ktstr-lab` in the user's cache directory. */
 import { homedir } from "node:os";
 import { join } from "node:path";
 
@@ -9,7 +9,7 @@ export function labDir(): string {
   return join(cache === undefined || cache === "" ? join(homedir(), ".cache") : cache, "ktstr-lab");
 }
 
-/** The folder in which `bun run lab bpftool` leaves the newest bpftool that it built for this machine. */
+/** Returns the folder with the newest bpftool that `bun run lab bpftool` built for this machine. */
 export function labBpftoolDir(): string {
   return join(labDir(), "bpftool", process.arch === "arm64" ? "arm64" : "amd64");
 }

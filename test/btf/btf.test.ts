@@ -5,7 +5,7 @@ import { BTF_KIND, BTF_KIND_NAMES } from "../../src/uapi/btf.ts";
 import { BtfWriter } from "./support/encode.ts";
 import { LONG_MS, run, vmlinuxBytes, whyNoLive } from "./support/live.ts";
 
-/** One type of `bpftool -j btf dump`. */
+/** A type of `bpftool -j btf dump`. */
 interface Dumped {
   readonly id: number;
   readonly kind: string;
@@ -28,7 +28,7 @@ const kernelTest = test.skipIf(whyNoLive("bpftool") !== "");
 
 describe("the kernel's own types", () => {
   kernelTest(
-    "are what bpftool reads, every one of them",
+    "are equal to bpftool's, every one",
     () => {
       const btf = Btf.parse(vmlinuxBytes(), { name: "vmlinux" });
       const json = run("bpftool", "-j", "btf", "dump", "file", "/sys/kernel/btf/vmlinux");
@@ -51,7 +51,7 @@ describe("the kernel's own types", () => {
           }));
           expect(seen).toEqual(members as typeof seen);
         }
-        // bpftool prints an ENUM's unsigned values sign-extended to 64 bits; their low 32 bits are the value.
+        // bpftool prints the unsigned values of an ENUM sign-extended to 64 bits; the value is their low 32 bits.
         const wide = kind === "ENUM64";
         if (values !== undefined)
           expect([...btf.enumValues(id)].map(({ name, value }) => [anonymous(name), BigInt(value)])).toEqual(
@@ -100,7 +100,7 @@ describe("the kernel's own types", () => {
   });
 });
 
-describe("a member's place", () => {
+describe("the place of a member", () => {
   const writer = new BtfWriter();
   const u32 = writer.int("unsigned int", 4);
   const inner = writer.struct("", 8, [
@@ -131,7 +131,7 @@ describe("a member's place", () => {
     expect(btf.member(outer, "list")?.byteOffset).toBe(8);
   });
 
-  test("of a bit-field is a byte, a bit in it, and a length", () => {
+  test("of a bit-field is a byte, a bit in it, and a number of bits", () => {
     expect(btf.member(outer, "flags.high")).toEqual({
       byteOffset: 40,
       bitOffset: 3,
@@ -140,11 +140,11 @@ describe("a member's place", () => {
     });
   });
 
-  test("of a bit-field from before the kind flag is told by its INT's bits", () => {
+  test("of a bit-field without the kind flag comes from the bits of its INT", () => {
     expect(btf.member(outer, "old")).toEqual({ byteOffset: 44, bitOffset: 2, bitSize: 5, typeId: oldBits });
   });
 
-  test("is undefined where the path leads nowhere", () => {
+  test("is undefined if there is no such path", () => {
     for (const path of ["z", "list[4]", "list[0]x", "y.x", "flags.low.x", "list[", "list[-1]", "..", "x[0]"])
       expect(btf.member(outer, path)).toBeUndefined();
   });
@@ -171,7 +171,7 @@ describe("split BTF", () => {
     expect(btf.sizeOf(btf.member(own, "number")!.typeId)).toBe(4);
   });
 
-  test("is searched after its base", () => {
+  test("is searched after the base", () => {
     expect(btf.find("int")).toBe(int);
     expect(btf.find("int", BTF_KIND.STRUCT)).toBe(shadow);
     expect(btf.find("module_thing")).toBe(own);
@@ -209,7 +209,7 @@ describe("bytes that are not BTF", () => {
     expect(() => Btf.parse(bytes)).toThrow(message);
   });
 
-  test("a longer header is stepped over", () => {
+  test("a longer header is skipped", () => {
     const bytes = good();
     const longer = new Uint8Array(bytes.length + 16);
     longer.set(bytes.subarray(0, 24));
@@ -218,7 +218,7 @@ describe("bytes that are not BTF", () => {
     expect(Btf.parse(longer).find("s", BTF_KIND.STRUCT)).toBe(2);
   });
 
-  test("a kind that the object describes itself is stepped over", () => {
+  test("a kind that the object itself describes is skipped", () => {
     const writer = new BtfWriter();
     writer.raw(23, "", 0, [1, 2, 3, 4, 5], 2);
     const int = writer.int("int", 4);
@@ -237,7 +237,7 @@ describe("bytes that are not BTF", () => {
     expect(btf.find("int")).toBe(int);
   });
 
-  test("an id, a string or a kind that is asked for and not there is an error", () => {
+  test("a query for an id, string or kind that does not exist is an error", () => {
     const writer = new BtfWriter();
     const far = writer.pointer(77);
     const loop = writer.typedef("loop", 2);

@@ -21,7 +21,7 @@ afterAll(() => {
 const STRICT = ["-Wall", "-Werror", "-fsyntax-only"];
 const C_NAME = /^[A-Za-z_]\w*$/;
 
-/** For every named struct and union whose name is its own: its size, and the offset of each member, as BTF has them. */
+/** Writes static assertions for the size and the member offsets in BTF of every struct and union with a unique name. */
 function assertions(btf: Btf): { text: string; count: number } {
   const seen = new Map<string, number>();
   const ids: number[] = [];
@@ -36,7 +36,7 @@ function assertions(btf: Btf): { text: string; count: number } {
   let count = 0;
   for (const id of ids) {
     const name = btf.typeName(id);
-    // A va_list is the compiler's own: another one for each machine.
+    // va_list is built into the compiler and differs between machines.
     const isOwn = seen.get(name) === 1;
     if (!isOwn || [...btf.members(id)].some(({ typeId }) => btf.typeName(typeId) === "va_list")) continue;
     const type = `${btf.kind(id) === BTF_KIND.STRUCT ? "struct" : "union"} ${name}`;
@@ -52,18 +52,18 @@ function assertions(btf: Btf): { text: string; count: number } {
   return { text, count };
 }
 
-/** Compiles a dump and what BTF says of its layouts, for this machine and for BPF. */
+/** Compiles a dump with assertions for its layouts, for this machine and for BPF. Returns the number of assertions. */
 function compile(btf: Btf, name: string): number {
   const { text, count } = assertions(btf);
   const source = join(directory, `${name}.c`);
   writeFileSync(source, [...cDump(btf), text].join(""));
-  // gcc knows neither clang's pragma nor the address spaces of kfuncs for arenas.
+  // gcc does not know clang's pragma and the address spaces of kfuncs for arenas.
   run("cc", ...STRICT, "-DBPF_NO_PRESERVE_ACCESS_INDEX", "-DBPF_NO_KFUNC_PROTOTYPES", source);
   run("clang-19", ...STRICT, "-target", "bpf", source);
   return count;
 }
 
-describe("a C dump compiles, and lays every struct out as BTF says", () => {
+describe("a C dump compiles, and every struct has BTF's layout", () => {
   compilerTest(
     "of the running kernel",
     () => {
@@ -118,7 +118,7 @@ describe("a C dump", () => {
     return lines.join("\n");
   };
 
-  test("of one type has only what it needs", () => {
+  test("of one type has only the types that it needs", () => {
     const writer = new BtfWriter();
     const int = writer.int("int", 4, 1);
     const other = writer.struct("other", 4, [["a", int, 0]]);
@@ -134,7 +134,7 @@ describe("a C dump", () => {
     );
   });
 
-  test("names a second type, and a second enumerator, of one name apart", () => {
+  test("renames the second type, and the second enumerator, with the same name", () => {
     const writer = new BtfWriter();
     const int = writer.int("int", 4, 1);
     writer.struct("s", 4, [["a", int, 0]]);
@@ -147,7 +147,7 @@ describe("a C dump", () => {
     expect(text).toContain("enum f {\n\tA___2 = 2,\n}");
   });
 
-  test("of a member that is a struct with a tag and no name is C without extensions", () => {
+  test("writes an unnamed member with a struct tag without C extensions", () => {
     const writer = new BtfWriter();
     const tagged = writer.struct("tagged", 4, [["a", writer.int("int", 4, 1), 0]]);
     const outer = writer.struct("outer", 4, [["", tagged, 0]]);
@@ -156,13 +156,13 @@ describe("a C dump", () => {
     );
   });
 
-  test("of names that are no C is C", () => {
+  test("of names that are not C identifiers is valid C", () => {
     const writer = new BtfWriter();
     writer.struct('x; #include "/etc/passwd"', 4, [["a\nb", writer.int("int", 4, 1), 0]]);
     expect(body(writer)).toBe("struct x___include___etc_passwd_ {\n\tint a_b;\n};");
   });
 
-  test("writes no qualifier twice, and a type tag as the compiler takes it", () => {
+  test("writes no qualifier twice, and type tags in the compiler's syntax", () => {
     const writer = new BtfWriter();
     const constant = (id: number): number => writer.raw(BTF_KIND.CONST, "", id);
     const characters = writer.array(constant(writer.int("char", 1, 1)), 16);
@@ -180,7 +180,7 @@ describe("a C dump", () => {
     );
   });
 
-  test("of types that contain themselves, or do not end, is a FormatError", () => {
+  test("of recursive or endless types is a FormatError", () => {
     const itself = new BtfWriter();
     itself.raw(BTF_KIND.STRUCT, "loop", 4, [0, itself.nextId, 0], 1);
     const anonymous = new BtfWriter();

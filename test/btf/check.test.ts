@@ -7,7 +7,7 @@ import { vmlinuxBytes, whyNoLive } from "./support/live.ts";
 const kernelTest = test.skipIf(whyNoLive() !== "");
 
 kernelTest(
-  "a layout that is the kernel's has no differences, in a struct, a named and an anonymous arm",
+  "a layout equal to the kernel's has no differences: of a struct, of a named and of an unnamed union member",
   () => {
     const btf = Btf.parse(vmlinuxBytes());
     const info = layout("struct bpf_map_info", 88, { type: u32(0), id: u32(4), map_extra: u64(80) });
@@ -24,7 +24,7 @@ kernelTest(
   },
 );
 
-kernelTest("every field that is elsewhere, of another size or not there is a difference", () => {
+kernelTest("every field with a wrong offset, size or name is a difference", () => {
   const btf = Btf.parse(vmlinuxBytes());
   const wrong = layout("struct bpf_map_info", 8000, { type: u32(4), id: u64(4), nothing: u32(0) });
   expect(checkLayout(btf, wrong)).toEqual([

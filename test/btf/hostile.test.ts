@@ -31,9 +31,9 @@ afterAll(() => {
   if (why === "") rmSync(directory, { recursive: true });
 });
 
-describe("real BTF that was tampered with", () => {
+describe("damaged BTF", () => {
   compilerTest(
-    "answers or refuses, whatever was changed",
+    "gives an answer or a KtstrError, whatever was changed",
     () => {
       const untouched = exercise(real);
       expect(untouched.parsed).toBe(true);
@@ -44,7 +44,7 @@ describe("real BTF that was tampered with", () => {
         parsed += outcome.parsed ? 1 : 0;
         refused += outcome.refused;
       }
-      // Both ways are taken, or the mutations show nothing.
+      // Both outcomes must occur, or the mutations test nothing.
       expect(parsed).toBeGreaterThan(100);
       expect(parsed).toBeLessThan(500);
       expect(refused).toBeGreaterThan(600);
@@ -52,12 +52,12 @@ describe("real BTF that was tampered with", () => {
     LONG_MS,
   );
 
-  compilerTest("is refused where it is cut", () => {
+  compilerTest("is an error if it is cut at any length", () => {
     for (let length = 0; length < real.length; length++)
       expect(() => Btf.parse(real.subarray(0, length))).toThrow(FormatError);
   });
 
-  compilerTest("is read over a base that it does not fit", () => {
+  compilerTest("is read with a base that does not fit", () => {
     const base = Btf.parse(real);
     for (let seed = 0; seed < 60; seed++) {
       let btf: Btf;
@@ -79,7 +79,7 @@ describe("real BTF that was tampered with", () => {
   });
 });
 
-describe("a type made to be endless ends", () => {
+describe("walks over endless types end", () => {
   const everything = (writer: BtfWriter, id: number): void => {
     const btf = Btf.parse(writer.bytes());
     const bytes = new Uint8Array(64);
@@ -109,7 +109,7 @@ describe("a type made to be endless ends", () => {
     everything(writer, writer.struct("top", 4, [["", id, 0]]));
   });
 
-  test("functions whose parameters are functions, twice each", () => {
+  test("functions whose two parameters are functions", () => {
     const writer = new BtfWriter();
     let id = writer.int("int", 4);
     for (let n = 0; n < 25; n++)
@@ -117,14 +117,14 @@ describe("a type made to be endless ends", () => {
     everything(writer, writer.struct("top", 8, [["call", id, 0]]));
   });
 
-  test("a struct of 65,535 members that are the struct", () => {
+  test("a struct of 65,535 members of its own type", () => {
     const writer = new BtfWriter();
     const own = writer.nextId;
     const members = Array.from({ length: 65_535 }, () => [0, own, 0]).flat();
     everything(writer, writer.raw(BTF_KIND.STRUCT, "", 4, members, 65_535));
   });
 
-  test("arrays of 2^32 arrays of 2^32 structs of nothing", () => {
+  test("arrays of 2^32 arrays of 2^32 empty structs", () => {
     const writer = new BtfWriter();
     const nothing = writer.struct("nothing", 0, []);
     everything(
@@ -133,7 +133,7 @@ describe("a type made to be endless ends", () => {
     );
   });
 
-  test("typedefs and pointers in a ring, and in a row of 100,000", () => {
+  test("typedefs and pointers in a ring, and in a chain of 100,000", () => {
     const ring = new BtfWriter();
     ring.typedef("a", 2);
     ring.raw(BTF_KIND.CONST, "", 3);
@@ -145,7 +145,7 @@ describe("a type made to be endless ends", () => {
     everything(row, row.struct("top", 8, [["p", id, 0]]));
   });
 
-  test("100,000 types that share one long name are found", () => {
+  test("100,000 types with the same long name are found", () => {
     const writer = new BtfWriter();
     const name = "n".repeat(60_000);
     const first = writer.struct(name, 4, []);

@@ -1,6 +1,6 @@
 /**
- * Programs in the style of the kernel's selftests, which call kfuncs, against the header that `format c` prints; and that
- * header against bpftool's.
+ * Compiles programs that call kfuncs, in the style of the kernel's selftests, with the header that `format c` prints, and
+ * compares the header with bpftool's.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import {
@@ -48,7 +48,7 @@ describe.skipIf(whyNoCompiler !== "")("programs that call kfuncs compile without
   const everywhere = ["tasks", "packets", "trees"];
 
   test.each(everywhere)(
-    "%s, against the running kernel's header, and its verifier takes them",
+    "%s, with the running kernel's header, and the verifier accepts them",
     (program) => {
       const header = [...cDump(Btf.parse(vmlinuxBytes()))].join("");
       const object = compile(header, "running", program);
@@ -67,7 +67,7 @@ describe.skipIf(whyNoCompiler !== "")("programs that call kfuncs compile without
   );
 
   test.each([...everywhere, "arena", "scheduler"])(
-    "%s, against the header of a frozen 7.2",
+    "%s, with the header of a frozen 7.2",
     (program) => {
       using guest = openGuest({ memory: sample });
       const btf = guest.kernelBtf();
@@ -78,7 +78,7 @@ describe.skipIf(whyNoCompiler !== "")("programs that call kfuncs compile without
   );
 });
 
-/** Definitions, spaces around `*` aside. */
+/** Splits a header into definitions and removes spaces around `*`. */
 function definitions(header: string): string[] {
   return header
     .split(/\n\n+/)
@@ -86,10 +86,10 @@ function definitions(header: string): string[] {
     .filter((block) => block !== "");
 }
 
-/** What bpftool prints is no C without -fms-extensions: a member `struct tag;` (ours has its members); an enum's declaration. */
+/** bpftool prints a member `struct tag;` (not C without -fms-extensions; ktstr prints its members) and declarations of enums. */
 const isNoC = (block: string): boolean =>
   /^\t+(struct|union) \w+;$/m.test(block) || /^enum \w+;$/.test(block);
-/** A union whose members are not in BTF has a size all the same, which bpftool leaves out. */
+/** A union whose members are not in BTF still has a size, which bpftool does not print. */
 const isEmptyUnion = (block: string): boolean => /^(typedef )?union( \w+)? \{\n\}/.test(block);
 
 const withoutPacked = (block: string): string => block.replaceAll(" __attribute__((packed))", "");
@@ -103,21 +103,21 @@ function kernels(): [string, string][] {
   ];
 }
 
-describe.skipIf(whyNoBpftool !== "")("`format c` is bpftool's", () => {
+describe.skipIf(whyNoBpftool !== "")("`format c` is equal to bpftool's", () => {
   test.each(kernels())(
-    "definitions, kfuncs and their order: %s",
+    "definitions, kfuncs, order: %s",
     (_, path) => {
       const btf = Btf.parse(readFileSync(path));
       const theirs = definitions(run("bpftool", "btf", "dump", "file", path, "format", "c", "unsorted"));
       const ours = definitions([...cDump(btf, { unsorted: true })].join(""));
       const known = new Set(ours);
       const same = theirs.filter((block) => known.has(block));
-      // bpftool packs no union, whose alignment is then not that of BTF.
+      // bpftool never packs a union, so its alignment can differ from BTF's.
       const unpacked = new Set(ours.map(withoutPacked));
       const isKnown = (block: string): boolean =>
         known.has(block) || isNoC(block) || isEmptyUnion(block) || unpacked.has(withoutPacked(block));
       expect(theirs.filter((block) => !isKnown(block))).toEqual([]);
-      // The same definitions, in the same order, and no others.
+      // The same definitions in the same order.
       const shared = new Set(same);
       expect(ours.filter((block) => shared.has(block))).toEqual(same);
       expect(ours.length).toBe(theirs.length);
@@ -125,7 +125,7 @@ describe.skipIf(whyNoBpftool !== "")("`format c` is bpftool's", () => {
       const sortedOurs = definitions([...cDump(btf)].join("")).filter((block) => shared.has(block));
       const sortedTheirs = definitions(run("bpftool", "btf", "dump", "file", path, "format", "c"));
       const printed = new Set(sortedTheirs);
-      // bpftool skips the first type of its order, as if that were void (sort_btf_c sorts id 0 to the end).
+      // bpftool skips the first type of its order, because it takes it for void (sort_btf_c sorts id 0 to the end).
       const sorted = sortedOurs.filter((block) => printed.has(block));
       expect(sorted).toEqual(sortedTheirs.filter((block) => shared.has(block)));
     },

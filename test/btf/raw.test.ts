@@ -21,7 +21,7 @@ afterAll(() => {
   if (why === "") loaded[Symbol.dispose]();
 });
 
-describe("a raw dump is bpftool's, byte for byte", () => {
+describe("a raw dump is equal to bpftool's, byte for byte", () => {
   liveTest(
     "of the kernel's types as JSON and as text",
     () => {
@@ -39,7 +39,7 @@ describe("a raw dump is bpftool's, byte for byte", () => {
     expect([...rawText(program)].join("")).toBe(run("bpftool", ...dump));
   });
 
-  liveTest("of a program's types as the kernel holds them, by id", () => {
+  liveTest("of a program's types in the kernel, by id", () => {
     const map = loaded.map("types_data");
     const dump = ["btf", "dump", "id", String(map.btfId)];
     expect([...rawJson(map.btf)].join("")).toBe(run("bpftool", "-j", ...dump).trimEnd());

@@ -68,7 +68,7 @@ compilerTest(
   LONG_MS,
 );
 
-describe("a table", () => {
+describe("a table of a struct", () => {
   const writer = new BtfWriter();
   const int = writer.int("unsigned int", 4);
   const inner = writer.struct("inner", 8, [
@@ -85,7 +85,7 @@ describe("a table", () => {
   writer.typedef("alias_t", anonymous);
   const btf = Btf.parse(writer.bytes(), { name: "a kernel" });
 
-  test("gives a number for each member, undefined for an optional one that is not there", () => {
+  test("has a number for each member, and undefined for a missing optional one", () => {
     const table = struct("thing", {
       id: u32,
       "in.y": u32,
@@ -116,7 +116,7 @@ describe("a table", () => {
     expect(struct("alias_t", { x: u32 }).resolve(btf)).toEqual({ x: 0, sizeof: 8 });
   });
 
-  test("names everything that does not fit at once", () => {
+  test("lists all mismatches in one error", () => {
     const table = struct("thing", {
       id: u64,
       missing: u32,
@@ -134,14 +134,14 @@ describe("a table", () => {
     );
   });
 
-  test("of a struct that is not there is undefined, or an error, as it is asked", () => {
+  test("of a missing struct is undefined or an error, depending on the call", () => {
     const table = struct("absent", { id: u32 });
     expect(table.resolveIfPresent(btf)).toBeUndefined();
     expect(() => table.resolve(btf)).toThrow("resolve struct absent: the BTF of a kernel has no such struct");
   });
 });
 
-test("a member that ends past its struct's size is refused: a walker locates no more than that", () => {
+test("a member that ends past its struct's size is an error, because a walker locates only that size", () => {
   const writer = new BtfWriter();
   const int = writer.int("unsigned int", 4);
   writer.struct("cut", 8, [

@@ -25,7 +25,7 @@ function shown(pin: string, options: TextOptions = {}): string {
 }
 
 describe("text", () => {
-  liveTest("of every type says what the program's source says", () => {
+  liveTest("of every type has the values of the program's source", () => {
     expect(shown("types_data")).toBe(
       `in_data = {
   u8 = 255
@@ -70,7 +70,7 @@ describe("text", () => {
     );
   });
 
-  liveTest("of sections has a line for each variable, with its C type on request", () => {
+  liveTest("of sections has one line per variable, with its C type on request", () => {
     expect(shown("_data_floats")).toBe("single = 0.1\ntwice = -2.5\ninfinite = Infinity");
     expect(shown("types_bss", { types: true })).toBe(
       "volatile s32 hidden_in_bss = 0\nu32 in_bss = 0\nstruct point points_in_bss[2] = [{ x = 0, y = 0 }, { x = 0, y = 0 }]",
@@ -78,7 +78,7 @@ describe("text", () => {
     expect(shown("types_rodata", { types: true })).toBe("const volatile u64 in_rodata = 9007199254740993");
   });
 
-  liveTest("of pointers names what they lead to", () => {
+  liveTest("of pointers names their targets", () => {
     const text = shown("types_data", {
       symbol: (address) => (address === 0xffff_ffff_8123_4567n ? "schedule+0x7" : undefined),
       arena: { base: 0xffff_8880_0000_0000n, size: 4096 * 4 },
@@ -118,12 +118,12 @@ describe("text of", () => {
   const loop = writer.raw(BTF_KIND.STRUCT, "loop", 4, [0, writer.nextId, 0], 1);
   const btf = Btf.parse(writer.bytes());
 
-  test("a long string stops, and says how long it is", () => {
+  test("a long string is cut, with its length", () => {
     const bytes = new Uint8Array(8000).fill(97);
     expect(valueText(btf, string, bytes)).toBe(`"${"a".repeat(4096)}"... (8000 bytes)`);
   });
 
-  test("a long array is broken into lines and stops at the limit", () => {
+  test("a long array has several lines and is cut at the limit", () => {
     const bytes = new Uint8Array(Uint32Array.from({ length: 1000 }, (_, n) => n).buffer);
     const text = valueText(btf, numbers, bytes, { width: 40, limit: 20 });
     expect(text).toBe(
@@ -131,7 +131,7 @@ describe("text of", () => {
     );
   });
 
-  test("an array of structs has indices where it takes several lines", () => {
+  test("an array of structs has indices if it takes several lines", () => {
     const words = new Uint32Array(200);
     words.set([1, 2, 3, 4]);
     expect(valueText(btf, points, new Uint8Array(words.buffer), { width: 40 })).toBe(
@@ -139,13 +139,13 @@ describe("text of", () => {
     );
   });
 
-  test("a flexible array shows what the bytes have room for", () => {
+  test("a flexible array has as many elements as there are bytes for", () => {
     expect(valueText(btf, flexible, Uint8Array.of(3, 0, 0, 0, 7, 8, 9))).toBe(
       "{ count = 3, rest = [7, 8, 9] }",
     );
   });
 
-  test("bytes that are not there says so", () => {
+  test("missing bytes is a message", () => {
     expect(valueText(btf, point, new Uint8Array(4))).toBe("{ x = 0, y = <not there> }");
     expect(valueText(btf, numbers, new Uint8Array(8))).toBe("[0, 0, <not there> <998 times>]");
     expect(valueText(btf, string, new Uint8Array(7999))).toBe("<not there>");
@@ -155,21 +155,21 @@ describe("text of", () => {
     expect(valueText(btf, bool, Uint8Array.of(2))).toBe("true (2)");
   });
 
-  test("names escapes what a terminal would obey", () => {
+  test("names escapes control characters", () => {
     expect(valueText(btf, fwd, new Uint8Array(0))).toBe("<incomplete struct later\\x1b[2J>");
     expect(valueText(btf, section, new Uint8Array(8), { types: true })).toBe("unsigned int bad\\x1bname = 0");
   });
 
-  test("elements without bytes ends", () => {
+  test("elements of size 0 is bounded", () => {
     expect(valueText(btf, hollows, new Uint8Array(0))).toBe("[{}, ... 4294967294 more]");
   });
 
-  test("a type that holds itself is a FormatError", () => {
+  test("a type that contains itself is a FormatError", () => {
     expect(() => valueText(btf, loop, new Uint8Array(4))).toThrow(FormatError);
   });
 });
 
-test("declarations are C's", () => {
+test("declarations have C's syntax", () => {
   const writer = new BtfWriter();
   const int = writer.int("int", 4, 1);
   const char = writer.int("char", 1, 1);

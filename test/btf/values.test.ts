@@ -19,7 +19,7 @@ afterAll(() => {
   if (why === "") loaded[Symbol.dispose]();
 });
 
-/** What we would print for `bpftool -j map dump` of this map, from the bytes that bpftool gives. */
+/** Returns ktstr's `-j map dump` of this map, made from the bytes that bpftool printed. */
 function ourDump(pin: string): string {
   const { btf, entries, keyTypeId, valueTypeId } = loaded.map(pin);
   const hex = (bytes: Uint8Array): string =>
@@ -40,7 +40,7 @@ function u32(value: number): Uint8Array {
   return new Uint8Array(Uint32Array.of(value).buffer);
 }
 
-/** Bytes that are the same in every run: a linear congruential generator's upper bits. */
+/** Pseudo-random bytes, equal in every run: the upper bits of a linear congruential generator. */
 function noise(length: number, seed: number): Uint8Array {
   let state = seed;
   return Uint8Array.from({ length }, () => {
@@ -49,7 +49,7 @@ function noise(length: number, seed: number): Uint8Array {
   });
 }
 
-describe("JSON is bpftool's, byte for byte", () => {
+describe("JSON is equal to bpftool's, byte for byte", () => {
   liveTest.each(["types_data", "types_bss", "types_rodata", "array_of_all", "per_cpu"])("of %s", (pin) => {
     const { dump, entries } = loaded.map(pin);
     expect(entries.length).toBeGreaterThan(0);
@@ -83,7 +83,7 @@ describe("JSON is bpftool's, byte for byte", () => {
     expect(ourDump("hash_by_struct")).toBe(dump);
   });
 
-  liveTest("where bpftool writes no JSON, floats are numbers", () => {
+  liveTest("except for floats, which are numbers where bpftool's output is not valid JSON", () => {
     const { btf, dump, entries, valueTypeId } = loaded.map("_data_floats");
     expect(dump).toContain("(unsupported-kind");
     const { value } = entries[0]!;
@@ -100,7 +100,7 @@ describe("JSON is bpftool's, byte for byte", () => {
 });
 
 describe("plain data", () => {
-  liveTest("is what the program's source says", () => {
+  liveTest("has the values of the program's source", () => {
     const { btf, entries, valueTypeId } = loaded.map("types_data");
     expect(plainValue(btf, valueTypeId, entries[0]!.value)).toEqual({
       in_data: {
@@ -173,7 +173,7 @@ describe("plain data", () => {
   const fwd = writer.raw(BTF_KIND.FWD, "later", 0);
   const btf = Btf.parse(writer.bytes());
 
-  test("of a flexible array holds what the bytes have room for", () => {
+  test("of a flexible array has as many elements as there are bytes for", () => {
     const bytes = new Uint8Array(Int32Array.of(2, -5, 6).buffer);
     expect(plainValue(btf, flexible, bytes)).toEqual({ count: 2, rest: [-5, 6] });
     expect(bpftoolJson(btf, flexible, bytes)).toBe('{"count":2,"rest":[]}');
@@ -184,20 +184,20 @@ describe("plain data", () => {
     expect(Object.entries(value as object)).toEqual([["__proto__", 9]]);
   });
 
-  test("of bytes that are not there is null, not zero", () => {
+  test("of missing bytes is null, not zero", () => {
     expect(plainValue(btf, flexible, new Uint8Array(3))).toEqual({ count: null, rest: [] });
     expect(bpftoolJson(btf, flexible, new Uint8Array(3))).toBe('{"count":null,"rest":[]}');
     expect(plainValue(btf, fwd, new Uint8Array(8))).toBeNull();
     expect(bpftoolJson(btf, 0, new Uint8Array(8))).toBe("null");
   });
 
-  test("of an enum from before the kind flag has its negative names", () => {
+  test("of an enum without the kind flag has names for negative values", () => {
     const bytes = new Uint8Array(Int32Array.of(-1).buffer);
     expect(plainValue(btf, oldEnum, bytes)).toBe("MINUS");
     expect(bpftoolJson(btf, oldEnum, bytes)).toBe('"MINUS"');
   });
 
-  test("of bit-fields is exact wherever they begin and however wide they are", () => {
+  test("of bit-fields is exact at every offset and width", () => {
     const fields = new BtfWriter();
     const u64 = fields.int("unsigned long", 8);
     const s64 = fields.int("long", 8, 1);
@@ -226,7 +226,7 @@ describe("plain data", () => {
     expect(bpftoolJson(types, before, five)).toBe('{"old":"0x16"}');
   });
 
-  test("of floats has the digits that they were written with", () => {
+  test("of floats has the digits of the source", () => {
     const floats = new BtfWriter();
     const ids = [2, 4, 8, 16].map((size) => floats.raw(BTF_KIND.FLOAT, `f${size}`, size));
     const types = Btf.parse(floats.bytes());
@@ -243,7 +243,7 @@ describe("plain data", () => {
     expect(plainValue(types, ids[3]!, bytes)).toEqual([...bytes]);
   });
 
-  test("of a type that holds itself, or 2^64 elements, is a FormatError", () => {
+  test("of a type that contains itself, or has 2^64 elements, is a FormatError", () => {
     for (const id of [loop, huge]) {
       expect(() => plainValue(btf, id, new Uint8Array(64))).toThrow(FormatError);
       expect(() => bpftoolJson(btf, id, new Uint8Array(64))).toThrow("a value cannot be shown");

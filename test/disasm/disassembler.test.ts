@@ -1,4 +1,4 @@
-/** Machine code as text: arm64 against LLVM's disassembler, x86-64 in binutils' spelling, and bytes that are no instruction. */
+/** Machine code as text: arm64 compared with LLVM's disassembler, x86-64 in binutils' spelling, and bytes that are no instruction. */
 import { expect, test } from "bun:test";
 import { loadDisassembler } from "../../src/disasm/disassembler.ts";
 import { which } from "../btf/support/live.ts";
@@ -10,7 +10,7 @@ const text = (bytes: readonly number[], address = 0n): string[] =>
     `${operation} ${operands.join(",")}`.trim(),
   );
 
-/** What the kernel's compiler for arm64 emits (arch/arm64/net/bpf_jit.h), of each form one. */
+/** One instruction of each form that the kernel's JIT for arm64 emits (arch/arm64/net/bpf_jit.h). */
 const ARM64 = [
   ...[
     "bti c",
@@ -125,7 +125,7 @@ const ARM64 = [
 ];
 
 const noLlvm = which("llvm-mc-19") === null && which("llvm-mc") === null;
-test.skipIf(noLlvm)("arm64: instructions are called as LLVM's disassembler calls them", () => {
+test.skipIf(noLlvm)("arm64: instructions have the names of LLVM's disassembler", () => {
   const llvm = (words: readonly string[], input: string): string => {
     const tool = which("llvm-mc-19") ?? "llvm-mc";
     const command = [tool, "-triple=aarch64", "-mattr=+all", ...words];
@@ -150,7 +150,7 @@ test.skipIf(noLlvm)("arm64: instructions are called as LLVM's disassembler calls
 });
 
 test("x86-64 in binutils' spelling: suffixes, numbers, displacements, addresses", () => {
-  // What `objdump -d` of binutils 2.40 prints of these bytes.
+  // The output of `objdump -d` of binutils 2.40 for these bytes.
   for (const [bytes, said] of [
     [[0x55], "push %rbp"],
     [[0x0f, 0x1f, 0x44, 0, 0], "nopl 0x0(%rax,%rax,1)"],
@@ -166,7 +166,7 @@ test("x86-64 in binutils' spelling: suffixes, numbers, displacements, addresses"
     expect([bytes, text(bytes, 0xffff_ffff_c000_0000n)]).toEqual([bytes, [said]]);
 });
 
-test("bytes that are no instruction are shown one by one, and what follows them", () => {
+test("bytes that are no instruction are shown one by one, and decoding continues after them", () => {
   expect(text([0x06, 0x90, 0x06])).toEqual(["(bad)", "nop", "(bad)"]);
   const words = [...arm.decode(Uint8Array.from([0xff, 0xff, 0xff, 0xff, 0x1f, 0x20, 3, 0xd5, 1, 2]), 0n)];
   expect(
@@ -179,14 +179,14 @@ test("bytes that are no instruction are shown one by one, and what follows them"
   expect(text([])).toEqual([]);
 });
 
-test("a long function, which is decoded in pieces", () => {
-  // 7 bytes each, so that pieces end within an instruction.
+test("a long function is decoded in pieces", () => {
+  // Instructions of 7 bytes, so that pieces end within an instruction.
   const code = Array.from({ length: 20_000 }, () => [0x48, 0x81, 0xec, 0x68, 0, 0, 0]).flat();
   const all = [...x86.decode(Uint8Array.from(code), 0n)];
   expect(all).toHaveLength(20_000);
   expect(all.every(({ length, operation }) => length === 7 && operation === "sub")).toBe(true);
 });
 
-test("a machine that is neither x86-64 nor arm64", () => {
+test("a machine that is neither x86-64 nor arm64 is an error", () => {
   expect(loadDisassembler("riscv64")).rejects.toThrow("has no disassembler for riscv64");
 });

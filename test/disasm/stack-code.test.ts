@@ -1,4 +1,4 @@
-/** The code that tools/patch-stack.ts adds to the executables is what its table says, as Capstone reads it. */
+/** The code that tools/patch-stack.ts adds to the executables equals the text in its table, as decoded by Capstone. */
 import { expect, test } from "bun:test";
 import { copyFileSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -8,7 +8,7 @@ import { patchStack } from "../../tools/patch-stack.ts";
 import { jumpTo, stackCode, type Targets } from "../../tools/stack-code.ts";
 
 const ADDRESS = 0x778_cc00;
-/** As far apart as in Bun's file, on other pages, before and behind. */
+/** Distances as in Bun's file, on other pages, before and behind. */
 const TARGETS: Targets = {
   slot: 0x688_0ca0,
   pthread_attr_init: 0x683_5790,
@@ -26,31 +26,28 @@ async function disassemble(machine: "x86_64" | "aarch64", bytes: Uint8Array, at:
   );
 }
 
-test.each(["x86_64", "aarch64"] as const)(
-  "each instruction of %s is the one of its text",
-  async (machine) => {
-    const { bytes, lines, labels } = stackCode(machine, ADDRESS, TARGETS);
-    const end = labels.get("name")! - ADDRESS;
-    expect(new TextDecoder().decode(bytes.subarray(end))).toBe("getauxval\0");
-    const read = await disassemble(machine, bytes.subarray(0, end), ADDRESS);
-    let at = ADDRESS;
-    const expected = lines.map(([text, code, reference]) => {
-      at +=
-        typeof code === "number" ? 4 : code.length / 2 + (reference?.[0] === "rel8" ? 1 : reference ? 4 : 0);
-      const [, label = ""] = reference ?? [];
-      const to = labels.get(label) ?? 0;
-      const immediate = machine === "x86_64" ? "" : "#";
-      return text
-        .replace(`page(${label})`, `#${hex(to - (to % 4096))}`)
-        .replace(`low(${label})`, `#${hex(to % 4096)}`)
-        .replace(new RegExp(`(?<= \\*?)${label}(?=$|,|\\s)`), () => {
-          if (text === "call *slot" || text.startsWith("lea")) return `${hex(to - at)}(%rip)`;
-          return immediate + hex(to);
-        });
-    });
-    expect(read).toEqual(expected);
-  },
-);
+test.each(["x86_64", "aarch64"] as const)("each instruction of %s equals its text", async (machine) => {
+  const { bytes, lines, labels } = stackCode(machine, ADDRESS, TARGETS);
+  const end = labels.get("name")! - ADDRESS;
+  expect(new TextDecoder().decode(bytes.subarray(end))).toBe("getauxval\0");
+  const read = await disassemble(machine, bytes.subarray(0, end), ADDRESS);
+  let at = ADDRESS;
+  const expected = lines.map(([text, code, reference]) => {
+    at +=
+      typeof code === "number" ? 4 : code.length / 2 + (reference?.[0] === "rel8" ? 1 : reference ? 4 : 0);
+    const [, label = ""] = reference ?? [];
+    const to = labels.get(label) ?? 0;
+    const immediate = machine === "x86_64" ? "" : "#";
+    return text
+      .replace(`page(${label})`, `#${hex(to - (to % 4096))}`)
+      .replace(`low(${label})`, `#${hex(to % 4096)}`)
+      .replace(new RegExp(`(?<= \\*?)${label}(?=$|,|\\s)`), () => {
+        if (text === "call *slot" || text.startsWith("lea")) return `${hex(to - at)}(%rip)`;
+        return immediate + hex(to);
+      });
+  });
+  expect(read).toEqual(expected);
+});
 
 test.each([
   ["x86_64", "jmp 0x778cc00"],
@@ -65,7 +62,7 @@ test("a reference that does not fit is an error", () => {
   expect(() => stackCode("x86_64", ADDRESS, { ...TARGETS, slot: 0x1_0000_0000 })).toThrow("call *slot");
 });
 
-test("an executable that is not Bun's is refused, and stays as it is", async () => {
+test("an executable that is not Bun's is an error, and is not changed", async () => {
   const folder = mkdtempSync(join(tmpdir(), "ktstr-patch-"));
   try {
     const path = join(folder, "sh");

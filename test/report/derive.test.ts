@@ -5,7 +5,7 @@ import type { ProgStats } from "../../src/state.ts";
 const MAX = 2n ** 64n - 1n;
 const stats = (count: bigint, runTimeNs: bigint, misses: bigint): ProgStats => ({ count, runTimeNs, misses });
 
-describe("the one-line form of a program's stats", () => {
+describe("the one-line text of a program's stats", () => {
   for (const [given, line] of [
     [stats(100n, 200n, 3n), "p: cnt=100 nsecs=200 misses=3 ns/call=2.000 miss_rate=0.0291"],
     [stats(0n, 0n, 0n), "p: cnt=0 nsecs=0 misses=0"],
@@ -19,7 +19,7 @@ describe("the one-line form of a program's stats", () => {
 });
 
 describe("derived figures", () => {
-  test("are never NaN or Infinity, whatever the counters", () => {
+  test("are never NaN or Infinity, for any counters", () => {
     for (const count of [0n, 1n, 2n ** 53n, MAX]) {
       for (const time of [0n, 1n, MAX]) {
         for (const misses of [0n, 1n, MAX]) {
@@ -35,7 +35,7 @@ describe("derived figures", () => {
     expect(missRate(stats(100n, 0n, 3n))).toBeCloseTo(3 / 103, 12);
   });
 
-  test("sums stop at 2^64-1", () => {
+  test("sums saturate at 2^64-1", () => {
     expect(saturatingAdd(MAX - 1n, 1n)).toBe(MAX);
     expect(saturatingAdd(MAX, 1n)).toBe(MAX);
     expect(saturatingAdd(MAX, MAX)).toBe(MAX);

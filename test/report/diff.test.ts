@@ -63,7 +63,7 @@ describe("sched_ext", () => {
   const a = state({ SCX_EV_A: 5, SCX_EV_B: 7, SCX_EV_GONE: 1 }, [shared(2), local(0, 4)]);
   const b = state({ SCX_EV_A: 9, SCX_EV_B: 7, SCX_EV_NEW: 0 }, [shared(12), local(1, 1)]);
 
-  test("counters and queue lengths that changed; a queue that is not told is empty", () => {
+  test("counters and queue lengths that changed; a queue that a side does not list is empty", () => {
     const { sched } = diff(a, b);
     expect(sched.events.map(({ name, a: before, b: after }) => [name, before, after])).toEqual([
       ["SCX_EV_A", 5n, 9n],
@@ -82,7 +82,7 @@ describe("sched_ext", () => {
     expect(page).toContain("  local CPU 0           4 -> 0");
   });
 
-  test("nothing is compared where another scheduler runs, or a side does not tell", () => {
+  test("nothing is compared if the schedulers differ, or if a side has no data", () => {
     const other = { ...b, scheduler: scheduler("central", [1]) };
     const silent = { ...b };
     delete (silent as { sched?: unknown }).sched;
@@ -98,14 +98,14 @@ describe("sched_ext", () => {
     expect(text).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202e]/);
   });
 
-  test("the same is no change", () => {
+  test("equal sides have no changes", () => {
     expect(textOf(diff(a, a))).toContain("Nothing changed.");
     expect(inspectionProblems(JSON.parse(stringify(a)))).toEqual([]);
   });
 });
 
 describe("costs", () => {
-  test("are what was counted between A and B, per second of the time between", () => {
+  test("are increments between A and B, per second", () => {
     const { costs, elapsedNs } = diff(
       report(10, { programs: [ran(1, "a", 100, 1000), ran(2, "b", 5, 50)] }),
       report(14, { programs: [ran(1, "a", 300, 4000), ran(2, "b", 15, 1050)] }),
@@ -127,7 +127,7 @@ describe("costs", () => {
     expect(costs[1]?.between).toMatchObject({ share: 0.25, nsPerCall: 100 });
   });
 
-  test("beyond 2^53 are exact", () => {
+  test("above 2^53 are exact", () => {
     const [cost] = diff(
       report(1, { programs: [ran(1, "a", 1n, 2n ** 64n - 10n)] }),
       report(2, { programs: [ran(1, "a", 2n, 2n ** 64n - 3n)] }),
@@ -135,7 +135,7 @@ describe("costs", () => {
     expect(cost?.between?.runTimeNs).toBe(7n);
   });
 
-  test("count from 0 again where a counter went back, and say so", () => {
+  test("count from 0 if a counter decreased, and say so", () => {
     const [cost] = diff(
       report(1, { programs: [ran(1, "a", 500, 9000)] }),
       report(2, { programs: [ran(1, "a", 20, 400)] }),
@@ -143,7 +143,7 @@ describe("costs", () => {
     expect(cost?.between).toMatchObject({ calls: 20n, runTimeNs: 400n, reset: true });
   });
 
-  test("of a program that was loaded between count since then", () => {
+  test("of a program that was loaded in between count from its load", () => {
     const [cost] = diff(
       report(10),
       report(20, { programs: [ran(9, "new", 30, 60, { load_time_ns: 17e9 })] }),
@@ -152,7 +152,7 @@ describe("costs", () => {
     expect(cost?.between).toMatchObject({ calls: 30n, windowNs: 3_000_000_000n, callsPerSecond: 10 });
   });
 
-  test("of programs that did not run, or are gone, are not there", () => {
+  test("of programs that did not run, or are gone, are left out", () => {
     const { costs } = diff(
       report(1, { programs: [ran(1, "still", 5, 5), ran(2, "gone", 5, 5)] }),
       report(2, { programs: [ran(1, "still", 5, 5), prog(3, "never")] }),
@@ -160,7 +160,7 @@ describe("costs", () => {
     expect(costs).toEqual([]);
   });
 
-  test("have no rates where a report does not say when it was made, or no time passed", () => {
+  test("have no rates if a report has no time, or no time passed", () => {
     const programs = [[ran(1, "a", 1, 1)], [ran(1, "a", 2, 2)]] as const;
     for (const [from, to] of [
       [undefined, 5],
@@ -176,7 +176,7 @@ describe("costs", () => {
     expect(diff(report(undefined), report(5)).notes.join()).toContain("no rates");
   });
 
-  test("of a program whose statistics could not be read are none", () => {
+  test("of a program whose statistics could not be read are left out", () => {
     const unreadable = { stats_unreadable: "not present" };
     const { costs } = diff(
       report(1, { programs: [prog(1, "a", unreadable)] }),
@@ -186,8 +186,8 @@ describe("costs", () => {
   });
 });
 
-describe("which object is which", () => {
-  test("within a boot: by id and name, and a new generation of a name is told from the old one", () => {
+describe("the identity of objects", () => {
+  test("within a boot: by id and name; a new object with an old name is another object", () => {
     const { maps } = diff(
       report(1, { maps: [map(5, "x.bss"), map(6, "kept"), map(7, "gone")] }),
       report(2, { maps: [map(6, "kept"), map(12, "x.bss"), map(13, "new")] }),
@@ -197,7 +197,7 @@ describe("which object is which", () => {
     expect([...maps.replaced]).toEqual([[12, 5]]);
   });
 
-  test("a generation that is still held is no new one", () => {
+  test("an object that is still held is not new", () => {
     const { maps } = diff(
       report(1, { maps: [map(5, "x.bss")] }),
       report(2, { maps: [map(5, "x.bss"), map(12, "x.bss")] }),
@@ -205,7 +205,7 @@ describe("which object is which", () => {
     expect([ids(maps.gone), ids(maps.appeared), [...maps.replaced]]).toEqual([[], [12], []]);
   });
 
-  test("an id that was given again is another object", () => {
+  test("a reused id is another object", () => {
     const { maps, progs } = diff(
       report(1, { maps: [map(5, "a")], programs: [prog(1, "p", { load_time_ns: 5 }), prog(2, "q")] }),
       report(2, { maps: [map(5, "b")], programs: [prog(1, "p", { load_time_ns: 9 }), prog(2, "q")] }),
@@ -214,7 +214,7 @@ describe("which object is which", () => {
     expect([ids(progs.gone), ids(progs.appeared)]).toEqual([[1], [1]]);
   });
 
-  test("of another boot: by name and code, in their order, and costs are totals", () => {
+  test("across boots: by name and code, in order, and costs are totals", () => {
     const { progs, maps, costs, sameBoot, elapsedNs, notes, globals } = diff(
       report(50, {
         programs: [ran(1, "p", 10, 100), prog(2, "q", { tag: "aaaaaaaaaaaaaaaa" })],
@@ -241,7 +241,7 @@ describe("which object is which", () => {
     expect(diff(report(1), report(2, {}, { release: "7.3.0" })).sameBoot).toBe(false);
   });
 
-  test("a clock that was set makes no other boot where a program of the same nanosecond is there", () => {
+  test("a changed clock is not another boot if a program with the same load time in ns exists", () => {
     const programs = [prog(1, "p")];
     const set = { boot_time_unix_ns: 1_790_000_900_000_000_000n };
     expect(diff(report(1, { programs }), report(2, { programs }, set)).sameBoot).toBe(true);
@@ -254,7 +254,7 @@ describe("which object is which", () => {
     expect(wrong).toThrow("A was made 1.5 s after B");
   });
 
-  test("links are their ids; one of another program now changed", () => {
+  test("links are identified by id; a link whose program changed is a change", () => {
     const link = (id: number, progId: number): object => ({ id, type: "xdp", prog_id: progId });
     const built = diff(
       report(1, { links: [link(1, 10), link(2, 20), link(3, 30)] as never }),
@@ -285,7 +285,7 @@ describe("global variables", () => {
   const bss = (variables: Parameters<typeof section>[2]): Report =>
     report(1, { maps: [section(3, "x.bss", variables)] });
 
-  test("that changed are there by the paths of the parts that did", () => {
+  test("that changed are listed by the paths of the changed parts", () => {
     expect(
       changes(
         bss({ same: 1, n: 5, s: { a: [1, 2, 3], b: { c: true } }, text: "old" }),
@@ -299,14 +299,14 @@ describe("global variables", () => {
     ]);
   });
 
-  test("of 64 bits that differ in the last one differ", () => {
+  test("of 64 bits that differ in the last bit differ", () => {
     expect(changes(bss({ n: 2n ** 63n }), bss({ n: 2n ** 63n + 1n }))).toEqual([
       { path: "n", a: 2n ** 63n, b: 2n ** 63n + 1n },
     ]);
     expect(changes(bss({ n: 2n ** 63n }), bss({ n: 2n ** 63n }))).toEqual([]);
   });
 
-  test("that came, went, or are of another type now are whole changes", () => {
+  test("that are new, gone, or changed their type are shown whole", () => {
     expect(
       changes(bss({ old: 1, kind: 5, list: [1] }), bss({ kind: { x: 1 }, list: [1, 2], fresh: null })),
     ).toEqual([
@@ -318,7 +318,7 @@ describe("global variables", () => {
   });
 });
 
-test("maps of both are there where their count, cost or state changed", () => {
+test("maps of both sides are listed if their count, cost or state changed", () => {
   const { changedMaps } = diff(
     report(1, { maps: [map(1, "same", { count: 5 }), map(2, "more", { count: 5 }), map(3, "frozen")] }),
     report(2, {
@@ -331,7 +331,7 @@ test("maps of both are there where their count, cost or state changed", () => {
   ]);
 });
 
-test("warnings of one side alone are told apart", () => {
+test("warnings of only one side are listed", () => {
   const { warnings } = diff(
     report(1, { warnings: ["both", "old"] }),
     report(2, { warnings: ["new", "both"] }),
@@ -339,7 +339,7 @@ test("warnings of one side alone are told apart", () => {
   expect(warnings).toEqual({ onlyA: ["old"], onlyB: ["new"] });
 });
 
-describe("a report that was damaged is told by the path to the damage", () => {
+describe("the error of a damaged report has the path to the damage", () => {
   test.each([
     [{ ...report(1), schema: "else" }, "JSON, but no report of ktstr"],
     [{ ...report(1), schema_version: 2 }, "a report of version 2"],
@@ -354,7 +354,7 @@ describe("a report that was damaged is told by the path to the damage", () => {
 });
 
 describe("a hostile report", () => {
-  test("is shown without its control characters, wherever they stand", () => {
+  test("is shown with all control characters escaped", () => {
     const evil = "\u001b[31m\u202e\n";
     const side = (n: number): Report =>
       report(
@@ -378,7 +378,7 @@ describe("a hostile report", () => {
     expect(text).toContain("\\x1b[31m");
   });
 
-  test("is compared or refused with a KtstrError, whatever a byte of it becomes", () => {
+  test("is compared or is a KtstrError, for any changed byte", () => {
     const good = readFileSync(join(import.meta.dir, "../docs/before.json"), "latin1");
     const whole = readSnapshot(parseJson(good, "good"), "good");
     let seed = 1;

@@ -31,7 +31,7 @@ const VALUE: Value = {
   tags: [3, 200],
 };
 
-describe("an expression holds", () => {
+describe("an expression matches", () => {
   test.each(
     [
       "runs == 9223372036854775809",
@@ -71,7 +71,7 @@ describe("an expression holds", () => {
   });
 });
 
-describe("an expression is refused at the place where it is wrong", () => {
+describe("the error of an expression has the column", () => {
   test.each([
     ["", "at its end: a member, a number or a text is missing", ""],
     ["delta = 3", 'at column 7 ("= 3")', "equality is =="],
@@ -120,14 +120,14 @@ describe("an expression is refused at the place where it is wrong", () => {
 });
 
 describe("a hostile expression", () => {
-  test("that nests deep, or is long, is refused", () => {
+  test("that nests deeply, or is long, is an error", () => {
     expect(() => parseFilter(`${"(".repeat(65)}on${")".repeat(65)}`)).toThrow("nest deeper than 64");
     expect(() => parseFilter("!".repeat(100))).toThrow("nest deeper than 64");
     expect(() => parseFilter(`${"on || ".repeat(1000)}on`)).toThrow("at most 4096 characters");
     expect(holds(`${"on && ".repeat(600)}on`, VALUE)).toBe(true);
   });
 
-  test("of random tokens ends in a predicate or in a FilterError", () => {
+  test("of random tokens gives a predicate or a FilterError", () => {
     const tokens = [
       "(",
       ")",

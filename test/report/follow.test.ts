@@ -13,7 +13,7 @@ import { elementsInfo } from "./support/elements.ts";
 const BASE = 0x1000_0000_0000n;
 const PAGE = 4096;
 
-/** `struct node { u64 number; struct node *next, *other; }`, and a pointer to it; `tagged` like `__arena` in a kernel's BTF. */
+/** Types `struct node { u64 number; struct node *next, *other; }`, a pointer to it, and `tagged` as `__arena` in a kernel's BTF. */
 function nodeTypes(): { btf: Btf; node: number; pointer: number; tagged: number } {
   const writer = new BtfWriter();
   const u64 = writer.int("u64", 8);
@@ -25,12 +25,12 @@ function nodeTypes(): { btf: Btf; node: number; pointer: number; tagged: number 
     ["other", pointer, 128],
   ]);
   const tagged = writer.pointer(writer.raw(BTF_KIND.TYPE_TAG, "arena", node));
-  // The tag refers to the struct, the pointer to the tag.
+  // The type tag refers to the struct, and the pointer to the type tag.
   return { btf: Btf.parse(writer.bytes()), node, pointer, tagged };
 }
 const { btf, pointer, tagged } = nodeTypes();
 
-/** An arena whose pages hold nodes at the offsets given. */
+/** Returns an arena whose pages have nodes at these offsets. */
 function arenaOf(nodes: Readonly<Record<number, readonly [number, bigint, bigint]>>): ArenaSpace {
   const pages = new Map<number, Uint8Array>();
   const page = (index: number): Uint8Array => {
@@ -68,7 +68,7 @@ function numbers(arena: ArenaSpace, head: bigint, depth: number, id = pointer): 
 describe("pointers into an arena", () => {
   const list = arenaOf({ 16: [1, at(0x1000), 0n], 4096: [2, at(0x20ff0), 0n], 135152: [3, 0n, 0n] });
 
-  test("of a list give its nodes in order, also one that lies across pages, as far as was asked", () => {
+  test("of a list give its nodes in order, up to the depth, even a node that crosses pages", () => {
     expect(numbers(arenaOf({ 16: [1, at(0x1ff8), 0n], 8184: [2, 0n, 0n] }), at(0x10), 9)).toEqual([1, 2]);
     expect(numbers(list, at(0x10), 1)).toEqual([1]);
     expect(numbers(list, at(0x10), 2)).toEqual([1, 2]);
@@ -79,7 +79,7 @@ describe("pointers into an arena", () => {
     expect(numbers(ring, at(0x10), 1000)).toEqual([1, 2]);
   });
 
-  test("of a tree give what a node leads to behind it, each at its shortest distance", () => {
+  test("of a tree give the children after their node, each at its shortest distance", () => {
     const tree = arenaOf({
       16: [1, at(0x100), at(0x200)],
       256: [2, at(0x300), 0n],
@@ -90,18 +90,18 @@ describe("pointers into an arena", () => {
     expect(numbers(tree, at(0x10), 9)).toEqual([1, 2, 4, 3, 5]);
   });
 
-  test("to pages that are not there, outside, NULL or unaligned lead nowhere, or to what lies there", () => {
+  test("to absent pages, outside the arena or NULL are not followed; unaligned ones are read as they are", () => {
     for (const address of [0n, at(50 * PAGE), at(100 * PAGE), at(-8), 8n, 2n ** 64n - 8n])
       expect(numbers(list, address, 3)).toEqual([]);
     expect(numbers(list, at(0x18), 1)).toEqual([Number(at(0x1000))]);
   });
 
-  test("of 32 bits are the kernel's side where the type is tagged so, and nothing where it is not", () => {
+  test("of 32 bits are kernel-side addresses if the type is tagged, else they are not followed", () => {
     expect(numbers(list, 0x10n, 1)).toEqual([]);
     expect(numbers(list, 0x10n, 1, tagged)).toEqual([1]);
   });
 
-  test("of a list without end stop at 1,000 objects, and say so", () => {
+  test("of an endless list stop at 1,000 objects, and say so", () => {
     const nodes: Record<number, readonly [number, bigint, bigint]> = {};
     for (let n = 0; n < 2000; n++) nodes[n * 32] = [n, at((n + 1) * 32), 0n];
     const follower = new Follower(noKernel, [arenaOf(nodes)], { depth: 1e9 });
@@ -111,7 +111,7 @@ describe("pointers into an arena", () => {
 });
 
 describe("pointers into the kernel", () => {
-  test("are read where the data path can, with the kernel's own type of that name", () => {
+  test("are read if the data path can, with the kernel's own type of that name", () => {
     const writer = new BtfWriter();
     const u64 = writer.int("u64", 8);
     writer.struct("node", 16, [
@@ -145,7 +145,7 @@ test.skipIf(images.length === 0).each(images)(
     const kernel = guest.kernelBtf();
     if (!kernel.ok) throw new Error(kernel.why.detail);
     const task = kernel.value.find("task_struct", BTF_KIND.STRUCT);
-    // Any pointer to a task will do; task_struct has one to its parent.
+    // Any pointer to a task works; task_struct has one to its parent.
     const parent = kernel.value.member(task ?? 0, "real_parent");
     if (parent === undefined) throw new Error("task_struct.real_parent");
     const follower = new Follower(guest, [], { depth: 2 });

@@ -9,7 +9,7 @@ import { escapeText, printable } from "../../src/text.ts";
 import { LinkType } from "../../src/uapi/names.ts";
 import { mapInfo } from "./support/map-info.ts";
 
-/** What a terminal obeys, or shows in another order than it stands: C0 but a line's own end, DEL, C1, bidi, BOM. */
+/** Control characters and characters that change the order of the text: C0 except the end of a line, DEL, C1, bidi, BOM. */
 const OBEYED = /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/u;
 
 const HOSTILE: readonly Uint8Array[] = [
@@ -31,7 +31,7 @@ const mapNamed = (name: Uint8Array): MapInfo => mapInfo({ name });
 
 describe("a hostile name", () => {
   for (const name of HOSTILE) {
-    test(`${JSON.stringify(printable(name))} is obeyed by no terminal`, () => {
+    test(`${JSON.stringify(printable(name))} has no control characters in the output`, () => {
       const text = printable(name);
       expect(text).not.toMatch(OBEYED);
       expect(mapText(mapNamed(name)).replace(/\n\t/g, "")).not.toMatch(OBEYED);
@@ -43,14 +43,14 @@ describe("a hostile name", () => {
     });
   }
 
-  test("of valid UTF-8 is whole in JSON, and of plain letters unchanged in text", () => {
+  test("of valid UTF-8 is unchanged in JSON, and of plain letters unchanged in text", () => {
     expect(printable(Buffer.from("größe 日本 🙂"))).toBe("größe 日本 🙂");
     expect(printable(Buffer.from("scx_simple.bss"))).toBe("scx_simple.bss");
     expect(printable(Buffer.from("\ufeffbom"))).toBe("\\u{feff}bom");
     for (const name of HOSTILE.slice(0, 7)) expect(Buffer.from(nameText(name))).toEqual(Buffer.from(name));
   });
 
-  test("in text can be told from one that only looks escaped", () => {
+  test("in text differs from a name that only looks escaped", () => {
     expect(printable(Uint8Array.of(0x1b))).toBe("\\x1b");
     expect(printable(Buffer.from("\\x1b"))).toBe("\\\\x1b");
     expect(printable(Uint8Array.of(0xff))).toBe("\\xff");
@@ -97,17 +97,17 @@ describe("a hostile name", () => {
 });
 
 describe("JSON", () => {
-  test("has exact integers, and leaves out what is undefined", () => {
+  test("has exact integers, and leaves undefined members out", () => {
     expect(stringify({ a: 2n ** 64n - 1n, b: undefined, c: [1, -1n, null, true], d: {}, e: [] })).toBe(
       '{"a":18446744073709551615,"c":[1,-1,null,true],"d":{},"e":[]}',
     );
   });
 
-  test("stays JSON where a number is none", () => {
+  test("is valid even with NaN and Infinity", () => {
     expect(stringify([Number.NaN, Number.POSITIVE_INFINITY, -0, 1e300])).toBe("[null,null,0,1e+300]");
   });
 
-  test("in many lines is what JSON.stringify makes of it", () => {
+  test("with line breaks equals JSON.stringify's", () => {
     const value = { a: [1, { b: "x\u001b" }], c: {}, d: [[]] };
     expect(stringify(value, "  ")).toBe(JSON.stringify(value, null, 2));
     expect(stringify(value)).toBe(JSON.stringify(value));

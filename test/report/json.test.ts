@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { type Json, JsonText, stringify } from "../../src/report/json.ts";
 
-/** Every kind of value that JSON has a word for, and those that it has none for. */
+/** Every kind of value that JSON can represent, and kinds that it cannot. */
 const plain: { readonly [key: string]: Json } = {
   text: 'quote " backslash \\ newline \n nul \0 \u{1f600} lone \ud800',
   "obeyed \u202e": "\u007f\u0085\u200e\u2028\u2066\ufeff",
@@ -14,7 +14,7 @@ const plain: { readonly [key: string]: Json } = {
   "1": { nested: [[1], [2, [3, { deep: undefined }]]] },
 };
 
-describe("an object with a large integer in it prints as the same without one does", () => {
+describe("an object with a large integer is printed in the same layout as one without", () => {
   for (const indent of ["", "  ", "\t"])
     test(`with indent ${JSON.stringify(indent)}`, () => {
       const exact = stringify({ ...plain, last: 2n ** 64n - 1n }, indent);
@@ -25,10 +25,10 @@ describe("an object with a large integer in it prints as the same without one do
     });
 });
 
-test("text that is JSON already is printed as it is, however deep", () => {
+test("text that is already JSON is printed unchanged at any depth", () => {
   expect(stringify({ a: [new JsonText("1.50")], b: 1 })).toBe('{"a":[1.50],"b":1}');
 });
 
-test("what has no word is null", () => {
+test("values that JSON cannot represent are null", () => {
   for (const value of [undefined, null, Number.NaN]) expect(stringify(value)).toBe("null");
 });

@@ -9,7 +9,7 @@ import { BtfWriter } from "../btf/support/encode.ts";
 import { elementsInfo, elementTypes, valueBytes } from "./support/elements.ts";
 
 const { value } = elementTypes();
-/** The element's struct as a key. */
+/** Types of a map whose key is the element's struct. */
 const structKey: MapTypes = { key: value, value };
 const structMap = elementsInfo({ keySize: 32 });
 const bare = (text: string, keySize: number): string =>
@@ -35,7 +35,7 @@ describe("a key as one number", () => {
     expect(bare(text, size)).toBe(hex);
   });
 
-  test("fits, or is refused", () => {
+  test("must fit the width", () => {
     for (const [text, size] of [
       ["256", 1],
       ["-129", 1],
@@ -56,7 +56,7 @@ describe("a key as one number", () => {
 });
 
 describe("a key as bytes", () => {
-  test("is bpftool's DATA: base 16 behind hex, else 0x, octal and decimal", () => {
+  test("is bpftool's DATA: base 16 behind hex, else decimal, octal or 0x", () => {
     expect(bare("hex 01 ff 0xA0 0", 4)).toBe("01ffa000");
     expect(bare("0x01 0x02 010 10", 4)).toBe("0102080a");
     expect([...keyFromWords(["hex", "a", "0b"], elementsInfo({ keySize: 2 }))]).toEqual([10, 11]);
@@ -69,7 +69,7 @@ describe("a key as bytes", () => {
 describe("a typed key as JSON", () => {
   const bytesOf = (text: string): Uint8Array => keyFromText(text, structMap, structKey);
 
-  test("is written member by member; what is left out is zero", () => {
+  test("has members; missing members are zero", () => {
     const text =
       '{"runs": 18446744073709551615, "delta": -5, "flags": 6, "on": true, "mood": "CROSS", "comm": "bash", "in": [{"tag": 1}, {"tag": 255}]}';
     const wanted = {
@@ -107,7 +107,7 @@ describe("a typed key as JSON", () => {
     expect(() => bytesOf(text)).toThrow(message);
   });
 
-  test("is the way back from plain data", () => {
+  test("is the inverse of plain data", () => {
     const bytes = valueBytes({
       runs: 2n ** 63n + 5n,
       delta: -7,
@@ -121,7 +121,7 @@ describe("a typed key as JSON", () => {
     expect(encodeValue(value.btf, value.id, plain, 32)).toEqual(bytes);
   });
 
-  test("of a type that is larger than its key is refused", () => {
+  test("of a type that is larger than the key is an error", () => {
     expect(() => keyFromText("{}", elementsInfo({ keySize: 16 }), structKey)).toThrow(
       "the type has 32 bytes, not 16",
     );

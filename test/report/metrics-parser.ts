@@ -1,7 +1,7 @@
-/** Metrics read by another implementation: Debian's python3-prometheus-client, whose OpenMetrics parser is a strict one. */
+/** Parses metrics with an independent implementation: Debian's python3-prometheus-client, whose OpenMetrics parser is strict. */
 import { spawnSync } from "node:child_process";
 
-/** Debian's own: another python3 in PATH does not have its modules. */
+/** Debian's python3; another python3 in PATH does not have its modules. */
 const PYTHON = "/usr/bin/python3";
 
 export interface ParsedFamily {
@@ -20,13 +20,13 @@ families = [dict(name=f.name, type=f.type, samples=[[s.name, s.labels, s.value] 
 print(json.dumps(families))
 `;
 
-/** "" where it is there. */
+/** Returns "" if the parser is installed, else why it cannot be used. */
 export function whyNoParser(): string {
   const { status } = spawnSync(PYTHON, ["-c", "import prometheus_client.openmetrics.parser"]);
   return status === 0 ? "" : ": skipped, python3-prometheus-client is not installed";
 }
 
-/** Throws what the parser says of text that is not in its format. */
+/** Throws the parser's message if the text is not in its format. */
 export function parseMetrics(text: string, format: "prometheus" | "openmetrics"): ParsedFamily[] {
   const { status, stdout, stderr } = spawnSync(PYTHON, ["-c", PROGRAM, format], {
     input: text,

@@ -1,4 +1,4 @@
-/** Metrics of rounds that no machine shows on demand: many objects, hostile names, sched_ext's events. */
+/** Metrics of rounds that real machines rarely have: many objects, hostile names, sched_ext's events. */
 import { describe, expect, test } from "bun:test";
 import { MAX_MAPS, MAX_PROGS, metricsOf } from "../../src/report/metrics.ts";
 import { formatFor, metricsText } from "../../src/report/metrics-text.ts";
@@ -39,7 +39,7 @@ const round = (parts: Partial<Round>): Round => ({
 const textOf = (parts: Partial<Round>, format: "prometheus" | "openmetrics"): string =>
   metricsText(metricsOf(FACTS, round(parts), "1", 12, 0), format);
 
-describe.skipIf(whyNoParser() !== "")(`by an independent parser${whyNoParser()}`, () => {
+describe.skipIf(whyNoParser() !== "")(`read by an independent parser${whyNoParser()}`, () => {
   test.each(["prometheus", "openmetrics"] as const)("names of any characters are labels in %s", (format) => {
     const names = [
       'quote"',
@@ -71,7 +71,7 @@ describe.skipIf(whyNoParser() !== "")(`by an independent parser${whyNoParser()}`
     expect(families.map(({ name }) => name)).not.toContain("ktstr_fake");
   });
 
-  test("a program's time has every nanosecond's digit", () => {
+  test("a program's time is exact to the nanosecond", () => {
     const text = textOf({ progs: [prog(7, "p", 8_739_829_878n)] }, "openmetrics");
     expect(text).toContain(" 8.739829878\n");
     const [family] = parseMetrics(text, "openmetrics").filter(
@@ -90,7 +90,7 @@ describe.skipIf(whyNoParser() !== "")(`by an independent parser${whyNoParser()}`
     });
   });
 
-  test("sched_ext's events are counters by their names; a negative one of a torn reading is left out", () => {
+  test("sched_ext's events are counters with their names; a negative value of an inconsistent reading is left out", () => {
     const events = [
       { name: "SCX_EV_REFILL_SLICE_DFL", count: 2437n },
       { name: "SCX_EV_TORN", count: -1n },
@@ -114,7 +114,7 @@ describe.skipIf(whyNoParser() !== "")(`by an independent parser${whyNoParser()}`
     expect(samples("ktstr_sched_ext_enables")).toEqual([["ktstr_sched_ext_enables_total", {}, 3]]);
   });
 
-  test("behind so many objects the costliest have series, and the rest is counted", () => {
+  test("with too many objects the costliest have series, and the others are counted", () => {
     const progs = Array.from({ length: MAX_PROGS + 7 }, (_, id) => prog(id + 1, "p", BigInt(id)));
     const maps = Array.from({ length: MAX_MAPS + 3 }, (_, id) => map(id + 1, "m", 10_000 - id));
     const families = parseMetrics(textOf({ progs, maps }, "prometheus"), "prometheus");

@@ -4,14 +4,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Output } from "../../src/report/output.ts";
 
-describe("what is written is what the file holds", () => {
+describe("the file has exactly the written text", () => {
   let folder = "";
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), "ktstr-output-"));
   });
   afterAll(() => rmSync(folder, { recursive: true }));
 
-  /** The file's text after `write`. */
+  /** Returns the text of the file after `write`. */
   function written(write: (out: Output) => void): string {
     const path = join(folder, "out");
     const fd = openSync(path, "w");
@@ -29,16 +29,16 @@ describe("what is written is what the file holds", () => {
   const digits = (from: Uint8Array): string[] => [...from].map((byte) => byte.toString(16).padStart(2, "0"));
   const jsonHex = (from: Uint8Array): string => JSON.stringify(digits(from).map((hex) => `0x${hex}`));
 
-  // Around nothing, one, a piece (8,192) and the buffer.
+  // Lengths around zero, one, a piece (8,192) and the buffer.
   for (const length of [0, 1, 2, 8, 8191, 8192, 8193, 16_384, 70_000]) {
-    test(`${length} bytes in hexadecimal, for people and in JSON`, () => {
+    test(`${length} bytes in hexadecimal, as text and as JSON`, () => {
       const part = bytes.subarray(3, 3 + length);
       expect(written((out) => out.hex(bytes, 3, part.length).text("|"))).toBe(`${digits(part).join(" ")}|`);
       expect(written((out) => out.jsonHex(bytes, 3, part.length).text("|"))).toBe(`${jsonHex(part)}|`);
     });
   }
 
-  test("text of any length and any script, across the buffer's end", () => {
+  test("text of any length and script, across the end of the buffer", () => {
     const texts = [
       "",
       "a",

@@ -1,4 +1,4 @@
-/** What a record's page is made of, from rounds made by hand. */
+/** Data of a record's page, from rounds made by hand. */
 import { expect, test } from "bun:test";
 import { overTime } from "../../src/report/over-time.ts";
 import type { RecordFile } from "../../src/report/record-read.ts";
@@ -42,7 +42,7 @@ const record = (rounds: readonly Round[], globals: readonly string[] = []): Reco
 });
 const MS = 1_000_000n;
 
-test("a program that was there before counts from the first round, one that came later from its start", () => {
+test("a program that existed before counts from the first round, a later one from its load", () => {
   const { progs, steps, lengthMs, startUnixMs } = overTime(
     record([
       round(0, { progs: [prog(1, 1n, 100n, 5000n * MS)] }),
@@ -57,7 +57,7 @@ test("a program that was there before counts from the first round, one that came
   ]);
 });
 
-test("an id that comes again is another program", () => {
+test("a reused id is another program", () => {
   const { progs } = overTime(
     record([
       round(0, { progs: [prog(1, 1n, 100n, 100n * MS)] }),
@@ -70,7 +70,7 @@ test("an id that comes again is another program", () => {
   ]);
 });
 
-test("events of a scheduler that was enabled anew count from 0", () => {
+test("events of a scheduler that was enabled again count from 0", () => {
   const { events, states } = overTime(
     record([
       round(0, { sched: sched("flatcg", 1n, 50n) }),
@@ -87,7 +87,7 @@ test("events of a scheduler that was enabled anew count from 0", () => {
   ]);
 });
 
-test("of many rounds a line has no more than 600 points, and no time is lost", () => {
+test("the graph of many rounds has at most 600 points, and covers all the time", () => {
   const rounds = Array.from({ length: 10_001 }, (_, at) =>
     round(at * 100, { progs: [prog(1, 1n, BigInt(at), BigInt(at) * 50n * MS)], globals: [at] }),
   );
@@ -99,7 +99,7 @@ test("of many rounds a line has no more than 600 points, and no time is lost", (
   expect([globals[0]?.first, globals[0]?.last, globals[0]?.values.at(-1)]).toEqual([0, 10_000, 10_000]);
 });
 
-test("one round is a record, and none is an error", () => {
+test("a record with one round is valid, one without rounds is an error", () => {
   expect(overTime(record([round(0, { progs: [prog(1, 1n, 5n, 5n)] })])).progs[0]?.total.count).toBe(0n);
   expect(() => overTime(record([]))).toThrow("no round");
 });

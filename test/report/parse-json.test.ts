@@ -28,22 +28,22 @@ const whole = {
 } as const;
 
 for (const indent of ["", "  "])
-  test(`what is written with indent ${JSON.stringify(indent)} is read back the same`, () => {
+  test(`JSON with indent ${JSON.stringify(indent)} is read back unchanged`, () => {
     expect(stringify(parseJson(stringify(whole as Json, indent), "x"))).toBe(stringify(whole as Json));
   });
 
-test("what JSON.parse reads of text without large integers, this reads", () => {
+test("text without large integers is parsed as by JSON.parse", () => {
   const text = JSON.stringify({ a: [1, "x\u0001\ud800", { b: null }], c: -0.5, d: '\\\\"' });
   expect(JSON.stringify(parseJson(text, "x"))).toBe(text);
 });
 
-test("no key is special, and of two the last counts", () => {
+test("no key is special, and the last of two equal keys is used", () => {
   const read = parseJson('{"__proto__":{"x":1},"constructor":2,"a":1,"a":3}', "x") as Record<string, unknown>;
   expect(Object.keys(read)).toEqual(["__proto__", "constructor", "a"]);
   expect([read["a"], read["x"]]).toEqual([3, undefined]);
 });
 
-describe("what is no JSON is a FormatError with its place", () => {
+describe("invalid JSON is a FormatError with its offset", () => {
   test.each([
     ["", 0],
     ["{", 1],

@@ -34,7 +34,7 @@ const filter = (source: string): Query => ({ filter: { source, expression: parse
 const by = (path: string, descending = false): Query => ({ sort: { path, descending } });
 
 describe("a limit", () => {
-  test("reads no more elements than it shows, and the walk counts as complete", () => {
+  test("reads only the elements that it shows, and the walk is complete", () => {
     const inner = list({}, {}, {});
     const cursor = query(inner, { limit: 2 });
     expect(keysOf(cursor)).toEqual([0, 1]);
@@ -44,7 +44,7 @@ describe("a limit", () => {
     expect(keysOf(query(list({}), { limit: 5 }))).toEqual([0]);
   });
 
-  test("counts what the filter lets through", () => {
+  test("counts elements that match the filter", () => {
     const cursor = query(list({ delta: 1 }, {}, { delta: 1 }, { delta: 1 }), {
       ...filter("delta == 1"),
       limit: 2,
@@ -54,7 +54,7 @@ describe("a limit", () => {
 });
 
 describe("a filter", () => {
-  test("holds for a per-CPU element where it holds on any CPU", () => {
+  test("matches a per-CPU element if it matches on any CPU", () => {
     const cursor = query(
       perCpu([0, 1], [{ delta: 1 }, { delta: 2 }], [{ delta: 3 }, { delta: 4 }]),
       filter("delta == 2"),
@@ -62,7 +62,7 @@ describe("a filter", () => {
     expect(keysOf(cursor)).toEqual([0]);
   });
 
-  test("counts elements whose value could not be read, and says so", () => {
+  test("counts and reports elements whose value could not be read", () => {
     const inner = new ListCursor([
       [u32Bytes(0), [valueBytes({ on: true })]],
       [u32Bytes(1), []],
@@ -74,8 +74,8 @@ describe("a filter", () => {
   });
 });
 
-describe("an order", () => {
-  test("by numbers past 53 bits, by text, descending; equal ones stay in the map's order", () => {
+describe("sorting", () => {
+  test("by numbers above 53 bits, by text, descending; equal elements stay in the map's order", () => {
     const values = [{ runs: 2n ** 63n + 1n }, { runs: 3n }, { runs: 2n ** 63n }, { runs: 3n }];
     expect(keysOf(query(list(...values), by("runs")))).toEqual([1, 3, 2, 0]);
     expect(keysOf(query(list(...values), by("runs", true)))).toEqual([0, 2, 1, 3]);
@@ -83,7 +83,7 @@ describe("an order", () => {
     expect(keysOf(query(list({}, {}, {}), by("key", true)))).toEqual([2, 1, 0]);
   });
 
-  test("with a limit keeps just so many elements, the same that a whole sort puts first", () => {
+  test("with a limit keeps only that many elements, the first ones of a full sort", () => {
     let seed = 7;
     const values = Array.from({ length: 5000 }, () => {
       seed = (Math.imul(seed, 1_103_515_245) + 12_345) >>> 0;
@@ -99,7 +99,7 @@ describe("an order", () => {
     }
   });
 
-  test("that does not fit the memory it may take shows the first ones, and says so", () => {
+  test("that exceeds its memory limit shows the first elements and reports it", () => {
     const inner = list({}, {}, {}, {}, {}, {});
     const cursor = new SortCursor(inner, ({ keyBytes }) => 9 - keyBytes[0]!, false, undefined, 3 * (4 + 32));
     expect(keysOf(cursor)).toEqual([5, 4, 3]);
@@ -107,7 +107,7 @@ describe("an order", () => {
     expect(cursor.end.stopped).toContain("of 6 elements the first 3");
   });
 
-  test("of a value that every CPU has needs one CPU, or the sum", () => {
+  test("by a per-CPU value needs one CPU, or the sum", () => {
     const cursor = (): ListCursor =>
       perCpu([0, 1], [{ delta: 2 }, { delta: 2 }], [{ delta: 3 }, { delta: -1 }]);
     expect(() => query(cursor(), by("delta"))).toThrow(UsageError);
@@ -135,7 +135,7 @@ describe("CPUs", () => {
     );
   };
 
-  test("one of them is told by its number, also where numbers have holes", () => {
+  test("are selected by number, even if the numbers have gaps", () => {
     const cursor = query(perCpu([0, 4], [{ delta: 1 }, { delta: 2 }]), { cpu: 4 });
     expect(cursor.next()).toBe(true);
     expect([cursor.cpuCount, cursor.cpus]).toEqual([1, [4]]);
@@ -143,7 +143,7 @@ describe("CPUs", () => {
     expect(() => query(perCpu([0, 4], [{}, {}]), { cpu: 1 })).toThrow("--cpu 1: this machine's are 0, 4");
   });
 
-  test("summed: every integer in its own width and sign, saturating; a bool where any is", () => {
+  test("summed: integers saturate in their own width and sign; a bool is true if any is", () => {
     const sum = sumOf([
       { runs: 2n ** 63n, delta: -5, flags: 3, on: false, tags: [200, 1] },
       { runs: 2n ** 63n, delta: 3, flags: 3, on: true, tags: [100, 2] },
@@ -160,7 +160,7 @@ describe("CPUs", () => {
     expect(sumOf([{ runs: 2n ** 53n }, { runs: 1n }, { runs: 1n }])).toMatchObject({ runs: 2n ** 53n + 2n });
   });
 
-  test("summed: what is no quantity stays where CPUs agree, and is told once where they do not", () => {
+  test("summed: other values are shown if all CPUs agree, else the first, with one warning", () => {
     const told: string[] = [];
     expect(
       sumOf(
@@ -181,12 +181,12 @@ describe("CPUs", () => {
     ]);
   });
 
-  test("belong to per-CPU maps", () => {
+  test("are for per-CPU maps only", () => {
     expect(() => query(list({}), { cpu: "sum" })).toThrow("map 7 has no value for each CPU");
   });
 });
 
-test("what a query refuses is closed", () => {
+test("a cursor is closed if the query is refused", () => {
   const inner = list({});
   expect(() => query(inner, by("nothing"))).toThrow(UsageError);
   expect(inner.disposed).toBe(true);

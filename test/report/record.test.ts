@@ -1,4 +1,4 @@
-/** A record file: what was written comes back, and a file that is cut or damaged gives what stands before the damage. */
+/** Record files: they are read back as written, and a cut or damaged file gives the rounds before the damage. */
 import { afterAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -64,7 +64,7 @@ const BASE: Round = {
 const event = (name: string, count: bigint): { name: string; count: bigint } => ({ name, count });
 const SCHED = { state: "enabled", ops: "flatcg", enableSeq: 1n, queues: undefined, waits: undefined };
 
-/** Everything that can change from one round to the next. */
+/** A round in which everything that can change has changed. */
 const ROUNDS: readonly Round[] = [
   BASE,
   {
@@ -126,7 +126,7 @@ function opened(content: string | Uint8Array): RecordFile {
 
 const WHOLE = textOf(ROUNDS);
 
-test("what was written comes back", () => {
+test("a record is read back as it was written", () => {
   const file = opened(WHOLE);
   expect(file.facts).toEqual(FACTS);
   expect(file.intervalMs).toBe(500);
@@ -140,7 +140,7 @@ test("what was written comes back", () => {
   expect(file.damage).toBe("");
 });
 
-test("facts are the same object as long as an object is the same", () => {
+test("facts of an object stay the same JavaScript object while the kernel object is the same", () => {
   const read = [...opened(WHOLE).rounds()];
   expect(read[3]!.progs[1]!.facts).toBe(read[2]!.progs[1]!.facts);
   expect(read[2]!.progs[1]!.facts).not.toBe(read[1]!.progs[1]!.facts);
@@ -154,7 +154,7 @@ test("every line follows the schema", () => {
   expect(recordProblems({ unix_ms: 2 })).not.toEqual([]);
 });
 
-test("cut anywhere, a file has every round whose line is whole, and says what was left out", () => {
+test("a file that is cut at any byte has every round with a complete line, and reports the rest", () => {
   const bytes = Buffer.from(WHOLE);
   const header = bytes.indexOf(10) + 1;
   for (let length = header; length < bytes.length; length++) {
@@ -166,13 +166,13 @@ test("cut anywhere, a file has every round whose line is whole, and says what wa
   }
 });
 
-test("a file without a whole header is an error", () => {
+test("a file without a complete header is an error", () => {
   for (const text of ["", "{}\n", "no", WHOLE.slice(0, 100)]) expect(() => opened(text)).toThrow(KtstrError);
   expect(() => opened(WHOLE.replace('"schema_version":1', '"schema_version":2'))).toThrow("version 2");
   expect(() => openRecord(join(dir, "none"))).toThrow("ENOENT");
 });
 
-test("behind a damaged line nothing is believed", () => {
+test("lines after a damaged line are ignored", () => {
   const lines = WHOLE.split("\n");
   for (const broken of [
     "{",
@@ -189,7 +189,7 @@ test("behind a damaged line nothing is believed", () => {
   }
 });
 
-test("bytes that are changed at random give rounds or an error of ours", () => {
+test("a file with random bytes changed gives rounds or a KtstrError", () => {
   const bytes = Buffer.from(WHOLE);
   let seed = 1;
   const random = (below: number): number => {

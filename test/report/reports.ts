@@ -1,4 +1,4 @@
-/** Reports of `inspect --json` made by hand, for what no kernel shows on demand. */
+/** Reports of `inspect --json` made by hand, for states that no kernel produces on demand. */
 import { type Json, stringify } from "../../src/report/json.ts";
 import { parseJson } from "../../src/report/parse-json.ts";
 import { readSnapshot, type Snapshot } from "../../src/report/snapshot.ts";
@@ -56,7 +56,7 @@ export const scheduler = (ops: string, progIds: readonly number[], state = "enab
   prog_ids: progIds,
 });
 
-/** `uptime` in seconds; undefined: the report does not say. */
+/** `uptime` in seconds; undefined for a report without a time. */
 export function report(uptime: number | undefined, more: Parts = {}, kernel: Parts = {}): Parts {
   return {
     schema: "ktstr-inspect",
@@ -83,6 +83,6 @@ export function report(uptime: number | undefined, more: Parts = {}, kernel: Par
   };
 }
 
-/** As a saved file is read. */
+/** Returns the report as parsed from a saved file. */
 export const snapshot = (parts: Json): Snapshot =>
   readSnapshot(parseJson(stringify(parts), "report.json"), "report.json");

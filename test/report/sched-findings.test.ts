@@ -1,6 +1,6 @@
 /**
- * Findings on dumps of real kernels: the lab's scheduler stalls as it is told, and its loader stated whose tasks
- * wait (answers/stall.json). Healthy guests have none.
+ * Findings on dumps of real kernels. The lab's scheduler stalls in a chosen way, and its loader stated which tasks wait
+ * (answers/stall.json). Healthy guests have no findings.
  */
 import { describe, expect, test } from "bun:test";
 import { type Finding, findingsOf } from "../../src/report/sched-findings.ts";
@@ -16,7 +16,7 @@ const edited = (name: string, edit: (line: string) => string): Finding[] =>
   findingsIn(plain(name).map(edit).join("\n"));
 
 test.each(["6.16-simple", "6.18-flatcg", "7.2-central", "7.3-sdt"])(
-  "the healthy guest %s has none",
+  "the healthy guest %s has no findings",
   (name) => {
     expect(findingsIn(trace(name))).toEqual([]);
   },
@@ -25,7 +25,7 @@ test.each(["6.16-simple", "6.18-flatcg", "7.2-central", "7.3-sdt"])(
 describe("a guest whose ops.enqueue drops tasks", () => {
   const [finding, ...others] = findingsIn(trace("7.2-lost-comm"));
 
-  test("names the tasks, how long they wait, and that no queue has them", () => {
+  test("names the tasks and their waits, and says that they are on no queue", () => {
     expect(others).toEqual([]);
     expect(finding).toMatchObject({
       kind: "not-dispatched",
@@ -47,12 +47,12 @@ test("a queue that no CPU takes from is named with its tasks", () => {
   expect(findings[0]?.summary).toContain("on queue 0xdead0: no CPU took a task from it for 5.316 s");
 });
 
-test("a queue with a task that just came is not called unused", () => {
+test("a queue with a new task is not reported as not consumed", () => {
   const findings = edited("7.2-lost-dsq", (line) => line.replace("dsq_id=0x5ced0", "dsq_id=0xdead0"));
   expect(kinds(findings)).toEqual(["long-wait"]);
 });
 
-test("a long local queue beside a CPU without one, and the task with the long slice", () => {
+test("a long local queue while another CPU has none, and the task with the long slice", () => {
   const findings = findingsIn(trace("7.2-pinned"));
   expect(kinds(findings)).toEqual(["local-queue-long", "slice-long"]);
   expect(findings[0]).toMatchObject({ pids: [133, 134, 135], cpus: [0, 1], waitMs: 5224 });
@@ -60,7 +60,7 @@ test("a long local queue beside a CPU without one, and the task with the long sl
   expect(findings[1]).toMatchObject({ pids: [136], cpus: [1] });
 });
 
-test("an ejected scheduler: why, over whom, and what waited", () => {
+test("an ejected scheduler: the reason, the task, and the tasks that waited", () => {
   const findings = findingsIn(trace("7.2-lost-comm-ejected"));
   expect(findings[0]).toMatchObject({ kind: "ejected", pids: [134] });
   expect(findings[0]?.summary).toBe(
@@ -72,7 +72,7 @@ test("an ejected scheduler: why, over whom, and what waited", () => {
   expect(waiting.flatMap(({ pids }) => pids).sort()).toEqual([133, 134, 135]);
 });
 
-test("the kernel's messages alone tell of an ejection", () => {
+test("the kernel's messages without a dump give an ejection", () => {
   const log = [
     '[   39.261415] sched_ext: BPF scheduler "stall" disabled (runnable task stall)',
     "[   39.263248] sched_ext: stall: victim-1[134] failed to run for 6.332s",
@@ -80,7 +80,7 @@ test("the kernel's messages alone tell of an ejection", () => {
   expect(findingsIn(log)).toMatchObject([{ kind: "ejected", pids: [134] }]);
 });
 
-test("a scheduler that its own program unregistered was not ejected", () => {
+test("a scheduler that its own program unregistered is not reported as ejected", () => {
   const log = '[   39.261415] sched_ext: BPF scheduler "simple" disabled (unregistered from user space)';
   expect(findingsIn(log)).toEqual([]);
 });

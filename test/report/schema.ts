@@ -28,7 +28,7 @@ function problems(kind: keyof typeof validators, report: unknown): string[] {
   return (validate.errors ?? []).map(({ instancePath, message }) => `${instancePath}: ${message}`);
 }
 
-/** What of a report does not follow the schema, as sentences; empty where all does. */
+/** Returns the violations of the schema as sentences; empty if there are none. */
 export const inspectionProblems = (report: unknown): string[] => problems("inspect", report);
 export const taskStackProblems = (report: unknown): string[] => problems("taskStack", report);
 export const taskProblems = (report: unknown): string[] => problems("task", report);

@@ -1,4 +1,4 @@
-/** The screen of `top` as lines: whatever the names and the size, no line is too long, and nothing a terminal would obey. */
+/** The screen of `top` as lines: for any names and any size, no line is too long and none has control characters. */
 import { describe, expect, test } from "bun:test";
 import { keysIn } from "../../src/commands/keys.ts";
 import { History, type Rates, ratesBetween, sparkline } from "../../src/report/rates.ts";
@@ -29,7 +29,7 @@ const progs = [
 ];
 const map: MapFacts = { id: 7, type: "hash", name: HOSTILE, keySize: 4, valueSize: 8, maxEntries: 100 };
 
-/** In a second program N runs 100 * N times for N us each. */
+/** Round of one second, in which program N ran 100 * N times for N us each. */
 function round(second: number): Round {
   return {
     atMs: second * 1000,
@@ -72,7 +72,7 @@ function view(rounds = 3): TopView {
 describe("rates", () => {
   const rates: Rates = ratesBetween(round(1), round(3));
 
-  test("are per second of the time between two rounds", () => {
+  test("are per second, over the time between two rounds", () => {
     expect(rates.seconds).toBe(2);
     expect(rates.progs[1]).toMatchObject({ callsPerSecond: 200, nsPerCall: 2000, missesPerSecond: 2 });
     expect(rates.progs[1]?.cpuShare).toBeCloseTo(0.0004, 10);
@@ -80,7 +80,7 @@ describe("rates", () => {
     expect(rates.sched?.events).toEqual([{ name: "SCX_EV_A", count: 15n, perSecond: 5 }]);
   });
 
-  test("a program that was loaded meanwhile counts from 0, and so does another of the same id", () => {
+  test("a program that was loaded between the rounds counts from 0, and so does a new one with the same id", () => {
     const before: Round = {
       ...round(1),
       progs: round(1)
@@ -91,7 +91,7 @@ describe("rates", () => {
     expect([first?.callsPerSecond, second?.callsPerSecond]).toEqual([200, 400]);
   });
 
-  test("of a first round, of one that came at the same time and of counters that went back are 0", () => {
+  test("of the first round, of a round at the same time, and of decreased counters are 0", () => {
     for (const one of [
       ratesBetween(undefined, round(2)),
       ratesBetween(round(2), round(2)),
@@ -102,7 +102,7 @@ describe("rates", () => {
   });
 });
 
-test("a history's highest value is a full block, and no value is a blank", () => {
+test("the highest value of a history is a full block, and a missing value is a blank", () => {
   expect(sparkline([0, 1, 2, Number.NaN, 4], 6)).toBe(" ▁▃▅ █");
   expect(sparkline([1, 2, 3, 4], 2)).toBe("▆█");
   const history = new History();
@@ -110,14 +110,14 @@ test("a history's highest value is a full block, and no value is a blank", () =>
   expect(history.ofProg(progs[0]!).cpuShare).toHaveLength(120);
 });
 
-test("text fits its columns, also where letters are two columns wide", () => {
+test("text fits its columns, even with letters that are two columns wide", () => {
   expect(fit("abc", 5, true)).toBe("abc  ");
   expect(fit("abc", 5, false)).toBe("  abc");
   expect(fit("abcdef", 5, true)).toBe("abcd…");
   for (const width of [0, 1, 2, 3, 7]) expect(Bun.stringWidth(fit(WIDE, width, true))).toBe(width);
 });
 
-test("no page has a line that is too long, or a character that a terminal obeys", () => {
+test("no page has a line that is too long, or a control character", () => {
   for (const [columns, rows] of [
     [80, 24],
     [40, 10],
@@ -145,7 +145,7 @@ const rowsOf = (one: TopView): string[] =>
 const names = (one: TopView): string[] =>
   rowsOf(one).map((line) => /^>?\s*\d+ \S+\s+(\S+)/.exec(line)?.[1] ?? "");
 
-test("programs are sorted by CPU share, and by what is chosen", () => {
+test("programs are sorted by CPU share, or by the selected column", () => {
   const one = view();
   expect(names(one).slice(0, 3)).toEqual(["p39", "p38", "p37"]);
   one.key("r");
@@ -156,7 +156,7 @@ test("programs are sorted by CPU share, and by what is chosen", () => {
   expect(names(one)[0]).toBe("one");
 });
 
-test("a filter is typed, and dropped", () => {
+test("a filter can be typed and cleared", () => {
   const one = view();
   for (const key of ["/", "P", "3", "x", "backspace", "enter"]) one.key(key);
   expect(
@@ -164,13 +164,13 @@ test("a filter is typed, and dropped", () => {
       .filter((name) => name !== "")
       .sort(),
   ).toEqual(["p3", ...Array.from({ length: 10 }, (_, n) => `p3${n}`)].sort());
-  // Behind Enter keys are keys again.
+  // After Enter, keys are commands again.
   expect(one.key("q")).toBe("quit");
   one.key("escape");
   expect(names(one)).toHaveLength(19);
 });
 
-test("the chosen row stays the same program when the order changes, and opens", () => {
+test("the selected row stays on its program when the order changes, and opens", () => {
   const one = view();
   for (const key of ["down", "down"]) one.key(key);
   const chosen = (): string | undefined => rowsOf(one).find((line) => line.startsWith(">"));
@@ -189,7 +189,7 @@ test("the chosen row stays the same program when the order changes, and opens", 
   expect(chosen()).toContain("one");
 });
 
-test("keys of a terminal by their sequences", () => {
+test("keys are recognized by the terminal's sequences", () => {
   expect(keysIn("a\u001b[A\u001bOB\r\u0003")).toEqual(["a", "up", "down", "enter", "ctrl-c"]);
   expect(keysIn("\u001b")).toEqual(["escape"]);
   expect(keysIn("\u001b[6~é\u007f\u001b[99;5u")).toEqual(["pagedown", "é", "backspace"]);

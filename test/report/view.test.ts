@@ -36,7 +36,7 @@ describe("a view", () => {
     expect(live.maps().some(({ info }) => info.id === idOf("types.bss"))).toBe(true);
   });
 
-  liveTest("gives elements by typed keys, and those that a filter chooses", () => {
+  liveTest("gives elements by typed keys, and those that match a filter", () => {
     using live = view(openLive());
     const hash = live.map(idOf("hash_by_struct"));
     const key = (cpu: number): Uint8Array => Uint8Array.from([cpu, 0, 0, 0, 0x61, 0, 0, 0, 0, 0, 0, 0]);
@@ -58,7 +58,7 @@ describe("a view", () => {
     ]);
   });
 
-  liveTest("gives bytes where a map has no types, and every value its own", () => {
+  liveTest("gives bytes if a map has no types, each value in its own buffer", () => {
     using kit = new Kit();
     const map = kit.map({ type: "hash", keySize: 4, valueSize: 8, maxEntries: 4 });
     kit.update(map, u32(1), u64(5));
@@ -75,11 +75,11 @@ describe("a view", () => {
     using later = view(openLive());
     expect(later.map(queue.id).records()).toEqual([]);
     kit.update(queue, new Uint8Array(), u32(9));
-    // The kernel shows the next element of a queue and no other: not all of it is an answer.
+    // The kernel shows only the next element of a queue, so the answer is incomplete.
     expect(() => later.map(queue.id).records()).toThrow("only the element that a pop would return");
   });
 
-  liveTest("throws with a sentence where there is no answer", () => {
+  liveTest("throws an error with the reason if there is no answer", () => {
     using live = view(openLive());
     for (const [wrong, sentence] of [
       [() => live.map("types.dtaa"), 'no map is named "types.dtaa"'],

@@ -1,4 +1,4 @@
-/** Instructions of every code, with numbers at their limits: written as bytes they are the disassembler's text; and names are escaped. */
+/** Instructions of every code, with numbers at their limits: the text that is written as bytes equals the disassembler's. Names are escaped. */
 import { expect, test } from "bun:test";
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -48,7 +48,7 @@ const IMMEDIATES = [0, 1, -1, 9, 10, 255, 0x0abcdef3, 2 ** 31 - 1, -(2 ** 31)];
 
 test("every code, with each offset and immediate", () => {
   const insns = Array.from({ length: 256 }, (_, code) => code)
-    // Whose second half is not printed.
+    // The second slot of a 16-byte instruction is not printed.
     .filter((code) => code !== 0x18)
     .flatMap((code) =>
       [0x00, 0xa1, 0x12].flatMap((registers) =>
@@ -64,7 +64,7 @@ test("every code, with each offset and immediate", () => {
   expect(json.map(({ disasm }) => disasm)).toEqual(insns.map((_, index) => xlated.text(index)));
 });
 
-test("names of what is called are escaped, whatever code the call has", () => {
+test("names of called functions are escaped, for every code of a call", () => {
   const names = new Map([[0x8000n, '\u001b[2J"']]);
   let named = 0;
   for (const code of [0x85, 0x8d, 0x86, 0x8e]) {

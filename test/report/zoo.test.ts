@@ -1,4 +1,4 @@
-/** The awkward types of the zoo: our plain data and our text against what its loader, written by hand, says they mean. */
+/** Plain data and text of the zoo's awkward types, compared with the answers of its loader, which were written by hand. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -29,14 +29,14 @@ afterAll(async () => {
   await zoo?.[Symbol.asyncDispose]();
 });
 
-/** `ktstr map dump` of the zoo's own map, whoever else has one of that name. */
+/** Runs `ktstr map dump` on the zoo's own map, even if another map has that name. */
 function dump(name: string, ...options: string[]): Ran {
   const map = zoo.answers.maps.find((one) => one.name === name);
   if (map === undefined) throw new Error(`this kernel has no ${name}`);
   return spawn([process.execPath, CLI, "map", "dump", "id", String(map.id), ...options]);
 }
 
-zooTest("plain data of every typed value is what the loader stored", () => {
+zooTest("plain data of every typed value equals the values that the loader stored", () => {
   using live = openLive();
   const { compared, differences } = compareWithLoader(live, zoo.answers);
   expect(differences).toEqual([]);
@@ -44,7 +44,7 @@ zooTest("plain data of every typed value is what the loader stored", () => {
 });
 
 zooTest(
-  "every program's instructions are what bpftool prints, with lines, opcodes and as a graph",
+  "every program's instructions equal bpftool's, with lines, with opcodes and as a graph",
   () => {
     const ids = zoo.answers.programs.map(({ id }) => id);
     const forms = ["", "opcodes linum", "visual linum"];
@@ -68,7 +68,7 @@ zooTest(
 );
 
 zooTest(
-  "every program's machine code: bytes, lines and functions are bpftool's, and what instructions are called",
+  "every program's machine code equals bpftool's: bytes, lines, functions, names of instructions",
   () => {
     const counts = noCounts();
     for (const { id } of zoo.answers.programs) {
@@ -86,7 +86,7 @@ zooTest(
 );
 
 zooTest(
-  "an address in machine code has the line at which bpftool's disassembly has it",
+  "an address in machine code has the same line as in bpftool's disassembly",
   () => {
     const starts = new Map<string, bigint>();
     for (const [, at, name] of readFileSync("/proc/kallsyms", "latin1").matchAll(/^(\w+) t (bpf_prog_\w+)/gm))
@@ -118,7 +118,7 @@ zooTest(
 );
 
 zooTest(
-  "a return address in machine code has the line of its call, as bpftool's disassembly has it",
+  "a return address in machine code has the line of its call in bpftool's disassembly",
   () => {
     let compared = 0;
     using live = openLive();
@@ -147,8 +147,8 @@ const images = [...(await labImages()), ...capturedImages()].filter((image) =>
   image.answer("loader.json")?.includes('"expect":'),
 );
 /**
- * Kinds that 5.10 does not know (floats since 5.13, 64-bit and negative enumerators since 6.0): libbpf has the kernel take
- * structs, unions and integers instead (`bpf_object__sanitize_btf`), so the types are not in memory.
+ * 5.10 does not have these kinds (floats since 5.13, 64-bit and negative enumerators since 6.0). libbpf loads structs,
+ * unions and integers instead (`bpf_object__sanitize_btf`), so the types are not in memory.
  */
 const UNTYPED =
   /^(z_scalars key .*: \.f32|z_enum_value key .*: |zoo_glob\.data key .*: \.big_enum|z_bits key .*: \.mood): /;
@@ -166,7 +166,7 @@ testEachMachine(
   },
 );
 
-/** Written from the loader's C text (test/lab/zoo/loader/maps_typed.c). */
+/** Expected text, written by hand from the loader's C source (test/lab/zoo/loader/maps_typed.c). */
 const TEXTS: readonly (readonly [title: string, map: string, options: readonly string[], text: string])[] = [
   [
     "bit-fields, signed ones, an enum and a bool of bits",
@@ -284,14 +284,14 @@ value: {
 ];
 
 describe.each(TEXTS)("%s", (_title, map, options, text) => {
-  zooTest(`reads as its author would write it (${map})`, () => {
+  zooTest(`has the expected text (${map})`, () => {
     const { out, err, status } = dump(map, ...options);
     expect([err, status]).toEqual(["", 0]);
     expect(out).toBe(`${text}\nFound 1 element\n`);
   });
 });
 
-zooTest("pointers are numbers, and symbols where they are the kernel's", () => {
+zooTest("pointers are numbers, and kernel pointers have symbols", () => {
   const { out } = dump("z_pointers");
   expect(out).toContain("  any = 0xffff888000001000\n");
   expect(out).toMatch(/ {2}text = 0xffffffff81000010( <\S+>)?\n/);
@@ -299,7 +299,7 @@ zooTest("pointers are numbers, and symbols where they are the kernel's", () => {
   expect(out).toContain("  chain = 77\n  anonymous = { id = 88, pair = [99, 111] }\n");
 });
 
-zooTest("global variables with their C types, and one alone by its path", () => {
+zooTest("global variables with their C types, and a single one by its path", () => {
   const { out } = dump("zoo_glob.data", "--types");
   expect(out).toContain("int answer = 42\n");
   expect(out).toContain("__s64 negative = -9000000000\n");
@@ -316,7 +316,7 @@ zooTest("global variables with their C types, and one alone by its path", () => 
   expect(data.globals()).toMatchObject({ static_small: -7, big_enum: "ZOO_BIG" });
 });
 
-zooTest("a list in an arena reads as a list, from the global that is its head", () => {
+zooTest("a list in an arena is printed in order, from the global variable that is its head", () => {
   const { out, status } = dump("z_arena", "--follow", "32");
   expect(status).toBe(0);
   expect(out).toContain("  +0x000  __u64 zoo_arena_number = 1234605616436508552\n");

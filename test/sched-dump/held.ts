@@ -1,4 +1,4 @@
-/** Guests whose sched_ext stands still: every CPU is held by a real-time task, the kernel dumps, and the freeze comes. */
+/** Guests whose sched_ext cannot run tasks: a real-time task holds every CPU, the kernel prints its dump, then the guest is frozen. */
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { cached, keyOf, labDir } from "../lab/cache.ts";
@@ -11,12 +11,12 @@ import type { SchedulerName } from "../lab/schedulers.ts";
 import { compileStatic } from "../lab/toolchain.ts";
 import { GuestDied } from "../lab/vigil.ts";
 
-/** From the start: longer than the freeze takes to come, shorter than any watchdog's patience (30 s; RCU's is 21 s). */
+/** Seconds from the start: longer than it takes until the freeze, shorter than the timeout of any watchdog (30 s; RCU's is 21 s). */
 const HOLD_S = 16;
 const ATTEMPTS = 3;
 
 /**
- * Without the throttle of real-time tasks, and without the servers that lend fair and scx tasks time
+ * Disables the throttling of real-time tasks, and the servers that lend time to fair and scx tasks
  * (kernel/sched/deadline.c, fair_server and ext_server).
  */
 const SCRIPT = `
@@ -40,8 +40,8 @@ async function buildHold(): Promise<string> {
 }
 
 /**
- * What `ask` reads of the guest's memory while it stands still, and the trace that the guest gives afterwards. Guests that
- * die are tried again, a bounded number of times.
+ * Returns the result of `ask` on the frozen guest's memory, and the trace that the guest sends afterwards. A guest that dies is
+ * started again, a bounded number of times.
  */
 export async function heldGuest<T>(
   kernel: KernelName,
@@ -80,7 +80,7 @@ async function holdOnce<T>(
   return { trace: new TextDecoder().decode(stdout), answer };
 }
 
-/** Waits until the console has the word, or until the guest's script is over. */
+/** Waits until the console has the word, or until the guest's script ends. */
 async function consoleSays(guest: Guest, word: string, script: Promise<unknown>): Promise<void> {
   const over = script.then(
     () => true,

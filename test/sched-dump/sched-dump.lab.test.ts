@@ -1,4 +1,4 @@
-/** `ktstr sched dump` of a frozen guest is what its kernel printed just before, line for line. */
+/** `ktstr sched dump` of a frozen guest equals the lines that its kernel printed just before the freeze. */
 import { describe, expect, test } from "bun:test";
 import type { ScxDump } from "../../src/sched-text/dump.ts";
 import { dumpLines } from "../../src/sched-text/format.ts";
@@ -18,7 +18,7 @@ const guests =
     : [["sid", "scx_simple"] as const];
 const bootMs = 900_000;
 
-/** The kernel's lines: what stands behind the event's name. */
+/** Returns the kernel's lines, without the prefix up to the event's name. */
 const printed = (trace: string): string[] =>
   trace
     .split("\n")
@@ -26,14 +26,14 @@ const printed = (trace: string): string[] =>
       line.includes(" sched_ext_dump: ") ? [line.replace(/^.*? sched_ext_dump: /, "")] : [],
     );
 
-/** The end of a task's first line. */
+/** Matches the end of a task's first line. */
 const WAIT = /^( [* ]\w .*\[\d+\].* )([+-]\d+)ms$/;
 const KICK = /^ {2}(?:cpus_to_kick|idle_to_kick|cpus_to_preempt|cpus_to_wait|cpus_to_sync) *: /;
 
 /**
- * The lines without what may differ, since no task of sched_ext runs between the dump and the freeze:
- * - `runnable_at` (the wait) is counted up to the one and up to the other: it grows by the same time for every task.
- * - the masks of pending kicks under scx_central, whose timer goes on kicking CPUs.
+ * Removes from the lines what can differ although no task of sched_ext runs between the dump and the freeze:
+ * - `runnable_at` (the wait), which is measured at two times: it grows by the same time for every task.
+ * - the masks of pending kicks under scx_central, whose timer continues to kick CPUs.
  */
 function standing(lines: Iterable<string>, scheduler: SchedulerName) {
   const waits: number[] = [];
@@ -49,11 +49,11 @@ function standing(lines: Iterable<string>, scheduler: SchedulerName) {
 
 interface Woken {
   readonly dump: ScxDump;
-  /** Of the tasks that are left out. */
+  /** Waits of the tasks that were left out. */
   readonly waits: readonly number[];
 }
 
-/** A dump without the tasks that another one does not have: with them `nr_run` of their CPU grew. */
+/** Returns a dump without the tasks that the other one does not have, and `nr_run` of their CPUs reduced by them. */
 function withoutWoken(dump: ScxDump, before: ScxDump): Woken {
   const known = new Set(before.cpus.flatMap(({ tasks }) => tasks.map(({ pid }) => pid)));
   const waits: number[] = [];
@@ -85,12 +85,12 @@ describe.skipIf((await whyNoLab()) !== "")("sched dump", () => {
       const then = standing(theirs, scheduler);
       const now = standing(dumpLines(woken.dump, Number(cpuCount)), scheduler);
       expect(now.lines).toEqual(then.lines);
-      // For every task by the same time; who woke after the dump has waited no longer than that.
+      // All waits grew by the same time; tasks that woke after the dump have not waited longer than that.
       const moved = now.waits.map((wait, index) => then.waits[index]! - wait);
       expect(new Set(moved).size).toBe(1);
       expect(moved[0]).toBeGreaterThanOrEqual(0);
       for (const wait of woken.waits) expect(wait).toBeLessThanOrEqual(moved[0]!);
-      // A dump without tasks that wait, or without their stacks, would compare little.
+      // A dump without waiting tasks, or without their stacks, would test little.
       expect(then.lines.filter((line) => /^ {4}\S+\+0x/.test(line)).length).toBeGreaterThanOrEqual(20);
       expect(then.waits.length).toBeGreaterThanOrEqual(5);
 

@@ -1,6 +1,6 @@
 /**
- * Names of a text's numbers. `enums.json`: what bpftool prints of the enums of each release's kernel (`btf dump ... format
- * c`), of Debian's 6.16.12, 6.17.13, 6.18.15, 6.19.14, 7.0.13, 7.1.13, 7.2.12 and 7.3.4.
+ * Names of numbers in a text. `enums.json` has the enums of each release's kernel, as bpftool prints them (`btf dump ...
+ * format c`), of Debian's 6.16.12, 6.17.13, 6.18.15, 6.19.14, 7.0.13, 7.1.13, 7.2.12 and 7.3.4.
  */
 import { describe, expect, test } from "bun:test";
 import { schedJson } from "../../src/report/sched-json.ts";
@@ -13,7 +13,7 @@ import { FORM_OF_6_12, TEXTS, trace } from "./texts.ts";
 
 type Enumerators = Readonly<Record<string, number>>;
 
-/** The form of a release's text, in as many lines as tell it. */
+/** Lines of a text that identify a release's form. */
 function formOf(release: string): ScxEnums {
   const [major, minor] = release.split(".").map(Number);
   const at = major! * 100 + minor!;
@@ -37,7 +37,7 @@ describe.each(Object.entries(kernels) as [string, Record<string, Enumerators>][]
     /^SCX_TASK_(NONE|INIT_BEGIN|INIT|READY|ENABLED|DEAD)$/.test(name),
   );
 
-  test("states are those that the kernel prints", () => {
+  test("states have the kernel's names", () => {
     const shift = all["scx_task_state"] === undefined ? flags["SCX_TASK_STATE_SHIFT"]! : 0;
     expect(stateNames.length).toBeGreaterThanOrEqual(4);
     for (const name of stateNames) {
@@ -62,7 +62,7 @@ describe.each(Object.entries(kernels) as [string, Record<string, Enumerators>][]
   });
 });
 
-test("a number without a name stays one", () => {
+test("a number without a name stays a number", () => {
   const enums = formOf("7.0");
   expect(flagNames(enums.taskFlags, 0x13)).toEqual(["QUEUED", "0x12"]);
   expect(nameIn(enums.taskStates, 4)).toBeUndefined();

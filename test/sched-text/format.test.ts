@@ -1,11 +1,11 @@
-/** The kernel's own text comes out again, line for line. */
+/** A parsed dump is printed again as the kernel's own text, line for line. */
 import { expect, test } from "bun:test";
 import { cpuMask, dumpLines } from "../../src/sched-text/format.ts";
 import { parseLog } from "../../src/sched-text/parse.ts";
 import { FORM_OF_6_12, plain, TEXTS, trace } from "./texts.ts";
 
 test.each([...TEXTS])("the dump of %s", (name) => {
-  // tracefs names the CPUs of the guest: "#P:2".
+  // tracefs prints the number of CPUs: "#P:2".
   const cpuCount = Number(/#P:(\d+)/.exec(trace(name))?.[1]);
   const lines = plain(name);
   const [dump] = parseLog(lines.join("\n")).dumps;
@@ -18,7 +18,7 @@ test("the form of 6.12", () => {
   expect([...dumpLines(dump!, 33)]).toEqual([...lines]);
 });
 
-test("a text that is cut off anywhere gives lines of that text and no others", () => {
+test("a text that is cut off anywhere gives only lines of that text", () => {
   const lines = plain("7.2-pinned");
   const known = new Set(lines);
   for (let length = 1; length <= lines.length; length++) {
@@ -29,7 +29,7 @@ test("a text that is cut off anywhere gives lines of that text and no others", (
   }
 });
 
-// lib/test_bitmap.c and lib/test_printf.c have no such rows: these follow bitmap_string().
+// lib/test_bitmap.c and lib/test_printf.c have no such rows. These follow bitmap_string().
 test.each([
   [[0, 1], 2, "3"],
   [[0], 8, "01"],

@@ -1,4 +1,4 @@
-/** `sched --lines`: what is printed of frames whose source lines are known. */
+/** `sched --lines` prints the source lines of frames. */
 import { expect, test } from "bun:test";
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -15,7 +15,7 @@ import { trace } from "./texts.ts";
 
 const PLAIN = { heading: (text: string) => text, dim: (text: string) => text, alarm: (text: string) => text };
 
-test("a page with lines has them behind their frames, and in JSON by the frame", () => {
+test("a page with lines has them behind their frames, and JSON has them in the frame", () => {
   const [view] = viewsOfLog(parseLog(trace("7.2-lost-comm-ejected")), "a log");
   const frames = framesOf(view!);
   expect(frames.length).toBeGreaterThan(3);

@@ -1,11 +1,11 @@
-/** The kernel's messages of schedulers, as records of its log. */
+/** The kernel's messages about schedulers, as records of its log. */
 import { expect, test } from "bun:test";
 import { exitKindOf } from "../../src/sched-text/exit-kinds.ts";
 import { readNotices } from "../../src/sched-text/notices.ts";
 
 const lines = (...texts: string[]) => texts.map((text) => ({ text }));
 
-test("a scheduler that was thrown out: reason, message and back trace, without the lines behind", () => {
+test("an ejected scheduler: reason, message and back trace, without the lines after it", () => {
   const [enabled, disabled, ...more] = readNotices(
     lines(
       'sched_ext: BPF scheduler "stall" enabled',
@@ -30,7 +30,7 @@ test("a scheduler that was thrown out: reason, message and back trace, without t
   expect(exitKindOf(disabled!.reason)).toBe(1026);
 });
 
-test("a sub-scheduler is told from a root scheduler, and a message of another scheduler is not taken", () => {
+test("a sub-scheduler differs from a root scheduler, and messages about another scheduler are ignored", () => {
   const found = readNotices(
     lines(
       'sched_ext: BPF sub-scheduler "a" disabled (parent exiting)',

@@ -1,9 +1,9 @@
-/** Dumps that kernels printed, in the forms that logs give them. */
+/** Dumps that kernels printed, in the formats of various logs. */
 import { describe, expect, test } from "bun:test";
 import { type ParsedLog, parseLog } from "../../src/sched-text/parse.ts";
 import { FORM_OF_6_12, plain, TEXTS, trace } from "./texts.ts";
 
-/** A log's dumps without the lines where they stand. */
+/** Returns the dumps of a log without their line numbers. */
 const dumpsOf = (log: ParsedLog) => log.dumps.map(({ firstLine: _, lastLine: __, ...dump }) => dump);
 const parsed = (lines: readonly string[]): ParsedLog => parseLog(`${lines.join("\n")}\n`);
 const counted = (lines: readonly string[], pattern: RegExp): number =>
@@ -14,7 +14,7 @@ describe.each([...TEXTS])("the dump of %s", (name) => {
   const log = parsed(lines);
   const [dump] = log.dumps;
 
-  test("is read whole: every line has its place", () => {
+  test("is read completely: every line is recognized", () => {
     expect(log.dumps).toHaveLength(1);
     expect(log).toMatchObject({ isReversed: false, unknownCount: 0, outsideCount: 0 });
     expect(dump?.incomplete).toBe("");
@@ -32,7 +32,7 @@ describe.each([...TEXTS])("the dump of %s", (name) => {
     }
   });
 
-  test("is the same from the trace file, with what else that has", () => {
+  test("is the same from the whole trace file", () => {
     expect(dumpsOf(parseLog(trace(name)))).toEqual(dumpsOf(log));
   });
 
@@ -79,7 +79,7 @@ describe.each([...TEXTS])("the dump of %s", (name) => {
     expect(dumpsOf(parsed(mixed))).toEqual([...dumpsOf(log), ...dumpsOf(log)]);
   });
 
-  test("is told to be cut off wherever it ends, and keeps what came before", () => {
+  test("is reported as cut off wherever it ends, and keeps the lines before", () => {
     for (let end = 1; end < lines.length; end++) {
       const { dumps } = parsed(lines.slice(0, end));
       const tasks = dumps.flatMap(({ cpus }) => cpus.flatMap((cpu) => cpu.tasks));
@@ -89,7 +89,7 @@ describe.each([...TEXTS])("the dump of %s", (name) => {
     }
   });
 
-  test("keeps a line that nobody knows where it stands", () => {
+  test("keeps an unknown line in its place", () => {
     const at = lines.findIndex((line) => line.includes("cpus=")) + 1;
     const { dumps, unknownCount } = parsed(lines.toSpliced(at, 0, "    a line of ops.dump_task()"));
     expect(unknownCount).toBe(1);
@@ -98,7 +98,7 @@ describe.each([...TEXTS])("the dump of %s", (name) => {
   });
 });
 
-test("dumps of several kernels in one log are as many dumps", () => {
+test("dumps of several kernels in one log are separate dumps", () => {
   const all = TEXTS.flatMap((name) => plain(name));
   expect(dumpsOf(parsed(all))).toEqual(TEXTS.flatMap((name) => dumpsOf(parsed(plain(name)))));
   expect(dumpsOf(parsed([...all].reverse()))).toEqual(TEXTS.flatMap((name) => dumpsOf(parsed(plain(name)))));
@@ -129,17 +129,17 @@ test("the form of 6.12", () => {
   });
 });
 
-test("a task may be named like the kernel's words", () => {
+test("a task's name may equal a keyword of the dump", () => {
   const lines = plain("7.2-lost-comm").map((line) => line.replace("victim-0[136]", "a[1] *root -9ms[136]"));
   expect(parsed(lines).dumps[0]?.cpus[0]?.tasks[1]).toMatchObject({ comm: "a[1] *root -9ms", pid: 136 });
 });
 
-test("the kernel's mark of a text that its buffer cut is told", () => {
+test("the kernel's mark of a truncated text is reported", () => {
   const lines = [...plain("7.2-lost-comm").slice(0, 40), "", "~~~~ TRUNCATED ~~~~"];
   expect(parsed(lines).dumps[0]?.incomplete).toContain("exit_dump_len");
 });
 
-test("the frame that a scheduler's program prints around it is no part of it", () => {
+test("the frame that a scheduler's program prints around a dump is not part of it", () => {
   const lines = [
     "DEBUG DUMP",
     "=".repeat(80),

@@ -1,4 +1,4 @@
-/** Dumps that kernels of the lab printed into their trace: `echo D > /proc/sysrq-trigger`, and an ejection. */
+/** Dumps that kernels of the lab printed into their trace: by `echo D > /proc/sysrq-trigger`, and at an ejection. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
@@ -15,10 +15,10 @@ export const TEXTS = [
 
 export const tracePath = (name: string): string => join(import.meta.dir, "texts", `${name}.trace`);
 
-/** The trace as tracefs gave it. */
+/** Reads the trace as tracefs returned it. */
 export const trace = (name: string): string => readFileSync(tracePath(name), "utf8");
 
-/** The kernel's own lines: what stands behind the event's name. */
+/** Returns the kernel's own lines, without the prefix up to the event's name. */
 export function plain(name: string): string[] {
   return trace(name)
     .split("\n")
@@ -28,8 +28,8 @@ export function plain(name: string): string[] {
 }
 
 /**
- * The form of 6.12, which has no kernel in the lab: the format strings of its `scx_dump_state` and `scx_dump_task`
- * (kernel/sched/ext.c) with values of a 7.2 guest, as 33 possible CPUs print masks.
+ * The form of 6.12, which no kernel of the lab has: from the format strings of its `scx_dump_state` and `scx_dump_task`
+ * (kernel/sched/ext.c), with values of a 7.2 guest and masks as printed with 33 possible CPUs.
  */
 export const FORM_OF_6_12: readonly string[] = [
   "kworker/u8:1[29] triggered exit kind 1026:",

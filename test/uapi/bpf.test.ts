@@ -22,23 +22,23 @@ import { kernelBtf } from "./support.ts";
 const offsets = (layout: Layout): Record<string, number> =>
   Object.fromEntries(Object.entries(layout.fields).map(([name, field]) => [name, field.offset]));
 
-describe("the layouts as the contract lists them", () => {
-  test("the element arm has 32 bytes: fd, key, value, flags", () => {
+describe("layouts have the documented offsets and sizes", () => {
+  test("the element member of bpf_attr has 32 bytes: fd, key, value, flags", () => {
     expect(ELEMENT_ATTR.size).toBe(32);
     expect(offsets(ELEMENT_ATTR)).toEqual({ map_fd: 0, key: 8, value: 16, flags: 24 });
   });
 
-  test("the id arm has 12 bytes", () => {
+  test("the id member of bpf_attr has 12 bytes", () => {
     expect(ID_ATTR.size).toBe(12);
     expect(offsets(ID_ATTR)).toEqual({ start_id: 0, next_id: 4, open_flags: 8 });
   });
 
-  test("the info arm has 16 bytes", () => {
+  test("the info member of bpf_attr has 16 bytes", () => {
     expect(INFO_ATTR.size).toBe(16);
     expect(offsets(INFO_ATTR)).toEqual({ bpf_fd: 0, info_len: 4, info: 8 });
   });
 
-  test("88 bytes of struct bpf_map_info are read", () => {
+  test("the layout of struct bpf_map_info covers 88 bytes", () => {
     expect(MAP_INFO.size).toBe(88);
     expect(offsets(MAP_INFO)).toEqual({
       type: 0,
@@ -74,7 +74,7 @@ describe("the layouts as the contract lists them", () => {
   });
 });
 
-describe.skipIf(whyNoLive() !== "")("the layouts as this kernel has them", () => {
+describe.skipIf(whyNoLive() !== "")("layouts are those of the running kernel", () => {
   const layouts: readonly Layout[] = [
     ELEMENT_ATTR,
     ID_ATTR,
@@ -93,7 +93,7 @@ describe.skipIf(whyNoLive() !== "")("the layouts as this kernel has them", () =>
   for (const layout of layouts) {
     const names = Object.keys(layout.fields);
     test(`${layout.name} {${names.slice(0, 3).join(", ")}${names.length > 3 ? ", ..." : ""}}`, () => {
-      // "union bpf_attr.batch" is an arm with a name. A bit-field has no size that C could tell.
+      // "union bpf_attr.batch" is a named member of the union. The size of a bit-field is not checked: C has none.
       const path = layout.name.split(".")[1] ?? "";
       const bitField = layout === PROG_INFO ? ["gpl_compatible: has 1 bits, not 1"] : [];
       expect(checkLayout(kernelBtf(), layout, path)).toEqual(bitField);

@@ -20,7 +20,7 @@ import { kernelConstant, kernelEnum, kernelField } from "./support.ts";
 const kernelDescribe = describe.skipIf(whyNoLive() !== "");
 const STRUCT = "bpf_link_info";
 
-/** bpftool's keys whose C member is called otherwise. */
+/** bpftool's keys that differ from the name of the C member. */
 const C_NAMES: Readonly<Record<string, string>> = {
   "netfilter.hook": "hooknum",
   "netfilter.prio": "priority",
@@ -31,7 +31,7 @@ const C_NAMES: Readonly<Record<string, string>> = {
   "perf_event.event.event_type": "type",
 };
 
-/** The u32 that holds a string's length. */
+/** The u32 member with the length of a string. */
 const LENGTHS: Readonly<Record<string, string>> = {
   raw_tracepoint: "tp_name_len",
   iter: "target_name_len",
@@ -84,14 +84,14 @@ kernelDescribe("the arms of struct bpf_link_info as this kernel has them", () =>
     });
   }
 
-  test("perf_event has six kinds, told by the u32 in front of them", () => {
+  test("perf_event has six kinds, selected by the u32 before them", () => {
     expect(Object.keys(PERF_EVENT_ARMS)).toEqual(Object.keys(perfTypes));
     expect(kernelField(STRUCT, "perf_event.type")).toEqual({ offset: PERF_EVENT_TYPE_OFFSET, size: 4 });
     expect(PERF_EVENT_RETURN_TYPES).toEqual([2, 4]);
     expect(PERF_EVENT_PROBE_TYPES).toEqual([1, 2, 3, 4]);
   });
 
-  test("iter's two unions", () => {
+  test("iter has two unions", () => {
     const at = (member: string): number | undefined => kernelField(STRUCT, `iter.${member}`)?.offset;
     expect<unknown>(ITER).toEqual({
       map_id: at("map.map_id"),
@@ -119,7 +119,7 @@ kernelDescribe("the arms of struct bpf_link_info as this kernel has them", () =>
     expect(kernelConstant("BPF_F_UPROBE_MULTI_RETURN")).toBe(MULTI_RETURN);
   });
 
-  test("every arm that the kernel has is known", () => {
+  test("every member that the kernel has is known", () => {
     const known = new Set<string>(
       [...Object.keys(LINK_ARMS).map((type) => LINK_TYPES[Number(type)]), "perf_event"].map(String),
     );

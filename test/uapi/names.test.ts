@@ -20,7 +20,7 @@ import {
 import { run, whyNoLive } from "../btf/support/live.ts";
 import { kernelConstant, kernelEnum, kernelField } from "./support.ts";
 
-/** Every number that the table and the kernel both know has the kernel's name. Aliases: one of them. */
+/** Compares every number that both the table and the kernel have. Of aliases, the table must have one. */
 function expectNames(table: readonly string[], enumName: string, prefix: string): void {
   const byValue = new Map<number, string[]>();
   for (const [name, value] of kernelEnum(enumName)) {
@@ -35,7 +35,7 @@ function expectNames(table: readonly string[], enumName: string, prefix: string)
   }
 }
 
-describe.skipIf(whyNoLive() !== "")("names as this kernel has them", () => {
+describe.skipIf(whyNoLive() !== "")("names are those of the running kernel", () => {
   test("map types", () => expectNames(MAP_TYPES, "bpf_map_type", "BPF_MAP_TYPE_"));
   test("program types", () => expectNames(PROG_TYPES, "bpf_prog_type", "BPF_PROG_TYPE_"));
   test("link types", () => expectNames(LINK_TYPES, "bpf_link_type", "BPF_LINK_TYPE_"));
@@ -52,7 +52,7 @@ describe.skipIf(whyNoLive() !== "")("names as this kernel has them", () => {
   test("flags and small constants", () => {
     const ours = { BPF_F_NO_PREALLOC, BPF_F_RDONLY, BPF_F_WRONLY, BPF_F_MMAPABLE, BPF_F_SEGV_ON_FAULT };
     for (const [name, value] of Object.entries(ours)) {
-      // A flag that is younger than this kernel is in none of its enums.
+      // A flag that is newer than the running kernel is in none of its enums.
       const theirs = kernelConstant(name);
       if (theirs !== undefined || name !== "BPF_F_SEGV_ON_FAULT")
         expect([name, theirs]).toEqual([name, value]);
@@ -63,7 +63,7 @@ describe.skipIf(whyNoLive() !== "")("names as this kernel has them", () => {
 });
 
 describe("errno", () => {
-  test("has the numbers of this system", () => {
+  test("has the system's numbers", () => {
     for (const [name, value] of Object.entries(errno)) {
       if (typeof value !== "number" || name === "ENOTSUPP") continue;
       expect([name, value]).toEqual([name, Reflect.get(constants.errno, name)]);
@@ -78,7 +78,7 @@ describe("errno", () => {
   });
 
   const noPerl = Bun.which("perl") === null;
-  test.skipIf(noPerl)("has glibc's sentences, as bpftool prints them", () => {
+  test.skipIf(noPerl)("has the messages of glibc, as bpftool prints them", () => {
     for (const number of [1, 2, 4, 7, 9, 12, 13, 14, 16, 22, 28, 95, 524]) {
       expect(errno.strerror(number)).toBe(run("perl", "-e", `$! = ${number}; print "$!"`));
     }
@@ -86,7 +86,7 @@ describe("errno", () => {
   });
 });
 
-test("tables and their inverses agree", () => {
+test("each table and its inverse are consistent", () => {
   expect(MapType.arena).toBe(33);
   expect(MapType.hash).toBe(1);
   expect(ProgType.struct_ops).toBe(27);

@@ -1,4 +1,4 @@
-/** The kernel's own BTF as the judge of what src/uapi wrote down. */
+/** Looks up layouts and constants in the kernel's own BTF, to compare src/uapi with. */
 import { Btf } from "../../src/btf/btf.ts";
 import { BTF_KIND } from "../../src/uapi/btf.ts";
 import { vmlinuxBytes } from "../btf/support/live.ts";
@@ -10,7 +10,7 @@ export function kernelBtf(): Btf {
   return parsed;
 }
 
-/** Where the kernel has a member of a struct, by its path, and its size, in bytes; undefined: it has none. */
+/** Returns offset and size in bytes of a member of a kernel struct, by its path; undefined if the kernel has no such member. */
 export function kernelField(structName: string, path: string): { offset: number; size: number } | undefined {
   const id = kernelBtf().find(structName, BTF_KIND.STRUCT);
   if (id === undefined) throw new Error(`the kernel has no struct ${structName}`);
@@ -18,14 +18,14 @@ export function kernelField(structName: string, path: string): { offset: number;
   return place && { offset: place.byteOffset, size: kernelBtf().sizeOf(place.typeId) };
 }
 
-/** A named enum's values by name. */
+/** Returns the values of a named enum, by name. */
 export function kernelEnum(name: string): Map<string, number> {
   const id = kernelBtf().find(name, BTF_KIND.ENUM);
   if (id === undefined) throw new Error(`the kernel has no enum ${name}`);
   return new Map([...kernelBtf().enumValues(id)].map((item) => [item.name, Number(item.value)]));
 }
 
-/** One constant of an enum without a name, such as the `BPF_F_*`; undefined: no enum has it. */
+/** Returns a constant of an unnamed enum, such as `BPF_F_*`; undefined if no enum has it. */
 export function kernelConstant(name: string): number | undefined {
   const btf = kernelBtf();
   for (let id = 1; id < btf.typeCount; id++) {

@@ -1,4 +1,4 @@
-/** Writes BTF: for the shapes that no compiler makes. Ids count from `firstId` in the order of the calls. */
+/** Writes BTF, for shapes that no compiler emits. Ids count from `firstId` in the order of the calls. */
 import { BTF_KIND, BTF_MAGIC } from "../../../src/uapi/btf.ts";
 
 export class BtfWriter {
@@ -16,12 +16,12 @@ export class BtfWriter {
     if (base.stringStart > 0) this.#strings = "";
   }
 
-  /** The id of the next type: for types that refer to themselves. */
+  /** Id of the next type, for types that refer to themselves. */
   get nextId(): number {
     return this.#firstId + this.#count;
   }
 
-  /** The offset of a string, for fields that this writer has no method for. */
+  /** Returns the offset of a string, for fields that no method writes. */
   string(text: string): number {
     if (text === "") return 0;
     const at = this.#strings.length;
@@ -29,7 +29,7 @@ export class BtfWriter {
     return this.#stringStart + at;
   }
 
-  /** A record with its words as they are. */
+  /** Writes a record with these words unchanged. */
   raw(
     kind: number,
     name: string,
@@ -59,7 +59,7 @@ export class BtfWriter {
     return this.raw(BTF_KIND.ARRAY, "", 0, [element, index, count]);
   }
 
-  /** Members as [name, type, bit offset, bit-field size]; the kind flag is set where any has a size. */
+  /** Members are [name, type, bit offset, bit-field size]; the kind flag is set if any has a bit-field size. */
   struct(
     name: string,
     size: number,

@@ -1,4 +1,4 @@
-/** Mutations of real BTF, the same for the same seed, and everything that can be asked of the result. */
+/** Mutates real BTF, reproducibly by seed, and makes every query on the result. */
 import { bpftoolJson } from "../../../src/btf/bpftool.ts";
 import { Btf } from "../../../src/btf/btf.ts";
 import { cDump } from "../../../src/btf/c.ts";
@@ -11,7 +11,7 @@ import { plainValue } from "../../../src/btf/value.ts";
 import { KtstrError } from "../../../src/errors.ts";
 import { layout, u32 as u32At } from "../../../src/uapi/layout.ts";
 
-/** Marsaglia's xorshift: numbers below `limit`. */
+/** Returns numbers below `limit`, from Marsaglia's xorshift. */
 function random(seed: number): (limit: number) => number {
   let state = (seed * 2654435761 + 1) >>> 0 || 1;
   return (limit) => {
@@ -24,14 +24,14 @@ function random(seed: number): (limit: number) => number {
 
 const AWKWARD = [0, 1, 2, 0x7f, 0xff, 0xffff, 0xff_ffff, 0x7fff_ffff, 0x8000_0000, 0xffff_fffe, 0xffff_ffff];
 
-/** One to eight changes: bytes, words, ids of other types, kinds, copies of stretches, a cut. */
+/** Makes one to eight changes: bytes, words, ids of other types, kinds, copies of ranges, a truncation. */
 export function mutate(original: Uint8Array, seed: number): Uint8Array {
   const next = random(seed);
   let bytes = original.slice();
   const typeEnd = 24 + new DataView(original.buffer, original.byteOffset).getUint32(12, true);
   for (let changes = 1 + next(8); changes > 0; changes--) {
     const view = new DataView(bytes.buffer);
-    // Mostly in the types: the strings are a third of the bytes, and dull.
+    // Mostly in the types: changes in the strings, a third of the bytes, find little.
     const at =
       4 *
       next(Math.max(1, Math.floor((next(4) === 0 ? bytes.length : Math.min(typeEnd, bytes.length)) / 4) - 1));
@@ -63,7 +63,7 @@ export function mutate(original: Uint8Array, seed: number): Uint8Array {
   return bytes;
 }
 
-/** Asks everything. Only a `KtstrError` may come out of any of it; what else does is thrown. */
+/** Makes every query. Every `KtstrError` is counted; any other error is thrown. */
 export function exercise(bytes: Uint8Array): { parsed: boolean; answered: number; refused: number } {
   let answered = 0;
   let refused = 0;
@@ -103,7 +103,7 @@ export function exercise(bytes: Uint8Array): { parsed: boolean; answered: number
   return { parsed: true, answered, refused };
 }
 
-/** Goes through all the pieces without keeping them. */
+/** Consumes all pieces without keeping them. */
 function drain(pieces: Iterable<string>): void {
   for (const piece of pieces) void piece;
 }

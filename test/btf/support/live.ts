@@ -1,4 +1,4 @@
-/** What the tests of this room take from the machine: its kernel's BTF, bpftool, and a BPF compiler. */
+/** Access of these tests to the machine: its kernel's BTF, bpftool, and a BPF compiler. */
 import { existsSync, readFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { labBpftoolDir } from "../../lab-dir.ts";
@@ -8,8 +8,8 @@ const VMLINUX = "/sys/kernel/btf/vmlinux";
 preferLabBpftool();
 
 /**
- * The lab's bpftool 7.8 (`bun run lab bpftool` builds it) is found before the machine's own, which may be older and
- * lacks the BPF skeletons that tell `pids`. Says once which bpftool the comparisons are made with.
+ * Puts the lab's bpftool 7.8 (`bun run lab bpftool` builds it) in PATH before the system's, which may be older and may lack
+ * the BPF skeletons that `pids` needs. Prints once which bpftool is used.
  */
 function preferLabBpftool(): void {
   const told = "KTSTR_TEST_BPFTOOL";
@@ -24,12 +24,12 @@ function preferLabBpftool(): void {
   console.warn(`compared with ${path}: ${version}`);
 }
 
-/** `Bun.which` reads PATH as it was when the process began. */
+/** Finds a tool in the current PATH; `Bun.which` by default uses PATH as it was at the start of the process. */
 export function which(tool: string): string | null {
   return Bun.which(tool, { PATH: process.env["PATH"] ?? "" });
 }
 
-/** Why live comparisons cannot run here; "" where they can. Throws where they were promised (KTSTR_REQUIRE_LIVE=1). */
+/** Returns why live comparisons cannot run here, or "". Throws if KTSTR_REQUIRE_LIVE=1 promises them. */
 export function whyNoLive(...tools: string[]): string {
   const missing = existsSync(VMLINUX) ? tools.find((tool) => which(tool) === null) : VMLINUX;
   if (missing === undefined) return "";
@@ -39,12 +39,12 @@ export function whyNoLive(...tools: string[]): string {
   return why;
 }
 
-/** Milliseconds for a test that goes through all of the kernel's types, or compiles them, on a machine that is busy. */
+/** Timeout in milliseconds of a test that visits all of the kernel's types, or compiles them, on a busy machine. */
 export const LONG_MS = 120_000;
 
 export const vmlinuxBytes = (): Uint8Array => readFileSync(VMLINUX);
 
-/** Runs a program to its end and gives its standard output; throws where it fails. */
+/** Runs a program and returns its standard output. Throws if it fails. */
 export function run(...command: string[]): string {
   const done = Bun.spawnSync(command, {
     stdout: "pipe",

@@ -1,4 +1,4 @@
-/** Loads types.bpf.c into the running kernel for the length of a test file. */
+/** Loads types.bpf.c into the running kernel for the duration of a test file. */
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -6,11 +6,11 @@ import type { Btf } from "../../../src/btf/btf.ts";
 import { openLive } from "../../../src/live/live.ts";
 import { run } from "./live.ts";
 
-/** One element of a map, as `bpftool -j map dump` gives its bytes. */
+/** An element of a map: the bytes that `bpftool -j map dump` printed. */
 interface Entry {
   readonly key: Uint8Array;
   readonly value: Uint8Array;
-  /** Of a per-CPU map; else empty. */
+  /** Values by CPU of a per-CPU map; else empty. */
   readonly values: readonly Uint8Array[];
 }
 
@@ -19,7 +19,7 @@ interface LoadedMap {
   readonly keyTypeId: number;
   readonly valueTypeId: number;
   readonly btf: Btf;
-  /** What `bpftool -j map dump` prints, without its line end. */
+  /** Output of `bpftool -j map dump` without its line end. */
   readonly dump: string;
   readonly entries: readonly Entry[];
 }
@@ -30,7 +30,7 @@ interface DumpedEntry {
   readonly values?: readonly { readonly value: readonly string[] }[];
 }
 
-/** Compiles types.bpf.c into a folder and gives the object's path. */
+/** Compiles types.bpf.c into a folder and returns the path of the object file. */
 export function compileTypes(directory: string): string {
   const object = join(directory, "types.o");
   const source = join(import.meta.dir, "types.bpf.c");
@@ -64,7 +64,7 @@ export class LoadedObject implements Disposable {
     return join(this.#directory, "types.o");
   }
 
-  /** A map by the name of its pin: the whole name of a `.maps` variable, `.data` and so on of a section. */
+  /** Returns a map by the name of its pin: the whole name of a `.maps` variable; `.data` and so on for a section. */
   map(pin: string): LoadedMap {
     const pinned = ["pinned", this.#pin(pin)];
     const shown = JSON.parse(run("bpftool", "-j", "map", "show", ...pinned)) as { id: number };
@@ -83,7 +83,7 @@ export class LoadedObject implements Disposable {
     };
   }
 
-  /** The ids of its maps by the names that the kernel has for them. */
+  /** Returns the ids of the object's maps by their names in the kernel. */
   ids(): Map<string, number> {
     const { btfId } = this.map("array_of_all");
     using live = openLive();
@@ -106,7 +106,7 @@ export class LoadedObject implements Disposable {
   }
 }
 
-/** Of a dump's text only the bytes: what bpftool formatted may not be JSON. */
+/** Parses only the bytes of a dump's text, because bpftool's formatted values may not be valid JSON. */
 function entriesOf(dump: string): Entry[] {
   const bytes = (hex: readonly string[] = []): Uint8Array => Uint8Array.from(hex, Number);
   const parts = dump.matchAll(/"key":(\[[^\]]*\]),"(value|values)":(\[[^\]{]*\]|\[\{.*?\}\]),"formatted"/g);

@@ -1,4 +1,4 @@
-/** The page in Debian's Chromium, headless. Without Chromium these tests are skipped. */
+/** The page in Debian's headless Chromium. These tests are skipped if it is not installed. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -22,7 +22,7 @@ describe.skipIf(CHROMIUM === null)(
   () => {
     let browser: Chromium;
     let sample = "";
-    /** A map that a link of the page leads to, and a program of the scheduler. */
+    /** A map that a link on the page points to, and a program of the scheduler. */
     let map = "";
     let program = "";
 
@@ -35,7 +35,7 @@ describe.skipIf(CHROMIUM === null)(
     });
     afterAll(() => browser?.[Symbol.asyncDispose]());
 
-    test("the sample's page says nothing on the console, loads nothing, and is no wider than its window", async () => {
+    test("the sample's page logs nothing, loads nothing, and fits the width of the window", async () => {
       const paints: number[] = [];
       for (const width of [1280, 400])
         for (const dark of [false, true]) {
@@ -48,7 +48,7 @@ describe.skipIf(CHROMIUM === null)(
       console.info(`first paint: ${paints.map((ms) => ms.toFixed(0)).join(", ")} ms`);
     });
 
-    test("dark and light are the reader's choice", async () => {
+    test("the reader's setting selects dark or light colors", async () => {
       const background = "getComputedStyle(document.documentElement).backgroundColor";
       const [light, dark] = [
         await browser.open(sample, LIGHT),
@@ -66,7 +66,7 @@ describe.skipIf(CHROMIUM === null)(
       expect(await page.evaluate(`document.querySelector("#${map}").checkVisibility()`)).toBe(true);
     });
 
-    test("without scripts a link unfolds, too, and there is no box that does nothing", async () => {
+    test("without scripts a link unfolds its target, too, and there is no search box", async () => {
       const page = await browser.open(`${sample}#${map}`, { ...LIGHT, script: false });
       expect(page.said).toEqual([]);
       expect(await page.evaluate(`document.querySelector("#${map}").checkVisibility()`)).toBe(true);
@@ -74,7 +74,7 @@ describe.skipIf(CHROMIUM === null)(
       expect(await page.evaluate(`document.body.textContent.includes("${program}")`)).toBe(true);
     });
 
-    test("what is looked for stays, all else goes, and Escape brings it back", async () => {
+    test("the search box hides rows that do not match, and Escape shows them again", async () => {
       const page = await browser.open(sample, LIGHT);
       const shown = `[...document.querySelectorAll(".progs .item")].filter((item) => item.checkVisibility()).map((item) => item.querySelector("summary").innerText.split(/\\s+/)[1])`;
       const type = (text: string): Promise<unknown> =>
@@ -91,7 +91,7 @@ describe.skipIf(CHROMIUM === null)(
       expect(all.length).toBeGreaterThan(20);
     });
 
-    test("hostile names run nothing, and are there to read", async () => {
+    test("hostile names run nothing and are shown as text", async () => {
       const page = await browser.open(
         urlOf(
           "hostile.html",
@@ -111,7 +111,7 @@ describe.skipIf(CHROMIUM === null)(
         expect(await page.evaluate(`document.body.textContent.includes(${JSON.stringify(name)})`)).toBe(true);
     });
 
-    test("a record's charts are drawn, in both colours and widths, whatever its programs are called", async () => {
+    test("the charts of a record are drawn in both color schemes and at two widths, with hostile names of programs", async () => {
       const record = urlOf(
         "record.html",
         recordPageWith((index) => HOSTILE[index % HOSTILE.length]!),
@@ -134,7 +134,7 @@ describe.skipIf(CHROMIUM === null)(
       expect(await still.evaluate("document.querySelectorAll('.spark').length")).toBeGreaterThan(10);
     });
 
-    test("the page's policy refuses what an escape that was missed would let in", async () => {
+    test("the page's policy blocks a script that was not escaped", async () => {
       const [before, after] = (await Bun.file(sample.slice("file://".length)).text()).split("<main>");
       const evil = `<script>document.title = "ran"</script><img src="x" onerror="document.title='ran'"><b style="color:red">x</b><script src="http://127.0.0.1:9/x.js"></script>`;
       const page = await browser.open(urlOf("evil.html", `${before}<main>${evil}${after}`), LIGHT);

@@ -1,9 +1,9 @@
-/** A headless Chromium that opens a page and tells what it said: driven by the DevTools protocol, over its socket. */
+/** Opens a page in a headless Chromium, driven by the DevTools protocol over its socket, and returns its messages. */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-/** Debian's; null: it is not installed. */
+/** Path of Debian's Chromium; null if it is not installed. */
 export const CHROMIUM: string | null = Bun.which("chromium");
 
 export interface View {
@@ -15,13 +15,13 @@ export interface View {
 export interface OpenedPage {
   /** Messages of the console, uncaught errors and violations of the page's policy. */
   readonly said: readonly string[];
-  /** Requests beside the page's own. */
+  /** Requests other than for the page itself. */
   readonly requests: readonly string[];
   /** Milliseconds from the navigation to the first paint. */
   readonly firstPaintMs: number;
-  /** Runs an expression in the page, which may be a promise. */
+  /** Evaluates an expression in the page and awaits it if it is a promise. */
   evaluate(expression: string): Promise<unknown>;
-  /** A PNG of the window. */
+  /** Takes a PNG of the window. */
   screenshot(height: number): Promise<Uint8Array>;
 }
 
@@ -164,7 +164,7 @@ export class Chromium {
 
 const PAINT_POLLS = 100;
 
-/** Asked again and again: without scripts nothing in the page can wait for it. NaN: nothing was painted for 5 s. */
+/** Polls for the first paint, because without scripts the page cannot report it. Returns NaN if nothing was painted for 5 s. */
 async function firstPaint(evaluate: (expression: string) => Promise<unknown>): Promise<number> {
   for (let poll = 0; poll < PAINT_POLLS; poll++) {
     const time = await evaluate('performance.getEntriesByName("first-paint")[0]?.startTime');

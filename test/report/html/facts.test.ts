@@ -1,4 +1,4 @@
-/** Everything that `-j inspect` says of the sample is in its page; what is not is listed here. */
+/** Every fact of `-j inspect` of the sample is in its page. Exceptions are listed here. */
 import { beforeAll, describe, expect, test } from "bun:test";
 import { ktstr, parseExact } from "../../live/bpftool.ts";
 import { dumpsIn, type ReadPage, readPage } from "./read-page.ts";
@@ -27,15 +27,15 @@ beforeAll(async () => {
   inspected = parseExact(ktstr(["-j", "inspect", "--sample", "--limit", LIMIT]).out) as Inspected;
 });
 
-/** Left out of the page on purpose; tested below where it has another form. */
+/** Members that the page leaves out on purpose. Those that it shows in another form are tested below. */
 const LEFT_OUT: readonly string[] = [
-  "schema", // of the JSON alone
+  "schema", // only in the JSON
   "schema_version",
 ];
-/** What has another form in the page, and a test of its own. */
+/** Members that have another form in the page, and their own test. */
 const OF_ITS_OWN: readonly string[] = ["entries", "records", "variables", "queues", "events", "findings"];
 
-/** The values of all members, with the path of each; a list's have its own. */
+/** Returns all values with their paths. Elements of a list have their own paths. */
 function leaves(of: unknown, path: string): (readonly [string, string])[] {
   if (of === null) return [[path, "none"]];
   if (typeof of !== "object") return [[path, String(of)]];
@@ -46,7 +46,7 @@ function leaves(of: unknown, path: string): (readonly [string, string])[] {
   );
 }
 
-/** Which facts are not a word of the text by themselves. */
+/** Returns the facts that are not a word of the text. */
 function missing(of: unknown, path: string, id: string): string[] {
   const text = ` ${textOf(id)} `;
   return leaves(of, path)
@@ -60,7 +60,7 @@ const textOf = (id: string): string => {
   return text;
 };
 
-/** "20,000" is the count 20000, too. */
+/** Returns true for "20,000" if the value is 20000, too. */
 function hasWord(text: string, value: string): boolean {
   if (value === "") return text.includes('""');
   const quoted = value.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
@@ -102,7 +102,7 @@ describe("facts of `-j inspect`", () => {
     expect(inspected.links.flatMap((link) => missing(link, "link", `link-${link["id"]}`))).toEqual([]);
   });
 
-  test("of every map: its attributes, how many entries it has, and what could not be read", () => {
+  test("of every map: attributes, number of entries, and parts that could not be read", () => {
     expect(inspected.maps.length).toBeGreaterThan(100);
     for (const { count_is_whole: isWhole, ...map } of inspected.maps) {
       expect(missing(map, "map", `map-${map["id"]}`)).toEqual([]);
@@ -123,7 +123,7 @@ describe("facts of `-j inspect`", () => {
     }
   });
 
-  test("of every entry and record: its bytes, or its value by its types", () => {
+  test("of every entry and record: its bytes, or its typed value", () => {
     let typed = 0;
     let raw = 0;
     for (const map of inspected.maps) {
@@ -136,7 +136,7 @@ describe("facts of `-j inspect`", () => {
         const { key, value, values, typed_key: typedKey, owner, note, missing: why } = entry;
         const typedValues = [entry["typed_value"] ?? [], entry["typed_values"] ?? []];
         const isTyped = entry["typed_value"] !== undefined || entry["typed_values"] !== undefined;
-        // A value by its type is not there as bytes, too.
+        // A typed value is not shown as bytes in addition.
         const bytes = isTyped ? [] : [value, ...((values ?? []) as string[])];
         if (typedKey === undefined) bytes.push(key);
         for (const hex of bytes)
@@ -154,7 +154,7 @@ describe("facts of `-j inspect`", () => {
     expect([typed > 50, raw > 500]).toEqual([true, true]);
   });
 
-  test("of what is wrong, first", () => {
+  test("of warnings, first", () => {
     const findings = inspected.sched.flatMap((sched) => sched["findings"] as Facts[]);
     expect(findings.length).toBeGreaterThan(0);
     for (const { summary, details, ...finding } of findings) {
@@ -169,11 +169,11 @@ describe("facts of `-j inspect`", () => {
   });
 });
 
-/** JSON has bytes alone of a storage map's records, whose values have types in the page. */
+/** For records of a storage map the JSON has only bytes; the page has their typed values. */
 const isTypedRecord = (map: Facts, entry: Facts): boolean =>
   map["btf_value_type_id"] !== undefined && entry["typed_value"] === undefined && entry["key"] === undefined;
 
-/** Which values of plain data are not in the text: as text for people has them. */
+/** Returns the values of plain data that the text does not have, in the form that text has them. */
 function absent(text: string, value: unknown): string[] {
   if (Array.isArray(value)) {
     if (value.length > 0 && value.every((item) => Number.isInteger(item) && item >= -128 && item < 128))
@@ -190,14 +190,14 @@ function absent(text: string, value: unknown): string[] {
   const forms = [shown, quoted.replace(/[\0-\x1f\x7f]/g, escaped)];
   if (Number.isInteger(value) || /^\d+$/.test(shown)) forms.push(`0x${BigInt(shown).toString(16)}`);
   if (value === null || value === 0) forms.push("NULL");
-  // A struct_ops value has the ids of programs where its functions are: in the page these are names.
+  // A struct_ops value has ids of programs in place of functions; the page shows their names.
   forms.push(...inspected.programs.filter(({ id }) => id === value).map(({ name }) => String(name)));
   return forms.some((form) => text.includes(form)) ? [] : [shown];
 }
 
 const escaped = (one: string): string => `\\x${one.charCodeAt(0).toString(16).padStart(2, "0")}`;
 
-/** A char array that is no UTF-8, as text: what is no ASCII is an escape. */
+/** Returns a char array that is not UTF-8 as text, with other bytes than ASCII escaped. */
 function characters(bytes: readonly number[]): string {
   const end = bytes.indexOf(0);
   const shown = bytes.slice(0, end < 0 ? undefined : end).map((byte) => {
@@ -213,7 +213,7 @@ test("the sample's page is no larger than 1 MB", () => {
   expect(Buffer.byteLength(page)).toBeLessThan(1_000_000);
 });
 
-test("every link in the page leads to a place in it", () => {
+test("every link in the page points to an element of it", () => {
   const ids = new Set([...page.matchAll(/ id="([^"]+)"/g)].map(([, id]) => id));
   const targets = [...page.matchAll(/ href="([^"]*)"/g)].map(([, target]) => target!);
   expect(targets.length).toBeGreaterThan(200);

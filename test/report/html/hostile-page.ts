@@ -1,4 +1,4 @@
-/** The sample's page with the names, values and log of a machine that wants something of who reads it. */
+/** The sample's page with hostile names, values and log. */
 import { openGuest } from "../../../src/guest/guest.ts";
 import { recordPage } from "../../../src/report/html/record.ts";
 import { reportPage } from "../../../src/report/html/report.ts";
@@ -19,7 +19,7 @@ export const HOSTILE: readonly string[] = [
   "two\nlines\0and \u001b[31mred",
 ];
 
-/** A record's page of such a machine. */
+/** Returns the page of a record with hostile names. */
 export function recordPageWith(name: (index: number) => string): string {
   let index = 0;
   const text = (): string => name(index++);
@@ -65,7 +65,7 @@ export function recordPageWith(name: (index: number) => string): string {
   );
 }
 
-/** `name`: what every name is that a machine can choose, by a counter. */
+/** Returns the page with `name(counter)` for every name that a machine can choose. */
 export function pageWith(name: (index: number) => string): string {
   using state = openGuest({ memory: [{ path: sample }] });
   let index = 0;
@@ -144,7 +144,7 @@ export function pageWith(name: (index: number) => string): string {
       sample: {
         ...map.sample,
         problem: text(),
-        // Also char arrays, which are shown as what they say.
+        // Includes char arrays, which are shown as text.
         entries: map.sample.entries.map((entry) => ({
           ...entry,
           key: filled(entry.key),

@@ -1,4 +1,4 @@
-/** Whatever a machine calls its objects, the page has the same elements, and nothing in it runs. */
+/** A page has the same elements for any names that a machine chooses, and no script of a name runs. */
 import { expect, test } from "bun:test";
 import { HOSTILE, pageWith, recordPageWith } from "./hostile-page.ts";
 import { readPage } from "./read-page.ts";
@@ -8,7 +8,7 @@ test.each([
   ["a record", recordPageWith],
 ] as const)("a name in the page of %s is text: it adds no element and no attribute", async (_, pageOf) => {
   const hostile = await readPage(pageOf((index) => HOSTILE[index % HOSTILE.length]!));
-  // As long, so that values take as many lines.
+  // Of equal length, so that values take the same number of lines.
   const harmless = await readPage(pageOf((index) => "x".repeat(HOSTILE[index % HOSTILE.length]!.length)));
   const kinds = (elements: readonly string[]): string[] => [...new Set(elements)].sort();
   expect(kinds(hostile.elements)).toEqual(kinds(harmless.elements));
@@ -22,7 +22,7 @@ test.each([
   ).toEqual([]);
 });
 
-test("every hostile text is there, as text", async () => {
+test("every hostile name is shown as text", async () => {
   const { texts } = await readPage(pageWith((index) => HOSTILE[index % HOSTILE.length]!));
   const all = [...texts.values()].join("\n");
   for (const name of HOSTILE.slice(0, 5)) expect(all).toContain(name);
@@ -31,7 +31,7 @@ test("every hostile text is there, as text", async () => {
   expect(all).not.toMatch(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u2028-\u202e]/);
 });
 
-test("one script and one style are in the page, and their hashes in its policy", async () => {
+test("the page has one script and one style, and its policy has their hashes", async () => {
   const page = pageWith((index) => HOSTILE[index % HOSTILE.length]!);
   const [, policy = ""] = /http-equiv="Content-Security-Policy" content="([^"]*)"/.exec(page) ?? [];
   expect(policy).toStartWith("default-src &#39;none&#39;;");
@@ -44,6 +44,6 @@ test("one script and one style are in the page, and their hashes in its policy",
     expect(policy).toContain(`${kind}-src &#39;sha256-${hash}&#39;`);
   }
   expect(policy).not.toContain("unsafe");
-  // Before everything that it is to hold for.
+  // The policy must come before the elements that it applies to.
   expect(page.indexOf("Content-Security-Policy")).toBeLessThan(page.indexOf("<style>"));
 });

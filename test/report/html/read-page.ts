@@ -1,9 +1,9 @@
-/** Reads a page as an HTML parser of the engine's (lol-html) does: its elements, and the text of each object. */
+/** Reads a page with the engine's HTML parser (lol-html): its elements, and the text of each object. */
 
 export interface ReadPage {
-  /** Each element as its name with the names of its attributes, in the document's order. */
+  /** Each element as its name and the names of its attributes, in document order. */
   readonly elements: readonly string[];
-  /** Of each folded row by the id in it ("map-15"), and of each section by its title's. */
+  /** Text of each folded row, by the row's id ("map-15"), and of each section, by the id of its title. */
   readonly texts: ReadonlyMap<string, string>;
 }
 
@@ -42,7 +42,7 @@ export async function readPage(page: string): Promise<ReadPage> {
         if (item !== undefined) item.id = element.getAttribute("id") ?? "";
       },
     })
-    // Cells stand apart.
+    // Separates table cells by a blank.
     .on("td,th,tr,span,p,summary,div,b,small,a,h3", {
       element() {
         section.text += " ";
@@ -70,7 +70,7 @@ const ENTITIES: Readonly<Record<string, string>> = { lt: "<", gt: ">", amp: "&",
 const decoded = (text: string): string =>
   text.replace(/&([^;\s]{1,8});/g, (whole, name: string) => ENTITIES[name] ?? whole);
 
-/** Hexadecimal of a dump in the text: lines of an offset and bytes, `*` for lines like the one before, the size last. */
+/** Returns the bytes of hex dumps in the text, as hexadecimal. A dump has lines of an offset and bytes, `*` for lines equal to the one before, and the size last. */
 export function dumpsIn(text: string): string[] {
   const found: string[] = [];
   let lines: string[] = [];

@@ -1,4 +1,4 @@
-/** A map of two u64 members, its types and a cursor over elements that a test writes down. */
+/** A map of two u64 members, its types, and a cursor over elements of a test. */
 import { Btf } from "../../../src/btf/btf.ts";
 import type { MapTypes } from "../../../src/report/typed.ts";
 import type { EntryCursor, MapInfo, WalkEnd } from "../../../src/state.ts";
@@ -79,7 +79,7 @@ export function valueBytes({
 
 export const u32Bytes = (key: number): Uint8Array => new Uint8Array(Uint32Array.of(key).buffer);
 
-/** Elements as a per-CPU map's cursor has them, or with one value each. */
+/** Elements with one value per CPU, as from a per-CPU map's cursor, or with one value each. */
 export class ListCursor implements EntryCursor {
   readonly keySize: number;
   readonly valueSize: number;
@@ -95,7 +95,7 @@ export class ListCursor implements EntryCursor {
   steps = 0;
   readonly #elements: readonly (readonly [key: Uint8Array, values: readonly Uint8Array[]])[];
 
-  /** No value: it could not be read. `cpus` makes it a per-CPU map's. */
+  /** Undefined if the value could not be read. With `cpus` the element is of a per-CPU map. */
   constructor(elements: readonly (readonly [Uint8Array, readonly Uint8Array[]])[], cpus?: readonly number[]) {
     this.#elements = elements;
     this.keySize = elements[0]?.[0].length ?? 4;
@@ -124,7 +124,7 @@ export class ListCursor implements EntryCursor {
   }
 }
 
-/** The keys that a cursor shows, to its end. */
+/** Returns all keys of a cursor. */
 export function keysOf(cursor: EntryCursor): number[] {
   const keys: number[] = [];
   while (cursor.next()) keys.push(Buffer.from(cursor.keyBytes).readUInt32LE(cursor.keyOffset));

@@ -1,4 +1,4 @@
-/** `prog dump jited` of two sides: bpftool's with binutils' disassembler, and ours. */
+/** Compares `prog dump jited` of bpftool with binutils' disassembler and of ktstr. */
 import { expect } from "bun:test";
 
 interface JitedInsn {
@@ -18,11 +18,11 @@ export interface JitedFunction {
 export interface JitedCounts {
   insns: number;
   lines: number;
-  /** Instructions that the two disassemblers call by different names. */
+  /** Instructions whose names differ. */
   otherOperations: number;
-  /** And those whose operands, as text without blanks, differ. */
+  /** Instructions whose operands differ as text without blanks. */
   otherOperands: number;
-  /** A few of both, for the log. */
+  /** Some of both, for the log. */
   readonly examples: string[];
 }
 
@@ -37,8 +37,8 @@ export const noCounts = (): JitedCounts => ({
 const operandsOf = ({ operands }: JitedInsn): string => operands.join("").replaceAll(/[\s,]|<.*/g, "");
 
 /**
- * All but what an instruction is called and its operands must be equal, with keys in the same order: functions, where
- * instructions begin and end, their bytes, lines. bpftool's operands are pieces of text.
+ * Requires everything except names and operands of instructions to be equal, with keys in the same order: functions, starts
+ * and ends of instructions, their bytes, lines. bpftool's operands are pieces of text.
  */
 export function expectSameJited(mine: string, theirs: string, counts: JitedCounts): void {
   const shape = (json: string): string[] =>
@@ -56,7 +56,7 @@ export function expectSameJited(mine: string, theirs: string, counts: JitedCount
     const other = others[place]!;
     counts.insns++;
     if (own.src !== undefined) counts.lines++;
-    // JITs pad with 66 90, which binutils calls xchg %ax,%ax.
+    // JITs pad with 66 90, which binutils prints as xchg %ax,%ax.
     const isOther = own.operation !== other.operation && own.operation !== "nop";
     if (isOther) counts.otherOperations++;
     if (operandsOf(own) !== operandsOf(other) && own.operation !== "nop") counts.otherOperands++;

@@ -1,6 +1,6 @@
 import type { MapInfo } from "../../../src/state.ts";
 
-/** A hash map of four-byte keys and eight-byte values, without a name and without types, but for what is said otherwise. */
+/** Returns a hash map with four-byte keys, eight-byte values, no name and no types, except as given. */
 export const mapInfo = (over: Partial<MapInfo> = {}): MapInfo => ({
   id: 1,
   type: 1,

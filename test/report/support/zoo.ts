@@ -1,4 +1,4 @@
-/** The zoo on this machine's kernel, and its loader's words held against our plain data. */
+/** Runs the zoo on this machine's kernel, and compares its loader's answers with ktstr's plain data. */
 import { existsSync } from "node:fs";
 import { plainValue } from "../../../src/btf/value.ts";
 import { findGlobal, globalValue } from "../../../src/report/find-global.ts";
@@ -9,7 +9,7 @@ import type { BpfState, MapInfo } from "../../../src/state.ts";
 import { which } from "../../btf/support/live.ts";
 import type { Expected, ZooAnswers, ZooEntry, ZooMap } from "../../lab/zoo/answers.ts";
 
-/** Why the zoo cannot live here; "" where it can. Throws where the lab was promised. */
+/** Returns why the zoo cannot run here, or "". Throws if the lab was promised. */
 export function whyNoZoo(): string {
   const why = obstacle();
   if (why === "") return "";
@@ -25,7 +25,7 @@ function obstacle(): string {
   return missing.length === 0 ? "" : `not installed: ${missing.join(", ")}`;
 }
 
-/** How many values the loader had words for, and where our plain data says something else. */
+/** Returns the number of values with an answer of the loader, and the differences from ktstr's plain data. */
 export interface Comparison {
   readonly compared: number;
   readonly differences: readonly string[];
@@ -65,7 +65,7 @@ function plainOf(state: BpfState, map: MapInfo, told: ZooMap, entry: ZooEntry): 
   return plainValue(types.value.btf, types.value.id, value.value);
 }
 
-/** What the arena's dump calls this place: a node of the list, or the variables that begin there. */
+/** Returns the arena's dump at this place: a node of the list, or the variables that begin there. */
 function arenaValue(state: BpfState, map: MapInfo, entry: ZooEntry): unknown {
   const { page, offset } = entry as ZooEntry & { readonly page: number; readonly offset: number };
   const objects = styleFor(state, map, { follow: 32, declarations: false }).arena?.on(page) ?? [];
@@ -78,7 +78,7 @@ function arenaValue(state: BpfState, map: MapInfo, entry: ZooEntry): unknown {
   return object === undefined ? "nothing typed lies there" : plain(object.type, object.bytes);
 }
 
-/** Where the two differ; undefined: nowhere. The loader may leave members out. Nothing else is forgiven. */
+/** Returns where the two differ, or undefined. The loader may leave members out; every other difference counts. */
 function difference(actual: unknown, wanted: Expected, path: string): string | undefined {
   const said = `${path}: ${String(actual)}, not ${JSON.stringify(wanted)}`;
   if (Array.isArray(wanted)) {
@@ -108,7 +108,7 @@ function difference(actual: unknown, wanted: Expected, path: string): string | u
 const first = (found: readonly (string | undefined)[]): string | undefined =>
   found.find((one) => one !== undefined);
 
-/** Text up to its NUL; what is no UTF-8, and what is no `char`, byte by byte. */
+/** Compares text up to its NUL. Bytes that are not UTF-8, or not `char`, are compared one by one. */
 function sameText(actual: unknown, hex: string): boolean {
   const bytes = Buffer.from(hex, "hex");
   if (Array.isArray(actual)) return Buffer.from(actual as number[]).equals(bytes);
