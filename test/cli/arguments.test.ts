@@ -3,7 +3,7 @@ import { checkOptions, readArguments } from "../../src/commands/arguments.ts";
 import { argsOf, longName } from "../../src/commands/options.ts";
 import { UsageError } from "../../src/errors.ts";
 
-/** "name" or "name=value" for each option, and the words. */
+/** Returns "name" or "name=value" for each option, and the words. */
 function read(line: string): { words: readonly string[]; options: string[] } {
   const { words, given } = readArguments(line.split(" "));
   return {
@@ -12,7 +12,7 @@ function read(line: string): { words: readonly string[]; options: string[] } {
   };
 }
 
-describe("options stand anywhere, and what follows one that takes a value is its value", () => {
+describe("options can be anywhere, and the word after an option with a value is its value", () => {
   for (const [line, words, options] of [
     ["map show", ["map", "show"], []],
     ["-jp map show", ["map", "show"], ["json", "pretty"]],
@@ -60,7 +60,7 @@ test("every short option is one letter for one long option", () => {
   expect(longName("x")).toBe("x");
 });
 
-describe("an option that a command does not take, or not so, is wrong usage", () => {
+describe("an option that a command does not have, or a wrong value, is wrong usage", () => {
   for (const [line, sentence, hint] of [
     ["--limt 3", "unknown option --limt", "did you mean --limit?"],
     ["--toString", "unknown option --toString", "--help lists the options"],

@@ -1,4 +1,4 @@
-/** `--base-btf FILE`: split BTF continues another file's. bpftool reads the same two. */
+/** `--base-btf FILE`: the base of split BTF, compared with bpftool on the same two files. */
 import { afterAll, describe, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -19,7 +19,7 @@ interface Pair {
   readonly split: string;
 }
 
-/** Both dumps are one, with -j and without, and of single types. */
+/** Requires equal dumps, with -j and without, and of single types. */
 function expectSameDumps({ base, split }: Pair, rootId: number): void {
   for (const words of [
     ["btf", "dump", "file", split],
@@ -49,7 +49,7 @@ function synthetic(): Pair {
   return pair;
 }
 
-/** A module of a kernel in the lab's cache, unpacked, and the types of that kernel. */
+/** Returns an unpacked module of a kernel in the lab's cache, and the types of that kernel. */
 function modulePair(): Pair | undefined {
   const [trees, btfs] = ["trees", "btf"].map((name) => join(labDir(), name)) as [string, string];
   if (!existsSync(trees) || !existsSync(btfs) || which("xz") === null) return undefined;
@@ -67,10 +67,10 @@ function modulePair(): Pair | undefined {
   return undefined;
 }
 
-describe.skipIf(noBpftool)("split BTF is bpftool's dump", () => {
+describe.skipIf(noBpftool)("the dump of split BTF is equal to bpftool's", () => {
   test("of two small files", () => expectSameDumps(synthetic(), 3));
 
-  test("where the base is missing, or is none", () => {
+  test("with a missing or invalid base", () => {
     const { base, split } = synthetic();
     expect(spawn(["bpftool", "btf", "dump", "file", split]).status).not.toBe(0);
     const { status, err } = ktstr(["btf", "dump", "file", split]);
@@ -89,10 +89,10 @@ const pair = noBpftool ? undefined : modulePair();
 const noModule = pair === undefined ? ": skipped, the lab's cache has no kernel's modules and its types" : "";
 
 describe.skipIf(pair === undefined)(`a kernel's module${noModule}`, () => {
-  test("is bpftool's dump", () => expectSameDumps(pair!, firstIdOf(pair!)), LONG_MS);
+  test("has a dump equal to bpftool's", () => expectSameDumps(pair!, firstIdOf(pair!)), LONG_MS);
 
   test(
-    "as C has its own types and what they need, each as bpftool writes it among all of the kernel's",
+    "as C has its own types and those that they need, each as in bpftool's dump of all types",
     () => {
       const words = ["-B", pair!.base, "btf", "dump", "file", pair!.split, "format", "c"];
       const mine = ktstr(words);
@@ -108,11 +108,11 @@ describe.skipIf(pair === undefined)(`a kernel's module${noModule}`, () => {
   );
 });
 
-/** The first id of a dump. */
+/** Returns the first id of a dump. */
 const firstIdOf = ({ base, split }: Pair): number =>
   Number(/^\[(\d+)\]/.exec(spawn(["bpftool", "-B", base, "btf", "dump", "file", split]).out)?.[1]);
 
-/** A header's definitions: who has all of them needs fewer declarations. bpftool writes a blank between `*` and `(`. */
+/** Returns a header's definitions without declarations: a header with all definitions needs fewer of them. bpftool writes a blank between `*` and `(`. */
 const blocksOf = (header: string): string[] =>
   header
     .replaceAll("* (", "*(")

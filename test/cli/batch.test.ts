@@ -1,4 +1,4 @@
-/** `batch file`: bpftool reads the same files, and says the same. */
+/** `batch file`, compared with bpftool's answers for the same files. */
 import { afterAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -9,7 +9,7 @@ import { type HeldMap, Kit, u32 } from "../live/kit.ts";
 const dir = mkdtempSync(join(tmpdir(), "ktstr-batch-"));
 afterAll(() => rmSync(dir, { recursive: true }));
 
-/** The same file for the same text: errors name it. */
+/** Writes a file, the same one for the same text, because errors name it. */
 function fileOf(text: string): string {
   const path = join(dir, Bun.hash(text).toString(16));
   writeFileSync(path, text);
@@ -26,8 +26,8 @@ interface Done {
 }
 
 /**
- * What bpftool did. At the file's end it takes an errno that some command left for an error in reading the file (main.c,
- * do_batch asks `errno` without clearing it): that is left out.
+ * Returns bpftool's results. At the end of the file it takes an errno that a command left for a read error (main.c, do_batch
+ * reads `errno` without clearing it); this error is left out.
  */
 function doneByBpftool(text: string): { readonly done: Done[]; readonly failed: boolean } {
   const { status, out } = bpftoolBatch(text, "-j");
@@ -43,7 +43,7 @@ describe.skipIf(whyNoKernel() !== "")("batch file", () => {
   kit.update(map, u32(7), u32(9));
   const { id } = map;
 
-  /** Files that both run to their end. */
+  /** Files that both run to the end. */
   const good: Readonly<Record<string, string>> = {
     "a command a line": `map show id ${id}\nmap dump id ${id}\n`,
     "no line feed at the end": `map show id ${id}`,
@@ -80,7 +80,7 @@ describe.skipIf(whyNoKernel() !== "")("batch file", () => {
     expect(bpftoolBatch(`${text}\nmap dump id ${id}\n`).out).toMatch(/^processed \d+ commands\n$/m);
   });
 
-  /** Files in which something fails: how many commands succeed before. */
+  /** Files in which a command fails: the number of commands that succeed before it. */
   const bad: Readonly<Record<string, readonly [text: string, succeeded: number, status: number]>> = {
     "the first command": [`map show id 4294967295\nmap show id ${id}\n`, 0, 1],
     "the second command": [`map show id ${id}\nmap dump id 4294967295\nmap show id ${id}\n`, 1, 1],
@@ -113,7 +113,7 @@ describe.skipIf(whyNoKernel() !== "")("batch file", () => {
     }
   });
 
-  test("`-` is standard input, and each command answers when its line is there", async () => {
+  test("`-` is standard input, and each command runs as soon as its line is read", async () => {
     const child = Bun.spawn([process.execPath, CLI, "-j", "batch", "file", "-"], {
       stdin: "pipe",
       stdout: "pipe",
@@ -139,7 +139,7 @@ describe.skipIf(whyNoKernel() !== "")("batch file", () => {
     ]);
   });
 
-  test("a batch may run another, and one that runs itself ends", () => {
+  test("a batch can run another, and one that runs itself ends with an error", () => {
     const inner = fileOf(`map dump id ${id}\n`);
     const text = `batch file ${inner}\nmap dump id ${id}\n`;
     const theirs = doneByBpftool(text);
@@ -154,7 +154,7 @@ describe.skipIf(whyNoKernel() !== "")("batch file", () => {
     expect(JSON.stringify(JSON.parse(out))).toContain("batches in batches");
   });
 
-  test("a reader who goes away ends it without a word", () => {
+  test("a closed pipe ends it without a message", () => {
     const text = `map show id ${id}\n`.repeat(50);
     const { status, err } = spawn([
       "bash",
@@ -166,7 +166,7 @@ describe.skipIf(whyNoKernel() !== "")("batch file", () => {
 });
 
 describe("batch file of a frozen machine", () => {
-  test("opens its memory once, and prints what the commands print alone", () => {
+  test("opens its memory once, and prints the same as single commands", () => {
     const commands = ["prog show", "map show", "get unconsumed_dsq", "link show"];
     const done = JSON.parse(batch(commands.join("\n"), "-j", "--sample", "--explain").out) as Done[];
     expect(done.map(({ command }) => command.join(" "))).toEqual(commands);
@@ -185,7 +185,7 @@ describe("batch file of a frozen machine", () => {
   });
 });
 
-describe("batch refuses", () => {
+describe("batch gives an error for", () => {
   test.each([
     ["batch", "batch: no file given"],
     ["batch file", "batch: no file given"],
@@ -197,7 +197,7 @@ describe("batch refuses", () => {
     expect(err).toContain(sentence);
   });
 
-  test("with -j what prints no JSON", () => {
+  test("commands without JSON, with -j", () => {
     for (const line of ["completions bash", "pin nothing"]) {
       const { status, out } = batch(line, "-j");
       expect([status, (JSON.parse(out) as Done[])[0]!.output]).toEqual([

@@ -1,4 +1,4 @@
-/** Captures as files, and the sample that comes with ktstr. Nothing here needs a privilege, QEMU, or Linux. */
+/** Captures as files, and the sample that is part of ktstr. These tests need no privilege, no QEMU, and no Linux. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import {
   chmodSync,
@@ -43,7 +43,7 @@ afterEach(() => {
 const path = (name: string): string => join(folder, name);
 
 describe("the sample", () => {
-  test("is a machine whose scheduler has stalled, as every command says", () => {
+  test("is a machine whose scheduler has stalled, according to every command", () => {
     const inspected = ktstr("inspect", "--sample");
     expect([inspected.status, inspected.err]).toEqual([0, ""]);
     expect(inspected.out).toContain("Scheduler  stall  enabled");
@@ -64,7 +64,7 @@ describe("the sample", () => {
     }
   });
 
-  test("sched names who waits, on which queue, and for how long, as the scheduler's program stated", () => {
+  test("sched names the tasks that wait, their queue and their time, as the scheduler's program stated", () => {
     const { victims, unconsumed_dsq: id } = JSON.parse(
       readFileSync(join(project, "test/fixtures/sample-stall.json"), "utf8"),
     );
@@ -72,7 +72,7 @@ describe("the sample", () => {
     const [scheduler, ...others] = JSON.parse(ktstr("-j", "sched", "--sample").out).schedulers;
     expect(others).toEqual([]);
     expect(scheduler.findings).toMatchObject([{ kind: "queue-not-consumed", pids, dsq_id: id }]);
-    // The program's own clock, when it was last asked for anything.
+    // Time of the program's own clock, when it was last asked.
     const frozenNs = Number(ktstr("get", "last_ns", "--sample").out);
     for (const { pid, comm, enqueued_ns: enqueuedNs } of victims) {
       const task = scheduler.tasks.find((each: { pid: number }) => each.pid === pid);
@@ -104,7 +104,7 @@ describe("the sample", () => {
       expect(text.includes(word)).toBe(false);
   });
 
-  test("is read without one call of libc by bun:ffi", async () => {
+  test("is read without a call of libc by bun:ffi", async () => {
     const none = `const no = () => { throw new Error("bun:ffi was called"); };
       export { no as dlopen, no as ptr, no as toArrayBuffer }; export const read = {}, FFIType = {};`;
     const built = await Bun.build({
@@ -133,13 +133,13 @@ describe("the sample", () => {
     expect(without("-j", "map", "show", "--memory", path("raw"))).toEqual(
       ktstr("-j", "map", "show", "--sample"),
     );
-    // What the running kernel says takes libc: the stand-in is really there.
+    // Reading the running kernel needs libc, which shows that the replacement is loaded.
     expect(without("map", "show").err).toContain("bun:ffi was called");
   });
 });
 
 describe("a capture's file", () => {
-  test("belongs to its owner alone, and its summary says what is in it", () => {
+  test("is accessible to its owner only, and has a summary", () => {
     const made = ktstr("capture", "--sample", "-o", path("a.zst"));
     expect(made.status).toBe(0);
     expect(statSync(path("a.zst")).mode & 0o777).toBe(0o600);
@@ -153,7 +153,7 @@ describe("a capture's file", () => {
     expect(readFileSync(path("b.zst")).equals(readFileSync(path("a.zst")))).toBe(true);
   });
 
-  test("is never written over another without --force", () => {
+  test("never replaces another file without --force", () => {
     writeFileSync(path("old"), "old");
     const refused = ktstr("capture", "--sample", "-o", path("old"));
     expect([refused.status, refused.out]).toEqual([1, ""]);
@@ -166,7 +166,7 @@ describe("a capture's file", () => {
     expect(readdirSync(folder).sort()).toEqual(["link", "old"]);
   });
 
-  test("compressed in frames it opens wherever they end, as zstd and pzstd write them", () => {
+  test("compressed in frames it can be opened for any frame ends, as zstd and pzstd write them", () => {
     const plain = zstdDecompressSync(readFileSync(samplePath));
     const cut = (every: number): Buffer[] => {
       const frames: Buffer[] = [];
@@ -174,7 +174,7 @@ describe("a capture's file", () => {
         frames.push(zstdCompressSync(plain.subarray(at, at + every), { pledgedSrcSize: every }));
       return frames;
     };
-    // RFC 8878, 3.1.2: to be stepped over. pzstd puts a frame's size into one before it.
+    // RFC 8878, 3.1.2: a frame to be skipped. pzstd stores the size of a frame in one before it.
     const skippable = (content: number[]): Buffer =>
       Buffer.from([0x5e, 0x2a, 0x4d, 0x18, content.length, 0, 0, 0, ...content]);
     const sized = (bytes: Buffer): Buffer => {
@@ -201,7 +201,7 @@ describe("a capture's file", () => {
     }
   });
 
-  test("compressed it has frames of whole segments, and types in one frame", () => {
+  test("compressed it has frames of whole segments, and the types in one frame", () => {
     expect(ktstr("capture", "--sample", "-o", path("frames.zst")).status).toBe(0);
     const bytes = readFileSync(path("frames.zst"));
     const starts: number[] = [];
@@ -228,7 +228,7 @@ describe("a capture's file", () => {
     expect(Math.max(...sizes)).toBeGreaterThanOrEqual(longest);
   });
 
-  test("compressed in a way that does not tell its size, it opens as well; damaged it is an error of ours", () => {
+  test("compressed without its size it can be opened, too; damaged it is a KtstrError", () => {
     const plain = zstdDecompressSync(readFileSync(samplePath));
     const bytes = zstdCompressSync(plain, { params: { 200: 0 } });
     writeFileSync(path("unsized"), bytes);
@@ -274,7 +274,7 @@ describe("a capture's file", () => {
   });
 });
 
-/** Runs a script where it may mount; undefined, and why, where nobody may. */
+/** Runs a script that mounts; prints why and returns undefined if mounting is not permitted. */
 function mounting(script: string): Ran | undefined {
   for (const unshare of [
     ["unshare", "-m"],
@@ -287,7 +287,7 @@ function mounting(script: string): Ran | undefined {
   return undefined;
 }
 
-describe("what goes wrong leaves the old file as it was, and no half one", () => {
+describe("a failure leaves the old file unchanged, and no partial file", () => {
   const CAPTURE = `"$2" "$3" capture --sample -o "$1/mnt/new"`;
 
   test("a full disk", () => {
@@ -298,7 +298,7 @@ describe("what goes wrong leaves the old file as it was, and no half one", () =>
     expect(ran.err).toMatch(/ENOSPC \(errno 28\)\. The disk is full\.\n$/);
   });
 
-  test("a folder that may not be written", () => {
+  test("a folder that is not writable", () => {
     const ran = mounting(`mkdir "$1/mnt"; mount -t tmpfs none "$1/mnt"; echo old > "$1/mnt/new"
       mount -o remount,ro "$1/mnt"; ${CAPTURE} --force && exit 9; cat "$1/mnt/new"; ls -A "$1/mnt"`);
     if (ran !== undefined) {
@@ -331,7 +331,7 @@ describe("what goes wrong leaves the old file as it was, and no half one", () =>
     expect(readdirSync(folder)).toEqual(["there"]);
   });
 
-  test("a capture that is killed, whenever that is", async () => {
+  test("a capture that is killed at any time", async () => {
     expect(ktstr("capture", "--sample", "-o", path("whole")).status).toBe(0);
     const whole = readFileSync(path("whole"));
     const seen = new Set<string>();
@@ -341,7 +341,7 @@ describe("what goes wrong leaves the old file as it was, and no half one", () =>
         stdout: "ignore",
         stderr: "ignore",
       });
-      // Half of them as soon as its own file is there, which is when it writes.
+      // Half of them are killed when the temporary file exists, so during the write.
       const ownFile = (): boolean => readdirSync(folder).some((name) => name.endsWith(`.${child.pid}.tmp`));
       while (round % 2 === 0 && child.exitCode === null && !ownFile()) await Bun.sleep(1);
       if (round % 2 === 1) await Bun.sleep(40 * round);
@@ -355,7 +355,7 @@ describe("what goes wrong leaves the old file as it was, and no half one", () =>
     expect(seen.has("old")).toBe(true);
   });
 
-  test("a name that somebody else takes meanwhile stays theirs", async () => {
+  test("a file that another process creates meanwhile is not replaced", async () => {
     const child = Bun.spawn([process.execPath, cli, "capture", "--sample", "-o", path("new")], {
       stdout: "ignore",
       stderr: "pipe",
@@ -366,7 +366,7 @@ describe("what goes wrong leaves the old file as it was, and no half one", () =>
     if (taken) writeFileSync(path("new"), "theirs");
     await child.exited;
     const isTheirs = readFileSync(path("new"), "utf8") === "theirs";
-    // Where the writer was first, `writeFileSync` came after it and replaced it: the point is that it never does so itself.
+    // If the capture was first, `writeFileSync` replaced its file. The capture itself must never replace one.
     expect(isTheirs || !taken).toBe(true);
   });
 });

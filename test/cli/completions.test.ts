@@ -1,4 +1,4 @@
-/** What shells offer, asked of the shells themselves. */
+/** Words that shells offer, as printed by the shells themselves. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -7,7 +7,7 @@ import { CLI, ktstr, spawn, whyNoKernel } from "../live/bpftool.ts";
 import { type HeldMap, Kit } from "../live/kit.ts";
 import { loadProg } from "../live/kit-progs.ts";
 
-/** A folder with a `ktstr` to find in PATH, as an installation has it, and files to complete. */
+/** A folder with a `ktstr` to find in PATH, as an installation has it, and with files to complete. */
 const dir = mkdtempSync(join(tmpdir(), "ktstr-completions-"));
 beforeAll(() => {
   writeFileSync(join(dir, "ktstr"), `#!/bin/sh\nexec '${process.execPath}' '${CLI}' "$@"\n`);
@@ -17,7 +17,7 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(dir, { recursive: true }));
 
-/** The words that are offered for the last one of a line; "files" where files are. */
+/** Returns the words offered for the last word of a line; "files" if files are offered. */
 type Ask = (line: readonly string[]) => string[];
 
 const quoted = (words: readonly string[]): string =>
@@ -120,7 +120,7 @@ for (const [shell, ask] of SHELLS) {
       });
       afterAll(() => kit[Symbol.dispose]());
 
-      test("names, each once", () => {
+      test("names, without duplicates", () => {
         expect(ask(["map", "dump", "name", "complete_m"])).toEqual(["complete_me"]);
         expect(ask(["pin", "complete_m"])).toEqual(["complete_me"]);
         expect(ask(["btf", "dump", "map", "name", "complete_m"])).toEqual(["complete_me"]);
@@ -154,7 +154,7 @@ test("every command and option of --help is offered", () => {
   }
 });
 
-test("a shell that is not known is wrong usage", () => {
+test("an unknown shell is wrong usage", () => {
   for (const words of [
     ["completions"],
     ["completions", "tcsh"],

@@ -37,7 +37,7 @@ describe("ktstr diff of two saved reports", () => {
   const a = saved("a.json", before);
   const b = saved("b.json", after, "  ");
 
-  test("for people has the costs as rates, the fill, the globals, the scheduler, and no control characters", () => {
+  test("as text has costs as rates, fill of maps, globals, the scheduler, and no control characters", () => {
     const { status, out, err } = ktstr(["diff", a, b]);
     expect([status, err]).toEqual([0, ""]);
     for (const line of [
@@ -55,7 +55,7 @@ describe("ktstr diff of two saved reports", () => {
     expect(out).not.toContain("\u001b");
   });
 
-  test("as JSON follows its schema, exactly", () => {
+  test("as JSON follows its schema", () => {
     for (const flag of ["-j", "-p"]) {
       const { status, out } = ktstr([flag, "diff", a, b]);
       expect(status).toBe(0);
@@ -78,14 +78,14 @@ describe("ktstr diff of two saved reports", () => {
     }
   });
 
-  test("of a report and itself says that nothing changed", () => {
+  test("of a report with itself says that nothing changed", () => {
     const { status, out } = ktstr(["diff", a, a]);
     expect(status).toBe(0);
     expect(out.split("\n").slice(2)).toEqual(["Scheduler  simple", "", "Nothing changed.", ""]);
     expect(ktstr(["diff", a, b]).out).not.toContain("Nothing changed");
   });
 
-  test("takes a pipe", () => {
+  test("reads a pipe", () => {
     const cli = join(import.meta.dir, "../../src/cli.ts");
     const script = `'${process.execPath}' '${cli}' diff <(cat '${a}') <(cat '${b}')`;
     const piped: Ran = spawn(["bash", "-c", script]);
@@ -94,7 +94,7 @@ describe("ktstr diff of two saved reports", () => {
   });
 });
 
-describe("what cannot be compared is said in a sentence", () => {
+describe("invalid comparisons are errors with a reason", () => {
   const a = saved("good.json", before);
   test.each([
     [["diff"], 2, "diff: no files given"],
@@ -114,7 +114,7 @@ describe("what cannot be compared is said in a sentence", () => {
 });
 
 describe.skipIf(whyNoKernel() !== "")("ktstr diff of a report and the running kernel", () => {
-  test("shows the map that was made since, and the entries that came", () => {
+  test("shows the new map, and the new entries", () => {
     using kit = new Kit();
     const held = kit.map({ type: "hash", name: "diff_held", keySize: 4, valueSize: 4, maxEntries: 10 });
     kit.fill(held, 2);

@@ -18,7 +18,7 @@ const log = (...records: LogRecord[]): KernelLog => ({
   overwritten: 5n,
 });
 
-describe("records that are asked for", () => {
+describe("selection of records", () => {
   const all = log(record(3, 1), record(4, 10), record(6, 100.5));
   const levels = (query: { level?: string; since?: bigint }): number[] =>
     selectRecords(all, {
@@ -26,21 +26,21 @@ describe("records that are asked for", () => {
       sinceNs: query.since,
     }).map(({ level }) => level);
 
-  test("by level, one, several, or with all that are more severe", () => {
+  test("by level: one, several, or one and all more severe ones", () => {
     expect(levels({ level: "warn" })).toEqual([4]);
     expect(levels({ level: "err,info" })).toEqual([3, 6]);
     expect(levels({ level: "warn+" })).toEqual([3, 4]);
     expect(() => parseLevels("warning")).toThrow('"warning" is no level');
   });
 
-  test("by time, or by how long before the newest record", () => {
+  test("by time, or by time before the newest record", () => {
     expect(levels({ since: 10_000_000_000n })).toEqual([4, 6]);
     expect(levels({ since: -90_500_000_000n })).toEqual([4, 6]);
     expect(levels({ since: -1n })).toEqual([6]);
   });
 });
 
-test("text of a hostile machine is escaped, tabs and lines stay", () => {
+test("control characters in text are escaped, except tabs and line ends", () => {
   const bytes = Buffer.from("a\tb\nc\u001b[2J\u202e", "utf8");
   expect(recordLines(record(4, 1.5, bytes))).toEqual([
     "warn   [    1.500000]     T1  a\tb",
@@ -50,7 +50,7 @@ test("text of a hostile machine is escaped, tabs and lines stay", () => {
   expect(invalid).toContain(String.raw`"text":"\\xff\\x1b"`);
 });
 
-test("what has no text to show is counted", () => {
+test("records without text are counted", () => {
   expect(tornSentence(log())).toBe(
     "records without a text to show: 2 × not finalized; the first 5 records were overwritten",
   );

@@ -35,12 +35,12 @@ describe.skipIf(whyNoKernel() !== "")("ktstr inspect", () => {
 
   const inspect = (...words: string[]): Inspected => {
     const ran = ktstr(["-j", "inspect", ...words]);
-    // Strangers' objects may come and go: what is said of them goes to stderr, and is no failure.
+    // Objects of other processes come and go: warnings about them go to stderr, and are no failure.
     expect(ran.status).toBe(0);
     return parseExact(ran.out) as Inspected;
   };
 
-  test("--json has a schema, the kernel, and every object under bpftool's keys", () => {
+  test("--json has a schema, the kernel, and every object with bpftool's keys", () => {
     const prog = loadProg(kit, { type: "raw_tracepoint", code: usesMaps(map) });
     const link = openRawTracepoint(kit, prog, "xdp_exception");
     const report = inspect();
@@ -55,15 +55,15 @@ describe.skipIf(whyNoKernel() !== "")("ktstr inspect", () => {
       ["link", report.links, link.id],
     ] as const) {
       const mine = list.find((object) => object.id === id);
-      // Counters go on between the two answers where statistics are on, which somebody else may have done; who holds
-      // an object is not on the page.
+      // Counters can change between the two answers if another process enabled statistics. The page does not show who holds
+      // an object.
       const { run_time_ns, run_cnt, pids, ...still } = Object(ours(kind, "show", "id", String(id)));
       expect(missing(mine, still)).toEqual([]);
     }
   });
 
   for (const limit of [0, 1, 8, 20, 21]) {
-    test(`shows ${limit} entries of a map where that is the limit, and counts all of them`, () => {
+    test(`shows ${limit} entries of a map with that limit, and counts all of them`, () => {
       const report = inspect("--limit", String(limit));
       expect(report.content_limit).toBe(limit);
       const shown = report.maps.find(({ id }) => id === map.id);
@@ -74,7 +74,7 @@ describe.skipIf(whyNoKernel() !== "")("ktstr inspect", () => {
     });
   }
 
-  test("for people has the kernel, the scheduler's absence and the map's entries", () => {
+  test("as text has the kernel, no scheduler, and the entries of the map", () => {
     const ran = ktstr(["inspect", "--limit", "2"]);
     expect(ran.status).toBe(0);
     expect(ran.out).toContain(release());
@@ -84,7 +84,7 @@ describe.skipIf(whyNoKernel() !== "")("ktstr inspect", () => {
   });
 });
 
-/** Statistics are off: for a while, they may be on for somebody else. */
+/** Waits until statistics are off: other processes can enable them for a while. */
 async function untilUncounted(prog: Held, count: () => number): Promise<void> {
   for (let tries = 0; ; tries++) {
     const before = count();
@@ -96,7 +96,7 @@ async function untilUncounted(prog: Held, count: () => number): Promise<void> {
 }
 
 describe.skipIf(whyNoKernel() !== "")("--stats SECONDS", () => {
-  test("counts for so long, says what was counted, and no longer", async () => {
+  test("enables statistics for this time, and says so", async () => {
     using kit = new Kit();
     const prog = loadProg(kit, { type: "socket_filter", name: "counted" });
     const count = (): number =>
@@ -104,7 +104,7 @@ describe.skipIf(whyNoKernel() !== "")("--stats SECONDS", () => {
     await untilUncounted(prog, count);
     const command = [process.execPath, CLI, "-j", "prog", "show", "id", String(prog.id), "--stats", "1"];
     const child = Bun.spawn(command, { stdout: "pipe", stderr: "pipe" });
-    // Runs it until it has been counted, then for as long as the switch is on.
+    // Runs the program until it is counted, then until statistics are off.
     while (child.exitCode === null) {
       testRun(prog, 100);
       await Bun.sleep(10);
@@ -119,7 +119,7 @@ describe.skipIf(whyNoKernel() !== "")("--stats SECONDS", () => {
     await untilUncounted(prog, count);
   });
 
-  test("shows the costs of those seconds, and totals beside them", async () => {
+  test("shows the costs within these seconds beside the totals", async () => {
     using kit = new Kit();
     using _on = enableStats();
     const prog = loadProg(kit, { type: "socket_filter", name: "interval" });
@@ -150,7 +150,7 @@ describe.skipIf(whyNoKernel() !== "")("--stats SECONDS", () => {
     expect(page).not.toContain("statistics are off");
   });
 
-  test("is off again where the command is killed", async () => {
+  test("statistics are off after the command is killed", async () => {
     using kit = new Kit();
     const prog = loadProg(kit, { type: "socket_filter", name: "killed" });
     const count = (): number =>
@@ -174,10 +174,10 @@ describe.skipIf(whyNoKernel() !== "")("--stats SECONDS", () => {
 });
 
 describe.skipIf(whyNoKernel() !== "")("the page's lines", () => {
-  test("costs stand in one column, beside the longest name of a program type, too", () => {
+  test("costs are in one column, even beside the longest name of a program type", () => {
     using kit = new Kit();
     using _on = enableStats();
-    // Runs whenever a test run ends (include/trace/events/bpf_test_run.h).
+    // Runs at the end of every test run (include/trace/events/bpf_test_run.h).
     const writable = loadProg(kit, { type: "raw_tracepoint_writable", name: "longest" });
     openRawTracepoint(kit, writable, "bpf_test_finish");
     const filter = loadProg(kit, { type: "socket_filter", name: "shorter" });
@@ -193,7 +193,7 @@ describe.skipIf(whyNoKernel() !== "")("the page's lines", () => {
     expect(columns[1]).toBe(columns[0]!);
   });
 
-  test("four full maps and more are one warning, three are three", () => {
+  test("four or more full maps give one warning, three give three", () => {
     using kit = new Kit();
     const full = (prefix: string, count: number): number[] =>
       Array.from({ length: count }, (_, index) => {
@@ -207,7 +207,7 @@ describe.skipIf(whyNoKernel() !== "")("the page's lines", () => {
         .filter((line) => / (is|are) full: /.test(line) && ids.some((id) => line.includes(`${id} (`)));
     const ids = full("few_", 3);
     const few = warningsOf(ids);
-    // Strangers' full maps count, too: those are named in the same line then.
+    // Full maps of other processes count, too, and are named in the same line.
     expect([1, 3]).toContain(few.length);
     ids.push(...full("many_", 4));
     const many = warningsOf(ids);

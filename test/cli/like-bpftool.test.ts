@@ -1,4 +1,4 @@
-/** What scripts rely on besides data: errors in JSON, the version, options. bpftool answers beside us. */
+/** What scripts rely on besides data: errors in JSON, the version, options. Compared with bpftool's answers. */
 import { describe, expect, test } from "bun:test";
 import pkg from "../../package.json" with { type: "json" };
 import { ktstr, type Ran, spawn, whyNoKernel } from "../live/bpftool.ts";
@@ -6,7 +6,7 @@ import { Kit } from "../live/kit.ts";
 
 const kernel = describe.skipIf(whyNoKernel() !== "");
 
-/** The sentence of an answer that is nothing but bpftool's `{"error":"..."}`. */
+/** Returns the sentence of an answer that consists only of bpftool's `{"error":"..."}`. */
 function errorOf({ out }: Ran): string {
   const answer: unknown = JSON.parse(out);
   expect(Object.keys(answer as object)).toEqual(["error"]);
@@ -45,7 +45,7 @@ kernel("with -j an error is on standard output, and nothing on standard error", 
     }
   });
 
-  test("without -j it is on standard error alone, word for word the same", () => {
+  test("without -j the same sentence is on standard error only", () => {
     const words = ["map", "show", "id", "4294967295"];
     const theirs = spawn(["bpftool", ...words]);
     expect([theirs.out, theirs.err.startsWith("Error: ")]).toEqual(["", true]);
@@ -53,7 +53,7 @@ kernel("with -j an error is on standard output, and nothing on standard error", 
     expect(ktstr(words)).toEqual({ status: 1, out: "", err: `ktstr: error: ${sentence}\n` });
   });
 
-  test("where bpftool prints nothing or `null`, it is an error, too", () => {
+  test("cases in which bpftool prints nothing or `null` are errors, too", () => {
     for (const line of ["prog show name nosuchname", "map show name nosuchname", "nope", "map nope"]) {
       const words = ["-j", ...line.split(" ")];
       const theirs = spawn(["bpftool", ...words]);
@@ -62,13 +62,13 @@ kernel("with -j an error is on standard output, and nothing on standard error", 
     }
   });
 
-  test("a word that is no text and one that a terminal would obey are escaped", () => {
+  test("invalid UTF-8 and control characters in a word are escaped", () => {
     const { out } = ktstr(["-j", "map", "show", "name", 'a"\u001b[31m\u202e']);
     expect(out).not.toMatch(/[\u001b\u202e]/);
     expect(JSON.parse(out).error).toContain('"a\\"');
   });
 
-  test("data with status 1 is one document, and what is missing is on standard error", () => {
+  test("an incomplete answer has status 1 and is one document; standard error says what is missing", () => {
     using kit = new Kit();
     const map = kit.map({ type: "stack_trace", valueSize: 8 });
     const { status, out, err } = ktstr([
@@ -89,18 +89,18 @@ kernel("with -j an error is on standard output, and nothing on standard error", 
   });
 });
 
-test("--json=yes is no -j: its error is text", () => {
+test("--json=yes is not -j: the error is text", () => {
   expect(ktstr(["--json=yes", "map"])).toMatchObject({ status: 2, out: "" });
 });
 
-test("an error behind -- does not see options there", () => {
+test("words behind -- are not taken for options if there is an error", () => {
   expect(ktstr(["map", "nope", "--", "-j"])).toMatchObject({ status: 2, out: "" });
 });
 
 describe("version", () => {
   const text = `ktstr v${pkg.version}\nusing Bun ${Bun.version}, and no libbpf\n`;
 
-  test("is the package's, by every name and behind any command", () => {
+  test("is the package's, with every spelling and behind any command", () => {
     for (const line of ["version", "v", "--version", "-V", "map -V", "-V map show", "-V nope"])
       expect([line, ktstr(line.split(" "))]).toEqual([line, { status: 0, out: text, err: "" }]);
     expect(ktstr(["version", "more"])).toMatchObject({ status: 2, out: "" });
@@ -128,15 +128,18 @@ describe("version", () => {
 });
 
 kernel("bpftool's options that change nothing here", () => {
-  test.each(["-n", "--nomount", "-m", "--mapcompat", "-L", "--use-loader", "-nmL"])("%s is taken", (flag) => {
-    using kit = new Kit();
-    const { id } = kit.map({ type: "array", name: "by_option" });
-    const words = ["map", "show", "id", String(id)];
-    expect(ktstr([flag, ...words])).toEqual(ktstr(words));
-    expect(spawn(["bpftool", flag, ...words]).status).toBe(0);
-  });
+  test.each(["-n", "--nomount", "-m", "--mapcompat", "-L", "--use-loader", "-nmL"])(
+    "%s is accepted",
+    (flag) => {
+      using kit = new Kit();
+      const { id } = kit.map({ type: "array", name: "by_option" });
+      const words = ["map", "show", "id", String(id)];
+      expect(ktstr([flag, ...words])).toEqual(ktstr(words));
+      expect(spawn(["bpftool", flag, ...words]).status).toBe(0);
+    },
+  );
 
-  test("say so in every --help", () => {
+  test("are described in every --help", () => {
     for (const command of [[], ["inspect"], ["map", "dump"]]) {
       const { out } = ktstr([...command, "--help"]);
       for (const option of ["-n, --nomount", "-m, --mapcompat", "-L, --use-loader"])

@@ -19,7 +19,7 @@ function ktstr(...args: string[]): Run {
   return { status: exitCode, stdout: stdout.toString(), stderr: stderr.toString() };
 }
 
-test("FILE@ADDRESS is a piece of memory; a file whose own name ends so is itself", () => {
+test("FILE@ADDRESS is a piece of memory, unless a file has this name", () => {
   expect(memorySource("mem")).toEqual({ path: "mem" });
   expect(memorySource("mem@0x40000000")).toEqual({ path: "mem", physical: 0x4000_0000 });
   expect(memorySource("dir@2/mem@4096")).toEqual({ path: "dir@2/mem", physical: 4096 });
@@ -59,12 +59,12 @@ const LISTS = [
   ["link", "show"],
   ["btf", "show"],
 ];
-/** What a machine takes to read a dump of some GiB from a disk, several times. */
+/** Timeout for a machine that reads a dump of some GiB from a disk several times. */
 const DISK_MS = 240_000;
 
 eachMachine(await labImages(), (image) => {
   test(
-    "nothing but the file is needed, and --explain says on stderr how the kernel was found",
+    "only the file is needed, and --explain prints on stderr how the kernel was found",
     () => {
       const run = ktstr("--memory", image.memory, "--explain", "-j", "prog", "show");
       expect(run.status).toBe(0);
@@ -82,7 +82,7 @@ eachMachine(await labImages(), (image) => {
   );
 
   test(
-    "pieces at their addresses, a told VMCOREINFO and the ELF core of the same freeze give the same bytes",
+    "pieces at their addresses, --vmcoreinfo, and the ELF core of the same freeze give the same output",
     () => {
       const note = image.answer("vmcoreinfo")!.split(" ")[0]!;
       const sources = [["--vmcoreinfo", note, "--memory", image.memory]];
@@ -97,7 +97,7 @@ eachMachine(await labImages(), (image) => {
     DISK_MS,
   );
 
-  test("pinned paths are a running kernel's", () => {
+  test("pinned paths are for a running kernel only", () => {
     const run = ktstr("--memory", image.memory, "prog", "show", "pinned", "/sys/fs/bpf/x");
     expect(run.status).toBe(2);
     expect(run.stderr).toContain("pinned paths exist only on a running kernel");

@@ -1,4 +1,4 @@
-/** `ktstr metrics` as a server and as a file, of the running kernel, beside bpftool. */
+/** `ktstr metrics` as a server and as a file, on the running kernel, compared with bpftool. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -11,7 +11,7 @@ import { type ParsedFamily, parseMetrics, whyNoParser } from "../report/metrics-
 
 const why = whyNoKernel() || whyNoParser();
 
-/** `--listen` on a port that was free; ends with the test. */
+/** Serves on a free port until the end of the test. */
 async function served(
   ...place: string[]
 ): Promise<AsyncDisposable & { url: string; end(signal: NodeJS.Signals): Promise<number> }> {
@@ -56,7 +56,7 @@ const sampleOf = (families: readonly ParsedFamily[], family: string, id: number)
     ?.samples.find(([, labels]) => labels["id"] === String(id))?.[2];
 
 describe.skipIf(why !== "")(`metrics of the running kernel${why}`, () => {
-  test("are bpftool's numbers of the same program and map", async () => {
+  test("are equal to bpftool's numbers for the same program and map", async () => {
     using kit = new Kit();
     const map = kit.map({ type: "hash", name: "metric_map", valueSize: 8, maxEntries: 100 });
     kit.fill(map, 37);
@@ -89,7 +89,7 @@ describe.skipIf(why !== "")(`metrics of the running kernel${why}`, () => {
     expect(labels).toEqual({ id: String(map.id), name: "metric_map", type: "hash" });
   });
 
-  test("a program and a map that went have no series any more", async () => {
+  test("a program and a map that were freed have no series", async () => {
     await using server = await served();
     const ids = await (async () => {
       using kit = new Kit();
@@ -103,7 +103,7 @@ describe.skipIf(why !== "")(`metrics of the running kernel${why}`, () => {
     expect(await (await fetch(server.url)).text()).not.toContain(`id="${ids}"`);
   });
 
-  test("other paths, other methods and large bodies are refused, and do not end it", async () => {
+  test("other paths, other methods and large bodies are errors, and do not end the server", async () => {
     await using server = await served();
     const root = server.url.replace(/metrics$/, "");
     for (const path of ["", "metrics/", "metricsx", "..%2fmetrics", "%", "metrics%00", "a".repeat(3000)])
@@ -120,7 +120,7 @@ describe.skipIf(why !== "")(`metrics of the running kernel${why}`, () => {
     expect([status, headers.get("content-type")]).toEqual([200, "text/plain; version=0.0.4; charset=utf-8"]);
   });
 
-  test("clients at the same time get one reading", async () => {
+  test("concurrent clients get the same reading", async () => {
     await using server = await served();
     const texts = await Promise.all(Array.from({ length: 20 }, async () => (await fetch(server.url)).text()));
     const took = texts.map((text) => /^ktstr_read_duration_seconds (.*)$/m.exec(text)?.[1]);
@@ -148,7 +148,7 @@ describe.skipIf(why !== "")(`--once${why}`, () => {
   });
   afterEach(() => rmSync(folder, { recursive: true }));
 
-  test("writes a file that node_exporter's user can read, whole, in place of the one before", () => {
+  test("replaces a file as a whole, readable for node_exporter's user", () => {
     const path = join(folder, "ktstr.prom");
     writeFileSync(path, "before");
     const ran = ktstr(["metrics", "--once", "-o", path]);
@@ -162,7 +162,7 @@ describe.skipIf(why !== "")(`--once${why}`, () => {
     expect(parseMetrics(ktstr(["metrics", "--once"]).out, "prometheus").length).toBeGreaterThan(5);
   });
 
-  test("without the privilege says so, and leaves the file as it was", () => {
+  test("without privilege is an error, and leaves the file unchanged", () => {
     const path = join(folder, "ktstr.prom");
     const ran = ktstr(["metrics", "--once", "-o", path], {
       under: ["setpriv", "--bounding-set=-all", "--inh-caps=-all"],
@@ -186,7 +186,7 @@ test.each([
   expect([status, out, err.includes(sentence)]).toEqual([2, "", true]);
 });
 
-test("a port alone is reached from this machine alone", () => {
+test("a port without an address listens on the loopback interface only", () => {
   expect(placeOf("9435")).toEqual({ hostname: "127.0.0.1", port: 9435 });
   expect(placeOf(":9435")).toEqual({ hostname: "127.0.0.1", port: 9435 });
   expect(placeOf("0.0.0.0:9435")).toEqual({ hostname: "0.0.0.0", port: 9435 });

@@ -7,7 +7,7 @@ const COMMAND = `${process.execPath} ${CLI}`;
 describe.skipIf(whyNoKernel("script", "perl") !== "")("output", () => {
   const kit = new Kit();
   let map: HeldMap;
-  /** A megabyte and more: past every pipe's 64 KiB. */
+  /** More than a megabyte, so more than the 64 KiB of a pipe. */
   let dump = "";
   beforeAll(() => {
     map = kit.map({ type: "hash", name: "much", keySize: 8, valueSize: 64, maxEntries: 4000 });
@@ -17,13 +17,13 @@ describe.skipIf(whyNoKernel("script", "perl") !== "")("output", () => {
   afterAll(() => kit[Symbol.dispose]());
   const dumping = (): string => `${COMMAND} -j map dump id ${map.id}`;
 
-  test("through a pipe is whole", () => {
+  test("through a pipe is complete", () => {
     expect((JSON.parse(dump) as unknown[]).length).toBe(4000);
     expect(dump.length).toBeGreaterThan(1_000_000);
     expect(spawn(["sh", "-c", `${dumping()} | cat`]).out).toBe(dump);
   });
 
-  test("into a pipe that its reader closes ends without a word", () => {
+  test("into a closed pipe ends without a message", () => {
     for (const what of [dumping(), `${COMMAND} map dump id ${map.id}`, `${COMMAND} inspect --limit 4000`]) {
       const ran = spawn(["bash", "-c", `${what} | head -c 5; echo " \${PIPESTATUS[0]}"`]);
       expect(ran.err).toBe("");
@@ -31,7 +31,7 @@ describe.skipIf(whyNoKernel("script", "perl") !== "")("output", () => {
     }
   });
 
-  /** What a command writes into a pipe that is non-blocking and read slowly. */
+  /** Returns the output of a command into a pipe that is non-blocking and read slowly. */
   const slowly = (stream: "STDOUT" | "STDERR", command: string[]): ReturnType<typeof spawn> => {
     const script = `
       use Fcntl; $| = 1;
@@ -51,7 +51,7 @@ describe.skipIf(whyNoKernel("script", "perl") !== "")("output", () => {
     expect(ran.out === dump).toBe(true);
   });
 
-  test("of an error is whole, too, and where nobody hears it the status still tells", () => {
+  test("of an error is complete, too, and the status is right even if stderr is closed", () => {
     const word = "x".repeat(100_000);
     const ran = slowly("STDERR", [process.execPath, CLI, word]);
     expect(ran.status).toBe(2);
@@ -62,7 +62,7 @@ describe.skipIf(whyNoKernel("script", "perl") !== "")("output", () => {
     ).toBe("2\n2\n");
   });
 
-  test("onto a full disk is an error that says so", () => {
+  test("to a full disk is an error that says so", () => {
     for (const what of [dumping(), `${COMMAND} map show`, `${COMMAND} --help`, `${COMMAND} inspect`]) {
       const ran = spawn(["sh", "-c", `${what} > /dev/full`]);
       expect([ran.status, ran.out]).toEqual([1, ""]);
@@ -71,7 +71,7 @@ describe.skipIf(whyNoKernel("script", "perl") !== "")("output", () => {
   });
 
   test("ends at Ctrl-C in the middle of a dump, quickly and without a stack trace", async () => {
-    // Nobody reads: the dump stands still in a full pipe.
+    // Nobody reads, so the dump waits for a full pipe.
     const running = Bun.spawn([process.execPath, CLI, "-j", "map", "dump", "id", String(map.id)], {
       stdout: "pipe",
       stderr: "pipe",
@@ -86,7 +86,7 @@ describe.skipIf(whyNoKernel("script", "perl") !== "")("output", () => {
     await reader.cancel();
   });
 
-  describe("has colour", () => {
+  describe("has color", () => {
     const onTerminal = (what: string, env: Record<string, string> = {}): string =>
       spawn(["script", "-qec", what, "/dev/null"], { TERM: "xterm", NO_COLOR: "", CI: "", ...env }).out;
 
@@ -95,7 +95,7 @@ describe.skipIf(whyNoKernel("script", "perl") !== "")("output", () => {
       expect(onTerminal(`${COMMAND} --help`)).toContain("\u001b[");
     });
 
-    test("not where NO_COLOR has a value, and not on a terminal that has none", () => {
+    test("not if NO_COLOR has a value, and not on a terminal without color", () => {
       for (const env of [{ NO_COLOR: "1" }, { TERM: "dumb" }]) {
         for (const words of ["inspect", "--help", "map show"]) {
           expect(onTerminal(`${COMMAND} ${words}`, env)).not.toContain("\u001b");

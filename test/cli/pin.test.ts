@@ -8,7 +8,7 @@ import { fdCount, Kit } from "../live/kit.ts";
 import { loadProg } from "../live/kit-progs.ts";
 
 let names = 0;
-/** Names of this process' own: strangers make maps, too. */
+/** Names of this process only, because other processes create maps, too. */
 const freshName = (): string => `p${process.pid % 100_000}_${++names}.bss`;
 
 const isThere = (id: number): boolean => {
@@ -16,7 +16,7 @@ const isThere = (id: number): boolean => {
   return live.maps().some((map) => map.id === id);
 };
 
-/** The kernel frees a map behind an RCU grace period; its id goes at once or a little later. */
+/** The kernel frees a map after an RCU grace period; its id disappears immediately or a little later. */
 async function untilGone(id: number): Promise<boolean> {
   for (let tries = 0; tries < 200; tries++) {
     if (!isThere(id)) return true;
@@ -27,7 +27,7 @@ async function untilGone(id: number): Promise<boolean> {
 
 class Pin {
   readonly process: Bun.Subprocess<"pipe", "pipe", "pipe">;
-  /** What it said up to and with its first line. */
+  /** Output on stderr, up to and including its first line. */
   readonly firstLine: () => Promise<string>;
 
   constructor(...words: string[]) {
@@ -47,7 +47,7 @@ class Pin {
 }
 
 describe.skipIf(whyNoKernel() !== "")("ktstr pin", () => {
-  test("keeps the map of a process that ends, until its command does", async () => {
+  test("keeps the map of a process that ends, until the command ends", async () => {
     const name = freshName();
     const kit = new Kit();
     const map = kit.map({ type: "array", name, maxEntries: 1 });
@@ -73,18 +73,18 @@ describe.skipIf(whyNoKernel() !== "")("ktstr pin", () => {
     [["sh", "-c", "kill -KILL $$"], 137],
     [["printf", "%s|", "--json", "-x", "--", "a b"], 0],
   ] as const) {
-    test(`ends as its command ends: ${command.join(" ")} is ${status}`, () => {
+    test(`ends with its command's status: ${command.join(" ")} is ${status}`, () => {
       using kit = new Kit();
       const name = freshName();
       kit.map({ type: "array", name });
       const ran = ktstr(["pin", name, "--", ...command]);
       expect(ran.status).toBe(status);
-      // Options behind `--` are the command's own.
+      // Options behind `--` belong to the command.
       if (command[0] === "printf") expect(ran.out).toBe("--json|-x|--|a b|");
     });
   }
 
-  test("a command that is not there is an error", () => {
+  test("a command that does not exist is an error", () => {
     using kit = new Kit();
     const name = freshName();
     kit.map({ type: "array", name });
@@ -94,7 +94,7 @@ describe.skipIf(whyNoKernel() !== "")("ktstr pin", () => {
   });
 
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-    test(`without a command holds until ${signal}, and is no failure then`, async () => {
+    test(`without a command it holds the map until ${signal}, with status 0`, async () => {
       const name = freshName();
       const kit = new Kit();
       const map = kit.map({ type: "array", name });
@@ -108,7 +108,7 @@ describe.skipIf(whyNoKernel() !== "")("ktstr pin", () => {
     });
   }
 
-  test("hands a signal on to its command, and ends with it", async () => {
+  test("forwards a signal to its command, and ends with it", async () => {
     using kit = new Kit();
     const name = freshName();
     kit.map({ type: "array", name });
@@ -122,11 +122,11 @@ describe.skipIf(whyNoKernel() !== "")("ktstr pin", () => {
   });
 
   for (const signal of ["SIGINT", "SIGQUIT", "SIGHUP", "SIGTERM", "SIGUSR1", "SIGUSR2"] as const)
-    test(`hands ${signal} on, and does not leave its command running without the map`, async () => {
+    test(`forwards ${signal}, and holds the map while its command runs`, async () => {
       const kit = new Kit();
       const name = freshName();
       const map = kit.map({ type: "array", name });
-      // It survives the signal: as long as it runs, the map is there.
+      // The command survives the signal: the map must exist while it runs.
       const trap = `trap "echo told" ${signal.slice(3)}`;
       const pin = new Pin(
         name,
@@ -161,7 +161,7 @@ describe.skipIf(whyNoKernel() !== "")("ktstr pin", () => {
     expect(out).toContain("told 1\nstatus 5\n");
   });
 
-  test("of two generations takes the older, and names the other", async () => {
+  test("of two maps with the name holds the older, and names the other", async () => {
     using kit = new Kit();
     const name = freshName();
     const [older, newer] = [kit.map({ type: "array", name }), kit.map({ type: "array", name })];
@@ -172,7 +172,7 @@ describe.skipIf(whyNoKernel() !== "")("ktstr pin", () => {
     expect(ran.status).toBe(0);
   });
 
-  test("a miss names what was seen, and the usual causes, in one line", () => {
+  test("a miss lists the existing names and the usual causes in one line", () => {
     using kit = new Kit();
     const name = freshName();
     kit.map({ type: "array", name });
@@ -195,12 +195,12 @@ describe.skipIf(whyNoKernel() !== "")("ktstr pin", () => {
 });
 
 describe.skipIf(whyNoKernel() !== "")("pinByName as a library", () => {
-  test("owns one descriptor until it is disposed, and none where it fails", () => {
+  test("owns one descriptor until it is disposed, and none if it fails", () => {
     using kit = new Kit();
     const name = freshName();
     const map = kit.map({ type: "array", name });
     loadProg(kit, { type: "xdp" });
-    pinByName(name)[Symbol.dispose](); // the first look keeps a file of /proc open
+    pinByName(name)[Symbol.dispose](); // the first call keeps a file of /proc open
     const before = fdCount();
     {
       using held = pinByName(name);

@@ -3,7 +3,7 @@ import { CLI, ktstr, spawn, whyNoKernel } from "../live/bpftool.ts";
 import { type HeldMap, Kit } from "../live/kit.ts";
 
 const NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"];
-/** Still uid 0, so that every file can be read, and no capability left. */
+/** uid 0, so that every file can be read, but without capabilities. */
 const POWERLESS = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"];
 
 const COMMANDS: readonly (readonly [words: string, command: string, object: string])[] = [
@@ -18,7 +18,7 @@ const COMMANDS: readonly (readonly [words: string, command: string, object: stri
 ];
 
 const why = whyNoKernel("setpriv");
-// Where bun or the sources lie in a folder that nobody may enter, the powerless root stands for nobody.
+// If bun or the sources are in a folder that no other user can enter, root without capabilities stands in for another user.
 const canNobodyRun = why === "" && spawn([...NOBODY, process.execPath, CLI, "--version"]).status === 0;
 
 describe.skipIf(why !== "")("without privilege", () => {
@@ -34,7 +34,7 @@ describe.skipIf(why !== "")("without privilege", () => {
     ...(canNobodyRun ? [["nobody", NOBODY] as const] : []),
   ] as const) {
     for (const [words, command, capability] of COMMANDS) {
-      test(`${who}: ${words} says which command failed, with what, and what it needs`, () => {
+      test(`${who}: ${words} says which command failed, with which error, and which privilege it needs`, () => {
         const ran = ktstr(words.replace("ID", String(map.id)).split(" "), { under });
         const [told, silent] = words.startsWith("-j") ? [ran.out, ran.err] : [ran.err, ran.out];
         expect([ran.status, silent]).toEqual([1, ""]);
@@ -43,7 +43,7 @@ describe.skipIf(why !== "")("without privilege", () => {
       });
     }
 
-    test(`${who}: --help needs nothing`, () => {
+    test(`${who}: --help needs no privilege`, () => {
       expect(ktstr(["map", "--help"], { under }).status).toBe(0);
     });
   }

@@ -1,4 +1,4 @@
-/** Keys, filters and globals on the command line; look-ups and type dumps against bpftool's. */
+/** Keys, filters and globals on the command line; look-ups and type dumps compared with bpftool's. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -35,8 +35,8 @@ const id = (map: HeldMap): string => String(map.id);
 const idOf = (name: string): string => String(maps.get(name) ?? -1);
 
 describe("map lookup and getnext", () => {
-  liveTest("answer as bpftool does, in JSON and in text, also for what is not there", () => {
-    // In a hash any key may be the last one, behind which there is none: but not the first of twenty.
+  liveTest("answer as bpftool does, in JSON and in text, also for missing keys", () => {
+    // In a hash any key can be the last one, which has no next key, but not the first of twenty.
     const first = JSON.parse(run("bpftool", "-j", "map", "getnext", "id", id(plain))) as {
       next_key: string[];
     };
@@ -78,7 +78,7 @@ describe("map lookup and getnext", () => {
     expect(seen.size).toBe(20);
   });
 
-  liveTest("refuse what is no key", () => {
+  liveTest("are errors for invalid keys", () => {
     for (const [words, sentence] of [
       [["lookup", "id", id(plain)], "which key?"],
       [["lookup", "id", id(plain), "key", "1", "2"], "expects 4 bytes, got 2"],
@@ -100,7 +100,7 @@ describe("map dump", () => {
       ({ value }) => Number(value[0]),
     );
 
-  liveTest("chooses and orders in JSON as in text", () => {
+  liveTest("filters and sorts in JSON as in text", () => {
     expect(values("--sort", "-value", "--limit", "3")).toEqual([133, 126, 119]);
     expect(values("--sort", "key", "--limit=2")).toEqual([0, 7]);
     expect(values("--filter", "key > 17", "--sort", "key")).toEqual([126, 133]);
@@ -136,7 +136,7 @@ describe("map dump", () => {
     expect(last).toMatchObject([{ values: [{ cpu: cpus - 1, value: hex(100 + cpus - 1) }] }]);
   });
 
-  liveTest("refuses options that do not fit with status 2, and prints nothing", () => {
+  liveTest("options that do not fit are errors with status 2, and nothing is printed", () => {
     for (const [options, sentence] of [
       [["--filter", "pid == 3"], 'at column 1 ("pid == 3"): there is no member "pid"'],
       [["--filter", "key = 3"], "Equality is =="],
@@ -163,7 +163,7 @@ describe("map dump", () => {
 });
 
 describe("get", () => {
-  liveTest("prints one global bare, and as JSON", () => {
+  liveTest("prints only the value of a global variable, and as JSON", () => {
     const data = ["id", idOf("types.data")];
     for (const [path, bare, json] of [
       ["in_data.u64", "18446744073709551615", "18446744073709551615"],
@@ -184,7 +184,7 @@ describe("get", () => {
     expect(ktstr(["get", "in_rodata"]).out).toBe("9007199254740993\n");
   });
 
-  liveTest("says what is near where there is none, and which objects have it where several do", () => {
+  liveTest("suggests similar names for an unknown variable, and lists the maps if several have it", () => {
     for (const [words, status, sentence] of [
       [["get"], 2, "no variable given"],
       [["get", "a", "b", "c"], 2, "unexpected arguments: c"],
@@ -215,7 +215,7 @@ describe("get", () => {
 describe("btf dump", () => {
   const mapId = (): string => idOf("hash_by_struct");
 
-  liveTest("is bpftool's raw dump of maps, programs, ids and files", () => {
+  liveTest("is equal to bpftool's raw dump of maps, programs, ids and files", () => {
     const { btfId } = loaded.map("array_of_all");
     const prog = (JSON.parse(run("bpftool", "-j", "prog", "show")) as { id: number; btf_id?: number }[]).find(
       ({ btf_id }) => btf_id === btfId,
@@ -241,12 +241,12 @@ describe("btf dump", () => {
     );
   });
 
-  liveTest("of the running kernel, by vmlinux, is the same bytes", () => {
+  liveTest("of vmlinux is the running kernel's, byte for byte", () => {
     const theirs = run("bpftool", "-j", "btf", "dump", "file", "/sys/kernel/btf/vmlinux");
     expect(ktstr(["-j", "btf", "dump", "vmlinux"]).out === theirs).toBe(true);
   });
 
-  liveTest("in C compiles, whole and from a map's value alone", () => {
+  liveTest("in C compiles: complete, and of only a map's value", () => {
     const source = join(kit.directory, "dump.c");
     for (const words of [
       ["vmlinux"],

@@ -26,7 +26,7 @@ afterEach(() => rmSync(folder, { recursive: true }));
 const path = (name: string): string => join(folder, name);
 
 describe("the file", () => {
-  test("is there whole, for its owner alone, and nothing is left beside it", () => {
+  test("is complete, accessible to its owner only, and no temporary file is left", () => {
     const ran = ktstr(["report", "--sample", "-o", path("page.html")]);
     expect(ran).toMatchObject({ status: 0, err: "" });
     expect(ran.out).toMatch(/page\.html: [\d.]+ KiB\n$/);
@@ -37,7 +37,7 @@ describe("the file", () => {
     expect(readdirSync(folder)).toEqual(["page.html"]);
   });
 
-  test("replaces one that is there, and leaves it where the machine cannot be read", () => {
+  test("replaces an existing file, but not if the machine cannot be read", () => {
     writeFileSync(path("page.html"), "the page of yesterday");
     writeFileSync(path("mem"), "no memory");
     const failed = ktstr(["report", "--memory", path("mem"), "-o", path("page.html")]);
@@ -47,7 +47,7 @@ describe("the file", () => {
     expect(ran).toEqual({ file: path("page.html"), file_bytes: statSync(path("page.html")).size });
   });
 
-  test("has no folder's name of the machine that made it", () => {
+  test("has no names of folders of the machine that made it", () => {
     expect(ktstr(["report", "--sample", "-o", "-"]).out).not.toContain(join(import.meta.dir, "../.."));
   });
 
@@ -75,7 +75,7 @@ describe("of files", () => {
   const docs = join(import.meta.dir, "../docs");
   const files = [join(docs, "before.json"), join(docs, "after.json")] as const;
 
-  test("two snapshots: what `diff` prints of them", async () => {
+  test("two snapshots: the page has the output of `diff`", async () => {
     const { out } = ktstr(["report", ...files, "-o", "-"]);
     const { texts } = await readPage(out);
     const words = [...texts.values()].join("\n").split(/\s+/);
@@ -88,12 +88,12 @@ describe("of files", () => {
     expect(out).not.toContain("uPlot");
   });
 
-  test("a file that is no record says what it is to be", () => {
+  test("a file that is not a record is an error that says what is expected", () => {
     const { status, err } = ktstr(["report", files[0], "-o", "-"]);
     expect([status, err.includes("no record of ktstr")]).toEqual([1, true]);
   });
 
-  test("the packed command has the charts' code in it", async () => {
+  test("the packed command contains the code of the charts", async () => {
     await buildPackage(join(folder, "package/dist"));
     writeFileSync(path("run.ktstr"), `${HEADER}\n${ROUNDS.join("\n")}\n`);
     const ran = spawn([
@@ -111,7 +111,7 @@ describe("of files", () => {
     expect(texts.get("programs")).toMatch(
       /\b12\s+dispatch\s+struct_ops\s+100\.0%\s+40\.000%\s+50\s+100\s+8 ms\s/,
     );
-    // Cut by a crash: told, and the rest is there.
+    // A record cut by a crash: the page reports it and has the rest.
     writeFileSync(path("run.ktstr"), `${HEADER}\n${ROUNDS.join("\n")}`);
     expect(ktstr(["report", path("run.ktstr"), "-o", "-"]).out).toContain("no whole round");
   });
@@ -146,7 +146,7 @@ const ROUNDS = [
 ].map((round) => JSON.stringify(round));
 
 describe.skipIf(whyNoKernel() !== "")(`of the running kernel${whyNoKernel()}`, () => {
-  test("has a program and its map as bpftool shows them, and each leads to the other", async () => {
+  test("has a program and its map as bpftool shows them, with links to each other", async () => {
     using kit = new Kit();
     const map = kit.map({ type: "hash", name: "page_map", valueSize: 8, maxEntries: 100 });
     kit.fill(map, 3);
@@ -178,7 +178,7 @@ describe.skipIf(whyNoKernel() !== "")(`of the running kernel${whyNoKernel()}`, (
       [process.execPath, CLI, "record", "-o", file, "--interval", "0.2", "--for", "2"],
       { stdout: "ignore", stderr: "inherit" },
     );
-    // The first round is in the file: statistics are on.
+    // When the first round is in the file, statistics are on.
     while (!(existsSync(file) && readFileSync(file, "utf8").split("\n").length > 2)) await Bun.sleep(20);
     testRun(prog, 4321);
     expect(await recording.exited).toBe(0);

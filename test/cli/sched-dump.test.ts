@@ -1,4 +1,4 @@
-/** `ktstr sched dump` as people start it. Its lines are compared with the kernel's in test/sched-dump/. */
+/** `ktstr sched dump` as a command. test/sched-dump/ compares its lines with the kernel's. */
 import { expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { schedDumpsJson } from "../../src/report/sched-dump-json.ts";
@@ -20,7 +20,7 @@ test.skipIf(existsSync("/proc/kcore"))("without /proc/kcore the error names it a
   expect(err).toContain("--memory");
 });
 
-// The same plain data, as kernels printed it.
+// The same plain data, from texts that kernels printed.
 test.each([...TEXTS])("the JSON of %s follows its schema", (name) => {
   const { dumps } = parseLog(trace(name));
   const requested = dumps.filter(({ trigger }) => trigger.kind === "debug");

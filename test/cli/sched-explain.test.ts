@@ -1,4 +1,4 @@
-/** `ktstr sched explain` as people start it. */
+/** `ktstr sched explain` as a command. */
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { schedProblems } from "../report/schema.ts";
@@ -11,7 +11,7 @@ function run(words: readonly string[], input = "") {
   return { status: done.exitCode, out: done.stdout.toString(), err: done.stderr.toString() };
 }
 
-test("shows the finding first, of a file and of standard input", () => {
+test("shows the finding first, from a file and from standard input", () => {
   const file = run(["sched", "explain", tracePath("7.2-lost-dsq")]);
   expect(file).toMatchObject({ status: 0, err: "" });
   const lines = file.out.split("\n");
@@ -27,7 +27,7 @@ test.each([...TEXTS])("the JSON of %s follows its schema", (name) => {
   expect(schedProblems(JSON.parse(out))).toEqual([]);
 });
 
-test("several dumps are several pages, in the order of time also from a reversed log", () => {
+test("several dumps are several pages in the order of time, even from a reversed log", () => {
   const both = `${trace("7.2-lost-comm")}${trace("7.2-lost-comm-ejected")}`;
   const reversed = both.trimEnd().split("\n").reverse().join("\n");
   for (const log of [both, reversed]) {
@@ -40,7 +40,7 @@ test("several dumps are several pages, in the order of time also from a reversed
   }
 });
 
-test("lines that nobody knows are shown and told", () => {
+test("unknown lines are shown and reported", () => {
   const log = trace("7.2-lost-dsq").replace("      sticky/holding_cpu=", "      sticky_or_so=");
   const { status, out, err } = run(["sched", "explain", "-"], log);
   expect(status).toBe(0);

@@ -1,4 +1,4 @@
-/** What happens before a command's code is loaded, in processes of their own. */
+/** Start-up before a command's code is loaded, in separate processes. */
 import { afterEach, expect, test } from "bun:test";
 import {
   existsSync,
@@ -25,7 +25,7 @@ afterEach(() => {
   for (const path of made.splice(0)) rmSync(path, { recursive: true });
 });
 
-/** With no other environment than this one. */
+/** Starts ktstr with exactly this environment. */
 function start(env: Record<string, string>): { out: string; err: string; status: number } {
   const { exitCode, stdout, stderr } = Bun.spawnSync([process.execPath, cli, "inspect", "--sample"], {
     env: { PATH: process.env["PATH"] ?? "", ...env },
@@ -33,7 +33,7 @@ function start(env: Record<string, string>): { out: string; err: string; status:
   return { out: stdout.toString(), err: stderr.toString(), status: exitCode };
 }
 
-/** What a cache holds, whatever the runtime calls the folder of its version. */
+/** Returns the files of a cache, without the name of the runtime's version. */
 const entriesOf = (cache: string): string[] =>
   readdirSync(cache).flatMap((version) =>
     readdirSync(join(cache, version)).map((name) => join(cache, version, name)),
@@ -41,13 +41,13 @@ const entriesOf = (cache: string): string[] =>
 
 const whole = start({});
 
-test("without a home nothing is kept, and nothing said of it", () => {
+test("without HOME no bytecode is kept, without a message", () => {
   expect(whole.status).toBe(0);
   expect(whole.err).toBe("");
   expect(whole.out).toContain("victim-0");
 });
 
-test("bytecode is kept in the user's own folder, which XDG_CACHE_HOME may name", () => {
+test("bytecode is kept in the user's own folder, or in that of XDG_CACHE_HOME", () => {
   const home = folder();
   expect(start({ HOME: home })).toEqual(whole);
   expect(entriesOf(join(home, ".cache/ktstr")).length).toBeGreaterThan(50);
@@ -56,7 +56,7 @@ test("bytecode is kept in the user's own folder, which XDG_CACHE_HOME may name",
   expect(entriesOf(join(cache, "ktstr")).length).toBeGreaterThan(50);
 });
 
-test("neither what was kept nor what became of it changes what is printed", () => {
+test("kept bytecode, intact or damaged, does not change the output", () => {
   const home = folder();
   start({ HOME: home });
   const cache = join(home, ".cache/ktstr");
@@ -69,7 +69,7 @@ test("neither what was kept nor what became of it changes what is printed", () =
   expect(start({ HOME: home })).toEqual(whole);
 });
 
-test("a home that cannot be written is no matter", () => {
+test("a HOME that cannot be written is not an error", () => {
   expect(start({ HOME: "/proc/self" })).toEqual(whole);
   const file = join(folder(), "file");
   writeFileSync(file, "");

@@ -30,14 +30,14 @@ test("pids are not completed with the ids of maps", () => {
   expect(ktstr(["completions", "words", "--", "task", "stack", "pid", ""]).out).not.toMatch(/^\d/m);
 });
 
-test("a hostile name is escaped, an address without a symbol is shown, and so is why there is no more", () => {
+test("a hostile name is escaped, and an address without a symbol and the reason of the end are shown", () => {
   const frames = [{ address: 0xffffffff81000000n, symbol: "" }];
   const stack = { pid: 7, tgid: 7, comm: "a\u001b[2J", frames, stopped: "it ends" };
   expect(stackLines(stack)).toEqual(["7 a\\x1b[2J", "  0xffffffff81000000", "  (it ends)"]);
   expect(taskStackProblems(stackJson(stack))).toEqual([]);
 });
 
-test("a frame in a program has its source line behind it where lines are asked for", () => {
+test("with --lines, a frame in a program has its source line behind it", () => {
   const symbol = "bpf_prog_0123456789abcdef_enqueue+0x1a/0x60 [bpf]";
   const frames = [
     { address: undefined, symbol },
@@ -57,7 +57,7 @@ test("a frame in a program has its source line behind it where lines are asked f
   });
 });
 
-describe("tasks that are asked for", () => {
+describe("selection of tasks", () => {
   const task = (pid: number, waitMs: number | undefined, more: Partial<TaskInfo> = {}): TaskInfo => ({
     pid,
     tgid: pid,
@@ -89,14 +89,14 @@ describe("tasks that are asked for", () => {
       limit,
     })(all).map(({ pid }) => pid);
 
-  test("by their fields, as JSON names them", () => {
+  test("by fields with the names of the JSON", () => {
     expect(pids("wait_ms >= 1000")).toEqual([3]);
     expect(pids('class == "rt" || comm == "task-1"')).toEqual([1, 4]);
     expect(pids('!(policy == "FIFO") && pid > 1')).toEqual([2, 3]);
     expect(pids("rt_priority")).toEqual([4]);
   });
 
-  test("what a task does not have compares with nothing, and stands last in either order", () => {
+  test("a task without the member does not match, and is last in both orders", () => {
     expect(pids("wait_ms < 1000")).toEqual([2]);
     expect(pids("wait_ms")).toEqual([2, 3]);
     expect(pids('cgroup == ""')).toEqual([]);
@@ -104,7 +104,7 @@ describe("tasks that are asked for", () => {
     expect(pids(undefined, "-wait_ms")).toEqual([3, 2, 1, 4]);
   });
 
-  test("a limit takes the first of the order", () => {
+  test("a limit takes the first tasks of the order", () => {
     expect(pids(undefined, "-wait_ms", 1)).toEqual([3]);
     expect(pids(undefined, undefined, 2)).toEqual([1, 2]);
     expect(pids(undefined, undefined, 0)).toEqual([]);

@@ -1,4 +1,4 @@
-/** `ktstr top` on a terminal, by what its screen shows, and as lines; costs against the counters of bpftool. */
+/** `ktstr top` on a terminal, tested by its screen, and as lines. Costs are compared with bpftool's counters. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -25,7 +25,7 @@ interface TopLine {
   readonly maps: readonly { readonly id: number; readonly entries?: number }[];
 }
 
-/** The process that runs `top`, as its command line tells. */
+/** Finds the process that runs `top`, by its command line. */
 function topPid(mark: string): number | undefined {
   const found = spawn(["sh", "-c", `grep -alF -- '${mark}' /proc/[0-9]*/cmdline 2>/dev/null`]).out;
   for (const [, pid = ""] of found.matchAll(/^\/proc\/(\d+)\//gm)) {
@@ -60,14 +60,14 @@ describe.skipIf(whyNoKernel("tmux") !== "")("ktstr top", () => {
   };
   const rowOf = (text: string): string => text.split("\n").find((line) => line.includes(` ${NAME} `)) ?? "";
 
-  test("shows a program that runs: calls, time, past, and its page with its map", async () => {
+  test("shows a program that runs: calls, time, history, and its page with its map", async () => {
     using terminal = new Terminal(80, 24);
     await started(terminal);
     const text = await terminal.until((screen) => /[▁-█]{3}/.test(rowOf(screen)));
     const row = new RegExp(` ${prog.id} socket_fi… ${NAME} +[\\d.]+ +[\\d,.]+ +[\\d,.]+ +[▁-█]+ +0$`);
     expect(rowOf(text)).toMatch(row);
     const calls = Number(/(\S+) +\S+ +[▁-█]+ +0$/.exec(rowOf(text))?.[1]?.replaceAll(",", ""));
-    // 500 every 50 ms or later.
+    // 500 calls every 50 ms or less often.
     expect(calls).toBeGreaterThan(500);
     expect(calls).toBeLessThan(15_000);
     terminal.keys("/");
@@ -85,7 +85,7 @@ describe.skipIf(whyNoKernel("tmux") !== "")("ktstr top", () => {
     expect(page).toMatch(/Calls\/s +[\d,.]+ +[▁-█]+/);
   });
 
-  test("maps by fill, the scheduler, the help", async () => {
+  test("shows maps by fill, the scheduler, the help", async () => {
     using terminal = new Terminal(80, 24);
     await started(terminal);
     terminal.keys("m");
@@ -106,7 +106,7 @@ describe.skipIf(whyNoKernel("tmux") !== "")("ktstr top", () => {
     expect(await terminal.until(/Programs by CALLS\/S/)).toContain("*CALLS/S");
   });
 
-  test("a pause stands still", async () => {
+  test("a paused screen does not change", async () => {
     using terminal = new Terminal(80, 24);
     await started(terminal);
     terminal.keys("Space");
@@ -144,7 +144,7 @@ describe.skipIf(whyNoKernel("tmux") !== "")("ktstr top", () => {
       (signal) => [signal, (_: Terminal, pid: number) => process.kill(pid, signal)] as const,
     ),
   ] as const)
-    test(`${how} gives the terminal back, and switches statistics off`, async () => {
+    test(`${how} restores the terminal, and disables statistics`, async () => {
       using terminal = new Terminal(80, 24);
       terminal.type("echo before");
       await terminal.until(/^before/m);
@@ -176,7 +176,7 @@ describe.skipIf(whyNoKernel("tmux") !== "")("ktstr top", () => {
     expect(holdsStats(pid)).toBe(false);
   });
 
-  test("Ctrl-Z and SIGTSTP give the terminal to the shell, and `fg` takes it again", async () => {
+  test("Ctrl-Z and SIGTSTP restore the terminal for the shell, and `fg` continues", async () => {
     using terminal = new Terminal(80, 24);
     const mark = `0.2888${Date.now() % 1000}`;
     terminal.type(`${KTSTR} top --interval ${mark}`);
@@ -194,7 +194,7 @@ describe.skipIf(whyNoKernel("tmux") !== "")("ktstr top", () => {
     await terminal.until(() => !terminal.modes.alternate);
   });
 
-  test("an error that nobody caught gives the terminal back, and is told", async () => {
+  test("an uncaught error restores the terminal, and is printed", async () => {
     using terminal = new Terminal(80, 24);
     const script = join(kit.directory, "throws.ts");
     const screen = new URL("../../src/commands/screen.ts", import.meta.url).pathname;
@@ -212,7 +212,7 @@ screen.draw(["drawn"]);`,
     expect(terminal.modes).toEqual({ alternate: false, cursor: true });
   });
 
-  test("NO_COLOR: no style at all; without it the chosen row stands out", async () => {
+  test("NO_COLOR: no styles; without it the selected row is highlighted", async () => {
     const isStyled = /\u001b\[[0-9;]*m/;
     using plain = new Terminal(80, 24, { NO_COLOR: "1" });
     await started(plain);
@@ -222,14 +222,14 @@ screen.draw(["drawn"]);`,
     expect(styled.styled()).toMatch(isStyled);
   });
 
-  test("without a terminal it says what to do", () => {
+  test("without a terminal it is an error with a hint", () => {
     const ran = ktstr(["top"]);
     expect([ran.status, ran.out]).toEqual([2, ""]);
     expect(ran.err).toContain("standard output is not a terminal");
     expect(ran.err).toContain("-b prints rounds as lines");
   });
 
-  test("-j: bpftool's counters, and the rates that follow from them", () => {
+  test("-j: bpftool's counters, and the rates computed from them", () => {
     const before = Number(
       (bpftools("prog", "show", "id", String(prog.id)) as { run_cnt?: number }).run_cnt ?? 0,
     );
@@ -250,7 +250,7 @@ screen.draw(["drawn"]);`,
     }
   });
 
-  test("-b and --once: lines, the programs that ran", () => {
+  test("-b and --once: lines with the programs that ran", () => {
     const ran = ktstr(["top", "-b", "--rounds", "2", "--interval", "0.2"]);
     expect(
       ran.out.match(/^\d\d:\d\d:\d\d {2}[\d,]+ programs, \d+ ran, CPU [\d.]+%; [\d,]+ maps, /gm),
@@ -260,7 +260,7 @@ screen.draw(["drawn"]);`,
     expect(ktstr(["top", "-b", "--rounds", "x"]).status).toBe(2);
   });
 
-  test("--replay has what was recorded, on a screen and as lines", async () => {
+  test("--replay shows the record, on a screen and as lines", async () => {
     const path = join(kit.directory, "r.ktstr");
     expect(ktstr(["record", "-o", path, "--interval", "0.1", "--for", "0.6"]).status).toBe(0);
     const ran = ktstr(["-j", "top", "--replay", path]);

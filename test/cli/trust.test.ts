@@ -1,4 +1,4 @@
-/** Nothing of the current folder or of another user's HOME runs, configures or is written, however ktstr is started. */
+/** No file in the current folder or in another user's HOME runs, configures ktstr or is written, for every way to start it. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import {
   chmodSync,
@@ -18,13 +18,13 @@ import { buildPackage } from "../../tools/pack.ts";
 
 const project = join(import.meta.dir, "../..");
 const folder = mkdtempSync(join(tmpdir(), "ktstr-trust-"));
-/** What an attacker prepared: whatever runs of it leaves this file. */
+/** The file that any of the attacker's code creates when it runs. */
 const hostile = join(folder, "hostile");
 const ran = join(folder, "ran");
 const home = join(folder, "home");
 const source = join(project, "src/cli.ts");
 
-/** The shebang of a program, as the kernel and env -S read it, and the program. */
+/** Returns the words of a program's shebang, as the kernel and env -S parse it, and the program. */
 function asStarted(program: string): string[] {
   const [first = ""] = readFileSync(program, "latin1").split("\n");
   const [, words = ""] = /^#!\/usr\/bin\/env -S (.+)$/.exec(first) ?? [];
@@ -78,7 +78,7 @@ const ways: readonly (readonly [string, () => readonly string[]])[] = [
 ];
 
 describe.each(ways)("%s", (_, command) => {
-  test("in a hostile folder runs nothing of it, reads no setting of it, and writes nothing into it", () => {
+  test("in a hostile folder runs no code of it, reads no setting of it, and writes nothing to it", () => {
     const before = readdirSync(hostile);
     const started = start([...command(), "inspect", "--sample"]);
     expect([started.status, started.err]).toEqual([0, ""]);
@@ -87,27 +87,27 @@ describe.each(ways)("%s", (_, command) => {
     expect(readdirSync(hostile)).toEqual(before);
   });
 
-  test("with another user's HOME, or a cache that is not an absolute path, writes nothing there", () => {
+  test("with another user's HOME, or a relative cache path, writes nothing there", () => {
     const theirs = join(folder, "theirs");
     mkdirSync(theirs, { recursive: true });
     chownSync(theirs, 65_534, 65_534);
     for (const env of [{ HOME: theirs }, { HOME: theirs, XDG_CACHE_HOME: "cache" }, { HOME: "." }]) {
       const before = readdirSync(hostile);
       expect(start([...command(), "inspect", "--sample"], env as Record<string, string>).status).toBe(0);
-      // npm keeps logs in its user's HOME; they are npm's.
+      // npm writes logs to HOME; these are npm's.
       expect(readdirSync(theirs).filter((name) => name !== ".npm")).toEqual([]);
       expect(readdirSync(hostile).filter((name) => !before.includes(name) && name !== ".npm")).toEqual([]);
     }
   });
 });
 
-test("the hostile folder does what it is there for: without the switches its code runs", () => {
+test("the hostile folder works: without the options its code runs", () => {
   start([process.execPath, source, "--version"]);
   expect(existsSync(ran)).toBe(true);
   rmSync(ran);
 });
 
-test("bytecode is kept only where nobody else can write", () => {
+test("bytecode is kept only in a folder that no other user can write", () => {
   const command = asStarted(source);
   const kept = (name: string, prepare: (path: string) => void): boolean => {
     const path = join(folder, name);
@@ -134,7 +134,7 @@ test("bytecode is kept only where nobody else can write", () => {
   ).toBe(false);
 });
 
-test("a completion runs the ktstr of PATH, whatever program the line names", () => {
+test("a completion runs the ktstr of PATH, not the program that the line names", () => {
   const bin = join(folder, "completing");
   mkdirSync(bin);
   writeFileSync(join(bin, "ktstr"), `#!/bin/sh\nexec ${asStarted(source).join(" ")} "$@"\n`);
@@ -149,7 +149,7 @@ test("a completion runs the ktstr of PATH, whatever program the line names", () 
   expect(existsSync(ran)).toBe(false);
 });
 
-test("in a folder that its user may not read a command works", () => {
+test("a command works in a folder that its user may not read", () => {
   const closed = join(folder, "closed");
   mkdirSync(closed, { mode: 0o700 });
   chownSync(closed, 65_534, 65_534);

@@ -42,19 +42,22 @@ test.each([
   });
 });
 
-test.skipIf(Bun.which("script") === null)("inspect cuts lines to a terminal's width, and on no pipe", () => {
-  const command = `stty cols 60; ${process.execPath} ${import.meta.dir}/../../src/cli.ts inspect --sample`;
-  const run = (...words: string[]): string => Bun.spawnSync(words).stdout.toString();
-  const lines = run("script", "-qec", command, "/dev/null")
-    .replace(/\u001b\[\d+m/g, "")
-    .split(/\r?\n/);
-  expect(Math.max(...lines.map((line) => line.length))).toBe(60);
-  const piped = run(process.execPath, `${import.meta.dir}/../../src/cli.ts`, "inspect", "--sample").split(
-    "\n",
-  );
-  expect(piped).toHaveLength(lines.length);
-  expect(Math.max(...piped.map((line) => line.length))).toBeGreaterThan(60);
-});
+test.skipIf(Bun.which("script") === null)(
+  "inspect cuts lines to a terminal's width, but not on a pipe",
+  () => {
+    const command = `stty cols 60; ${process.execPath} ${import.meta.dir}/../../src/cli.ts inspect --sample`;
+    const run = (...words: string[]): string => Bun.spawnSync(words).stdout.toString();
+    const lines = run("script", "-qec", command, "/dev/null")
+      .replace(/\u001b\[\d+m/g, "")
+      .split(/\r?\n/);
+    expect(Math.max(...lines.map((line) => line.length))).toBe(60);
+    const piped = run(process.execPath, `${import.meta.dir}/../../src/cli.ts`, "inspect", "--sample").split(
+      "\n",
+    );
+    expect(piped).toHaveLength(lines.length);
+    expect(Math.max(...piped.map((line) => line.length))).toBeGreaterThan(60);
+  },
+);
 
 describe("wrong usage is status 2, one line on stderr and nothing on stdout", () => {
   for (const [words, sentence] of [
@@ -119,7 +122,7 @@ describe("help", () => {
     });
   }
 
-  test("stands behind -h, behind `help`, in front, and behind no words at all", () => {
+  test("is printed for -h and `help`, in front of and behind a command, and without a command", () => {
     const whole = ktstr([]).out;
     expect(whole).toContain("COMMANDS");
     for (const words of [["-h"], ["--help"], ["help"]])
@@ -135,7 +138,7 @@ describe("help", () => {
   });
 });
 
-describe("what is not there is status 1, with what may have been meant", () => {
+describe("a missing object is status 1, with suggestions", () => {
   kernelTest("a map's name", () => {
     using kit = new Kit();
     kit.map({ type: "hash", name: "my_statistics" });
@@ -169,7 +172,7 @@ describe("what is not there is status 1, with what may have been meant", () => {
     });
   }
 
-  kernelTest("what is pinned at a path that lies in no bpf file system", () => {
+  kernelTest("a path that is not in a bpf file system", () => {
     const ran = ktstr(["map", "show", "pinned", "/proc/version"]);
     expect(ran).toEqual({
       status: 1,
@@ -180,7 +183,7 @@ describe("what is not there is status 1, with what may have been meant", () => {
     });
   });
 
-  kernelTest("a hostile word is escaped in the answer", () => {
+  kernelTest("a hostile word is escaped in the error", () => {
     const ran = ktstr(["map", "show", "name", "a\u001b[31m\n"]);
     expect(ran.status).toBe(1);
     expect(ran.err).not.toContain("\u001b");
@@ -189,7 +192,7 @@ describe("what is not there is status 1, with what may have been meant", () => {
 });
 
 describe("words", () => {
-  kernelTest("are found by their beginning, as bpftool's are, and options stand anywhere", () => {
+  kernelTest("can be shortened as in bpftool, and options can be anywhere", () => {
     using kit = new Kit();
     const { id } = kit.map({ type: "hash", name: "by_words" });
     const whole = ktstr(["-j", "map", "show", "id", String(id)]).out;
@@ -204,7 +207,7 @@ describe("words", () => {
     }
   });
 
-  kernelTest("`ktstr map` alone is `ktstr map show`", () => {
+  kernelTest("`ktstr map` is `ktstr map show`", () => {
     using kit = new Kit();
     const { id } = kit.map({ type: "hash" });
     const listing = JSON.parse(ktstr(["map", "-j"]).out) as { id: number }[];

@@ -1,4 +1,4 @@
-/** Words that are cut short, and words that only bpftool has: its own tables and its own answers decide. */
+/** Shortened words, and words that only bpftool has, compared with bpftool's own tables and answers. */
 import { describe, expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -6,7 +6,7 @@ import { bpftoolWord } from "../../src/commands/bpftool-words.ts";
 import { labDir } from "../lab-dir.ts";
 import { ktstr, spawn, whyNoKernel } from "../live/bpftool.ts";
 
-/** bpftool's sources in the lab's cache, those of the newest package; undefined: the lab has not built it here. */
+/** Returns bpftool's sources of the newest package in the lab's cache; undefined if the lab has not built it here. */
 function bpftoolSources(): string | undefined {
   const folder = join(labDir(), "src");
   if (!existsSync(folder)) return undefined;
@@ -35,7 +35,7 @@ const NOUNS = {
   "ktstr struct_ops": "struct_ops.c",
 };
 
-/** The entries of `static const struct cmd cmds[]`, in their order. */
+/** Returns the entries of `static const struct cmd cmds[]`, in order. */
 function tableOf(file: string): string[] {
   const text = readFileSync(join(sources!, file), "utf8");
   const [, body = ""] = /static const struct cmd (?:cmds|commands)\[\] = \{\n(.*?)\n\};/s.exec(text) ?? [];
@@ -44,7 +44,7 @@ function tableOf(file: string): string[] {
 
 describe.skipIf(sources === undefined)(`words by bpftool's own tables${noSources}`, () => {
   test.each(Object.entries(NOUNS))(
-    "behind `%s` every beginning is the first entry of %s that has it",
+    "behind `%s` every prefix means the first entry of %s that begins with it",
     (noun, file) => {
       const table = tableOf(file);
       expect(table.length).toBeGreaterThan(2);
@@ -62,7 +62,7 @@ describe.skipIf(sources === undefined)(`words by bpftool's own tables${noSources
   );
 
   test.each(Object.entries(NOUNS))(
-    "behind `%s` each is a command of ours, or says what has it",
+    "behind `%s` each is a command of ktstr, or an error that says what to use",
     (noun, file) => {
       const parent = noun.split(" ").slice(1);
       for (const word of tableOf(file).filter((one) => one !== "help")) {
@@ -80,9 +80,9 @@ describe.skipIf(sources === undefined)(`words by bpftool's own tables${noSources
   );
 });
 
-describe.skipIf(whyNoKernel() !== "")("bpftool's first word that begins so is meant", () => {
+describe.skipIf(whyNoKernel() !== "")("a prefix means the first bpftool command that begins with it", () => {
   test.each(["p", "m", "l", "b", "f", "n", "g", "s", "i", "t", "c", "pe", "bt"])("%s", (word) => {
-    // Some usages name the word as it was typed, some as it is.
+    // Some usage messages have the word as typed, some the full word.
     const usage = (typed: string): string =>
       spawn(["bpftool", typed, "help"]).err.replace(/bpftool \S+ /g, "bpftool ... ");
     const [, objects = ""] = /OBJECT := \{ (.*) \}/.exec(spawn(["bpftool", "help"]).err) ?? [];
@@ -94,18 +94,18 @@ describe.skipIf(whyNoKernel() !== "")("bpftool's first word that begins so is me
     else expect(mine.err).toContain(`has no "${noun}". Use \`bpftool ${noun}\``);
   });
 
-  test("`m s`, `prog sh`, `l li`, `bt s` list what bpftool's do", () => {
+  test("`m s`, `prog sh`, `l li`, `bt s` list the same as in bpftool", () => {
     for (const words of ["m s", "prog sh", "l li", "bt s", "m l", "ma"]) {
       const args = ["-j", ...words.split(" ")];
       const [mine, theirs] = [ktstr(args), spawn(["bpftool", ...args])];
       expect([words, mine.status, theirs.status]).toEqual([words, 0, 0]);
       const ids = (json: string): unknown[] => (JSON.parse(json) as { id: number }[]).map(({ id }) => id);
-      // What bpftool loads to find out who holds what is its own.
+      // Objects that bpftool loads to find holders are its own.
       expect(ids(theirs.out)).toEqual(expect.arrayContaining(ids(mine.out)));
     }
   });
 
-  test("`bt d f FILE fo raw` is bpftool's dump, and a second file is refused by name", () => {
+  test("`bt d f FILE fo raw` is bpftool's dump, and a second file is an error that names it", () => {
     const file = "/sys/kernel/btf/vmlinux";
     const whole = spawn(["bpftool", "btf", "dump", "file", file, "root_id", "7"]).out;
     expect(whole).toStartWith("[7] ");
@@ -113,7 +113,7 @@ describe.skipIf(whyNoKernel() !== "")("bpftool's first word that begins so is me
       expect(spawn(["bpftool", ...words.split(" ")]).out).toBe(whole);
       expect(ktstr(words.split(" "))).toEqual({ status: 0, out: whole, err: "" });
     }
-    // In bpftool `f` behind a file announces another one, which it merges.
+    // In bpftool, `f` behind a file announces another one, which it merges.
     expect(spawn(["bpftool", "btf", "dump", "file", file, "f", "raw"]).err).toContain("raw");
     expect(ktstr(["btf", "dump", "file", file, "f", "raw"])).toMatchObject({ status: 2, out: "" });
   });
@@ -150,11 +150,11 @@ describe("ktstr's own words", () => {
     expect(err).toEndWith(`ktstr's own: ${own}\n`);
   });
 
-  test("what several of ours begin with names them", () => {
+  test("an ambiguous prefix of ktstr's own commands lists them", () => {
     expect(ktstr(["d"]).err).toContain("Did you mean diff or dmesg?");
   });
 
-  test("an empty word is none", () => {
+  test("an empty word is an error", () => {
     expect(ktstr([""])).toMatchObject({ status: 2, out: "" });
     expect(ktstr(["map", ""])).toMatchObject({ status: 2, out: "" });
   });

@@ -1,4 +1,4 @@
-/** A terminal for tests: tmux, whose screen is read as text. */
+/** A terminal for tests: runs tmux and reads its screen as text. */
 import { spawn } from "../../live/bpftool.ts";
 
 const WAIT_MS = 20_000;
@@ -7,7 +7,7 @@ export class Terminal implements Disposable {
   static #count = 0;
   readonly #socket = `ktstr-${process.pid}-${Terminal.#count++}`;
 
-  /** A shell without anybody's settings. */
+  /** A shell without any user's configuration. */
   constructor(columns: number, rows: number, env: Readonly<Record<string, string>> = {}) {
     const words = Object.entries(env).flatMap(([name, value]) => ["-e", `${name}=${value}`]);
     this.#tmux(
@@ -30,7 +30,7 @@ export class Terminal implements Disposable {
     return ran.out;
   }
 
-  /** By tmux's names of keys: "Down", "Enter", "C-c". */
+  /** Sends keys by tmux's names: "Down", "Enter", "C-c". */
   keys(...keys: readonly string[]): void {
     this.#tmux("send-keys", ...keys);
   }
@@ -44,12 +44,12 @@ export class Terminal implements Disposable {
     return this.#tmux("capture-pane", "-p");
   }
 
-  /** With the sequences of colours and the like. */
+  /** Returns the screen with escape sequences for colors and styles. */
   styled(): string {
     return this.#tmux("capture-pane", "-p", "-e");
   }
 
-  /** Whether the alternate screen is shown, and the cursor. */
+  /** Returns whether the alternate screen and the cursor are shown. */
   get modes(): { readonly alternate: boolean; readonly cursor: boolean } {
     const [alternate, cursor] = this.#tmux("display-message", "-p", "#{alternate_on} #{cursor_flag}")
       .trim()
@@ -57,7 +57,7 @@ export class Terminal implements Disposable {
     return { alternate: alternate === "1", cursor: cursor === "1" };
   }
 
-  /** Of the shell, or of what it became by `exec`. */
+  /** Pid of the shell, or of the program that replaced it by `exec`. */
   get pid(): number {
     return Number(this.#tmux("display-message", "-p", "#{pane_pid}"));
   }
@@ -66,7 +66,7 @@ export class Terminal implements Disposable {
     this.#tmux("resize-window", "-x", `${columns}`, "-y", `${rows}`);
   }
 
-  /** Until the screen has it; the screen. */
+  /** Waits until the screen matches, and returns it. */
   async until(what: string | RegExp | ((text: string) => boolean)): Promise<string> {
     const holds = typeof what === "function" ? what : (text: string) => new RegExp(what).test(text);
     const end = performance.now() + WAIT_MS;
