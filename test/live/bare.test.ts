@@ -1,4 +1,4 @@
-/** What the executable answers where neither /proc nor /sys is mounted, against bpftool's answers where both are. */
+/** Answers of the executable if neither /proc nor /sys is mounted, compared with bpftool's answers with both. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -11,7 +11,7 @@ import { type Held, type HeldMap, Kit } from "./kit.ts";
 import { addCongestionControl, createLink } from "./kit-links.ts";
 import { kernelType, loadProg, someTypes, usesMaps } from "./kit-progs.ts";
 
-/** What listings say of /proc. */
+/** The warning of listings about /proc. */
 const NO_HOLDERS =
   "ktstr: warn: /proc is not mounted: which processes hold objects is not known, nor what maps cost and whether they are frozen\n";
 
@@ -63,16 +63,16 @@ describe.skipIf(whyNoKernel("unshare") !== "")("without /proc and /sys", () => {
     kit[Symbol.dispose]();
   });
 
-  test("listings have all that bpftool has, but for what stands only in fdinfo", () => {
+  test("listings have everything that bpftool has, except facts of fdinfo", () => {
     for (const kind of ["map", "prog", "link", "btf"] as const) {
       const ran = ktstr("-j", kind, "show");
       expect([kind, ran.status, ran.err]).toEqual([kind, 0, NO_HOLDERS]);
       const ids = objects.filter(([is]) => is === kind).map(([, { id }]) => id);
       const wanted = kind === "btf" ? [1] : ids;
       const mine = only(parseExact(ran.out), wanted);
-      // One by one: in a listing bpftool hands a map's btf_id on to the next (see maps.test.ts).
+      // One by one, because in a listing bpftool repeats a map's btf_id for the next (see maps.test.ts).
       const theirs = wanted.map((id) => bpftools(kind, "show", "id", String(id)));
-      // Who uses the kernel's BTF changes with every program.
+      // The users of the kernel's BTF change with every program.
       if (kind === "btf") for (const one of theirs as { prog_ids?: unknown }[]) delete one.prog_ids;
       if (kind === "btf") for (const one of theirs as { map_ids?: unknown }[]) delete one.map_ids;
       expect(missing(mine, withoutProc(theirs), { off: { loaded_at: 1 } })).toEqual([]);
@@ -81,7 +81,7 @@ describe.skipIf(whyNoKernel("unshare") !== "")("without /proc and /sys", () => {
     }
   });
 
-  test("the kernel tells what a pin is, by its commands", () => {
+  test("the type of a pin follows from the kernel's commands", () => {
     for (const [is, { id }, path] of objects)
       for (const kind of ["map", "prog", "link"]) {
         const ran = ktstr("-j", kind, "show", "pinned", path);
@@ -97,7 +97,7 @@ describe.skipIf(whyNoKernel("unshare") !== "")("without /proc and /sys", () => {
       }
   });
 
-  test("asking what a pin is leaves it as it was", () => {
+  test("finding the type of a pin does not change it", () => {
     for (const [kind, { id }, path] of objects) {
       const before = bpftools(kind, "show", "id", `${id}`);
       for (const other of ["map", "prog", "link"]) ktstr(other, "show", "pinned", path);
@@ -113,7 +113,7 @@ describe.skipIf(whyNoKernel("unshare") !== "")("without /proc and /sys", () => {
     }
   });
 
-  test("what needs them says which file is missing, and is not shown as empty", () => {
+  test("commands that need them name the missing file, and do not print an empty answer", () => {
     for (const [words, file] of [
       [["map", "show", "-f"], "/proc/self/mounts"],
       [["token", "list"], "/proc/self/mounts"],
@@ -136,7 +136,7 @@ describe.skipIf(whyNoKernel("unshare") !== "")("without /proc and /sys", () => {
     expect([net.status, net.err]).toEqual([0, expect.stringContaining("flow dissector is not shown")]);
   });
 
-  test("rounds count what needs neither, and say what is not counted", () => {
+  test("rounds count what needs neither of them, and report the rest", () => {
     const ran = ktstr("metrics", "--once");
     expect(ran.status).toBe(0);
     expect(ran.out).toContain(`ktstr_map_entries{id="${hash.id}",name="bare_hash",type="hash"} 3\n`);
@@ -161,26 +161,26 @@ describe.skipIf(whyNoKernel("unshare") !== "")("without /proc and /sys", () => {
     expect(ran.out).toContain("/sys/devices/system/cpu/possible");
   });
 
-  test("a pinned map is held while a command runs, which has the caller's mounts and its own exit status", () => {
+  test("`pin` holds a map while a command runs, which has the caller's mounts and its own exit status", () => {
     const script = `[ ! -e /proc/self ] && ! ls /proc | grep -q . && echo "$0" && exit 7`;
     const ran = ktstr("pin", "bare_hash", "--", "sh", "-c", script, "held");
     expect([ran.status, ran.out]).toEqual([7, "held\n"]);
     expect(ran.err).toContain(`holding map ${hash.id} `);
   });
 
-  test("a reader that goes away, and wrong usage, end as they do elsewhere", () => {
+  test("a closed pipe and wrong usage end as with /proc and /sys", () => {
     const cut = bare(["sh", "-c", '"$0" inspect --sample | head -n 1; echo done', executable]);
     expect([cut.status, cut.out.split("\n").length, cut.err]).toEqual([0, 3, ""]);
     expect(ktstr("map", "show", "id").status).toBe(2);
   });
 
-  test("/proc and /sys stay as they were", () => {
+  test("/proc and /sys are not mounted afterwards", () => {
     const ran = bare(["sh", "-c", '"$0" inspect | wc -l > "$0.lines" && ls -A /proc /sys', executable]);
     expect([ran.status, ran.out, ran.err]).toEqual([0, "/proc:\n\n/sys:\n", ""]);
   });
 
   /** With BUN_BE_BUN=1 the executable runs any script. */
-  describe("the end of the stack is where the limit says", () => {
+  describe("the end of the stack follows from the limit", () => {
     const script = join(folder, "deep.js");
     beforeAll(() => {
       writeFileSync(
@@ -201,7 +201,7 @@ describe.skipIf(whyNoKernel("unshare") !== "")("without /proc and /sys", () => {
     test.each(["512", "2048", "8192", "65536", "unlimited"])("%s KiB", (kib) => {
       const bytes = kib === "unlimited" ? kib : String(Number(kib) * 1024);
       const limited = ["prlimit", `--stack=${bytes}`];
-      // glibc reads the other one in /proc/self/maps; above 8 MiB the engine has a limit of its own.
+      // glibc reads the other end from /proc/self/maps; above 8 MiB the engine has its own limit.
       const [without, withProc] = [deep(limited, bare), deep(limited, (words) => spawn(words))];
       expect(without / withProc).toBeGreaterThan(0.8);
       expect(without / withProc).toBeLessThan(1.25);

@@ -2,22 +2,22 @@
 import { buildExecutable } from "../../tools/build.ts";
 import { spawn } from "./bpftool.ts";
 
-/** Builds ktstr as one file, from the Bun that runs the tests: only the executable starts without /proc. Returns its path. */
+/** Builds the executable with the Bun that runs the tests, because only the executable starts without /proc. Returns its path. */
 export function buildHere(folder: string): Promise<string> {
   return buildExecutable(process.arch === "arm64" ? "arm64" : "x64", folder, process.execPath);
 }
 
-/** What is read in /proc/self/fdinfo, and who holds an object, which /proc/PID/fd tells. */
+/** Keys that are read from /proc/self/fdinfo, and the holders of an object from /proc/PID/fd. */
 const ONLY_IN_PROC = ["bytes_memlock", "frozen", "owner_prog_type", "owner_jited", "pids", "bpf_cookie"];
 
-/** Objects of bpftool's without what nobody but /proc tells. */
+/** Returns bpftool's objects without the keys that only /proc has. */
 export function withoutProc(list: unknown): { [key: string]: unknown }[] {
   return (list as object[]).map((item) =>
     Object.fromEntries(Object.entries(item).filter(([key]) => !ONLY_IN_PROC.includes(key))),
   );
 }
 
-/** Runs a program where /proc, /sys and /dev are not mounted; as root. */
+/** Runs a program without /proc, /sys and /dev mounted. Needs root. */
 export function bare(command: readonly string[]): ReturnType<typeof spawn> {
   const script = [
     "for at in /sys /dev /proc; do umount -R -l $at; done",

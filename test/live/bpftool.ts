@@ -1,4 +1,4 @@
-/** Our answers and bpftool's, side by side. */
+/** Runs ktstr and bpftool, and compares their answers. */
 import { expect, setDefaultTimeout } from "bun:test";
 import { whyNoLive } from "../btf/support/live.ts";
 
@@ -12,11 +12,11 @@ export interface Ran {
 
 export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;
-  /** Words in front: `prlimit --nofile=64`. */
+  /** Words in front of the command: `prlimit --nofile=64`. */
   readonly under?: readonly string[];
 }
 
-/** Runs ktstr to its end. */
+/** Runs ktstr and waits for its end. */
 export function ktstr(args: readonly string[], options: RunOptions = {}): Ran {
   return spawn([...(options.under ?? []), process.execPath, CLI, ...args], options.env);
 }
@@ -32,8 +32,8 @@ export function spawn(command: readonly string[], env: Readonly<Record<string, s
 }
 
 /**
- * JSON without loss: an integer past 2^53 becomes the string of its digits. bpftool writes control characters into
- * strings as they are (json_writer.c, jsonw_puts escapes some), which is no JSON: they are escaped first.
+ * Parses JSON without loss: an integer above 2^53 becomes a string of its digits. bpftool writes some control characters into
+ * strings unescaped (json_writer.c, jsonw_puts), which is not valid JSON; they are escaped first.
  */
 export function parseExact(json: string): unknown {
   return JSON.parse(
@@ -56,19 +56,19 @@ export function bpftools(...args: string[]): unknown {
   return parseExact(ran.out);
 }
 
-/** bpftool holds what it loads to find out who holds what. */
+/** Removes bpftool itself, which holds objects that it loads to find holders. */
 function withoutBpftool(pids: unknown): unknown {
   return (pids as { comm: string }[]).filter(({ comm }) => comm !== "bpftool");
 }
 
 interface Tolerance {
-  /** Keys whose values may differ by so much. */
+  /** Keys whose values may differ by this much. */
   readonly off?: Readonly<Record<string, number>>;
 }
 
 /**
- * Every key and value of `theirs`, at its place, is in `mine`: what is not, one sentence each. Arrays have the same
- * length and order; objects of ours may have more keys.
+ * Returns one sentence for each key or value of `theirs` that `mine` does not have at the same place. Arrays must have the same
+ * length and order; objects of `mine` may have more keys.
  */
 export function missing(mine: unknown, theirs: unknown, tolerance: Tolerance = {}, path = "$"): string[] {
   if (Array.isArray(theirs)) {
@@ -92,7 +92,7 @@ export function missing(mine: unknown, theirs: unknown, tolerance: Tolerance = {
   return Object.is(mine, theirs) ? [] : [`${path}: ${JSON.stringify(mine)}, not ${JSON.stringify(theirs)}`];
 }
 
-/** One object, asked of both by its id. The program's `loaded_at` is computed from two clocks: a second either way. */
+/** Compares one object by its id. A program's `loaded_at` is computed from two clocks, so it may differ by a second. */
 export function expectSame(kind: "map" | "prog" | "link" | "btf", id: number): void {
   const theirs = bpftools(kind, "show", "id", String(id));
   const one = Array.isArray(theirs) ? theirs[0] : theirs;
@@ -101,15 +101,15 @@ export function expectSame(kind: "map" | "prog" | "link" | "btf", id: number): v
   expect(missing(single, one, { off: { loaded_at: 1 } })).toEqual([]);
 }
 
-/** The objects of a listing that are ours to compare: strangers come and go. */
+/** Returns the objects of a listing that the test made. */
 export function only(list: unknown, ids: readonly number[]): unknown[] {
   if (!Array.isArray(list)) throw new Error("not a listing");
   return list.filter((item: { id?: number }) => item.id !== undefined && ids.includes(item.id));
 }
 
 /**
- * Why real comparisons cannot run here; "" where they can. The file that asks has time from then on: machines are slow
- * and shared, and what hangs still ends.
+ * Returns why comparisons with the running kernel cannot be made here, or "". Also sets the timeout of the file's tests, because
+ * machines are slow and shared, and a test that hangs must end.
  */
 export function whyNoKernel(...tools: string[]): string {
   setDefaultTimeout(60_000);

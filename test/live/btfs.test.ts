@@ -30,7 +30,7 @@ describe.skipIf(whyNoKernel() !== "")("btf show has every key and value of bpfto
     });
   });
 
-  test("of types that nobody uses", () => {
+  test("of types without users", () => {
     expectSame("btf", unused.id);
     expect(ours("btf", "show", "id", String(unused.id))).toMatchObject({ prog_ids: [], map_ids: [] });
   });
@@ -39,7 +39,7 @@ describe.skipIf(whyNoKernel() !== "")("btf show has every key and value of bpfto
     const theirs = bpftools("btf", "show") as { id: number; name?: string; kernel?: boolean }[];
     const vmlinux = theirs.find(({ name }) => name === "vmlinux");
     const ids = [vmlinux?.id ?? 0, used.id, unused.id];
-    // Strangers' programs that hook the kernel may come and go between the two listings.
+    // Programs of other processes that hook the kernel may come and go between the two listings.
     const plain = (list: unknown): unknown[] =>
       only(list, ids).map((btf) => {
         const { prog_ids: _, ...rest } = btf as Record<string, unknown>;
@@ -50,7 +50,7 @@ describe.skipIf(whyNoKernel() !== "")("btf show has every key and value of bpfto
     expect(only(mine, ids)).toHaveLength(3);
   });
 
-  test("and a map's types are read as their maker wrote them", () => {
+  test("and the types of a map are read as they were written", () => {
     using live = openLive({ keep: () => false });
     const info = live.maps().find(({ id }) => id === map.id);
     const btf = info && live.programBtf(info);

@@ -1,4 +1,4 @@
-/** What programs call, by `/proc/kallsyms`, and code that no kernel shows on demand. */
+/** Names of called functions from `/proc/kallsyms`, and code that no kernel produces on demand. */
 import { expect, test } from "bun:test";
 import { Fd } from "../../src/ffi.ts";
 import { Attr } from "../../src/live/attr.ts";
@@ -21,7 +21,7 @@ const calls = (...distances: number[]): ProgCode => ({
 
 function targets(lines: readonly string[], ...distances: number[]): CallTargets {
   const bytes = Buffer.from(`${lines.join("\n")}\n`);
-  // In one piece, and in pieces that end within lines, and between names of one place: all the same.
+  // In one piece, and in pieces that end within lines and between names of one address: the result is the same.
   const [whole, ...others] = [bytes.length, 100, 27, 7].map((size) => {
     const all = Array.from({ length: Math.ceil(bytes.length / size) }, (_, index) =>
       bytes.subarray(index * size, (index + 1) * size),
@@ -42,27 +42,27 @@ const SYMBOLS = [
   "ffffffffc0200100 t bpf_kfunc\t[dummy]",
 ];
 
-test("a call leads so far from __bpf_call_base, into modules too", () => {
+test("the target of a call is its distance from __bpf_call_base, in modules, too", () => {
   const { base, names } = targets(SYMBOLS, 0x3f200000, 0x1f00, -0x100, 0x1f01);
   expect(base).toBe(0xffffffff81000100n);
   expect([...names.values()].sort()).toEqual(["_stext", "bpf_kfunc", "later"]);
 });
 
-test("of several names the one at which bpftool's binary search of all symbols ends", () => {
-  // It looks first at number 3 of 7 symbols, 4 of 8, 2 of 4 and of 5, counted from 0.
+test("of several names the one that bpftool's binary search over all symbols finds", () => {
+  // It compares first with number 3 of 7 symbols, 4 of 8, 2 of 4 and of 5, counted from 0.
   expect([...targets(SYMBOLS, 0xf00).names.values()]).toEqual(["bpf_b"]);
   expect([...targets(["ffffffff80000000 T first", ...SYMBOLS], 0xf00).names.values()]).toEqual(["bpf_b"]);
   expect([...targets(SYMBOLS.slice(1, 5), 0xf00).names.values()]).toEqual(["bpf_b"]);
   expect([...targets(SYMBOLS.slice(0, 5), 0xf00).names.values()]).toEqual(["bpf_a"]);
 });
 
-test("where addresses are hidden, or the file is not there, nothing has a name", () => {
+test("if addresses are hidden, or the file does not exist, no address has a name", () => {
   const hidden = SYMBOLS.map((line) => line.replace(/^\w+/, "0".repeat(16)));
   expect(targets(hidden, 0xf00)).toEqual({ base: 0n, names: new Map() });
   expect(readCallTargets({ ...realSys, pieces: () => [] }, [calls(1)]).base).toBe(0n);
 });
 
-test("the file is read no further than to where everything is found", () => {
+test("the file is read only until all addresses are found", () => {
   let pieces = 0;
   const sys: Sys = {
     ...realSys,
@@ -91,7 +91,7 @@ function read<T>(info: Readonly<Record<string, number>>, how: (sys: Sys, fd: Fd,
 
 const codeOf = (info: Readonly<Record<string, number>>): ProgCode => read(info, readProgCode);
 
-test("what the kernel gives no pointer to is not shown, and a size that cannot be right is refused", () => {
+test("data without a pointer from the kernel is not shown, and an impossible size is an error", () => {
   const hidden = { xlated_prog_len: 16, xlated_prog_insns: 0, jited_ksyms: 0, nr_jited_ksyms: 3 };
   expect(codeOf(hidden)).toMatchObject({ insns: new Uint8Array(0), functionAddresses: [], functionCount: 3 });
   expect(() => codeOf({ xlated_prog_len: 2 ** 30 })).toThrow("xlated_prog_len is 1073741824");

@@ -1,4 +1,4 @@
-/** Programs of the running kernel's cgroups, with and without links, against bpftool. */
+/** Programs of the running kernel's cgroups, with and without links, compared with bpftool. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdirSync, rmdirSync } from "node:fs";
 import { SyscallError } from "../../src/errors.ts";
@@ -13,7 +13,7 @@ import { loadProg, openPath, returns } from "./kit-progs.ts";
 
 const root = cgroup2Root();
 
-/** bpftool's column for what a program hooks is blank, or not there. */
+/** bpftool's column for the hooked function is blank or missing. */
 const trimmed = (text: string): string => text.replace(/ +$/gm, "");
 
 describe.skipIf(whyNoKernel() !== "" || root === undefined)("programs of cgroups", () => {
@@ -54,7 +54,7 @@ describe.skipIf(whyNoKernel() !== "" || root === undefined)("programs of cgroups
     ["show", root!],
   ];
 
-  test("are those of bpftool, line for line", () => {
+  test("are equal to bpftool's, line for line", () => {
     for (const words of listings()) {
       const theirs = spawn(["bpftool", "cgroup", ...words]).out;
       expect([words, ktstr(["cgroup", ...words])]).toEqual([
@@ -66,16 +66,16 @@ describe.skipIf(whyNoKernel() !== "" || root === undefined)("programs of cgroups
     expect(ktstr(["cgroup", "tree"]).out).toContain("cgroup_device   override        device");
   });
 
-  test("are those of bpftool in JSON", () => {
+  test("are equal to bpftool's in JSON", () => {
     for (const words of listings()) {
       const theirs = spawn(["bpftool", "-j", "cgroup", ...words]).out.replaceAll('"attach_btf_name":"",', "");
       const ours = ktstr(["-j", "cgroup", ...words]).out;
-      // Of a cgroup without programs bpftool prints nothing.
+      // For a cgroup without programs bpftool prints nothing.
       expect([words, parseExact(ours)]).toEqual([words, theirs.trim() === "" ? [] : parseExact(theirs)]);
     }
   });
 
-  test("a path that is none is an error", () => {
+  test("a path that is not a cgroup is an error", () => {
     expect(ktstr(["cgroup", "show", "/no/such"])).toMatchObject({
       status: 1,
       err: expect.stringContaining("/no/such: ENOENT"),
@@ -93,7 +93,7 @@ describe("BPF_PROG_QUERY", () => {
   const DEVICE = ATTACH_TYPES.indexOf("cgroup_device");
   const tree = { path: undefined, isTree: true, isEffective: false };
 
-  /** A kernel whose cgroup /c/a has program 7 on its devices, and that knows no other attach type. */
+  /** A kernel whose cgroup /c/a has program 7 on its devices, and that has no other attach type. */
   function kernelWith(
     refusal: (attr: Parameters<FakeKernel["instead"]>[1]) => number | undefined,
   ): FakeKernel {
@@ -114,7 +114,7 @@ describe("BPF_PROG_QUERY", () => {
     return kernel;
   }
 
-  test("a kernel before 6.0, which has no flags of each program, gives those of the attach type", () => {
+  test("a kernel before 6.0, which has no flags of each program, returns those of the attach type", () => {
     const kernel = kernelWith((attr) =>
       attr.pointee("prog_attach_flags") === undefined ? undefined : -E2BIG,
     );
@@ -125,7 +125,7 @@ describe("BPF_PROG_QUERY", () => {
     ]);
   });
 
-  test("a refusal says which privilege it takes, and what is no cgroup is named", () => {
+  test("a refusal is an error that names the privilege, and a path that is not a cgroup is named", () => {
     const refused = kernelWith(() => -EPERM);
     expect(() => queryCgroups(refused, tree)).toThrow(SyscallError);
     const other = kernelWith(() => -EBADF);

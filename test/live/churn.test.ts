@@ -8,7 +8,7 @@ const CHURNER = new URL("./churner.ts", import.meta.url).pathname;
 const NO_PREALLOC = 1;
 const STABLE = 3000;
 
-/** Starts the second process; it ends with the kit. */
+/** Starts the second process, which ends with the kit. */
 async function churn(kit: Kit, ...words: string[]): Promise<void> {
   const child = Bun.spawn([process.execPath, CHURNER, ...words], { stdout: "pipe", stderr: "inherit" });
   kit.defer(() => child.kill("SIGKILL"));
@@ -17,7 +17,7 @@ async function churn(kit: Kit, ...words: string[]): Promise<void> {
   expect(Buffer.from(value ?? new Uint8Array()).toString()).toBe("ready\n");
 }
 
-/** Keys below a million are left alone by the churner: 32 in the low half, the number in the high one. */
+/** Fills keys below a million, which the churner does not touch: 32 in the low half, the number in the high one. */
 function fillStable(kit: Kit, map: HeldMap): void {
   const key = new Uint8Array(8);
   const view = new DataView(key.buffer);
@@ -52,7 +52,7 @@ function walk(live: LiveState, map: MapInfo): Seen {
 const LONGEST_MS = 30_000;
 
 /**
- * Walks for about a second: enough for the churner's rounds to fall into every place. Longer, where it was not given a
+ * Repeats walks for about a second, so that changes of the churner fall into every phase. Takes longer if the churner got no
  * processor meanwhile.
  */
 function forASecond(run: () => void, hasSeenChurn: () => boolean): void {
@@ -68,7 +68,7 @@ describe.skipIf(whyNoKernel() !== "")("while a second process changes the kernel
   const kit = new Kit();
   afterAll(() => kit[Symbol.dispose]());
 
-  test("maps that come and go leave no warning, no descriptor, and hide no other map", async () => {
+  test("maps that are created and freed cause no warning, leave no descriptor, and hide no other map", async () => {
     using own = new Kit();
     const mine = Array.from({ length: 20 }, () => own.map({ type: "array" }).id);
     await churn(own, "maps");
@@ -89,7 +89,7 @@ describe.skipIf(whyNoKernel() !== "")("while a second process changes the kernel
         for (const map of maps) {
           if (!Buffer.from(map.name).toString().startsWith("churn")) continue;
           churned++;
-          expect(live.readArray(map, 0).ok).toBe(true); // held: readable, whoever freed it
+          expect(live.readArray(map, 0).ok).toBe(true); // held, so readable after its owner freed it
         }
       },
       () => churned > 0,
@@ -99,7 +99,7 @@ describe.skipIf(whyNoKernel() !== "")("while a second process changes the kernel
   });
 
   for (const type of ["hash", "lru_hash"] as const) {
-    test(`keys of a ${type} that come and go hide none that stay, and show none twice`, async () => {
+    test(`keys of a ${type} that are added and deleted hide no stable key, and show none twice`, async () => {
       using own = new Kit();
       const map = own.map({ type, keySize: 8, valueSize: 8, maxEntries: 20_000 });
       fillStable(own, map);
@@ -117,11 +117,11 @@ describe.skipIf(whyNoKernel() !== "")("while a second process changes the kernel
         },
         () => totals.size > 1,
       );
-      expect(totals.size).toBeGreaterThan(1); // the churner was at work
+      expect(totals.size).toBeGreaterThan(1); // the churner made changes
     });
   }
 
-  test("a trie is walked key by key, ends, and tells what it lost", async () => {
+  test("a trie is walked key by key, ends, and reports what it missed", async () => {
     using own = new Kit();
     const options = { type: "lpm_trie", keySize: 8, valueSize: 8, maxEntries: 10_000 } as const;
     const map = own.map({ ...options, flags: NO_PREALLOC });
@@ -142,7 +142,7 @@ describe.skipIf(whyNoKernel() !== "")("while a second process changes the kernel
     expect(eventful).toBeGreaterThan(0);
   });
 
-  test("a map that grows while it is dumped is dumped to an end, as sound JSON", async () => {
+  test("the dump of a map that grows meanwhile ends, and is valid JSON", async () => {
     using own = new Kit();
     const map = own.map({ type: "hash", keySize: 8, valueSize: 8, maxEntries: 50_000, flags: NO_PREALLOC });
     fillStable(own, map);
@@ -158,7 +158,7 @@ describe.skipIf(whyNoKernel() !== "")("while a second process changes the kernel
     }
   });
 
-  test("a map that is freed while it is dumped is dumped to its end: it is held", () => {
+  test("a map that is freed while it is dumped is dumped completely, because it is held", () => {
     const own = new Kit();
     const map = own.map({ type: "hash", keySize: 8, valueSize: 8, maxEntries: 10_000 });
     fillStable(own, map);

@@ -1,10 +1,10 @@
 /**
- * A process that changes the kernel's BPF state as fast as it can, until it is killed. Its words: what to do, and the
- * paths of the pinned maps to do it to. It says "ready" once it has begun.
+ * Changes the kernel's BPF state as fast as it can, until it is killed. Arguments: the kind of change, and the paths of the
+ * pinned maps to change. Prints "ready" once it has begun.
  *
- *   maps           makes and frees maps of names that begin with "churn"
- *   keys PATH...   puts and deletes the keys from 1,000,000 on
- *   grow PATH      puts ever more keys, from 1,000,000 on
+ *   maps           creates and frees maps whose names begin with "churn"
+ *   keys PATH...   adds and deletes keys from 1,000,000 on
+ *   grow PATH      adds ever more keys, from 1,000,000 on
  */
 import { bpf, close } from "../../src/ffi.ts";
 import { Attr } from "../../src/live/attr.ts";
@@ -35,7 +35,7 @@ const key = pinned(64);
 const value = pinned(4096);
 const keyView = new DataView(key.buffer);
 
-/** A full map, or a key that is gone already, is no failure here. */
+/** A full map, or a key that is already deleted, is not a failure here. */
 function change(fd: number, command: "BPF_MAP_UPDATE_ELEM" | "BPF_MAP_DELETE_ELEM", number: number): void {
   keyView.setUint32(0, 32, true); // an LPM trie's prefix length; else the key's low half
   keyView.setUint32(4, number, true);

@@ -29,7 +29,7 @@ function recordsOf(map: HeldMap): { records: readonly ContentRecord[]; complete:
   return { records: contents.records, complete: contents.end.complete, stopped: contents.end.stopped };
 }
 
-describe.skipIf(whyNoKernel() !== "")("maps without keys, of which bpftool shows nothing", () => {
+describe.skipIf(whyNoKernel() !== "")("maps without keys, whose contents bpftool does not show", () => {
   const kit = new Kit();
   afterAll(() => kit[Symbol.dispose]());
 
@@ -37,7 +37,7 @@ describe.skipIf(whyNoKernel() !== "")("maps without keys, of which bpftool shows
     ["queue", 11],
     ["stack", 33],
   ] as const) {
-    test(`a ${type} shows what a pop would take, and takes nothing`, () => {
+    test(`a ${type} shows the element that a pop would take, and does not take it`, () => {
       const map = kit.map({ type, keySize: 0, valueSize: 4, maxEntries: 5 });
       expect(recordsOf(map)).toEqual({ records: [], complete: true, stopped: "" });
       for (const value of [11, 22, 33]) kit.update(map, NOTHING, u32(value));
@@ -55,7 +55,7 @@ describe.skipIf(whyNoKernel() !== "")("maps without keys, of which bpftool shows
     });
   }
 
-  test("a ring buffer shows its records, consumed by nobody, past its end and round again", () => {
+  test("a ring buffer shows its unread records, also wrapped around its end", () => {
     const map = kit.map({ type: "ringbuf", keySize: 0, valueSize: 0, maxEntries: 4096 });
     expect(recordsOf(map)).toEqual({ records: [], complete: true, stopped: "" });
     const prog = loadProg(kit, {
@@ -73,14 +73,14 @@ describe.skipIf(whyNoKernel() !== "")("maps without keys, of which bpftool shows
       complete: true,
       stopped: "",
     });
-    // A record of 12 bytes takes 24: 170 fill the ring; the rest is refused.
+    // A record of 12 bytes takes 24: 170 fill the ring; the others are rejected.
     testRun(prog, 1000);
     const { records, complete } = recordsOf(map);
     expect([records.length, complete]).toEqual([170, true]);
     expect(records.every((record) => Buffer.from(record.value).equals(value))).toBe(true);
   });
 
-  test("a ring buffer tells a record that was thrown away", () => {
+  test("a ring buffer marks a discarded record", () => {
     const map = kit.map({ type: "ringbuf", keySize: 0, valueSize: 0, maxEntries: 4096 });
     const NULL_SLOTS = 3;
     const jumpIfNull = Uint8Array.of(0x15, 0, NULL_SLOTS, 0, 0, 0, 0, 0);
@@ -99,7 +99,7 @@ describe.skipIf(whyNoKernel() !== "")("maps without keys, of which bpftool shows
     ]);
   });
 
-  test("kinds that keep no list say so, in one sentence, with status 1", () => {
+  test("types that keep no list give one error, with status 1", () => {
     const { btf, intId } = someTypes(kit);
     const typed = { btfFd: btf.fd, btfKeyTypeId: intId, btfValueTypeId: intId };
     const storage = { maxEntries: 0, flags: NO_PREALLOC, ...typed };
@@ -126,10 +126,10 @@ describe.skipIf(whyNoKernel() !== "")("storage maps are read owner by owner", ()
     return kit.map({ type, maxEntries: 0, flags: NO_PREALLOC, ...typed });
   };
 
-  test("a task's, with its pid and name", async () => {
+  test("of a task, with its pid and name", async () => {
     const map = storage("task_storage");
     expect(recordsOf(map)).toMatchObject({ records: [], complete: true });
-    // Any task may call itself anything.
+    // A task may give itself any name.
     const script = 'printf "e\\033[31m" > /proc/$$/comm; echo ready; read x';
     const child = Bun.spawn(["sh", "-c", script], { stdin: "pipe", stdout: "pipe" });
     kit.defer(() => child.kill());
@@ -157,9 +157,9 @@ describe.skipIf(whyNoKernel() !== "")("storage maps are read owner by owner", ()
     });
   });
 
-  test.skipIf(cgroup2Root() === undefined)("a cgroup's, with its id and path, whatever its name", () => {
+  test.skipIf(cgroup2Root() === undefined)("of a cgroup, with its id and path, for any name", () => {
     const map = storage("cgrp_storage");
-    // Not UTF-8, and what a terminal would obey. The kernel itself refuses a line break.
+    // Not UTF-8, with control characters. The kernel itself refuses a line break.
     const name = Buffer.concat([Buffer.from(`ktstr-${process.pid}-\u001b[31mred`), Buffer.of(0xff)]);
     const path = addCgroup(kit, name);
     kit.update(map, u32(openPath(kit, path)), u32(42));
@@ -180,7 +180,7 @@ describe.skipIf(whyNoKernel() !== "")("storage maps are read owner by owner", ()
   });
 });
 
-describe("storage of a kernel that says no", () => {
+describe("storage on a kernel that refuses look-ups", () => {
   function tasks(kernel: FakeKernel): MapContents {
     kernel.addMap({ id: 1, type: MapType.task_storage, valueSize: 4 });
     kernel.directories.set("/proc", ["1", "20", "self", "sys"]);
@@ -201,7 +201,7 @@ describe("storage of a kernel that says no", () => {
     expect(pids(tasks(new FakeKernel()))).toEqual([1, 20, 21]);
   });
 
-  test("before 6.9 threads cannot be looked up: not complete, and the reason is told", () => {
+  test("before 6.9 threads cannot be looked up: incomplete, with the reason", () => {
     const kernel = new FakeKernel();
     kernel.pidErrno = (_, thread) => (thread ? EINVAL : 0);
     const contents = tasks(kernel);
@@ -211,7 +211,7 @@ describe("storage of a kernel that says no", () => {
     });
   });
 
-  test("a task that exits meanwhile is the normal race", () => {
+  test("a task that exits meanwhile is skipped without a warning", () => {
     const kernel = new FakeKernel();
     kernel.pidErrno = (pid) => (pid === 20 ? ESRCH : 0);
     const contents = tasks(kernel);
@@ -227,7 +227,7 @@ describe("storage of a kernel that says no", () => {
     expect(contents).toMatchObject({ end: { complete: false } });
   });
 
-  test("cgroups are found where cgroup2 is mounted, and without it the answer says so", () => {
+  test("cgroups are found at the mount point of cgroup2, and without it the answer says so", () => {
     const kernel = new FakeKernel();
     kernel.addMap({ id: 1, type: MapType.cgrp_storage, valueSize: 4 }).put(300_002);
     kernel.directories.set("/a b", ["child"]);

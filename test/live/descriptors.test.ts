@@ -45,7 +45,7 @@ describe.skipIf(whyNoKernel() !== "")("no descriptor is left open", () => {
     openRawTracepoint(kit, prog, "xdp_exception");
     createLink(kit, maps.get("struct_ops") ?? prog, { attach: "struct_ops" });
     using live = openLive({ keep: () => false });
-    live.maps(); // the first look keeps a file of /proc open
+    live.maps(); // the first call keeps a file of /proc open
   });
   afterAll(() => kit[Symbol.dispose]());
 
@@ -92,7 +92,7 @@ describe.skipIf(whyNoKernel() !== "")("no descriptor is left open", () => {
     });
   }
 
-  test("by a cursor that is left in its middle", () => {
+  test("by a cursor that is abandoned in the middle", () => {
     const before = fdCount();
     {
       using live = openLive(only(held("array")));
@@ -103,14 +103,14 @@ describe.skipIf(whyNoKernel() !== "")("no descriptor is left open", () => {
     expect(fdCount()).toBe(before);
   });
 
-  test("by an arena whose reader cannot be run, or has no buffer", () => {
+  test("by an arena whose reader program cannot run, or has no buffer", () => {
     const { id } = kit.map({
       type: "arena",
       keySize: 0,
       valueSize: 0,
       maxEntries: 4,
       flags: 0x400,
-      mapExtra: 2 ** 44, // its address is known, so a program can be loaded with it
+      mapExtra: 2 ** 44, // with a known address, so that a program can be loaded with it
     });
     for (const [refused, sentence] of [
       ["BPF_PROG_TEST_RUN", "BPF_PROG_TEST_RUN the program that reads kernel memory: EPERM"],
@@ -135,7 +135,7 @@ describe.skipIf(whyNoKernel() !== "")("no descriptor is left open", () => {
     expect(live.arenaPages(live.map(id))).toMatchObject({ ok: true, value: { pages: [] } });
   });
 
-  test("by an arena whose reader was interrupted while it was verified: it is loaded again, a few times", () => {
+  test("by an arena whose reader program was interrupted in the verifier: it is loaded again, a few times", () => {
     const { id } = kit.map({ type: "arena", keySize: 0, valueSize: 0, maxEntries: 4, flags: 0x400 });
     for (const [interruptions, ok] of [
       [4, true],
@@ -158,7 +158,7 @@ describe.skipIf(whyNoKernel() !== "")("no descriptor is left open", () => {
     }
   });
 
-  test("by pinned paths, whatever lies there", () => {
+  test("by pinned paths of any type", () => {
     const path = kit.pin(maps.get("hash") as HeldMap, "hash");
     const before = fdCount();
     {

@@ -11,7 +11,7 @@ const NO_PREALLOC = 0x1;
 
 type Entry = Record<string, unknown>;
 
-/** Both dumps of a map, by id; how many entries there were. */
+/** Compares both dumps of a map, by id, and returns the number of entries. */
 function expectSameDump(map: HeldMap): number {
   const theirs = bpftools("map", "dump", "id", String(map.id)) as Entry[];
   const mine = ours("map", "dump", "id", String(map.id));
@@ -24,7 +24,7 @@ describe.skipIf(whyNoKernel() !== "")("map dump has the entries of bpftool's", (
   const cpus = possibleCpus(realSys).length;
   afterAll(() => kit[Symbol.dispose]());
 
-  /** Every CPU its own bytes, at the kernel's stride. */
+  /** Different bytes for every CPU, at the kernel's stride. */
   function percpu(valueSize: number, seed: number): Uint8Array {
     const stride = Math.ceil(valueSize / 8) * 8;
     const bytes = new Uint8Array(stride * cpus);
@@ -145,14 +145,14 @@ describe.skipIf(whyNoKernel() !== "")("map dump has the entries of bpftool's", (
     { type: "user_ringbuf", keySize: 0, valueSize: 0, maxEntries: 4096 },
   ];
   for (const options of refused) {
-    test(`${options.type} of ${options.valueSize ?? 4} bytes, where bpftool has errors or nothing`, () => {
+    test(`${options.type} of ${options.valueSize ?? 4} bytes, for which bpftool prints errors or nothing`, () => {
       const map = kit.map(options);
       const theirs = bpftools("map", "dump", "id", String(map.id));
       const ran = ktstr(["-j", "map", "dump", "id", String(map.id)]);
       const mine = parseExact(ran.out);
       if (Array.isArray(theirs)) expect(missing(mine, theirs)).toEqual([]);
       else expect(theirs).toHaveProperty("error");
-      // A status of 1 goes with a sentence that says why there is not more.
+      // Status 1 comes with a message that says why the dump is incomplete.
       expect(ran.err === "").toBe(ran.status === 0);
       if (ran.err !== "") expect(ran.err).toMatch(/^ktstr: warn: map \d+[^\n]*: incomplete: [^\n]+\n$/);
     });
@@ -172,7 +172,7 @@ describe.skipIf(whyNoKernel() !== "")("selectors of map dump", () => {
   });
   afterAll(() => kit[Symbol.dispose]());
 
-  test("a name that two maps have gives both, with bpftool's frame around them", () => {
+  test("a name that two maps have selects both, with bpftool's JSON around them", () => {
     const mine = ours("map", "dump", "name", name);
     expect(missing(mine, bpftools("map", "dump", "name", name))).toEqual([]);
     expect((mine as { id: number }[]).map(({ id }) => id)).toEqual(maps.map(({ id }) => id));
@@ -186,7 +186,7 @@ describe.skipIf(whyNoKernel() !== "")("selectors of map dump", () => {
     expect(missing(ours("map", "show", "pinned", path), bpftools("map", "show", "pinned", path))).toEqual([]);
   });
 
-  test("--bpffs has the paths of what is pinned, as bpftool's has", () => {
+  test("--bpffs has the paths of pinned objects, as in bpftool", () => {
     const [first, second] = [maps[0]!, maps[1]!];
     kit.pin(first, "with a blank");
     mkdirSync(`${kit.bpffs}/folder/deeper`, { recursive: true });
@@ -194,7 +194,7 @@ describe.skipIf(whyNoKernel() !== "")("selectors of map dump", () => {
     kit.pin(second, "folder/other");
     kit.pin(loadProg(kit, { type: "xdp", name: "pinned_too" }), "folder/program");
     for (const flag of ["-f", "--bpffs"]) {
-      // The order of a directory's files is nobody's promise; other maps may come and go meanwhile.
+      // The order of files in a directory is undefined, and other maps may come and go meanwhile.
       const shown = (list: unknown): unknown =>
         (list as { id: number; pinned?: string[] }[])
           .filter(({ id }) => id === first.id || id === second.id)
@@ -226,14 +226,14 @@ describe.skipIf(whyNoKernel() !== "")("selectors of map dump", () => {
     expect(plainFile.err).toContain("BPF_OBJ_GET /etc/passwd");
   });
 
-  test("-p holds what -j holds", () => {
+  test("-p has the same data as -j", () => {
     const id = String(maps[1]?.id);
     const pretty = ktstr(["-p", "map", "dump", "id", id]);
     expect(JSON.parse(pretty.out)).toEqual(ours("map", "dump", "id", id));
     expect(pretty.out.split("\n").length).toBeGreaterThan(2);
   });
 
-  test("plain text is bpftool's, line for line", () => {
+  test("text without types is bpftool's, line for line", () => {
     const trie = kit.map({ type: "lpm_trie", keySize: 8, flags: NO_PREALLOC });
     kit.update(trie, u32(8, 10), u32(0xfe));
     const wide = kit.map({ type: "hash", keySize: 20, valueSize: 40, maxEntries: 4 });

@@ -14,7 +14,7 @@ const KINDS = [
   { noun: "BTF object", prefix: "BPF_BTF", list: "btfs" },
 ] as const;
 
-/** Three objects of every kind, with gaps between their ids. */
+/** Three objects of every kind, with gaps between the ids. */
 const kernelWithAll = (): FakeKernel => kernelWith([3, 4, 9]);
 
 function kernelWith(ids: readonly number[]): FakeKernel {
@@ -42,7 +42,7 @@ for (const { noun, prefix, list } of KINDS) {
   const fdById: BpfCommand = `${prefix}_GET_FD_BY_ID`;
 
   describe(`the walk over ${noun} ids`, () => {
-    test("begins behind 0 and ends with ENOENT", () => {
+    test("begins after 0 and ends with ENOENT", () => {
       const kernel = kernelWithAll();
       using live = openLive({ sys: kernel });
       expect(live[list]().map(({ id }) => id)).toEqual([3, 4, 9]);
@@ -50,22 +50,22 @@ for (const { noun, prefix, list } of KINDS) {
       expect(live.warnings).toEqual([]);
     });
 
-    test("asks for the next id only where a run of ids ends", () => {
+    test("asks for the next id only at the end of a run of ids", () => {
       const ids = [1, 2, 3, 4, 8, 10, 11, 12];
       const kernel = kernelWith(ids);
       using live = openLive({ sys: kernel, keep: () => false });
       expect(live[list]().map(({ id }) => id)).toEqual(ids);
-      // Behind 0, 4, 8 and 10, where no run is known to go on, and behind 12.
+      // After 0, 4, 8 and 10, which end a known run, and after 12.
       expect(kernel.countOf(nextId)).toBe(5);
       expect(kernel.openCount).toBe(0);
     });
 
-    test("of a kernel that has none is empty", () => {
+    test("of a kernel without objects is empty", () => {
       using live = openLive({ sys: new FakeKernel() });
       expect(live[list]()).toEqual([]);
     });
 
-    test("goes on behind an object that went away before it was opened", () => {
+    test("continues after an object that was freed before it was opened", () => {
       const kernel = kernelWithAll();
       const debug = spyOn(log, "debug");
       kernel.fail(fdById, ENOENT, { when: (attr) => attr.get("start_id") === 4 });
@@ -76,7 +76,7 @@ for (const { noun, prefix, list } of KINDS) {
       debug.mockRestore();
     });
 
-    test("ends although every object goes away while it is walked", () => {
+    test("ends even if every object is freed during the walk", () => {
       const kernel = kernelWithAll();
       kernel.after = (command) => {
         if (command !== nextId) return;
@@ -97,7 +97,7 @@ for (const { noun, prefix, list } of KINDS) {
       expect((error as SyscallError).hint).toContain("CAP_SYS_ADMIN");
     });
 
-    test("fails in its middle with the id that it stood at", () => {
+    test("fails in the middle with the current id", () => {
       const kernel = kernelWithAll();
       kernel.fail(nextId, EINVAL, { when: (attr) => attr.get("start_id") === 4 });
       using live = openLive({ sys: kernel });
@@ -111,7 +111,7 @@ for (const { noun, prefix, list } of KINDS) {
       [EPERM, "EPERM"],
       [ENOMEM, "ENOMEM"],
     ] as const) {
-      test(`warns of one that cannot be opened (${name}), with its id, and goes on`, () => {
+      test(`warns of one that cannot be opened (${name}), with its id, and continues`, () => {
         const kernel = kernelWithAll();
         kernel.fail(fdById, errno, { when: (attr) => attr.get("start_id") === 4 });
         using live = openLive({ sys: kernel });
@@ -120,7 +120,7 @@ for (const { noun, prefix, list } of KINDS) {
       });
     }
 
-    test("warns of one that does not tell what it is, closes it, and goes on", () => {
+    test("warns of one whose info cannot be read, closes it, and continues", () => {
       const kernel = kernelWithAll();
       let asked = 0;
       kernel.fail("BPF_OBJ_GET_INFO_BY_FD", EFAULT, { times: 1, when: () => ++asked === 2 });
@@ -137,7 +137,7 @@ for (const { noun, prefix, list } of KINDS) {
       [EMFILE, "RLIMIT_NOFILE"],
       [ENFILE, "fs.file-max"],
     ] as const) {
-      test(`ends where no descriptor is left (${hint}), and leaves none open`, () => {
+      test(`ends if no descriptor is left (${hint}), and leaves none open`, () => {
         const kernel = kernelWithAll();
         kernel.fail(fdById, errno, { when: (attr) => attr.get("start_id") === 9 });
         {
@@ -151,7 +151,7 @@ for (const { noun, prefix, list } of KINDS) {
       });
     }
 
-    test("leaves no descriptor open that nobody asked to keep", () => {
+    test("leaves only descriptors open that `keep` selected", () => {
       const kernel = kernelWithAll();
       using live = openLive({ sys: kernel, keep: () => false });
       live[list]();
@@ -161,7 +161,7 @@ for (const { noun, prefix, list } of KINDS) {
 }
 
 describe("descriptors of maps", () => {
-  test("stay open for those that `keep` chose, until disposal", () => {
+  test("stay open for those that `keep` selected, until disposal", () => {
     const kernel = kernelWithAll();
     {
       using live = openLive({ sys: kernel, keep: (map) => map.id !== 4 });
@@ -173,7 +173,7 @@ describe("descriptors of maps", () => {
     expect(kernel.openCount).toBe(0);
   });
 
-  test("keep a map readable that its owner let go", () => {
+  test("keep a map readable that its owner released", () => {
     const kernel = new FakeKernel();
     kernel.addMap({ id: 5, type: MapType.array, maxEntries: 2 }).putAll(2);
     using live = openLive({ sys: kernel });
@@ -183,7 +183,7 @@ describe("descriptors of maps", () => {
     expect(value).toEqual({ ok: true, value: new Uint8Array(8).fill(1) });
   });
 
-  test("are closed where `keep` itself throws", () => {
+  test("are closed if `keep` throws", () => {
     const kernel = kernelWithAll();
     {
       using live = openLive({
@@ -198,7 +198,7 @@ describe("descriptors of maps", () => {
     expect(kernel.openCount).toBe(0);
   });
 
-  test("a map that is not held says so instead of looking empty", () => {
+  test("a map that is not held gives an error instead of an empty result", () => {
     const kernel = new FakeKernel();
     kernel.addMap({ id: 5 }).putAll(3);
     using live = openLive({ sys: kernel, keep: () => false });
@@ -207,7 +207,7 @@ describe("descriptors of maps", () => {
     expect(live.contents(map!)).toMatchObject({ kind: "unreadable", why: { reason: "unsupported" } });
   });
 
-  test("one map by its id is opened alone, once", () => {
+  test("a map by its id is opened once, without others", () => {
     const kernel = kernelWithAll();
     {
       using live = openLive({ sys: kernel });
@@ -225,7 +225,7 @@ describe("descriptors of maps", () => {
   });
 });
 
-test("after disposal every question throws", () => {
+test("after disposal every call throws", () => {
   const kernel = kernelWithAll();
   const live = openLive({ sys: kernel });
   const [map] = live.maps();

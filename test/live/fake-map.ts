@@ -1,4 +1,4 @@
-/** A map of the fake kernel: hash and array elements, looked up one by one and in batches as a real kernel does. */
+/** A map of the fake kernel: hash and array elements, looked up singly and in batches as in a real kernel. */
 import type { Attr } from "../../src/live/attr.ts";
 import { EFAULT, ENOENT, ENOSPC } from "../../src/uapi/errno.ts";
 import { isPerCpuMap, MapType } from "../../src/uapi/names.ts";
@@ -14,7 +14,7 @@ export interface FakeMapOptions {
   readonly fdInfo?: string;
   /** Further fields of `struct bpf_map_info`. */
   readonly info?: Readonly<Record<string, number>>;
-  /** Elements that hash to one bucket: a batch takes whole buckets or none. */
+  /** Number of elements in one bucket: a batch takes whole buckets or none. */
   readonly bucketSize?: number;
 }
 
@@ -26,7 +26,7 @@ export class FakeMap {
   readonly maxEntries: number;
   readonly fdInfo: string;
   readonly info: Readonly<Record<string, number | Uint8Array>>;
-  /** By the key's bytes in hexadecimal; in the order of the walk. */
+  /** By the key's bytes in hexadecimal, in the order of the walk. */
   readonly elements: Map<string, Uint8Array> = new Map();
   readonly bucketSize: number;
 
@@ -49,7 +49,7 @@ export class FakeMap {
     };
   }
 
-  /** What one look-up writes: each CPU's copy at the rounded stride, padded with what user space must not show. */
+  /** Returns the bytes that one look-up writes: each CPU's copy at the rounded stride, with padding that must not be shown. */
   #stored(value: Uint8Array, kernel: FakeKernel): Uint8Array {
     if (!isPerCpuMap(this.type)) return value;
     const stride = Math.ceil(this.valueSize / 8) * 8;
@@ -61,7 +61,7 @@ export class FakeMap {
     return all;
   }
 
-  /** An element with a u32 key and a value that repeats the key's low byte (per-CPU: the CPU in front). */
+  /** Adds an element with a u32 key and a value that repeats the key's low byte (per-CPU: with the CPU in front). */
   put(key: number): void {
     const bytes = new Uint8Array(Math.max(4, this.keySize));
     new DataView(bytes.buffer).setUint32(0, key, true);
@@ -81,7 +81,7 @@ export class FakeMap {
     return write(attr, "value", this.#stored(value, kernel), 0, kernel);
   }
 
-  /** A key that is not there starts from the front again (kernel/bpf/hashtab.c, htab_map_get_next_key). */
+  /** For a missing key the walk restarts (kernel/bpf/hashtab.c, htab_map_get_next_key). */
   nextKey(attr: Attr, kernel: FakeKernel): number {
     const keys = [...this.elements.keys()];
     const from = attr.pointee("key");
@@ -90,7 +90,7 @@ export class FakeMap {
     return next === undefined ? -ENOENT : write(attr, "value", unhex(next), 0, kernel);
   }
 
-  /** kernel/bpf/hashtab.c, `__htab_map_lookup_and_delete_batch`: whole buckets, ENOSPC where not even one fits. */
+  /** kernel/bpf/hashtab.c, `__htab_map_lookup_and_delete_batch`: whole buckets; ENOSPC if not even one fits. */
   batch(attr: Attr, kernel: FakeKernel): number {
     const position = attr.pointee("in_batch");
     let index = position === undefined ? 0 : new DataView(position.buffer).getUint32(0, true);
@@ -120,7 +120,7 @@ export class FakeMap {
   }
 }
 
-/** What fits is written; what does not is a heap overflow of a real reader, and is noted. */
+/** Writes the bytes that fit, and records a longer write, which would overflow a real reader's heap. */
 function write(attr: Attr, field: string, bytes: Uint8Array, at: number, kernel: FakeKernel): number {
   const into = attr.pointee(field);
   if (into === undefined) return -EFAULT;

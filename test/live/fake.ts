@@ -1,6 +1,6 @@
 /**
- * A kernel made of plain data, for the answers that a real one does not give on demand. It keeps to the real one's
- * rules where memory is at stake: what it would write is checked against the buffer that it was handed.
+ * A model of a kernel, for answers that a real one does not give on demand. It follows the real kernel's rules for memory:
+ * every write is checked against the buffer that it was given.
  */
 import { closeSync, openSync, writeSync } from "node:fs";
 import { Fd, type Mapping, type MmapOptions } from "../../src/ffi.ts";
@@ -12,13 +12,13 @@ import type { Layout } from "../../src/uapi/layout.ts";
 import { messagesOf, type RouteMessage } from "../../src/uapi/netlink.ts";
 import { FakeMap, type FakeMapOptions } from "./fake-map.ts";
 
-/** An object of the id spaces other than the maps': its info struct's fields, by the layout's names. */
+/** An object of an id space other than the maps': fields of its info struct, by the layout's names. */
 export interface FakeObject {
   readonly id: number;
   readonly info: Readonly<Record<string, number | Uint8Array>>;
-  /** What stands in the memory behind a pointer field of the info, by the field's name. */
+  /** Contents of the memory behind a pointer field of the info, by the field's name. */
   readonly pointees?: Readonly<Record<string, Uint8Array>>;
-  /** A u32 that no layout names: the arms of a link. */
+  /** A u32 that no layout has: the union members of a link. */
   readonly extra?: { readonly offset: number; readonly value: number };
 }
 
@@ -43,15 +43,15 @@ export class FakeKernel implements Sys {
   ]);
   /** Directories of /proc and of cgroup2, with the names in them. */
   readonly directories: Map<string, readonly string[]> = new Map();
-  /** Every command, in order. */
+  /** All commands, in order. */
   readonly calls: BpfCommand[] = [];
-  /** Every write past a buffer's end that a real kernel would have made. */
+  /** Writes past the end of a buffer that a real kernel would have made. */
   readonly overflows: string[] = [];
-  /** How many CPUs each per-CPU look-up writes: the kernel's own number, whatever user space believes. */
+  /** Number of CPUs that a per-CPU look-up writes: the kernel's own number, whatever the caller assumes. */
   possibleCpus = 4;
-  /** Runs before each command: where a test changes the kernel under the reader's feet. */
+  /** Runs before each command, so that a test can change the kernel between two of the reader's commands. */
   before: (command: BpfCommand, attr: Attr) => void = () => {};
-  /** Answers instead of the kernel; undefined: the kernel does. */
+  /** Answers instead of the model; undefined to let the model answer. */
   instead: (command: BpfCommand, attr: Attr) => number | undefined = () => undefined;
   /** Runs after each command that did not fail. */
   after: (command: BpfCommand, attr: Attr) => void = () => {};
@@ -66,7 +66,7 @@ export class FakeKernel implements Sys {
     return map;
   }
 
-  /** The next `times` calls of a command (that `when` chooses) fail. */
+  /** Makes the next `times` calls of a command (selected by `when`) fail. */
   fail(
     command: BpfCommand,
     errno: number,
@@ -75,7 +75,7 @@ export class FakeKernel implements Sys {
     this.#failures.push({ command, errno, when, left: times });
   }
 
-  /** How many descriptors are open. */
+  /** Number of open descriptors. */
   get openCount(): number {
     return this.#fds.size;
   }
@@ -157,7 +157,7 @@ export class FakeKernel implements Sys {
     return 0;
   }
 
-  /** A property: `Fd` keeps it as a function of its own. */
+  /** A property, because `Fd` keeps it as a function. */
   readonly close = (fd: number): void => {
     if (!this.#fds.delete(fd)) throw new Error(`close(${fd}): not open`);
   };
@@ -193,7 +193,7 @@ export class FakeKernel implements Sys {
     return 4096;
   }
 
-  /** pidfds are the descriptors 200,000 + pid; `pidErrno` says otherwise. */
+  /** A pidfd is the descriptor 200,000 + pid, unless `pidErrno` gives an error. */
   openPid(pid: number, thread: boolean): Fd | number {
     const errno = this.pidErrno(pid, thread);
     return errno === 0 ? new Fd(200_000 + pid, `pid ${pid}`, () => {}) : -errno;
@@ -210,7 +210,7 @@ export class FakeKernel implements Sys {
     return { fd, inode: BigInt(inode), children: children.map((child) => Buffer.from(child)) };
   }
 
-  /** The network namespace of whoever asks, and the devices in it. */
+  /** The caller's network namespace, and the devices in it. */
   namespace: { readonly dev: bigint; readonly ino: bigint } | undefined = undefined;
   readonly devices: Map<number, Uint8Array> = new Map();
 
@@ -222,7 +222,7 @@ export class FakeKernel implements Sys {
     return this.devices.get(index);
   }
 
-  /** What a device gives message by message, or `-errno`. */
+  /** Records that a device returns one per read, or `-errno`. */
   readonly messages: Map<string, readonly Uint8Array[] | number> = new Map();
 
   readMessages(path: string): readonly Uint8Array[] | number {
@@ -233,7 +233,7 @@ export class FakeKernel implements Sys {
     return -ENOENT;
   }
 
-  /** Answers to dump requests of rtnetlink by the request's bytes in hex, as datagrams. */
+  /** Answers to dump requests of rtnetlink, as datagrams, by the request's bytes in hexadecimal. */
   readonly routes: Map<string, readonly Uint8Array[]> = new Map();
 
   routeDump(request: Uint8Array<ArrayBuffer>): readonly RouteMessage[] | number {
@@ -249,7 +249,7 @@ export class FakeKernel implements Sys {
   }
 }
 
-/** Fills an info struct; the memory that its pointers lead to is written as the kernel would, at the address. */
+/** Fills an info struct, and writes to the memory at its pointers as the kernel would. */
 function writeInfo(into: Uint8Array, layout: Layout, object: FakeMap | FakeObject): void {
   const view = new DataView(into.buffer, into.byteOffset, into.length);
   const pointees = object instanceof FakeMap ? {} : (object.pointees ?? {});
@@ -272,7 +272,7 @@ function writeInfo(into: Uint8Array, layout: Layout, object: FakeMap | FakeObjec
   }
 }
 
-/** copy_to_user, by the address alone. */
+/** copy_to_user, to an address. */
 function writeMemory(address: bigint, bytes: Uint8Array): void {
   const memory = openSync("/proc/self/mem", "r+");
   try {

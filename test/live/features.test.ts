@@ -1,4 +1,4 @@
-/** What the running kernel can do, and tokens' file systems, against bpftool. */
+/** Features of the running kernel, and file systems for tokens, compared with bpftool. */
 import { describe, expect, test } from "bun:test";
 import { mkdtempSync, rmdirSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -31,14 +31,14 @@ describe.skipIf(whyNoKernel() !== "")("feature probe", () => {
     expect(theirs).toContain("#define T_HAVE_PROG_TYPE_HELPER(prog_type, helper)");
   });
 
-  test("what ktstr does not try is refused with what does", () => {
+  test("probes that ktstr does not make are errors that name a tool", () => {
     for (const words of [["dev", "lo"], ["unprivileged"], ["prefix", "X"], ["kernel", "kernel"], ["all"]])
       expect([words, ktstr(["feature", "probe", ...words]).status]).toEqual([words, 2]);
     expect(ktstr(["feature", "probe", "unpriv"]).err).toContain("bpftool feature probe unprivileged");
   });
 });
 
-test("where programs may not be loaded, the missing privilege is named", () => {
+test("if programs may not be loaded, the error names the missing privilege", () => {
   const kernel = new FakeKernel();
   kernel.fail("BPF_PROG_LOAD", EPERM);
   try {
@@ -50,12 +50,12 @@ test("where programs may not be loaded, the missing privilege is named", () => {
   }
 });
 
-test("a configuration in memory lies between its marks, over as many pages as it takes", () => {
+test("a configuration in memory is read between its marks, across pages", () => {
   const text = "#\n# Automatically generated file; DO NOT EDIT.\nCONFIG_HZ=250\n".repeat(4000);
   const noise = Array.from({ length: 9000 }, (_, index) => `CONFIG_X${(index * 7919) % 104_729}=y\n`).join(
     "",
   );
-  // kernel/configs.c: the symbols lie behind the first mark and before the second.
+  // kernel/configs.c: the symbols are after the first mark and before the second.
   const image = Buffer.concat([gzipSync(text + noise), Buffer.from("IKCFG_ED")]);
   expect(image.length).toBeGreaterThan(3 * 4096);
   const start = { hi: -1, lo: 0x1000 };
@@ -108,7 +108,7 @@ done`;
   });
 });
 
-test("a mount's path may have a blank; file systems without delegation are none", () => {
+test("a mount's path may have a blank; file systems without delegation are not listed", () => {
   const kernel = new FakeKernel();
   kernel.files.set(
     "/proc/self/mounts",

@@ -1,4 +1,4 @@
-/** The processes that hold objects of the running kernel. */
+/** Processes that hold objects of the running kernel. */
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { BTF_KIND } from "../../src/uapi/btf.ts";
@@ -8,7 +8,7 @@ import { createLink } from "./kit-links.ts";
 import { kernelType, loadProg, someTypes } from "./kit-progs.ts";
 
 test.skipIf(whyNoKernel("sleep") !== "")(
-  "are named with every map, program, link and BTF object",
+  "are shown with every map, program, link and BTF object",
   async () => {
     using kit = new Kit();
     const map = kit.map({ type: "hash", name: "held" });
@@ -25,7 +25,7 @@ test.skipIf(whyNoKernel("sleep") !== "")(
       ["btf", btf.id],
     ] as const)
       expect([kind, ours(kind, "show", "id", `${id}`)]).toMatchObject([kind, { pids: [me] }]);
-    // A second process with the map: its standard input.
+    // A second process with the map, as its standard input.
     const child = Bun.spawn(["sleep", "60"], { stdio: [map.fd, "ignore", "ignore"] });
     kit.defer(() => child.kill());
     expect(ours("map", "show", "id", `${map.id}`)).toMatchObject({

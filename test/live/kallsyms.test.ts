@@ -1,4 +1,4 @@
-/** `/proc/kallsyms` as the link listing reads it. */
+/** Reading of `/proc/kallsyms` for the listing of links. */
 import { expect, test } from "bun:test";
 import { symbolsAt } from "../../src/live/kallsyms.ts";
 import { realSys, type Sys } from "../../src/live/sys.ts";
@@ -14,19 +14,19 @@ const TEXT = [
 
 const sys: Sys = { ...realSys, readFile: () => Buffer.from(TEXT) };
 
-test("of several names at one address the first is taken, a module's name stands beside its own", () => {
+test("of several names at one address the first is used, and the module's name is separate", () => {
   const found = symbolsAt(sys, [0xffffffff81000000n, 0xffffffffc0000100n]);
   expect(found.get(0xffffffff81000000n)).toEqual({ name: "_stext", module: null });
   expect(found.get(0xffffffffc0000100n)).toEqual({ name: "dummy_xmit", module: "dummy" });
 });
 
-test("a probe behind a function's endbr belongs to the function, unless a symbol begins just there", () => {
+test("a probe behind a function's endbr belongs to the function, unless another symbol begins there", () => {
   const found = symbolsAt(sys, [0xffffffffc0000104n, 0xffffffff81000014n]);
   expect(found.get(0xffffffffc0000104n)?.name).toBe("dummy_xmit");
   expect(found.get(0xffffffff81000014n)?.name).toBe("inside");
 });
 
-test("an address that no symbol begins at has none, and nothing is read where nothing is asked", () => {
+test("an address at which no symbol begins has no name, and without addresses nothing is read", () => {
   expect(symbolsAt(sys, [0x1234n]).size).toBe(0);
   const unread: Sys = { ...realSys, readFile: () => expect.unreachable() as never };
   expect(symbolsAt(unread, []).size).toBe(0);

@@ -1,4 +1,4 @@
-/** Links of the tests' own, and what they hang on: devices, cgroups, perf events. */
+/** Links of the tests, and the objects that they attach to: devices, cgroups, perf events. */
 import { mkdirSync, readFileSync, rmdirSync } from "node:fs";
 import { Attr } from "../../src/live/attr.ts";
 import { BTF_KIND } from "../../src/uapi/btf.ts";
@@ -9,7 +9,7 @@ import { kernelBtf } from "../uapi/support.ts";
 import { type Held, type HeldMap, type Kit, must, text } from "./kit.ts";
 import { attachType, kernelType, loadProg, someTypes } from "./kit-progs.ts";
 
-/** The arm of BPF_LINK_CREATE: what all have, and the 48 bytes that each type lays out for itself. */
+/** The member of `union bpf_attr` for BPF_LINK_CREATE: the common fields, and the 48 bytes of each type. */
 const LINK_ATTR: Layout<"prog_fd" | "target" | "attach_type" | "flags"> = layout(
   "union bpf_attr.link_create",
   64,
@@ -32,7 +32,7 @@ export interface LinkOptions {
   /** A descriptor or an interface index. */
   readonly target?: number;
   readonly flags?: number;
-  /** What stands behind the first 16 bytes. The caller keeps what it points at. */
+  /** Bytes after the first 16. The caller keeps the memory that they point to alive. */
   readonly arm?: Uint8Array;
 }
 
@@ -47,14 +47,14 @@ export function createLink(kit: Kit, object: Held, options: LinkOptions): Held {
   return kit.own(must("BPF_LINK_CREATE", attr, options.attach), "link_id");
 }
 
-/** `name` undefined: the program itself says where it belongs. */
+/** If `name` is undefined, the program itself has the place. */
 export function openRawTracepoint(kit: Kit, prog: Held, name?: string): Held {
   const attr = new Attr(OPEN_ATTR, { prog_fd: prog.fd });
   if (name !== undefined) attr.point("name", text(name));
   return kit.own(must("BPF_RAW_TRACEPOINT_OPEN", attr, name), "link_id");
 }
 
-/** A network device that nobody else uses; answers with its index. */
+/** Creates a network device for this test; returns its name and index. */
 export function addDevice(kit: Kit): { name: string; ifindex: number } {
   const name = `kt${process.pid % 100_000}${Math.random().toString(36).slice(2, 5)}`;
   run("ip", "link", "add", name, "type", "veth", "peer", "name", `${name}p`);
@@ -62,13 +62,13 @@ export function addDevice(kit: Kit): { name: string; ifindex: number } {
   return { name, ifindex: Number(readFileSync(`/sys/class/net/${name}/ifindex`, "latin1")) };
 }
 
-/** Where cgroup2 is mounted; undefined: nowhere. */
+/** Returns the mount point of cgroup2; undefined if there is none. */
 export function cgroup2Root(): string | undefined {
   const mounts = readFileSync("/proc/self/mounts", "latin1").split("\n");
   return mounts.map((line) => line.split(" ")).find(([, , type]) => type === "cgroup2")?.[1];
 }
 
-/** A cgroup of the tests' own under the root; answers with its path. */
+/** Creates a cgroup under the root and returns its path. */
 export function addCgroup(kit: Kit, name: string | Uint8Array = `ktstr-test-${process.pid}`): Buffer {
   const root = cgroup2Root();
   if (root === undefined) throw new Error("cgroup2 is not mounted");
@@ -78,17 +78,17 @@ export function addCgroup(kit: Kit, name: string | Uint8Array = `ktstr-test-${pr
   return path;
 }
 
-/** `struct perf_event_attr`, as far as it is needed: `paths` are pointed at from the byte that they stand for. */
+/** The needed part of `struct perf_event_attr`. `paths` are pointed to from the bytes of these offsets. */
 export interface PerfEvent {
   readonly type: number;
   readonly config: number;
   readonly period?: number;
-  /** config1 is a pointer to this path, config2 an offset in it: a uprobe. */
+  /** config1 points to this path, config2 is an offset in it: a uprobe. */
   readonly path?: string;
   readonly offset?: number;
 }
 
-/** perf_event_open, bpf(BPF_OBJ_GET), bpf(BPF_LINK_CREATE) and bpf(BPF_OBJ_PIN), in a process that has all four. */
+/** Calls perf_event_open, bpf(BPF_OBJ_GET), bpf(BPF_LINK_CREATE) and bpf(BPF_OBJ_PIN) in one process. */
 const PERF_SCRIPT = `
 my ($type, $config, $period, $path, $offset, $cookie, $prog, $link) = @ARGV;
 my $at = $path eq "" ? pack("Q", 0) : pack("P", $path);
@@ -108,7 +108,7 @@ die "BPF_OBJ_PIN: $!\\n" if syscall(321, 6, $pin, length $pin) < 0;
 
 let pins = 0;
 
-/** A perf_event link, held by its pin; answers with the path. Needs perl and x86-64. */
+/** Creates a perf_event link, held by its pin, and returns the path. Needs perl and x86-64. */
 export function linkPerfEvent(kit: Kit, prog: Held, event: PerfEvent, cookie = 0): string {
   const link = `${kit.bpffs}/perf_link_${++pins}`;
   const { type, config, period = 0, path = "", offset = 0 } = event;
@@ -119,7 +119,7 @@ export function linkPerfEvent(kit: Kit, prog: Held, event: PerfEvent, cookie = 0
   return link;
 }
 
-/** A congestion control that does nothing: a struct_ops map, with its three mandatory callbacks. */
+/** Creates a congestion control without effect: a struct_ops map with its three mandatory callbacks. */
 export function addCongestionControl(
   kit: Kit,
   name: string,
@@ -130,7 +130,7 @@ export function addCongestionControl(
   const BPF_F_LINK = 0x2000;
   const map = kit.map({
     ...{ type: "struct_ops", name, valueSize, maxEntries: 1, flags: BPF_F_LINK },
-    // The kernel wants some BTF of the loader's, and looks at none of it.
+    // The kernel requires BTF of the loader, but does not use it.
     ...{ btfVmlinuxValueTypeId: wrapper, btfFd: someTypes(kit).btf.fd },
   });
   const value = new Uint8Array(valueSize);

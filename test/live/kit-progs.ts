@@ -1,4 +1,4 @@
-/** Programs and BTF of the tests' own: hand-assembled, as small as the verifier takes them. */
+/** Programs and BTF of the tests, assembled by hand and as small as the verifier accepts. */
 import { closeSync, openSync } from "node:fs";
 import { bpf } from "../../src/ffi.ts";
 import { Attr } from "../../src/live/attr.ts";
@@ -13,7 +13,7 @@ import { BtfWriter } from "../btf/support/encode.ts";
 import { kernelBtf } from "../uapi/support.ts";
 import { type Held, Kit, must, still, text } from "./kit.ts";
 
-/** `union bpf_attr`, the arm of BPF_PROG_LOAD, with what only a loader of real programs needs. */
+/** The member of `union bpf_attr` for BPF_PROG_LOAD, with fields that ktstr itself does not use. */
 const LOAD_ATTR: Layout<
   | "prog_type"
   | "insn_cnt"
@@ -53,15 +53,15 @@ const LOAD_ATTR: Layout<
 export interface ProgOptions {
   readonly type: ProgTypeName;
   readonly name?: string;
-  /** Whole instructions; `return 0` unless told. */
+  /** Whole instructions; default `return 0`. */
   readonly code?: readonly Uint8Array[];
   readonly license?: string;
   readonly attachType?: (typeof ATTACH_TYPES)[number];
-  /** `expected_attach_type` where it is no attach type: a struct_ops member's index. */
+  /** `expected_attach_type` if it is not an attach type but the index of a struct_ops member. */
   readonly expected?: number;
   readonly flags?: number;
   readonly btfFd?: number;
-  /** The function's type in that BTF. */
+  /** Type id of the function in that BTF. */
   readonly funcTypeId?: number;
   readonly attachBtfId?: number;
   readonly attachProgFd?: number;
@@ -69,7 +69,7 @@ export interface ProgOptions {
 
 export const returns = (value: number): Uint8Array[] => [set(0, value), exit()];
 
-/** Uses maps, so that the kernel lists them with the program. */
+/** Uses these maps, so that the kernel lists them with the program. */
 export const usesMaps = (...maps: readonly Held[]): Uint8Array[] => [
   ...maps.map((map) => loadMap(1, map.fd)),
   ...returns(0),
@@ -109,7 +109,7 @@ export function loadProg(kit: Kit, options: ProgOptions): Held {
   return kit.own(fd, "prog_id");
 }
 
-/** Runs a program `times` over a packet of zeros. */
+/** Runs a program `times` times on a packet of zeros. */
 export function testRun(prog: Held, times: number): void {
   const packet = pinned(64);
   must(
@@ -126,7 +126,7 @@ export function loadBtf(kit: Kit, bytes: Uint8Array): Held {
   return kit.own(must("BPF_BTF_LOAD", attr), "btf_id");
 }
 
-/** Types that several tests share: an int, a struct of two, and a function `name`. */
+/** Types for several tests: an int, a struct of two, and a function `name`. */
 export function someTypes(
   kit: Kit,
   functionName = "a_function",
@@ -146,7 +146,7 @@ export function someTypes(
 
 const refusals: Map<string, string> = new Map();
 
-/** Why this kernel takes no tracing program of this kind for a function; "" where it does. */
+/** Returns why this kernel refuses a tracing program of this kind for a function, or "". */
 function whyRefused(attachType: "trace_fentry" | "trace_iter", name: string): string {
   const known = refusals.get(name);
   if (known !== undefined) return known;
@@ -162,13 +162,13 @@ function whyRefused(attachType: "trace_fentry" | "trace_iter", name: string): st
   return why;
 }
 
-/** Why this kernel lets no program hook a function; "" where it does. One whose text is sealed has EPERM. */
+/** Returns why this kernel refuses a program that hooks a function, or "". A kernel with sealed text returns EPERM. */
 export const whyNoTrampoline = (): string => whyRefused("trace_fentry", "do_nanosleep");
 
-/** Why this kernel lets no program visit the elements of a map; "" where it does. A locked-down one has EPERM. */
+/** Returns why this kernel refuses a program that visits elements of a map, or "". A locked-down kernel returns EPERM. */
 export const whyNoElementIterator = (): string => whyRefused("trace_iter", "bpf_iter_bpf_map_elem");
 
-/** The kernel's own types, by name; throws where it has none such. */
+/** Returns the id of a kernel type by name. Throws if there is none. */
 export function kernelType(name: string, kind: number): number {
   const id = kernelBtf().find(name, kind);
   if (id === undefined) throw new Error(`the kernel has no type ${name}`);
@@ -177,7 +177,7 @@ export function kernelType(name: string, kind: number): number {
 
 export const kernelFunction = (name: string): number => kernelType(name, BTF_KIND.FUNC);
 
-/** A descriptor of a path, closed with the kit. */
+/** Opens a path; the descriptor is closed with the kit. */
 export function openPath(kit: Kit, path: string | Buffer): number {
   const fd = openSync(path, "r");
   kit.defer(() => closeSync(fd));

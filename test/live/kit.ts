@@ -1,4 +1,4 @@
-/** Real kernel objects of the tests' own, made through our FFI layer and gone with the kit that made them. */
+/** Kernel objects of the tests, created through ktstr's FFI layer and freed with the kit that created them. */
 import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -36,29 +36,29 @@ export interface MapOptions {
   readonly mapExtra?: number;
 }
 
-/** A command that must succeed: the errno is in the error's message. */
+/** Runs a command that must succeed; the error has the errno. */
 export function must(command: BpfCommand, attr: Attr, what = ""): number {
   const result = bpf(COMMANDS[command], attr.bytes);
   if (result < 0) throw new Error(`${command} ${what}: ${errnoName(-result)}`);
   return result;
 }
 
-/** The number behind a key of a descriptor's fdinfo: told by the kernel, not by the code under test. */
+/** Returns a number of a descriptor's fdinfo, from the kernel and not from the code under test. */
 export function fdInfo(fd: number, key: string): number {
   const match = new RegExp(`^${key}:\\s*(\\d+)`, "m").exec(readFileSync(`/proc/self/fdinfo/${fd}`, "latin1"));
   return Number(match?.[1] ?? Number.NaN);
 }
 
 /**
- * How many descriptors this process has open of what the code under test opens: BPF objects, and files of the kernel's.
- * The runtime has others, and closes those of a command that ended whenever it comes to it.
+ * Returns the number of this process's descriptors of kinds that the code under test opens: BPF objects, and the kernel's files.
+ * The runtime has others, and closes those of a finished command at any time.
  */
 export function fdCount(): number {
   const isOurs = (target: string): boolean => /^(anon_inode:\[?(bpf|btf)|\/proc\/|\/sys\/)/.test(target);
   return readdirSync("/proc/self/fd").filter((number) => isOurs(targetOf(number))).length;
 }
 
-/** "" for the folder's own descriptor, which is closed by then. */
+/** Returns "" for the folder's own descriptor, which is closed by then. */
 function targetOf(number: string): string {
   try {
     return readlinkSync(`/proc/self/fd/${number}`);
@@ -67,7 +67,7 @@ function targetOf(number: string): string {
   }
 }
 
-/** Bytes that stand still, from numbers: `u32` little-endian. */
+/** Returns numbers as `u32` little-endian bytes that do not move in memory. */
 export function u32(...values: number[]): PinnedBytes {
   const bytes = pinned(values.length * 4).subarray(0, values.length * 4);
   const view = new DataView(bytes.buffer);
@@ -93,7 +93,7 @@ export function still(from: Uint8Array): PinnedBytes {
   return bytes.subarray(0, from.length);
 }
 
-/** Owns what it makes: descriptors, a bpffs, files. Disposal takes all of it away, the youngest first. */
+/** Owns the objects that it creates: descriptors, a bpffs, files. Disposal removes them, the newest first. */
 export class Kit implements Disposable {
   readonly #undo: (() => void)[] = [];
   #directory: string | undefined;
@@ -103,7 +103,7 @@ export class Kit implements Disposable {
     this.#undo.push(undo);
   }
 
-  /** Takes a descriptor over. */
+  /** Takes ownership of a descriptor. */
   own(fd: number, idKey: "map_id" | "prog_id" | "link_id" | "btf_id"): Held {
     let open = true;
     this.defer(() => {
@@ -132,7 +132,7 @@ export class Kit implements Disposable {
     return { ...held, keySize, valueSize };
   }
 
-  /** `value` as the kernel wants it: of a per-CPU map every possible CPU's, each rounded up to 8 bytes. */
+  /** Returns `value` as the kernel expects it: for a per-CPU map one copy per possible CPU, each rounded up to 8 bytes. */
   update(map: HeldMap, key: Uint8Array, value: Uint8Array, flags = 0): void {
     const attr = new Attr(ELEMENT_ATTR, { map_fd: map.fd, flags }).point("value", still(value));
     if (key.length > 0) attr.point("key", still(key));
@@ -143,7 +143,7 @@ export class Kit implements Disposable {
     must("BPF_MAP_DELETE_ELEM", new Attr(ELEMENT_ATTR, { map_fd: map.fd }).point("key", still(key)));
   }
 
-  /** `count` elements under u32 keys, with values that repeat the key's bytes. */
+  /** Adds `count` elements with u32 keys, and values that repeat the key's bytes. */
   fill(map: HeldMap, count: number): void {
     const key = pinned(map.keySize);
     const value = pinned(map.valueSize);
@@ -160,7 +160,7 @@ export class Kit implements Disposable {
     must("BPF_MAP_FREEZE", new Attr(ELEMENT_ATTR, { map_fd: map.fd }));
   }
 
-  /** A directory of the kit's own. */
+  /** Returns a directory of the kit. */
   get directory(): string {
     if (this.#directory === undefined) {
       const path = mkdtempSync(join(tmpdir(), "ktstr-test-"));
@@ -170,7 +170,7 @@ export class Kit implements Disposable {
     return this.#directory;
   }
 
-  /** A bpffs of the kit's own, mounted on a directory of its own. */
+  /** Returns a bpffs of the kit, mounted on its own directory. */
   get bpffs(): string {
     if (this.#bpffs === undefined) {
       const path = mkdtempSync(join(tmpdir(), "ktstr-bpffs-"));
@@ -184,7 +184,7 @@ export class Kit implements Disposable {
     return this.#bpffs;
   }
 
-  /** Pins an object under a name in the kit's bpffs; answers with the path. */
+  /** Pins an object under a name in the kit's bpffs, and returns the path. */
   pin(object: Held, name: string): string {
     const path = join(this.bpffs, name);
     must("BPF_OBJ_PIN", new Attr(OBJ_ATTR, { bpf_fd: object.fd }).point("pathname", text(path)), path);

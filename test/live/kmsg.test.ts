@@ -1,4 +1,4 @@
-/** The running kernel's log: against dmesg(1), and what /dev/kmsg does not do on demand. */
+/** The running kernel's log, compared with dmesg(1), and records that /dev/kmsg does not return on demand. */
 import { describe, expect, test } from "bun:test";
 import { SyscallError } from "../../src/errors.ts";
 import { parseMessage, readKmsg } from "../../src/live/kmsg.ts";
@@ -34,7 +34,7 @@ describe.skipIf(why !== "")("the running kernel's log", () => {
 describe("records of /dev/kmsg", () => {
   const message = (text: string): Uint8Array => Buffer.from(text, "latin1");
 
-  test("a caller, a dictionary and escapes are read, and a terminal's commands are shown escaped", () => {
+  test("a caller, a dictionary and escapes are decoded, and control characters are shown escaped", () => {
     const text =
       "30,412,5140900,-,caller=T17;a\\x1b[31mb\\x5cx\\x0aline\n SUBSYSTEM=pci\n DEVICE=+pci:0000\n";
     const record = parseMessage(text)!;
@@ -47,14 +47,14 @@ describe("records of /dev/kmsg", () => {
     ]);
   });
 
-  test("a record that is none is counted, and so are those before the oldest", () => {
+  test("an invalid record is counted, and so are overwritten ones", () => {
     const kernel = new FakeKernel();
     kernel.messages.set("/dev/kmsg", [message("6,7,1,-;left\n"), message("nonsense\n")]);
     const log = readKmsg(kernel);
     expect([log.records.length, log.overwritten, [...log.torn.values()]]).toEqual([1, 7n, [1]]);
   });
 
-  test("a refusal says which privilege it takes", () => {
+  test("a refusal is an error that names the privilege", () => {
     const kernel = new FakeKernel();
     kernel.messages.set("/dev/kmsg", -EPERM);
     expect(() => readKmsg(kernel)).toThrow(SyscallError);

@@ -40,7 +40,7 @@ describe.skipIf(whyNoKernel() !== "")("link show has every key and value of bpft
   const kit = new Kit();
   const made: Held[] = [];
   const places = new Map<number, string>();
-  /** `place`: where this test attached it, in words. */
+  /** `place`: text of the place where this test attached it. */
   const kept = (link: Held, place: string): Held => {
     made.push(link);
     places.set(link.id, place);
@@ -140,7 +140,7 @@ describe.skipIf(whyNoKernel() !== "")("link show has every key and value of bpft
       expect(show(link)).toMatchObject({ type: "xdp", ifindex: device.ifindex, devname: device.name });
     });
 
-    test("xdp, seen from another network namespace: the names of /sys are not that one's", () => {
+    test("xdp, seen from another network namespace: names of /sys are not used", () => {
       const prog = loadProg(kit, { type: "xdp", code: returns(2) });
       const other = addDevice(kit);
       const link = kept(
@@ -206,7 +206,7 @@ describe.skipIf(whyNoKernel() !== "")("link show has every key and value of bpft
     expect(show(link)).toMatchObject({ type: "sockmap", map_id: map.id, attach_type: "sk_skb_verdict" });
   });
 
-  test("uprobe_multi: what bpftool 7.1 does not know yet, too", () => {
+  test("uprobe_multi, with the keys that bpftool 7.1 does not have", () => {
     const binary = `${kit.directory}/copy-of-true`;
     copyFileSync("/bin/true", binary);
     const prog = loadProg(kit, { type: "kprobe", attachType: "trace_uprobe_multi" });
@@ -232,7 +232,7 @@ describe.skipIf(whyNoKernel() !== "")("link show has every key and value of bpft
     });
   });
 
-  test("text says in words where each is attached, and so does inspect", () => {
+  test("text has the place where each is attached, and inspect, too", () => {
     const listed = ktstr(["link", "show"]).out;
     const inspected = ktstr(["inspect", "--limit", "1"]).out;
     for (const [id, place] of places) {
@@ -293,7 +293,7 @@ describe.skipIf(noPerl)("links on perf events", () => {
     expect(showPinned(path)).toMatchObject({ type: "perf_event", tracepoint: "sys_enter_acct" });
   });
 
-  test("a uprobe in a file of any name, which is escaped in text and whole in JSON", () => {
+  test("a uprobe in a file with any name, which is escaped in text and complete in JSON", () => {
     const type = Number(readFileSync("/sys/bus/event_source/devices/uprobe/type", "latin1"));
     const binary = `${kit.directory}/evil\u001b[31m-ü\n`;
     copyFileSync("/bin/true", binary);

@@ -1,9 +1,9 @@
 /**
- * A process that keeps a map and a program alive where nobody looks: the map's descriptor waits in the queue of a Unix
- * socket, the program filters that socket, and both were closed. With the word "held" it keeps their descriptors open, too.
- * Prints their ids as JSON, and ends when its input does.
+ * Keeps a map and a program alive where no tool can find the holder: the map's descriptor is in the queue of a Unix socket,
+ * the program filters that socket, and both descriptors were closed. With the word "held" it keeps the descriptors open, too.
+ * Prints their ids as JSON, and ends when its input ends.
  */
-// biome-ignore lint/style/noRestrictedImports: sendmsg is a test's alone, and no part of ktstr's libc
+// biome-ignore lint/style/noRestrictedImports: only this test uses sendmsg; it is not part of ktstr's libc
 import { dlopen, ptr } from "bun:ffi";
 import { close } from "../../src/ffi.ts";
 import { Kit } from "./kit.ts";
@@ -39,7 +39,7 @@ const map = kit.map({ type: "hash", name: "lost_map" });
 const prog = loadProg(kit, { type: "socket_filter", name: "lost_prog" });
 const ends = new Int32Array(2);
 must("socketpair", libc.socketpair(AF_UNIX, SOCK_DGRAM, 0, ends));
-// Not the end that receives: the program drops what comes.
+// The sending end, because the program drops what the receiving end gets.
 must("SO_ATTACH_BPF", libc.setsockopt(ends[1]!, SOL_SOCKET, SO_ATTACH_BPF, Int32Array.of(prog.fd), 4));
 
 // `struct cmsghdr` with a descriptor, `struct iovec`, `struct msghdr`.

@@ -1,4 +1,4 @@
-/** What keeps maps of the running kernel alive, against bpftool's listings of everything that can. */
+/** Holders of maps of the running kernel, compared with bpftool's listings of everything that can hold one. */
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { bpftools, ktstr, ours, whyNoKernel } from "./bpftool.ts";
@@ -10,7 +10,7 @@ interface Held {
   readonly map_ids?: readonly number[];
 }
 
-test.skipIf(whyNoKernel() !== "")("map show --holders names what bpftool's listings have", () => {
+test.skipIf(whyNoKernel() !== "")("map show --holders has the holders of bpftool's listings", () => {
   using kit = new Kit();
   const inner = kit.map({ type: "array", valueSize: 8, maxEntries: 1, name: "inner" });
   const outer = kit.map({ type: "array_of_maps", maxEntries: 5, innerFd: inner.fd, name: "outer" });
@@ -32,7 +32,7 @@ test.skipIf(whyNoKernel() !== "")("map show --holders names what bpftool's listi
   const text = ktstr(["map", "show", "id", String(inner.id), "--holders"]).out;
   expect(text).toContain(`held by process ${process.pid} (`);
   expect(text).toContain(`pin ${path}\n\t        map ${outer.id} (outer)\n`);
-  // Every program's maps, by the programs' own listing.
+  // Maps of every program, from the listing of programs.
   const progs = bpftools("prog", "show") as Held[];
   for (const { id, holders } of ours("map", "show", "--holders") as {
     readonly id: number;

@@ -7,7 +7,7 @@ import { loadProg, someTypes, usesMaps } from "./kit-progs.ts";
 const NO_PREALLOC = 0x1;
 const MMAPABLE = 0x400;
 
-/** One of each type that the kernel makes without a program. */
+/** One map of each type that needs no program. */
 const PLAIN: readonly MapOptions[] = [
   { type: "hash", keySize: 8, valueSize: 24, maxEntries: 100 },
   { type: "array", valueSize: 12 },
@@ -76,7 +76,7 @@ describe.skipIf(whyNoKernel() !== "")("map show has every key and value of bpfto
   });
   afterAll(() => kit[Symbol.dispose]());
 
-  test("every type but struct_ops, and those that are younger than this kernel, is among them", () => {
+  test("every type is included except struct_ops and types newer than this kernel", () => {
     const absent: readonly MapTypeName[] = ["unspec", "struct_ops", "insn_array", "rhash"];
     const tested = [...made.keys()];
     expect(MAP_TYPES.filter((type) => !tested.includes(type))).toEqual([...absent]);
@@ -89,12 +89,12 @@ describe.skipIf(whyNoKernel() !== "")("map show has every key and value of bpfto
     test(name, () => expectSame("map", made.get(name)?.id ?? 0));
   }
 
-  test("a frozen one", () => {
+  test("a frozen map", () => {
     expectSame("map", made.get("frozen")?.id ?? 0);
     expect(ours("map", "show", "id", String(made.get("frozen")?.id))).toMatchObject({ frozen: 1 });
   });
 
-  test("a prog array that belongs to a kind of program", () => {
+  test("a prog array with the owner's program type", () => {
     expectSame("map", made.get("owned prog_array")?.id ?? 0);
     expect(ours("map", "show", "id", String(made.get("owned prog_array")?.id))).toMatchObject({
       owner_prog_type: "socket_filter",
@@ -105,8 +105,8 @@ describe.skipIf(whyNoKernel() !== "")("map show has every key and value of bpfto
   test("all of them in one listing, in the order of their ids", () => {
     const ids = [...made.values()].map(({ id }) => id);
     const mine = only(ours("map", "show"), ids);
-    // bpftool asks for one map after the other with the same struct, and since 6.18 the kernel leaves in it what a
-    // map does not have (kernel/bpf/syscall.c, bpf_map_get_info_by_fd): a btf_id goes on to the maps behind.
+    // bpftool reads the maps with the same struct, and since 6.18 the kernel keeps the fields that a map does not have
+    // (kernel/bpf/syscall.c, bpf_map_get_info_by_fd), so a btf_id is repeated for the following maps.
     const theirs = only(bpftools("map", "show"), ids).map((map, index) => {
       const { btf_id, ...rest } = map as Record<string, unknown>;
       return Object.hasOwn(mine[index] as object, "btf_id") ? { ...rest, btf_id } : rest;
@@ -117,7 +117,7 @@ describe.skipIf(whyNoKernel() !== "")("map show has every key and value of bpfto
     expect(mine).toEqual(single.sort((a, b) => (a as { id: number }).id - (b as { id: number }).id));
   });
 
-  test("`list` is `show`, `-p` holds the same", () => {
+  test("`list` is `show`, and `-p` has the same data", () => {
     const ids = [...made.values()].map(({ id }) => id);
     expect(only(ours("map", "list"), ids)).toEqual(only(ours("map", "show"), ids));
     expect(only(ours("map", "show", "-p"), ids)).toEqual(only(ours("map", "show"), ids));

@@ -1,4 +1,4 @@
-/** `bpf_metadata_` constants of an object that libbpf loaded, against bpftool's. Needs root, clang-19 and bpftool. */
+/** `bpf_metadata_` constants of an object that libbpf loaded, compared with bpftool's. Needs root, clang-19 and bpftool. */
 import { expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -19,7 +19,7 @@ const cli = join(import.meta.dir, "../../src/cli.ts");
 
 const isReady = whyNoKernel("bpftool", "clang-19") === "";
 
-test.skipIf(!isReady)("a program's metadata are what bpftool prints of them", () => {
+test.skipIf(!isReady)("a program's metadata are equal to bpftool's", () => {
   const folder = mkdtempSync(join(tmpdir(), "ktstr-metadata-"));
   const bpffs = join(folder, "bpffs");
   try {

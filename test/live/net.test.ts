@@ -1,4 +1,4 @@
-/** Programs on devices of a network namespace of their own, against bpftool. */
+/** Programs on devices of a separate network namespace, compared with bpftool. */
 import { afterAll, describe, expect, test } from "bun:test";
 import { KtstrError, type SyscallError } from "../../src/errors.ts";
 import { queryNetworks } from "../../src/live/networks.ts";
@@ -19,7 +19,7 @@ const missing = ["ip", "tc", "unshare"].filter((name) => Bun.which(name) === nul
 const why = whyNoKernel() || (missing.length === 0 ? "" : `not installed: ${missing.join(", ")}`);
 if (why !== "") console.log(`(skip) net show: ${why}`);
 
-/** bpftool's JSON is none where there is a flow dissector. */
+/** bpftool's JSON is not valid if there is a flow dissector. */
 const mended = (json: string): string =>
   json.replace(/"flow_dissector":\["id":(\d+)\]/, '"flow_dissector":[{"id":$1}]');
 
@@ -27,7 +27,7 @@ describe.skipIf(why !== "")("net show", () => {
   const kit = new Kit();
   afterAll(() => kit[Symbol.dispose]());
 
-  test("has what bpftool has, text and JSON", () => {
+  test("is equal to bpftool's, text and JSON", () => {
     const xdp = loadProg(kit, { type: "xdp", name: "t_xdp", code: returns(2) });
     const first = loadProg(kit, { type: "sched_cls", name: "t_first", code: returns(-1) });
     const second = loadProg(kit, { type: "sched_cls", name: "t_second", code: returns(-1) });
@@ -152,12 +152,12 @@ test("several XDP modes, and actions of filters", () => {
       flowDissector: undefined,
     },
   ]);
-  // The fake has no /proc.
+  // The model has no /proc.
   expect(warnings).toEqual([expect.stringContaining("/proc/self/ns/net, which is not there")]);
   expect(() => queryNetworks(kernel, "eth", () => {})).toThrow(KtstrError);
 });
 
-test("without CAP_NET_ADMIN the missing privilege is named", () => {
+test("without CAP_NET_ADMIN the error names the missing privilege", () => {
   const kernel = new FakeKernel();
   kernel.routes.set(hex(linkRequest()), [message(16, 7, 0, NAME), message(3, 0, 0)]);
   kernel.fail("BPF_PROG_QUERY", 1);

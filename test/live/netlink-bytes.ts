@@ -1,10 +1,10 @@
-/** Messages of rtnetlink as the kernel writes them. */
+/** Messages of rtnetlink, in the kernel's format. */
 
 export function u32(value: number): Uint8Array {
   return new Uint8Array(Uint32Array.of(value).buffer);
 }
 
-/** `struct nlattr` and its bytes, padded. */
+/** Returns a `struct nlattr` with its bytes, padded. */
 export function attribute(type: number, bytes: Uint8Array): Uint8Array {
   const head = new Uint8Array(Uint16Array.of(4 + bytes.length, type).buffer);
   return Buffer.concat([head, bytes, new Uint8Array(-bytes.length & 3)]);

@@ -1,11 +1,11 @@
-/** Debian's kernels have no card that takes programs (CONFIG_NETDEVSIM is off): the kernel here is a fake. */
+/** Offloaded objects on a fake kernel, because Debian's kernels have no card for programs (CONFIG_NETDEVSIM is off). */
 import { expect, test } from "bun:test";
 import { openLive } from "../../src/live/live.ts";
 import { mapJson, progJson } from "../../src/report/bpftool.ts";
 import { mapTitle, progText } from "../../src/report/text.ts";
 import { FakeKernel } from "./fake.ts";
 
-/** The numbers of struct bpf_map_info and struct bpf_prog_info. */
+/** Numbers for struct bpf_map_info and struct bpf_prog_info. */
 const ON_CARD = { ifindex: 7, netns_dev: 4, netns_ino: 4_026_531_840 };
 const DEVICE = { ifindex: 7, ns_dev: 4n, ns_inode: 4_026_531_840n };
 
@@ -18,7 +18,7 @@ function kernelWithCard(): FakeKernel {
   return kernel;
 }
 
-test("a card of our own network namespace has its name", () => {
+test("a card in the own network namespace has its name", () => {
   const kernel = kernelWithCard();
   kernel.namespace = { dev: 4n, ino: 4_026_531_840n };
   using live = openLive({ sys: kernel });
@@ -31,7 +31,7 @@ test("a card of our own network namespace has its name", () => {
   expect(mapTitle(inKernel!)).toEndWith("flags 0x0");
 });
 
-test("the same index means another card in another namespace, and is not named", () => {
+test("the same index in another namespace is another card, and has no name", () => {
   for (const namespace of [{ dev: 4n, ino: 1n }, { dev: 5n, ino: 4_026_531_840n }, undefined]) {
     const kernel = kernelWithCard();
     kernel.namespace = namespace;

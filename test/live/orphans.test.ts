@@ -1,4 +1,4 @@
-/** Maps and programs that nobody holds whom ktstr can find, provoked on the running kernel. */
+/** Maps and programs of the running kernel whose holder ktstr cannot find. */
 import { expect, test } from "bun:test";
 import { ktstr, whyNoKernel } from "./bpftool.ts";
 
@@ -7,7 +7,7 @@ interface Lost {
   readonly prog: number;
 }
 
-/** Sentences of `inspect` about the two objects. */
+/** Returns the warnings of `inspect` about the two objects. */
 function told({ map, prog }: Lost): string[] {
   const { warnings } = JSON.parse(ktstr(["-j", "inspect", "--limit", "0"]).out) as { warnings: string[] };
   return warnings.flatMap((sentence) => {
@@ -35,7 +35,7 @@ async function withLost(how: string, ask: (lost: Lost) => void): Promise<void> {
 }
 
 test.skipIf(whyNoKernel() !== "")(
-  "a map in a socket's queue and a program on a socket are named; ones with a descriptor are not",
+  "a map in a socket's queue and a program on a socket are in the warning; objects with a descriptor are not",
   async () => {
     await withLost("lost", (lost) => {
       const sentences = told(lost);

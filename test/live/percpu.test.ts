@@ -6,7 +6,7 @@ import { ENOENT, EPERM } from "../../src/uapi/errno.ts";
 import { MapType } from "../../src/uapi/names.ts";
 import { FakeKernel } from "./fake.ts";
 
-/** 6 CPUs possible, 2 online: the machine on which a buffer for the online ones is a heap overflow. */
+/** 6 possible CPUs, 2 online: a buffer for the online CPUs would overflow. */
 function sparseMachine(): FakeKernel {
   const kernel = new FakeKernel();
   kernel.possibleCpus = 6;
@@ -17,7 +17,7 @@ function sparseMachine(): FakeKernel {
 
 const CPUS = [0, 1, 2, 3, 8, 9];
 
-describe("a per-CPU look-up is given room for every possible CPU", () => {
+describe("a per-CPU look-up has a buffer for every possible CPU", () => {
   for (const valueSize of [1, 4, 7, 8, 9, 12, 24, 4096]) {
     test(`of values of ${valueSize} bytes, at the rounded stride, cut to the value`, () => {
       const kernel = sparseMachine();
@@ -61,7 +61,7 @@ describe("a per-CPU look-up is given room for every possible CPU", () => {
     }
   }
 
-  test("and the fake kernel notices where it is not", () => {
+  test("and the fake kernel detects a smaller buffer", () => {
     const kernel = sparseMachine();
     kernel.files.set("/sys/devices/system/cpu/possible", "0-1\n");
     kernel.addMap({ id: 1, type: MapType.percpu_array, valueSize: 8 }).putAll(1);
@@ -71,7 +71,7 @@ describe("a per-CPU look-up is given room for every possible CPU", () => {
   });
 });
 
-describe("what the machine says of its CPUs", () => {
+describe("the machine's lists of CPUs", () => {
   const read = (possible: string | undefined): (() => Read<readonly CpuValue[]>) => {
     const kernel = new FakeKernel();
     kernel.possibleCpus = 0;
@@ -97,7 +97,7 @@ describe("what the machine says of its CPUs", () => {
   }
 
   for (const list of ["", "\n", "x", "0-", "3-1", "0--2", "0-70000", "-1", "0,,1", "1e3", "0x4"]) {
-    test(`${JSON.stringify(list)} is no list of CPUs, and none is guessed`, () => {
+    test(`${JSON.stringify(list)} is not a list of CPUs, and none is guessed`, () => {
       expect(read(list)).toThrow(KtstrError);
     });
   }
@@ -116,7 +116,7 @@ describe("what the machine says of its CPUs", () => {
   });
 });
 
-describe("single reads are checked before the kernel is asked", () => {
+describe("single reads are checked before the system call", () => {
   const setUp = (
     type: number,
     valueSize = 8,
@@ -128,7 +128,7 @@ describe("single reads are checked before the kernel is asked", () => {
   };
   const reason = (read: Read<unknown>): string => (read.ok ? "ok" : read.why.reason);
 
-  test("a key at or past max_entries, negative or broken", () => {
+  test("a key at or past max_entries, negative or fractional", () => {
     for (const type of [MapType.array, MapType.percpu_array]) {
       const { kernel, ask, map } = setUp(type);
       using live = ask;
@@ -166,7 +166,7 @@ describe("single reads are checked before the kernel is asked", () => {
     expect(kernel.calls.length).toBe(asked);
   });
 
-  test("the wrong kind of map", () => {
+  test("the wrong type of map", () => {
     const { kernel, ask, map } = setUp(MapType.queue);
     using live = ask;
     const asked = kernel.calls.length;
@@ -183,7 +183,7 @@ describe("single reads are checked before the kernel is asked", () => {
     expect(kernel.calls.length).toBe(asked);
   });
 
-  test("a key of another size, and one that is not there", () => {
+  test("a key of another size, and a missing key", () => {
     const { ask, map, kernel } = setUp(MapType.hash);
     using live = ask;
     expect(reason(live.lookup(map, new Uint8Array(3)))).toBe("out-of-range");
@@ -200,7 +200,7 @@ describe("single reads are checked before the kernel is asked", () => {
     expect(reason(live.lookup(map, Uint8Array.of(3, 0, 0, 0)))).toBe("not-permitted");
   });
 
-  test("a per-CPU look-up by key answers with every CPU, whatever the value's size", () => {
+  test("a per-CPU look-up by key returns every CPU, for any value size", () => {
     for (const valueSize of [4, 8, 12]) {
       const kernel = new FakeKernel();
       kernel.possibleCpus = 1;

@@ -1,4 +1,4 @@
-/** Programs on perf events of the running kernel, against bpftool. */
+/** Programs on perf events of the running kernel, compared with bpftool. */
 import { afterAll, describe, expect, test } from "bun:test";
 import { SyscallError } from "../../src/errors.ts";
 import { queryDescriptors } from "../../src/live/perf-fds.ts";
@@ -13,7 +13,7 @@ describe.skipIf(whyNoKernel() !== "")("perf show", () => {
   const kit = new Kit();
   afterAll(() => kit[Symbol.dispose]());
 
-  /** Of this process: others come and go between two listings. */
+  /** Only descriptors of this process, because others come and go between two listings. */
   const mine = (list: unknown): unknown[] =>
     (list as { readonly pid: number }[]).filter(({ pid }) => pid === process.pid);
 
@@ -30,7 +30,7 @@ describe.skipIf(whyNoKernel() !== "")("perf show", () => {
   });
 });
 
-test("some descriptors may be refused; where all are, the privilege that is missing is named", () => {
+test("refused descriptors are skipped; if all are refused, the error names the missing privilege", () => {
   const kernel = new FakeKernel();
   kernel.directories.set("/proc", ["2", "self", "1"]);
   kernel.directories.set("/proc/1/fd", ["0"]);

@@ -15,7 +15,7 @@ function errorOf<T extends Error>(kind: new (...args: never[]) => T, run: () => 
 }
 
 describe("pin by name", () => {
-  test("takes the lowest id of several, and says which others there are", () => {
+  test("takes the lowest id of several, and lists the others", () => {
     const kernel = new FakeKernel();
     for (const [id, name] of [
       [12, "scx_simp.bss"],
@@ -34,7 +34,7 @@ describe("pin by name", () => {
     expect(kernel.openCount).toBe(0);
   });
 
-  test("holds the map although the kernel forgets its id", () => {
+  test("holds the map even if the kernel frees its id", () => {
     const kernel = new FakeKernel();
     kernel.addMap({ id: 3, name: "a" });
     const held = pinByName("a", kernel);
@@ -47,7 +47,7 @@ describe("pin by name", () => {
     expect(kernel.openCount).toBe(0);
   });
 
-  test("compares bytes: neither the start of a name nor other letters are it", () => {
+  test("compares bytes: a prefix or another case does not match", () => {
     const kernel = new FakeKernel();
     kernel.addMap({ id: 1, name: "stats" });
     kernel.addMap({ id: 2, name: "Stats_x" });
@@ -66,7 +66,7 @@ describe("pin by name", () => {
     expect(() => pinByName("\ufffdbad", kernel)).toThrow(NoSuchMapError);
   });
 
-  test("a miss names every map that was seen, how many, and the three usual causes", () => {
+  test("the error for a missing map lists the existing maps, their number, and the three usual causes", () => {
     const kernel = new FakeKernel();
     kernel.addMap({ id: 1, name: "first" });
     kernel.addMap({ id: 2, name: "second" });
@@ -83,18 +83,18 @@ describe("pin by name", () => {
     expect(kernel.openCount).toBe(0);
   });
 
-  test("a miss on a kernel without maps says so", () => {
+  test("the error on a kernel without maps says so", () => {
     const error = errorOf(NoSuchMapError, () => pinByName("x", new FakeKernel()));
     expect(error.message).toBe('no map is named "x"; 0 maps were seen');
   });
 
-  test("a map with no name is never meant", () => {
+  test("a map without a name never matches", () => {
     const kernel = new FakeKernel();
     kernel.addMap({ id: 3, name: "" });
     expect(() => pinByName("", kernel)).toThrow(NoSuchMapError);
   });
 
-  test("a map that is freed between the look-up and the open is an error of its own", () => {
+  test("a map that is freed between the look-up and the open is a separate error", () => {
     const kernel = new FakeKernel();
     kernel.addMap({ id: 3, name: "a" });
     let opened = 0;
@@ -105,7 +105,7 @@ describe("pin by name", () => {
     expect(kernel.openCount).toBe(0);
   });
 
-  test("an id that now belongs to another map is not handed out", () => {
+  test("a reused id of another map is not returned", () => {
     const kernel = new FakeKernel();
     kernel.addMap({ id: 3, name: "a" });
     let opened = 0;
@@ -120,7 +120,7 @@ describe("pin by name", () => {
     [EPERM, "EPERM"],
     [EMFILE, "EMFILE"],
   ] as const) {
-    test(`the second open may fail in other ways (${code}): the errno is told`, () => {
+    test(`the second open can fail in other ways (${code}): the error has the errno`, () => {
       const kernel = new FakeKernel();
       kernel.addMap({ id: 3, name: "a" });
       let opened = 0;
@@ -131,14 +131,14 @@ describe("pin by name", () => {
     });
   }
 
-  test("a walk that may not be made is told with what it needs", () => {
+  test("a walk without privilege is an error that names the privilege", () => {
     const kernel = new FakeKernel();
     kernel.fail("BPF_MAP_GET_NEXT_ID", EPERM);
     const error = errorOf(SyscallError, () => pinByName("a", kernel));
     expect(error.hint).toContain("CAP_SYS_ADMIN");
   });
 
-  test("a miss tells which maps could not be looked at: it may have been one of them", () => {
+  test("the error for a missing map lists the maps that could not be read, because it may be one of them", () => {
     const kernel = new FakeKernel();
     kernel.addMap({ id: 3, name: "a" });
     kernel.addMap({ id: 4, name: "b" });

@@ -1,4 +1,4 @@
-/** Pinned objects and single objects of the running kernel: what they are, and what asking for them costs. */
+/** Pinned objects and single objects of the running kernel: their types, and the number of system calls to read them. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { chmodSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -17,7 +17,7 @@ describe.skipIf(whyNoKernel() !== "")("pins", () => {
   let hash: HeldMap;
   let filter: Held;
   let iterator: Held;
-  /** A path, and what is pinned there. */
+  /** A path, and the object that is pinned there. */
   const pins: [string, Kind, number][] = [];
 
   function pin(object: Held, kind: Kind, name: string): string {
@@ -46,7 +46,7 @@ describe.skipIf(whyNoKernel() !== "")("pins", () => {
   });
   afterAll(() => kit[Symbol.dispose]());
 
-  test("are shown as what they are, and refused as anything else, by bpftool and by ktstr", () => {
+  test("are shown with their type, and are errors for other types, in bpftool and in ktstr", () => {
     for (const [path, is, id] of pins)
       for (const kind of KINDS) {
         const theirs = spawn(["bpftool", "-j", kind, "show", "pinned", path]);
@@ -57,7 +57,7 @@ describe.skipIf(whyNoKernel() !== "")("pins", () => {
           continue;
         }
         expect([kind, path, mine.status, mine.err]).toEqual([kind, path, 1, ""]);
-        // bpftool opens maps with a flag that links refuse (EINVAL), and then names no type.
+        // bpftool opens maps with a flag that links refuse (EINVAL), and then does not print the type.
         expect(parseExact(theirs.out)).toEqual({
           error: expect.stringMatching(/incorrect object type|bpf obj get/),
         });
@@ -65,9 +65,9 @@ describe.skipIf(whyNoKernel() !== "")("pins", () => {
       }
   });
 
-  test("have the paths under -f that bpftool finds, also where a name is no UTF-8", () => {
+  test("have the paths of bpftool with -f, even if a name is not UTF-8", () => {
     const odd = Buffer.concat([Buffer.from(`${kit.bpffs}/odd-`), Buffer.from([0xff, 0xfe])]);
-    // Neither bpftool's nor our arguments: the directory's name is bytes.
+    // Not a path of bpftool's or ktstr's arguments: the directory's name is bytes.
     mkdirSync(odd);
     const script = `import os,sys; os.rename(sys.argv[1].encode(), os.fsencode(sys.argv[2]) + b"/odd-\\xff\\xfe/pin")`;
     const path = kit.pin(hash, "to-move");
@@ -96,7 +96,7 @@ describe.skipIf(whyNoKernel() !== "")("pins", () => {
     }
   });
 
-  test("have their names escaped once in errors", () => {
+  test("have their names escaped exactly once in errors", () => {
     const path = kit.pin(hash, "back\\slash \x1b[31m");
     const shown = "/back\\\\slash \\x1b[31m: ";
     expect(ktstr(["prog", "show", "pinned", path]).err).toContain(`${shown}incorrect object type`);
@@ -104,11 +104,11 @@ describe.skipIf(whyNoKernel() !== "")("pins", () => {
     expect(ktstr(["prog", "show", "pinned", path]).err).toContain(`${shown}ENOENT`);
   });
 
-  test("of mode 0444 are shown to whoever may read them", () => {
+  test("of mode 0444 are shown to users who may read them", () => {
     const path = kit.pin(hash, "readable");
     chmodSync(kit.bpffs, 0o755);
     chmodSync(path, 0o444);
-    // The owner, who may read and has no capability to do more.
+    // The owner, who may read and has no further capability.
     const powerless = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"];
     expect(
       parseExact(spawn([...powerless, "bpftool", "-j", "map", "show", "pinned", path]).out),
@@ -121,7 +121,7 @@ describe.skipIf(whyNoKernel() !== "")("pins", () => {
   });
 });
 
-/** How many bpf(2) calls a command makes. */
+/** Returns the number of bpf(2) calls of a command. */
 function callsOf(command: readonly string[], log: string): number {
   const traced = spawn([
     "strace",
@@ -172,7 +172,7 @@ describe.skipIf(whyNoKernel("strace") !== "")("one object among two hundred", ()
   });
   afterAll(() => kit[Symbol.dispose]());
 
-  test("is asked for alone: with about as many calls as bpftool makes", () => {
+  test("is read alone: with about as many calls as bpftool makes", () => {
     const log = join(kit.directory, "strace");
     for (const [kind, selector] of asked) {
       const command = ["-j", kind, "show", ...selector];
@@ -182,7 +182,7 @@ describe.skipIf(whyNoKernel("strace") !== "")("one object among two hundred", ()
     }
   });
 
-  test("is asked for alone where it is dumped, with the names of the programs that it calls", () => {
+  test("is read alone when it is dumped, with the names of the programs that it calls", () => {
     const log = join(kit.directory, "strace");
     const { map } = addCongestionControl(kit, `kd${process.pid}`);
     const dump = ["map", "dump", "id", `${map.id}`];
@@ -194,7 +194,7 @@ describe.skipIf(whyNoKernel("strace") !== "")("one object among two hundred", ()
     expect(readFileSync(log, "utf8").match(/bpf\(/g)?.length).toBeLessThanOrEqual(11);
   });
 
-  test("is asked for alone also where it is not there", () => {
+  test("is read alone even if it does not exist", () => {
     const log = join(kit.directory, "strace");
     for (const kind of ["map", "prog", "link"]) {
       const words = [kind, "show", "id", "4294967295"];
@@ -207,7 +207,7 @@ describe.skipIf(whyNoKernel("strace") !== "")("one object among two hundred", ()
     }
   });
 
-  test("needs no id walk by its path: CAP_BPF and CAP_PERFMON do", () => {
+  test("needs no id walk if read by path: CAP_BPF and CAP_PERFMON suffice", () => {
     const reduced = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"];
     for (const [kind, selector] of asked) {
       const shown = ktstr(["-j", kind, "show", ...selector], { under: reduced });
@@ -216,7 +216,7 @@ describe.skipIf(whyNoKernel("strace") !== "")("one object among two hundred", ()
     }
   });
 
-  test("is shown as bytes where its types may not be read, and this is said", () => {
+  test("is shown as bytes if its types may not be read, with a message", () => {
     const { btf, intId, structId } = someTypes(kit);
     const types = { btfFd: btf.fd, btfKeyTypeId: intId, btfValueTypeId: structId };
     const typed = kit.map({ type: "array", name: "typed", valueSize: 16, maxEntries: 1, ...types });
@@ -234,7 +234,7 @@ describe.skipIf(whyNoKernel("strace") !== "")("one object among two hundred", ()
     }
   });
 
-  test("has the next key that the kernel gives, of holes and of absent keys, without a walk", () => {
+  test("has the next key that the kernel returns, for holes and for absent keys, without a walk", () => {
     const array = kit.map({ type: "array", name: "next_array", maxEntries: 3 });
     const progs = kit.map({ type: "prog_array", name: "next_progs", maxEntries: 3 });
     const hash = kit.map({ type: "hash", name: "next_hash", maxEntries: 64 });
@@ -260,7 +260,7 @@ describe.skipIf(whyNoKernel("strace") !== "")("one object among two hundred", ()
   });
 });
 
-test.skipIf(whyNoKernel() !== "")("objects are shown where /sys is not mounted", () => {
+test.skipIf(whyNoKernel() !== "")("objects are shown if /sys is not mounted", () => {
   using kit = new Kit();
   const map = kit.map({ type: "hash", name: "without_sys" });
   const prog = loadProg(kit, { type: "socket_filter", name: "without_sys", code: usesMaps(map) });

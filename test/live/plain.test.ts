@@ -1,4 +1,4 @@
-/** `map dump|lookup --plain bpftool` and `map peek`: bpftool's own output, byte for byte. */
+/** `map dump|lookup --plain bpftool` and `map peek` compared with bpftool's output, byte for byte. */
 import { afterAll, describe, expect, test } from "bun:test";
 import { BTF_INT_BOOL, BTF_INT_CHAR, BTF_INT_SIGNED, BTF_KIND } from "../../src/uapi/btf.ts";
 import { BtfWriter } from "../btf/support/encode.ts";
@@ -15,7 +15,7 @@ interface Types {
 
 const VALUE_BYTES = 120;
 
-/** A value of every form that the notation tells apart. */
+/** Types with every form of value that the notation distinguishes. */
 function everyForm(kit: Kit): Types {
   const writer = new BtfWriter();
   const int = writer.int("int", 4, BTF_INT_SIGNED);
@@ -31,7 +31,7 @@ function everyForm(kit: Kit): Types {
     ["low", int, 0, 4],
     ["high", int, 4, 28],
   ]);
-  // As compilers wrote bit-fields before BTF_INFO_KFLAG.
+  // Bit-fields as compilers encoded them before BTF_INFO_KFLAG.
   const early = writer.struct("early", 4, [["field", old, 0]]);
   const inner = writer.struct("inner", 8, [
     ["byte", s8, 0],
@@ -59,11 +59,11 @@ function everyForm(kit: Kit): Types {
 }
 
 function someValue(seed: number): Uint8Array {
-  // A char that is a quote or a backslash is escaped here, and not by bpftool.
+  // A quote or a backslash in a char is escaped by ktstr, and not by bpftool.
   const bytes = new Uint8Array(VALUE_BYTES)
     .map((_, at) => (seed * 37 + at * 11) & 0xff)
     .map((byte) => (byte === 0x22 || byte === 0x5c ? 0x41 : byte));
-  // `small`, `nothing`: zero; `name`: text, a quote and a backslash in it.
+  // `small`, `nothing`: zero; `name`: text with a quote and a backslash.
   bytes.fill(0, 24, 32);
   bytes.fill(0, 40, 48);
   bytes.set(new TextEncoder().encode('a"b\\c \0'), 64);
@@ -73,7 +73,7 @@ function someValue(seed: number): Uint8Array {
   return bytes;
 }
 
-/** Runs both; standard output must be equal, and is given. */
+/** Runs both tools, requires equal standard output, and returns it. */
 function same(...words: string[]): string {
   const theirs = spawn(["bpftool", ...words]);
   const mine = ktstr([...words, "--plain", "bpftool"]);
@@ -97,7 +97,7 @@ describe.skipIf(whyNoKernel() !== "")("--plain bpftool", () => {
       ...options,
     });
 
-  test("typed elements: pointers, bit-fields, 128 bits, chars, arrays, what is empty", () => {
+  test("typed elements: pointers, bit-fields, 128 bits, chars, arrays, empty values", () => {
     const map = typed({ type: "hash", name: "forms", maxEntries: 16 });
     expect(dumped(map)).toBe("[]\n");
     for (let seed = 0; seed < 9; seed++) kit.update(map, u32(seed), someValue(seed));
@@ -105,7 +105,7 @@ describe.skipIf(whyNoKernel() !== "")("--plain bpftool", () => {
     expect(dumped(typed({ type: "array", maxEntries: 3 }))).toContain('"nothing": "(nil)"');
   });
 
-  test("one element, and a key that is not there", () => {
+  test("one element, and a missing key", () => {
     const map = typed({ type: "hash" });
     kit.update(map, u32(258), someValue(5));
     const words = ["map", "lookup", "id", String(map.id), "key"];
@@ -119,13 +119,13 @@ describe.skipIf(whyNoKernel() !== "")("--plain bpftool", () => {
     same("map", "lookup", "id", String(map.id), "key", "1", "0", "0", "0");
   });
 
-  test("several maps of one name: one text where all have types, else bytes with a title each", () => {
+  test("several maps with one name: one text if all have types, else bytes with a title each", () => {
     const one = typed({ type: "hash", name: "several_a" });
     kit.update(one, u32(1), someValue(1));
     typed({ type: "percpu_array", name: "several_a", maxEntries: 2 });
     typed({ type: "hash", name: "several_a" });
     expect(same("map", "dump", "name", "several_a")).toStartWith('[{\n        "id": ');
-    // The one without types is the oldest: bpftool asks the kernel with the info of the map before, whose types stay there.
+    // The map without types is the oldest: bpftool reads a map with the info of the one before, whose type ids remain in it.
     kit.map({ type: "array", name: "several_b", maxEntries: 2 });
     const other = typed({ type: "hash", name: "several_b" });
     kit.update(other, u32(1), someValue(1));
@@ -157,7 +157,7 @@ describe.skipIf(whyNoKernel() !== "")("--plain bpftool", () => {
     dumped(kit.map({ type: "prog_array", maxEntries: 3 }));
   });
 
-  test("is refused with what it has no place for, and by another name", () => {
+  test("is an error with options that bpftool lacks, and for other names", () => {
     const map = String(typed({ type: "array", maxEntries: 1 }).id);
     for (const words of [
       ["map", "dump", "id", map, "--plain", "bpftool", "--follow", "1"],
@@ -179,7 +179,7 @@ describe.skipIf(whyNoKernel() !== "")("map peek", () => {
   const kit = new Kit();
   afterAll(() => kit[Symbol.dispose]());
 
-  test.each(["queue", "stack"] as const)("a %s's next element stays there", (type) => {
+  test.each(["queue", "stack"] as const)("the next element of a %s is not removed", (type) => {
     const map = kit.map({ type, keySize: 0, valueSize: 4, maxEntries: 5 });
     const words = ["map", "peek", "id", String(map.id)];
     expect(same(...words)).toContain("Not found");
@@ -191,7 +191,7 @@ describe.skipIf(whyNoKernel() !== "")("map peek", () => {
     expect(ktstr(words)).toMatchObject({ status: 0, err: "" });
   });
 
-  test("of a map with keys needs one, as bpftool's", () => {
+  test("of a map with keys is an error, as in bpftool", () => {
     const map = kit.map({ type: "array", maxEntries: 1 });
     const words = ["map", "peek", "id", String(map.id)];
     expect(spawn(["bpftool", ...words]).status).not.toBe(0);

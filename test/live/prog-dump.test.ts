@@ -1,4 +1,4 @@
-/** `prog dump`: bpftool's own output, byte for byte. test/report/zoo.test.ts has compiled programs with lines. */
+/** `prog dump` compared with bpftool's output, byte for byte. test/report/zoo.test.ts has compiled programs with lines. */
 import { afterAll, describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -8,7 +8,7 @@ import { ktstr, type Ran, spawn, whyNoKernel } from "./bpftool.ts";
 import { type Held, Kit } from "./kit.ts";
 import { loadProg, type ProgOptions, returns, someTypes } from "./kit-progs.ts";
 
-/** Most instructions here need no offset or no immediate. */
+/** Most instructions of these programs have no offset or no immediate. */
 const raw = (code: number, to: Register, from: Register, offset = 0, immediate = 0): Uint8Array =>
   insn(code, to, from, offset, immediate);
 
@@ -19,7 +19,7 @@ const arithmetic = (source: 0 | 8): Uint8Array[] =>
     raw(code | source, 2, source === 0 ? 0 : 3, 0, source === 0 ? 3 : 0),
     raw((code - 3) | source, 2, source === 0 ? 0 : 3, 0, source === 0 ? 3 : 0),
   ]);
-/** Every comparison, over no instruction, so that both ways are one. */
+/** Every comparison, with a jump of 0, so that both branches are the same. */
 const jumps = (source: 0 | 8): Uint8Array[] =>
   [0x15, 0x25, 0x35, 0x45, 0x55, 0x65, 0x75, 0xa5, 0xb5, 0xc5, 0xd5].flatMap((code) =>
     [code, code + 1].map((one) => raw(one | source, 2, source === 0 ? 0 : 3, 0, source === 0 ? -3 : 0)),
@@ -111,7 +111,7 @@ function expectSameDumps(prog: Held): string {
   return run(["-j", ...words, "opcodes", "linum"]).out;
 }
 
-describe.skipIf(whyNoKernel() !== "")("prog dump is bpftool's", () => {
+describe.skipIf(whyNoKernel() !== "")("prog dump is equal to bpftool's", () => {
   const kit = new Kit();
   afterAll(() => kit[Symbol.dispose]());
 
@@ -119,7 +119,7 @@ describe.skipIf(whyNoKernel() !== "")("prog dump is bpftool's", () => {
     expect(expectSameDumps(loadProg(kit, options))).toContain('"disasm":"(95) exit"');
   });
 
-  test("machine code: bytes and functions are bpftool's, and what instructions are called", () => {
+  test("machine code: bytes, functions and names of instructions are bpftool's", () => {
     const counts = noCounts();
     const code = [raw(0x85, 0, 1, 0, 2), raw(0x85, 0, 1, 0, 1), exit(), ...returns(3)];
     for (const options of [...Object.values(PROGRAMS), { type: "socket_filter", code } as const]) {
@@ -127,7 +127,7 @@ describe.skipIf(whyNoKernel() !== "")("prog dump is bpftool's", () => {
       const mine = ktstr(words);
       expect([mine.status, mine.err]).toEqual([0, ""]);
       expectSameJited(mine.out, spawn(["bpftool", ...words]).out, counts);
-      // Without opcodes, and in many lines.
+      // Without opcodes, and with line breaks.
       expect(JSON.parse(ktstr(["-p", ...words]).out)).toEqual(JSON.parse(mine.out));
     }
     console.log("jited", counts);
@@ -135,7 +135,7 @@ describe.skipIf(whyNoKernel() !== "")("prog dump is bpftool's", () => {
     expect(counts.otherOperations / counts.insns).toBeLessThan(0.05);
   });
 
-  test("machine code as text, into a file, of several programs, and without the right to see it", () => {
+  test("machine code as text, into a file, of several programs, and without privilege", () => {
     const prog = loadProg(kit, { type: "socket_filter", name: "kt_machine", code: returns(4712) });
     const words = ["prog", "dump", "jited", "id", String(prog.id)];
     expect(run([...words, "opcodes", "linum"]).out).toContain("$0x1268,%eax\n");
@@ -186,7 +186,7 @@ describe.skipIf(whyNoKernel() !== "")("prog dump is bpftool's", () => {
       });
   });
 
-  test("a pinned one, by its tag, words cut short, into a file", () => {
+  test("a pinned program, by its tag, with shortened words, into a file", () => {
     const prog = loadProg(kit, { type: "socket_filter", name: "kt_pinned", code: returns(4711) });
     run(["prog", "dump", "xlated", "pinned", kit.pin(prog, "xlated")]);
     const [shown] = JSON.parse(`[${ktstr(["-j", "prog", "show", "id", String(prog.id)]).out}]`);
@@ -207,7 +207,7 @@ describe.skipIf(whyNoKernel() !== "")("prog dump is bpftool's", () => {
     run(["-j", "prog", "dump", "xlated", "id", prog, "opcodes"], without);
   });
 
-  test("words that do not go together are refused", () => {
+  test("conflicting words are errors", () => {
     const prog = String(loadProg(kit, { type: "socket_filter" }).id);
     const words = ["prog", "dump", "xlated", "id", prog];
     for (const [line, said] of [

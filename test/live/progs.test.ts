@@ -19,7 +19,7 @@ import {
 
 const SLEEPABLE = 0x10;
 
-/** One of each type that needs nothing but itself. `return 0` is a valid answer of every one of them. */
+/** One program of each type that depends on nothing else. `return 0` is valid in every one. */
 const PLAIN: readonly ProgOptions[] = [
   { type: "socket_filter" },
   { type: "kprobe" },
@@ -50,7 +50,7 @@ const PLAIN: readonly ProgOptions[] = [
   { type: "netfilter", attachType: "netfilter" },
 ];
 
-/** Those that hook something of the kernel by its BTF. */
+/** Programs that hook the kernel by BTF. */
 function hooked(): Record<string, ProgOptions> {
   const congestion = kernelType("tcp_congestion_ops", BTF_KIND.STRUCT);
   const switched = kernelType("btf_trace_sched_switch", BTF_KIND.TYPEDEF);
@@ -65,7 +65,7 @@ function hooked(): Record<string, ProgOptions> {
   };
 }
 
-/** Those that need a trampoline, which a kernel may refuse (EPERM where its text is sealed). */
+/** Programs that need a trampoline, which a kernel may refuse (EPERM if its text is sealed). */
 function trampolines(target: Held, functionId: number): Record<string, ProgOptions> {
   const sleeper = kernelFunction("do_nanosleep");
   const opener = kernelFunction("bpf_lsm_file_open");
@@ -122,7 +122,7 @@ describe.skipIf(whyNoKernel() !== "")("prog show has every key and value of bpft
     expect(missing(mine, only(bpftools("prog", "show"), ids), { off: { loaded_at: 1 } })).toEqual([]);
   });
 
-  test("by tag: every program with it, as an array where there are several", () => {
+  test("by tag: every program with the tag, as an array if there are several", () => {
     const one = ours("prog", "show", "id", String(made.get("with maps")?.id)) as { tag: string };
     const mine = ours("prog", "show", "tag", one.tag);
     expect(missing(mine, bpftools("prog", "show", "tag", one.tag), { off: { loaded_at: 1 } })).toEqual([]);
@@ -133,7 +133,7 @@ describe.skipIf(whyNoKernel() !== "")("prog show has every key and value of bpft
     expect(several.map((prog) => prog.id)).toContain(id ?? 0);
   });
 
-  test("by name: the kernel's fifteen bytes, and the whole name of its function", () => {
+  test("by name: the kernel's fifteen bytes, and the full name of the function", () => {
     const id = made.get("with BTF")?.id;
     for (const name of ["a_function_whos", "a_function_whose_name_is_longer_than_fifteen"]) {
       expect(ours("prog", "show", "name", name)).toMatchObject({ id });
@@ -143,7 +143,7 @@ describe.skipIf(whyNoKernel() !== "")("prog show has every key and value of bpft
     });
   });
 
-  test("what the verifier looked at is told beside bpftool's keys", () => {
+  test("the verifier's instruction count is added to bpftool's keys", () => {
     using live = openLive();
     const prog = live.progs({ type: 1 }).find(({ id }) => id === made.get("with maps")?.id);
     expect(prog?.verifiedInsns).toBe(4); // two loads of 16 bytes, a move, an exit
@@ -153,7 +153,7 @@ describe.skipIf(whyNoKernel() !== "")("prog show has every key and value of bpft
 describe.skipIf(whyNoKernel() !== "")("run-time statistics", () => {
   const busy = (): Uint8Array[] => [move(6, 1), set(7, 5), skipIfAtMost(7, 3, 0), ...returns(0)];
 
-  test("count every run while they are switched on, and none after", () => {
+  test("count every run while they are enabled, and none after", () => {
     using kit = new Kit();
     const prog = loadProg(kit, { type: "socket_filter", name: "counted", code: busy() });
     const count = (): bigint => {
@@ -162,7 +162,7 @@ describe.skipIf(whyNoKernel() !== "")("run-time statistics", () => {
       if (stats?.ok !== true) throw new Error("no statistics");
       return stats.value.count;
     };
-    // Somebody else on this machine may have them on: then a run counts without us, and nothing can be told.
+    // If another process on this machine has enabled them, runs count anyway, and nothing can be tested.
     testRun(prog, 10);
     const strangers = count();
     {

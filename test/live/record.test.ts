@@ -1,4 +1,4 @@
-/** `ktstr record` of the running kernel: against bpftool's counters, and killed at any moment. */
+/** `ktstr record` of the running kernel: compared with bpftool's counters, and killed at random moments. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
@@ -17,7 +17,7 @@ interface Theirs {
   readonly run_time_ns?: number;
 }
 
-/** Processes that have run-time statistics switched on, as /proc shows their descriptors. */
+/** Returns the processes that have run-time statistics enabled, from their descriptors in /proc. */
 function holdersOfStats(): number[] {
   const listed = spawn(["sh", "-c", "ls -l /proc/[0-9]*/fd 2>/dev/null"]).out;
   let pid = 0;
@@ -29,7 +29,7 @@ function holdersOfStats(): number[] {
   return found;
 }
 
-/** A section with one variable, `int nr`, as libbpf would make it. */
+/** A section with one variable, `int nr`, as libbpf creates it. */
 function section(kit: Kit, name: string): HeldMap {
   const writer = new BtfWriter();
   const int = writer.int("int", 4, 1);
@@ -63,7 +63,7 @@ describe.skipIf(whyNoKernel() !== "")("ktstr record", () => {
     });
   const lines = (): number =>
     existsSync(path()) ? readFileSync(path(), "latin1").split("\n").length - 1 : 0;
-  /** Until so many whole rounds are in the file. */
+  /** Waits until the file has this many complete rounds. */
   async function until(rounds: number): Promise<void> {
     for (let waited = 0; lines() < rounds + 1; waited++) {
       if (waited > 3000) throw new Error(`no ${rounds} rounds came`);
@@ -73,7 +73,7 @@ describe.skipIf(whyNoKernel() !== "")("ktstr record", () => {
   const rounds = (): Round[] => [...openRecord(path()).rounds()];
   const theirs = (): Theirs => bpftools("prog", "show", "id", String(prog.id)) as Theirs;
 
-  test("has bpftool's counters, maps and globals, and what changes between rounds", async () => {
+  test("has bpftool's counters, maps and globals, and the changes between rounds", async () => {
     rmSync(path(), { force: true });
     const before = theirs().run_cnt ?? 0;
     const running = start("--get", `${name}:nr`, "--get", "none:there");
@@ -128,7 +128,7 @@ describe.skipIf(whyNoKernel() !== "")("ktstr record", () => {
       expect(recordProblems(JSON.parse(line))).toEqual([]);
   });
 
-  test("killed at random moments the file opens, and has every round but the one at hand", async () => {
+  test("killed at random moments it leaves a valid file with every round except the last", async () => {
     for (let run = 0; run < 12; run++) {
       rmSync(path(), { force: true });
       const running = start("--interval", "0.01");
@@ -142,7 +142,7 @@ describe.skipIf(whyNoKernel() !== "")("ktstr record", () => {
     }
   });
 
-  test("statistics are on while it runs, and off again after it was killed", async () => {
+  test("statistics are on while it runs, and off after it was killed", async () => {
     rmSync(path(), { force: true });
     const strangers = holdersOfStats();
     const running = start();
@@ -156,13 +156,13 @@ describe.skipIf(whyNoKernel() !== "")("ktstr record", () => {
     await running.exited;
     expect(holdersOfStats()).not.toContain(running.pid);
     testRun(prog, 10);
-    // Other tests on this machine may have them on, too.
+    // Other tests on this machine may have enabled them, too.
     const others = [...strangers, ...holdersOfStats()];
     if (others.length > 0) console.warn(`skipped: counting is on for processes ${others.join(", ")}`);
     else expect(theirs().run_cnt ?? 0).toBe(during);
   });
 
-  test("ends by itself, with a summary that is so", () => {
+  test("ends by itself, with a correct summary", () => {
     const ran = ktstr(["-j", "record", "-o", path(), "--force", "--interval", "0.1", "--for", "0.5"]);
     const summary = JSON.parse(ran.out) as { rounds: number; missed_rounds: number; file_bytes: number };
     expect(summary.rounds).toBe(rounds().length);
@@ -171,7 +171,7 @@ describe.skipIf(whyNoKernel() !== "")("ktstr record", () => {
     expect(statSync(path()).mode & 0o777).toBe(0o600);
   });
 
-  test("a file that is there stays as it is, and what is no file is refused", () => {
+  test("an existing file is not changed, and other than regular files are errors", () => {
     const before = readFileSync(path());
     const ran = ktstr(["record", "-o", path(), "--for", "0.1"]);
     expect([ran.status, ran.err]).toEqual([1, expect.stringContaining("--force replaces it")]);

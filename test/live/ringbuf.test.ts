@@ -16,14 +16,14 @@ const DISCARDED = 0x4000_0000;
 interface Ring {
   readonly consumer: bigint;
   readonly producer: bigint;
-  /** Headers by their offset in the ring. */
+  /** Record headers by their offset in the ring. */
   readonly headers: Readonly<Record<number, number>>;
 }
 
 const kit = new Kit();
 afterAll(() => kit[Symbol.dispose]());
 
-/** A ring buffer's pages in a file, the data twice, as the kernel maps it. */
+/** Reads a ring buffer whose pages are in a file, with the data twice, as the kernel maps it. */
 function read({ consumer, producer, headers }: Ring): MapContents {
   const bytes = Buffer.alloc(2 * PAGE + 2 * SIZE, 0x11);
   bytes.writeBigUInt64LE(consumer, 0);
@@ -47,7 +47,7 @@ function read({ consumer, producer, headers }: Ring): MapContents {
 }
 
 describe("a ring buffer's pages", () => {
-  test("with records that are being written and that were thrown away", () => {
+  test("with busy and discarded records", () => {
     const contents = read({
       consumer: 8n,
       producer: 64n,
@@ -65,7 +65,7 @@ describe("a ring buffer's pages", () => {
     });
   });
 
-  test("with a record that goes round the end is whole", () => {
+  test("with a record that wraps around the end give it completely", () => {
     const at = BigInt(SIZE) * 7n + 4088n;
     const contents = read({ consumer: at, producer: at + 24n, headers: { 4088: 16 } });
     expect(contents).toMatchObject({
@@ -74,7 +74,7 @@ describe("a ring buffer's pages", () => {
     });
   });
 
-  test("with a record longer than the ring stop there", () => {
+  test("with a record longer than the ring end there", () => {
     const contents = read({ consumer: 0n, producer: 64n, headers: { 0: 8, 16: SIZE + 8 } });
     expect(contents).toMatchObject({ records: [{}], end: { complete: false } });
   });
@@ -85,13 +85,13 @@ describe("a ring buffer's pages", () => {
     ["that no record begins at", 4095n, 8192n],
     ["at the end of all numbers", 2n ** 64n - 8n, 2n ** 64n - 1n],
   ] as const) {
-    test(`with positions ${what} are told to be wrong, not read`, () => {
+    test(`with positions ${what} are reported as invalid, and not read`, () => {
       const contents = read({ consumer, producer, headers: {} });
       expect(contents).toMatchObject({ kind: "records", records: [], end: { complete: false } });
     });
   }
 
-  test("that may not be mapped say so", () => {
+  test("that may not be mapped give an error", () => {
     const kernel = new FakeKernel();
     kernel.mmap = () => -EPERM;
     kernel.addMap({ id: 1, type: MapType.ringbuf, keySize: 0, valueSize: 0, maxEntries: SIZE });

@@ -15,13 +15,13 @@ describe.skipIf(whyNoKernel("prlimit") !== "")("a thousand maps", () => {
     );
     ids = maps.map(({ id }) => id);
     using live = openLive({ keep: () => false });
-    live.maps(); // the first look keeps a file of /proc open
+    live.maps(); // the first call keeps a file of /proc open
   });
   afterAll(() => kit[Symbol.dispose]());
 
-  test("are listed as bpftool lists them", () => {
+  test("are listed as in bpftool", () => {
     const theirs = only(bpftools("map", "show"), ids).map((map) => {
-      const { btf_id: _, ...rest } = map as Record<string, unknown>; // see maps.test.ts: a neighbour's
+      const { btf_id: _, ...rest } = map as Record<string, unknown>; // of another map, see maps.test.ts
       return rest;
     });
     const mine = only(ours("map", "show"), ids);
@@ -29,7 +29,7 @@ describe.skipIf(whyNoKernel("prlimit") !== "")("a thousand maps", () => {
     expect(missing(mine, theirs)).toEqual([]);
   });
 
-  test("leave no descriptor open that nobody keeps", () => {
+  test("leave no descriptor open if none is kept", () => {
     const before = fdCount();
     {
       using live = openLive({ keep: ({ id }) => id === ids[7] });
@@ -39,7 +39,7 @@ describe.skipIf(whyNoKernel("prlimit") !== "")("a thousand maps", () => {
     expect(fdCount()).toBe(before);
   });
 
-  test("are all held where all are kept, and all let go", () => {
+  test("are all held if all are kept, and all released", () => {
     const before = fdCount();
     {
       using live = openLive();
@@ -53,7 +53,7 @@ describe.skipIf(whyNoKernel("prlimit") !== "")("a thousand maps", () => {
     expect(fdCount()).toBe(before);
   });
 
-  test("do not fit a small descriptor table: a clear error where all are held, none where they are listed", () => {
+  test("do not fit a small descriptor table: an error if all are held, none if they are listed", () => {
     const under = ["prlimit", "--nofile=100:100"];
     const listing = ktstr(["-j", "map", "show"], { under });
     expect([listing.status, listing.err]).toEqual([0, ""]);
@@ -67,7 +67,7 @@ describe.skipIf(whyNoKernel("prlimit") !== "")("a thousand maps", () => {
     );
   });
 
-  test("are listed whole or not at all: with one descriptor left there is none for what they cost", () => {
+  test("are listed completely or not at all: with one descriptor left there is none for fdinfo", () => {
     const script = `
       import { openLive } from ${JSON.stringify(new URL("../../src/index.ts", import.meta.url).pathname)};
       import { closeSync, openSync } from "node:fs";
@@ -90,7 +90,7 @@ describe.skipIf(whyNoKernel("prlimit") !== "")("a thousand maps", () => {
     expect(enough).toBe("true");
   });
 
-  test("fail the library in the same way, and cleanly", () => {
+  test("give the same error in the library", () => {
     const script = `
       import { openLive } from ${JSON.stringify(new URL("../../src/index.ts", import.meta.url).pathname)};
       import { readdirSync } from "node:fs";

@@ -1,4 +1,4 @@
-/** What /sys/kernel/sched_ext and /proc/PID/stack tell where the kernel's memory cannot be read. */
+/** Facts of /sys/kernel/sched_ext and /proc/PID/stack, if the kernel's memory cannot be read. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -17,7 +17,7 @@ import { stackJson, stackLines } from "../../src/report/task-stack.ts";
 import { schedProblems, taskStackProblems } from "../report/schema.ts";
 import { ktstr } from "./bpftool.ts";
 
-/** Files under these paths, and no others. */
+/** A system with only these files. */
 function sysOf(files: { readonly [path: string]: string }): Sys {
   const paths = Object.keys(files);
   return {
@@ -73,12 +73,12 @@ describe("/sys/kernel/sched_ext", () => {
     expect(page).toContain("Mode       only tasks of SCHED_EXT, 3 tasks rejected\n");
     expect(page).toContain("  SCX_EV_BYPASS_ACTIVATE  1\n");
     expect(page).toContain("dispatch queues, tasks, stacks and findings: open /proc/kcore: EPERM");
-    // Nobody has looked at the tasks.
+    // The tasks were not looked at.
     expect(page).not.toContain("Findings ");
     expect(page).not.toContain("CPUs (");
   });
 
-  test("its JSON follows the schema of memory's", () => {
+  test("its JSON follows the same schema as from memory", () => {
     const found = readSysfsSched(sysOf(LOADED))!;
     const schedulers = viewsOfSysfs(found, "why").map((view) => schedJson(view, []));
     const report = JSON.parse(stringify({ schema: "ktstr-sched", schema_version: 1, schedulers }));
@@ -91,7 +91,7 @@ describe("/sys/kernel/sched_ext", () => {
     });
   });
 
-  test("has sub-schedulers in their parents' folders since 7.1", () => {
+  test("has sub-schedulers in the folders of their parents since 7.1", () => {
     const { schedulers } = readSysfsSched(
       sysOf({
         ...LOADED,
@@ -107,7 +107,7 @@ describe("/sys/kernel/sched_ext", () => {
     ]);
   });
 
-  test("of an older kernel has no events, which is said; where none is loaded there is no page", () => {
+  test("of an older kernel has no events, with a message; without a scheduler there is no page", () => {
     expect(pageOf({ ...GLOBAL, [`${ROOT}/root/ops`]: "old\n" })).toContain(
       "event counters: this kernel has no",
     );
@@ -140,7 +140,7 @@ describe("/proc/PID/stack", () => {
     expect(taskStackProblems(JSON.parse(stringify(stackJson(stack))))).toEqual([]);
   });
 
-  test("that is empty is no stack that ended", () => {
+  test("that is empty is not a complete stack", () => {
     expect(readProcStack(files(""), 7, why).stopped).toContain("on a CPU");
     expect(() => readProcStack(sysOf({}), 7, why)).toThrow("there is no task 7");
     expect(() => readProcStack(sysOf({ "/proc/7/status": "" }), 7, why)).toThrow(
@@ -156,21 +156,18 @@ describe("/proc/PID/stack", () => {
     }
   })();
 
-  test.skipIf(!isReadable)(
-    "`task stack` prints the file's frames where there is no /proc/kcore",
-    async () => {
-      const child = Bun.spawn(["sleep", "60"]);
-      try {
-        const stack = (): string => readFileSync(`/proc/${child.pid}/stack`, "utf8");
-        while (!stack().includes("nanosleep")) await Bun.sleep(10);
-        const { status, out, err } = ktstr(["task", "stack", "pid", `${child.pid}`]);
-        expect([status, err]).toEqual([0, ""]);
-        const frames = stack().trim().split("\n");
-        expect(out.trim().split("\n").slice(1)).toEqual(frames.map((line) => line.replace("[<0>] ", "  ")));
-        expect(frames.length).toBeGreaterThan(3);
-      } finally {
-        child.kill();
-      }
-    },
-  );
+  test.skipIf(!isReadable)("`task stack` prints the file's frames if there is no /proc/kcore", async () => {
+    const child = Bun.spawn(["sleep", "60"]);
+    try {
+      const stack = (): string => readFileSync(`/proc/${child.pid}/stack`, "utf8");
+      while (!stack().includes("nanosleep")) await Bun.sleep(10);
+      const { status, out, err } = ktstr(["task", "stack", "pid", `${child.pid}`]);
+      expect([status, err]).toEqual([0, ""]);
+      const frames = stack().trim().split("\n");
+      expect(out.trim().split("\n").slice(1)).toEqual(frames.map((line) => line.replace("[<0>] ", "  ")));
+      expect(frames.length).toBeGreaterThan(3);
+    } finally {
+      child.kill();
+    }
+  });
 });

@@ -13,7 +13,7 @@ const READY = 3;
 const NAME_AT = 32;
 const VALUE_BYTES = 192;
 
-/** A kernel's types with sched_ext: two callbacks, a name, and the struct that the kernel wraps around them. */
+/** Types of a kernel with sched_ext: two callbacks, a name, and the struct that the kernel wraps around them. */
 function schedExtTypes(): { bytes: Uint8Array; valueType: number; otherType: number } {
   const btf = new BtfWriter();
   const u32 = btf.int("unsigned int", 4);
@@ -69,7 +69,7 @@ function addGeneration(kernel: FakeKernel, generation: Generation): void {
   view.setUint32(4, state, true);
   view.setUint32(8, base + 3, true);
   view.setUint32(16, base + 4, true);
-  view.setUint32(24, 99, true); // ops.flags is no program
+  view.setUint32(24, 99, true); // ops.flags is not a program
   value.set(new TextEncoder().encode(ops), NAME_AT);
   map.elements.set("00000000", value);
   kernel.addMap({ id: base + 1, name: `${object}.bss`, type: MapType.array, maxEntries: 1 }).putAll(1);
@@ -85,7 +85,7 @@ function addGeneration(kernel: FakeKernel, generation: Generation): void {
     });
   }
   if (linked) {
-    // struct bpf_link_info.struct_ops.map_id lies at byte 16, behind what LINK_INFO names.
+    // struct bpf_link_info.struct_ops.map_id is at byte 16, after the fields of LINK_INFO.
     kernel.links.set(base, {
       id: base,
       info: { type: LinkType.struct_ops },
@@ -103,7 +103,7 @@ function kernelWith(...generations: Generation[]): FakeKernel {
 }
 
 describe("the active scheduler", () => {
-  test("is told by its struct_ops map, with every map and program of it", () => {
+  test("is found by its struct_ops map, with all of its maps and programs", () => {
     const kernel = kernelWith({ base: 10, state: INUSE });
     using live = openLive({ sys: kernel });
     expect(live.activeScheduler()).toEqual({
@@ -115,11 +115,11 @@ describe("the active scheduler", () => {
     });
   });
 
-  test("during a swap: the pinned generation stays visible, the new one is named", () => {
+  test("during a swap: the pinned old one stays visible, and the new one is the active scheduler", () => {
     const kernel = kernelWith({ base: 10, state: INUSE });
     using held = pinByName("scx_simp.bss", kernel);
     expect(held.info.id).toBe(11);
-    // The old one exits: all of it goes away but what is pinned.
+    // The old one exits, and everything of it is freed except the pinned map.
     for (const id of [10, 12]) kernel.maps.delete(id);
     kernel.progs.clear();
     addGeneration(kernel, { base: 20, state: INUSE });
@@ -133,14 +133,14 @@ describe("the active scheduler", () => {
     ["being torn down", TOBEFREE],
     ["ready, and its link gone", READY],
   ] as const) {
-    test(`is not the outgoing one that is ${what}, although all of it is still there`, () => {
+    test(`is not the old one that is ${what}, although all of it still exists`, () => {
       const kernel = kernelWith({ base: 30, state }, { base: 20, state: READY, linked: true });
       using live = openLive({ sys: kernel });
       expect(live.activeScheduler()?.mapIds).toEqual([20, 21, 22]);
     });
   }
 
-  test("is the newest where two links are there: the older outlived its scheduler", () => {
+  test("is the newest if there are two links: the older link outlived its scheduler", () => {
     const kernel = kernelWith(
       { base: 20, state: READY, linked: true },
       { base: 10, state: READY, linked: true },
@@ -149,7 +149,7 @@ describe("the active scheduler", () => {
     expect(live.activeScheduler()?.mapIds).toEqual([20, 21, 22]);
   });
 
-  test("is the one that the kernel names, where it names one", () => {
+  test("is the one that the kernel names, if it names one", () => {
     const kernel = kernelWith(
       { base: 10, state: INUSE, ops: "central", object: "scx_cent" },
       { base: 20, state: INUSE },
@@ -159,13 +159,13 @@ describe("the active scheduler", () => {
     expect(live.activeScheduler()).toMatchObject({ opsName: "central", objectPrefix: "scx_cent" });
   });
 
-  test("is no other struct_ops: a congestion control is not a scheduler", () => {
+  test("is not another struct_ops: a congestion control is not a scheduler", () => {
     const kernel = kernelWith({ base: 10, state: INUSE, valueType: types.otherType, object: "tcp" });
     using live = openLive({ sys: kernel });
     expect(live.activeScheduler()).toBeUndefined();
   });
 
-  test("is none where the kernel says that it has none", () => {
+  test("is none if the kernel says that it has none", () => {
     const kernel = kernelWith({ base: 10, state: READY, linked: true });
     kernel.files.set("/sys/kernel/sched_ext/state", "disabled\n");
     using live = openLive({ sys: kernel });
@@ -184,7 +184,7 @@ describe("the active scheduler", () => {
     expect(other.activeScheduler()).toBeUndefined();
   });
 
-  test("has the name of its ops for a prefix where it has no section maps; never an empty one", () => {
+  test("has the name of its ops as prefix if it has no section maps, never an empty prefix", () => {
     const kernel = kernelWith({ base: 10, state: INUSE, object: "" });
     using live = openLive({ sys: kernel });
     expect(live.activeScheduler()?.objectPrefix).toBe("simple");

@@ -1,4 +1,4 @@
-/** What lies at an address, by `/proc/kallsyms`. */
+/** The symbol at an address, from `/proc/kallsyms`. */
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { openLive } from "../../src/live/live.ts";
@@ -11,7 +11,7 @@ const table = (...lines: string[]): SymbolTable => {
   return SymbolTable.read(sys);
 };
 
-test("an address belongs to the symbol at or before it, in whatever order the file lists them", () => {
+test("an address belongs to the symbol at or before it, for any order of the file", () => {
   const symbols = table(
     "ffffffff81000000 T _stext",
     "ffffffff81000000 T _text",
@@ -27,7 +27,7 @@ test("an address belongs to the symbol at or before it, in whatever order the fi
   expect(symbols.at(0xffffffffc0100001n)).toBe("bpf_prog_0123456789abcdef_enqueue+0x1 [bpf]");
 });
 
-test("what lies before every symbol or far behind the nearest has no name: the heap, user space, NULL", () => {
+test("an address before all symbols or far behind the nearest has no name: the heap, user space, NULL", () => {
   const symbols = table("ffffffff81000000 T _stext", "ffffffffc0200100 t xmit\t[dummy]");
   for (const address of [0n, 0x1000n, 0xffff888000001000n, 0xffffffff80ffffffn, 0xffffffff81200000n])
     expect(symbols.at(address)).toBeUndefined();
@@ -35,13 +35,13 @@ test("what lies before every symbol or far behind the nearest has no name: the h
   expect(symbols.at(2n ** 64n + 0xffffffff81000000n)).toBeUndefined();
 });
 
-test("where addresses are hidden, or the file is not there, nothing has a name", () => {
+test("if addresses are hidden, or the file does not exist, no address has a name", () => {
   expect(table("0000000000000000 T _stext", "0000000000000000 T _text").at(0n)).toBeUndefined();
   expect(SymbolTable.read({ ...realSys, readFile: () => undefined }).at(0xffffffff81000000n)).toBeUndefined();
 });
 
 test.skipIf(whyNoKernel() !== "")(
-  "a thousand of the running kernel's symbols are found under a name of their place",
+  "a thousand of the running kernel's symbols are found under a name of their address",
   () => {
     const names = new Map<bigint, Set<string>>();
     for (const line of readFileSync("/proc/kallsyms", "latin1").split("\n")) {

@@ -24,7 +24,7 @@ interface Walked {
   readonly end: EntryCursor["end"];
 }
 
-/** Drives a cursor to its end, never for ever. */
+/** Drives a cursor to its end, with a bound. */
 function drain(walk: EntryCursor): Walked {
   using cursor = walk;
   const result: Omit<Walked, "end"> = { keys: [], values: [], missing: [] };
@@ -41,7 +41,7 @@ function drain(walk: EntryCursor): Walked {
     result.values.push(value);
     if (cursor.valueMissing !== "") result.missing.push(cursor.valueMissing);
   }
-  expect(cursor.next()).toBe(false); // an end is an end
+  expect(cursor.next()).toBe(false); // a cursor stays at its end
   return { ...result, end: cursor.end };
 }
 
@@ -65,7 +65,7 @@ const upTo = (count: number): number[] => Array.from({ length: count }, (_, inde
 const whole = { complete: true, stopped: "", skipped: new Map() };
 
 describe("a hash is walked in batches", () => {
-  test("every element once, in as many calls as it takes", () => {
+  test("every element once, in the necessary number of calls", () => {
     const { kernel, map, walk } = setUp({ maxEntries: 100_000 });
     map.putAll(40_000);
     const { keys, values, end } = walk();
@@ -95,13 +95,13 @@ describe("a hash is walked in batches", () => {
     expect(kernel.countOf("BPF_MAP_LOOKUP_BATCH")).toBe(1);
   });
 
-  test("the call that ends the walk may carry the last elements", () => {
+  test("the call that ends the walk can return the last elements", () => {
     const { map, walk } = setUp({ maxEntries: 16 });
     map.putAll(16);
     expect(walk().keys).toEqual(upTo(16));
   });
 
-  test("a value of an odd size stands directly behind the one before", () => {
+  test("values of an odd size follow each other without padding", () => {
     const { kernel, map, walk } = setUp({ valueSize: 3 });
     map.putAll(50);
     expect(walk().values).toEqual(upTo(50).map((key) => [key]));
@@ -116,7 +116,7 @@ describe("a hash is walked in batches", () => {
     expect(kernel.overflows).toEqual([]);
   });
 
-  test("ENOSPC in the middle grows the buffer and keeps the place", () => {
+  test("ENOSPC in the middle grows the buffer and keeps the position", () => {
     const { kernel, map, walk } = setUp({ maxEntries: 1000, valueSize: 32 * 1024, bucketSize: 1 });
     map.putAll(40);
     let calls = 0;
@@ -124,7 +124,7 @@ describe("a hash is walked in batches", () => {
     expect(walk().keys).toEqual(upTo(40));
   });
 
-  test("ENOSPC without end stops before memory does, and says so", () => {
+  test("endless ENOSPC stops at a limit, and is reported", () => {
     const { kernel, map, walk } = setUp({ maxEntries: 100, valueSize: 1 << 20 });
     map.putAll(3);
     kernel.fail("BPF_MAP_LOOKUP_BATCH", 28);
@@ -141,7 +141,7 @@ describe("a hash is walked in batches", () => {
     [ENOMEM, "ENOMEM"],
     [EPERM, "EPERM"],
   ] as const) {
-    test(`${name} ends the walk: what came before is there, and it is not called complete`, () => {
+    test(`${name} ends the walk: earlier elements are kept, and it is reported as incomplete`, () => {
       const { kernel, map, walk } = setUp({ maxEntries: 100_000 });
       map.putAll(40_000);
       let calls = 0;
@@ -160,7 +160,7 @@ describe("a hash is walked in batches", () => {
     [EOPNOTSUPP, "EOPNOTSUPP"],
     [EINVAL, "EINVAL"],
   ] as const) {
-    test(`a kernel without batches (${name}) is asked key by key`, () => {
+    test(`a kernel without batches (${name}) is read key by key`, () => {
       const { kernel, map, walk } = setUp({ maxEntries: 100 });
       map.putAll(100);
       kernel.fail("BPF_MAP_LOOKUP_BATCH", errno);
@@ -173,7 +173,7 @@ describe("a hash is walked in batches", () => {
     });
   }
 
-  test("ENOTSUPP in the middle is no reason to begin anew: nothing is shown twice", () => {
+  test("ENOTSUPP in the middle does not restart the walk: no element is shown twice", () => {
     const { kernel, map, walk } = setUp({ maxEntries: 100_000 });
     map.putAll(40_000);
     let calls = 0;
@@ -183,7 +183,7 @@ describe("a hash is walked in batches", () => {
     expect(end.complete).toBe(false);
   });
 
-  test("a map that grows faster than it is read is cut at twice its size", () => {
+  test("the walk of a map that grows faster than it is read ends at twice max_entries", () => {
     const { kernel, map, walk } = setUp({ maxEntries: 100 });
     let key = 0;
     kernel.before = (command) => {
@@ -195,7 +195,7 @@ describe("a hash is walked in batches", () => {
     expect(end.stopped).toContain("changes faster");
   });
 
-  test("batches that hold nothing and never end are given up", () => {
+  test("an endless series of empty batches is given up", () => {
     const { kernel, map, walk } = setUp();
     map.putAll(10);
     kernel.instead = (command, attr) => {
@@ -221,7 +221,7 @@ describe("key by key", () => {
     expect(starts).toEqual([true, false, false, false, false, false]);
   });
 
-  test("a key that vanishes between the two calls is skipped and counted", () => {
+  test("a key that is deleted between the two calls is skipped and counted", () => {
     const { kernel, map, walk } = setUp(lpm);
     map.putAll(5);
     kernel.fail("BPF_MAP_LOOKUP_ELEM", ENOENT, { when: (attr) => attr.pointee("key")?.[0] === 2 });
@@ -241,7 +241,7 @@ describe("key by key", () => {
     }
   });
 
-  test("a look-up that the kernel refuses keeps its key and says why", () => {
+  test("a look-up that the kernel refuses keeps its key and has the reason", () => {
     const { kernel, map, walk } = setUp({ type: MapType.perf_event_array, valueSize: 4 });
     map.putAll(2);
     kernel.fail("BPF_MAP_LOOKUP_ELEM", ENOTSUPP);
@@ -255,7 +255,7 @@ describe("key by key", () => {
     [EMFILE, "EMFILE"],
     [EOPNOTSUPP, "EOPNOTSUPP"],
   ] as const) {
-    test(`GET_NEXT_KEY that fails with ${name} ends the walk and says so`, () => {
+    test(`GET_NEXT_KEY that fails with ${name} ends the walk and is reported`, () => {
       const { kernel, map, walk } = setUp(lpm);
       map.putAll(5);
       let calls = 0;
@@ -267,10 +267,10 @@ describe("key by key", () => {
     });
   }
 
-  test("a walk that churn sends back to the start ends after twice max_entries", () => {
+  test("a walk that changes of the map send back to the start ends after twice max_entries", () => {
     const { kernel, map, walk } = setUp({ ...lpm, maxEntries: 20 });
     map.putAll(20);
-    // The current key is gone each time: the kernel begins again with the first.
+    // The current key is deleted each time, so the kernel restarts with the first key.
     kernel.before = (command, attr) => {
       if (command === "BPF_MAP_GET_NEXT_KEY") attr.pointee("key")?.fill(0xff);
     };
@@ -280,7 +280,7 @@ describe("key by key", () => {
     expect(end.stopped).toContain("changes faster");
   });
 
-  test("the walk of a hash without batches survives the same", () => {
+  test("the walk of a hash without batches ends in the same case", () => {
     const { kernel, map, walk } = setUp({ maxEntries: 20 });
     map.putAll(20);
     kernel.fail("BPF_MAP_LOOKUP_BATCH", EINVAL);
@@ -298,7 +298,7 @@ describe("key by key", () => {
   });
 });
 
-test("a cursor that outlives its state throws, and reads no descriptor of somebody else", () => {
+test("a cursor that outlives its state throws, and reads no reused descriptor", () => {
   for (const type of [MapType.hash, MapType.lpm_trie]) {
     const kernel = new FakeKernel();
     kernel.addMap({ id: 1, type, keySize: 8, maxEntries: 100_000 }).putAll(40_000);
