@@ -1,4 +1,4 @@
-/** Captures whose cgroups, open files, pins, maps and programs are damaged end in a result or in an error of ours, soon. */
+/** Captures with damaged cgroups, open files, pins, maps and programs: every read ends soon, with a result or a KtstrError. */
 import { afterAll, describe, expect } from "bun:test";
 import { closeSync, mkdtempSync, openSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { devNull, tmpdir } from "node:os";
@@ -25,7 +25,7 @@ const folder = mkdtempSync(join(tmpdir(), "ktstr-attachments-fuzz-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const ROUNDS = Number(process.env["KTSTR_FUZZ_ROUNDS"] ?? 80);
-/** What the walkers themselves bound a listing by. */
+/** Limits of listings in the walkers. */
 const MAX_LISTED = 65_536;
 
 const fd = openSync(devNull, "w");
@@ -51,17 +51,17 @@ function askAll(guest: GuestState): void {
   mapHolders(guest);
   progPlaces(guest);
   for (const map of guest.maps()) if (map.type === MapType.struct_ops) structOpsDump(guest, map, true);
-  // A queue's and a stack's elements have no keys.
+  // Elements of queues and stacks have no keys.
   for (const map of guest.maps()) if (map.keySize === 0) guest.lookup(map, new Uint8Array(0));
   const inspection = buildInspection(guest, 1);
   writeInspection(out, inspection, PLAIN, 120);
   stringify(inspectionJson(inspection));
   const names = new PlaceNames(guest);
-  // The last one is of no function: the lists of modules and of programs are searched for it.
+  // The last address belongs to no function, so that the lists of modules and programs are searched for it.
   for (const address of [...functionsOf(guest), 2n ** 64n - 1n]) names.at(address);
 }
 
-/** Where the first programs' machine code begins. */
+/** Returns the addresses of the first programs' machine code. */
 function functionsOf(guest: GuestState): bigint[] {
   const codes = guest
     .progs()
@@ -76,7 +76,7 @@ function readAll(path: string): void {
 }
 
 const images = (await labImages()).filter(({ answer }) => answer("cgroup-tree.json") !== undefined);
-/** The oldest kernel and the newest: dentries, mounts and cgroups are laid out differently. */
+/** The oldest and the newest kernel, whose dentries, mounts and cgroups have different layouts. */
 const chosen = images.length < 2 ? images : [images.at(0)!, images.at(-1)!];
 
 describe("damaged captures", () => {
@@ -87,7 +87,7 @@ describe("damaged captures", () => {
       const path = join(folder, `${name}-fuzz.vmcore`);
       using made = captureGuest({ memory: [{ path: memory }] }, askAll);
       writeFileSync(path, Buffer.concat([...made.pieces()]));
-      // Hardly a page is in it that these questions do not read; the kernel's types come first, and are many.
+      // These reads touch nearly all pages. The kernel's types come first, and are many.
       const places: Place[] = [];
       for (let offset = 4096; offset + 4096 <= statSync(path).size; offset += 4096)
         places.push({ name: "page", offset, length: 4096 });

@@ -1,4 +1,4 @@
-/** What programs are attached to, and where objects are pinned, in the lab's frozen machines, against what bpftool said in them. */
+/** Attachments of programs and paths of pinned objects in the lab's frozen machines, compared with bpftool's answers in them. */
 import { expect, test } from "bun:test";
 import { GuestBtfs } from "../../src/guest/bpf/btfs.ts";
 import { listCgroups } from "../../src/guest/bpf/cgroup-progs.ts";
@@ -17,10 +17,10 @@ import { capturedImages } from "./captured.ts";
 import { eachMachine, type LabImage, labImages, withoutBpftools } from "./images.ts";
 import { open, type Printed, printed, testAgainst } from "./support/answers.ts";
 
-/** An object on a device, by bpftool's keys. */
+/** An object on a device, with bpftool's keys. */
 type OnDevice = Readonly<Record<string, string | number>>;
 
-/** bpftool's `net show`, whose flow dissector is no JSON; empty where the guest gave none. */
+/** Returns bpftool's `net show`, whose flow dissector is not valid JSON; empty if the guest gave none. */
 function networkAnswer(
   image: LabImage,
   file: string,
@@ -31,9 +31,9 @@ function networkAnswer(
 }
 
 /**
- * `cgroup tree` of bpftool. Before 6.0 the kernel refuses to tell the flags of each program (`prog_attach_flags`), and
- * bpftool then lists a cgroup without its programs. Nothing is attached above the lab's cgroups: those in effect in one are
- * the ones that are attached to it.
+ * Returns bpftool's `cgroup tree`. Before 6.0 the kernel does not return the flags of each program (`prog_attach_flags`), and
+ * bpftool lists a cgroup without its programs. Nothing is attached above the lab's cgroups, so the effective programs of a
+ * cgroup are those attached to it.
  */
 function cgroupTree(image: LabImage): { readonly tree: Printed[]; readonly hasFlags: boolean } {
   const listed = (file: string): Printed[] => parseExact(image.answer(file)!) as Printed[];
@@ -48,11 +48,11 @@ function cgroupTree(image: LabImage): { readonly tree: Printed[]; readonly hasFl
 
 eachMachine([...(await labImages()), ...capturedImages()], (image) => {
   test.skipIf(image.answer("cgroup-tree.json") === undefined)(
-    "what runs each program is what bpftool's listings say",
+    "what runs each program equals bpftool's listings",
     () => {
       using guest = open(image);
       const { places, untold } = progPlaces(guest);
-      // A capture that was made before there was the question knows no network namespaces.
+      // A capture that was made before this query existed has no network namespaces.
       const hasNetworks = image.answer("net-show.json") !== undefined;
       expect(untold.filter((sentence) => hasNetworks || !sentence.includes("net_namespace_list"))).toEqual(
         [],
@@ -80,7 +80,7 @@ eachMachine([...(await labImages()), ...capturedImages()], (image) => {
           ),
         ]);
       const ofLinksToo = interfaces.filter((one) => one !== "" && !/^\d+ lo, xdp$/.test(one));
-      // The zoo's XDP program has a link in one namespace and none in the other.
+      // The zoo's XDP program has a link in one namespace, and none in the other.
       expect(
         [...places]
           .flatMap(([id, all]) =>
@@ -150,7 +150,7 @@ eachMachine([...(await labImages()), ...capturedImages()], (image) => {
     },
   );
 
-  testAgainst(image, "perf-show.json", "descriptors on perf events are bpftool's", (theirs) => {
+  testAgainst(image, "perf-show.json", "descriptors on perf events are equal to bpftool's", (theirs) => {
     using kernel = openKernel({ memory: [{ path: image.memory }] });
     expect(theirs.length).toBeGreaterThan(5);
     expect(printed(listPerfAttachments(kernel).map(perfJson))).toEqual(theirs);
@@ -171,7 +171,7 @@ eachMachine([...(await labImages()), ...capturedImages()], (image) => {
         const all = guest.cgroups({ path: undefined, isTree: true, isEffective });
         const byPath = (a: Printed, b: Printed): number =>
           String(a["cgroup"]) < String(b["cgroup"]) ? -1 : 1;
-        // bpftool has the name of type 0, "", for programs that hook no function, until it has met one that does.
+        // For programs that hook no function bpftool has the name of type 0, "", until it has listed one that does.
         const wanted = theirs.map(({ cgroup, programs }) => ({
           cgroup: String(cgroup)
             .replace(/^\/sys\/fs\/cgroup(?=\/)/, "")
@@ -192,7 +192,7 @@ eachMachine([...(await labImages()), ...capturedImages()], (image) => {
     );
 
   test.skipIf(image.answer("cgroup-tree.json") === undefined)(
-    "a cgroup is found by its path, or its near misses are named",
+    "a cgroup is found by its path, and the error for a wrong path suggests similar ones",
     () => {
       using kernel = openKernel({ memory: [{ path: image.memory }] });
       const ask = (path: string): string[] =>

@@ -1,4 +1,4 @@
-/** Captures of the lab's frozen machines: what they say, and what they hold. */
+/** Captures of the lab's frozen machines: their output, and their contents. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -23,7 +23,7 @@ function ktstr(...args: string[]): { readonly status: number; readonly out: Buff
   return { status: exitCode, out: stdout, err: stderr.toString() };
 }
 
-/** Where two outputs part, for people. */
+/** Returns the first difference of two outputs, for the error. */
 function firstDifference(a: Buffer, b: Buffer): string {
   if (a.equals(b)) return "";
   let at = 0;
@@ -35,14 +35,14 @@ function firstDifference(a: Buffer, b: Buffer): string {
 const hasDrgn =
   Bun.which("python3") !== null && Bun.spawnSync(["python3", "-c", "import drgn"]).exitCode === 0;
 
-/** A dump of some GiB is read from a disk several times. */
+/** Timeout for reading a dump of some GiB from a disk several times. */
 const DISK_MS = 300_000;
 const FOLLOW = 3;
 
-// Where there is no lab, captures of captures: the same walks through the same pages.
+// Without a lab, captures of captures: the same walks through the same pages.
 const frozen = await labImages();
 const machines = frozen.length > 0 ? frozen : capturedImages();
-/** The dumps of some of a machine's programs. */
+/** Dumps of some of a machine's programs. */
 function codeOf(memory: string): string[][] {
   using guest = openGuest({ memory });
   return guest
@@ -61,7 +61,7 @@ eachMachine(machines, (image, name) => {
   beforeAll(() => void capture(image.memory, "vmcore", "--follow", `${FOLLOW}`), DISK_MS);
 
   test(
-    "everything that is printed of the capture is, byte for byte, what is printed of the memory",
+    "all output of the capture is equal to that of the memory, byte for byte",
     () => {
       const of = (memory: string, to: string): Buffer => allOutput(memory, path(to), 1000, FOLLOW);
       const [ours, theirs] = [of(path("vmcore"), "a"), of(image.memory, "b")];
@@ -69,7 +69,7 @@ eachMachine(machines, (image, name) => {
       expect(ours.length).toBeGreaterThan(100_000);
       for (const args of [["inspect"], ["-j", "map", "show"], ["prog", "show"], ["btf", "dump", "vmlinux"]])
         expect(ktstr(...args, "--memory", path("vmcore"))).toEqual(ktstr(...args, "--memory", image.memory));
-      // Pages that name the file that they come from.
+      // These pages contain the name of the file that they come from.
       for (const args of [
         ["sched"],
         ["-j", "sched"],
@@ -108,7 +108,7 @@ eachMachine(machines, (image, name) => {
   );
 
   test(
-    "its pages are the memory's, and it has no other",
+    "it has only pages of the memory",
     () => {
       using whole = openKernel({ memory: [{ path: image.memory }] });
       using part = openKernel({ memory: [{ path: path("vmcore") }] });
@@ -123,7 +123,7 @@ eachMachine(machines, (image, name) => {
   );
 
   test(
-    "without values it has attributes and struct_ops maps alone, and says why there are no others",
+    "without values it has only attributes and struct_ops maps, and says why there are no other values",
     () => {
       const said = capture(image.memory, "bare", "--no-values", "-j");
       for (const what of ["map", "prog", "link", "btf"])
@@ -148,7 +148,7 @@ eachMachine(machines, (image, name) => {
     DISK_MS,
   );
 
-  // Not in CI: the kernel's debug info is a package of 1.2 GB (ARCHITECTURE.md).
+  // Not run in CI: the kernel's debug info is a package of 1.2 GB (ARCHITECTURE.md).
   const vmlinux = join(labDir(), "debug", `vmlinux-${image.answer("release")?.trim()}`);
   test.skipIf(!hasDrgn || !existsSync(vmlinux))(
     "drgn, with the kernel's debug info, lists the maps that bpftool listed",

@@ -1,4 +1,4 @@
-/** A capture's parts: the core that it is, the note in it, and what it does not know. */
+/** Parts of a capture: the ELF core, its note, and facts that it does not have. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, openSync, rmSync, truncateSync, writeFileSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -33,7 +33,7 @@ const note: CaptureNote = {
 };
 
 describe("the note", () => {
-  test("reads as it was written, and the order in which things were asked does not show", () => {
+  test("is read back as written, and does not depend on the order of the reads", () => {
     const bytes = Buffer.from(captureNoteText(note));
     expect(parseCaptureNote(bytes)).toEqual(note);
     const turned = {
@@ -45,7 +45,7 @@ describe("the note", () => {
     expect(captureNoteText(turned)).toBe(bytes.toString());
   });
 
-  test("a line break in a warning begins no fact", () => {
+  test("a line break in a warning does not begin a fact", () => {
     const text = captureNoteText({ ...note, warnings: ["one\nSYMBOL(map_idr)=0x0000000000000001"] });
     expect(parseCaptureNote(Buffer.from(text)).addresses).toEqual(note.addresses);
   });
@@ -63,7 +63,7 @@ describe("the note", () => {
     expect(() => parseCaptureNote(Buffer.from(text))).toThrow(sentence);
   });
 
-  test("a symbol that nobody asked for is an error; one that the kernel does not have is none", () => {
+  test("a symbol that was not looked up is an error; one that the kernel does not have is not", () => {
     const symbols = new CapturedSymbols(note);
     expect(symbols.address("map_idr")).toEqual({ hi: -1, lo: 0x8123_4567 | 0 });
     expect(symbols.address("scx_ops")).toBeUndefined();
@@ -73,7 +73,7 @@ describe("the note", () => {
   });
 });
 
-test("pages that were read in any order are runs by address", () => {
+test("pages that were read in any order become runs sorted by address", () => {
   const pages = new TouchedPages();
   pages.note(0x5fff, 2);
   pages.note(0x1000, 1);
@@ -93,7 +93,7 @@ describe("the core", () => {
   const contents = { machine: "x86_64", notes: [], directBase: undefined, image: undefined } as const;
 
   test.skipIf(Bun.which("readelf") === null)(
-    "with more segments than its header can count, section 0 does",
+    "with more segments than its header can count has the number in section 0",
     () => {
       const count = 70_000;
       const runs = Array.from({ length: count }, (_, index) => ({ physical: index * 8192, length: 4096 }));
@@ -112,7 +112,7 @@ describe("the core", () => {
   );
 
   test.skipIf(Bun.which("readelf") === null)(
-    "pages of the kernel's image have its addresses too, and are in the file once",
+    "pages of the kernel's image also have the image's addresses, and are in the file once",
     () => {
       const bytes = Uint8Array.from({ length: 0x8000 }, (_, at) => at >>> 12);
       const runs = [

@@ -6,14 +6,14 @@ import { zstdDecompressSync } from "node:zlib";
 import type { LabImage } from "./images.ts";
 
 const ARCHIVE = join(import.meta.dir, "../fixtures/machines.cpio.zst");
-/** A record of cpio "newc": "070701", 13 numbers of 8 hexadecimal digits, the name, the content. */
+/** A record of cpio "newc": "070701", 13 numbers of 8 hexadecimal digits, the name, the contents. */
 const HEADER_BYTES = 110;
 const FILE_SIZE = 6;
 const NAME_SIZE = 11;
 
 let folder: string | undefined;
 
-/** Files are laid down for as long as this process runs. */
+/** Extracted files exist as long as this process runs. */
 function temporaryFolder(): string {
   if (folder === undefined) {
     const made = mkdtempSync(join(tmpdir(), "ktstr-captured-"));
@@ -37,7 +37,7 @@ function* files(archive: Buffer): Generator<{ readonly path: string; readonly da
   }
 }
 
-/** Each with the answers that its guest gave. */
+/** Returns the captures, each with the answers of its guest. */
 export function capturedImages(): LabImage[] {
   const machines = new Map<string, Map<string, Buffer>>();
   for (const { path, data } of files(zstdDecompressSync(readFileSync(ARCHIVE)))) {

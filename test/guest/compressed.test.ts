@@ -1,4 +1,4 @@
-/** Compressed memory files, and memory from a pipe: what the system's own tools made is read as what they were given. */
+/** Compressed memory files, and memory from a pipe: what the system's tools compressed is read back as the original. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import {
   copyFileSync,
@@ -21,7 +21,7 @@ import { Mutator } from "./mutate.ts";
 
 const cli = join(import.meta.dir, "../../src/cli.ts");
 const MIB = 2 ** 20;
-/** More than is kept in memory of what zstd compressed (zstd.ts). */
+/** More than ktstr keeps in memory of a zstd file (zstd.ts). */
 const PLAIN_BYTES = 80 * MIB;
 const core = capturedImages()[0]!.memory;
 
@@ -33,7 +33,7 @@ beforeAll(() => {
   temporary = join(folder, "temporary");
   mkdirSync(temporary);
   plain = Buffer.alloc(PLAIN_BYTES);
-  // Data at both ends and in the middle of a block, zeros between.
+  // Data at both ends and in the middle of a block, with zeros between.
   const data = readFileSync(core);
   data.copy(plain, 4096);
   data.copy(plain, 40 * MIB + 12_345);
@@ -51,7 +51,7 @@ interface Ran {
   readonly err: string;
 }
 
-/** ktstr, with what `cat` writes of a file as its standard input. */
+/** Runs ktstr, with a file from `cat` as its standard input. */
 function ktstr(words: readonly string[], given: { piped?: string; tmpdir?: string } = {}): Ran {
   const tmp = given.tmpdir ?? temporary;
   const command = [process.execPath, cli, ...words];
@@ -61,12 +61,12 @@ function ktstr(words: readonly string[], given: { piped?: string; tmpdir?: strin
     stdout: "pipe",
     stderr: "pipe",
   });
-  // What it made there had no name, or has none any more.
+  // Temporary files of ktstr have no name, or no longer have one.
   if (statSync(tmp, { throwIfNoEntry: false }) !== undefined) expect(readdirSync(tmp)).toEqual([]);
   return { status: child.exitCode, out: child.stdout.toString(), err: child.stderr.toString() };
 }
 
-/** The file's bytes as they are read; reads of windows, and of what a search visits. */
+/** Returns the contents of the file, by reads of windows and by the visits of a search. */
 function contents(file: string): Buffer {
   using image = new MemoryImage([{ path: file }]);
   const found = Buffer.alloc(image.sizeBytes);
@@ -103,18 +103,18 @@ for (const { tool, options, suffix } of TOOLS) {
     };
     beforeAll(() => writeFileSync(file(), compress(path("plain"))));
 
-    test("holds what was compressed, byte for byte", () => {
+    test("has the original contents, byte for byte", () => {
       expect(contents(file()).equals(plain)).toBe(true);
     });
 
-    test("two files, one after the other, are the two contents", () => {
+    test("two concatenated files are the two contents", () => {
       const second = compress(core);
       writeFileSync(path("two"), Buffer.concat([readFileSync(file()), second]));
       using image = new MemoryImage([{ path: path("two") }]);
       expect(image.sizeBytes).toBe(PLAIN_BYTES + statSync(core).size);
     });
 
-    test("of a captured machine answers as the capture, from a file and from a pipe", () => {
+    test("of a captured machine gives the same answers as the capture, from a file and from a pipe", () => {
       const bytes = compress(core);
       writeFileSync(path(`core.${suffix}`), bytes);
       const expected = ktstr(["-j", "inspect", "--memory", core]);
@@ -124,7 +124,7 @@ for (const { tool, options, suffix } of TOOLS) {
       expect(ktstr(["-j", "inspect", "--memory", "-"], { piped: path(`core.${suffix}`) })).toEqual(expected);
     });
 
-    test.each([0.3, 0.9, 1])("cut short at %f of its length it is an error that says so", (part) => {
+    test.each([0.3, 0.9, 1])("cut at %f of its length it is an error that says so", (part) => {
       copyFileSync(file(), path("cut"));
       truncateSync(path("cut"), Math.floor(statSync(file()).size * part) - (part === 1 ? 3 : 0));
       const { status, out, err } = ktstr(["map", "show", "--memory", path("cut")]);
@@ -133,7 +133,7 @@ for (const { tool, options, suffix } of TOOLS) {
       expect(err).toMatch(/damaged/);
     });
 
-    test("300 damaged headers: contents, or an error with a sentence", () => {
+    test("300 damaged headers give contents or a KtstrError", () => {
       const small = compress(path("small"));
       writeFileSync(path("damaged"), small);
       using mutator = new Mutator(
@@ -184,40 +184,43 @@ describe("memory from standard input", () => {
     expect(run('"$1" "$2" map show --memory - < "$3"')).toBe(out);
   });
 
-  test("nothing is an error", () => {
+  test("no input is an error", () => {
     const { status, err } = ktstr(["map", "show", "--memory", "-"], { piped: "/dev/null" });
     expect([status, err]).toEqual([1, expect.stringContaining("standard input: the file is empty")]);
   });
 });
 
 describe("the temporary file", () => {
-  test("of a folder that is not there is an error that names TMPDIR", () => {
+  test("in a folder that does not exist is an error that names TMPDIR", () => {
     const { err } = ktstr(["map", "show", "--memory", "-"], { piped: core, tmpdir: "/nowhere" });
     expect(err).toContain("a temporary file in /nowhere: ENOENT");
     expect(err).toContain("Set TMPDIR");
   });
 
   const isRoot = process.getuid?.() === 0;
-  test.skipIf(!isRoot)(`without room is an error with how much fitted${isRoot ? "" : ": not root"}`, () => {
-    const full = path("full");
-    mkdirSync(full);
-    expect(Bun.spawnSync(["mount", "-t", "tmpfs", "-o", "size=4M", "tmpfs", full]).exitCode).toBe(0);
-    try {
-      writeFileSync(path("noise"), Buffer.alloc(8 * MIB, "no zeros"));
-      const { status, out, err } = ktstr(["map", "show", "--memory", "-"], {
-        piped: path("noise"),
-        tmpdir: full,
-      });
-      expect([status, out]).toEqual([1, ""]);
-      expect(err).toContain(`unpack standard input: no space in ${full} after the first 4 MiB (ENOSPC)`);
-      expect(err).toContain("Set TMPDIR");
-    } finally {
-      Bun.spawnSync(["umount", full]);
-    }
-  });
+  test.skipIf(!isRoot)(
+    `without space is an error with the number of bytes that fitted${isRoot ? "" : ": not root"}`,
+    () => {
+      const full = path("full");
+      mkdirSync(full);
+      expect(Bun.spawnSync(["mount", "-t", "tmpfs", "-o", "size=4M", "tmpfs", full]).exitCode).toBe(0);
+      try {
+        writeFileSync(path("noise"), Buffer.alloc(8 * MIB, "no zeros"));
+        const { status, out, err } = ktstr(["map", "show", "--memory", "-"], {
+          piped: path("noise"),
+          tmpdir: full,
+        });
+        expect([status, out]).toEqual([1, ""]);
+        expect(err).toContain(`unpack standard input: no space in ${full} after the first 4 MiB (ENOSPC)`);
+        expect(err).toContain("Set TMPDIR");
+      } finally {
+        Bun.spawnSync(["umount", full]);
+      }
+    },
+  );
 });
 
-test("a library that no folder of the system has is not looked for in the current one", () => {
+test("a library that is missing in the system's folders is not looked for in the current folder", () => {
   const missing = (why: string): KtstrError => new KtstrError(why);
   expect(() => sharedLibrary(["libktstr-none.so.1"], {}, missing)).toThrow(
     "no libktstr-none.so.1 in /usr/lib",

@@ -1,4 +1,4 @@
-/** What a round reads from memory, on captures of real machines, against what bpftool and /sys said in them. */
+/** Rounds that are read from memory, on captures of real machines, compared with bpftool's and /sys's answers in them. */
 import { expect, test } from "bun:test";
 import { openGuest } from "../../src/guest/guest.ts";
 import { isHashMap, isPerCpuHashMap, MAP_TYPES } from "../../src/uapi/names.ts";
@@ -18,13 +18,13 @@ eachMachine(await labImages(), (image) => {
   const list = (file: string): Theirs[] =>
     withoutBpftools(parseExact(image.answer(file) ?? "[]") as Theirs[]);
 
-  test("programs, maps and links are bpftool's, in the first round and in the next", () => {
+  test("programs, maps and links are equal to bpftool's, in the first round and in the next", () => {
     using state = openGuest({ memory: image.memory });
     const counter = state.counter();
     const first = counter.count();
     for (const round of [first, counter.count()]) {
       const progs = new Map(round.progs.map((prog) => [prog.facts.id, prog]));
-      // Counters went on between bpftool's answer and the freeze.
+      // Counters increased between bpftool's answer and the freeze.
       for (const { id, type, name = "", run_cnt = 0, run_time_ns = 0 } of list("prog-show.json")) {
         const { facts, counters } = progs.get(id)!;
         expect([facts.type, facts.name]).toEqual([type, name]);
@@ -40,23 +40,23 @@ eachMachine(await labImages(), (image) => {
       }
       expect(round.linkIds).toEqual(expect.arrayContaining(list("link-show.json").map(({ id }) => id)));
     }
-    // What is known of an object is kept.
+    // Facts of an object are kept between rounds.
     const again = counter.count();
     for (const [index, { facts }] of again.progs.entries()) expect(facts).toBe(first.progs[index]!.facts);
     for (const [index, { facts }] of again.maps.entries()) expect(facts).toBe(first.maps[index]!.facts);
     expect(counter.warnings).toEqual([]);
   });
 
-  test("hash tables have as many entries as bpftool dumped of them", () => {
+  test("hash tables have as many entries as bpftool's dump", () => {
     using state = openGuest({ memory: image.memory });
     let compared = 0;
     for (const { facts, entries } of state.counter().count().maps) {
       const type = MAP_TYPES.indexOf(facts.type as (typeof MAP_TYPES)[number]);
       const text = image.answer(`map-dump/${facts.id}.json`)?.trim() ?? "";
-      // The zoo's maps stand still, but for the moving ones; others are the workload's.
+      // Most of the zoo's maps do not change; the moving ones, and those of the workload, do.
       if (!/^z_(?!moving)/.test(facts.name) || text === "" || !(isHashMap(type) || isPerCpuHashMap(type)))
         continue;
-      // bpftool's list; of some types it has words instead.
+      // bpftool's list of entries; for some types it prints text instead.
       if (entries === undefined) continue;
       let dump: unknown;
       try {
@@ -67,12 +67,12 @@ eachMachine(await labImages(), (image) => {
       compared++;
       expect([facts.name, entries]).toEqual([facts.name, (dump as unknown[]).length]);
     }
-    // Kernels before 6.6 do not count.
+    // Kernels before 6.6 have no count of elements.
     if (!/^(6\.1|5\.)/.test(image.name)) expect(compared).toBeGreaterThan(3);
   });
 
   test.skipIf(image.answer("sched_ext/root/ops") === undefined)(
-    "sched_ext's state and events are /sys's",
+    "sched_ext's state and events are equal to those of /sys",
     () => {
       using state = openGuest({ memory: image.memory });
       const { sched } = state.counter().count();

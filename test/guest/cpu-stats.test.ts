@@ -1,10 +1,10 @@
-/** A program's counters by CPU, as they lie in per-CPU memory. */
+/** A program's counters by CPU, read from per-CPU memory. */
 import { expect, test } from "bun:test";
 import { readCpuStats } from "../../src/guest/bpf/cpu-stats.ts";
 import type { ProgInfo } from "../../src/state.ts";
 import { ObjectMachine } from "./objects.ts";
 
-/** A per-CPU address, as `bpf_prog.stats` holds it. */
+/** A per-CPU address, as in `bpf_prog.stats`. */
 const AT = 0x100;
 
 function machineWith(stats: number): { readonly machine: ObjectMachine; readonly info: ProgInfo } {
@@ -13,7 +13,7 @@ function machineWith(stats: number): { readonly machine: ObjectMachine; readonly
   return { machine, info: { address: machine.address(prog) } as ProgInfo };
 }
 
-test("each CPU has its own, and a counter is all 64 bits", () => {
+test("each CPU has its own counters, of 64 bits", () => {
   const { machine, info } = machineWith(AT);
   machine.counters(0, AT, { cnt: 3n, nsecs: 2n ** 63n + 1n, misses: 1n });
   machine.counters(1, AT, { cnt: 5n, nsecs: 7n });
@@ -23,7 +23,7 @@ test("each CPU has its own, and a counter is all 64 bits", () => {
   ]);
 });
 
-test("a program without counters, and a CPU whose page is not there", () => {
+test("a program without counters, and a CPU whose page is absent", () => {
   const without = machineWith(0);
   expect(() => readCpuStats(without.machine.kernel, without.info)).toThrow("has no counters");
   const { machine, info } = machineWith(AT);

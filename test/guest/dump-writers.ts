@@ -1,10 +1,10 @@
-/** Dumps of memory in formats whose makers are not run here, written as the formats are described. */
+/** Writes memory dumps of formats whose tools are not run here, following the formats' descriptions. */
 import { KtstrError } from "../../src/errors.ts";
 import { sharedLibrary } from "../../src/ffi.ts";
 
 const PAGE = 4096;
 
-/** Memory from a physical address on. */
+/** A range of memory from a physical address on. */
 export interface Range {
   readonly first: number;
   readonly bytes: Uint8Array;
@@ -28,11 +28,11 @@ const u64 = (value: number): Buffer => {
 const padded = (bytes: Uint8Array, to: number): Buffer =>
   Buffer.concat([bytes, Buffer.alloc((to - (bytes.length % to)) % to)]);
 
-/** LiME's header, and AVML's, which has another magic number and version. */
+/** Writes LiME's header, or AVML's, which has another magic number and version. */
 export const rangeHeader = (magic: string, version: number, first: number, bytes: number): Buffer =>
   Buffer.concat([Buffer.from(magic), u32(version), u64(first), u64(first + bytes - 1), u64(0)]);
 
-/** libsnappy's own compressor; undefined: the machine has none. */
+/** Returns libsnappy's compressor; undefined if it is not installed. */
 export function snappy(): ((bytes: Uint8Array<ArrayBuffer>) => Buffer) | undefined {
   try {
     const { snappy_compress } = sharedLibrary(
@@ -58,8 +58,8 @@ const chunk = (type: number, contents: Uint8Array): Buffer =>
   Buffer.concat([Buffer.from([type]), u32(contents.length).subarray(0, 3), contents]);
 
 /**
- * AVML's blocks of a range, as its src/image.rs (copy_block) writes them: of one that is all zeros the header alone.
- * Checksums are zeros: they are not read.
+ * Writes AVML's blocks of a range, as copy_block in its src/image.rs does: for a block of zeros only the header. Checksums are
+ * zero, because they are not read.
  */
 export function* avmlBlocks(
   { first, bytes }: Range,
@@ -73,7 +73,7 @@ export function* avmlBlocks(
     for (let within = 0; within < block.length; within += SNAPPY_CHUNK_BYTES) {
       const data = block.slice(within, within + SNAPPY_CHUNK_BYTES);
       const compressed = compress(data);
-      // What compresses to no less than seven eighths is stored.
+      // A block that compresses to more than seven eighths is stored.
       chunks.push(
         compressed.length < (data.length * 7) / 8
           ? chunk(0, Buffer.concat([u32(0), compressed]))
@@ -100,7 +100,7 @@ const tagBytes = ({ name, indices = [], value }: Tag): Buffer =>
     value,
   ]);
 
-/** The head of a block of memory; `paddingBytes` bring its data to a page. */
+/** Header of a block of memory; `paddingBytes` align its data to a page. */
 const blockHead = (name: string, bytes: number, isCompressed: boolean, paddingBytes: number): Buffer =>
   Buffer.concat([
     Buffer.from([0x80 | (isCompressed ? 0x3e : 0x3f), name.length]),
@@ -113,11 +113,11 @@ export interface VmwareOptions {
   /** Whether the memory follows in the same file. */
   readonly hasMemory: boolean;
   readonly isCompressed?: boolean;
-  /** None, as of a machine whose memory is one piece. */
+  /** No regions, as for a machine whose memory is one piece. */
   readonly withoutRegions?: boolean;
 }
 
-/** A .vmss up to the memory's first byte, or all of it where the memory is in another file. */
+/** Writes a .vmss up to the first byte of memory, or all of it if the memory is in another file. */
 export function vmwareState(options: VmwareOptions): Buffer {
   const { ranges, hasMemory, isCompressed = false, withoutRegions = false } = options;
   let page = 0;
@@ -155,10 +155,10 @@ export function vmwareState(options: VmwareOptions): Buffer {
   return Buffer.concat([head, blockHead("Memory", page * PAGE, isCompressed, (PAGE - (bare % PAGE)) % PAGE)]);
 }
 
-/** The end of a group's tags, behind the memory. */
+/** End of a group's tags, after the memory. */
 export const VMWARE_END: Buffer = u16(0);
 
-/** A note as VirtualBox writes it: all of it in steps of eight bytes, the name's length without its zero. */
+/** Writes a note as VirtualBox does: everything padded to eight bytes, and the length of the name without its NUL. */
 const vboxNote = (type: number, name: string, contents: Uint8Array): Buffer => {
   const data = padded(contents, 8);
   return Buffer.concat([
@@ -171,7 +171,7 @@ const vboxNote = (type: number, name: string, contents: Uint8Array): Buffer => {
 };
 
 /**
- * What stands before the memory in a core of `VBoxManage debugvm dumpvmcore` (VirtualBox's DBGFCoreWrite.cpp): no
+ * Writes the part of a core of `VBoxManage debugvm dumpvmcore` before the memory (VirtualBox's DBGFCoreWrite.cpp): no
  * EI_VERSION, no virtual addresses, and a segment without data for a device's range. The ranges follow.
  */
 export function vboxCoreHead(

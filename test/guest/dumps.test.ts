@@ -1,4 +1,4 @@
-/** AVML's, VMware's and VirtualBox's files, written by their descriptions (dump-writers.ts). */
+/** Files of AVML, VMware and VirtualBox, written from the formats' descriptions (dump-writers.ts). */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -30,7 +30,7 @@ function file(name: string, ...contents: readonly Uint8Array[]): string {
   return path;
 }
 
-/** Pages of text, of zeros and of bytes that do not compress. */
+/** Returns pages of text, of zeros, and of bytes that do not compress. */
 function memory(first: number, length: number): Range {
   const bytes = Buffer.alloc(length);
   for (let at = 0; at < length; at += PAGE) {
@@ -45,7 +45,7 @@ const RANGES: readonly Range[] = [memory(0, 40 * PAGE), memory(2 ** 32, 25 * PAG
 const PLACES = RANGES.map(({ first, bytes }) => ({ first, length: bytes.length }));
 const BYTES = RANGES.map(({ bytes }) => bytes);
 
-/** What is there of a range, byte for byte. */
+/** Returns whether the image has a range, byte for byte. */
 function holds(image: MemoryImage, { first, bytes }: Range): boolean {
   const into = new Uint8Array(bytes.length);
   return image.physicalMemory().copyOut(first, into) === bytes.length && Buffer.compare(into, bytes) === 0;
@@ -54,7 +54,7 @@ function holds(image: MemoryImage, { first, bytes }: Range): boolean {
 const isThere = (image: MemoryImage, address: number): boolean =>
   image.physicalMemory().copyOut(address, new Uint8Array(1)) === 1;
 
-/** 2,000 rounds of damage to a header: memory, or an error with a sentence. */
+/** Damages a header in 2,000 rounds: each gives memory or a KtstrError. */
 function damaged(path: string, length: number, seed: number, format: string): void {
   using mutator = new Mutator(path, [{ name: "header", offset: 0, length }], seed);
   const outcomes = mutator.rounds(2000, () => {
@@ -78,7 +78,7 @@ describe.skipIf(compress === undefined)(`AVML's compressed dump${whyNoSnappy}`, 
     expect(isThere(image, 40 * PAGE)).toBe(false);
   });
 
-  test("has zeros where a block has no data, at its end, too; and no memory where it has no block", () => {
+  test("has zeros for a block without data, at its end, too, and no memory without a block", () => {
     const large = memory(0, 40 * MIB);
     large.bytes.fill(0, 16 * MIB);
     using image = new MemoryImage([{ path: file("avml-zeros", ...blocks(large)) }]);
@@ -96,7 +96,7 @@ describe.skipIf(compress === undefined)(`AVML's compressed dump${whyNoSnappy}`, 
     expect(() => new MemoryImage([{ path }])).toThrow(says);
   });
 
-  test("whose first page begins memory leaves it memory, as do headers without data of a whole machine", () => {
+  test("its first page in front of memory does not change the format, nor do headers without data for a whole machine", () => {
     using image = new MemoryImage([
       { path: file("avml-raw", rangeHeader("AVML", 2, 0, PAGE), memory(0, 40 * PAGE).bytes) },
     ]);
@@ -107,13 +107,13 @@ describe.skipIf(compress === undefined)(`AVML's compressed dump${whyNoSnappy}`, 
     );
   });
 
-  test("2,000 damaged headers are read, or are an error that says so", () => {
+  test("2,000 damaged headers give memory or a KtstrError", () => {
     damaged(file("avml-damaged", ...RANGES.flatMap(blocks)), 60, 31, "avml");
   });
 });
 
-describe("a state of VMware", () => {
-  test("with its memory in it has each region at its address", () => {
+describe("a VMware state", () => {
+  test("that contains the memory has each region at its address", () => {
     const head = vmwareState({ ranges: PLACES, hasMemory: true });
     using image = new MemoryImage([{ path: file("a.vmss", head, ...BYTES, VMWARE_END) }]);
     expect([image.format, image.layoutIsKnown, image.warnings]).toEqual(["VMware memory", true, []]);
@@ -122,7 +122,7 @@ describe("a state of VMware", () => {
   });
 
   test.each([".vmss", ".vmsn"])(
-    "beside its memory is found from the memory, and the memory from it: %s",
+    "next to its memory is found from the memory, and the memory from it: %s",
     (suffix) => {
       const state = file(`b${suffix}`, vmwareState({ ranges: PLACES, hasMemory: false }));
       const vmem = file("b.vmem", ...BYTES);
@@ -140,13 +140,13 @@ describe("a state of VMware", () => {
     },
   );
 
-  test("without regions is one, from address 0", () => {
+  test("without regions is one region from address 0", () => {
     const head = vmwareState({ ranges: PLACES.slice(0, 1), hasMemory: true, withoutRegions: true });
     using image = new MemoryImage([{ path: file("c.vmss", head, BYTES[0]!, VMWARE_END) }]);
     expect(holds(image, RANGES[0]!)).toBe(true);
   });
 
-  test("whose memory ends early says how much is missing", () => {
+  test("whose memory ends early reports the number of missing bytes", () => {
     const head = vmwareState({ ranges: PLACES, hasMemory: true });
     using cut = new MemoryImage([{ path: file("cut.vmss", head, BYTES[0]!) }]);
     expect([cut.sizeBytes, cut.warnings.length]).toEqual([40 * PAGE, 1]);
@@ -159,7 +159,7 @@ describe("a state of VMware", () => {
     ]);
   });
 
-  test("a .vmem without a state beside it is raw memory", () => {
+  test("a .vmem without a state is raw memory", () => {
     using image = new MemoryImage([{ path: file("lone.vmem", ...BYTES) }]);
     expect([image.format, image.layoutIsKnown]).toEqual(["raw", false]);
   });
@@ -180,7 +180,7 @@ describe("a state of VMware", () => {
     expect(() => new MemoryImage([{ path }])).toThrow(says);
   });
 
-  test("whose first page begins memory leaves it memory", () => {
+  test("its first page in front of memory does not change the format", () => {
     const head = vmwareState({ ranges: PLACES, hasMemory: true });
     using image = new MemoryImage([{ path: file("raw", head.subarray(0, 60), ...BYTES) }]);
     expect([image.format, image.doubts.join()]).toEqual([
@@ -189,25 +189,25 @@ describe("a state of VMware", () => {
     ]);
   });
 
-  test("2,000 damaged headers are read, or are an error that says so", () => {
+  test("2,000 damaged headers give memory or a KtstrError", () => {
     const head = vmwareState({ ranges: PLACES, hasMemory: true });
     const path = file("damaged.vmss", head, ...BYTES, VMWARE_END);
     damaged(path, head.indexOf("Memory") + 40, 37, "vmware");
   });
 });
 
-describe("a core of VirtualBox", () => {
+describe("a VirtualBox core", () => {
   const device = { first: 0xe000_0000, length: 16 * MIB };
   const head = vboxCoreHead(PLACES, device);
 
-  test("has its ranges at their addresses, and nothing where a device is", () => {
+  test("has its ranges at their addresses, and no memory in a device's range", () => {
     using image = new MemoryImage([{ path: file("vbox.elf", head, ...BYTES) }]);
     expect([image.format, image.warnings]).toEqual(["ELF core", []]);
     expect(RANGES.every((range) => holds(image, range))).toBe(true);
     expect(isThere(image, device.first)).toBe(false);
   });
 
-  test("2,000 damaged headers are read, or are an error that says so", () => {
+  test("2,000 damaged headers give memory or a KtstrError", () => {
     damaged(file("vbox-damaged.elf", head, ...BYTES), 64 + 56 * 4 + 60, 41, "elf");
   });
 });

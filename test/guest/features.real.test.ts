@@ -1,4 +1,4 @@
-/** What the kernels of the lab's frozen machines can do and delegate, against what bpftool said in them. */
+/** Features and delegation of the kernels of the lab's frozen machines, compared with bpftool's answers in them. */
 import { expect, test } from "bun:test";
 import { readFeatures } from "../../src/guest/bpf/features.ts";
 import { listTokenMounts } from "../../src/guest/bpf/tokens.ts";
@@ -12,14 +12,14 @@ import { eachMachine, labImages } from "./images.ts";
 
 eachMachine([...(await labImages()), ...capturedImages()], (image) => {
   test.skipIf(image.answer("feature-probe.json") === undefined)(
-    "sysctls, program types and map types are those that bpftool finds by trying",
+    "sysctls, program types and map types are equal to those of bpftool's probes",
     () => {
       using kernel = openKernel({ memory: [{ path: image.memory }] });
       type Probed = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
       const theirs = JSON.parse(image.answer("feature-probe.json")!) as Probed;
       const features = readFeatures(kernel);
       const mine = JSON.parse(stringify(featuresJson(features))) as Probed;
-      // Before 6.9 bpftool's try is refused for a field that these kernels do not know.
+      // Before 6.9 bpftool's probe is refused for a field that these kernels do not have.
       const { have_struct_ops_map_type: told, ...mapTypes } = mine["map_types"]!;
       const { have_struct_ops_map_type: tried, ...theirMapTypes } = theirs["map_types"]!;
       expect([told, mapTypes]).toEqual([true, theirMapTypes]);
@@ -33,11 +33,14 @@ eachMachine([...(await labImages()), ...capturedImages()], (image) => {
     },
   );
 
-  test.skipIf(image.answer("token-list.json") === undefined)("tokens' file systems are bpftool's", () => {
-    using kernel = openKernel({ memory: [{ path: image.memory }] });
-    const problems: string[] = [];
-    const mounts = listTokenMounts(kernel, (sentence) => problems.push(sentence));
-    expect(stringify(mounts.map(tokenJson))).toBe(image.answer("token-list.json")!.trim());
-    expect(problems).toEqual([]);
-  });
+  test.skipIf(image.answer("token-list.json") === undefined)(
+    "tokens' file systems are equal to bpftool's",
+    () => {
+      using kernel = openKernel({ memory: [{ path: image.memory }] });
+      const problems: string[] = [];
+      const mounts = listTokenMounts(kernel, (sentence) => problems.push(sentence));
+      expect(stringify(mounts.map(tokenJson))).toBe(image.answer("token-list.json")!.trim());
+      expect(problems).toEqual([]);
+    },
+  );
 });

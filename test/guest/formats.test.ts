@@ -1,4 +1,4 @@
-/** Which format a memory file has: complete files of each format, and raw memory whose first page is a page of one. */
+/** Detection of a memory file's format: complete files of each format, and raw memory whose first page is a page of one. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import {
   closeSync,
@@ -24,7 +24,7 @@ import { EOS, end, header, page } from "./migration-stream.ts";
 import { Mutator } from "./mutate.ts";
 
 const PAGE = 4096;
-/** A program is an ELF file; its first page has the header and the program headers. */
+/** A program, because it is an ELF file whose first page has the header and the program headers. */
 const PROGRAM = process.execPath;
 
 let folder = "";
@@ -40,7 +40,7 @@ function file(...contents: readonly Uint8Array[]): string {
   return path;
 }
 
-/** Bytes that compress to more than a page, and look like no header. */
+/** Returns bytes that compress to more than a page and look like no header. */
 const noise = (bytes: number): Uint8Array => {
   const made = new Uint8Array(bytes);
   for (let at = 0, state = 1; at < bytes; at++) {
@@ -53,7 +53,7 @@ const noise = (bytes: number): Uint8Array => {
 const through = (command: readonly string[], bytes: Uint8Array): Uint8Array =>
   Bun.spawnSync([...command, "-c"], { stdin: bytes }).stdout;
 
-/** A compressed file of each tool that the machine has. */
+/** Compressors of this machine. */
 const compressedFiles: readonly (readonly [string, (bytes: Uint8Array) => Uint8Array])[] = [
   ["zstd", (bytes) => Bun.zstdCompressSync(bytes as Uint8Array<ArrayBuffer>)],
   ["gzip", gzipSync],
@@ -68,7 +68,7 @@ const big = (...words: readonly bigint[]): Buffer => {
   return bytes;
 };
 
-/** A file of each format that holds no machine: its name, what its error says, what that of its first page says. */
+/** Returns a file of each format without a machine: its name, the error for it, the error for its first page, its bytes. */
 function filesOfNoMachine(): [string, string, string, Uint8Array][] {
   const content = noise(20 * PAGE);
   const kdump = Buffer.alloc(64 * PAGE, 0x11);
@@ -103,14 +103,14 @@ function filesOfNoMachine(): [string, string, string, Uint8Array][] {
 }
 
 describe.each(filesOfNoMachine())("a file of the format %s", (name, whole, cut, bytes) => {
-  test("is refused as one, and by --format raw it is memory", () => {
+  test("is an error of its format, and with --format raw it is memory", () => {
     const path = file(bytes);
     expect(() => new MemoryImage([{ path }])).toThrow(whole);
     using image = new MemoryImage([{ path, format: "raw" }]);
     expect([image.format, image.sizeBytes]).toEqual(["raw", bytes.length]);
   });
 
-  test("whose first page alone begins the file is raw memory, and --format overrides", () => {
+  test("its first page in front of memory is raw memory, and --format overrides", () => {
     const path = file(bytes.subarray(0, PAGE), noise(40 * PAGE));
     using image = new MemoryImage([{ path }]);
     expect([image.format, image.sizeBytes, image.layoutIsKnown]).toEqual([
@@ -123,12 +123,12 @@ describe.each(filesOfNoMachine())("a file of the format %s", (name, whole, cut, 
   });
 });
 
-describe.each(compressedFiles)("a file that %s compressed", (name, compress) => {
-  // More than is looked at to tell its format.
+describe.each(compressedFiles)("a file that was compressed by %s", (name, compress) => {
+  // More than the bytes that are read to detect the format.
   const content = noise(200 * PAGE);
   const compressed = compress(content);
 
-  test("is what it holds, and by --format raw its own bytes", () => {
+  test("is its contents, and with --format raw its own bytes", () => {
     const path = file(compressed);
     using image = new MemoryImage([{ path }]);
     expect([image.format, image.sizeBytes]).toEqual(["raw", content.length]);
@@ -136,7 +136,7 @@ describe.each(compressedFiles)("a file that %s compressed", (name, compress) => 
     expect(raw.sizeBytes).toBe(compressed.length);
   });
 
-  test("and that is cut short is damaged, not memory", () => {
+  test("is damaged if it is cut, and not raw memory", () => {
     const path = file(compressed.subarray(0, compressed.length - 100));
     expect(() => new MemoryImage([{ path }])).toThrow("decompress");
   });
@@ -156,7 +156,7 @@ describe.each(compressedFiles)("a file that %s compressed", (name, compress) => 
   });
 });
 
-/** As LiME's README describes it: from the first address to the last. */
+/** Writes a range as LiME's README describes it: with the first and the last address. */
 function limeRange(first: number, bytes: Uint8Array): Buffer {
   const range = Buffer.alloc(32);
   range.write("EMiL\x01", "latin1");
@@ -182,7 +182,7 @@ describe("a LiME dump", () => {
     ]);
   });
 
-  test("that overlaps itself, or whose ranges are none, is refused", () => {
+  test("with overlapping or invalid ranges is an error", () => {
     const twice = file(ranges[0]!, ranges[0]!);
     expect(() => new MemoryImage([{ path: twice }])).toThrow("both");
     const backwards = Buffer.from(ranges[0]!);
@@ -191,13 +191,13 @@ describe("a LiME dump", () => {
     expect(() => new MemoryImage([{ path, format: "lime" }])).toThrow("the address range at byte");
   });
 
-  test("of which the first page begins the file leaves it memory", () => {
+  test("its first page in front of memory does not change the format", () => {
     const path = file(ranges[0]!.subarray(0, PAGE), noise(80 * PAGE));
     using image = new MemoryImage([{ path }]);
     expect(image.format).toBe("raw");
   });
 
-  test("1,000 damaged headers: pieces within the file, or an error with a sentence", () => {
+  test("1,000 damaged headers give pieces within the file, or a KtstrError", () => {
     const path = file(...ranges);
     const places = [0, ranges[0]!.length].map((offset) => ({ name: "header", offset, length: 32 }));
     using mutator = new Mutator(path, places, 11);
@@ -219,7 +219,7 @@ describe("a LiME dump", () => {
 });
 
 describe("an ELF file", () => {
-  test("that is complete and no core has its own error: a vmlinux given by mistake", () => {
+  test("that is complete but not a core has its own error, such as for a vmlinux given by mistake", () => {
     expect(() => new MemoryImage([{ path: PROGRAM }])).toThrow("it is an ELF file but not a core");
     try {
       new MemoryImage([{ path: PROGRAM }]);
@@ -228,19 +228,19 @@ describe("an ELF file", () => {
     }
   });
 
-  test("of which the first page begins the file leaves it memory", () => {
+  test("its first page in front of memory does not change the format", () => {
     const header = readFileSync(PROGRAM).subarray(0, PAGE);
     using image = new MemoryImage([{ path: file(header, noise(40 * PAGE)) }]);
     expect(image.format).toBe("raw");
   });
 
   test.each(capturedImages().map(({ name, memory }) => [name, memory] as const))(
-    "a core's first pages before other memory leave it memory: %s",
+    "the first pages of a core in front of other memory do not change the format: %s",
     (_, memory) => {
       const core = readFileSync(memory);
       using whole = new MemoryImage([{ path: memory }]);
       expect(whole.format).toBe("capture");
-      // Ten times as long as the segments say: the rest of memory lies behind the pages of the file.
+      // Ten times the length that the segments have; other memory follows the pages of the file.
       const path = file(core, new Uint8Array(core.length * 9));
       using image = new MemoryImage([{ path }]);
       expect(image.format).toBe("raw");
@@ -283,7 +283,7 @@ describe.skipIf(image === undefined)("a real machine's memory", () => {
   });
 });
 
-test("the names that --format takes are those of the table", () => {
+test("the names of --format are those of the table", () => {
   expect(FORMAT_NAMES[0]).toBe("raw");
   expect(new Set(FORMAT_NAMES).size).toBe(FORMAT_NAMES.length);
 });

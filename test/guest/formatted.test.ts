@@ -1,6 +1,6 @@
 /**
- * bpftool's `formatted` of every element that it dumped in a guest, against ours of the same bytes with the types that
- * lie in the frozen memory: so maps that move are compared, too.
+ * bpftool's `formatted` of every element that it dumped in a guest, compared with ktstr's for the same bytes and the types in
+ * the frozen memory. This includes maps that change.
  */
 import { expect, test } from "bun:test";
 import { bpftoolJson } from "../../src/btf/bpftool.ts";
@@ -22,7 +22,7 @@ interface Element {
 
 const bytesOf = (hex: readonly string[]): Uint8Array => Uint8Array.from(hex, Number);
 
-/** A float is `(unsupported-kind)` to bpftool, which is no JSON: ours is compared up to there only. */
+/** bpftool prints `(unsupported-kind)` for a float, which is not valid JSON: the comparison ends there. */
 const UNSUPPORTED = /\(unsupported-kind\)?/;
 
 function ours(types: MapTypes, element: Element): unknown {
@@ -66,7 +66,7 @@ function compare(image: LabImage): {
       elements++;
       const mine = JSON.stringify(ours(types, element), exact);
       const theirs = JSON.stringify(element.formatted, exact);
-      // A bool of 2 is no value of C's: what its compiler made of it is bpftool's on arm64, and false there.
+      // A bool of 2 is not valid in C: bpftool's result depends on its compiler; on arm64 it is false.
       if (name === "z_bool" && guest.kernel().machine === "aarch64") continue;
       if (mine !== theirs)
         differences.push(`${name}: ${mine.slice(0, 200)}, bpftool ${theirs.slice(0, 200)}`);
@@ -80,7 +80,7 @@ const exact = (_: string, value: unknown): unknown => (typeof value === "bigint"
 const images = (await labImages()).filter((image) => image.answer("map-show.json") !== undefined);
 
 eachMachine(images, (image) => {
-  test("every typed element is formatted as bpftool formats it, key by key and in its order", () => {
+  test("every typed element is formatted as in bpftool, with the same keys in the same order", () => {
     const { elements, maps, differences, unread } = compare(image);
     expect(differences).toEqual([]);
     expect(elements).toBeGreaterThan(0);

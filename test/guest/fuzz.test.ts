@@ -1,4 +1,4 @@
-/** Damaged memory ends in a result or in an error of ours, soon. A seed that failed stays here as a test. */
+/** Damaged memory: every read ends soon, with a result or a KtstrError. A seed that failed stays here as a test. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { constants, copyFileSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -20,7 +20,7 @@ beforeAll(() => {
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const IDRS = ["map_idr", "prog_idr", "link_idr", "btf_idr"] as const;
-/** A symbol and how many bytes behind it are read on the way to a kernel. */
+/** A symbol, and the number of bytes from it that finding a kernel reads. */
 const TABLES: readonly (readonly [string, number])[] = [
   ...IDRS.map((name) => [name, 24] as const),
   ["init_uts_ns", 400],
@@ -36,7 +36,7 @@ const TABLES: readonly (readonly [string, number])[] = [
   ["iomem_resource", 64],
 ];
 
-/** Everything that this layer does with a machine. */
+/** Reads everything that this layer reads of a machine. */
 function readAll(path: string): void {
   using kernel = openKernel({ memory: [{ path }] });
   for (const name of IDRS) {
@@ -49,7 +49,7 @@ function readAll(path: string): void {
   kernel.check();
 }
 
-/** The places of a kernel's tables, the nodes and objects of its IDRs, and its upper page tables, in a raw file. */
+/** Returns the places of a kernel's tables, of its IDRs' nodes and objects, and of its upper page tables in a raw file. */
 function placesOf(kernel: GuestKernel, layout: readonly Piece[]): Place[] {
   const places: Place[] = [];
   const add = (name: string, physical: number, length: number): void => {
@@ -94,7 +94,7 @@ function damageAndRead(
     readAll(path);
     return "result";
   });
-  // What was taken back is whole again.
+  // After all damage is undone, the memory is intact.
   readAll(path);
   return outcomes;
 }

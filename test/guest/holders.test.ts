@@ -1,4 +1,4 @@
-/** Who holds what of the lab's frozen machines, against the `pids` of bpftool in them. */
+/** Holders of objects in the lab's frozen machines, compared with the `pids` of bpftool in them. */
 import { expect, test } from "bun:test";
 import { openGuest } from "../../src/guest/guest.ts";
 import type { HeldKind } from "../../src/state.ts";
@@ -20,9 +20,9 @@ const LISTS: readonly (readonly [HeldKind, string])[] = [
 eachMachine(await labImages(), (image) => {
   for (const [kind, file] of LISTS) {
     const listed = withoutBpftools(JSON.parse(image.answer(file) ?? "[]") as Printed[]);
-    // Before bpftool 7.8 was the lab's, or where its pid_iter does not load.
+    // Answers from before the lab had bpftool 7.8, or of a guest in which its pid_iter does not load, have no pids.
     const isTold = listed.some(({ pids }) => pids !== undefined);
-    test.skipIf(!isTold)(`${file}: every ${kind} has the processes that bpftool printed`, () => {
+    test.skipIf(!isTold)(`${file}: every ${kind} has the processes of bpftool`, () => {
       using guest = openGuest({ memory: image.memory });
       const holders = guest.holders();
       if (!holders.ok) throw new Error(holders.why.detail);

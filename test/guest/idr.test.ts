@@ -16,7 +16,7 @@ import {
 
 const btf = kernelTypes();
 
-/** An IDR on a machine of its own; objects are addresses in the direct map. */
+/** An IDR on its own machine; objects are addresses in the direct map. */
 class Idr {
   readonly machine: Synthetic = new Synthetic({ sizeBytes: 8 << 20 });
   readonly at: number = this.machine.allocate(IDR_BYTES);
@@ -25,7 +25,7 @@ class Idr {
     this.machine.writeU64(this.at + IDR_HEAD, entry);
   }
 
-  /** A node's physical address. */
+  /** Physical address of a node. */
   node(shift: number, slots: Readonly<Record<number, bigint>>): number {
     const node = this.machine.allocate(NODE_BYTES);
     this.machine.bytes[node + NODE_SHIFT] = shift;
@@ -70,14 +70,14 @@ test("a lone entry at index 0 sits in xa_head without a node", () => {
   expect(log.complete).toBe(true);
 });
 
-test("idr_base counts the ids on from where it says", () => {
+test("ids are offset by idr_base", () => {
   const idr = new Idr();
   idr.machine.writeU32(idr.at + IDR_BASE, 1);
   idr.head(idr.entryOf(idr.node(0, { 0: idr.object(1), 5: idr.object(2) })));
   expect(idr.walk().ids).toEqual([1, 6]);
 });
 
-test("three levels of nodes give ids by their slots, ascending", () => {
+test("three levels of nodes give ids from the slots, ascending", () => {
   const idr = new Idr();
   const leafA = idr.node(0, { 1: idr.object(1), 63: idr.object(2) });
   const leafB = idr.node(0, { 0: idr.object(3) });
@@ -90,14 +90,14 @@ test("three levels of nodes give ids by their slots, ascending", () => {
   expect(log.complete).toBe(true);
 });
 
-test("a corrupt idr_next of 2^32-1 costs nothing and changes nothing", () => {
+test("a corrupt idr_next of 2^32-1 takes no time and changes nothing", () => {
   const idr = new Idr();
   idr.machine.writeU32(idr.at + IDR_NEXT, 0xffff_ffff);
   idr.head(idr.entryOf(idr.node(0, { 3: idr.object(1) })));
   expect(idr.walk().ids).toEqual([3]);
 });
 
-test("zero, retry and sibling entries are no objects", () => {
+test("zero, retry and sibling entries are not objects", () => {
   const idr = new Idr();
   const zero = (257n << 2n) | 2n;
   const retry = (256n << 2n) | 2n;
@@ -108,8 +108,8 @@ test("zero, retry and sibling entries are no objects", () => {
   expect(log.complete).toBe(true);
 });
 
-describe("what is broken is left out and counted", () => {
-  test("a node that points back at its parent ends there", () => {
+describe("damaged parts are left out and counted", () => {
+  test("a node that points back to its parent is not followed", () => {
     const idr = new Idr();
     const top = idr.node(6, { 1: idr.entryOf(idr.node(0, { 2: idr.object(1) })) });
     idr.machine.writeU64(top + NODE_SLOTS + 8 * 5, idr.entryOf(top));
@@ -120,7 +120,7 @@ describe("what is broken is left out and counted", () => {
     expect(log.details[0]).toContain("map_idr.xa_head -> slots[5]");
   });
 
-  test("a child that claims its parent's shift is left out", () => {
+  test("a child with its parent's shift is left out", () => {
     const idr = new Idr();
     const top = idr.node(6, { 1: idr.entryOf(idr.node(6, { 0: idr.object(1) })) });
     idr.head(idr.entryOf(top));
@@ -150,7 +150,7 @@ describe("what is broken is left out and counted", () => {
     expect(log.skipped.get("a node that was reached before")).toBe(4 * 63);
   });
 
-  test("a value, which is no pointer, and a node below the last level are counted", () => {
+  test("a value, which is not a pointer, and a node below the last level are counted", () => {
     const idr = new Idr();
     const below = idr.entryOf(idr.node(0, {}));
     idr.head(idr.entryOf(idr.node(0, { 1: 0x1235n, 2: below, 3: idr.object(1) })));
@@ -162,13 +162,13 @@ describe("what is broken is left out and counted", () => {
     ]);
   });
 
-  test("a shift that no id needs is refused at the head", () => {
+  test("a shift larger than any id needs is an error at the head", () => {
     const idr = new Idr();
     idr.head(idr.entryOf(idr.node(36, { 1: idr.object(1) })));
     expect([...idr.walk().log.skipped]).toEqual([["a node whose shift does not fit", 1]]);
   });
 
-  test("an IDR that is not there stops the walk with its reason", () => {
+  test("an unreadable IDR stops the walk with the reason", () => {
     const machine = new Synthetic();
     const log = new WalkLog();
     expect([

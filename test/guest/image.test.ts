@@ -22,7 +22,7 @@ beforeAll(() => {
 afterAll(() => rmSync(folder, { recursive: true }));
 
 let serial = 0;
-/** A file of pages: page `n` is filled with `n + first`. */
+/** Writes a file of pages; page `n` is filled with `n + first`. */
 function pages(count: number, first = 1): string {
   const path = join(folder, `mem-${serial++}`);
   const bytes = new Uint8Array(count * 4096);
@@ -38,7 +38,7 @@ interface Segment {
   readonly size: number;
 }
 
-/** An ELF core with these segments and this tail behind its headers (from byte 0x1000 on). */
+/** Writes an ELF core with these segments, and this tail from byte 0x1000 on. */
 function core(segments: readonly Segment[], tail: Uint8Array, change?: (view: DataView) => void): string {
   const bytes = new Uint8Array(0x1000 + tail.length);
   const view = new DataView(bytes.buffer);
@@ -68,7 +68,7 @@ const tailOf = (count: number): Uint8Array => {
   return bytes;
 };
 
-/** The byte at each physical address, undefined where the image holds none. */
+/** Returns the byte at each physical address; undefined if the image does not have it. */
 function bytesAt(image: MemoryImage, ...addresses: number[]): (number | undefined)[] {
   const memory = image.physicalMemory();
   return addresses.map((address) => {
@@ -78,7 +78,7 @@ function bytesAt(image: MemoryImage, ...addresses: number[]): (number | undefine
 }
 
 describe("raw memory", () => {
-  test("pieces lie where they were said to lie, and nothing lies between", () => {
+  test("pieces are at their given addresses, with no memory between them", () => {
     using image = new MemoryImage([
       { path: pages(2), physical: 0 },
       { path: pages(2, 11), physical: 0x1_0000_0000 },
@@ -89,7 +89,7 @@ describe("raw memory", () => {
     expect(image.layoutIsKnown).toBe(true);
   });
 
-  test("a lone file without an address can be laid out anew, with a hole", () => {
+  test("a single file without an address can be given another layout, with a hole", () => {
     using image = new MemoryImage([{ path: pages(3) }]);
     expect(image.layoutIsKnown).toBe(false);
     image.arrange([
@@ -110,7 +110,7 @@ describe("raw memory", () => {
     expect(image.physicalMemory().copyOut(8190, into)).toBe(2);
   });
 
-  test("pieces that hold the same memory are refused, and so are two files without addresses", () => {
+  test("overlapping pieces are an error, and so are two files without addresses", () => {
     expect(
       () =>
         new MemoryImage([
@@ -122,7 +122,7 @@ describe("raw memory", () => {
     expect(() => new MemoryImage([])).toThrow(UsageError);
   });
 
-  test("what cannot be memory says why", () => {
+  test("a file that cannot be memory is an error with the reason", () => {
     const file = (content: string | Uint8Array): string => {
       const path = join(folder, `other-${serial++}`);
       writeFileSync(path, content);
@@ -145,7 +145,7 @@ describe("raw memory", () => {
     expect(() => image.search(() => false)).toThrow("the file shrank from 16384 to 4096 bytes");
   });
 
-  test("closing twice is closing once, and what was mapped is gone", () => {
+  test("closing twice is allowed, and unmaps the file", () => {
     const image = new MemoryImage([{ path: pages(1), physical: 0 }]);
     const memory = image.physicalMemory();
     image[Symbol.dispose]();
@@ -156,7 +156,7 @@ describe("raw memory", () => {
 });
 
 describe("search", () => {
-  /** 64 GiB of hole with data at three places. */
+  /** 64 GiB of hole, with data at three places. */
   function sparse(): { path: string; places: number[] } {
     const path = join(folder, `sparse-${serial++}`);
     const fd = openSync(path, "w");
@@ -188,7 +188,7 @@ describe("search", () => {
     expect(bytesAt(image, ...places, 2 ** 32, 64 * 2 ** 30)).toEqual([0x5a, 0x5a, 0x5a, 0, undefined]);
   });
 
-  test("pages are the guest's, though a piece begins amid one", () => {
+  test("pages are aligned as in the guest, even if a piece begins within one", () => {
     using image = new MemoryImage([{ path: pages(4), physical: 0x1800 }]);
     const firsts: [number, number][] = [];
     image.search((view, physical) => {
@@ -203,7 +203,7 @@ describe("search", () => {
     ]);
   });
 
-  test("it ends where the visit says so, and progress ends at the whole", () => {
+  test("it ends when the visitor says so, and progress ends at the total", () => {
     const path = join(folder, `long-${serial++}`);
     writeFileSync(path, new Uint8Array(40 * 2 ** 20).fill(1));
     using image = new MemoryImage([{ path, physical: 0 }]);
@@ -221,7 +221,7 @@ describe("search", () => {
 });
 
 describe("ELF cores", () => {
-  test("segments lie at their physical addresses, whatever their place in the file", () => {
+  test("segments are at their physical addresses, for any position in the file", () => {
     const path = core(
       [
         { physical: 0x1_0000_0000, offset: 0x1000, size: 0x1000 },
@@ -234,7 +234,7 @@ describe("ELF cores", () => {
     expect(bytesAt(image, 0, 0xffe, 0xfff, 0x1_0000_0000)).toEqual([2, 2, undefined, 1]);
   });
 
-  test("of memory that two segments hold, the first by address counts", () => {
+  test("of memory in two segments, the first by address is used", () => {
     const path = core(
       [
         { physical: 0x800, offset: 0x2000, size: 0x1000 },
@@ -247,7 +247,7 @@ describe("ELF cores", () => {
     expect(bytesAt(image, 0x7ff, 0xfff, 0x1000, 0x17ff, 0x1800)).toEqual([1, 1, 2, 2, undefined]);
   });
 
-  test("one that ends early keeps what is there, and says what is missing", () => {
+  test("one that ends early keeps the existing part, and reports the missing one", () => {
     const path = core([{ physical: 0, offset: 0x1000, size: 0x3000 }], tailOf(1));
     using image = new MemoryImage([{ path }]);
     expect(image.sizeBytes).toBe(0x1000);
@@ -297,11 +297,11 @@ describe("ELF cores", () => {
     expect(() => new MemoryImage([{ path, format: "elf" }])).toThrow(problem);
     using image = new MemoryImage([{ path }]);
     expect([image.format, image.sizeBytes]).toEqual(["raw", 0x2000]);
-    // What it was looked at as is told where no kernel is found in it.
+    // The assumed format is part of the error if no kernel is found.
     expect(image.doubts.join()).toContain(`${path} starts like an ELF file but was read as raw memory: `);
   });
 
-  test("one that is cut anywhere is an error or what is left of it", () => {
+  test("one that is cut anywhere is an error, or the part that is left", () => {
     const path = core(good, tailOf(1));
     for (let length = 0x2000; length > 0; length -= 97) {
       truncateSync(path, length);

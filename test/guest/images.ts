@@ -1,4 +1,4 @@
-/** Frozen machines of the lab: folders with `meta.json`, the memory, and what the guest itself answered just before. */
+/** Frozen machines of the lab: folders with `meta.json`, the memory, and the guest's answers from just before the freeze. */
 import { describe, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -13,15 +13,15 @@ export interface LabImage {
   /** QEMU's ELF core of the same freeze. */
   readonly vmcore: string | undefined;
   readonly pieces: readonly { readonly gpa: number; readonly fileOffset: number; readonly size: number }[];
-  /** A file of answers, as text; undefined where the guest gave none. */
+  /** Returns a file of answers as text; undefined if the guest gave none. */
   answer(name: string): string | undefined;
   answerBytes(name: string): Uint8Array | undefined;
 }
 
 /**
- * The frozen machines to test on: those of the folder `KTSTR_LAB_IMAGES`; else, where guests may be booted here
- * (`KTSTR_LAB=1`), CI's rows of the lab's matrix, booted if they are not kept; else those that an earlier run kept.
- * None: says why, and throws where the lab was promised.
+ * Returns the frozen machines to test: those in the folder `KTSTR_LAB_IMAGES`; or, if guests may be booted (`KTSTR_LAB=1`),
+ * CI's rows of the lab's matrix, which are booted unless they are kept; or those that an earlier run kept. If there are none,
+ * prints why, and throws if the lab was promised.
  */
 export async function labImages(): Promise<LabImage[]> {
   const named = process.env["KTSTR_LAB_IMAGES"] ?? "";
@@ -66,13 +66,13 @@ function openFolder(name: string, dir: string): LabImage {
   };
 }
 
-/** Whether the answers are of right before the freeze: in the middle of some stalls nobody answers. */
+/** Whether the answers are from just before the freeze: during some stalls the guest cannot answer. */
 export function wasAskedLast({ answer }: LabImage): boolean {
   const statement = answer("stall.json");
   return statement === undefined || !isSilent((JSON.parse(statement) as Pick<Stall, "kind">).kind);
 }
 
-/** `describe` for each machine; one test that is skipped, and so counted, where there is none. */
+/** Runs `describe` for each machine, or one skipped test if there is none, so that it is counted. */
 export function eachMachine(
   images: readonly LabImage[],
   body: (image: LabImage, name: string) => void,
@@ -82,7 +82,7 @@ export function eachMachine(
   for (const image of images) describe(image.name, () => body(image, image.name));
 }
 
-/** A test for each machine, `%s` of the title is its name; one that is skipped, and so counted, where there is none. */
+/** Runs a test for each machine, whose name replaces `%s` in the title, or one skipped test if there is none. */
 export function testEachMachine(
   images: readonly LabImage[],
   title: string,
@@ -93,7 +93,7 @@ export function testEachMachine(
   for (const image of images) test(title.replace("%s", image.name), () => body(image), timeout);
 }
 
-/** A list that bpftool printed, without what it had loaded itself to find out who holds what (its pid_iter.bpf.c). */
+/** Returns bpftool's list without the objects of bpftool itself, which it loads to find holders (its pid_iter.bpf.c). */
 export function withoutBpftools<T>(list: readonly T[]): T[] {
   return list.filter((one) => {
     const { pids = [] } = one as { readonly pids?: readonly { readonly comm: string }[] };

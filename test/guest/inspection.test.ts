@@ -1,4 +1,4 @@
-/** `inspect --json` of frozen machines against its published schema. */
+/** Validates `inspect --json` of frozen machines against its published schema. */
 import { expect, test } from "bun:test";
 import { openGuest } from "../../src/guest/guest.ts";
 import { buildInspection } from "../../src/report/inspection.ts";
@@ -25,7 +25,7 @@ eachMachine(images, (image) => {
     }
   });
 
-  test("each program has what runs it: every link that bpftool listed, and members of struct_ops maps", () => {
+  test("each program has its links of bpftool's list, and members of struct_ops maps", () => {
     using guest = openGuest({ memory: image.memory });
     const { programs } = JSON.parse(stringify(inspectionJson(buildInspection(guest, 1)))) as {
       programs: { id: number; attached: { by: string; id?: number; member?: string }[] }[];
@@ -39,7 +39,7 @@ eachMachine(images, (image) => {
     expect(links.length).toBeGreaterThan(3);
   });
 
-  test("an array is said to have as many elements as bpftool says, however few of them are shown", () => {
+  test("the number of elements of an array is bpftool's, even if few of them are shown", () => {
     using guest = openGuest({ memory: image.memory });
     const { maps } = buildInspection(guest, 3);
     const theirs: { id: number; type: string; max_entries: number }[] = JSON.parse(
@@ -56,7 +56,7 @@ eachMachine(images, (image) => {
     expect(long).toBeGreaterThan(0);
   });
 
-  test("hashes have as many entries as the kernel counted itself, however few of them are shown", () => {
+  test("the number of entries of a hash is the kernel's own count, even if few of them are shown", () => {
     using guest = openGuest({ memory: image.memory });
     const { maps } = buildInspection(guest, 1);
     let counted = 0;
@@ -68,7 +68,7 @@ eachMachine(images, (image) => {
       while (contents.cursor.next()) walked++;
       expect([info.id, contents.count, sample.count]).toEqual([info.id, walked, walked]);
     }
-    // `bpf_map.elem_count` came with 6.6.
+    // `bpf_map.elem_count` exists since 6.6.
     expect(counted > 0).toBe(!/^(5\.10|6\.1)\./.test(guest.kernel().release));
   });
 });

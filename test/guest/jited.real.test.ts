@@ -1,4 +1,4 @@
-/** `prog dump jited` of the lab's frozen machines: what the guest's bpftool printed, with binutils' disassembler. */
+/** `prog dump jited` of the lab's frozen machines, compared with the guest's bpftool, which uses binutils' disassembler. */
 import { expect } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -7,7 +7,7 @@ import { CLI, spawn } from "../live/bpftool.ts";
 import { expectSameJited, noCounts } from "../report/support/jited.ts";
 import { labImages, testEachMachine } from "./images.ts";
 
-/** bpftool takes minutes in an emulated guest: it is asked under KTSTR_LAB=all. */
+/** bpftool takes minutes in an emulated guest, so it runs only under KTSTR_LAB=all. */
 const images = (await labImages()).filter((image) => image.answer("prog-jited/done") !== undefined);
 const MACHINE_MS = 120_000;
 
@@ -19,7 +19,7 @@ testEachMachine(
     try {
       const shown = JSON.parse(image.answer("prog-show.json") ?? "[]") as { readonly id: number }[];
       const asked = shown.flatMap(({ id }) => {
-        // bpftool's own programs were gone when it was asked for them.
+        // bpftool's own programs no longer existed when it was asked for them.
         const printed = image.answer(`prog-jited/${id}.json`) ?? "";
         return printed.startsWith("[") ? [{ id, printed }] : [];
       });

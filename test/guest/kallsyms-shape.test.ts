@@ -1,4 +1,4 @@
-/** Tables of kallsyms in memory that somebody made: none is taken, and the search ends. Real ones are in real.test.ts. */
+/** Constructed tables of kallsyms in memory: invalid ones are rejected, and the search ends. Real ones are in real.test.ts. */
 import { describe, expect, test } from "bun:test";
 import { PhysicalMemory, windowOf } from "../../src/guest/image/physical.ts";
 import { searchKallsyms } from "../../src/guest/kernel/kallsyms-search.ts";
@@ -14,7 +14,7 @@ function search(bytes: Uint8Array): KallsymsTables[] {
   return [...tablesBetween(memory, 0, bytes.length)];
 }
 
-/** Tokens of one character from code 0 to 255, and their index, as `scripts/kallsyms.c` writes them. */
+/** Tokens of one character for the codes 0 to 255, and their index, in the format of `scripts/kallsyms.c`. */
 function tokens(): Buffer {
   const text = Buffer.concat(
     Array.from({ length: 256 }, (_, code) => Buffer.from([code === 0 ? 1 : code, 0])),
@@ -24,21 +24,21 @@ function tokens(): Buffer {
   return Buffer.concat([text, index]);
 }
 
-test("digits alone are no tables, however often they lie there", () => {
+test("the tokens of digits alone are not tables, however often they occur", () => {
   const bytes = Buffer.alloc(4 * 2 ** 20);
   for (let at = 0; at + DIGITS.length < bytes.length; at += 64) DIGITS.copy(bytes, at);
   expect(search(bytes)).toEqual([]);
 });
 
-test("tokens without names before them are no tables, and what looks like many markers ends the search", () => {
+test("tokens without names before them are not tables, and the search is bounded if many values look like markers", () => {
   const bytes = Buffer.alloc(16 * 2 ** 20);
-  // A zero and a step, over and over: each pair may begin a list of markers.
+  // Alternating zero and step: each pair may be the start of a list of markers.
   for (let at = 0; at < bytes.length - 2 ** 20; at += 8) bytes.writeUInt32LE(1024, at + 4);
   for (let at = bytes.length - 2 ** 20; at + 1024 < bytes.length; at += 1024) tokens().copy(bytes, at);
   expect(search(bytes)).toEqual([]);
 });
 
-test("tables that are cut off at either end of memory are none", () => {
+test("tables that are cut off at an end of memory are rejected", () => {
   const bytes = tokens();
   for (const cut of [0, 1, 96, 97, 512, 1000]) {
     expect(search(bytes.subarray(cut))).toEqual([]);
@@ -48,10 +48,10 @@ test("tables that are cut off at either end of memory are none", () => {
 
 interface Form {
   readonly alignment: 4 | 8;
-  /** Whether the offsets lie before the count (until 6.3) or behind the tokens. */
+  /** Whether the offsets are before the count (until 6.3) or after the tokens. */
   readonly offsetsFirst: boolean;
   readonly hasBase: boolean;
-  /** Where the list of names in order lies. */
+  /** Position of the list of names in order. */
   readonly order: "none" | "before the tokens" | "last";
 }
 
@@ -62,7 +62,7 @@ const FORMS: Readonly<Record<string, Form>> = {
   "7.2": { alignment: 4, offsetsFirst: false, hasBase: false, order: "last" },
 };
 
-/** Tables of `count` functions that lie 16 bytes apart, in the order in which `write_src` of a release writes them. */
+/** Tables of `count` functions, 16 bytes apart, in the order of `write_src` of a release. */
 function tablesOf(count: number, { alignment, offsetsFirst, hasBase, order }: Form): Uint8Array {
   const parts: Buffer[] = [Buffer.alloc(2 ** 16)];
   let size = 2 ** 16;
@@ -105,14 +105,14 @@ function tablesOf(count: number, { alignment, offsetsFirst, hasBase, order }: Fo
 }
 
 describe.each(Object.entries(FORMS))("tables in the order of %s", (_, form) => {
-  test.each([512, 513, 1001, 70_002])("are told by their shape: %p symbols", (count) => {
+  test.each([512, 513, 1001, 70_002])("are found by their shape: %p symbols", (count) => {
     const found = search(tablesOf(count, form));
     expect(found).toHaveLength(1);
     expect(found[0]!.count).toBe(count);
     expect(found[0]!.base === undefined).toBe(!form.hasBase);
   });
 
-  test("say that they have no variables, where VMCOREINFO would have to be made of them", () => {
+  test("without variables are an error if VMCOREINFO must be rebuilt from them", () => {
     const memory = new PhysicalMemory([windowOf(0, tablesOf(1000, form))]);
     const [tables] = [...tablesBetween(memory, 0, memory.end)];
     expect(rebuildVmcoreinfo(memory, undefined, tables!)).toBe(
@@ -120,7 +120,7 @@ describe.each(Object.entries(FORMS))("tables in the order of %s", (_, form) => {
     );
   });
 
-  test("that are damaged are none, or others, and the search ends", () => {
+  test("that are damaged are rejected, or give other symbols, and the search ends", () => {
     const bytes = tablesOf(600, form);
     let state = 1;
     for (let round = 0; round < 300; round++) {
@@ -132,7 +132,7 @@ describe.each(Object.entries(FORMS))("tables in the order of %s", (_, form) => {
   });
 });
 
-test("an image without tables says so, and what to do", () => {
+test("an image without tables is an error with a hint", () => {
   const physical = new PhysicalMemory([windowOf(0, Buffer.alloc(2 ** 20))]);
   const memory = new GuestMemory(physical, new PageTables(physical, x86Paging(4), 0));
   const image = 0xffff_ffff_8000_0000n;

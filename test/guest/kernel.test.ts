@@ -39,7 +39,7 @@ test.each(FORMS)("every symbol of %p is found by name and listed with its type",
 });
 
 describe("the kernel's list of names in order", () => {
-  /** Overwrites the entry of a name by another symbol's number. */
+  /** Overwrites the entry of a name with another symbol's number. */
   const damaged = (form: KallsymsForm, name: string): SyntheticKernel => {
     const machine = new SyntheticKernel({ form });
     const names = [...machine.symbols.keys()].sort((a, b) => (a < b ? -1 : 1));
@@ -48,7 +48,7 @@ describe("the kernel's list of names in order", () => {
   };
 
   test.each(["self-relative", "base-relative", "absolute-percpu"] as const)(
-    "%s tables are bisected by it",
+    "look-ups bisect %s tables with it",
     (form) => {
       const machine = damaged(form, "map_idr");
       using kernel = open(save(machine), 0);
@@ -57,7 +57,7 @@ describe("the kernel's list of names in order", () => {
     },
   );
 
-  test("one by which _stext is not found is not believed", () => {
+  test("one that does not lead to _stext is not used", () => {
     const machine = damaged("self-relative", "_stext");
     using kernel = open(save(machine), 0);
     for (const [name, { address }] of machine.symbols)
@@ -65,8 +65,8 @@ describe("the kernel's list of names in order", () => {
   });
 });
 
-describe("copies of VMCOREINFO that are not this memory's", () => {
-  test("an earlier boot's, with another KASLR offset, is passed over", () => {
+describe("stale copies of VMCOREINFO", () => {
+  test("of an earlier boot, with another KASLR offset, are skipped", () => {
     const machine = new SyntheticKernel();
     machine.writeText(0, machine.infoText(0x60_0000n));
     using kernel = open(save(machine), 0);
@@ -76,14 +76,14 @@ describe("copies of VMCOREINFO that are not this memory's", () => {
     });
   });
 
-  test("another kernel's, whose addresses happen to translate, fails by its release", () => {
+  test("of another kernel, whose addresses happen to translate, are rejected by the release", () => {
     const machine = new SyntheticKernel();
     machine.writeText(0, machine.infoText().replace("7.2.0", "7.1.0"));
     using kernel = open(save(machine), 0);
     expect(kernel.info.release).toBe("7.2.0-synthetic");
   });
 
-  test("memory without VMCOREINFO and without a symbol table says that, and what it must be", () => {
+  test("memory without VMCOREINFO and without a symbol table is an error that names both, with a hint", () => {
     const path = newPath();
     writeFileSync(path, new Uint8Array(1 << 20).fill(7));
     using image = new MemoryImage([{ path }]);
@@ -101,7 +101,7 @@ describe("copies of VMCOREINFO that are not this memory's", () => {
     });
   });
 
-  test("with none but stale ones the error says why each was refused", () => {
+  test("with only stale copies the error says why each was rejected", () => {
     const machine = new SyntheticKernel();
     const text = machine.infoText();
     machine.machine.bytes.fill(0, machine.infoPhysical, machine.infoPhysical + 4096);
@@ -115,7 +115,7 @@ describe("copies of VMCOREINFO that are not this memory's", () => {
     );
   });
 
-  test("the ELF note serves where the text itself is gone", () => {
+  test("the ELF note is used if the text itself is overwritten", () => {
     const machine = new SyntheticKernel();
     const text = new TextEncoder().encode(machine.infoText());
     machine.machine.bytes.fill(0, machine.infoPhysical, machine.infoPhysical + 4096);
@@ -129,7 +129,7 @@ describe("copies of VMCOREINFO that are not this memory's", () => {
   });
 });
 
-describe("where a lone file's memory belongs", () => {
+describe("the layout of a single file's memory", () => {
   const GIB = 2 ** 30;
 
   test("arm64's RAM begins at 1 GiB", () => {
@@ -141,23 +141,20 @@ describe("where a lone file's memory belongs", () => {
     ]);
   });
 
-  test.each([2 * GIB, 3 * GIB, 3.5 * GIB])(
-    "a kernel above the hole tells that %d bytes lie below it",
-    (low) => {
-      const size = 8 << 20;
-      const ram = [[0, low] as const, [4 * GIB, 4 * GIB + size] as const];
-      const machine = new SyntheticKernel({ physicalBase: 4 * GIB, ram });
-      using kernel = open(saveAt(machine, low, low + size));
-      expect(kernel.explain()[0]!.text).toEndWith(
-        `0x0 to 0x${(low - 1).toString(16)} and 0x100000000 to 0x1007fffff`,
-      );
-    },
-  );
+  test.each([2 * GIB, 3 * GIB, 3.5 * GIB])("with a kernel above the hole, %d bytes are below it", (low) => {
+    const size = 8 << 20;
+    const ram = [[0, low] as const, [4 * GIB, 4 * GIB + size] as const];
+    const machine = new SyntheticKernel({ physicalBase: 4 * GIB, ram });
+    using kernel = open(saveAt(machine, low, low + size));
+    expect(kernel.explain()[0]!.text).toEndWith(
+      `0x0 to 0x${(low - 1).toString(16)} and 0x100000000 to 0x1007fffff`,
+    );
+  });
 
-  test("a kernel below the hole tells it by its RAM above, whatever the hole's size", () => {
+  test("with a kernel below the hole, the layout follows from the RAM above it, for any size of the hole", () => {
     const low = 1.25 * GIB;
     const high = 64 << 20;
-    // Firmware keeps the last MiB below the hole.
+    // Firmware reserves the last MiB below the hole.
     const machine = new SyntheticKernel({
       ram: [
         [0, low - 2 ** 20],
@@ -168,14 +165,14 @@ describe("where a lone file's memory belongs", () => {
     expect(kernel.explain()[0]!.text).toEndWith("0x0 to 0x4fffffff and 0x100000000 to 0x103ffffff");
   });
 
-  test("a list of RAM that fits no layout leaves a warning, and the first that the kernel was found under", () => {
+  test("if the list of RAM fits no layout, the first layout with a kernel is used, with a warning", () => {
     const machine = new SyntheticKernel({ ram: [[0x7000_0000_0000, 0x7000_0000_1000]] });
     using kernel = open(save(machine));
     expect(kernel.warnings[0]).toContain("The list could not be read completely: addresses may be wrong.");
     expect(kernel.info.release).toBe(machine.release);
   });
 
-  test("a resource list that runs in a circle ends", () => {
+  test("the walk of a circular resource list ends", () => {
     const machine = new SyntheticKernel();
     const child = machine.physicalOf("iomem_resource") + 32;
     const node = Number(machine.machine.readU64(child) - machine.machine.directBase);
@@ -185,7 +182,7 @@ describe("where a lone file's memory belongs", () => {
   });
 });
 
-test("a direct map that the page tables contradict is not used, and everything is still found", () => {
+test("a direct map that the page tables contradict is not used, and reads still work", () => {
   const machine = new SyntheticKernel();
   machine.machine.writeU64(machine.physicalOf("page_offset_base"), 0xff77_0000_0000_0000n);
   using kernel = open(save(machine), 0);
@@ -196,7 +193,7 @@ test("a direct map that the page tables contradict is not used, and everything i
 });
 
 describe("CPUs", () => {
-  test("an offset of 0 for a CPU above 0 is a slot that was never filled; CPU 0's may be 0", () => {
+  test("an offset of 0 for a CPU above 0 is an unused slot; CPU 0's may be 0", () => {
     const machine = new SyntheticKernel({ perCpuOffsets: [0n, 0x8000n, 0n, 0xffff_ffff_ffff_0000n] });
     using kernel = open(save(machine), 0);
     expect(kernel.cpus.possible).toEqual([0, 1, 2, 3]);
@@ -210,7 +207,7 @@ describe("CPUs", () => {
     expect(addresses).toEqual([0xffff_8880_ffff_8000n, 0xffff_8881_0000_0000n, 0xffff_8880_fffe_8000n]);
   });
 
-  test("a per-CPU address is found with its carry", () => {
+  test("a per-CPU address is added with carry", () => {
     const machine = new SyntheticKernel();
     using kernel = open(save(machine), 0);
     const at = machine.machine.direct(machine.infoPhysical);
@@ -227,7 +224,7 @@ describe("CPUs", () => {
   });
 });
 
-describe("tables that contradict themselves", () => {
+describe("inconsistent tables", () => {
   const broken = (change: (machine: SyntheticKernel) => void): (() => unknown) => {
     const machine = new SyntheticKernel();
     change(machine);
@@ -259,7 +256,7 @@ describe("tables that contradict themselves", () => {
     expect(broken(change)).toThrow(problem);
   });
 
-  test("a kernel before 6.0 does not say where its symbols lie; an image without them is told of as that", () => {
+  test("a kernel before 6.0 has no addresses of its symbols; an image without them is an error that says so", () => {
     const run = broken((m) => {
       const text = m.infoText().replace(/^SYMBOL\(kallsyms_.*\n/gm, "");
       m.machine.bytes.fill(0, m.infoPhysical, m.infoPhysical + 4096);
@@ -269,7 +266,7 @@ describe("tables that contradict themselves", () => {
   });
 });
 
-test("a file that is cut anywhere is an error or a kernel, never anything else", () => {
+test("a file that is cut anywhere gives a KtstrError or a kernel", () => {
   const machine = new SyntheticKernel();
   const path = save(machine);
   const size = machine.machine.bytes.length;
@@ -284,7 +281,7 @@ test("a file that is cut anywhere is an error or a kernel, never anything else",
   }
 });
 
-test("a told place of VMCOREINFO is taken, its note's too, and another is an error", () => {
+test("a given address of VMCOREINFO, or of its note, is used, and a wrong one is an error", () => {
   const machine = new SyntheticKernel();
   const path = save(machine);
   using kernel = openKernel({ memory: [{ path }], vmcoreinfo: machine.infoPhysical });

@@ -1,4 +1,4 @@
-/** Where the lab's programs were attached: their sources and the guest's own files say it, and so do their links' texts. */
+/** Places where the lab's programs were attached: texts of their links, compared with their sources and the guest's files. */
 import { expect, test } from "bun:test";
 import { openGuest } from "../../src/guest/guest.ts";
 import { linkPlaces } from "../../src/report/link-place.ts";
@@ -6,7 +6,7 @@ import { printable } from "../../src/text.ts";
 import { capturedImages } from "./captured.ts";
 import { eachMachine, labImages } from "./images.ts";
 
-/** By a program's name: what test/lab/zoo attaches it to. */
+/** Place that test/lab/zoo attaches a program to, by the program's name. */
 const ATTACHED: Readonly<Record<string, RegExp>> = {
   z_raw_tp: /^at tracepoint sys_enter$/,
   z_tp_btf: /^at tracepoint sched_switch$/,
@@ -27,7 +27,7 @@ const images = [...capturedImages(), ...(await labImages())];
 
 eachMachine(images, (image) => {
   const hasZoo = image.answer("loader.json") !== undefined;
-  test.skipIf(!hasZoo)("links of the lab's programs are where their sources attach them", () => {
+  test.skipIf(!hasZoo)("links of the lab's programs have the places of their sources", () => {
     using guest = openGuest({ memory: image.memory });
     const place = linkPlaces(guest);
     const names = new Map(guest.progs().map((prog) => [prog.id, printable(prog.fullName)]));
@@ -42,7 +42,7 @@ eachMachine(images, (image) => {
   });
 
   const paths = image.answer("cgroup-ids");
-  test.skipIf(paths === undefined)("paths of cgroups are those of the guest's own file system", () => {
+  test.skipIf(paths === undefined)("paths of cgroups are those in the guest's file system", () => {
     const known = new Map(
       (paths ?? "")
         .split("\n")

@@ -4,7 +4,7 @@ import type { LinkInfo } from "../../src/state.ts";
 import { LinkType } from "../../src/uapi/names.ts";
 import { ObjectMachine } from "./objects.ts";
 
-/** `bpf_xdp_link.link` lies there. */
+/** Offset of `bpf_xdp_link.link`. */
 const LINK_IN_XDP = 16;
 
 function xdpLink(
@@ -24,7 +24,7 @@ const list = (machine: ObjectMachine, links: Record<number, number>): readonly L
   return listLinks(machine.kernel, machine.warn, () => machine.kernel);
 };
 
-test("a link lies within the struct of its type, wherever that has it", () => {
+test("a link is at any offset within the struct of its type", () => {
   const machine = new ObjectMachine();
   const device = machine.make("net_device", { ifindex: 7, name: "veth0" });
   const { prog } = machine.prog(21);
@@ -35,13 +35,13 @@ test("a link lies within the struct of its type, wherever that has it", () => {
   expect(machine.warnings).toEqual([]);
 });
 
-test("a link whose device went away is detached", () => {
+test("a link whose device was removed is detached", () => {
   const machine = new ObjectMachine();
   const [link] = list(machine, { 3: xdpLink(machine, 3, 0n, {}) });
   expect(link?.details).toEqual({ devname: "(detached)", ifindex: 0 });
 });
 
-test("what cannot be read of a link says why, and the link stays in the list", () => {
+test("an unreadable part of a link has a reason, and the link stays in the list", () => {
   const machine = new ObjectMachine();
   const link = xdpLink(machine, 3, 0xffff_8880_7000_0000n, {});
   expect(list(machine, { 3: link })).toEqual([
@@ -54,7 +54,7 @@ test("what cannot be read of a link says why, and the link stays in the list", (
   ]);
 });
 
-test("a type that this kernel's BTF does not describe, and one that is newer than this program", () => {
+test("a type without BTF in this kernel, and a type that ktstr does not know", () => {
   const machine = new ObjectMachine();
   const links = [LinkType.netfilter, 77].map((type, index) =>
     machine.make("bpf_link", { id: index + 1, type, "refcnt.counter": 1 }),
@@ -64,7 +64,7 @@ test("a type that this kernel's BTF does not describe, and one that is newer tha
   expect(newer).toEqual({ id: 2, type: 77, progId: 0, details: {} });
 });
 
-test("links that are not settled yet, being freed or another by now are left out and counted", () => {
+test("links that are not settled, being freed, or reused are left out and counted", () => {
   const machine = new ObjectMachine();
   const links = {
     1: xdpLink(machine, 1, 0n, {}),

@@ -1,4 +1,4 @@
-/** `ktstr dmesg` of frozen machines against what their own tools printed before. */
+/** `ktstr dmesg` of frozen machines, compared with the output of their own tools before the freeze. */
 import { describe, expect } from "bun:test";
 import { openKernel } from "../../src/guest/kernel/kernel.ts";
 import { readPrintk } from "../../src/guest/kernel/printk.ts";

@@ -38,7 +38,7 @@ function read({ functions = [], own = [], jitedLen = own.length, aux = {} }: Giv
 
 const bytesOf = (code: readonly MachineFunction[]): number[][] => code.map(({ bytes }) => [...bytes]);
 
-test("a program without functions has its own code, one with functions theirs", () => {
+test("a program without functions has its own code, and one with functions has their code", () => {
   expect(bytesOf(read({ own: [0x90, 0xc3] }))).toEqual([[0x90, 0xc3]]);
   expect(bytesOf(read({ own: [1, 2, 3], functions: [[0x90, 0xc3], [0xcc]] }))).toEqual([
     [0x90, 0xc3],
@@ -46,12 +46,12 @@ test("a program without functions has its own code, one with functions theirs", 
   ]);
 });
 
-test("what is interpreted, or runs on a network card, has none", () => {
+test("interpreted and offloaded programs have none", () => {
   expect(read({ own: [0x90], jitedLen: 0 })).toEqual([]);
   expect(read({ own: [0x90], aux: { offload_requested: 1 } })).toEqual([]);
 });
 
-test("lengths and counts that no program has are refused, and code that is not in the image is a fault", () => {
+test("impossible lengths and counts are errors, and code outside the image is a fault", () => {
   expect(() => read({ jitedLen: 2 ** 31 })).toThrow("jited_len is 2147483648");
   expect(() => read({ own: [0x90], aux: { func_cnt: 1000 } })).toThrow("func_cnt is 1000");
   expect(() => read({ own: [0x90], jitedLen: 2 ** 26 })).toThrow("bpf_prog.bpf_func");

@@ -1,6 +1,6 @@
 /**
- * A whole synthetic kernel: page tables, VMCOREINFO, kallsyms in the form of each release, BTF, per-CPU areas and the
- * resource tree, as a memory file. Enough for everything that finds a kernel; no map or program lives in it.
+ * A complete synthetic kernel as a memory file: page tables, VMCOREINFO, kallsyms in the form of each release, BTF, per-CPU
+ * areas and the resource tree. It has everything that is needed to find a kernel, but no maps and no programs.
  */
 import type { PagingMode } from "../../src/guest/memory/mmu.ts";
 import { arm64Paging, x86Paging } from "../../src/guest/memory/mmu.ts";
@@ -17,19 +17,19 @@ export interface KernelOptions {
   readonly ram?: readonly (readonly [number, number])[];
   readonly physicalBase?: number;
   readonly release?: string;
-  /** Whether kallsyms has the list of names in order by which look-ups bisect; kernels before 6.2 have none. */
+  /** Whether kallsyms has the list of names in order, which look-ups bisect; kernels before 6.2 have none. */
   readonly ordered?: boolean;
   /** Whether kallsyms has no variables, as without CONFIG_KALLSYMS_ALL. */
   readonly functionsOnly?: boolean;
   /** `__per_cpu_offset`, by CPU; all of them are possible. */
   readonly perCpuOffsets?: readonly bigint[];
-  /** A real kernel's types instead of the few of our own. */
+  /** Types of a real kernel instead of the test's few types. */
   readonly types?: KernelTypes;
-  /** More variables of the image: sizes in bytes by name. */
+  /** Additional variables of the image: sizes in bytes by name. */
   readonly variables?: Readonly<Record<string, number>>;
-  /** x86-64: the bit of page-table entries that says that memory is encrypted (`sme_me_mask`). */
+  /** x86-64: bit of page-table entries that marks memory as encrypted (`sme_me_mask`). */
   readonly encryptionMask?: bigint;
-  /** Memory to build in, instead of `sizeBytes` of our own. */
+  /** Memory to build in, instead of a new one of `sizeBytes`. */
   readonly bytes?: Uint8Array<ArrayBuffer>;
 }
 
@@ -39,12 +39,12 @@ const X86_IMAGE = 0xffff_ffff_8000_0000n;
 export class SyntheticKernel {
   readonly machine: Synthetic;
   readonly release: string;
-  /** Virtual address of the kernel's first byte, `_text`; KASLR moved it. */
+  /** Virtual address of the kernel's first byte, `_text`, after KASLR. */
   readonly text: bigint;
   readonly textPhysical: number;
-  /** Where the VMCOREINFO text lies, physical. */
+  /** Physical address of the VMCOREINFO text. */
   infoPhysical = 0;
-  /** Where the list of names in order lies, physical. */
+  /** Physical address of the list of names in order. */
   orderPhysical = 0;
   readonly symbols: Map<string, { readonly type: string; readonly address: bigint }> = new Map();
   readonly #arch: "x86_64" | "aarch64";
@@ -52,7 +52,7 @@ export class SyntheticKernel {
   readonly #ordered: boolean;
   readonly #encryptionMask: bigint;
   readonly #types: KernelTypes;
-  /** Room for the kernel's image. */
+  /** Space for the kernel's image. */
   readonly #imageBytes: number;
   #cursor = 0x1000;
 
@@ -81,7 +81,7 @@ export class SyntheticKernel {
     this.machine = machine;
     this.textPhysical = machine.allocate(this.#imageBytes, HUGE_PAGE_BYTES);
     this.text = isX86 ? X86_IMAGE + 0x2a40_0000n : 0xffff_8000_1000_0000n;
-    // The image by huge pages, the direct map by more of them.
+    // The image is mapped with huge pages, and so is the direct map.
     for (let at = 0; at < this.#imageBytes; at += HUGE_PAGE_BYTES)
       machine.map(this.text + BigInt(at), this.textPhysical + at, "PMD");
     for (let at = physicalBase; at < physicalBase + machine.bytes.length; at += HUGE_PAGE_BYTES)
@@ -90,7 +90,7 @@ export class SyntheticKernel {
     this.#writeSymbolsAndInfo(options.functionsOnly === true);
   }
 
-  /** Physical memory of the kernel image for a symbol. */
+  /** Returns the physical address of a symbol in the kernel image. */
   place(name: string, size: number, type = "D"): number {
     const at = this.#cursor;
     this.#cursor += Math.ceil(size / 64) * 64;
@@ -162,7 +162,7 @@ export class SyntheticKernel {
     const perCpu = this.#form === "absolute-percpu" ? [["cpu_number", 0x1c0n] as const] : [];
     for (const [name, address] of perCpu) this.symbols.set(name, { type: "A", address });
     this.place("kallsyms_num_syms", 4);
-    // Room by what the tables will need; their own symbols are in them.
+    // Reserves the space that the tables will need, because their own symbols are in them.
     const count = this.symbols.size + 7;
     const namesBytes = [...this.symbols.keys()].reduce((sum, name) => sum + name.length + 2, 0) + 400;
     const names = this.place("kallsyms_names", namesBytes);
@@ -177,7 +177,7 @@ export class SyntheticKernel {
     );
     machine.writeU32(this.physicalOf("kallsyms_num_syms"), sorted.length);
     if (base !== 0) machine.writeU64(base, this.text);
-    // Token `i` is the character `i`; "ker" and "bpf_" have tokens of their own, so that names are really compressed.
+    // Token `i` is the character `i`, but "ker" and "bpf_" have their own tokens, so that names are really compressed.
     const special: Readonly<Record<number, string>> = { 1: "ker", 2: "bpf_", 3: "_idr" };
     let tokenAt = 0;
     for (let token = 0; token < 256; token++) {
@@ -192,7 +192,7 @@ export class SyntheticKernel {
         .replace("_idr", "\u0003")
         .replace("bpf_", "\u0002")
         .replace("ker", "\u0001");
-      // Every third name in the form of two length bytes, which the kernel uses from 128 on.
+      // Every third name has its length in two bytes, as names of 128 and more bytes in the kernel.
       const isLong = position % 3 === 0;
       machine.write(
         names + nameAt,
@@ -207,7 +207,7 @@ export class SyntheticKernel {
     this.#writeInfo();
   }
 
-  /** `kallsyms_seqs_of_names`, where each form has it. The one marker, 0, lies before the tokens or before this. */
+  /** `kallsyms_seqs_of_names`, at its position in each form. The single marker, 0, is before the tokens or before this. */
   #writeOrder(names: readonly string[]): void {
     const at =
       this.#form === "self-relative"
@@ -230,7 +230,7 @@ export class SyntheticKernel {
     return address < 2n ** 31n ? low(address) : low(this.text - address - 1n);
   }
 
-  /** The text, for a kernel that lies `moved` further on than this one does. */
+  /** Returns the text of a kernel whose addresses are `moved` higher than this one's. */
   infoText(moved = 0n): string {
     const lines = [`OSRELEASE=${this.release}`, "BUILD-ID=0123abcd", "PAGESIZE=4096"];
     const symbol = (name: string, address: bigint): void => {
@@ -269,6 +269,6 @@ export class SyntheticKernel {
   }
 }
 
-/** As many ones, as bytes. */
+/** Returns this number of one bits as bytes. */
 const lowBits = (count: number): Uint8Array =>
   Uint8Array.from({ length: Math.ceil(count / 8) }, (_, index) => (1 << Math.min(8, count - 8 * index)) - 1);

@@ -1,4 +1,4 @@
-/** Maps on a machine built by hand: their structs with offsets that no kernel has, and a kernel around them. */
+/** Maps on a machine built by hand: structs with offsets that no kernel has, and a kernel around them. */
 import { Btf } from "../../src/btf/btf.ts";
 import type { GuestMap } from "../../src/guest/bpf/maps/walk.ts";
 import type { GuestKernel } from "../../src/guest/kernel/kernel.ts";
@@ -8,7 +8,7 @@ import { BtfWriter } from "../btf/support/encode.ts";
 import { mapInfo } from "../report/support/map-info.ts";
 import { Synthetic } from "./synthetic.ts";
 
-/** Sizes, and where members lie; in bytes. */
+/** Sizes, and offsets of members, in bytes. */
 export const MAP_BYTES = 64;
 export const HTAB = { buckets: 80, n_buckets: 96, size: 104 } as const;
 export const BUCKET = { first: 8, size: 24 } as const;
@@ -149,11 +149,11 @@ const TYPES = mapTypes();
 
 const NO_SYMBOLS = { source: "synthetic", count: 0, address: () => undefined, nearest: () => undefined };
 
-/** One map in memory. Physical addresses are numbers, the direct map's are bigints. */
+/** A map in memory. Physical addresses are numbers, direct-map addresses are bigints. */
 export class MapMachine {
   readonly machine: Synthetic;
   readonly info: MapInfo;
-  /** Where the map lies, physical. */
+  /** Physical address of the map. */
   readonly at: number;
 
   constructor(info: Partial<MapInfo>, sizeBytes: number = 4 << 20) {
@@ -197,7 +197,7 @@ export class MapMachine {
     this.machine.writeU32(physical, value);
   }
 
-  /** A physical address as a pointer of the direct map; a bigint as it is. */
+  /** Converts a physical address to a pointer of the direct map; a bigint is returned unchanged. */
   pointer(physical: number, to: number | bigint): void {
     this.machine.writeU64(physical, typeof to === "bigint" ? to : this.machine.direct(to));
   }

@@ -1,4 +1,4 @@
-/** A map's entries as words, with what the walk over them left out. */
+/** The entries of a map as words, and the warnings of the walk. */
 import { expect } from "bun:test";
 import type { MapContents } from "../../src/state.ts";
 

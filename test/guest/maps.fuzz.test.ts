@@ -1,4 +1,4 @@
-/** Damage to the maps of a frozen machine: every read ends soon, in a result or in an error of ours. */
+/** Damaged maps of a frozen machine: every read ends soon, with a result or a KtstrError. */
 import { afterAll, beforeAll, expect } from "bun:test";
 import { constants, copyFileSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -11,7 +11,7 @@ import { labImages, testEachMachine } from "./images.ts";
 import { Mutator, type Place } from "./mutate.ts";
 
 const ROUNDS = Number(process.env["KTSTR_FUZZ_ROUNDS"] ?? 200);
-/** Bytes that are damaged of what a pointer leads to. */
+/** Number of bytes to damage behind a pointer. */
 const REACH = 256;
 
 let folder = "";
@@ -20,7 +20,7 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** Reads all that there is; how many elements that were. */
+/** Reads all contents and returns the number of elements. */
 function readAll(kernel: GuestKernel): number {
   let elements = 0;
   for (const map of listMaps(kernel, () => {})) {
@@ -34,7 +34,7 @@ function readAll(kernel: GuestKernel): number {
   return elements;
 }
 
-/** Where maps lie, what their pointers lead to, and what those of that lead to, in a raw file of one piece. */
+/** Returns the places of maps, of the targets of their pointers, and of the targets of those, in a raw file of one piece. */
 function placesOf(kernel: GuestKernel, maps: readonly GuestMap[], base: number): Place[] {
   const { memory } = kernel;
   const places = new Map<number, Place>();
@@ -70,7 +70,7 @@ testEachMachine(
     const places = placesOf(kernel, maps, image.pieces[0]!.gpa);
     expect(places.length).toBeGreaterThan(500);
     using mutator = new Mutator(path, places, Number(process.env["KTSTR_FUZZ_SEED"] ?? 4_711));
-    // The memory is a mapping of the file: it shows what is written to it.
+    // The memory is a mapping of the file, so writes to the file are visible in it.
     const outcomes = mutator.rounds(ROUNDS, () => (readAll(kernel) === elements ? "same" : "changed"));
     expect(outcomes.get("changed")).toBeGreaterThan(0);
     expect(readAll(kernel)).toBe(elements);

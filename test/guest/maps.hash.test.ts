@@ -1,4 +1,4 @@
-/** Hash maps that no kernel shows on demand: torn, recycled, bent into rings, with counts that nothing bounds. */
+/** Hash maps in states that no kernel produces on demand: torn, reused, circular, with unbounded counts. */
 import { describe, expect, test } from "bun:test";
 import { ChainCursor } from "../../src/guest/bpf/maps/chain-cursor.ts";
 import { lookup, readContents } from "../../src/guest/bpf/maps/contents.ts";
@@ -7,7 +7,7 @@ import { MapType } from "../../src/uapi/names.ts";
 import { BUCKET, ELEM, HTAB, MapMachine } from "./map-machine.ts";
 import { hex, type Walked, walk } from "./map-walk.ts";
 
-/** A hash of 4-byte keys and 8-byte values with four buckets; a key's hash is the key. */
+/** A hash of 4-byte keys and 8-byte values with four buckets. The hash of a key is the key. */
 class Hash extends MapMachine {
   readonly buckets: number;
 
@@ -27,7 +27,7 @@ class Hash extends MapMachine {
     this.pointer(this.buckets + bucket * BUCKET.size + BUCKET.first, to);
   }
 
-  /** An element at a place of its own; `hash` other than the key's makes it another map's. */
+  /** Adds an element at a separate place; a `hash` other than the key makes it another map's. */
   element(key: number, next: number | bigint, hash: number = key): number {
     const at = this.machine.allocate(ELEM.key + 16);
     this.pointer(at + ELEM.node, next);
@@ -81,7 +81,7 @@ describe("hash", () => {
     });
   });
 
-  test("a ring behind a straight piece gives each element once", () => {
+  test("a chain that ends in a ring gives each element once", () => {
     const hash = new Hash();
     const last = hash.element(17, 0n);
     const ring = hash.element(13, last);
@@ -90,7 +90,7 @@ describe("hash", () => {
     expect(hash.walk().pairs).toEqual([1, 5, 9, 13, 17].map(pair));
   });
 
-  test("an element that the image ends in, within its page, is left out", () => {
+  test("an element at which the image ends, within a page, is left out", () => {
     const hash = new Hash(16, (4 << 20) - 4096 + 512);
     const at = hash.machine.bytes.length - 16;
     hash.pointer(at + ELEM.node, hash.end(1));
@@ -111,7 +111,7 @@ describe("hash", () => {
     expect(hash.walk().pairs).toEqual([1, 2].map(pair));
   });
 
-  test("an element whose hash belongs to another bucket is recycled memory: the chain is left", () => {
+  test("an element whose hash belongs to another bucket is reused memory: the rest of the chain is skipped", () => {
     const hash = new Hash();
     hash.head(1, hash.element(1, hash.element(5, hash.element(9, hash.end(1)), 6)));
     hash.head(2, hash.element(2, hash.end(2)));
@@ -139,7 +139,7 @@ describe("hash", () => {
     });
   });
 
-  test("an element whose value lies past the image's end is skipped, and its chain goes on", () => {
+  test("an element whose value is past the end of the image is skipped, and its chain continues", () => {
     const hash = new Hash();
     const last = hash.machine.bytes.length - ELEM.key - 4;
     hash.pointer(last + ELEM.node, hash.element(5, hash.end(1)));
@@ -157,12 +157,12 @@ describe("hash", () => {
     const hash = new Hash(2);
     hash.head(1, hash.element(1, hash.element(5, hash.element(9, hash.element(13, hash.end(1))))));
     const { pairs, stopped } = hash.walk();
-    // One more for each CPU: `extra_elems`.
+    // One more element per CPU: `extra_elems`.
     expect(pairs).toEqual([1, 5, 9].map(pair));
     expect(stopped).toContain("more elements than the map takes");
   });
 
-  test("a bucket count that is no power of two is not walked", () => {
+  test("a table whose bucket count is not a power of two is not walked", () => {
     const hash = new Hash();
     hash.u32(hash.at + HTAB.n_buckets, 5);
     const contents = readContents(hash.kernel, hash.map);
@@ -181,7 +181,7 @@ describe("hash", () => {
     expect(complete).toBe(false);
   });
 
-  test("keys and values of 4 GiB are no reason to allocate them", () => {
+  test("keys and values of 4 GiB are not allocated", () => {
     const hash = new Hash();
     hash.head(1, hash.element(1, hash.end(1)));
     const map = { ...hash.map, info: { ...hash.info, keySize: 2 ** 32 - 1, valueSize: 2 ** 32 - 1 } };
@@ -190,7 +190,7 @@ describe("hash", () => {
     expect(skipped).toEqual({ "not-present": 1 });
   });
 
-  test("a look-up finds a key's value, and says so where there is none", () => {
+  test("a look-up finds the value of a key, and reports a missing key", () => {
     const hash = new Hash();
     hash.head(1, hash.element(1, hash.element(5, hash.end(1))));
     const key = (n: number): Uint8Array => Uint8Array.of(n, 0, 0, 0);
@@ -208,8 +208,8 @@ describe("hash", () => {
   });
 });
 
-/** Buckets that are one pointer, whose bit 0 is a lock; elements of a pointer, a key of 4 bytes and a value of 8. */
-describe("a table that grows has a second one", () => {
+/** Buckets are one pointer whose bit 0 is a lock. Elements are a pointer, a key of 4 bytes and a value of 8. */
+describe("a table that grows has a second table", () => {
   test.each([
     [4, 8192],
     [8192, 4],
@@ -222,7 +222,7 @@ describe("a table that grows has a second one", () => {
     const tables = [one, other].map((count, table) => {
       const start = table === 0 ? 0 : 8 * one;
       for (let bucket = 0; bucket < count; bucket += 3) {
-        // A chain of two each, so that what follows is read ahead.
+        // Chains of two elements, so that the second ones are prefetched.
         const keys = [table * 100_000 + 2 * bucket, table * 100_000 + 2 * bucket + 1];
         let next = 0;
         for (const key of keys.toReversed()) {

@@ -1,4 +1,4 @@
-/** Local storage and arenas that no kernel shows on demand: recycled elements, rings, pages that are mapped and free. */
+/** Local storage and arenas in states that no kernel produces on demand: reused elements, rings, pages that are mapped and free. */
 import { describe, expect, test } from "bun:test";
 import { arenaPages, readContents } from "../../src/guest/bpf/maps/contents.ts";
 import { MapType } from "../../src/uapi/names.ts";
@@ -69,20 +69,20 @@ describe("local storage", () => {
     expect(storage.read()).toEqual({ pids: [1001, 1002, 1003], skipped: { cycle: 1 } });
   });
 
-  test("an element of another map ends its list: it was given to somebody else", () => {
+  test("an element of another map ends the list, because it was reused", () => {
     const storage = new Storage();
     storage.head(0, storage.element(1, storage.element(2, storage.element(3, undefined), 64)));
     expect(storage.read()).toEqual({ pids: [1001], skipped: { recycled: 1 } });
   });
 
-  test("2^32-1 as the logarithm of the bucket count is not believed", () => {
+  test("2^32-1 as the logarithm of the bucket count is an error", () => {
     const storage = new Storage();
     storage.u32(storage.at + STORAGE_MAP.log, 0xffff_ffff);
     expect(readContents(storage.kernel, storage.map)).toMatchObject({ why: { reason: "corrupt" } });
   });
 });
 
-/** An arena of ten pages at user address 0x7f0012345000, mapped where the kernel would. */
+/** An arena of ten pages at user address 0x7f0012345000, mapped at the address that the kernel would use. */
 class Arena extends MapMachine {
   static readonly area: bigint = 0xffff_c900_0000_0000n;
   readonly user: bigint = 0x7f00_1234_5000n;
@@ -96,7 +96,7 @@ class Arena extends MapMachine {
     this.machine.writeU64(vm + VM.size, 2n ** 32n + 65_536n + 4096n);
   }
 
-  /** Maps page `index`; its first byte is the index. */
+  /** Maps page `index`, whose first byte is the index. */
   page(index: number): void {
     const page = this.machine.allocate(4096, 4096);
     this.machine.bytes[page] = index;
@@ -122,14 +122,14 @@ class Arena extends MapMachine {
 }
 
 describe("arena", () => {
-  test("a page lies at the area's start, half a guard, and the low half of its user address", () => {
+  test("the address of a page is the start of the area plus half a guard plus the low half of its user address", () => {
     const arena = new Arena();
     arena.page(0);
     arena.page(7);
     expect(arena.read()).toEqual(["0 0x7f0012345000 0", "7 0x7f001234c000 7"]);
   });
 
-  test("a page that is mapped and yet free is the stand-in page: no page of the arena", () => {
+  test("a page that is mapped and free is the stand-in page, not a page of the arena", () => {
     const arena = new Arena();
     for (const index of [2, 3, 4]) arena.page(index);
     const left = arena.free(0, 1);
@@ -140,7 +140,7 @@ describe("arena", () => {
     expect(arena.read()).toEqual(["2 0x7f0012347000 2", "4 0x7f0012349000 4"]);
   });
 
-  test("a tree of free ranges that leads in circles ends", () => {
+  test("the walk of a circular tree of free ranges ends", () => {
     const arena = new Arena();
     arena.page(1);
     const top = arena.free(0, 0);
@@ -150,14 +150,14 @@ describe("arena", () => {
     expect(arena.read()).toEqual(["1 0x7f0012346000 1"]);
   });
 
-  test("more than 4 GiB are cut, and said to be", () => {
+  test("more than 4 GiB are cut, and reported", () => {
     const arena = new Arena(2 ** 32 - 1);
     arena.page(1);
     const pages = arenaPages(arena.kernel, arena.map);
     expect(pages).toMatchObject({ ok: true, value: { spanBytes: 2 ** 32, spanCapped: true } });
   });
 
-  test("an area that has no arena's size is not read", () => {
+  test("an area whose size is not an arena's is not read", () => {
     const arena = new Arena();
     const { machine } = arena;
     const vm = Number(machine.readU64(arena.at + ARENA.vm) - machine.directBase);

@@ -1,4 +1,4 @@
-/** Maps of frozen machines against bpftool in them, and against the program that filled them. */
+/** Maps of frozen machines, compared with bpftool in them and with the program that filled them. */
 import { expect, test } from "bun:test";
 import { openKernel } from "../../src/guest/kernel/kernel.ts";
 import { capturedImages } from "./captured.ts";
@@ -10,7 +10,7 @@ const images = [...(await labImages()), ...capturedImages()].filter(
 );
 
 eachMachine(images, (image) => {
-  test("every attribute of every map, and every element that stands still, is bpftool's and the loader's", () => {
+  test("every attribute of every map, and every element that does not change, equals bpftool's and the loader's", () => {
     using kernel = openKernel({ memory: [{ path: image.memory }] });
     const { differences, tallies } = new Comparison(image, kernel);
     expect(differences).toEqual([]);

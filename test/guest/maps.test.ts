@@ -1,4 +1,4 @@
-/** Arrays, tries, queues and ring buffers that no kernel shows on demand: torn, recycled, bent into rings, with counts that nothing bounds. */
+/** Arrays, tries, queues and ring buffers in states that no kernel produces on demand: torn, reused, circular, with unbounded counts. */
 import { describe, expect, test } from "bun:test";
 import { lookup, readArray, readContents, readValue } from "../../src/guest/bpf/maps/contents.ts";
 import { MapType } from "../../src/uapi/names.ts";
@@ -9,7 +9,7 @@ describe("array", () => {
   const array = (maxEntries: number, valueSize: number): MapMachine =>
     new MapMachine({ type: MapType.array, maxEntries, valueSize });
 
-  test("values stand at multiples of 8 bytes", () => {
+  test("values are at multiples of 8 bytes", () => {
     const three = array(2, 3);
     three.u32(three.at + ARRAY.value, 0x0403_0201);
     three.u32(three.at + ARRAY.value + 8, 0x0807_0605);
@@ -20,7 +20,7 @@ describe("array", () => {
     expect(readValue(three.kernel, three.map, 2, 2)).toMatchObject({ why: { reason: "out-of-range" } });
   });
 
-  test("max_entries of 2^32-1 end where the image does", () => {
+  test("max_entries of 2^32-1 ends at the end of the image", () => {
     const huge = array(2 ** 32 - 1, 8);
     const { pairs, complete, stopped } = walk(readContents(huge.kernel, huge.map));
     expect(pairs.length).toBeLessThanOrEqual(huge.machine.bytes.length / 8);
@@ -28,7 +28,7 @@ describe("array", () => {
     expect(stopped).not.toBe("");
   });
 
-  test("a value of 4 GiB is an answer, not an allocation", () => {
+  test("a value of 4 GiB is reported without an allocation", () => {
     const huge = array(1, 2 ** 32 - 1);
     expect(readArray(huge.kernel, huge.map, 0)).toMatchObject({ why: { reason: "not-present" } });
     expect(readValue(huge.kernel, huge.map, 0, 2 ** 32 - 1)).toMatchObject({
@@ -61,7 +61,7 @@ class Trie extends MapMachine {
 }
 
 describe("lpm trie", () => {
-  test("the more specific come before the less, and nodes that only branch are left out", () => {
+  test("more specific prefixes come before less specific ones, and intermediate nodes are left out", () => {
     const trie = new Trie();
     const low = trie.node(24, [192, 168, 0, 0]);
     const middle = trie.node(23, [192, 168, 0, 0], [low, trie.node(24, [192, 168, 1, 0])], 1);
@@ -80,7 +80,7 @@ describe("lpm trie", () => {
     expect(lookup(trie.kernel, trie.map, none)).toMatchObject({ why: { reason: "not-present" } });
   });
 
-  test("a child whose prefix is not longer than its parent's leads back up: it is left", () => {
+  test("a child whose prefix is not longer than its parent's is not followed, because it can lead back up", () => {
     const trie = new Trie();
     const root = trie.node(16, [10, 0, 0, 0]);
     const child = trie.node(24, [10, 0, 1, 0], [root]);
@@ -91,7 +91,7 @@ describe("lpm trie", () => {
     expect(skipped).toEqual({ recycled: 1 });
   });
 
-  test("a ladder on which both children are the same node ends by the map's own bound", () => {
+  test("a chain in which both children are the same node ends at the map's own bound", () => {
     const trie = new Trie();
     let below = trie.node(32, [10, 0, 0, 0]);
     for (let prefix = 31; prefix >= 0; prefix--) below = trie.node(prefix, [10, 0, 0, 0], [below, below]);
@@ -116,7 +116,7 @@ describe("queue and stack", () => {
     return contents.records.map(({ value }) => value[0]!);
   };
 
-  test("a wrapped queue gives its oldest value first, a wrapped stack its youngest", () => {
+  test("a wrapped queue gives its oldest value first, a wrapped stack its newest", () => {
     expect(values(machine(MapType.queue, 1, 3))).toEqual([13, 10]);
     expect(values(machine(MapType.stack, 1, 3))).toEqual([10, 13]);
     expect(values(machine(MapType.queue, 2, 2))).toEqual([]);
@@ -164,7 +164,7 @@ class Ring extends MapMachine {
 }
 
 describe("ring buffer", () => {
-  test("records lie between the positions, across the ring's end, with their flags in words", () => {
+  test("records are between the positions, across the end of the ring, with their flags as text", () => {
     const ring = new Ring(4080, 4080 + 24 + 16 + 16);
     ring.record(4080, 12, 0x11);
     ring.record(4104, 0x8000_0004, 0x22);
@@ -179,7 +179,7 @@ describe("ring buffer", () => {
     expect(contents.end.complete).toBe(true);
   });
 
-  test("a record longer than what was produced ends the walk", () => {
+  test("a record that is longer than the produced data ends the walk", () => {
     const ring = new Ring(0, 64);
     ring.record(0, 8, 1);
     ring.record(16, 4000);
@@ -189,13 +189,13 @@ describe("ring buffer", () => {
     expect(contents.end.stopped).toContain("longer than what is left");
   });
 
-  test("positions further apart than the ring is long are not believed", () => {
+  test("positions that are further apart than the size of the ring are an error", () => {
     const ring = new Ring(0, 8192);
     expect(readContents(ring.kernel, ring.map)).toMatchObject({ why: { reason: "corrupt" } });
   });
 });
 
-test("a type that nobody knows is unreadable, and says so", () => {
+test("an unknown type is unreadable, with a reason", () => {
   const machine = new MapMachine({ type: 77 });
   expect(readContents(machine.kernel, machine.map)).toMatchObject({
     kind: "unreadable",

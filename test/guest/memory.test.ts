@@ -22,7 +22,7 @@ const faultAt = (memory: GuestMemory, address: bigint): GuestFault => {
   throw new Error(`${address.toString(16)} was read`);
 };
 
-/** In the kernel's half for every mode here, and with an index above 0 on every level. */
+/** Returns an address in the kernel's half for every mode, with an index above 0 on every level. */
 const addressFor = (mode: PagingMode): bigint => {
   let address = BigInt.asUintN(64, -1n << BigInt(mode.canonicalBit));
   for (const { shift } of mode.levels.slice(1)) address |= 1n << BigInt(shift);
@@ -44,7 +44,7 @@ const MODES: readonly PagingMode[] = [
 ];
 
 describe.each(MODES.map((mode) => [mode.name, mode] as const))("%s", (_, mode) => {
-  test("a page that is mapped is read, and every level that is absent is named in the fault", () => {
+  test("a mapped page is read, and the fault names the absent level", () => {
     const machine = new Synthetic({ mode });
     const address = addressFor(mode);
     const page = machine.allocate(machine.pageBytes, machine.pageBytes);
@@ -61,7 +61,7 @@ describe.each(MODES.map((mode) => [mode.name, mode] as const))("%s", (_, mode) =
     }
   });
 
-  test("a table outside the image is a fault of its own", () => {
+  test("a table outside the image is a separate fault", () => {
     const machine = new Synthetic({ mode });
     const address = addressFor(mode);
     machine.map(address, machine.physicalBase);
@@ -71,7 +71,7 @@ describe.each(MODES.map((mode) => [mode.name, mode] as const))("%s", (_, mode) =
     expect(faultAt(machine.memory({ direct: false }), address).reason).toBe("table-outside");
   });
 
-  test("an address that is not of the kernel's half is refused", () => {
+  test("an address outside the kernel's half is a fault", () => {
     const memory = new Synthetic({ mode }).memory({ direct: false });
     expect(faultAt(memory, 0x7fff_0000_0000n).reason).toBe("not-canonical");
     expect(faultAt(memory, 0n).reason).toBe("not-canonical");
@@ -92,7 +92,7 @@ const HUGE: readonly (readonly [string, PagingMode])[] = [
 test.each(HUGE)("a huge page is a leaf at the %s level", (level, mode) => {
   const { shift } = mode.levels.find(({ name }) => name === level)!;
   const size = 2 ** shift;
-  // The image need not hold all of the leaf's page.
+  // The image need not have the whole page of the leaf.
   const machine = new Synthetic({ mode, physicalBase: size + 0x40_0000 });
   const word = machine.allocate(8);
   machine.writeU64(word, 0xfeed_beefn);
@@ -102,7 +102,7 @@ test.each(HUGE)("a huge page is a leaf at the %s level", (level, mode) => {
   expect(u64At(machine.memory({ direct: false }), address + BigInt(word - leaf))).toBe(0xfeed_beefn);
 });
 
-test("x86's PAT bit of a huge page is no address bit", () => {
+test("x86's PAT bit of a huge page is not an address bit", () => {
   const machine = new Synthetic({ physicalBase: 0x20_0000 });
   const address = 0xffff_c900_0000_0000n;
   machine.map(address, 0x20_0000, "PMD");
@@ -112,7 +112,7 @@ test("x86's PAT bit of a huge page is no address bit", () => {
   expect(u64At(machine.memory({ direct: false }), address)).toBe(77n);
 });
 
-test("a 52-bit physical address sits in bits 15:12 (64K pages) or 9:8 (LPA2) of an arm64 descriptor", () => {
+test("a 52-bit physical address is in bits 15:12 (64K pages) or 9:8 (LPA2) of an arm64 descriptor", () => {
   for (const [mode, physicalBase] of [
     [arm64Paging(16, 52), 5 * 2 ** 48],
     [arm64Paging(12, 52), 3 * 2 ** 50],
@@ -146,7 +146,7 @@ describe("reads that cross pages", () => {
     return machine;
   };
 
-  test("neighbours in physical memory are not copied", () => {
+  test("of adjacent physical pages are not copied", () => {
     const machine = machineWith([2, 3, 4]);
     const memory = machine.memory();
     const at = memory.locate(hi, lo, 100, 8192);
@@ -155,14 +155,14 @@ describe("reads that cross pages", () => {
     expect([memory.bytes[at], memory.bytes[at + 4096], memory.bytes[at + 8191]]).toEqual([3, 4, 5]);
   });
 
-  test("pages that are strewn about are stitched", () => {
+  test("of scattered pages are stitched", () => {
     const memory = machineWith([9, 1, 5]).memory();
     const at = memory.locate(hi, lo, 4090, 4108);
     expect([...memory.bytes.subarray(at, at + 8)]).toEqual([10, 10, 10, 10, 10, 10, 2, 2]);
     expect([memory.bytes[at + 4101], memory.bytes[at + 4102], memory.bytes[at + 4107]]).toEqual([2, 6, 6]);
   });
 
-  test("a read that straddles an absent page is a fault at that page, and copyOut tells how far it came", () => {
+  test("a read across an absent page is a fault at that page, and copyOut returns the number of bytes before it", () => {
     const memory = machineWith([9, undefined, 5]).memory();
     expect(memory.locate(hi, lo, 4080, 24)).toBe(-1);
     expect(memory.fault("prog.stats").message).toBe(
@@ -173,16 +173,16 @@ describe("reads that cross pages", () => {
     expect(into.subarray(0, 17)).toEqual(new Uint8Array([...Array(16).fill(10), 0]));
   });
 
-  test("a value ends where the next page begins only if it fits to the byte", () => {
+  test("a value at the end of a page is read if it fits to the byte", () => {
     const memory = machineWith([9, undefined]).memory();
     expect(memory.locate(hi, lo, 4072, 24)).toBeGreaterThanOrEqual(0);
     expect(memory.locate(hi, lo, 4073, 24)).toBe(-1);
-    // The same once more, now that the TLB has the first page.
+    // Again, now with the first page in the TLB.
     expect(memory.locate(hi, lo, 4072, 24)).toBeGreaterThanOrEqual(0);
     expect(memory.locate(hi, lo, 4073, 24)).toBe(-1);
   });
 
-  test("a string may end just before a page that is not there", () => {
+  test("a string may end just before an absent page", () => {
     const machine = new Synthetic();
     const page = machine.allocate(4096, 4096);
     machine.map(base, page);
@@ -195,7 +195,7 @@ describe("reads that cross pages", () => {
 });
 
 describe("the direct map", () => {
-  test("a run that straddles 4 GiB of addresses is read on both sides and across", () => {
+  test("a run across 4 GiB of addresses is read on both sides and across", () => {
     const machine = new Synthetic({ directBase: 0xffff_8880_ffff_f000n });
     for (let i = 0; i < 4; i++) machine.writeU64(0x2000 + i * 0x1000, BigInt(i));
     machine.writeU64(0x0ffc, 0x1111_2222_3333_4444n);
@@ -207,7 +207,7 @@ describe("the direct map", () => {
     expect(memory.u32(hi, lo, 0x3000, "test")).toBe(1);
   });
 
-  test("offsets count from the pointer: past 4 GiB, and below it", () => {
+  test("offsets are added to the pointer: past 4 GiB, and below it", () => {
     const machine = new Synthetic();
     machine.writeU64(0x3000, 42n);
     const memory = machine.memory();
@@ -217,7 +217,7 @@ describe("the direct map", () => {
     expect(memory.u32(hi + 1, lo, -(2 ** 32) + 0x3000, "test")).toBe(42);
   });
 
-  test("words may come unsigned", () => {
+  test("words may be given as unsigned numbers", () => {
     const machine = new Synthetic();
     machine.writeU64(0x3000, 42n);
     const memory = machine.memory();
@@ -225,7 +225,7 @@ describe("the direct map", () => {
     expect(memory.u32(0xffff_8880 | 0, 0x3000, 0, "test")).toBe(42);
   });
 
-  test("past its end the page tables are asked", () => {
+  test("past its end the page tables are walked", () => {
     const machine = new Synthetic();
     const memory = machine.memory();
     const end = machine.directBase + BigInt(machine.bytes.length);
@@ -237,10 +237,10 @@ describe("the direct map", () => {
   });
 });
 
-describe("addresses that are looked for together", () => {
+describe("addresses that are located together", () => {
   const base = 0xffff_c900_0000_0000n;
 
-  /** For each the byte that was found `offset` from it, or -1. */
+  /** Returns for each address the byte at `offset` from it, or -1. */
   const found = (
     memory: GuestMemory,
     addresses: readonly bigint[],
@@ -252,7 +252,7 @@ describe("addresses that are looked for together", () => {
       batch.hi[index] = fromBigInt(address).hi;
       batch.lo[index] = fromBigInt(address).lo;
     }
-    // A batch that another machine's walk used: this one has fewer windows.
+    // Uses a batch of another machine's walk, because this one has fewer windows.
     batch.index.fill(99);
     memory.locateEach(batch, addresses.length, offset, length);
     expect(batch.index.every((index) => memory.physical.windows[index] !== undefined)).toBe(true);
@@ -261,7 +261,7 @@ describe("addresses that are looked for together", () => {
     );
   };
 
-  /** Its pages' bytes are 1, 2, 3 and so on; the last one is a gap. Each was read once. */
+  /** Bytes of the pages are 1, 2, 3 and so on; the last one is absent. Each was read once. */
   const pages = (count: number): GuestMemory => {
     const machine = new Synthetic();
     for (let index = 0; index < count; index++) {
@@ -274,7 +274,7 @@ describe("addresses that are looked for together", () => {
     return memory;
   };
 
-  test("are found where each alone is", () => {
+  test("are found at the same place as each alone", () => {
     const memory = pages(3);
     const addresses = [base + 8200n, base, base + 4100n, base + 16n, base + 12_288n];
     expect(found(memory, addresses, 0, 8)).toEqual([3, 1, 2, 1, -1]);
@@ -282,17 +282,17 @@ describe("addresses that are looked for together", () => {
     expect(found(memory, addresses, -4096, 8)).toEqual([2, -1, 1, -1, 3]);
   });
 
-  test("in two pages they are for locate", () => {
+  test("across two pages are left to locate", () => {
     expect(found(pages(2), [base + 4088n, base + 4089n, base + 4096n], 0, 8)).toEqual([1, -1, 2]);
   });
 
-  test("an offset that leads past 4 GiB leads nowhere else", () => {
+  test("an offset past 4 GiB does not wrap around", () => {
     const memory = pages(2);
     expect(found(memory, [base + 2n ** 32n - 8n, base + 8n], -16, 8)).toEqual([-1, -1]);
     expect(found(memory, [base - 8n], 16, 8)).toEqual([-1]);
   });
 
-  test("a page of which nobody knows yet is found once it was read", () => {
+  test("a page that is not yet cached is found after it was read", () => {
     const machine = new Synthetic();
     const page = machine.allocate(4096, 4096);
     machine.bytes[page] = 7;
@@ -303,7 +303,7 @@ describe("addresses that are looked for together", () => {
     expect(found(memory, [base], 0, 8)).toEqual([7]);
   });
 
-  test("of the direct map, in whatever window and whichever was read last", () => {
+  test("of the direct map are found in any window, whichever was read last", () => {
     const machine = new Synthetic({ directBase: 0xffff_8880_ffff_f000n });
     const half = machine.bytes.length / 2;
     const windows = [
@@ -326,7 +326,7 @@ describe("addresses that are looked for together", () => {
   });
 });
 
-test("pages that share a TLB slot do not answer for one another", () => {
+test("pages that share a TLB slot are not confused", () => {
   const machine = new Synthetic({ sizeBytes: 64 << 20 });
   const addresses = [0n, 1n << 24n, 1n << 32n, (1n << 32n) + (1n << 12n)].map(
     (o) => 0xffff_c900_0000_0000n + o,
@@ -341,7 +341,7 @@ test("pages that share a TLB slot do not answer for one another", () => {
     expect(addresses.map((address) => u64At(memory, address))).toEqual([1n, 2n, 3n, 4n]);
 });
 
-test("lengths and ranges that no object has are faults, not RangeErrors", () => {
+test("impossible lengths and ranges are faults, not RangeErrors", () => {
   const memory = new Synthetic().memory();
   const { hi, lo } = fromBigInt(0xffff_8880_0000_1000n);
   for (const length of [LOCATE_MAX_BYTES + 1, 2 ** 40, Number.NaN, Number.POSITIVE_INFINITY]) {
@@ -354,7 +354,7 @@ test("lengths and ranges that no object has are faults, not RangeErrors", () => 
   expect(memory.locate(hi, lo, -(2 ** 60), 16)).toBe(-1);
 });
 
-test("pointers print, add and convert without loss", () => {
+test("pointers are printed, added and converted without loss", () => {
   expect(hex(0xff11_0000 | 0, 8)).toBe("0xff11000000000008");
   expect(toBigInt(-1, -1)).toBe(2n ** 64n - 1n);
   expect(fromBigInt(0xffff_ffff_8000_0001n)).toEqual(pointer(0xffff_ffff, 0x8000_0001));

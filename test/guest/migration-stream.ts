@@ -1,4 +1,4 @@
-/** Migration streams as QEMU's migration/savevm.c and ram.c write them, put together by hand. */
+/** Migration streams, written by hand as QEMU's migration/savevm.c and ram.c write them. */
 
 export const PAGE = 4096;
 
@@ -27,7 +27,7 @@ export interface HeaderOptions {
   readonly blocks: readonly (readonly [string, number])[];
 }
 
-/** Up to the list of blocks. */
+/** Writes a stream up to the list of blocks. */
 export function header({ machine = "pc-q35-7.2", parts = [], blocks }: HeaderOptions): Buffer {
   const configuration = [u8(7), u32(machine.length), Buffer.from(machine)];
   for (const [what, contents] of parts) configuration.push(u8(5), name(what), u32(1), contents);
@@ -42,12 +42,12 @@ export function header({ machine = "pc-q35-7.2", parts = [], blocks }: HeaderOpt
   ]);
 }
 
-/** Where the pages of `mappedHeader`'s block begin: QEMU rounds up to 1 MiB. */
+/** Start of the pages of `mappedHeader`'s block: QEMU rounds up to 1 MiB. */
 export const MAPPED_AT: number = 2 ** 20;
 
 /**
- * A stream with mapped-ram and one block of RAM, up to the end of its pages: `pages` are full of a byte, or not in the file.
- * `before`: bytes of the file before the stream, as libvirt has them.
+ * Writes a stream with mapped-ram and one block of RAM, up to the end of its pages. `pages` are filled with a byte, or not in the
+ * file. `before`: bytes of the file before the stream, as in libvirt's files.
  */
 export function mapped(pages: readonly (number | undefined)[], before = 0, version = 1): Buffer {
   const capability = Buffer.concat([u32(1), name("mapped-ram")]);
@@ -59,12 +59,12 @@ export function mapped(pages: readonly (number | undefined)[], before = 0, versi
     if (byte !== undefined) bitmap[index >> 3]! |= 1 << (index & 7);
   });
   const start = Buffer.concat([head, u32(version), u64(PAGE), u64(bitmapAt), u64(MAPPED_AT), bitmap]);
-  // What lies where a page is that the bitmap does not have is an older copy.
+  // At the place of a page that is not in the bitmap the file has an older copy.
   const data = pages.map((byte) => Buffer.alloc(PAGE, byte ?? 0xee));
   return Buffer.concat([start, Buffer.alloc(MAPPED_AT - before - start.length), ...data]);
 }
 
-/** A page's record. `block`: undefined for that of the record before. */
+/** Writes a record of a page. `block` is undefined if it is that of the record before. */
 export function page(offset: number, contents: number | Uint8Array, block?: string, flags = 0): Buffer {
   const kind = flags === 0 ? (typeof contents === "number" ? 0x02 : 0x08) : flags;
   return Buffer.concat([

@@ -1,4 +1,4 @@
-/** QEMU's migration streams, written by hand: what no saved guest has on demand. Real ones: test/lab/streams.lab.test.ts. */
+/** QEMU's migration streams, written by hand, in states that no saved guest has on demand. Real ones: test/lab/streams.lab.test.ts. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -36,7 +36,7 @@ function file(...contents: readonly Uint8Array[]): string {
 
 const full = (byte: number, bytes: number = PAGE): Uint8Array => new Uint8Array(bytes).fill(byte);
 
-/** The byte that a page is full of; "mixed"; undefined: it cannot be read. */
+/** Returns the byte that a page is filled with; "mixed"; undefined if it cannot be read. */
 function pageAt(image: MemoryImage, address: number, pageBytes: number = PAGE): number | string | undefined {
   const into = new Uint8Array(pageBytes);
   if (image.physicalMemory().copyOut(address, into) < pageBytes) return undefined;
@@ -48,7 +48,7 @@ const BLOCKS = [
   ["vga.vram", 2 * PAGE],
 ] as const;
 
-/** Pages 0 to 2 of RAM, the first one sent twice; page 3 is never sent. */
+/** Pages 0 to 2 of RAM, of which the first is sent twice. Page 3 is never sent. */
 const STREAM = [
   ...[header({ blocks: BLOCKS }), EOS, footer],
   ...[part, page(0, full(1), "pc.ram"), page(PAGE, full(2)), page(PAGE, full(9), "vga.vram"), EOS, footer],
@@ -58,19 +58,19 @@ const STREAM = [
 ];
 
 describe("a migration stream", () => {
-  test("holds the largest block's pages; the last copy of a page counts, and a page that was never sent is absent", () => {
+  test("has the pages of the largest block: the last copy of each page, and no page that was never sent", () => {
     using image = new MemoryImage([{ path: file(...STREAM) }]);
     expect([image.format, image.sizeBytes, image.layoutIsKnown]).toEqual([
       "QEMU migration stream",
       4 * PAGE,
       false,
     ]);
-    // A record without a name is of the block before it, also across parts: the 3 is video memory's.
+    // A record without a name is of the block of the record before, across parts, too: the 3 is video memory's.
     expect([0, 1, 2, 3].map((index) => pageAt(image, index * PAGE))).toEqual([4, 2, 0, undefined]);
     expect(image.warnings).toEqual([]);
   });
 
-  test("lies where FILE@ADDRESS says", () => {
+  test("is at the address of FILE@ADDRESS", () => {
     using image = new MemoryImage([{ path: file(...STREAM), physical: 2 ** 30 }]);
     expect([image.layoutIsKnown, pageAt(image, 0), pageAt(image, 2 ** 30 + PAGE)]).toEqual([
       true,
@@ -79,7 +79,7 @@ describe("a migration stream", () => {
     ]);
   });
 
-  test("is laid out anew, as a raw file is: pages are read by where they lie then", () => {
+  test("can be given another layout, as a raw file, and pages are read at their new addresses", () => {
     using image = new MemoryImage([{ path: file(...STREAM) }]);
     image.arrange([
       { fileOffset: 0, physical: 0, length: PAGE },
@@ -93,13 +93,13 @@ describe("a migration stream", () => {
     ]);
   });
 
-  test("of an old machine has no configuration", () => {
+  test("of an old machine without a configuration is read", () => {
     const old = [header({ machine: "", blocks: BLOCKS }), EOS, end, page(0, full(5), "pc.ram"), EOS];
     using image = new MemoryImage([{ path: file(...old) }]);
     expect(pageAt(image, 0)).toBe(5);
   });
 
-  test("says how large its pages are, and may have commands and a machine's UUID in front", () => {
+  test("has its page size, and may have commands and a machine's UUID in front", () => {
     const large = 65_536;
     const parts = [
       ["configuration/target-page-bits", u32(16)],
@@ -119,14 +119,14 @@ describe("a migration stream", () => {
     expect([pageAt(image, 0, large), pageAt(image, large, large)]).toEqual([0, 6]);
   });
 
-  test("that ends early has a warning, and the pages that it has", () => {
+  test("that ends early has its pages, and a warning", () => {
     using image = new MemoryImage([{ path: file(...STREAM.slice(0, 6), u8(0)) }]);
     expect(image.warnings.join()).toContain("is incomplete: it ends before the last page of memory");
     expect([0, 1].map((index) => pageAt(image, index * PAGE))).toEqual([1, 2]);
   });
 });
 
-test("zeros are read alike wherever the buffer of the reader ends", () => {
+test("zeros are read correctly wherever the reader's buffer ends", () => {
   const count = 60_000;
   const head = header({ blocks: [["pc.ram", count * PAGE]] });
   const zeros = Array.from({ length: count - 1 }, (_, index) => page((index + 1) * PAGE, 0));
@@ -140,7 +140,7 @@ describe("a stream with mapped-ram", () => {
   const rest = [EOS, footer, end, EOS, footer];
   const pages = [1, undefined, 3, ...Array.from({ length: 70 }, () => undefined), 9];
 
-  test("has pages where its bitmap says, and zeros elsewhere", () => {
+  test("has the pages of its bitmap, and zeros elsewhere", () => {
     using image = new MemoryImage([{ path: file(mapped(pages), ...rest) }]);
     expect([image.format, image.sizeBytes, image.warnings]).toEqual([
       "QEMU migration stream",
@@ -150,7 +150,7 @@ describe("a stream with mapped-ram", () => {
     expect(pages.map((_, index) => pageAt(image, index * PAGE))).toEqual(pages.map((byte) => byte ?? 0));
   });
 
-  test("counts from the start of libvirt's file", () => {
+  test("has offsets from the start of libvirt's file", () => {
     const head = saved(6);
     using image = new MemoryImage([{ path: file(head, mapped(pages, head.length), ...rest) }]);
     expect(pages.map((_, index) => pageAt(image, index * PAGE))).toEqual(pages.map((byte) => byte ?? 0));
@@ -170,7 +170,7 @@ describe("a stream with mapped-ram", () => {
     expect(() => new MemoryImage([{ path: file(...contents), format: "qemu" }])).toThrow(says);
   });
 
-  test("2,000 damaged headers and bitmaps are read, or are an error that says so", () => {
+  test("2,000 damaged headers and bitmaps give memory or a KtstrError", () => {
     const stream = mapped(pages);
     const path = file(stream, ...rest);
     const length = stream.indexOf("pc.ram") + 6 + 8 + 28 + 16;
@@ -183,7 +183,7 @@ describe("a stream with mapped-ram", () => {
   });
 });
 
-describe("a migration stream that is not read is an error:", () => {
+describe("an unsupported migration stream is an error:", () => {
   const start = [header({ blocks: BLOCKS }), EOS, footer, part];
   const shared = Buffer.concat([u32(1), u8(15), Buffer.from("x-ignore-shared")]);
   const ignored = [
@@ -278,7 +278,7 @@ describe("a migration stream that is not read is an error:", () => {
   });
 });
 
-test("2,000 damaged streams are read, or are an error that says so", () => {
+test("2,000 damaged streams give memory or a KtstrError", () => {
   const path = file(...STREAM);
   const places = [{ name: "stream", offset: 4, length: Buffer.concat(STREAM).length - 4 - PAGE }];
   const head = { name: "header", offset: 4, length: STREAM[0]!.length - 4 };
@@ -299,7 +299,7 @@ test("2,000 damaged streams are read, or are an error that says so", () => {
   expect(read).toBeLessThan(1900);
 });
 
-test("a list of blocks takes no longer than the file has bytes", () => {
+test("the time to read a list of blocks is bounded by the size of the file", () => {
   const endless = Buffer.concat([
     header({ blocks: [] }).subarray(0, -8),
     u64(2 ** 52 + 4),
@@ -308,7 +308,7 @@ test("a list of blocks takes no longer than the file has bytes", () => {
   expect(() => new MemoryImage([{ path: file(endless), format: "qemu" }])).toThrow(/blocks/);
 });
 
-/** libvirt's qemu_saveimage.h, by hand. */
+/** Writes a header of libvirt's qemu_saveimage.h. */
 function saved(format: number, { magic = "LibvirtQemudSave", version = 2, xml = "<domain/>" } = {}): Buffer {
   const bytes = Buffer.alloc(92);
   bytes.write(magic);
@@ -319,7 +319,7 @@ function saved(format: number, { magic = "LibvirtQemudSave", version = 2, xml = 
 }
 
 describe("a libvirt save file", () => {
-  test("is the stream behind its XML", () => {
+  test("is the stream after its XML", () => {
     using image = new MemoryImage([{ path: file(saved(0), ...STREAM) }]);
     expect([image.format, ...[0, 1, 2, 3].map((index) => pageAt(image, index * PAGE))]).toEqual([
       "QEMU migration stream",
@@ -338,7 +338,7 @@ describe("a libvirt save file", () => {
   for (const tool of ["gzip", "bzip2", "xz", "lzop", "zstd"]) {
     const isThere = Bun.which(tool) !== null;
     test.skipIf(!isThere)(
-      `whose stream ${tool} compressed is decompressed${isThere ? "" : `: no ${tool} on this machine`}`,
+      `with a stream compressed by ${tool} is decompressed${isThere ? "" : `: no ${tool} on this machine`}`,
       () => {
         const child = Bun.spawnSync([tool, "-c"], { stdin: Buffer.concat(STREAM), stdout: "pipe" });
         expect(child.exitCode).toBe(0);
@@ -351,7 +351,7 @@ describe("a libvirt save file", () => {
     );
   }
 
-  test("2,000 damaged headers are read, or are an error that says so", () => {
+  test("2,000 damaged headers give memory or a KtstrError", () => {
     const head = saved(0);
     const path = file(head, ...STREAM);
     using mutator = new Mutator(path, [{ name: "header", offset: 0, length: 92 }], 29);

@@ -1,10 +1,10 @@
-/** Damage to a memory file: seeded, undone after each round, so that one copy serves thousands. */
+/** Damages a memory file, reproducibly by seed, and undoes the damage after each round, so that one copy serves thousands. */
 import { closeSync, fstatSync, openSync, readFileSync, readSync, writeSync } from "node:fs";
 import { KtstrError } from "../../src/errors.ts";
 import { EHDR, PHDR } from "../../src/uapi/elf.ts";
 import { viewOf } from "../../src/uapi/layout.ts";
 
-/** Bytes of the file that something reads: a table, a struct, a page of page tables. */
+/** Bytes of the file that are read: a table, a struct, a page of page tables. */
 export interface Place {
   readonly name: string;
   readonly offset: number;
@@ -21,7 +21,7 @@ export class Mutator implements Disposable {
   #state: number;
   #undo: (readonly [number, Buffer])[] = [];
 
-  /** `seed`: another one, another damage; never 0. */
+  /** `seed` selects the damage; it is never 0. */
   constructor(path: string, places: readonly Place[], seed: number) {
     this.#fd = openSync(path, "r+");
     this.#sizeBytes = fstatSync(this.#fd).size;
@@ -29,7 +29,7 @@ export class Mutator implements Disposable {
     this.#state = seed | 0;
   }
 
-  /** An integer from 0 to `below`-1 (xorshift32). */
+  /** Returns an integer from 0 to `below`-1 (xorshift32). */
   random(below: number): number {
     this.#state ^= this.#state << 13;
     this.#state ^= this.#state >>> 17;
@@ -37,7 +37,7 @@ export class Mutator implements Disposable {
     return (this.#state >>> 0) % below;
   }
 
-  /** Damages one to four places; says what it did. */
+  /** Damages one to four places, and returns a description. */
   damage(): string {
     const told: string[] = [];
     for (let count = 1 + this.random(4); count > 0; count--) {
@@ -55,7 +55,7 @@ export class Mutator implements Disposable {
     return told.join(" ");
   }
 
-  /** A byte, a word that sits on an edge, a pointer from elsewhere or to anywhere, or a stretch of noise. */
+  /** Writes a byte, a word at a limit, a pointer from elsewhere or to a random address, or a range of noise. */
   #bytes(): Buffer {
     const kind = this.random(6);
     if (kind === 0) return Buffer.from([this.random(256)]);
@@ -69,8 +69,8 @@ export class Mutator implements Disposable {
   }
 
   /**
-   * Damages, reads and undoes so many times; how often each outcome came. `read` says what came out; an error of ours is
-   * the outcome "error". Anything else that it throws, and a round of more than 20 seconds, is told with the damage.
+   * Damages, reads and undoes this many times, and returns the number of each outcome. `read` returns an outcome; a KtstrError is
+   * the outcome "error". Any other error, and a round of more than 20 seconds, is thrown with the description of the damage.
    */
   rounds(count: number, read: () => string): ReadonlyMap<string, number> {
     const outcomes = new Map<string, number>();
@@ -92,7 +92,7 @@ export class Mutator implements Disposable {
     return outcomes;
   }
 
-  /** Takes the damage back. */
+  /** Undoes the damage. */
   undo(): void {
     for (const [offset, bytes] of this.#undo.reverse()) writeSync(this.#fd, bytes, 0, bytes.length, offset);
     this.#undo = [];
@@ -103,7 +103,7 @@ export class Mutator implements Disposable {
   }
 }
 
-/** Where a physical address lies in an ELF core. */
+/** Returns a function from a physical address to its offset in an ELF core. */
 export function offsetsIn(path: string): (physical: number) => number {
   const view = viewOf(readFileSync(path));
   const count = view.getUint16(EHDR.fields.phnum.offset, true);

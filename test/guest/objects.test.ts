@@ -1,4 +1,4 @@
-/** Programs, links, BTF objects and the scheduler of the lab's frozen machines, against what bpftool said in them. */
+/** Programs, links, BTF objects and the scheduler of the lab's frozen machines, compared with bpftool's answers in them. */
 import { expect, test } from "bun:test";
 import type { Btf } from "../../src/btf/btf.ts";
 import { btfJson, linkJson, progJson } from "../../src/report/bpftool.ts";
@@ -10,10 +10,10 @@ import { capturedImages } from "./captured.ts";
 import { eachMachine, labImages } from "./images.ts";
 import { open, type Printed, printed, testAgainst } from "./support/answers.ts";
 
-/** They are compared in holders.test.ts: an object that is held may be held by bpftool alone. */
+/** Keys that holders.test.ts compares, because an object's only holder may be bpftool. */
 const OF_HOLDERS: readonly string[] = ["pids", "bpf_cookie"];
 
-/** Of each of ours what bpftool printed of it, but for the keys that `leaveOut` names of it. */
+/** Compares each of ktstr's objects with bpftool's, except for the keys that `leaveOut` names. */
 function asPrinted(
   ours: readonly Printed[],
   theirs: readonly Printed[],
@@ -31,7 +31,7 @@ function asPrinted(
 
 const COUNTERS = ["run_cnt", "run_time_ns", "recursion_misses"] as const;
 
-/** Keys that bpftool prints as 0 of kernels which do not tell them, though they have them. */
+/** Keys that bpftool prints as 0 because these kernels do not return them, although they have them. */
 const TOLD_SINCE: readonly (readonly [type: string, key: string, member: string])[] = [
   ["tracing", "cookie", "tracing.cookie"],
   ["tracing", "target_obj_id", "tracing.target_obj_id"],
@@ -70,7 +70,7 @@ eachMachine(images, (image) => {
     },
   );
 
-  testAgainst(image, "link-show.json", "every attribute of every link is bpftool's", (theirs) => {
+  testAgainst(image, "link-show.json", "every attribute of every link is equal to bpftool's", (theirs) => {
     using guest = open(image);
     const typeOf = (id: number): number | undefined => guest.progs().find((prog) => prog.id === id)?.type;
     const ours = printed(guest.links().map((link) => linkJson(link, typeOf)));
@@ -88,7 +88,7 @@ eachMachine(images, (image) => {
     (theirs) => {
       using guest = open(image);
       const ours = printed(guest.btfs().map((btf) => btfJson(btf, guest.progs(), guest.maps())));
-      // bpftool lists users in the order of its own hash table.
+      // bpftool lists users in the order of its hash table.
       const sorted = (one: Printed): Printed => ({
         ...one,
         prog_ids: [...(one["prog_ids"] as number[])].sort((a, b) => a - b),
@@ -107,7 +107,7 @@ eachMachine(images, (image) => {
 
   for (const command of ["show", "dump"] as const) {
     const theirs = image.answer(`struct_ops-${command}.json`)?.trim() ?? "";
-    test.skipIf(theirs === "")(`struct_ops ${command} is bpftool's, byte for byte`, () => {
+    test.skipIf(theirs === "")(`struct_ops ${command} is equal to bpftool's, byte for byte`, () => {
       using guest = open(image);
       const maps = guest.maps().filter(({ type }) => type === MapType.struct_ops);
       const ours =
@@ -118,7 +118,7 @@ eachMachine(images, (image) => {
     });
   }
 
-  test("the scheduler is the one that sysfs names", () => {
+  test("the scheduler is that of sysfs", () => {
     using guest = open(image);
     const state = image.answer("sched_ext/state")?.trim() ?? "";
     const name = image.answer("sched_ext/root/ops")?.trim() ?? "";
@@ -139,14 +139,14 @@ eachMachine(images, (image) => {
   });
 });
 
-// Captures have no symbols of modules.
+// Captures do not have the symbols of modules.
 eachMachine(machines, (image) => {
   const text = image.answer("kallsyms-loaded");
-  test.skipIf(text === undefined)("modules' and programs' symbols have the names of /proc/kallsyms", () => {
+  test.skipIf(text === undefined)("symbols of modules and programs have the names of /proc/kallsyms", () => {
     using guest = open(image);
     const names = new Map<bigint, string[]>();
     for (const [, address, name, module] of text!.matchAll(/^([0-9a-f]+) \w (\S+)\s+\[(\w+)\]$/gm)) {
-      // Trampolines, dispatchers and probes' slots have symbols, and are neither.
+      // Trampolines, dispatchers and slots of probes have symbols, but are neither.
       if (module!.startsWith("__builtin__") || (module === "bpf" && !name!.startsWith("bpf_prog_"))) continue;
       const at = BigInt(`0x${address}`);
       names.set(at, [...(names.get(at) ?? []), `${name} [${module}]`]);

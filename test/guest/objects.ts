@@ -1,6 +1,6 @@
 /**
- * Programs, links and BTF objects on a machine built by hand, for what no kernel shows on demand. The structs are laid
- * out as no kernel lays them out: an offset that was not asked of the BTF shows.
+ * Programs, links and BTF objects on a machine built by hand, in states that no kernel produces on demand. The structs have
+ * layouts that no kernel has, so that an offset that does not come from BTF is noticed.
  */
 import { Btf } from "../../src/btf/btf.ts";
 import type { GuestKernel } from "../../src/guest/kernel/kernel.ts";
@@ -9,7 +9,7 @@ import { BtfWriter } from "../btf/support/encode.ts";
 import { Synthetic } from "./synthetic.ts";
 
 type Kind = "u8" | "u16" | "u32" | "u64" | "ptr" | "bit" | "bytes8" | "bytes16" | "bytes56" | "slots";
-/** Members by path, "refcnt.counter", with the offset of the whole path in bytes. */
+/** Members by path, such as "refcnt.counter", with the offset of the whole path in bytes. */
 type Members = Readonly<Record<string, readonly [Kind, number]>>;
 
 const STRUCTS: Readonly<Record<string, readonly [size: number, members: Members]>> = {
@@ -120,7 +120,7 @@ function typesOf(structs: typeof STRUCTS): Btf {
     bytes56: bytesOf(56),
     slots: w.array(ptr, 64, u32),
   };
-  /** "a.b.c" lies in structs of that one member. */
+  /** "a.b.c" is in nested structs of one member each. */
   const typeOf = (path: readonly string[], kind: Kind): number =>
     path.length === 0 ? ids[kind] : w.struct("", SIZES[kind], [[path[0]!, typeOf(path.slice(1), kind), 0]]);
   for (const [name, [size, members]] of Object.entries(structs)) {
@@ -134,14 +134,14 @@ function typesOf(structs: typeof STRUCTS): Btf {
 }
 
 export interface ObjectMachineOptions {
-  /** Other layouts of some structs. */
+  /** Other layouts for some structs. */
   readonly structs?: typeof STRUCTS;
   readonly cpus?: number;
-  /** Whether per-CPU areas are known by page tables alone, which `unmapPerCpuPage` needs. */
+  /** Whether per-CPU areas can be reached by page tables only, as `unmapPerCpuPage` needs. */
   readonly translated?: boolean;
 }
 
-/** Per-CPU areas of 64 KiB each, and where their pages are mapped once more. */
+/** Per-CPU areas of 64 KiB each, and the addresses at which their pages are mapped again. */
 const AREA_BYTES = 0x1_0000;
 const AREA_SPACE = 0xffff_c900_0000_0000n;
 
@@ -196,7 +196,7 @@ export class ObjectMachine {
     this.warnings.push(sentence);
   };
 
-  /** A zeroed struct; its physical address. */
+  /** Allocates a zeroed struct and returns its physical address. */
   make(name: string, values: Readonly<Record<string, number | bigint | string>> = {}): number {
     const at = this.machine.allocate(this.#structs[name]![0]);
     this.set(name, at, values);
@@ -215,7 +215,7 @@ export class ObjectMachine {
     }
   }
 
-  /** The address by which the kernel knows a place. */
+  /** Returns the kernel's address of a place. */
   address(physical: number): bigint {
     return this.machine.direct(physical);
   }
@@ -224,7 +224,7 @@ export class ObjectMachine {
     return fromBigInt(this.address(physical));
   }
 
-  /** An array of pointers; its address. */
+  /** Writes an array of pointers and returns its address. */
   list(addresses: readonly bigint[]): bigint {
     const at = this.machine.allocate(8 * addresses.length);
     addresses.forEach((address, index) => {
@@ -233,7 +233,7 @@ export class ObjectMachine {
     return this.address(at);
   }
 
-  /** Makes a symbol an IDR with objects (physical addresses) by id, all below 64. */
+  /** Makes a symbol an IDR with objects (physical addresses) by id; all ids are below 64. */
   idr(symbol: string, objects: Readonly<Record<number, number>>): void {
     const node = this.make("xa_node");
     for (const [id, object] of Object.entries(objects))
@@ -248,7 +248,7 @@ export class ObjectMachine {
     return base;
   }
 
-  /** Takes the page at a per-CPU address away from one CPU. */
+  /** Unmaps the page at a per-CPU address for one CPU. */
   unmapPerCpuPage(cpu: number, at: number): void {
     this.machine.unmap(AREA_SPACE + BigInt(cpu * AREA_BYTES + at), "PTE");
   }
@@ -258,7 +258,7 @@ export class ObjectMachine {
     this.set("bpf_prog_stats", this.#areas[cpu]! + at, values);
   }
 
-  /** A program with what every one has; the physical address of it and of its aux. */
+  /** Writes a program with the members that every program has; returns the physical addresses of it and of its aux. */
   prog(
     id: number,
     values: Readonly<Record<string, number | bigint | string>> = {},

@@ -1,4 +1,4 @@
-/** The lab's frozen machines have nothing that is forgotten: their loaders hold everything. */
+/** The lab's frozen machines have no map or program without a holder, because their loaders hold everything. */
 import { expect, test } from "bun:test";
 import { openGuest } from "../../src/guest/guest.ts";
 import { mapHolders } from "../../src/report/map-holders.ts";
@@ -8,7 +8,7 @@ import { eachMachine, labImages } from "./images.ts";
 
 eachMachine(await labImages(), (image) => {
   test.skipIf(image.answer("net-show.json") === undefined)(
-    "every holder can be asked, and no map or program is held by nobody",
+    "every kind of holder can be read, and every map and program has one",
     () => {
       using guest = openGuest({ memory: image.memory });
       expect([mapHolders(guest).untold, progPlaces(guest).untold]).toEqual([[], []]);

@@ -1,4 +1,4 @@
-/** Captures whose programs are damaged: their code is dumped, or there is an error of ours, soon. */
+/** Captures with damaged programs: every dump of their code ends soon, with output or a KtstrError. */
 import { afterAll, describe, expect } from "bun:test";
 import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from "node:fs";
 import { devNull, tmpdir } from "node:os";
@@ -26,7 +26,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 const ROUNDS = Number(process.env["KTSTR_FUZZ_ROUNDS"] ?? 100);
 const STYLE = { opcodes: true, linum: true };
 
-/** The programs' own pages: `struct bpf_prog` with its instructions, and all that its `aux` points at. */
+/** Pages of the programs: `struct bpf_prog` with its instructions, and the targets of `aux`'s pointers. */
 function placesIn(path: string): Place[] {
   const offsetOf = offsetsIn(path);
   using guest = openGuest({ memory: path });
@@ -44,7 +44,7 @@ function placesIn(path: string): Place[] {
       : Array.from({ length: count }, (_, word) => memory.pointer(at.hi, at.lo, 8 * word, "a pointer"));
   for (const { id, address } of guest.progs()) {
     const prog = fromBigInt(address ?? 0n);
-    // Its head more often than its instructions.
+    // Its header more often than its instructions.
     for (let copies = 0; copies < 4; copies++) add(`program ${id}`, prog, 72);
     add(`program ${id}`, prog, 1024);
     for (const aux of words(prog, 9)) {
@@ -83,7 +83,7 @@ function readAll(path: string, out: Output): number {
     jitedText(out, jited, STYLE);
     jitedJson(out, jited, STYLE, "");
   }
-  // A frame in each program, whatever its symbol is now.
+  // A frame in each program, for any symbol that it has now.
   const frames = guest
     .progs()
     .map(

@@ -1,4 +1,4 @@
-/** `prog dump xlated` of the lab's frozen machines: what bpftool printed in them, byte for byte. */
+/** `prog dump xlated` of the lab's frozen machines, compared with bpftool's output in them, byte for byte. */
 import { expect } from "bun:test";
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -22,7 +22,7 @@ testEachMachine(images, "every program's instructions, with opcodes and lines: %
   const different: string[] = [];
   for (const prog of guest.progs()) {
     const theirs = image.answer(`prog-dump/${prog.id}.json`) ?? "";
-    // bpftool's own programs were gone when it was asked for them.
+    // bpftool's own programs no longer existed when it was asked for them.
     if (!theirs.startsWith("[")) continue;
     const code = guest.progCode(prog);
     if (!code.ok) throw new Error(`program ${prog.id}: ${code.why.detail}`);
@@ -46,7 +46,7 @@ testEachMachine(images, "every program's instructions, with opcodes and lines: %
       out.line();
     });
     if (mine !== theirs) different.push(`program ${prog.id}: ${firstDifference(mine, theirs)}`);
-    // Asked under KTSTR_LAB=all.
+    // Answered by the guest only under KTSTR_LAB=all.
     const theirText = image.answer(`prog-dump/${prog.id}.txt`) ?? "";
     const text = printed((out) => xlatedText(out, xlated, { opcodes: false, linum: true }));
     if (theirText !== "" && text !== theirText)
@@ -66,7 +66,7 @@ testEachMachine(images, "every program's source lines and its costs by CPU: %s",
   let counted = 0;
   for (const prog of guest.progs()) {
     const { functions, cpuStats } = progPage(guest, prog);
-    // The sums are compared with bpftool's elsewhere.
+    // Other tests compare the sums with bpftool's.
     if (prog.stats.ok && cpuStats?.ok === true) {
       const sum = (of: (one: ProgStats) => bigint): bigint =>
         cpuStats.value.reduce((total, one) => total + of(one), 0n);

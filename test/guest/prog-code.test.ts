@@ -1,4 +1,4 @@
-/** A program's instructions as they lie in memory, and as the kernel would hand them out (`bpf_insn_prepare_dump`). */
+/** A program's instructions in memory, and as the kernel returns them (`bpf_insn_prepare_dump`). */
 import { expect, test } from "bun:test";
 import { readCallTargets, readProgCode } from "../../src/guest/bpf/prog-code.ts";
 import { AddressNames } from "../../src/guest/kernel/names-at.ts";
@@ -33,7 +33,7 @@ const decode = ({ insns }: ProgCode): Raw[] => {
 
 interface Given {
   readonly insns: readonly Raw[];
-  /** How many instructions each function has. */
+  /** Number of instructions of each function. */
   readonly lengths?: readonly number[];
   readonly maps?: readonly MapInfo[];
   readonly len?: number;
@@ -57,17 +57,17 @@ function read({ insns, lengths = [], maps = [], len = insns.length, aux = {} }: 
   return readProgCode(kernel, { address: machine.address(prog) } as ProgInfo, maps);
 }
 
-test("a call of an own function has its distance in off and its number in imm, whichever way it is stored", () => {
+test("a call of the program's own function has its distance in off and its number in imm, for both orders of storage", () => {
   const body: Raw[] = [
     [0x95, 0, 0, 0],
     [0x95, 0, 0, 0],
     [0x95, 0, 0, 0],
   ];
-  // From instruction 0 to function 2, which begins at 3.
+  // From instruction 0 to function 2, which begins at instruction 3.
   const lengths = [2, 1, 1];
   const expected: Raw = [0x85, 0x10, 2, 2];
   expect(decode(read({ insns: [[0x85, 0x10, 2, 2], ...body], lengths }))[0]).toEqual(expected);
-  // To function 1, which begins at 3: up to 7.1, and since.
+  // To function 1, which begins at instruction 3: up to 7.1, and since then.
   const far = [3, 1];
   for (const stored of [
     [0x85, 0x10, 2, 1],
@@ -76,14 +76,14 @@ test("a call of an own function has its distance in off and its number in imm, w
     expect(decode(read({ insns: [stored, ...body], lengths: far }))[0]).toEqual([0x85, 0x10, 2, 1]);
 });
 
-test("what only the kernel has is written as it was loaded", () => {
+test("instructions that only the kernel uses are shown as they were loaded", () => {
   const stored: Raw[] = [
     [0xf5, 0, 0, 99], // BPF_TAIL_CALL
     [0xe5, 0x10, 3, -4], // BPF_CALL_ARGS
     [0x39, 0x21, 8, 0], // LDX | PROBE_MEM | DW
     [0xa3, 0x21, 8, 0], // STX | PROBE_MEM32 | W
-    [0x59, 0x21, 8, 0], // LDX | PROBE_MEMSX | DW: the kernel leaves it
-    [0x20, 0, 0, 12], // LD | ABS is no PROBE_MEM
+    [0x59, 0x21, 8, 0], // LDX | PROBE_MEMSX | DW: the kernel keeps it
+    [0x20, 0, 0, 12], // LD | ABS is not PROBE_MEM
   ];
   expect(decode(read({ insns: stored }))).toEqual([
     [0x85, 0, 0, 12],
@@ -119,7 +119,7 @@ test("addresses of maps, and into the value of an array of one element, are ids"
     [0x18, 0x11, 0, 7],
     [0, 0, 0, 0],
   ]);
-  // 20 bytes take 24.
+  // A value of 20 bytes takes 24.
   expect(one(at + 256n + 23n)).toEqual([
     [0x18, 0x21, 0, 7],
     [0, 0, 0, 23],
@@ -127,7 +127,7 @@ test("addresses of maps, and into the value of an array of one element, are ids"
   for (const address of [at + 256n + 24n, at + 255n, at + 5000n]) expect(one(address)).toEqual(kept(address));
 });
 
-test("counts that no kernel has are refused", () => {
+test("impossible counts are errors", () => {
   const insns: Raw[] = [[0x95, 0, 0, 0]];
   expect(() => read({ insns, len: 2 ** 31 })).toThrow("its len is 2147483648");
   expect(() => read({ insns, aux: { func_cnt: 1000 } })).toThrow("its func_cnt is 1000");
@@ -135,13 +135,13 @@ test("counts that no kernel has are refused", () => {
   expect(() => read({ insns, aux: { nr_linfo: 2 ** 31 } })).toThrow("its nr_linfo is 2147483648");
 });
 
-test("an offloaded program has no functions of the kernel's", () => {
+test("an offloaded program has no functions in the kernel", () => {
   const code = read({ insns: [[0x95, 0, 0, 0]], aux: { offload_requested: 1 } });
   expect(code).toMatchObject({ functionAddresses: [], functionCount: 0 });
   expect(read({ insns: [[0x95, 0, 0, 0]] })).toMatchObject({ functionAddresses: [0n], functionCount: 1 });
 });
 
-test("where __bpf_call_base is not known, that is said", () => {
+test("if __bpf_call_base is not known, the output says so", () => {
   const { kernel } = new ObjectMachine();
   expect(() => readCallTargets(kernel, new AddressNames(kernel), [])).toThrow("__bpf_call_base");
 });

@@ -12,7 +12,7 @@ const noTypes = (): Btf => {
 const list = (machine: ObjectMachine): readonly ProgInfo[] =>
   listProgs(machine.kernel, noTypes, machine.warn);
 
-/** The one program of a machine. */
+/** Returns the only program of a machine. */
 function only(machine: ObjectMachine, prog: number, id = 5): ProgInfo {
   machine.idr("prog_idr", { [id]: prog });
   const [first, ...others] = list(machine);
@@ -21,7 +21,7 @@ function only(machine: ObjectMachine, prog: number, id = 5): ProgInfo {
   return first;
 }
 
-test("attributes are read where the BTF says they lie", () => {
+test("attributes are read at the offsets of the BTF", () => {
   const machine = new ObjectMachine();
   const user = machine.make("user_struct", { "uid.val": 1000 });
   const { prog } = machine.prog(
@@ -71,7 +71,7 @@ test("attributes are read where the BTF says they lie", () => {
   expect(machine.warnings).toEqual([]);
 });
 
-test("used_map_cnt of 70 gives the 64 that a kernel allows, and says so", () => {
+test("used_map_cnt of 70 gives the 64 maps that a kernel allows, with a warning", () => {
   const machine = new ObjectMachine();
   const maps = Array.from({ length: 70 }, (_, index) => machine.make("bpf_map", { id: 100 + index }));
   const used_maps = machine.list(maps.map((map) => machine.address(map)));
@@ -82,7 +82,7 @@ test("used_map_cnt of 70 gives the 64 that a kernel allows, and says so", () => 
   ]);
 });
 
-test("maps keep the kernel's order; a NULL list and a NULL entry are no maps", () => {
+test("maps keep the kernel's order; a NULL list and a NULL entry are skipped", () => {
   const machine = new ObjectMachine();
   const [a, b] = [9, 3].map((id) => machine.address(machine.make("bpf_map", { id })));
   const used_maps = machine.list([a!, 0n, b!]);
@@ -92,7 +92,7 @@ test("maps keep the kernel's order; a NULL list and a NULL entry are no maps", (
   expect(other.warnings).toEqual([]);
 });
 
-test("maps that lie outside the image leave the program without them, with a warning", () => {
+test("a program whose maps are outside the image has no maps, with a warning", () => {
   const machine = new ObjectMachine();
   const { prog } = machine.prog(5, { type: 6 }, { used_maps: 0xffff_8880_7000_0000n, used_map_cnt: 2 });
   const info = only(machine, prog);
@@ -119,7 +119,7 @@ test("more functions than the kernel allows are not walked", () => {
   expect(machine.warnings[0]).toContain("func_cnt is 4294967295, the kernel allows 256");
 });
 
-test("a program that is being freed, or that is another by now, is left out and counted", () => {
+test("a program that is being freed, or was reused, is left out and counted", () => {
   const machine = new ObjectMachine();
   const kept = machine.prog(1).prog;
   const freed = machine.prog(2, {}, { "refcnt.counter": 0 }).prog;
@@ -133,7 +133,7 @@ test("a program that is being freed, or that is another by now, is left out and 
   );
 });
 
-test("a target program's BTF goes before the kernel's", () => {
+test("the BTF of a target program takes precedence over the kernel's", () => {
   const machine = new ObjectMachine();
   const [kernel, target] = [1, 33].map((id) => machine.make("btf", { id, "refcnt.refs.counter": 1 }));
   const attach_btf = machine.address(kernel!);
@@ -144,7 +144,7 @@ test("a target program's BTF goes before the kernel's", () => {
   expect(only(machine, second, 7).attachBtfObjId).toBe(33);
 });
 
-test("the name behind the kernel's 15 bytes is the first function's, if it begins so", () => {
+test("the full name is that of the first function, if it begins with the kernel's 15 bytes", () => {
   const w = new BtfWriter();
   const proto = w.raw(13, "", 0);
   const long = w.raw(12, "a_function_with_a_long_name", proto);

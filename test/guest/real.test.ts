@@ -1,4 +1,4 @@
-/** Frozen machines of the lab against what they said themselves: /proc/kallsyms, /proc/iomem, bpftool, sysfs. */
+/** Frozen machines of the lab, compared with their own answers: /proc/kallsyms, /proc/iomem, bpftool, sysfs. */
 import { expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
@@ -24,7 +24,7 @@ import { eachMachine, type LabImage, labImages, withoutBpftools } from "./images
 
 const images = await labImages();
 
-/** A memory file in which no search sees VMCOREINFO's text. */
+/** A memory file in which no search finds the text of VMCOREINFO. */
 class WithoutText implements DataFile {
   readonly isMapped = true;
   readonly path: string;
@@ -63,7 +63,7 @@ class WithoutText implements DataFile {
   }
 }
 
-/** What a machine takes to read a dump of some GiB from a disk. */
+/** Timeout for a machine that reads a dump of some GiB from a disk. */
 const DISK_MS = 120_000;
 const RQ = struct("rq", { cpu: u32 });
 
@@ -83,14 +83,14 @@ const idsOfBpftool = (image: LabImage, file: string): number[] | undefined => {
 };
 
 eachMachine(images, (image) => {
-  test("nothing but the file: the layout, the release and the machine are the guest's", () => {
+  test("from the file alone, the layout, the release and the machine are the guest's", () => {
     using kernel = open(image);
     expect(kernel.info.release).toBe(image.answer("release")!.trim());
     expect(kernel.info.machine).toBe(image.answer("machine")!.trim());
     expect(image.answer("version")).toContain(kernel.info.version);
     const bootSeconds = /^btime ([0-9]+)$/m.exec(image.answer("stat")!)![1];
     expect(String(kernel.info.bootTimeUnixNs! / 1_000_000_000n)).toBe(bootSeconds!);
-    // The guest said its time just before the freeze, so the clock stands at it or somewhat after.
+    // The guest printed its time just before the freeze, so the clock is at that time or a little later.
     const last = Number(image.answer("uptime-last")!.split(" ")[0]);
     const uptime = Number(kernel.info.uptimeNs!) / 1e9;
     expect(uptime).toBeGreaterThan(last - 0.05);
@@ -108,10 +108,10 @@ eachMachine(images, (image) => {
     expect(kernel.warnings[0]).toStartWith("The file does not say where its memory belongs");
   });
 
-  test("the tables of kallsyms are told by their shape where VMCOREINFO says that they lie", () => {
+  test("the search by shape finds the tables of kallsyms at the addresses in VMCOREINFO", () => {
     using kernel = open(image);
     const { info, machine } = kernel.found;
-    // What a kernel before 6.0 has is tested by its symbols, which come from what is found here.
+    // For a kernel before 6.0 its symbols are tested, which come from the tables that are found here.
     if (info.symbol("kallsyms_names") === undefined) expect(info.release).toMatch(/^5\./);
     using files = new MemoryImage([{ path: image.memory }]);
     files.arrange(kernel.found.layout);
@@ -134,7 +134,7 @@ eachMachine(images, (image) => {
     expect(found[0]!.count).toBe(kernel.symbols.count);
   });
 
-  test("without VMCOREINFO its lines are made anew, and every answer is the same", () => {
+  test("without VMCOREINFO its lines are rebuilt, and every answer is the same", () => {
     using kernel = open(image);
     using told = openGuest({ memory: image.memory });
     const ram = new WithoutText(new ImageFile(image.memory));
@@ -143,7 +143,7 @@ eachMachine(images, (image) => {
     using again = openKernel({
       memory: [{ path: image.memory, ram: new WithoutText(new ImageFile(image.memory)) }],
     });
-    // The kernel's own lines say what the made ones must.
+    // The rebuilt lines must be equal to the kernel's own.
     const own = new Map(
       kernel.found.info.text.split("\n").map((line) => line.split("=") as [string, string]),
     );
@@ -165,7 +165,7 @@ eachMachine(images, (image) => {
   test.skipIf(gzip === undefined)(
     "every symbol has the name, the type letter and the address of /proc/kallsyms",
     () => {
-      // Modules have tables of their own, BPF programs' symbols are not in any.
+      // Modules have their own tables; symbols of BPF programs are in no table.
       const want = new TextDecoder()
         .decode(gunzipSync(gzip!))
         .split("\n")
@@ -193,7 +193,7 @@ eachMachine(images, (image) => {
     },
   );
 
-  test("a look-up by name finds the first of that name", () => {
+  test("a look-up by name finds the first symbol of that name", () => {
     const want = new Map<string, string>();
     for (const line of image.answer("kallsyms")!.split("\n")) {
       const [address, , name] = line.split(" ");
@@ -208,7 +208,7 @@ eachMachine(images, (image) => {
     expect(kernel.symbols.address("no_such_symbol")).toBeUndefined();
   });
 
-  test("the kernel's list of RAM is /proc/iomem's", () => {
+  test("the kernel's list of RAM is equal to /proc/iomem", () => {
     using kernel = open(image);
     const want = [...image.answer("iomem")!.matchAll(/^([0-9a-f]+)-([0-9a-f]+) : System RAM$/gm)].map(
       ([, start, end]) => ({ start: Number(`0x${start}`), end: Number(`0x${end}`) + 1 }),
@@ -216,7 +216,7 @@ eachMachine(images, (image) => {
     expect(readRamRanges(kernel.memory, kernel.symbols, kernel.btf)).toEqual(want);
   });
 
-  test("the BTF is the one of /sys/kernel/btf/vmlinux", () => {
+  test("the BTF is equal to /sys/kernel/btf/vmlinux", () => {
     using kernel = open(image);
     const start = requireSymbol(kernel.symbols, "__start_BTF");
     const stop = requireSymbol(kernel.symbols, "__stop_BTF");
@@ -232,7 +232,7 @@ eachMachine(images, (image) => {
     ["btf_idr", "btf-show.json"],
   ] as const) {
     const want = idsOfBpftool(image, file);
-    test.skipIf(want === undefined)(`${name} holds the ids that bpftool saw`, () => {
+    test.skipIf(want === undefined)(`${name} has the ids of bpftool`, () => {
       using kernel = open(image);
       const { ids, log } = idsOf(kernel, name);
       expect(log.details).toEqual([]);
@@ -240,12 +240,12 @@ eachMachine(images, (image) => {
     });
   }
 
-  test("the CPUs are those of sysfs, and each one's own number lies in its per-CPU area", () => {
+  test("the CPUs are those of sysfs, and each per-CPU area has the number of its CPU", () => {
     using kernel = open(image);
     const { possible, onlineCount, areas, missing } = kernel.cpus;
     const count = possible.length;
     expect(image.answer("cpu-possible")!.trim()).toBe(count === 1 ? "0" : `0-${count - 1}`);
-    // A panic stops every CPU but its own, and these are offline then (arch/x86/kernel/process.c, stop_this_cpu).
+    // A panic stops all other CPUs, which are then offline (arch/x86/kernel/process.c, stop_this_cpu).
     if (image.name === "panicked") expect(onlineCount).toBe(1);
     else expect(image.answer("cpu-online")!.trim()).toBe(onlineCount === 1 ? "0" : `0-${onlineCount - 1}`);
     expect(missing).toEqual([]);
@@ -262,7 +262,7 @@ eachMachine(images, (image) => {
   });
 
   test.skipIf(image.vmcore === undefined)(
-    "the ELF core of the same freeze says the same, with no layout to guess",
+    "the ELF core of the same freeze gives the same answers, without guessing a layout",
     () => {
       using raw = open(image);
       using core = openKernel({ memory: [{ path: image.vmcore! }] });
@@ -276,7 +276,7 @@ eachMachine(images, (image) => {
 
   const path = join(labDir(), "debug", `vmlinux-${image.answer("release")!.trim()}`);
   test.skipIf(!existsSync(path))(
-    "with the vmlinux of its debug package, symbols and types come from there and are the same",
+    "with the vmlinux of the debug package, symbols and types come from it and are the same",
     () => {
       using bare = open(image);
       using kernel = openKernel({ memory: [{ path: image.memory }], vmlinux: path });
@@ -289,7 +289,7 @@ eachMachine(images, (image) => {
     },
   );
 
-  test("a told layout, and a told place of VMCOREINFO, need no search and no guess", () => {
+  test("a given layout and a given address of VMCOREINFO need no search and no guess", () => {
     const note = Number(image.answer("vmcoreinfo")!.split(" ")[0]);
     using kernel = openKernel({
       memory: [{ path: image.memory }],
@@ -305,7 +305,7 @@ eachMachine(images, (image) => {
     expect(told.info).toEqual(kernel.info);
   });
 
-  test("a wrong layout is refused, and the refusal says what was tried", () => {
+  test("a wrong layout is an error that lists the attempts", () => {
     const physical = image.pieces[0]!.gpa + 0x1000_0000;
     expect(() => openKernel({ memory: [{ path: image.memory, physical }] })).toThrow(
       /VMCOREINFO was found [0-9]+ times, but never matches this memory/,

@@ -1,4 +1,4 @@
-/** Memory of a machine that goes on running: what was read and where addresses lead is asked anew behind `forget`. */
+/** Memory of a machine that runs: after `forget`, pages and translations are read again. */
 import { expect, test } from "bun:test";
 import { OnDemandFile, type PageSource } from "../../src/guest/image/on-demand.ts";
 import { x86Paging } from "../../src/guest/memory/mmu.ts";
@@ -7,7 +7,7 @@ import { Synthetic } from "./synthetic.ts";
 
 const PAGE_BYTES = 4096;
 
-test("pages that were read on demand are read anew", () => {
+test("pages that were read on demand are read again", () => {
   let value = 1;
   let reads = 0;
   let forgotten = 0;
@@ -36,7 +36,7 @@ test("pages that were read on demand are read anew", () => {
   expect([byteAt(PAGE_BYTES), reads, forgotten]).toEqual([2, 2, 1]);
 });
 
-test("an address that another page table maps now leads elsewhere", () => {
+test("an address that is now mapped by another page table is translated again", () => {
   const mode = x86Paging(4);
   const machine = new Synthetic({ mode });
   const [last, above] = [mode.levels.at(-1)!, mode.levels.at(-2)!];
@@ -54,7 +54,7 @@ test("an address that another page table maps now leads elsewhere", () => {
   const { hi, lo } = fromBigInt(address);
   const read = (): bigint => memory.u64(hi, lo, 0, "test");
   expect(read()).toBe(1n);
-  // The table of `other` in the place of its own, as when the kernel frees a range's tables and makes new ones.
+  // Puts the table of `other` in place of its own, as when the kernel frees the tables of a range and allocates new ones.
   machine.writeU64(machine.entry(address, above.name), machine.readU64(machine.entry(other, above.name)));
   memory.forget();
   expect(read()).toBe(2n);

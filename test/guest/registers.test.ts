@@ -1,4 +1,4 @@
-/** Registers from NT_PRSTATUS notes. */
+/** Registers in NT_PRSTATUS notes. */
 import { expect, test } from "bun:test";
 import type { GuestKernel } from "../../src/guest/kernel/kernel.ts";
 import type { PerCpuArea } from "../../src/guest/kernel/percpu.ts";

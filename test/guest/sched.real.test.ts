@@ -1,4 +1,4 @@
-/** sched_ext in the memory of frozen machines against what their kernels and programs said just before. */
+/** sched_ext in the memory of frozen machines, compared with the answers of their kernels and programs just before the freeze. */
 import { describe, expect } from "bun:test";
 import { openGuest } from "../../src/guest/guest.ts";
 import { readSysfsSched } from "../../src/live/sched-ext.ts";
@@ -23,14 +23,14 @@ function reportOf({ memory }: LabImage): SchedReport {
   return report;
 }
 
-/** Seconds that the machine was up when it was asked last; the freeze comes within the next ones. */
+/** Uptime in seconds when the machine answered last; it was frozen within the next seconds. */
 const lastUptimeMs = (image: LabImage): number => 1000 * Number.parseFloat(image.answer("uptime-last")!);
-/** The freeze follows the last answer after a time that depends on the load of the host: by the kernel's clock in memory. */
+/** Time of the freeze by the kernel's clock in memory: the time after the last answer depends on the load of the host. */
 function frozenMs({ memory }: LabImage): number {
   using guest = openGuest({ memory });
   return Number(guest.kernel().uptimeNs) / 1e6;
 }
-/** Jiffies go on when the timekeeper was last updated. */
+/** Jiffies continue from the last update of the timekeeper. */
 const TICKS_MS = 1000;
 
 interface Statement {
@@ -53,8 +53,8 @@ const loaded = images.filter(
   (image) => image.answer("sched_ext/state")?.trim() === "enabled" && statementOf(image)?.exit === undefined,
 );
 
-describe("a scheduler that was thrown out", () => {
-  testEachMachine(ejected, "%s: why and when are what its own program was told", (image) => {
+describe("an ejected scheduler", () => {
+  testEachMachine(ejected, "%s: reason and time are those that its own program received", (image) => {
     const { ops, exit } = statementOf(image)!;
     const report = reportOf(image);
     expect(report.missing).toEqual([]);
@@ -74,7 +74,7 @@ describe("a scheduler that was thrown out", () => {
     expect(scheduler?.disabledMs).toBeLessThan(frozenMs(image) - exit!.ns / 1e6 + TICKS_MS);
   });
 
-  testEachMachine(ejected, "%s: the back trace is the one in the kernel's log", (image) => {
+  testEachMachine(ejected, "%s: the back trace is equal to the one in the kernel's log", (image) => {
     const lines = image
       .answer("dmesg")!
       .split("\n")
@@ -96,71 +96,83 @@ describe("a scheduler that was thrown out", () => {
   });
 });
 
-describe("a scheduler that is loaded", () => {
-  testEachMachine(loaded, "%s: counters, and what /sys/kernel/sched_ext told just before", (image) => {
-    const report = reportOf(image);
-    const file = (name: string): string | undefined => image.answer(`sched_ext/${name}`)?.trim();
-    const counts = { nrRejected: "nr_rejected", hotplugSeq: "hotplug_seq", enableSeq: "enable_seq" } as const;
-    for (const [member, name] of Object.entries(counts))
-      expect([name, String(report.counts[member as keyof typeof counts])]).toEqual([name, file(name)!]);
-    expect(report.isSwitchedAll).toBe(file("switch_all") === "1");
-    // The page of a running kernel that does not give its memory has the same of these.
-    const folder = "/sys/kernel/sched_ext/";
-    const found = readSysfsSched({
-      readFile: (path: string) => image.answerBytes(`sched_ext/${path.slice(folder.length)}`),
-      readDirectory: () => [],
-    } as Partial<Sys> as Sys)!;
-    const [bySysfs, ...others] = viewsOfSysfs(found, "why");
-    expect(others).toEqual([]);
-    const [byMemory] = viewsOfReport(report, "");
-    const same = ({ opsName, place, state, counts }: SchedView) => ({ opsName, place, state, counts });
-    expect(same(bySysfs!)).toEqual(same(byMemory!));
-    expect(byMemory!.mode).toEqual(expect.arrayContaining([...bySysfs!.mode!]));
-    expect(bySysfs!.events.map(({ name }) => name)).toEqual(byMemory!.events.map(({ name }) => name));
-    bySysfs!.events.forEach(({ name, count }, index) => {
-      expect([name, byMemory!.events[index]!.count >= count]).toEqual([name, true]);
-    });
-  });
+describe("a loaded scheduler", () => {
+  testEachMachine(
+    loaded,
+    "%s: counters, and the contents of /sys/kernel/sched_ext just before the freeze",
+    (image) => {
+      const report = reportOf(image);
+      const file = (name: string): string | undefined => image.answer(`sched_ext/${name}`)?.trim();
+      const counts = {
+        nrRejected: "nr_rejected",
+        hotplugSeq: "hotplug_seq",
+        enableSeq: "enable_seq",
+      } as const;
+      for (const [member, name] of Object.entries(counts))
+        expect([name, String(report.counts[member as keyof typeof counts])]).toEqual([name, file(name)!]);
+      expect(report.isSwitchedAll).toBe(file("switch_all") === "1");
+      // The page of a running kernel without access to its memory has the same.
+      const folder = "/sys/kernel/sched_ext/";
+      const found = readSysfsSched({
+        readFile: (path: string) => image.answerBytes(`sched_ext/${path.slice(folder.length)}`),
+        readDirectory: () => [],
+      } as Partial<Sys> as Sys)!;
+      const [bySysfs, ...others] = viewsOfSysfs(found, "why");
+      expect(others).toEqual([]);
+      const [byMemory] = viewsOfReport(report, "");
+      const same = ({ opsName, place, state, counts }: SchedView) => ({ opsName, place, state, counts });
+      expect(same(bySysfs!)).toEqual(same(byMemory!));
+      expect(byMemory!.mode).toEqual(expect.arrayContaining([...bySysfs!.mode!]));
+      expect(bySysfs!.events.map(({ name }) => name)).toEqual(byMemory!.events.map(({ name }) => name));
+      bySysfs!.events.forEach(({ name, count }, index) => {
+        expect([name, byMemory!.events[index]!.count >= count]).toEqual([name, true]);
+      });
+    },
+  );
 
-  testEachMachine(loaded, "%s: the text that the kernel printed is explained as the memory is", (image) => {
-    const report = reportOf(image);
-    const log = parseLog(image.answer("scx-dump")!);
-    expect([log.dumps.length, log.unknownCount]).toEqual([1, 0]);
-    const [dump] = log.dumps;
-    const [byText, ...others] = viewsOfLog(log, "");
-    const [byMemory] = viewsOfReport(report, "");
-    expect([others, byText!.opsName ?? byMemory!.opsName]).toEqual([[], byMemory!.opsName]);
-    const cpus = new Set(byMemory!.cpus.map(({ cpu }) => cpu));
-    expect(byText!.cpus.filter(({ cpu }) => !cpus.has(cpu))).toEqual([]);
-    expect(byText!.events.map(({ name }) => name)).toEqual(byMemory!.events.map(({ name }) => name));
-    // What the text's form tells of its numbers is what the kernel's own types say.
-    const named = ({ enums }: SchedView): unknown => [
-      byText!.tasks.map(({ scxState, flags, dsqFlags, opsState }) => [
-        nameIn(enums!.taskStates, scxState!),
-        flagNames(enums!.taskFlags, flags!),
-        flagNames(enums!.dsqFlags, dsqFlags!),
-        nameIn(enums!.opsStates, opsState!),
-      ]),
-      byText!.cpus.map(({ flags }) => flagNames(enums!.rqFlags, flags!)),
-    ];
-    expect(named(byText!)).toEqual(named(byMemory!));
-    expect(byText!.tasks.length).toBeGreaterThan(0);
-    const waiting = new Map(byMemory!.tasks.map((task) => [task.pid, task]));
-    let same = 0;
-    for (const { pid, comm, cpus: allowed, weight } of byText!.tasks) {
-      const task = waiting.get(pid);
-      if (task === undefined) continue;
-      expect(task).toMatchObject({ comm, cpus: allowed, weight });
-      same++;
-    }
-    console.log(
-      `${image.name}: ${dump!.cpus.length} CPUs and ${byText!.tasks.length} tasks, ${same} of them still runnable`,
-    );
-    // On a busy host an emulated guest's tasks may wait for a second, and that is a finding.
-    for (const page of [byText!, byMemory!])
-      if (statementOf(image) === undefined && page.tasks.every(({ waitMs }) => waitMs < 1000))
-        expect(findingsOf(page)).toEqual([]);
-  });
+  testEachMachine(
+    loaded,
+    "%s: the text that the kernel printed gives the same page as the memory",
+    (image) => {
+      const report = reportOf(image);
+      const log = parseLog(image.answer("scx-dump")!);
+      expect([log.dumps.length, log.unknownCount]).toEqual([1, 0]);
+      const [dump] = log.dumps;
+      const [byText, ...others] = viewsOfLog(log, "");
+      const [byMemory] = viewsOfReport(report, "");
+      expect([others, byText!.opsName ?? byMemory!.opsName]).toEqual([[], byMemory!.opsName]);
+      const cpus = new Set(byMemory!.cpus.map(({ cpu }) => cpu));
+      expect(byText!.cpus.filter(({ cpu }) => !cpus.has(cpu))).toEqual([]);
+      expect(byText!.events.map(({ name }) => name)).toEqual(byMemory!.events.map(({ name }) => name));
+      // Names from the form of the text equal those from the kernel's own types.
+      const named = ({ enums }: SchedView): unknown => [
+        byText!.tasks.map(({ scxState, flags, dsqFlags, opsState }) => [
+          nameIn(enums!.taskStates, scxState!),
+          flagNames(enums!.taskFlags, flags!),
+          flagNames(enums!.dsqFlags, dsqFlags!),
+          nameIn(enums!.opsStates, opsState!),
+        ]),
+        byText!.cpus.map(({ flags }) => flagNames(enums!.rqFlags, flags!)),
+      ];
+      expect(named(byText!)).toEqual(named(byMemory!));
+      expect(byText!.tasks.length).toBeGreaterThan(0);
+      const waiting = new Map(byMemory!.tasks.map((task) => [task.pid, task]));
+      let same = 0;
+      for (const { pid, comm, cpus: allowed, weight } of byText!.tasks) {
+        const task = waiting.get(pid);
+        if (task === undefined) continue;
+        expect(task).toMatchObject({ comm, cpus: allowed, weight });
+        same++;
+      }
+      console.log(
+        `${image.name}: ${dump!.cpus.length} CPUs and ${byText!.tasks.length} tasks, ${same} of them still runnable`,
+      );
+      // On a busy host, tasks of an emulated guest may wait for a second, which is a finding.
+      for (const page of [byText!, byMemory!])
+        if (statementOf(image) === undefined && page.tasks.every(({ waitMs }) => waitMs < 1000))
+          expect(findingsOf(page)).toEqual([]);
+    },
+  );
 
   testEachMachine(
     loaded.filter(wasAskedLast),

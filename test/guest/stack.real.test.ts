@@ -1,4 +1,4 @@
-/** Kernel stacks of frozen machines against what their own /proc/PID/stack printed before. */
+/** Kernel stacks of frozen machines, compared with their own /proc/PID/stack before the freeze. */
 import { describe, expect } from "bun:test";
 import { struct, u64 } from "../../src/btf/struct.ts";
 import { openKernel } from "../../src/guest/kernel/kernel.ts";
@@ -31,7 +31,7 @@ describe("kernel stacks in memory", () => {
         { stack: image.answer("task-stack")!, status: image.answer("task-status")! },
       );
       console.log(`${image.name}: ${compared} stacks`);
-      // kthreadd: it sleeps, while init may be what a CPU runs.
+      // kthreadd sleeps, while init may be running on a CPU.
       expect(readTaskStack(kernel, new AddressNames(kernel), 2).frames.length).toBeGreaterThan(3);
       expect(() => readTaskStack(kernel, new AddressNames(kernel), 4_000_000)).toThrow("no such task");
       expect(compared).toBeGreaterThanOrEqual(60);

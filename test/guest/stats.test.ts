@@ -3,7 +3,7 @@ import { StatsReader, StatsSum } from "../../src/guest/bpf/stats.ts";
 import type { ProgStats } from "../../src/state.ts";
 import { ObjectMachine, type ObjectMachineOptions } from "./objects.ts";
 
-/** A per-CPU address, as `bpf_prog.stats` holds it. */
+/** A per-CPU address, as in `bpf_prog.stats`. */
 const AT = 0x2040;
 
 function counted(options: ObjectMachineOptions = {}): ObjectMachine {
@@ -13,7 +13,7 @@ function counted(options: ObjectMachineOptions = {}): ObjectMachine {
   return machine;
 }
 
-/** What one read a CPU gives, after a look that one read a counter gives the same. */
+/** Returns the result of one read per CPU, after a check that one read per counter gives the same. */
 function both({ kernel }: Pick<ObjectMachine, "kernel">, at: number = AT): ProgStats {
   const reader = new StatsReader(kernel);
   const scalar = new StatsSum();
@@ -28,7 +28,7 @@ test("the counters of all CPUs are added up", () => {
   expect(both(counted())).toEqual({ count: 30n, runTimeNs: 0x1_0000_03edn, misses: 3n });
 });
 
-test("one reader reads programs on the same page and on others, one after the other", () => {
+test("one reader reads programs on the same page and on others in turn", () => {
   const machine = counted();
   const reader = new StatsReader(machine.kernel);
   for (const [at, cnt] of [
@@ -52,7 +52,7 @@ test.each([2n ** 53n - 1n, 2n ** 53n, 2n ** 53n + 1n, 2n ** 62n + 12_345n, 2n **
   },
 );
 
-test("words whose bits are a negative number, an infinity or no number are integers all the same", () => {
+test("words whose bits are a negative number, an infinity or NaN are read as integers", () => {
   for (const [first, second] of [
     [0x8000_0000_0000_0005n, 5n],
     [0x7ff0_0000_0000_0000n, 1n],
@@ -71,14 +71,14 @@ test("words whose bits are a negative number, an infinity or no number are integ
   }
 });
 
-test("sums stop at 2^64-1", () => {
+test("sums saturate at 2^64-1", () => {
   const machine = new ObjectMachine();
   machine.counters(0, AT, { cnt: 2n ** 64n - 1n, nsecs: 0n, misses: 2n ** 63n + 1n });
   machine.counters(1, AT, { cnt: 1n, nsecs: 0n, misses: 2n ** 63n + 1n });
   expect(both(machine)).toEqual({ count: 2n ** 64n - 1n, runTimeNs: 0n, misses: 2n ** 64n - 1n });
 });
 
-test("counters that run into the next page are read across it", () => {
+test("counters that cross a page boundary are read", () => {
   const at = 0x2000 - 24;
   const machine = new ObjectMachine();
   machine.counters(0, at, { cnt: 1n, nsecs: 2n, misses: 3n });
@@ -96,14 +96,14 @@ test("counters more than 64 bytes apart, and at odd addresses, are read one by o
   expect(both(machine, AT + 3)).toEqual({ count: 1n, runTimeNs: 2n, misses: 3n });
 });
 
-/** A machine whose per-CPU areas have page tables, and of CPU 1's only some pages. */
+/** A machine whose per-CPU areas have page tables, with only some pages for CPU 1. */
 function withoutPage(absent: number): ObjectMachine {
   const machine = counted({ translated: true });
   machine.unmapPerCpuPage(1, absent);
   return machine;
 }
 
-test("an absent page of one CPU leaves no sum, and the answer says what is missing and what the rest is", () => {
+test("an absent page of one CPU gives no sum, and the reason has the missing part and the sum of the rest", () => {
   const { kernel } = withoutPage(AT & ~0xfff);
   const stats = new StatsReader(kernel).read(0, AT);
   expect(stats.ok).toBe(false);
@@ -114,8 +114,8 @@ test("an absent page of one CPU leaves no sum, and the answer says what is missi
   );
 });
 
-test("counters that straddle an absent page are read as far as they are there", () => {
-  // misses at 8, cnt at 16 on the first page, nsecs at 32 on the next.
+test("counters next to an absent page are read one by one", () => {
+  // misses at 8 and cnt at 16 on the first page, nsecs at 32 on the next.
   const at = 0x3000 - 24;
   const machine = new ObjectMachine({ translated: true });
   machine.counters(0, at, { cnt: 1n, nsecs: 2n, misses: 3n });
@@ -127,7 +127,7 @@ test("counters that straddle an absent page are read as far as they are there", 
   expect(stats.why.detail).toEndWith("cnt=11 nsecs=2 misses=33");
 });
 
-test("a NULL pointer is no statistics, not zero", () => {
+test("a NULL pointer gives no statistics, not zero", () => {
   const stats = new StatsReader(counted().kernel).read(0, 0);
   expect(stats).toEqual({
     ok: false,
@@ -135,7 +135,7 @@ test("a NULL pointer is no statistics, not zero", () => {
   });
 });
 
-test("only CPUs with an area are read: an unused slot is not CPU 0 once more", () => {
+test("only CPUs with an area are read: an unused slot is not a second CPU 0", () => {
   const machine = counted();
   const [first] = machine.kernel.cpus.areas;
   const kernel = { ...machine.kernel, cpus: { ...machine.kernel.cpus, areas: [first!], missing: [1] } };

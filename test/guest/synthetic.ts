@@ -1,5 +1,5 @@
 /**
- * Machines that no kernel shows on demand: physical memory with real page tables, built by hand. Addresses are
+ * Machines in states that no kernel produces on demand: physical memory with real page tables, built by hand. Addresses are
  * bigints here; the code under test sees only the bytes.
  */
 
@@ -13,11 +13,11 @@ export interface SyntheticOptions {
   readonly sizeBytes?: number;
   /** Guest physical address of the first byte. */
   readonly physicalBase?: number;
-  /** Where the direct map begins; it is one big linear run and has no page tables of its own. */
+  /** Start of the direct map, which is one linear run without page tables. */
   readonly directBase?: bigint;
-  /** Bits that every entry of the page tables has besides: AMD's encryption bit. */
+  /** Bits that are set in every entry of the page tables, such as AMD's encryption bit. */
   readonly entryBits?: bigint | undefined;
-  /** Zeroed bytes to build in, as many as they are: a mapped file's. */
+  /** Zeroed bytes to build in, such as a mapped file; their number is the size of the memory. */
   readonly bytes?: Uint8Array<ArrayBuffer> | undefined;
 }
 
@@ -52,7 +52,7 @@ export class Synthetic {
     return 2 ** this.mode.pageShift;
   }
 
-  /** Zeroed physical memory. */
+  /** Allocates zeroed physical memory. */
   allocate(size: number, align = 8): number {
     const at = Math.ceil(this.#next / align) * align;
     this.#next = at + size;
@@ -60,7 +60,7 @@ export class Synthetic {
     return at;
   }
 
-  /** The direct map's address of a physical one. */
+  /** Returns the direct-map address of a physical address. */
   direct(physical: number): bigint {
     return this.directBase + BigInt(physical - this.physicalBase);
   }
@@ -81,7 +81,7 @@ export class Synthetic {
     this.bytes.set(bytes, physical - this.physicalBase);
   }
 
-  /** The physical address of the entry of `level` that translates an address; makes the tables above it. */
+  /** Returns the physical address of the entry of `level` that translates an address; allocates the tables above it. */
   entry(address: bigint, level: string): number {
     let table = this.root;
     for (const { name, shift, bits } of this.mode.levels) {
@@ -97,7 +97,7 @@ export class Synthetic {
     throw new Error(`${this.mode.name} has no ${level}`);
   }
 
-  /** Maps what one entry of `level` covers. */
+  /** Maps the range of one entry of `level`. */
   map(address: bigint, physical: number, level = "PTE"): void {
     const isLast = level === "PTE";
     const kind = this.#x86 ? X86_TABLE | (isLast ? 0n : X86_LEAF) : isLast ? ARM64_PAGE : ARM64_BLOCK;
@@ -113,7 +113,7 @@ export class Synthetic {
     return new PhysicalMemory([windowOf(this.physicalBase, this.bytes)]);
   }
 
-  /** With `direct` the direct map is known, as after discovery; without, every address is walked. */
+  /** With `direct` the direct map is known, as after discovery; otherwise every address is translated by page tables. */
   memory(options: { direct?: boolean } = {}): GuestMemory {
     const physical = this.physicalMemory();
     const memory = new GuestMemory(physical, new PageTables(physical, this.mode, this.root));
@@ -126,7 +126,7 @@ export class Synthetic {
     return this.mode.name.startsWith("x86");
   }
 
-  /** An address as an arm64 entry keeps it: the bits above 47 (or 49) move to the low word where the mode says so. */
+  /** Returns an address in the format of an arm64 entry: in some modes the bits above 47 (or 49) are in the low word. */
   #encode(physical: bigint): bigint {
     const { extraMask, extraShift, extraUnit } = this.mode;
     if (extraMask === 0) return physical | this.#entryBits;

@@ -1,4 +1,4 @@
-/** Captures whose tasks, stacks, unwind tables, log and scheduler are damaged end in a result or in an error of ours, soon. */
+/** Captures with damaged tasks, stacks, unwind tables, log and scheduler: every read ends soon, with a result or a KtstrError. */
 import { afterAll, describe, expect } from "bun:test";
 import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -30,7 +30,7 @@ function placesIn(path: string): Place[] {
   for (const { at, pid } of tasks(kernel)) {
     add(`task ${pid}`, at.at.hi, at.at.lo, 2048);
     for (let word = 0; word < 128; word++) {
-      // `stack` is among the first members.
+      // `stack` is one of the first members.
       const { hi, lo } = memory.pointer(at.at.hi, at.at.lo, 8 * word, "task_struct");
       if (word < 8) add(`stack of ${pid}`, hi, lo + 16_384 - 2048, 2048);
     }
@@ -42,7 +42,7 @@ function placesIn(path: string): Place[] {
     const { hi, lo } = memory.pointer(ring.hi, ring.lo, 8 * word, "prb");
     add(`prb+${8 * word}`, hi, lo, 4096);
   }
-  // Unwind tables, page tables and whatever else there is.
+  // Unwind tables, page tables and all other pages.
   const { size } = statSync(path);
   for (let offset = 4096; offset < size; offset += 3 * 4096)
     places.push({ name: "page", offset, length: 4096 });
@@ -62,7 +62,7 @@ function readAll(path: string, hasScheduler: boolean): void {
 const images = (await labImages()).filter(({ answer }) => answer("task-stack") !== undefined);
 
 const hasDump = ({ answer }: LabImage): boolean => answer("scx-dump") !== undefined;
-/** One without sched_ext and one with a scheduler. */
+/** A capture without sched_ext, and one with a scheduler. */
 const chosen = [images.find((image) => !hasDump(image)), images.find(hasDump)].filter(
   (image) => image !== undefined,
 );

@@ -1,4 +1,4 @@
-/** Tasks in the memory of frozen machines against what /proc said of them just before. */
+/** Tasks in the memory of frozen machines, compared with /proc just before the freeze. */
 import { expect } from "bun:test";
 import { openGuest } from "../../src/guest/guest.ts";
 import { tasksJson } from "../../src/report/task-list.ts";
@@ -22,7 +22,7 @@ function shownIn({ memory }: LabImage): Map<number, Shown> {
   return new Map(tasks.map((task) => [task.pid, task]));
 }
 
-/** `==> /proc/PID/task/TID/FILE <==` and what stood in the file. */
+/** Parses `==> /proc/PID/task/TID/FILE <==` and the contents of the file. */
 function* sections(
   text: string,
 ): Generator<{ readonly tgid: number; readonly pid: number; readonly text: string }> {
@@ -34,7 +34,7 @@ function* sections(
 
 const POLICIES = ["NORMAL", "FIFO", "RR", "BATCH", "ISO", "IDLE", "DEADLINE", "EXT"];
 
-/** proc_pid_stat(5) counts from 1, and the state behind the name is its third field. */
+/** proc_pid_stat(5) counts fields from 1; the state after the name is the third. */
 function statFields(text: string): { readonly comm: string; field(number: number): string } {
   const end = text.lastIndexOf(")");
   const fields = text
@@ -51,8 +51,8 @@ interface Machine {
 }
 
 /**
- * While a scheduler is loaded, tasks of SCHED_EXT are on sched_ext; of the fair class all or none. 6.16 and
- * 6.17 make real-time tasks of the stop tasks when a scheduler is loaded; releases with `scx_setscheduler_class()`
+ * Returns the expected class. While a scheduler is loaded, tasks of SCHED_EXT are on sched_ext; of the fair class, all or none
+ * are. 6.16 and 6.17 make stop tasks real-time tasks when a scheduler is loaded; releases with `scx_setscheduler_class()`
  * (kernel/sched/ext) leave them in their class.
  */
 function classOf(policy: number, comm: string, { isSwitchedAll, isLoaded, release }: Machine): string {
@@ -77,14 +77,14 @@ testEachMachine(
     for (const { pid, tgid, text } of sections(image.answer("task-stat")!)) {
       const task = shown.get(pid);
       const { comm, field } = statFields(text);
-      // It has ended since, or its pid is another's.
+      // The task has ended since, or its pid was reused.
       if (task === undefined || !comm.startsWith(task.comm.slice(0, 15))) continue;
       const policy = Number(field(41));
       const expected = {
         tgid,
         policy: POLICIES[policy],
         rt_priority: Number(field(40)),
-        // What ended before the scheduler was thrown out stays in the class that it had.
+        // A task that ended before the scheduler was ejected stays in its class.
         ...(field(3) === "Z" ? {} : { class: classOf(policy, comm, machine) }),
       };
       expect({ ...task }).toMatchObject({ pid, ...expected } as object);
@@ -96,7 +96,7 @@ testEachMachine(
   },
 );
 
-testEachMachine(images, "%s: cgroups are those of /proc/PID/cgroup", (image) => {
+testEachMachine(images, "%s: cgroups are equal to those of /proc/PID/cgroup", (image) => {
   const shown = shownIn(image);
   let compared = 0;
   for (const { pid, text } of sections(image.answer("task-cgroup")!)) {

@@ -1,8 +1,8 @@
-/** The few kernel structs that the foundation walks, as a BTF of our own: with offsets that no kernel has. */
+/** The few kernel structs that finding a kernel needs, as BTF with offsets that no kernel has. */
 import { Btf } from "../../src/btf/btf.ts";
 import { BtfWriter } from "../btf/support/encode.ts";
 
-/** Where the members lie in `kernelTypes`, in bytes. */
+/** Offsets of the members in `kernelTypes`, in bytes. */
 export const IDR_BYTES = 40;
 export const IDR_HEAD = 16;
 export const IDR_BASE = 24;
@@ -13,7 +13,7 @@ export const NODE_SLOTS = 32;
 export const RESOURCE = { start: 8, end: 0, name: 16, sibling: 24, child: 32, size: 40 } as const;
 export const CPUMASK_BYTES = 16;
 
-/** Types for a synthetic kernel, and what of them its builder writes by hand. */
+/** Types for a synthetic kernel, and the offsets that its builder needs. */
 export interface KernelTypes {
   readonly bytes: Uint8Array;
   readonly idrBytes: number;

@@ -1,4 +1,4 @@
-/** Machines that no lab boots: memory encryption, memory far apart, two kernels, a kernel without variables' symbols. */
+/** Machines that the lab does not boot: memory encryption, memory far apart, two kernels, a kernel without symbols of variables. */
 import { describe, expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { type GuestKernel, openKernel } from "../../src/guest/kernel/kernel.ts";
@@ -9,7 +9,7 @@ import { open, pointerOf, savedMemories } from "./support/saved-memory.ts";
 
 const { newPath, save, saveAt } = savedMemories();
 
-test("a kernel without CONFIG_KALLSYMS_ALL has no variables among its symbols, and the error says so", () => {
+test("a kernel without CONFIG_KALLSYMS_ALL has no symbols of variables, and the error says so", () => {
   using kernel = open(save(new SyntheticKernel({ functionsOnly: true })), 0);
   expect(pointerOf(kernel, "_stext")).not.toBeUndefined();
   let error: unknown;
@@ -25,7 +25,7 @@ test("a kernel without CONFIG_KALLSYMS_ALL has no variables among its symbols, a
 });
 
 describe("AMD's memory encryption", () => {
-  test.each([47n, 51n])("bit %p of page-table entries is no address bit where VMCOREINFO says so", (bit) => {
+  test.each([47n, 51n])("bit %p of page-table entries is not an address bit if VMCOREINFO says so", (bit) => {
     const encryptionMask = 1n << bit;
     const machine = new SyntheticKernel({ encryptionMask });
     using kernel = open(save(machine), 0);
@@ -39,7 +39,7 @@ describe("AMD's memory encryption", () => {
     expect(kernel.memory.physicalOf(hi, lo, "map_idr")).toBe(machine.physicalOf("map_idr"));
   });
 
-  test("without that line the same tables lead out of memory, and no address is made of the bit", () => {
+  test("without that line the same tables point out of the memory, and the bit is not masked", () => {
     const machine = new SyntheticKernel({ encryptionMask: 1n << 47n });
     machine.writeText(
       machine.infoPhysical,
@@ -59,7 +59,7 @@ describe("memory of 15 TiB, most of it holes", () => {
   const expected = (machine: SyntheticKernel): unknown[] => [machine.release, machine.addressOf("map_idr")];
   const read = (kernel: GuestKernel): unknown[] => [kernel.info.release, pointerOf(kernel, "map_idr")];
 
-  test("a raw file: its holes are neither searched nor read", () => {
+  test("a raw file: holes are neither searched nor read", () => {
     const machine = new SyntheticKernel({ physicalBase: base, ram });
     using kernel = open(saveAt(machine, base, 15 * TIB));
     expect(read(kernel)).toEqual(expected(machine));
@@ -83,7 +83,7 @@ describe("memory of 15 TiB, most of it holes", () => {
 });
 
 describe("two kernels in one memory", () => {
-  /** The first kernel lies in the lower half of a memory, the second in the upper one. */
+  /** The first kernel is in the lower half of the memory, the second in the upper half. */
   const both = (
     variables: Readonly<Record<string, number>> = {},
   ): { path: string; first: SyntheticKernel; second: SyntheticKernel } => {
@@ -103,7 +103,7 @@ describe("two kernels in one memory", () => {
     return `This memory contains two kernels. 7.2.0-synthetic by VMCOREINFO at 0x${first.infoPhysical.toString(16)} is used; the other one is 7.3.0-crash by VMCOREINFO at ${at}. One of them may be a crash kernel, or left by an earlier boot. --vmcoreinfo ${at} uses the other one.`;
   };
 
-  test("the first is taken, and how to take the other is said where it is asked for", () => {
+  test("the first is used, and with --explain a warning says how to select the other", () => {
     const { path, first, second } = both();
     using quick = openKernel({ memory: [{ path, physical: 0 }] });
     expect([quick.info.release, quick.warnings]).toEqual([first.release, []]);
@@ -118,7 +118,7 @@ describe("two kernels in one memory", () => {
     expect([other.info.release, other.warnings]).toEqual([second.release, []]);
   });
 
-  test("it is said unasked where the kernel that was taken has room for a crash kernel, or is one", () => {
+  test("the warning is printed without --explain if the kernel has memory reserved for a crash kernel, or is one", () => {
     for (const [name, at, value] of [
       ["crashk_res", 8, 0x27ff_ffffn],
       ["elfcorehdr_addr", 0, 0x2000_0000n],
@@ -131,7 +131,7 @@ describe("two kernels in one memory", () => {
     }
   });
 
-  test("a kernel's own text a second time, as in its note, is no second kernel", () => {
+  test("a second copy of the kernel's own text, as in its note, is not a second kernel", () => {
     const machine = new SyntheticKernel();
     machine.writeText(0, machine.infoText());
     using kernel = openKernel({ memory: [{ path: save(machine), physical: 0 }], others: true });

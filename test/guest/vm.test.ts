@@ -1,4 +1,4 @@
-/** Which mapping of a process is a guest's RAM, and a QMP socket that misbehaves. Real machines: test/lab/vm.lab.test.ts. */
+/** Detection of the guest's RAM among a process's mappings, and invalid QMP sockets. Real machines: test/lab/vm.lab.test.ts. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -8,7 +8,7 @@ import { Qmp } from "../../src/guest/vm/qmp.ts";
 import { chooseRam, mappingsIn, memoryArgument } from "../../src/guest/vm/ram.ts";
 
 const MIB = 2 ** 20;
-/** Lines as the kernel writes them (fs/proc/task_mmu.c, show_map_vma). */
+/** Lines in the kernel's format (fs/proc/task_mmu.c, show_map_vma). */
 const MAPS = `55c0e0a00000-55c0e0c00000 r--p 00000000 fe:00 1311 /usr/bin/qemu-system-x86_64
 7f0000000000-7f0040000000 rwxp 00000000 00:00 0
 7f1000000000-7f1010000000 rw-s 00000000 00:01 77 /memfd:tcg-jit (deleted)
@@ -22,7 +22,7 @@ const MAPS = `55c0e0a00000-55c0e0c00000 r--p 00000000 fe:00 1311 /usr/bin/qemu-s
 describe("a guest's RAM", () => {
   const mappings = mappingsIn(MAPS);
 
-  test("is memory to write and not to run; parts of one file that go on with one another are one", () => {
+  test("is writable and not executable; adjacent parts of one file are one mapping", () => {
     expect(mappings.map(({ start, length, inode }) => [start, length / MIB, inode])).toEqual([
       [0x7f20_0000_0000, 128, 78],
       [0x7f30_0000_0000, 128, 0],
@@ -31,7 +31,7 @@ describe("a guest's RAM", () => {
     ]);
   });
 
-  test("is the mapping of the machine's size, one with a file first; without a size the largest", () => {
+  test("is the mapping with the machine's size, of a file first; without a size the largest", () => {
     expect(chooseRam(mappings, 128 * MIB)?.inode).toBe(78);
     expect(chooseRam(mappings, 64 * MIB)?.start).toBe(0x7f30_0800_0000);
     expect(chooseRam(mappings, 96 * MIB)).toBeUndefined();
@@ -50,18 +50,18 @@ describe("a guest's RAM", () => {
     expect(memoryArgument(["qemu", "-m", argument, "-S"])).toBe(bytes);
   });
 
-  test("is not told by a command line without -m", () => {
+  test("has no size with a command line without -m", () => {
     expect([memoryArgument([]), memoryArgument(["qemu", "-m"])]).toEqual([undefined, undefined]);
   });
 
-  test("no line of a hostile list is taken that is none", () => {
+  test("invalid lines of a hostile list are ignored", () => {
     expect(
       mappingsIn("zz-0 rw-p 0 0 0\n5-3 rw-p 00000000 00:00 0\nffffffffffffffff-0 rw-p 0 0:0 0\n\n"),
     ).toEqual([]);
   });
 });
 
-describe("a socket that does not speak QMP as it should is an error:", () => {
+describe("a socket with invalid QMP is an error:", () => {
   let folder = "";
   let serial = 0;
   const servers: Bun.Subprocess[] = [];
@@ -73,7 +73,7 @@ describe("a socket that does not speak QMP as it should is an error:", () => {
     rmSync(folder, { recursive: true });
   });
 
-  /** In a process of its own, for the client waits without an event loop. */
+  /** Runs in a separate process, because the client waits without an event loop. */
   async function serve(greeting: string, answer: string, times = 1): Promise<string> {
     const path = join(folder, `${serial++}`);
     const code = `require("node:net").createServer((socket) => {
@@ -101,14 +101,14 @@ describe("a socket that does not speak QMP as it should is an error:", () => {
     expect(() => new Qmp(path)).toThrow(says);
   });
 
-  test("and one that speaks it answers, whatever events come between, and tells its process", async () => {
+  test("and one with valid QMP answers, even with events in between, and its process is found", async () => {
     const path = await serve(`${HELLO}{"event":"A"}\n`, '{"event":"B"}\n{"return":{"running":true}}\n');
     using qmp = new Qmp(path);
     expect(qmp.command("query-status")).toEqual({ running: true });
     expect(qmp.pid).toBe(servers.at(-1)?.pid ?? 0);
   });
 
-  test("a path that no socket can have", () => {
+  test("a path that is too long for a socket", () => {
     expect(() => new Qmp(`/${"x".repeat(200)}`)).toThrow("ENAMETOOLONG");
   });
 });
@@ -119,7 +119,7 @@ describe("a guest's name", () => {
     for (const each of processes) each.kill("SIGKILL");
     await Promise.all(processes.map(({ exited }) => exited));
   });
-  /** A shell that waits, under QEMU's name and with these arguments. */
+  /** A waiting shell under QEMU's name, with these arguments. */
   async function start(program: string, ...words: readonly string[]): Promise<number> {
     const command = ["/bin/sh", "-c", "echo; read -r end", program, ...words];
     const child = Bun.spawn(command, { argv0: program, stdin: "pipe", stdout: "pipe" });
@@ -129,7 +129,7 @@ describe("a guest's name", () => {
   }
   const unique = `ktstr-${process.pid}`;
 
-  test("is that of -name, as libvirt and as people write it", async () => {
+  test("is that of -name, in libvirt's form and in the short form", async () => {
     const [web, db] = [`${unique}-web`, `${unique}-db`];
     const first = await start("/usr/bin/qemu-system-x86_64", "-name", `guest=${web},debug-threads=on`);
     const second = await start("kvm", "-m", "1G", "-name", db);

@@ -25,7 +25,7 @@ function write(path: string, content: string | Uint8Array = "x"): string {
   return path;
 }
 
-/** Names that come before others in a string table end in them: "x_idr" holds "_idr". */
+/** Names that other names end with are in the string table only once: "x_idr" contains "_idr". */
 function vmlinuxBytes(
   symbols: Readonly<Record<string, bigint>>,
   buildId: string,
@@ -90,7 +90,7 @@ describe("finding the vmlinux of a kernel image", () => {
     expect(findVmlinux(write(join(root, "bzImage")), root)).toBe(vmlinux);
   });
 
-  test("three directories up from arch/<arch>/boot, and beside it first", () => {
+  test("three directories up from arch/<arch>/boot, after the image's own folder", () => {
     const root = fresh();
     const image = write(join(root, "arch/x86/boot/bzImage"));
     expect(findVmlinux(image, root)).toBeNull();
@@ -136,7 +136,7 @@ describe("finding the vmlinux of a kernel image", () => {
     expect(findVmlinux(image, root)).toBe(debug);
   });
 
-  test("a bare name has no parent to search, and a folder is no vmlinux", () => {
+  test("a bare name has no parent to search, and a folder is not a vmlinux", () => {
     const root = fresh();
     mkdirSync(join(root, "boot/vmlinux-1"), { recursive: true });
     expect(findVmlinux("bzImage", root)).toBeNull();
@@ -147,7 +147,7 @@ describe("finding the vmlinux of a kernel image", () => {
 describe("the cache", () => {
   const bytes = vmlinuxBytes({ _stext: 0xffff_ffff_8100_0000n }, "aa");
 
-  test("a hit is the same object, under whatever name the file is reached", () => {
+  test("a hit is the same object, for every name of the file", () => {
     const path = write(join(fresh(), "vmlinux"), bytes);
     const link = join(fresh(), "link");
     mkdirSync(dirname(link), { recursive: true });
@@ -159,7 +159,7 @@ describe("the cache", () => {
     expect(first!.btf()).toBe(first!.btf()!);
   });
 
-  test("a moved mtime replaces it", () => {
+  test("a changed mtime replaces it", () => {
     const path = write(join(fresh(), "vmlinux"), bytes);
     const first = loadVmlinux(path);
     writeFileSync(path, vmlinuxBytes({ _stext: 1n }, "bb"));
@@ -169,7 +169,7 @@ describe("the cache", () => {
     expect(loadVmlinux(path)).toBe(second);
   });
 
-  test("errors are not kept: the file that was broken is read once it is whole", () => {
+  test("errors are not cached: a damaged file is read again after it was replaced", () => {
     const path = write(join(fresh(), "vmlinux"), bytes.subarray(0, 100));
     utimesSync(path, 1, 1);
     expect(() => loadVmlinux(path)).toThrow(FormatError);
@@ -179,7 +179,7 @@ describe("the cache", () => {
     expect(loadVmlinux(path)!.buildId).toBe("aa");
   });
 
-  test("what is not there is null, and so is a link that dangles", () => {
+  test("a missing file is null, and so is a dangling link", () => {
     const link = join(fresh(), "dangling");
     mkdirSync(dirname(link), { recursive: true });
     symlinkSync("nowhere", link);
@@ -192,7 +192,7 @@ describe("the cache", () => {
   });
 });
 
-test("a symbol that ends in another's name is another symbol, and the lowest of one name counts", () => {
+test("a symbol whose name ends with another's is a separate symbol, and the lowest address of a name is used", () => {
   const path = write(
     join(fresh(), "vmlinux"),
     vmlinuxBytes({ not_map_idr: 0xffff_ffff_8100_0000n, map_idr: 0xffff_ffff_8200_0000n }, "aa"),
@@ -205,7 +205,7 @@ test("a symbol that ends in another's name is another symbol, and the lowest of 
 
 describe("a kernel with its vmlinux", () => {
   const save = (kernel: SyntheticKernel): string => write(join(fresh(), "mem"), kernel.machine.bytes);
-  /** The kernel's symbols at the addresses that it was linked for. */
+  /** The kernel's symbols at their link addresses. */
   const linked = (
     kernel: SyntheticKernel,
     extra: Readonly<Record<string, bigint>> = {},
@@ -215,7 +215,7 @@ describe("a kernel with its vmlinux", () => {
     return { ...Object.fromEntries(symbols), ...extra };
   };
 
-  test("symbols come from it, moved by KASLR; per-CPU offsets are not moved; BTF comes from it", () => {
+  test("symbols come from it, relocated by KASLR except for per-CPU offsets, and BTF comes from it", () => {
     const machine = new SyntheticKernel();
     const extra = { only_in_vmlinux: 0xffff_ffff_8123_4567n, cpu_number: 0x1c0n };
     const path = write(join(fresh(), "vmlinux"), vmlinuxBytes(linked(machine, extra), "0123abcd"));
@@ -232,7 +232,7 @@ describe("a kernel with its vmlinux", () => {
     expect(kernel.explain().find(({ what }) => what === "symbols")!.text).toEndWith(`from ${path}`);
   });
 
-  test("one of another build is an error that shows both ids", () => {
+  test("one of another build is an error with both ids", () => {
     const machine = new SyntheticKernel();
     const path = write(join(fresh(), "vmlinux"), vmlinuxBytes(linked(machine), "ffff0000"));
     const memory = [{ path: save(machine), physical: 0 }];
@@ -241,7 +241,7 @@ describe("a kernel with its vmlinux", () => {
     );
   });
 
-  test("a stripped one gives its types; the symbols are the image's", () => {
+  test("a stripped one has its types; the symbols come from the memory", () => {
     const machine = new SyntheticKernel();
     const path = write(join(fresh(), "vmlinux"), vmlinuxBytes({}, "0123abcd", true));
     using kernel = openKernel({ memory: [{ path: save(machine), physical: 0 }], vmlinux: path });
@@ -250,14 +250,14 @@ describe("a kernel with its vmlinux", () => {
     expect(kernel.btf.typeCount).toBeGreaterThan(5);
   });
 
-  test("none at the path, and no ELF file, are errors", () => {
+  test("a missing file and a file that is not ELF are errors", () => {
     const memory = [{ path: save(new SyntheticKernel()), physical: 0 }];
     expect(() => openKernel({ memory, vmlinux: join(folder, "none") })).toThrow("there is no such file");
     const path = write(join(fresh(), "vmlinuz"), "MZ compressed");
     expect(() => openKernel({ memory, vmlinux: path })).toThrow("it is not an ELF file");
   });
 
-  test("one that is cut anywhere is an error of ours", () => {
+  test("one that is cut anywhere is a KtstrError", () => {
     const machine = new SyntheticKernel();
     const whole = vmlinuxBytes(linked(machine), "0123abcd");
     for (let length = whole.length - 1; length > 0; length -= 41) {

@@ -1,4 +1,4 @@
-/** Everything that the commands print of a frozen machine, in a file. */
+/** Writes all output of the commands for a frozen machine to a file. */
 import { closeSync, openSync, readFileSync } from "node:fs";
 import { rawText } from "../../../src/btf/raw.ts";
 import { PLAIN } from "../../../src/commands/terminal.ts";
@@ -25,7 +25,7 @@ import { tokenJson, tokenText } from "../../../src/report/token.ts";
 import { utf8 } from "../../../src/text.ts";
 import { MapType } from "../../../src/uapi/names.ts";
 
-/** `limit`: of `inspect`; `follow`: how far dumps follow pointers, at most. Warnings come last. */
+/** `limit` is that of `inspect`; `follow` is the maximal depth of pointers in dumps. Warnings come last. */
 export function allOutput(memory: string, into: string, limit: number, follow: number): Buffer {
   using guest = openGuest({ memory });
   const fd = openSync(into, "w");
@@ -86,7 +86,7 @@ export function allOutput(memory: string, into: string, limit: number, follow: n
   return readFileSync(into);
 }
 
-/** A capture that was made before there was the question has an error in its place. */
+/** For a capture that was made before a query existed, its error is the output. */
 function attempt(out: Output, print: () => unknown): void {
   try {
     print();

@@ -1,4 +1,4 @@
-/** Lists that a guest's own bpftool printed, for tests of its memory. */
+/** Lists that a guest's own bpftool printed, for tests on its memory. */
 import { test } from "bun:test";
 import { type GuestState, openGuest } from "../../../src/guest/guest.ts";
 import { type Json, stringify } from "../../../src/report/json.ts";
@@ -7,7 +7,7 @@ import { type LabImage, withoutBpftools } from "../images.ts";
 
 export type Printed = Readonly<Record<string, unknown>>;
 
-/** A test against bpftool's list; skipped where the guest gave none. */
+/** A test with bpftool's list; it is skipped if the guest gave none. */
 export function testAgainst(
   image: LabImage,
   file: string,

@@ -1,4 +1,4 @@
-/** Frozen guests with the answers that bpftool gave in them, and what our reading of one differs in. */
+/** Frozen guests with bpftool's answers in them, and the differences of ktstr's answers. */
 
 import { listMaps } from "../../../src/guest/bpf/map-info.ts";
 import { readContents } from "../../../src/guest/bpf/maps/contents.ts";
@@ -9,29 +9,29 @@ import { printable } from "../../../src/text.ts";
 import { MAP_TYPES, MapType, PROG_TYPES } from "../../../src/uapi/names.ts";
 import type { LabImage } from "../images.ts";
 
-// bpftool's JSON as it is.
+// bpftool's JSON, unchanged.
 // biome-ignore lint/suspicious/noExplicitAny: a foreign format
 type Json = any;
 
-/** bpftool writes `(unsupported-kind)` bare where it has no words; undefined: it printed nothing at all. */
+/** Parses JSON of bpftool, which writes `(unsupported-kind)` without quotes for some values; undefined if it printed nothing. */
 function parse(text: string | undefined): Json {
   if (text === undefined || text.trim() === "") return undefined;
   return JSON.parse(text.replaceAll("(unsupported-kind)", "null"));
 }
 
-/** Maps of a scheduler that runs until the freeze, and those that the loader calls moving. */
+/** Maps of a scheduler that runs until the freeze, and maps that the loader marks as moving. */
 function isMoving({ info }: GuestMap, theirs: Json): boolean {
   if (theirs !== undefined) return theirs.static === false;
   return MOVING.test(Buffer.from(info.name).toString("latin1"));
 }
 
-/** Maps that the schedulers' programs write to all the time, by scx_*'s own names. */
+/** Maps that the schedulers' programs write to all the time, by their names in scx_*. */
 const MOVING = /^(stats|cpu_ctx|scx_.*\.(bss|data)|\.data\.(cpu_.*))$/;
 
 const isCgroupStorage = ({ info }: GuestMap): boolean =>
   info.type === MapType.cgroup_storage || info.type === MapType.percpu_cgroup_storage;
 
-/** What `bpftool -j map show` prints of a map, from our attributes. */
+/** Returns ktstr's attributes of a map in the form of `bpftool -j map show`. */
 function asBpftool(info: MapInfo): Record<string, unknown> {
   return {
     id: info.id,
@@ -53,7 +53,7 @@ function asBpftool(info: MapInfo): Record<string, unknown> {
 const hexBytes = (bytes: Uint8Array): string[] =>
   [...bytes].map((byte) => `0x${byte.toString(16).padStart(2, "0")}`);
 
-/** A cursor's entries as `bpftool -j map dump` prints them, without what BTF adds. */
+/** Returns the entries of a cursor in the form of `bpftool -j map dump`, without the keys that BTF adds. */
 function dump(cursor: EntryCursor): Json[] {
   const out: Json[] = [];
   while (cursor.next()) {
@@ -77,18 +77,18 @@ const plain = (entries: Json[]): string[] =>
     .map(({ key, value, values }) => JSON.stringify(values === undefined ? { key, value } : { key, values }))
     .sort();
 
-/** How many maps and elements of a type were compared, and how many elements were not the same. */
+/** Number of compared maps and elements of a type, and number of elements that differed. */
 interface Tally {
   maps: number;
   elements: number;
   wrong: number;
 }
 
-/** All that differs between our reading of a frozen guest and the answers taken in it. */
+/** All differences between ktstr's answers for a frozen guest and the answers in it. */
 export class Comparison {
   readonly differences: string[] = [];
   readonly tallies: Map<string, Tally> = new Map();
-  /** Maps whose contents no answer taken before the freeze can tell. */
+  /** Maps whose contents cannot be compared with answers from before the freeze. */
   readonly moving: GuestMap[] = [];
   readonly #kernel: GuestKernel;
 
@@ -129,7 +129,7 @@ export class Comparison {
     }
   }
 
-  /** A map that programs wrote to until the freeze: it has what it had, or more. */
+  /** Compares a map that programs wrote to until the freeze: it must have the earlier contents, or more. */
   #bounds(map: GuestMap, bounds: Json, before: Json): void {
     const contents = readContents(this.#kernel, map);
     if (contents.kind !== "entries" || !Array.isArray(before)) return;
@@ -155,7 +155,7 @@ export class Comparison {
     if (!Array.isArray(expected)) return;
     const contents = readContents(this.#kernel, map);
     if (contents.kind !== "entries") return;
-    // Before 6.4 the kernel's walk over this kind goes on to the list's own head, and gives what lies there as a last key
+    // Before 6.4 the kernel's walk over this type continues to the head of the list, and returns the bytes there as a last key
     // (kernel/bpf/local_storage.c, cgroup_storage_get_next_key).
     const isOwn = ({ value }: Json): boolean => !isCgroupStorage(map) || value?.error === undefined;
     this.#compare(
@@ -212,7 +212,7 @@ export class Comparison {
   }
 }
 
-/** The u64 of each copy of a value, from bpftool's list of bytes. */
+/** Returns the u64 of each copy of a value, from bpftool's list of bytes. */
 function counters({ value, values }: Json): bigint[] {
   const copies: Json[] = values ?? [{ value }];
   return copies.map((copy) => Buffer.from(copy.value.map(Number)).readBigUInt64LE());
@@ -237,10 +237,10 @@ function hexEntries(cursor: EntryCursor): string[] {
   return lines;
 }
 
-/** Kinds whose values the kernel gives to nobody. */
+/** Types whose values the kernel does not return. */
 const WITHHELD = [MapType.perf_event_array, MapType.cgroup_array, MapType.xskmap];
 
-/** Keys that hold something whose value nobody gets. */
+/** Returns the keys in use of a map whose values cannot be read. */
 function takenKeys(cursor: EntryCursor): string[] {
   const lines: string[] = [];
   while (cursor.next()) {
@@ -286,7 +286,7 @@ function recordLine({ value, owner, note }: ContentRecord): string {
 const arenaLines = (pages: readonly ArenaPage[]): string[] =>
   pages.map(({ index, userAddress, bytes }) => `${index} 0x${userAddress.toString(16)} ${hex(bytes)}`);
 
-/** The loader tells pieces of pages; between them is zero. */
+/** The loader lists parts of pages; the rest is zero. */
 function arenaAnswer(theirs: Json, pageSize: number): string[] {
   const pages = new Map<number, { address: bigint; bytes: Uint8Array }>();
   for (const { page, offset = 0, address, value } of theirs.entries) {

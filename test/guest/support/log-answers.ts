@@ -1,9 +1,9 @@
-/** The kernel's log, as a guest's own tools printed it just before the freeze, against what its memory says. */
+/** Compares the kernel's log in memory with the output of a guest's own tools just before the freeze. */
 import { expect } from "bun:test";
 import type { LogRecord } from "../../../src/kernel-log.ts";
 import { timeText } from "../../../src/report/log.ts";
 
-/** The lines of /dev/kmsg that a record is (Documentation/ABI/testing/dev-kmsg), without what is behind the flags. */
+/** Returns the lines of /dev/kmsg for a record (Documentation/ABI/testing/dev-kmsg), without the fields after the flags. */
 function kmsgLines(record: LogRecord): string {
   const escaped = [...record.text]
     .map((byte) =>
@@ -19,7 +19,7 @@ function kmsgLines(record: LogRecord): string {
   return `${start};${escaped}${named("SUBSYSTEM", subsystem)}${named("DEVICE", device)}`;
 }
 
-/** The same of the guest's `cat /dev/kmsg`, by sequence number. */
+/** Parses the guest's `cat /dev/kmsg` into such lines, by sequence number. */
 function recordsOf(kmsg: string): Map<string, string> {
   const records = kmsg.trimEnd().split(/\n(?! )/);
   return new Map(
@@ -30,12 +30,12 @@ function recordsOf(kmsg: string): Map<string, string> {
   );
 }
 
-/** Every record that both have is the same; answers with how many those are. */
+/** Requires that every record in both is equal, and returns their number. */
 export function expectSameLog(records: readonly LogRecord[], kmsg: string, dmesg: string): number {
   const theirs = recordsOf(kmsg);
   const common = records.filter(({ seq }) => theirs.has(String(seq)));
   expect(common.map(kmsgLines)).toEqual(common.map(({ seq }) => theirs.get(String(seq))!));
-  // What was overwritten since is at the beginning alone, and what was printed since at the end.
+  // Records that were overwritten since are at the beginning only, and new ones at the end only.
   const numbers = [...theirs.keys()].map(BigInt);
   expect(BigInt(common.length)).toBe(numbers.at(-1)! - common[0]!.seq + 1n);
   const lines = common.flatMap(({ facility, level, timeNs, text }) =>

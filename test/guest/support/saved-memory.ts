@@ -1,4 +1,4 @@
-/** Synthetic kernels' memory as files, and what tests ask of a kernel that was opened from one. */
+/** Memory of synthetic kernels as files, and queries of tests on an opened kernel. */
 import { afterAll, beforeAll } from "bun:test";
 import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -10,11 +10,11 @@ import type { SyntheticKernel } from "../machine.ts";
 interface SavedMemories {
   newPath(): string;
   save(kernel: SyntheticKernel): string;
-  /** A file of `size` bytes, all hole but for the kernel's memory at `offset`. */
+  /** Writes a file of `size` bytes, a hole except for the kernel's memory at `offset`. */
   saveAt(kernel: SyntheticKernel, offset: number, size: number): string;
 }
 
-/** Files in a folder that goes away after the tests of the file that calls this. */
+/** Files in a folder that is removed after the tests of the calling file. */
 export function savedMemories(): SavedMemories {
   let folder = "";
   let serial = 0;

@@ -1,10 +1,10 @@
-/** Kernel stacks as the guest's own /proc/PID/stack gave them, against what its memory says. */
+/** Compares kernel stacks in memory with the guest's own /proc/PID/stack. */
 import { expect } from "bun:test";
 import type { GuestKernel } from "../../../src/guest/kernel/kernel.ts";
 import { toBigInt } from "../../../src/guest/memory/pointer.ts";
 import type { TaskStack } from "../../../src/task-stack.ts";
 
-/** `==> /proc/1/task/17/FILE <==` and what follows, by the thread's id. */
+/** Parses `==> /proc/1/task/17/FILE <==` and the text after it, by the id of the thread. */
 function byThread(answer: string): Map<number, string> {
   const parts = answer.split(/^==> \/proc\/\d+\/task\/(\d+)\/\w+ <==\n/m).slice(1);
   const threads = new Map<number, string>();
@@ -12,7 +12,7 @@ function byThread(answer: string): Map<number, string> {
   return threads;
 }
 
-/** `in_sched_functions` (kernel/sched/core.c): /proc/PID/stack leaves out the scheduler's functions and those of locks. */
+/** `in_sched_functions` (kernel/sched/core.c): /proc/PID/stack leaves out functions of the scheduler and of locks. */
 function schedText({ symbols }: GuestKernel): (address: bigint) => boolean {
   const bound = (name: string): bigint => {
     const at = symbols.address(name);
@@ -25,16 +25,16 @@ function schedText({ symbols }: GuestKernel): (address: bigint) => boolean {
   return (address) => ranges.some(([start, end]) => address >= start! && address < end!);
 }
 
-/** "do_wait+0x5a/0x120". */
+/** Such as "do_wait+0x5a/0x120". */
 const symbolOf = (line: string): string => line.replace(/^\[<0>\] /, "");
 
-/** /proc says nothing of a zombie, whose stack was freed. */
+/** /proc has no stack of a zombie, because it was freed. */
 const stoppedFor = (lines: readonly string[]): string =>
   lines.length === 0 ? "it has no stack: it is dead" : "";
 
 /**
- * Stacks of threads that have not run since the guest answered: their counts of context switches in memory are those
- * of /proc/PID/status. Answers with how many there are.
+ * Compares stacks of threads that have not run since the guest answered: their counts of context switches in memory equal those
+ * in /proc/PID/status. Returns their number.
  */
 export function expectSameStacks(
   kernel: GuestKernel,
