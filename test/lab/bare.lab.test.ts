@@ -1,4 +1,4 @@
-/** The executable in an initramfs where nothing is mounted. */
+/** The executable in an initramfs in which nothing is mounted. */
 import { expect, test } from "bun:test";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -16,7 +16,7 @@ import { whyNoLab } from "./promise.ts";
 const bareMs = 900_000;
 const decode = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
 
-/** Unmounts everything but the initramfs itself, the deepest first, and checks that nothing is left. */
+/** Unmounts everything except the initramfs itself, the deepest mount first, and checks that nothing is left. */
 const UNMOUNT = [
   'for at in $(sed "s/^[^ ]* \\([^ ]*\\).*/\\1/" /proc/mounts | sort -r); do [ $at = / ] || umount -l $at; done',
   '[ ! -e /proc/mounts ] && [ ! -e /sys/kernel ] && [ ! -e /dev/null ] || { echo "still mounted" >&2; exit 99; }',
@@ -28,11 +28,11 @@ function ktstr(guest: FrozenGuest, words: string): Promise<ExecResult> {
   return guest.exec(`busybox unshare -m sh -s <<'EOF'\n${lines.join("\n")}\nEOF`);
 }
 
-/** Counters go on between two readings, and who uses a BTF object is the listing's own doing. */
+/** Removes counters, which change between two readings, and users of a BTF object, which the listing itself adds. */
 const MOVING = ["run_time_ns", "run_cnt", "recursion_misses", "prog_ids", "map_ids"];
 
 test.skipIf((await whyNoLab()) !== "")(
-  "in an initramfs with nothing mounted ktstr shows what bpftool shows where everything is, but for what /proc and /sys tell",
+  "in an initramfs with nothing mounted ktstr shows what bpftool shows with everything mounted, except facts of /proc and /sys",
   async () => {
     const out = await mkdtemp(join(tmpdir(), "ktstr-bare-"));
     try {
@@ -45,7 +45,7 @@ test.skipIf((await whyNoLab()) !== "")(
       await guest.exec("f=/sys/fs/cgroup/lab/cgroup.freeze; [ ! -e $f ] || echo 1 > $f");
       const wrong: string[] = [];
       for (const kind of ["map", "prog", "link", "btf"]) {
-        // Maps were asked for one by one (see collectScript). bpftool 7.8 would list the BTF of its own programs.
+        // Maps were read one by one (see collectScript). bpftool 7.8 would list the BTF of its own programs.
         const listed =
           kind === "map"
             ? ((await guest.answers.json("map-show"))?.text ?? "[]")
@@ -54,7 +54,7 @@ test.skipIf((await whyNoLab()) !== "")(
         expect(theirs.length).toBeGreaterThan(0);
         for (const object of theirs) {
           for (const key of MOVING) delete object[key];
-          // Addresses' names are /proc/kallsyms'.
+          // Names of addresses come from /proc/kallsyms.
           for (const one of (object["funcs"] ?? []) as { [key: string]: unknown }[])
             for (const key of ["func", "module"]) delete one[key];
         }

@@ -1,4 +1,4 @@
-/** What people install: an executable beside nothing but libc in a guest, and the package out of its tarball. */
+/** Installed files: an executable in a guest that has only libc, and the package from its tarball. */
 import { expect, test } from "bun:test";
 import { cp, mkdir, mkdtemp, readdir, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -17,7 +17,7 @@ const project = join(import.meta.dir, "../..");
 const decode = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
 const GUEST_MS = 600_000;
 
-/** In a folder that somebody prepared: nothing of it runs or is written (test/cli/trust.test.ts has the other ways to start). */
+/** Starts it in a hostile folder: nothing of the folder may run or be written (test/cli/trust.test.ts has the other ways to start). */
 async function startsUntouched(executable: string, folder: string): Promise<void> {
   const hostile = join(folder, "hostile");
   const ran = join(folder, "ran");
@@ -36,12 +36,12 @@ async function startsUntouched(executable: string, folder: string): Promise<void
   expect([started.exitCode, started.stderr.toString()]).toEqual([0, ""]);
   expect(await Bun.file(ran).exists()).toBe(false);
   expect((await readdir(hostile)).sort()).toEqual(Object.keys(files).sort());
-  // The folder does what it is there for.
+  // The hostile folder works.
   Bun.spawnSync([process.execPath, join(project, "src/cli.ts"), "--version"], options);
   expect(await Bun.file(ran).exists()).toBe(true);
 }
 
-/** The disassembler comes along: machine code of a program of this machine. */
+/** The disassembler is included: dumps machine code of a program of this machine. */
 function disassembles(command: readonly string[]): void {
   using kit = new Kit();
   const { id } = loadProg(kit, { type: "socket_filter", code: returns(4711) });
@@ -57,11 +57,11 @@ const guests = [
   ...(process.env["KTSTR_LAB"] === "all" ? [["arm64", "arm64", "arm64"] as const] : []),
 ] as const;
 
-/** Bun's JIT crashes in half of all longer runs on an emulated arm64, and never without it (which bun:ffi needs). */
+/** Bun's JIT crashes in half of all longer runs on an emulated arm64, and never if it is off; bun:ffi needs it. */
 const settings = { amd64: "", arm64: "BUN_JSC_useJIT=0 " } as const;
 
 test.skipIf(why !== "").each(guests)(
-  "the %s executable shows the sample and the running kernel in a guest of %s that has libc alone",
+  "the %s executable shows the sample and the running kernel in a guest of %s that has only libc",
   async (arch, kernel, packageArch) => {
     const out = await mkdtemp(join(tmpdir(), "ktstr-build-"));
     try {
@@ -88,7 +88,7 @@ test.skipIf(why !== "").each(guests)(
   GUEST_MS,
 );
 
-test("the packed tarball, installed elsewhere, shows the sample, and has nothing of the tests", async () => {
+test("the packed tarball, installed elsewhere, shows the sample, and does not contain the tests", async () => {
   const folder = await mkdtemp(join(tmpdir(), "ktstr-packed-"));
   try {
     await run([tool("npm"), "pack", "--silent", "--pack-destination", folder, project]);
@@ -98,7 +98,7 @@ test("the packed tarball, installed elsewhere, shows the sample, and has nothing
       "package/dist/cli.js",
       "package/dist/cli.js.jsc",
     ]);
-    // As an installer lays it down: the package, its dependencies beside it, and a link to its program.
+    // Installed as a package manager does: the package, its dependencies next to it, and a link to its program.
     const modules = join(folder, "app/node_modules");
     await run(["mkdir", "-p", join(modules, "ktstr"), join(modules, ".bin")]);
     await run(["tar", "-xzf", join(folder, archive!), "-C", join(modules, "ktstr"), "--strip-components=1"]);

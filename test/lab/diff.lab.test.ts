@@ -1,4 +1,4 @@
-/** Freezes of one running guest against each other. */
+/** Differences between two freezes of one guest. */
 import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { CLI } from "../live/bpftool.ts";
@@ -52,7 +52,7 @@ interface Told {
   }[];
 }
 
-/** What the guest itself says: never from memory, so that it bounds what the frozen memory can show. */
+/** Answers of the guest itself, not from memory, as bounds for the frozen memory. */
 interface Said {
   readonly uptime: number;
   readonly progs: readonly Prog[];
@@ -86,7 +86,7 @@ async function ask(guest: Guest): Promise<Said> {
 
 interface Frozen {
   readonly path: string;
-  /** Just before and just after. */
+  /** Answers just before and just after the freeze. */
   readonly before: Said;
   readonly after: Said;
 }
@@ -108,13 +108,13 @@ function diff(a: Frozen, b: Frozen): Told {
   return told as Told;
 }
 
-/** What happened between two freezes lies between what happened within and around them. */
+/** A difference between two freezes is at least that of the answers between them, and at most that of the answers around them. */
 function expectWithin(value: number, a: Frozen, b: Frozen, of: (said: Said) => number): void {
   expect(value).toBeGreaterThanOrEqual(of(b.before) - of(a.after));
   expect(value).toBeLessThanOrEqual(of(b.after) - of(a.before));
 }
 
-/** A guest may die under emulation, where a kernel patches its own code: that is no answer, and is asked again. */
+/** Repeats with a new guest if one dies: kernels that patch their own code can crash under emulation. */
 async function aliveAtLast(attempts: number, ask: () => Promise<void>): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {
@@ -146,7 +146,7 @@ async function compareFreezes(): Promise<void> {
   const told = diff(a, b);
   expect(told.same_boot).toBe(true);
   expect(told.scheduler.change).toBe("same");
-  // A tick may lie behind the last: the frozen clock is that of the last one.
+  // The frozen clock is that of the last tick, so it may be a tick behind.
   const seconds = told.elapsed_ns / 1e9;
   expect(seconds).toBeGreaterThan(b.before.uptime - a.after.uptime - 0.1);
   expect(seconds).toBeLessThan(b.after.uptime - a.before.uptime + 0.1);
@@ -223,10 +223,10 @@ async function compareStall(): Promise<void> {
 
 describe.skipIf((await whyNoLab()) !== "")("two freezes of one guest", () => {
   test(
-    "give what the guest's own bpftool counted between them, and the scheduler that took over",
+    "give the increments that the guest's own bpftool counted, and the new scheduler",
     () => aliveAtLast(3, compareFreezes),
     900_000,
   );
 
-  test("give the queue that grew, by its name", () => aliveAtLast(3, compareStall), 900_000);
+  test("give the queue that grew, with its name", () => aliveAtLast(3, compareStall), 900_000);
 });

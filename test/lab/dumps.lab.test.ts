@@ -1,4 +1,4 @@
-/** Dumps of one frozen machine in the formats of the tools that write them: every answer is the raw memory's. */
+/** Dumps of one frozen machine in the formats of the tools that write them: every answer is equal to the raw memory's. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { appendFileSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -29,7 +29,7 @@ async function inspect(...files: readonly string[]): Promise<string> {
   return out;
 }
 
-// A kernel that makedumpfile knows: of newer ones it drops pages that are in use.
+// A kernel that makedumpfile supports; for newer ones it drops pages that are in use.
 describe.skipIf((await whyNoLab()) !== "")("dumps of a 6.1 guest", () => {
   let folder = "";
   let image: FrozenImage;
@@ -45,7 +45,7 @@ describe.skipIf((await whyNoLab()) !== "")("dumps of a 6.1 guest", () => {
   }, bootMs);
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-  test("the raw memory has an answer worth comparing", () => {
+  test("the raw memory has a non-trivial answer", () => {
     expect(raw.length).toBeGreaterThan(100_000);
   });
 
@@ -66,7 +66,7 @@ describe.skipIf((await whyNoLab()) !== "")("dumps of a 6.1 guest", () => {
       );
 
   test(
-    "a capture of a compressed dump answers as a capture of the memory",
+    "a capture of a compressed dump gives the same answers as a capture of the memory",
     async () => {
       await makedumpfile("-c", "-d", "31", path("core"), path("kdump"));
       for (const [source, output] of [
@@ -127,7 +127,7 @@ describe.skipIf((await whyNoLab()) !== "")("dumps of a 6.1 guest", () => {
       dumpMs,
     );
 
-  // What LiME itself writes: lime.lab.test.ts.
+  // lime.lab.test.ts reads a dump that LiME itself wrote.
   test(
     "LiME's format, with the ranges of System RAM in the guest's /proc/iomem",
     async () => {
@@ -182,7 +182,7 @@ describe.skipIf((await whyNoLab()) !== "")("dumps of a 6.1 guest", () => {
   const asItIs = ({ bytes }: Range): Iterable<Uint8Array> => [bytes];
   const compress = snappy();
 
-  // Written by their descriptions (dump-writers.ts), with a real machine's memory.
+  // Written from the formats' descriptions (dump-writers.ts), with the memory of a real machine.
   test.skipIf(compress === undefined)(
     `AVML's compressed format${compress === undefined ? ": no libsnappy on this machine" : ""}`,
     async () => {
@@ -194,7 +194,7 @@ describe.skipIf((await whyNoLab()) !== "")("dumps of a 6.1 guest", () => {
   );
 
   test(
-    "VMware's .vmem with a .vmss beside it, and a .vmss with the memory in it; VirtualBox's core",
+    "VMware's .vmem next to a .vmss, a .vmss that contains the memory, and VirtualBox's core",
     async () => {
       const ranges = [{ first: 0, length: Bun.file(image.memoryPath).size }];
       await Bun.write(path("vm.vmss"), vmwareState({ ranges, hasMemory: false }));

@@ -9,7 +9,7 @@ import { GuestDied } from "./vigil.ts";
 
 const bootMs = 300_000;
 
-/** Command lines of the processes that have `text` in theirs. */
+/** Returns the command lines of processes that contain `text`. */
 async function processesWith(text: string): Promise<string[]> {
   const found: string[] = [];
   for (const pid of (await readdir("/proc")).filter((name) => /^\d+$/.test(name))) {
@@ -21,7 +21,7 @@ async function processesWith(text: string): Promise<string[]> {
 
 describe.skipIf((await whyNoLab()) !== "")("a guest", () => {
   test(
-    "runs scripts with their status and both outputs, stands still while frozen, and leaves nothing behind",
+    "runs scripts with their status and both outputs, does not run while frozen, and leaves nothing behind",
     async () => {
       let dir = "";
       {
@@ -49,7 +49,7 @@ describe.skipIf((await whyNoLab()) !== "")("a guest", () => {
   );
 
   test(
-    "that panics is a GuestDied with its console kept, whoever waits for it",
+    "that panics is a GuestDied with its console kept, for every pending call",
     async () => {
       await using guest = await startGuest({ kernel: "6.1" });
       const died = await guest.exec("echo c > /proc/sysrq-trigger").catch((error: unknown) => error);
@@ -63,7 +63,7 @@ describe.skipIf((await whyNoLab()) !== "")("a guest", () => {
   );
 
   test(
-    "that says nothing in time is a GuestDied, not a hang",
+    "that does not answer in time is a GuestDied, not a hang",
     async () => {
       await using guest = await startGuest({ kernel: "6.1" });
       const died = await guest.exec("sleep 1000", 1500).catch((error: unknown) => error);

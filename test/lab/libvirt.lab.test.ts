@@ -1,6 +1,6 @@
 /**
- * What virsh writes of a domain that stands still, against QEMU's pmemsave of the same moment. libvirt's QEMU driver runs
- * within virsh (`qemu:///embed`), as nobody: no daemon, nothing of the machine's own libvirt.
+ * Files that virsh writes of a paused domain, compared with QEMU's pmemsave of the same moment. libvirt's QEMU driver runs
+ * within virsh (`qemu:///embed`), as nobody: no daemon, and nothing of the machine's own libvirt.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import {
@@ -47,7 +47,7 @@ describe.skipIf(why !== "")(`a domain of libvirt${why === "" ? "" : `: ${why}`}`
     return { out: text, err, status };
   }
 
-  /** Commands of one virsh, in the order given; each ends with its failure in `LabError`. */
+  /** Runs commands in one virsh, in order. A failure is a `LabError`. */
   async function virsh(...commands: readonly string[]): Promise<void> {
     const user =
       process.getuid?.() === 0 ? ["setpriv", `--reuid=${NOBODY}`, `--regid=${NOBODY}`, "--clear-groups"] : [];
@@ -72,7 +72,7 @@ describe.skipIf(why !== "")(`a domain of libvirt${why === "" ? "" : `: ${why}`}`
     return text;
   };
 
-  /** The machine's emulator, with the lab's kernel and userland; its agent's port is a socket. */
+  /** The machine's emulator with the lab's kernel and userland; the port of its agent is a socket. */
   const domain = (kernelArguments: string): string => `<domain type='qemu'>
   <name>lab</name>
   <memory unit='MiB'>${MEMORY_MIB}</memory>
@@ -126,7 +126,7 @@ describe.skipIf(why !== "")(`a domain of libvirt${why === "" ? "" : `: ${why}`}`
     rmSync(folder, { recursive: true, force: true });
   });
 
-  test("has an answer worth comparing", () => {
+  test("has a non-trivial answer", () => {
     expect(reference.length).toBeGreaterThan(100_000);
   });
 
@@ -141,7 +141,7 @@ describe.skipIf(why !== "")(`a domain of libvirt${why === "" ? "" : `: ${why}`}`
       saveMs,
     );
 
-  // A domain that is restored and does not run has the memory that was saved: the reference stays the same.
+  // A domain that is restored and stays paused has the memory that was saved, so the reference stays the same.
   for (const format of ["raw", "gzip", "lzop", "xz", "bzip2"]) {
     const isSlow = format === "xz" || format === "bzip2";
     test.skipIf(isSlow && !everything)(
@@ -157,7 +157,7 @@ describe.skipIf(why !== "")(`a domain of libvirt${why === "" ? "" : `: ${why}`}`
     );
   }
 
-  // The last: QEMU does not migrate once more what a migration stopped.
+  // This test is the last: QEMU does not migrate a machine again that a migration stopped.
   test(
     "virsh dump: a migration stream without a header",
     async () => {

@@ -1,6 +1,6 @@
 /**
- * LiME in a guest: Debian's module, built for the guest's kernel, sends the guest's memory over TCP while the guest runs.
- * What stands still is what bpftool said before; the memory file of the freeze after it tells where the rest belongs.
+ * LiME in a guest: Debian's module, built for the guest's kernel, sends the guest's memory over TCP while the guest runs. The
+ * contents that do not change are compared with bpftool's earlier answers, and the ranges with the memory file of a later freeze.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import {
@@ -39,7 +39,7 @@ const MEMORY_MIB = 512;
 const MIB = 2 ** 20;
 const PORT_IN_GUEST = 4444;
 
-/** lime.ko for a kernel of Debian stable's 6.1, in `folder`. */
+/** Builds lime.ko in `folder`, for Debian 12's kernel 6.1. */
 async function buildLime(kernel: Kernel, folder: string): Promise<string> {
   const headers = `linux-headers-${kernel.release}`;
   const common = headers.replace(/-amd64$/, "-common");
@@ -54,7 +54,7 @@ async function buildLime(kernel: Kernel, folder: string): Promise<string> {
   const lime = new Bun.Glob("lime-forensics-*").scanSync({ cwd: sources, onlyFiles: false }).next()
     .value as string;
   cpSync(join(sources, lime), folder, { recursive: true });
-  // The headers' own Makefile names the common one by the path where the package would be installed.
+  // The headers' own Makefile includes the common one by the path at which the package would be installed.
   const makefile = join(sources, common, "Makefile");
   await run([tool("make"), "-C", join(sources, headers), "-f", makefile, `M=${folder}`, "modules"], {
     timeoutMs: 300_000,
@@ -63,13 +63,13 @@ async function buildLime(kernel: Kernel, folder: string): Promise<string> {
   return join(folder, "lime.ko");
 }
 
-/** A port that nobody listens on now. */
+/** Returns a port that is free now. */
 function freePort(): number {
   using server = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
   return server.port;
 }
 
-/** All that comes from a port, once somebody sends: before, QEMU accepts connections and closes them again. */
+/** Receives all bytes from a port. Until the guest sends, QEMU accepts connections and closes them again. */
 async function receive(port: number, path: string): Promise<void> {
   for (let tries = 0; tries < 600; tries++) {
     const output = Bun.file(path).writer();
@@ -155,7 +155,7 @@ describe.skipIf(why !== "")(`LiME in a guest${why === "" ? "" : `: ${why}`}`, ()
     expect(opened.sizeBytes).toBeGreaterThan((MEMORY_MIB - 16) * MIB);
   });
 
-  test("has what bpftool and the loader said in the guest before", () => {
+  test("equals the earlier answers of bpftool and the loader in the guest", () => {
     using kernel = openKernel({ memory: [{ path: image.memory }] });
     const { differences, tallies } = new Comparison(image, kernel);
     expect(differences).toEqual([]);

@@ -7,12 +7,12 @@ import { whyNoLab } from "./promise.ts";
 import { GuestDied } from "./vigil.ts";
 import type { ZooAnswers } from "./zoo/answers.ts";
 
-/** The same kernel through its own memory. */
+/** Options for the same kernel, through its own memory. */
 const KCORE = "--memory /proc/kcore";
 const liveMs = 900_000;
 const decode = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
 
-/** What bpftool and ktstr print for the same words in the guest. bpftool's empty output is undefined. */
+/** Returns the output of bpftool and ktstr for the same words in the guest. Empty output of bpftool is undefined. */
 async function both(
   guest: FrozenGuest,
   words: string,
@@ -21,7 +21,7 @@ async function both(
   const bpftool = await guest.exec(`bpftool -j ${words}`);
   const ktstr = await guest.exec(`cd /ktstr && bun run ktstr -j ${from} ${words}`);
   const printed = decode(bpftool.stdout).trim();
-  // Status 1 tells a person that a queue was read in part; what was read is compared all the same.
+  // Status 1 means that a queue was read in part; that part is compared anyway.
   if (ktstr.status !== 0 && !ktstr.stderr.includes("incomplete"))
     throw new Error(`ktstr -j ${words}: status ${ktstr.status}: ${ktstr.stderr}`);
   return { theirs: printed === "" ? undefined : parseExact(printed), ours: parseExact(decode(ktstr.stdout)) };
@@ -31,7 +31,7 @@ async function mapsOneByOne(guest: FrozenGuest): Promise<string> {
   return (await guest.answers.json("map-show"))?.text ?? "[]";
 }
 
-/** Run-time counters go on between the two readings: ours, taken later, is not below bpftool's. */
+/** Run-time counters change between the two readings: ktstr's, which are read later, must not be below bpftool's. */
 function settleCounters(theirs: unknown, ours: unknown): string[] {
   const wrong: string[] = [];
   const mine = ours as { [key: string]: number }[];
@@ -46,7 +46,7 @@ function settleCounters(theirs: unknown, ours: unknown): string[] {
   return wrong;
 }
 
-/** bpftool fills the ids of a BTF object's users from a hash table: their order says nothing. */
+/** bpftool lists the users of a BTF object in the order of a hash table. */
 function sortIds(list: unknown): void {
   for (const object of list as { [key: string]: unknown }[])
     for (const key of ["prog_ids", "map_ids"]) {
@@ -55,7 +55,7 @@ function sortIds(list: unknown): void {
     }
 }
 
-/** One static map of every type and shape that the zoo has, and where bpftool has words for it (it prints `[]` for a full queue). */
+/** Returns one static map of every type and shape in the zoo that bpftool can print (it prints `[]` for a full queue). */
 async function staticMaps(guest: FrozenGuest): Promise<number[]> {
   const zoo = (await guest.answers.json("loader"))?.value as ZooAnswers;
   const chosen = new Map<string, number>();
@@ -63,13 +63,13 @@ async function staticMaps(guest: FrozenGuest): Promise<number[]> {
     const dump = (await guest.answers.mapDump(map.id))?.value;
     if (!map.static || !Array.isArray(dump) || (dump.length === 0 && map.entries.length > 0)) continue;
     const shape = `${map.type} ${map.content} ${map.btf_id > 0} ${map.entries.length > 0}`;
-    // A megabyte of JSON takes a second to cross the serial port.
+    // A megabyte of JSON takes a second over the serial port.
     if (map.entries.length <= 200 && !chosen.has(shape)) chosen.set(shape, map.id);
   }
   return [...chosen.values()];
 }
 
-/** A living guest takes minutes: CI asks the oldest kernel and the newest, `KTSTR_LAB=all` every row. */
+/** A running guest takes minutes: CI tests the oldest kernel and the newest, `KTSTR_LAB=all` every row. */
 const CI_ROWS: readonly RowName[] = ["6.1", "sid-5level"];
 const livingRows = process.env["KTSTR_LAB"] === "all" ? labRows() : CI_ROWS;
 
@@ -84,11 +84,11 @@ describe.skipIf((await whyNoLab()) !== "")("live, inside the guest", () => {
 });
 
 const ATTEMPTS = 4;
-/** From this attempt on, a scheduler that lets Bun's threads run sooner: what bpf(2) says is the same under any. */
+/** From this attempt on, uses a scheduler that runs Bun's threads sooner: bpf(2) gives the same answers under each. */
 const EASY_FROM = 3;
 const EASY_SCHEDULER = "scx_sdt";
 
-/** A guest that dies, as one whose scheduler the kernel threw out, says nothing of ktstr: another is booted. */
+/** A guest that dies, or whose scheduler the kernel ejected, is no failure of ktstr: another one is booted. */
 async function compareInLivingGuest(row: RowName, attempt = 1): Promise<string[]> {
   const { scheduler, ...options } = bootOptionsOf(row);
   const easy = attempt < EASY_FROM ? scheduler : EASY_SCHEDULER;
@@ -101,12 +101,12 @@ async function compareInLivingGuest(row: RowName, attempt = 1): Promise<string[]
   }
 }
 
-/** What ktstr, run in a row's guest, lacks of bpftool's words. */
+/** Returns the differences of ktstr from bpftool, both in a row's guest. */
 async function compareInside(options: ReturnType<typeof bootOptionsOf>): Promise<string[]> {
   const memoryMiB = Math.max(options.memoryMiB ?? 0, 1536);
   await using guest = await bootGuest({ ...options, withKtstr: true, memoryMiB, vmcore: false });
   await guest.thaw();
-  // What counters had to do is done. Beside Bun on emulated CPUs the load waits too long for sched_ext's watchdog.
+  // The load for counters has ended. Next to Bun on emulated CPUs it would wait too long for sched_ext's watchdog.
   await guest.exec("f=/sys/fs/cgroup/lab/cgroup.freeze; [ ! -e $f ] || echo 1 > $f");
   let wrong: string[] | undefined;
   try {
@@ -117,7 +117,7 @@ async function compareInside(options: ReturnType<typeof bootOptionsOf>): Promise
   }
 }
 
-/** A guest that died, or whose scheduler was thrown out, meanwhile: that is the reason, and not what it answered. */
+/** If the guest died, or its scheduler was ejected, throws this as the reason instead of the answer's error. */
 async function unlessDead(guest: FrozenGuest): Promise<void> {
   await Bun.sleep(1500);
   await guest.exec("true");
@@ -131,7 +131,7 @@ async function compareAll(guest: FrozenGuest): Promise<string[]> {
   expect(ids.length).toBeGreaterThan(8);
   for (const id of ids) {
     const words = `map dump id ${id}`;
-    // Each takes seconds on emulated CPUs.
+    // Each of these takes seconds on emulated CPUs.
     for (const from of ids.indexOf(id) < 3 ? ["", KCORE] : [""]) {
       const { theirs, ours } = await both(guest, words, from);
       if (theirs !== undefined) wrong.push(...lacks(`${from} ${words}`, ours, theirs));
@@ -163,11 +163,11 @@ function lacks(words: string, ours: unknown, theirs: unknown): string[] {
 
 async function compareListing(guest: FrozenGuest, words: string, from: string): Promise<string[]> {
   const { theirs: listed, ours } = await both(guest, words, from);
-  // One by one for maps: see collectScript.
+  // Maps are read one by one: see collectScript.
   const all = words === "map show" ? parseExact(await mapsOneByOne(guest)) : listed;
   const theirs = withoutBpftools(all as unknown[]);
   const wrong = words === "prog show" ? settleCounters(theirs, ours) : [];
-  // Before 6.6 bpf(2) does not tell of perf_event links where they are (bpf_perf_link_fill_link_info); memory does.
+  // Before 6.6 bpf(2) does not return the place of perf_event links (bpf_perf_link_fill_link_info); memory has it.
   if (words === "link show" && from === "" && /^([1-5]|6\.[0-5])\./.test(guest.kernel.release))
     for (const link of theirs) delete (link as { bpf_cookie?: unknown }).bpf_cookie;
   if (words === "btf show") for (const list of [theirs, ours]) sortIds(list);
@@ -175,8 +175,8 @@ async function compareListing(guest: FrozenGuest, words: string, from: string): 
 }
 
 /**
- * The kernel frees what bpftool loaded to find holders after a grace period, which is long on emulated CPUs: until then
- * a listing of ours has objects that bpftool's lacked. What stays different is a difference.
+ * Repeats the comparison: the kernel frees objects that bpftool loaded to find holders after a grace period, which is long on
+ * emulated CPUs, and until then a listing has them. A difference that stays is reported.
  */
 async function settled(compare: () => Promise<string[]>): Promise<string[]> {
   for (let again = 3; ; again--) {
@@ -187,7 +187,7 @@ async function settled(compare: () => Promise<string[]>): Promise<string[]> {
   }
 }
 
-/** The running kernel through /proc/kcore: its first process sleeps, and the kernel says where. */
+/** Compares the stack of the first process, which sleeps, through /proc/kcore with the kernel's own. */
 async function stacks(guest: FrozenGuest): Promise<void> {
   const ktstr = await guest.exec("cd /ktstr && bun run ktstr -j task stack pid 1");
   if (ktstr.status !== 0) throw new Error(`ktstr task stack: status ${ktstr.status}: ${ktstr.stderr}`);
@@ -197,7 +197,7 @@ async function stacks(guest: FrozenGuest): Promise<void> {
     .split("\n");
   const theirs = kernels.map((line) => line.replace(/^\[<0>\] /, ""));
   expect(theirs.length).toBeGreaterThan(2);
-  // /proc/PID/stack leaves the scheduler's own functions out.
+  // /proc/PID/stack leaves out the scheduler's own functions.
   expect(frames.map(({ symbol }) => symbol).slice(-theirs.length)).toEqual(theirs);
   const ops = (await guest.answers.text("sched_ext/root/ops"))?.trim();
   if (ops === undefined || !/^(7|6\.1[6-9])/.test(guest.kernel.release)) return;
@@ -205,7 +205,7 @@ async function stacks(guest: FrozenGuest): Promise<void> {
   expect([sched.status, decode(sched.stdout)]).toEqual([0, expect.stringContaining(`Scheduler  ${ops} `)]);
 }
 
-/** Machine code of a program has the same lines by bpf(2) and by the kernel's memory. */
+/** Machine code of a program has the same lines from bpf(2) and from the kernel's memory. */
 async function symbols(guest: FrozenGuest): Promise<void> {
   const listed = decode((await guest.exec("grep ' t bpf_prog_.*_z_kprobe' /proc/kallsyms")).stdout);
   const start = BigInt(`0x${listed.split(" ")[0]}`);
@@ -219,13 +219,13 @@ async function symbols(guest: FrozenGuest): Promise<void> {
   expect(await ask(KCORE)).toEqual(live);
 }
 
-/** Of every cgroup the programs of bpftool; names of what is hooked, for which bpftool may have "", left out. */
+/** Compares the programs of every cgroup with bpftool's, without names of hooks, for which bpftool may have "". */
 async function cgroups(guest: FrozenGuest): Promise<void> {
   const names = /"attach_btf_name":"[^"]*",/g;
   for (const words of ["cgroup tree", "cgroup tree /sys/fs/cgroup effective"]) {
     const theirs = decode((await guest.exec(`bpftool -j ${words}`)).stdout);
     const ours = decode((await guest.exec(`cd /ktstr && bun src/cli.ts -j ${words}`)).stdout);
-    // Names that are no UTF-8 come last in our listing.
+    // Names that are not UTF-8 are last in ktstr's listing.
     const parsed = (json: string): unknown[] =>
       (parseExact(json.trim().replace(names, "")) as { cgroup: string }[]).sort((a, b) =>
         a.cgroup < b.cgroup ? -1 : 1,
@@ -235,7 +235,7 @@ async function cgroups(guest: FrozenGuest): Promise<void> {
   }
 }
 
-/** What both print is equal, byte for byte. */
+/** Requires that the output of both is equal, byte for byte. */
 async function same(guest: FrozenGuest, words: string): Promise<void> {
   const theirs = await guest.exec(`bpftool ${words}`);
   const ours = await guest.exec(`cd /ktstr && bun src/cli.ts ${words}`);
@@ -244,7 +244,7 @@ async function same(guest: FrozenGuest, words: string): Promise<void> {
   expect(ours.stdout.length).toBeGreaterThan(0);
 }
 
-/** `bun run ktstr inspect` works there, for people and for programs. */
+/** `bun run ktstr inspect` works there, as text and as JSON. */
 async function inspects(guest: FrozenGuest): Promise<void> {
   const text = await guest.exec("cd /ktstr && bun run ktstr inspect");
   if (text.status !== 0) throw new Error(`ktstr inspect: status ${text.status}: ${text.stderr}`);

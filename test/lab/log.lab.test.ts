@@ -1,11 +1,11 @@
-/** The kernel's log after its buffer went round: text that wraps, records that are gone, bytes of any kind. */
+/** The kernel's log after its buffer wrapped around: wrapped text, overwritten records, arbitrary bytes. */
 import { describe, expect, test } from "bun:test";
 import { openGuest } from "../../src/guest/guest.ts";
 import { expectSameLog } from "../guest/support/log-answers.ts";
 import { bootGuest } from "./frozen.ts";
 import { whyNoLab } from "./promise.ts";
 
-/** 5,000 records of up to 900 bytes: the text buffer of Debian's kernels (2^17 bytes) goes round many times. */
+/** 5,000 records of up to 900 bytes: the text buffer of Debian's kernels (2^17 bytes) wraps around many times. */
 const FILL = String.raw`
 echo on > /proc/sys/kernel/printk_devkmsg
 printf '<30>daemon: \033[31mred\033[0m, tab\there, \\ backslash, \303\244\377' > /dev/kmsg
@@ -20,9 +20,9 @@ printf '<30>daemon: \033[31mred\033[0m, tab\there, \\ backslash, \303\244\377' >
 printf '<4>two\nlines' > /dev/kmsg
 `;
 
-describe.skipIf((await whyNoLab()) !== "")("a log that went round", () => {
+describe.skipIf((await whyNoLab()) !== "")("a log that wrapped around", () => {
   test.each(["sid", "6.1"] as const)(
-    "%s: every record that is left is as /dev/kmsg and dmesg give it",
+    "%s: every remaining record is equal to that of /dev/kmsg and dmesg",
     async (kernel) => {
       await using guest = await bootGuest({ kernel });
       await guest.thaw();

@@ -10,7 +10,7 @@ const bootMs = 600_000;
 
 describe.skipIf((await whyNoLab()) !== "")("frozen guests", () => {
   test.each(labRows())(
-    "%s: memory holds what /proc says where it says, and bpftool lists and dumps what the zoo's loader holds",
+    "%s: memory has /proc's contents at /proc's addresses, and bpftool lists and dumps the maps of the zoo's loader",
     async (row: RowName) => {
       const image = await frozenRow(row);
       const { maps, progs } = await checkImage(image);
@@ -40,7 +40,7 @@ async function seesLoad(image: FrozenImage, row: RowName): Promise<void> {
 const hex = (bytes: readonly string[]): string =>
   bytes.map((byte) => byte.slice(2).padStart(2, "0")).join("");
 
-/** What the loader says that it put into plain hashes is what bpftool dumps: the two oracles agree where both have words. */
+/** The contents of plain hashes by the loader and by bpftool are equal: the two oracles agree. */
 async function agreesOnHashes({ answers }: FrozenImage): Promise<void> {
   const zoo = (await answers.json("loader"))?.value as ZooAnswers;
   let compared = 0;

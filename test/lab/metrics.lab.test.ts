@@ -1,4 +1,4 @@
-/** `metrics` and `report` where a sched_ext scheduler runs: the kernel's own counters stand before and after ours. */
+/** `metrics` and `report` while a sched_ext scheduler runs, compared with the kernel's own counters before and after. */
 import { describe, expect, test } from "bun:test";
 import { type Guest, startGuest } from "./guest.ts";
 import { fetchKernel } from "./kernels.ts";
@@ -14,7 +14,7 @@ async function run(guest: Guest, command: string): Promise<string> {
   return new TextDecoder().decode(stdout);
 }
 
-/** `SCX_EV_... N` lines of the kernel. */
+/** Parses `SCX_EV_... N` lines of the kernel. */
 const kernelEvents = async (guest: Guest): Promise<Map<string, number>> =>
   new Map(
     (await run(guest, "cat /sys/kernel/sched_ext/root/events"))
@@ -24,9 +24,9 @@ const kernelEvents = async (guest: Guest): Promise<Map<string, number>> =>
       .map(([name = "", count]) => [name, Number(count)]),
   );
 
-describe.skipIf((await whyNoLab()) !== "")("a scheduler at work", () => {
+describe.skipIf((await whyNoLab()) !== "")("a running scheduler", () => {
   test(
-    "its events in `metrics` lie between the kernel's own, and `report` has it",
+    "its events in `metrics` are between the kernel's own, and `report` has it",
     async () => {
       const overlays = [
         await loadOverlay({ schedulers: ["scx_simple"], zoo: false }, await fetchKernel("sid")),
@@ -50,7 +50,7 @@ describe.skipIf((await whyNoLab()) !== "")("a scheduler at work", () => {
       const page = await run(guest, "cd /ktstr && bun run ktstr report -o -");
       expect(page).toContain(`<small>${ops} enabled`);
       for (const name of before.keys()) expect(page).toContain(name);
-      // From /proc/kcore: what /sys does not tell.
+      // From /proc/kcore: facts that /sys does not have.
       expect(page).toContain("<h3>CPUs ");
       expect(page).toContain("<h3>Tasks ");
     },

@@ -1,4 +1,4 @@
-/** Objects that nobody holds whom ktstr can find: on a living guest, and in its memory. */
+/** Objects whose holder ktstr cannot find: in a running guest, and in its memory. */
 import { describe, expect, test } from "bun:test";
 import { openGuest } from "../../src/guest/guest.ts";
 import { findOrphans } from "../../src/report/orphans.ts";
@@ -23,27 +23,30 @@ async function living(guest: Guest): Promise<string[]> {
 
 const kernels: readonly KernelName[] = ["6.1", "sid"];
 
-describe.skipIf((await whyNoLab()) !== "").each(kernels)("objects that nobody holds, on %s", (kernel) => {
-  test("none of a healthy guest; then a map in a socket's queue and a program on a socket, live and from memory", async () => {
-    await using guest = await startGuest({
-      kernel,
-      memoryMiB: 1536,
-      overlays: [await ktstrOverlay("amd64")],
-    });
-    expect(await living(guest)).toEqual([]);
-    const started = await guest.exec(
-      `cd /ktstr; (sleep 1000000 | bun test/live/lost-map.ts lost > /tmp/lost.json 2> /tmp/lost.err) > /dev/null 2>&1 &
+describe.skipIf((await whyNoLab()) !== "").each(kernels)(
+  "objects without a known holder, on %s",
+  (kernel) => {
+    test("a healthy guest has none; then a map in a socket's queue and a program on a socket are found, live and from memory", async () => {
+      await using guest = await startGuest({
+        kernel,
+        memoryMiB: 1536,
+        overlays: [await ktstrOverlay("amd64")],
+      });
+      expect(await living(guest)).toEqual([]);
+      const started = await guest.exec(
+        `cd /ktstr; (sleep 1000000 | bun test/live/lost-map.ts lost > /tmp/lost.json 2> /tmp/lost.err) > /dev/null 2>&1 &
 for i in $(seq 600); do [ -s /tmp/lost.json ] && exec cat /tmp/lost.json; usleep 100000; done; cat /tmp/lost.err >&2; exit 1`,
-      120_000,
-    );
-    expect(started).toMatchObject({ status: 0 });
-    const { map, prog } = JSON.parse(new TextDecoder().decode(started.stdout)) as {
-      map: number;
-      prog: number;
-    };
-    const sentences = [`map ${map} (lost_map) is ${LOST}`, `program ${prog} (lost_prog) is ${LOST}`];
-    expect(await living(guest)).toEqual(sentences);
-    await guest.freeze();
-    expect(inMemory(guest)).toEqual(sentences);
-  }, 600_000);
-});
+        120_000,
+      );
+      expect(started).toMatchObject({ status: 0 });
+      const { map, prog } = JSON.parse(new TextDecoder().decode(started.stdout)) as {
+        map: number;
+        prog: number;
+      };
+      const sentences = [`map ${map} (lost_map) is ${LOST}`, `program ${prog} (lost_prog) is ${LOST}`];
+      expect(await living(guest)).toEqual(sentences);
+      await guest.freeze();
+      expect(inMemory(guest)).toEqual(sentences);
+    }, 600_000);
+  },
+);

@@ -1,4 +1,4 @@
-/** The stack of a task that ran on a CPU at the freeze, from the core's registers, against the kernel's own call trace. */
+/** The stack of a task that ran on a CPU at the freeze, from the core's registers, compared with the kernel's own call trace. */
 import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { captureGuest } from "../../src/guest/capture/capture.ts";
@@ -10,7 +10,7 @@ import { whyNoLab } from "./promise.ts";
 const kernels: readonly KernelName[] =
   process.env["KTSTR_LAB"] === "all" ? ["sid", "6.12", "6.1", "7.3", "arm64"] : ["sid"];
 
-/** The frames of the call trace that the panic printed, from the handler that panicked on; those that it is not sure of ("? ...") are left out. */
+/** Returns the frames of the call trace that the panic printed, from the handler that panicked on, without uncertain ones ("? ..."). */
 function printedTrace(console: string): string[] {
   const lines = console.split(/\r?\n/);
   const start = lines.findIndex((line) => / Call [Tt]race:/.test(line));
@@ -23,7 +23,7 @@ function printedTrace(console: string): string[] {
 const fromCrash = (frames: readonly string[]): string[] =>
   frames.slice(frames.findIndex((frame) => frame.startsWith("sysrq_handle_crash+")));
 
-describe.skipIf((await whyNoLab()) !== "")("a task that runs", () => {
+describe.skipIf((await whyNoLab()) !== "")("a running task", () => {
   test.each(kernels.map((kernel) => [kernel] as const))(
     "%s: the shell that made the kernel panic",
     async (kernel) => {
@@ -41,7 +41,7 @@ describe.skipIf((await whyNoLab()) !== "")("a task that runs", () => {
       expect(symbols.indexOf(fromCrash(symbols)[0]!)).toBeGreaterThan(0);
       expect(printed.slice(0, fromCrash(symbols).length)).toEqual(fromCrash(symbols));
       expect(printed.length).toBeGreaterThan(5);
-      // Memory alone has no registers.
+      // Raw memory has no registers.
       using raw = openGuest({ memory: guest.memoryPath });
       expect(raw.stack(running[0]!.pid)).toMatchObject({
         frames: [],
@@ -56,7 +56,7 @@ describe.skipIf((await whyNoLab()) !== "")("a task that runs", () => {
       });
       using compressed = openGuest({ memory: kdump });
       expect(compressed.stack(running[0]!.pid)).toEqual(running[0]!);
-      // A capture keeps them.
+      // A capture contains them.
       const path = join(guest.dir, "capture.vmcore");
       {
         using made = captureGuest({ memory: [{ path: core }] }, (asked) => {

@@ -1,4 +1,4 @@
-/** sched_ext of frozen machines: their memory says what the kernel printed just before, and what the stalling program stated. */
+/** sched_ext of frozen machines, compared with the kernel's output just before the freeze and the stalling program's statement. */
 import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { openGuest } from "../../src/guest/guest.ts";
@@ -32,7 +32,7 @@ interface Statement {
   readonly victims: readonly { readonly pid: number; readonly comm: string; readonly enqueued_ns: number }[];
 }
 
-/** Stacks by pid, of the tasks that `ktstr sched dump` has. */
+/** Returns stacks by pid of the tasks in `ktstr sched dump`. */
 function dumpedStacks({ memoryPath }: FrozenImage): Map<number, readonly string[]> {
   using kernel = openKernel({ memory: [{ path: memoryPath }] });
   const { dumps } = readSchedulerDumps(kernel, new AddressNames(kernel));
@@ -46,7 +46,7 @@ function reportOf({ memoryPath }: FrozenImage): SchedReport {
   return readSchedReport(kernel, new AddressNames(kernel));
 }
 
-/** The finding that names the cause, by what the stalling scheduler does. */
+/** The finding with the cause, for each kind of stall. */
 const CAUSES: { readonly [kind: string]: string } = {
   "lost-comm": "not-dispatched",
   "lost-dsq": "queue-not-consumed",
@@ -55,7 +55,7 @@ const CAUSES: { readonly [kind: string]: string } = {
   "rt-hog": "rt-holds-cpus",
 };
 
-/** What does not change while a task waits. */
+/** Fields that do not change while a task waits. */
 const lasting = ({ comm, pid, scheduler, dsqId, vtime, sliceNs, weight, cpus, scxState }: DumpTask) => ({
   comm,
   pid,
@@ -68,7 +68,7 @@ const lasting = ({ comm, pid, scheduler, dsqId, vtime, sliceNs, weight, cpus, sc
   scxState,
 });
 
-/** The enumerators of the image's kernel, as bpftool prints them. */
+/** Returns the enumerators of the image's kernel, as bpftool prints them. */
 async function enumerators({ kernel }: FrozenImage): Promise<Map<string, bigint>> {
   const { stdout } = Bun.spawnSync([
     await buildBpftool(kernel.arch),
@@ -78,13 +78,13 @@ async function enumerators({ kernel }: FrozenImage): Promise<Map<string, bigint>
   return new Map([...lines].map(([, name = "", value = ""]) => [name, BigInt(value)]));
 }
 
-/** By bpftool's values, the names are those of just the bits that the kernel's dump printed. */
+/** Requires that the names are those of the bits in the kernel's dump, by bpftool's values. */
 function expectNames(enums: ScxEnums, values: ReadonlyMap<string, bigint>, printed: DumpTask): void {
   const flags = flagNames(enums.taskFlags, printed.flags!);
   const sum = flags.reduce((all, name) => all | (values.get(`SCX_TASK_${name}`) ?? -1n), 0n);
   expect(BigInt.asUintN(32, sum)).toBe(BigInt(printed.flags!));
   const state = values.get(`SCX_TASK_${nameIn(enums.taskStates, printed.scxState!)}`)!;
-  // Until 7.0 an enum of its own numbers the states; since then they are shifted.
+  // Until 7.0 a separate enum numbers the states; since then they are shifted.
   const shift = values.has("SCX_TASK_NR_STATES") ? 0n : values.get("SCX_TASK_STATE_SHIFT")!;
   expect(state >> shift).toBe(BigInt(printed.scxState!));
   expect(values.get(`SCX_OPSS_${nameIn(enums.opsStates, printed.opsState!)}`)).toBe(
@@ -92,7 +92,7 @@ function expectNames(enums: ScxEnums, values: ReadonlyMap<string, bigint>, print
   );
 }
 
-/** By the scheduler's own clock, when it was last asked for anything, which it is all the time. */
+/** Returns the time, by the scheduler's own clock, of the kernel's last call of it, which is shortly before the freeze. */
 function lastAsked({ memoryPath }: FrozenImage): number {
   using guest = view(openGuest({ memory: memoryPath }));
   return Number(guest.map("stall.bss").global("last_ns"));
@@ -107,20 +107,20 @@ function expectWaits(waiting: readonly TaskState[], victims: Statement["victims"
   }
 }
 
-/** What /sys/kernel/debug/sched/debug said of each CPU. */
+/** Returns each CPU's value in /sys/kernel/debug/sched/debug. */
 function runnableIn(debug: string, line: string): number[] {
   const sections = debug.split(/^cpu#/m).slice(1);
   return sections.map((text) => Number(new RegExp(`^ +\\.${line} +: (\\d+)$`, "m").exec(text)?.[1]));
 }
 
 const stalls = stallRows().map((row) => ({ row, stall: rows[row].stall! }));
-/** Frozen in the middle of a stall, in which the kernel dumped its state. */
+/** Guests that were frozen in the middle of a stall, during which the kernel dumped its state. */
 const inTheMiddle = stalls
   .filter(({ stall }) => !stall.ejected && !isSilent(stall.kind))
   .map(({ row }) => row);
 const silent = stalls.filter(({ stall }) => isSilent(stall.kind)).map(({ row }) => row);
 
-/** What must be said of a guest that nobody could ask in the middle; by what its scheduler and its hogs do. */
+/** Expected findings of guests that could not answer during the stall, from the behavior of their scheduler and hogs. */
 const SILENT: {
   readonly [row: string]: (
     findings: readonly Finding[],
@@ -131,7 +131,7 @@ const SILENT: {
   "stall-near": (findings, { watchdog }, pids) => {
     const near = findings.find(({ kind }) => kind === "watchdog-near");
     expect(pids).toContain(near!.pids[0]!);
-    // The stall began 20 s before the freeze, and a timeout is 30 s.
+    // The stall began 20 s before the freeze; the timeout is 30 s.
     expect(near!.waitMs).toBeGreaterThan(19_000);
     expect(near!.waitMs).toBeLessThan(24_000);
     expect(watchdog).toMatchObject({ timeoutMs: 30_000, next: { pid: near!.pids[0]! } });
@@ -145,7 +145,7 @@ const SILENT: {
   },
   "stall-rt-all": (findings, _, pids) => {
     const late = findings.find(({ kind }) => kind === "watchdog-late")!;
-    // The worker looked last up to half of the 10 s before the stall began, 9 s before the freeze.
+    // The worker looked last at most 5 s before the stall began, which was 9 s before the freeze.
     const seconds = Number(/(?:could not|has not) run for ([\d.]+) s/.exec(late.summary)?.[1]);
     expect(seconds).toBeGreaterThan(8);
     expect(seconds).toBeLessThan(16);
@@ -156,7 +156,7 @@ const SILENT: {
 
 describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
   test.each(inTheMiddle)(
-    "%s: tasks that wait are those of the kernel's dump, with the same fields",
+    "%s: waiting tasks are those of the kernel's dump, with the same fields",
     async (row) => {
       const image = await frozenRow(row);
       const report = reportOf(image);
@@ -185,7 +185,7 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
       const { kind, victims } = JSON.parse((await image.answers.text("stall.json"))!) as Statement;
       const pids = (tasks: readonly TaskState[]): number[] =>
         tasks.map(({ pid }) => pid).sort((a, b) => a - b);
-      // A loop inside of the scheduler ends before the freeze, and its victims have run.
+      // A loop in the scheduler ends before the freeze, and its victims have run.
       if (kind === "loop") return;
       const findings = viewsOfReport(report, "").flatMap(findingsOf);
       if (kind === "healthy") {
@@ -208,7 +208,7 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
   );
 
   test.each(inTheMiddle)(
-    "%s: queues have the names of the variables that hold their ids",
+    "%s: queues have the names of the variables with their ids",
     async (row) => {
       const image = await frozenRow(row);
       const statement = JSON.parse((await image.answers.text("stall.json"))!) as Statement;
@@ -223,7 +223,7 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
   );
 
   test.skipIf(silent.length === 0).each(silent)(
-    "%s: findings name what holds the tasks",
+    "%s: findings name the cause of the waits",
     async (row) => {
       const image = await frozenRow(row);
       const report = reportOf(image);
@@ -241,7 +241,7 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
   );
 
   test(
-    "the example for tests fails on a stall, and names who waits",
+    "the example test fails on a stall, and names the waiting tasks",
     async () => {
       const { memoryPath, answers } = await frozenRow("stall-lost-comm");
       const { victims } = JSON.parse((await answers.text("stall.json"))!) as Statement;
@@ -265,7 +265,7 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
   );
 
   test.skipIf(!inTheMiddle.includes("stall-healthy"))(
-    "the example for tests passes on a machine that has not stalled",
+    "the example test passes on a machine without a stall",
     async () => {
       const { memoryPath } = await frozenRow("stall-healthy");
       const { exitCode, stderr } = Bun.spawnSync(
@@ -281,7 +281,7 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
   );
 
   test(
-    "tasks have the names that /proc had",
+    "tasks have the names of /proc",
     async () => {
       const image = await frozenRow("stall-healthy");
       using kernel = openKernel({ memory: [{ path: image.memoryPath }] });
@@ -294,7 +294,7 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
         return task !== undefined && name.startsWith(task.comm.slice(0, 15));
       });
       expect(same.length).toBeGreaterThanOrEqual(60);
-      // Those that ended between the answer and the freeze.
+      // Tasks that ended between the answer and the freeze.
       expect(asked.length - same.length).toBeLessThan(10);
     },
     bootMs,

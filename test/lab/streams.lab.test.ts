@@ -1,6 +1,6 @@
 /**
- * What QEMU writes when a guest is saved, against the guest's memory file: both stand still once the stream is written.
- * The guest runs while it is saved, so that pages change and come again.
+ * Streams that QEMU writes when a guest is saved, compared with the guest's memory file: the guest is paused once the stream is
+ * written. It runs during the save, so that pages change and are sent again.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { join } from "node:path";
@@ -47,13 +47,13 @@ describe.skipIf((await whyNoLab()) !== "")("a guest of 3 GiB that is saved while
     guest = await bootGuest({ kernel: "6.1", memoryMiB: 3072, zoo: true });
     stream = join(guest.dir, "stream");
     await guest.thaw();
-    // Slow enough for pages to change meanwhile, and then fast enough to come to an end.
+    // Slow enough for pages to change meanwhile, then fast enough to end.
     await guest.qmp("migrate-set-parameters", { "max-bandwidth": 100_000_000, "downtime-limit": 2000 });
     saved = await save(guest, stream);
   }, bootMs);
   afterAll(async () => guest?.[Symbol.asyncDispose]());
 
-  test("some pages came again", () => {
+  test("some pages were sent again", () => {
     expect(saved.status).toBe("completed");
     expect(saved.ram.duplicate + saved.ram.normal).toBeGreaterThan(saved.ram.total / 4096);
     console.log(
@@ -61,7 +61,7 @@ describe.skipIf((await whyNoLab()) !== "")("a guest of 3 GiB that is saved while
     );
   });
 
-  test("has in its stream what it has in its memory, on both sides of the hole below 4 GiB", async () => {
+  test("has the same contents in its stream and in its memory, on both sides of the hole below 4 GiB", async () => {
     expect(guest.pieces.map(({ gpa }) => gpa)).toEqual([0, 2 ** 32]);
     const raw = await inspect(guest.memoryPath);
     expect([raw.status, raw.err]).toEqual([0, ""]);
@@ -70,7 +70,7 @@ describe.skipIf((await whyNoLab()) !== "")("a guest of 3 GiB that is saved while
   });
 
   test(
-    "is refused with a reason where its pages are compressed",
+    "is an error with the reason if its pages are compressed",
     async () => {
       const capabilities = (state: boolean): unknown => ({
         capabilities: [{ capability: "compress", state }],

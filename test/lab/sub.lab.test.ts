@@ -1,4 +1,4 @@
-/** Sub-schedulers of a real kernel: the tree in frozen memory is that of /sys/kernel/sched_ext and of the program that attached them. */
+/** Sub-schedulers of a real kernel: the tree in frozen memory equals that of /sys/kernel/sched_ext and of the program that attached them. */
 import { describe, expect, test } from "bun:test";
 import { readFile } from "node:fs/promises";
 import { openGuest } from "../../src/guest/guest.ts";
@@ -70,7 +70,7 @@ cat /tmp/sub.json`,
     { opsName: "lab_middle", place: outer, parent: "root", cgroupPath: OUTER, isLoaded: true },
     { opsName: "lab_leaf", place: inner, parent: outer, cgroupPath: INNER, isLoaded: true },
   ]);
-  // Schedulers whose operations number CPUs by topology are of another struct_ops type.
+  // Schedulers whose operations number CPUs by topology have another struct_ops type.
   expect(state.activeScheduler()?.opsName).toBe("lab_top");
   const { views } = schedViews(state, "");
   const schedulersJson = views.map((view) => schedJson(view, findingsOf(view)));

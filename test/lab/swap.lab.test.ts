@@ -26,7 +26,7 @@ async function bssIds(guest: Guest): Promise<number[]> {
 }
 
 describe.skipIf((await whyNoLab()) !== "")("the scheduler swap", () => {
-  test("a pin keeps the outgoing .bss beside the new one, and the active scheduler is the new one", async () => {
+  test("a pin keeps the old .bss next to the new one, and the active scheduler is the new one", async () => {
     const overlays = [
       await loadOverlay({ schedulers: ["scx_simple"], zoo: false }, await fetchKernel("sid")),
       await ktstrOverlay("amd64"),
@@ -53,7 +53,7 @@ cat /tmp/pin.log >&2; exit 1`);
       scheduler: { ops: string; object: string; map_ids: number[] };
     };
     expect([scheduler.ops, scheduler.object]).toEqual(["simple", "scx_simp"]);
-    // The oracle for "its own programs' maps": what the kernel says of the running struct_ops programs.
+    // The oracle for the maps of its own programs: the kernel's answer about the running struct_ops programs.
     const progs = (await json(guest, "bpftool -j prog show")) as { type: string; map_ids?: number[] }[];
     const used = new Set(
       progs.filter(({ type }) => type === "struct_ops").flatMap(({ map_ids }) => map_ids ?? []),

@@ -1,6 +1,6 @@
 /**
- * Rounds of a running guest: from outside by `--vm`, and inside of it live and through /proc/kcore, against what the guest's own
- * bpftool and /sys/kernel/sched_ext say before and after.
+ * Rounds of a running guest: from outside with `--vm`, and inside it live and through /proc/kcore, compared with the answers of
+ * the guest's own bpftool and /sys/kernel/sched_ext before and after.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
@@ -28,7 +28,7 @@ interface Said {
   readonly events: ReadonlyMap<string, number>;
 }
 
-/** Minutes under emulation: not in CI. */
+/** Takes minutes under emulation, so CI does not run it. */
 const isAsked = process.env["KTSTR_LAB"] === "all";
 
 describe.skipIf((await whyNoLab()) !== "" || !isAsked)("a guest of 1 GiB with a scheduler", () => {
@@ -72,7 +72,7 @@ describe.skipIf((await whyNoLab()) !== "" || !isAsked)("a guest of 1 GiB with a 
     };
   }
 
-  /** The rounds lie between what was said before and after, and every program that stayed is in them. */
+  /** Requires that the rounds are between the answers before and after, and have every program that stayed. */
   function expectBetween(before: Said, round: Round, after: Said): void {
     const counts = new Map(
       round.progs.map(({ facts, counters }) => [facts.id, Number(counters?.count ?? -1)]),
@@ -85,7 +85,7 @@ describe.skipIf((await whyNoLab()) !== "" || !isAsked)("a guest of 1 GiB with a 
       if (most > least) compared++;
     }
     expect(compared).toBeGreaterThan(3);
-    // On a busy machine the kernel may throw the scheduler out: its watchdog knows no emulation.
+    // On a busy machine the kernel may eject the scheduler, because its watchdog ignores emulation.
     if (before.state !== after.state) return;
     expect([round.sched?.state, round.sched?.ops]).toEqual([after.state, after.ops]);
     expect(round.sched?.events.length).toBe(after.events.size);
@@ -116,7 +116,7 @@ describe.skipIf((await whyNoLab()) !== "" || !isAsked)("a guest of 1 GiB with a 
       const after = await said();
       expect(rounds.length).toBeGreaterThan(3);
       for (const round of rounds) expectBetween(before, round, after);
-      // Maps that nobody changes hold what bpftool dumped of them before the freeze.
+      // Maps that do not change have the contents of bpftool's dump before the freeze.
       const many = rounds[0]!.maps.find(({ facts }) => facts.name === "z_h_many")!;
       const dump = (await guest.answers.mapDump(many.facts.id))?.value as unknown[];
       expect(many.entries).toBe(dump.length);
@@ -141,7 +141,7 @@ describe.skipIf((await whyNoLab()) !== "" || !isAsked)("a guest of 1 GiB with a 
   );
 
   test(
-    "top -j --vm prints the pause, and the guest runs on when top is killed",
+    "top -j --vm prints the pause, and the guest continues when top is killed",
     async () => {
       const child = Bun.spawn([process.execPath, cli, "-j", "top", "--vm", `${pid}`, "--interval", "0.5"], {
         stderr: "pipe",
@@ -162,7 +162,7 @@ describe.skipIf((await whyNoLab()) !== "" || !isAsked)("a guest of 1 GiB with a 
   );
 
   test(
-    "metrics --vm has every program's calls and the scheduler's events, between those of the guest's own tools",
+    "metrics --vm has every program's calls and the scheduler's events, between the answers of the guest's own tools",
     async () => {
       const before = await said();
       const ran = spawn([process.execPath, cli, "metrics", "--once", "--vm", `${pid}`]);
@@ -198,9 +198,9 @@ describe.skipIf((await whyNoLab()) !== "" || !isAsked)("a guest of 1 GiB with a 
   );
 
   test(
-    "a counter in the guest tells how much of its time one round a second takes",
+    "a counter in the guest measures how much of its time one round per second takes",
     async () => {
-      // Other load of this machine would be counted, too: QEMU's threads go before it.
+      // Other load of this machine would be counted, too, so QEMU's threads get a higher priority.
       for (const thread of readdirSync(`/proc/${pid}/task`)) setPriority(Number(thread), -20);
       const count = async (): Promise<number> =>
         Number(

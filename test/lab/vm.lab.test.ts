@@ -1,6 +1,6 @@
 /**
- * Running machines, read through their processes. QEMU is given a frozen guest's memory, in each way in which it holds
- * RAM, so that the raw memory file is the oracle; a guest that runs Linux shows that it goes on.
+ * Running machines, read through their processes. QEMU gets the memory of a frozen guest, in each way in which it can hold RAM,
+ * so the raw memory file is the oracle. A guest that runs Linux shows that it continues.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import {
@@ -38,12 +38,12 @@ async function ktstr(...words: readonly string[]): Promise<Ran> {
   return { out, err, status };
 }
 
-/** Of a machine, by its socket. */
+/** Queries a machine by its socket. */
 const nameOf = (socket: string): string => socket.replaceAll("/", "-");
 
 const PAUSED = /^the machine was paused for (\d+) ms\n$/;
 
-/** proc_pid_stat(5), of the process's first thread. */
+/** Returns the state of the process's first thread (proc_pid_stat(5)). */
 function stateOf(pid: number): string {
   const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
   return stat.charAt(stat.lastIndexOf(")") + 2);
@@ -80,7 +80,7 @@ describe.skipIf((await whyNoLab()) !== "")("QEMU with the memory of a frozen gue
     rmSync(folder, { recursive: true, force: true });
   });
 
-  /** It does not run the guest's CPUs: its memory stays as it is. */
+  /** QEMU does not run the guest's CPUs, so its memory does not change. */
   async function start(
     kind: "anonymous" | "shared file" | "private file" | "memfd",
     moreBytes = 0,
@@ -121,7 +121,7 @@ describe.skipIf((await whyNoLab()) !== "")("QEMU with the memory of a frozen gue
       { stdin: "ignore", stdout: "ignore", stderr: "ignore" },
     );
     machines.push(child);
-    // It answers once the memory is loaded.
+    // QEMU answers when the memory is loaded.
     await until("QEMU answers", () =>
       isRunning(socket).then(
         () => true,
@@ -133,14 +133,14 @@ describe.skipIf((await whyNoLab()) !== "")("QEMU with the memory of a frozen gue
 
   for (const kind of ["anonymous", "shared file", "private file", "memfd"] as const)
     test(
-      `${kind}: --vm PID and --vm SOCKET are what the memory file is, and change nothing`,
+      `${kind}: --vm PID and --vm SOCKET give the same as the memory file, and change nothing`,
       async () => {
         const { pid, socket } = await start(kind);
         const byPid = await ktstr("-j", "inspect", "--vm", `${pid}`);
         expect([byPid.status, byPid.out === raw]).toEqual([0, true]);
         expect(byPid.err).toMatch(PAUSED);
         expect(stateOf(pid)).not.toBe("T");
-        // It stands still already, by -S, and is left so.
+        // It is already paused, by -S, and stays paused.
         expect(await ktstr("-j", "inspect", "--vm", socket)).toEqual({ out: raw, err: "", status: 0 });
         expect(await isRunning(socket)).toBe(false);
         expect(await ktstr("-j", "inspect", "--vm", `${pid}`, "--no-pause")).toEqual({
@@ -157,7 +157,7 @@ describe.skipIf((await whyNoLab()) !== "")("QEMU with the memory of a frozen gue
     );
 
   test(
-    "is found by its name, and captured: the capture answers as the memory file's does",
+    "is found by its name, and captured: the capture gives the same answers as that of the memory file",
     async () => {
       const { pid, socket } = await start("anonymous");
       const named = await ktstr("-j", "inspect", "--vm", nameOf(socket));
@@ -176,7 +176,7 @@ describe.skipIf((await whyNoLab()) !== "")("QEMU with the memory of a frozen gue
   );
 
   test(
-    "memory that the guest never wrote is not filled by reading it",
+    "reading does not fill memory that the guest never wrote",
     async () => {
       const { pid } = await start("memfd", 256 * 2 ** 20);
       const ram = readdirSync(`/proc/${pid}/fd`)
@@ -192,7 +192,7 @@ describe.skipIf((await whyNoLab()) !== "")("QEMU with the memory of a frozen gue
   );
 
   test(
-    "goes on when ktstr is killed while it stands still, by a signal or by its socket",
+    "continues when ktstr is killed while it is paused, by a signal or by its socket",
     async () => {
       const { pid, socket } = await start("shared file");
       using qmp = await connectQmp(socket);
@@ -200,7 +200,7 @@ describe.skipIf((await whyNoLab()) !== "")("QEMU with the memory of a frozen gue
       qmp[Symbol.dispose]();
       for (const signal of ["SIGKILL", "SIGTERM", "SIGINT"] as const)
         for (const vm of [`${pid}`, socket]) {
-          // Nobody reads what it prints, so it waits in the middle.
+          // Its output is not read, so it blocks in the middle.
           const fifo = join(folder, `fifo-${signal}-${vm === socket}`);
           Bun.spawnSync(["mkfifo", fifo]);
           const child = Bun.spawn([process.execPath, cli, "-j", "inspect", "--vm", vm], {
@@ -219,7 +219,7 @@ describe.skipIf((await whyNoLab()) !== "")("QEMU with the memory of a frozen gue
     bootMs,
   );
 
-  test("what is no machine is an error", async () => {
+  test("a process that is not a machine is an error", async () => {
     const none = await ktstr("inspect", "--vm", "4194303");
     expect([none.status, none.err]).toEqual([1, expect.stringContaining("There is no such process")]);
     const self = await ktstr("inspect", "--vm", `${process.pid}`);
@@ -244,7 +244,7 @@ describe.skipIf((await whyNoLab()) !== "")("a guest of 1 GiB that runs Linux", (
   afterAll(async () => guest?.[Symbol.asyncDispose]());
 
   test(
-    "is inspected 100 times in a row, and goes on",
+    "is inspected 100 times in a row, and continues",
     async () => {
       const uptime = async (): Promise<number> =>
         Number.parseFloat(Buffer.from((await guest.exec("cat /proc/uptime")).stdout).toString());

@@ -1,10 +1,10 @@
-/** `prog dump xlated` of the running kernel inside guests: what the guest's own bpftool prints. */
+/** `prog dump xlated` of the running kernel inside guests, compared with the guest's own bpftool. */
 import { expect, test } from "bun:test";
 import { bootGuest } from "./frozen.ts";
 import { bootOptionsOf, labRows } from "./matrix.ts";
 import { whyNoLab } from "./promise.ts";
 
-/** Minutes under emulation: not in CI. */
+/** Takes minutes under emulation, so CI does not run it. */
 const isAsked = process.env["KTSTR_LAB"] === "all";
 const GUEST_MS = 900_000;
 
@@ -34,7 +34,7 @@ test.skipIf((await whyNoLab()) !== "" || !isAsked).each(rows)(
       `prog dump xlated id ${id} opcodes linum`,
       `prog dump xlated id ${id} linum`,
     ]);
-    // bpftool sorts all symbols for each program: those of code suffice for the names of calls.
+    // bpftool sorts all symbols for each program; symbols of code suffice for the names of calls.
     await text("grep ' [tTwW] ' /proc/kallsyms > /tmp/code && mount -o bind /tmp/code /proc/kallsyms");
     const both = async (command: string): Promise<string[]> => {
       const script = lines.map(
@@ -52,7 +52,7 @@ test.skipIf((await whyNoLab()) !== "" || !isAsked).each(rows)(
     let compared = 0;
     for (const [place, line] of lines.entries()) {
       const their = theirs[place]!;
-      // A program that has ended since.
+      // A program that has ended meanwhile.
       if (their === "failed\n") continue;
       expect([line, their.trim()]).not.toEqual([line, ""]);
       if (place % 2 === 0) expect([line, JSON.stringify(mine[place]?.output)]).toEqual([line, their.trim()]);

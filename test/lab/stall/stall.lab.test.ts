@@ -1,4 +1,4 @@
-/** The lab's own scheduler stalls as it was told: the kernel's dump of it and its watchdog say so, not only its loader. */
+/** The lab's own scheduler stalls as requested, according to the kernel's dump and watchdog and not only to its loader. */
 import { describe, expect, test } from "bun:test";
 import type { FrozenImage } from "../frozen.ts";
 import { frozenRow, rows, type StallRowName, stallRows } from "../matrix.ts";
@@ -6,7 +6,7 @@ import { whyNoLab } from "../promise.ts";
 import { isSilent, type Stall, type StallKind } from "./run.ts";
 
 const BOOT_MS = 600_000;
-/** From the stall's begin to the kernel's dump at the least: see STALLED_MS. */
+/** Minimal time from the start of the stall to the kernel's dump: see STALLED_MS. */
 const WAITED_MS = 3000;
 
 interface Statement {
@@ -22,13 +22,13 @@ async function statementOf({ answers }: FrozenImage): Promise<Statement> {
   return JSON.parse((await answers.text("stall.json"))!) as Statement;
 }
 
-/** The dump's lines, without the trace's own columns. */
+/** Returns the lines of the dump, without the trace's own columns. */
 async function dumpOf({ answers }: FrozenImage): Promise<string> {
   const text = (await answers.text("scx-dump"))!;
   return text.replaceAll(/^.*?: sched_ext_dump: /gm, "");
 }
 
-/** A runnable task of the dump: its lines up to its stack, and the CPU under which it stands. */
+/** Returns a runnable task of the dump: its lines up to its stack, and its CPU. */
 function taskIn(
   dump: string,
   name: string,
@@ -40,10 +40,10 @@ function taskIn(
   return { text, cpu, waitedMs: -Number(/ ([-+]\d+)ms/.exec(text)?.[1] ?? 0) };
 }
 
-/** Where the kernel says that the victims wait, and what stands in their way. */
+/** Where the victims wait, and the cause, according to the kernel. */
 const inTheWay: { readonly [kind in StallKind]?: (dump: string, victim: string) => void } = {
   "lost-comm": (_, victim) => {
-    // SCX_OPSS_QUEUED: the BPF scheduler has it, and no queue does.
+    // SCX_OPSS_QUEUED: the BPF scheduler has the task, and it is on no queue.
     expect(victim).toMatch(/ops_state\/qseq=2\//);
     expect(victim).toContain("dsq_id=(n/a)");
   },
@@ -64,7 +64,7 @@ const isAnswered = (stall: Stall | undefined): boolean =>
 
 describe.skipIf((await whyNoLab()) !== "")("a scheduler that stalls", () => {
   test.each(stallRows().filter((row) => isAnswered(rows[row].stall)))(
-    "%s: the kernel says where its tasks wait, and for how long",
+    "%s: the kernel's dump has the queue and the wait of its tasks",
     async (row: StallRowName) => {
       const image = await frozenRow(row);
       const statement = await statementOf(image);
@@ -89,7 +89,7 @@ describe.skipIf((await whyNoLab()) !== "")("a scheduler that stalls", () => {
 
   const ejected = stallRows().filter((row) => rows[row].stall?.ejected === true);
   test.skipIf(ejected.length === 0).each(ejected)(
-    "%s: the watchdog ejected it, and names what stalled",
+    "%s: the watchdog ejected it, and names the stalled task",
     async (row: StallRowName) => {
       const image = await frozenRow(row);
       const { exit, victims } = await statementOf(image);
