@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { release } from "node:os";
 import { enableStats } from "../../src/live/stats.ts";
-import { CLI, ktstr, missing, ours, parseExact, whyNoKernel } from "../live/bpftool.ts";
+import { CLI, ktstr, ktstrJson, missing, parseExact, whyNoKernel } from "../live/bpftool.ts";
 import { type Held, type HeldMap, Kit } from "../live/kit.ts";
 import { openRawTracepoint } from "../live/kit-links.ts";
 import { loadProg, testRun, usesMaps } from "../live/kit-progs.ts";
@@ -57,7 +57,7 @@ describe.skipIf(whyNoKernel() !== "")("ktstr inspect", () => {
       const mine = list.find((object) => object.id === id);
       // Counters can change between the two answers if another process enabled statistics. The page does not show who holds
       // an object.
-      const { run_time_ns, run_cnt, pids, ...still } = Object(ours(kind, "show", "id", String(id)));
+      const { run_time_ns, run_cnt, pids, ...still } = Object(ktstrJson(kind, "show", "id", String(id)));
       expect(missing(mine, still)).toEqual([]);
     }
   });
@@ -85,7 +85,7 @@ describe.skipIf(whyNoKernel() !== "")("ktstr inspect", () => {
 });
 
 /** Waits until statistics are off: other processes can enable them for a while. */
-async function untilUncounted(prog: Held, count: () => number): Promise<void> {
+async function waitForStatsOff(prog: Held, count: () => number): Promise<void> {
   for (let tries = 0; ; tries++) {
     const before = count();
     testRun(prog, 100);
@@ -100,8 +100,8 @@ describe.skipIf(whyNoKernel() !== "")("--stats SECONDS", () => {
     using kit = new Kit();
     const prog = loadProg(kit, { type: "socket_filter", name: "counted" });
     const count = (): number =>
-      (ours("prog", "show", "id", String(prog.id)) as { run_cnt?: number }).run_cnt ?? 0;
-    await untilUncounted(prog, count);
+      (ktstrJson("prog", "show", "id", String(prog.id)) as { run_cnt?: number }).run_cnt ?? 0;
+    await waitForStatsOff(prog, count);
     const command = [process.execPath, CLI, "-j", "prog", "show", "id", String(prog.id), "--stats", "1"];
     const child = Bun.spawn(command, { stdout: "pipe", stderr: "pipe" });
     // Runs the program until it is counted, then until statistics are off.
@@ -116,7 +116,7 @@ describe.skipIf(whyNoKernel() !== "")("--stats SECONDS", () => {
     };
     expect(told.run_cnt).toBeGreaterThan(100);
     expect(told.run_time_ns).toBeGreaterThan(0);
-    await untilUncounted(prog, count);
+    await waitForStatsOff(prog, count);
   });
 
   test("shows the costs within these seconds beside the totals", async () => {
@@ -154,8 +154,8 @@ describe.skipIf(whyNoKernel() !== "")("--stats SECONDS", () => {
     using kit = new Kit();
     const prog = loadProg(kit, { type: "socket_filter", name: "killed" });
     const count = (): number =>
-      (ours("prog", "show", "id", String(prog.id)) as { run_cnt?: number }).run_cnt ?? 0;
-    await untilUncounted(prog, count);
+      (ktstrJson("prog", "show", "id", String(prog.id)) as { run_cnt?: number }).run_cnt ?? 0;
+    await waitForStatsOff(prog, count);
     const before = count();
     const child = Bun.spawn([process.execPath, CLI, "inspect", "--stats", "60"], {
       stdout: "pipe",
@@ -169,7 +169,7 @@ describe.skipIf(whyNoKernel() !== "")("--stats SECONDS", () => {
     child.kill("SIGINT");
     await child.exited;
     expect(await new Response(child.stderr).text()).toBe("");
-    await untilUncounted(prog, count);
+    await waitForStatsOff(prog, count);
   });
 });
 

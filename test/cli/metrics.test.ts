@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, w
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { placeOf } from "../../src/commands/metrics.ts";
-import { bpftools, CLI, ktstr, whyNoKernel } from "../live/bpftool.ts";
+import { bpftoolJson, CLI, ktstr, whyNoKernel } from "../live/bpftool.ts";
 import { Kit } from "../live/kit.ts";
 import { loadProg, testRun } from "../live/kit-progs.ts";
 import { type ParsedFamily, parseMetrics, whyNoParser } from "../report/metrics-parser.ts";
@@ -69,14 +69,14 @@ describe.skipIf(why !== "")(`metrics of the running kernel${why}`, () => {
       "application/openmetrics-text; version=1.0.0; charset=utf-8",
     );
     const families = parseMetrics(await answer.text(), "openmetrics");
-    const program = bpftools("prog", "show", "id", String(prog.id)) as {
+    const program = bpftoolJson("prog", "show", "id", String(prog.id)) as {
       run_cnt: number;
       run_time_ns: number;
     };
     expect(program.run_cnt).toBe(1234);
     expect(sampleOf(families, "ktstr_program_runs", prog.id)).toBe(1234);
     expect(sampleOf(families, "ktstr_program_run_time_seconds", prog.id)).toBe(program.run_time_ns / 1e9);
-    const shown = bpftools("map", "show", "id", String(map.id)) as {
+    const shown = bpftoolJson("map", "show", "id", String(map.id)) as {
       bytes_memlock: number;
       max_entries: number;
     };

@@ -3,7 +3,7 @@ import { readdirSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { openLive } from "../../src/live/live.ts";
 import { pinByName } from "../../src/live/pin.ts";
-import { CLI, ktstr, ours, spawn, whyNoKernel } from "../live/bpftool.ts";
+import { CLI, ktstr, ktstrJson, spawn, whyNoKernel } from "../live/bpftool.ts";
 import { fdCount, Kit } from "../live/kit.ts";
 import { loadProg } from "../live/kit-progs.ts";
 
@@ -57,7 +57,9 @@ describe.skipIf(whyNoKernel() !== "")("ktstr pin", () => {
     kit[Symbol.dispose]();
     await Bun.sleep(100);
     expect(isThere(map.id)).toBe(true);
-    expect(ours("map", "dump", "name", name)).toMatchObject([{ value: ["0x01", "0x02", "0x03", "0x04"] }]);
+    expect(ktstrJson("map", "dump", "name", name)).toMatchObject([
+      { value: ["0x01", "0x02", "0x03", "0x04"] },
+    ]);
     pin.process.stdin.write("a line\n");
     pin.process.stdin.end();
     expect(await new Response(pin.process.stdout).text()).toBe("got a line\n");

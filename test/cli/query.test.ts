@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { run, whyNoLive } from "../btf/support/live.ts";
 import { LoadedObject } from "../btf/support/load.ts";
-import { bpftools, ktstr, missing, ours, spawn } from "../live/bpftool.ts";
+import { bpftoolJson, ktstr, ktstrJson, missing, spawn } from "../live/bpftool.ts";
 import { type HeldMap, Kit, u32, u64 } from "../live/kit.ts";
 
 const why = whyNoLive("bpftool", "clang-19", "mount");
@@ -112,8 +112,9 @@ describe("map dump", () => {
 
   liveTest("of a typed map takes members, and JSON keys", () => {
     const map = idOf("array_of_all");
-    const one = (...options: string[]): unknown[] => ours("map", "dump", "id", map, ...options) as unknown[];
-    expect(one("--key", "0")).toEqual((bpftools("map", "dump", "id", map) as unknown[]).slice(0, 1));
+    const one = (...options: string[]): unknown[] =>
+      ktstrJson("map", "dump", "id", map, ...options) as unknown[];
+    expect(one("--key", "0")).toEqual((bpftoolJson("map", "dump", "id", map) as unknown[]).slice(0, 1));
     expect(one("--filter", "path[1].x == 0 && u64 == 0").length).toBe(2);
     expect(one("--filter", "u64 != 0").length).toBe(0);
     const missed = ktstr(["map", "dump", "id", idOf("hash_by_struct"), "--key", '{"cpu": 3, "comm": "x"}']);
@@ -126,13 +127,13 @@ describe("map dump", () => {
     const all = u64(...Array.from({ length: cpus }, (_, cpu) => 100 + cpu));
     kit.update(perCpu, u32(1), all);
     const total = Array.from({ length: cpus }, (_, cpu) => 100 + cpu).reduce((sum, one) => sum + one, 0);
-    const summed = ours("map", "dump", "id", id(perCpu), "--cpu", "sum", "--key", "1");
+    const summed = ktstrJson("map", "dump", "id", id(perCpu), "--cpu", "sum", "--key", "1");
     const hex = (value: number): string[] =>
       [...new Uint8Array(BigUint64Array.of(BigInt(value)).buffer)].map(
         (byte) => `0x${byte.toString(16).padStart(2, "0")}`,
       );
     expect(summed).toMatchObject([{ value: hex(total) }]);
-    const last = ours("map", "dump", "id", id(perCpu), "--cpu", String(cpus - 1), "--key", "1");
+    const last = ktstrJson("map", "dump", "id", id(perCpu), "--cpu", String(cpus - 1), "--key", "1");
     expect(last).toMatchObject([{ values: [{ cpu: cpus - 1, value: hex(100 + cpus - 1) }] }]);
   });
 

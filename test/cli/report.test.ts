@@ -13,7 +13,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buildPackage } from "../../tools/pack.ts";
-import { bpftools, CLI, ktstr, spawn, whyNoKernel } from "../live/bpftool.ts";
+import { bpftoolJson, CLI, ktstr, spawn, whyNoKernel } from "../live/bpftool.ts";
 import { Kit } from "../live/kit.ts";
 import { loadProg, testRun, usesMaps } from "../live/kit-progs.ts";
 import { readPage } from "../report/html/read-page.ts";
@@ -159,7 +159,9 @@ describe.skipIf(whyNoKernel() !== "")(`of the running kernel${whyNoKernel()}`, (
       ["prog", prog],
     ] as const) {
       const words = (texts.get(`${kind}-${id}`) ?? "").split(/[\s,]+/);
-      const { pids: _, ...theirs } = bpftools(kind, "show", "id", String(id)) as { [key: string]: unknown };
+      const { pids: _, ...theirs } = bpftoolJson(kind, "show", "id", String(id)) as {
+        [key: string]: unknown;
+      };
       for (const [key, value] of Object.entries(theirs).flatMap(([name, one]) =>
         Array.isArray(one) ? one.map((each) => [name, each]) : [[name, one]],
       ))
@@ -182,7 +184,7 @@ describe.skipIf(whyNoKernel() !== "")(`of the running kernel${whyNoKernel()}`, (
     while (!(existsSync(file) && readFileSync(file, "utf8").split("\n").length > 2)) await Bun.sleep(20);
     testRun(prog, 4321);
     expect(await recording.exited).toBe(0);
-    const { run_cnt: calls, run_time_ns: ns } = bpftools("prog", "show", "id", String(prog.id)) as {
+    const { run_cnt: calls, run_time_ns: ns } = bpftoolJson("prog", "show", "id", String(prog.id)) as {
       run_cnt: number;
       run_time_ns: number;
     };

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { bpftools, CLI, ktstr, parseExact, spawn, whyNoKernel } from "../live/bpftool.ts";
+import { bpftoolJson, CLI, ktstr, parseExact, spawn, whyNoKernel } from "../live/bpftool.ts";
 import { type Held, type HeldMap, Kit } from "../live/kit.ts";
 import { loadProg, testRun, usesMaps } from "../live/kit-progs.ts";
 import { topProblems } from "../report/schema.ts";
@@ -231,10 +231,13 @@ screen.draw(["drawn"]);`,
 
   test("-j: bpftool's counters, and the rates computed from them", () => {
     const before = Number(
-      (bpftools("prog", "show", "id", String(prog.id)) as { run_cnt?: number }).run_cnt ?? 0,
+      (bpftoolJson("prog", "show", "id", String(prog.id)) as { run_cnt?: number }).run_cnt ?? 0,
     );
     const ran = ktstr(["-j", "top", "--interval", "0.3", "--rounds", "3"]);
-    const after = bpftools("prog", "show", "id", String(prog.id)) as { run_cnt: number; run_time_ns: number };
+    const after = bpftoolJson("prog", "show", "id", String(prog.id)) as {
+      run_cnt: number;
+      run_time_ns: number;
+    };
     const lines = ran.out.trimEnd().split("\n");
     expect(lines).toHaveLength(3);
     const rounds = lines.map((line) => parseExact(line) as TopLine);
@@ -270,7 +273,7 @@ screen.draw(["drawn"]);`,
       .map((line) => parseExact(line) as TopLine);
     expect(rounds.length).toBeGreaterThan(2);
     const last = rounds.at(-1)?.programs.find(({ id }) => id === prog.id);
-    const theirs = bpftools("prog", "show", "id", String(prog.id)) as { run_cnt: number };
+    const theirs = bpftoolJson("prog", "show", "id", String(prog.id)) as { run_cnt: number };
     expect(last?.run_cnt).toBeLessThanOrEqual(theirs.run_cnt);
     expect(last?.run_cnt).toBeGreaterThan(0);
     using terminal = new Terminal(80, 24);

@@ -25,7 +25,7 @@ const home = join(folder, "home");
 const source = join(project, "src/cli.ts");
 
 /** Returns the words of a program's shebang, as the kernel and env -S parse it, and the program. */
-function asStarted(program: string): string[] {
+function shebangWords(program: string): string[] {
   const [first = ""] = readFileSync(program, "latin1").split("\n");
   const [, words = ""] = /^#!\/usr\/bin\/env -S (.+)$/.exec(first) ?? [];
   expect(words).toContain(" bun ");
@@ -72,8 +72,8 @@ function start(command: readonly string[], env: Record<string, string> = {}, cwd
 }
 
 const ways: readonly (readonly [string, () => readonly string[]])[] = [
-  ["the packed command", () => asStarted(join(folder, "package/dist/cli.js"))],
-  ["the sources' command", () => asStarted(source)],
+  ["the packed command", () => shebangWords(join(folder, "package/dist/cli.js"))],
+  ["the sources' command", () => shebangWords(source)],
   ["npm run", () => ["npm", "--silent", "--prefix", project, "run", "ktstr", "--"]],
 ];
 
@@ -108,7 +108,7 @@ test("the hostile folder works: without the options its code runs", () => {
 });
 
 test("bytecode is kept only in a folder that no other user can write", () => {
-  const command = asStarted(source);
+  const command = shebangWords(source);
   const kept = (name: string, prepare: (path: string) => void): boolean => {
     const path = join(folder, name);
     mkdirSync(path);
@@ -137,7 +137,7 @@ test("bytecode is kept only in a folder that no other user can write", () => {
 test("a completion runs the ktstr of PATH, not the program that the line names", () => {
   const bin = join(folder, "completing");
   mkdirSync(bin);
-  writeFileSync(join(bin, "ktstr"), `#!/bin/sh\nexec ${asStarted(source).join(" ")} "$@"\n`);
+  writeFileSync(join(bin, "ktstr"), `#!/bin/sh\nexec ${shebangWords(source).join(" ")} "$@"\n`);
   chmodSync(join(bin, "ktstr"), 0o755);
   const { out } = start([process.execPath, source, "completions", "bash"], {}, "/");
   writeFileSync(join(folder, "script.bash"), out);
@@ -154,7 +154,7 @@ test("a command works in a folder that its user may not read", () => {
   mkdirSync(closed, { mode: 0o700 });
   chownSync(closed, 65_534, 65_534);
   const powerless = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"];
-  const shown = start([...powerless, ...asStarted(source), "inspect", "--sample"], {}, closed);
+  const shown = start([...powerless, ...shebangWords(source), "inspect", "--sample"], {}, closed);
   expect([shown.status, shown.err]).toEqual([0, ""]);
   expect(shown.out).toContain("victim-0");
 });

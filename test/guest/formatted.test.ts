@@ -25,7 +25,7 @@ const bytesOf = (hex: readonly string[]): Uint8Array => Uint8Array.from(hex, Num
 /** bpftool prints `(unsupported-kind)` for a float, which is not valid JSON: the comparison ends there. */
 const UNSUPPORTED = /\(unsupported-kind\)?/;
 
-function ours(types: MapTypes, element: Element): unknown {
+function ktstrJson(types: MapTypes, element: Element): unknown {
   const render = (type: MapTypes["value"], hex: readonly string[]): unknown =>
     parseExact(bpftoolJson(type.btf, type.id, bytesOf(hex)));
   const key = types.key === undefined ? {} : { key: render(types.key, element.key) };
@@ -64,7 +64,7 @@ function compare(image: LabImage): {
     for (const element of parseExact(text) as Element[]) {
       if (element.formatted === undefined) continue;
       elements++;
-      const mine = JSON.stringify(ours(types, element), exact);
+      const mine = JSON.stringify(ktstrJson(types, element), exact);
       const theirs = JSON.stringify(element.formatted, exact);
       // A bool of 2 is not valid in C: bpftool's result depends on its compiler; on arm64 it is false.
       if (name === "z_bool" && guest.kernel().machine === "aarch64") continue;

@@ -67,7 +67,7 @@ function openFolder(name: string, dir: string): LabImage {
 }
 
 /** Whether the answers are from just before the freeze: during some stalls the guest cannot answer. */
-export function wasAskedLast({ answer }: LabImage): boolean {
+export function hasLateAnswers({ answer }: LabImage): boolean {
   const statement = answer("stall.json");
   return statement === undefined || !isSilent((JSON.parse(statement) as Pick<Stall, "kind">).kind);
 }

@@ -9,7 +9,7 @@ import { type SchedView, viewsOfReport, viewsOfSysfs } from "../../src/report/sc
 import type { SchedReport } from "../../src/sched-state.ts";
 import { parseLog } from "../../src/sched-text/parse.ts";
 import { flagNames, nameIn } from "../../src/scx-enums.ts";
-import { type LabImage, labImages, testEachMachine, wasAskedLast } from "./images.ts";
+import { hasLateAnswers, type LabImage, labImages, testEachMachine } from "./images.ts";
 
 const images = (await labImages()).filter(({ answer }) => answer("scx-dump") !== undefined);
 
@@ -175,7 +175,7 @@ describe("a loaded scheduler", () => {
   );
 
   testEachMachine(
-    loaded.filter(wasAskedLast),
+    loaded.filter(hasLateAnswers),
     "%s: since when, by the time of the kernel's own line",
     (image) => {
       const ops = image.answer("sched_ext/root/ops")!.trim();

@@ -2,7 +2,7 @@
 import { expect } from "bun:test";
 import { openGuest } from "../../src/guest/guest.ts";
 import { tasksJson } from "../../src/report/task-list.ts";
-import { type LabImage, labImages, testEachMachine, wasAskedLast } from "./images.ts";
+import { hasLateAnswers, type LabImage, labImages, testEachMachine } from "./images.ts";
 
 const images = (await labImages()).filter(({ answer }) => answer("task-stat") !== undefined);
 
@@ -63,7 +63,7 @@ function classOf(policy: number, comm: string, { isSwitchedAll, isLoaded, releas
 }
 
 testEachMachine(
-  images.filter(wasAskedLast),
+  images.filter(hasLateAnswers),
   "%s: policies, priorities and classes are those of /proc/PID/stat",
   (image) => {
     const shown = shownIn(image);

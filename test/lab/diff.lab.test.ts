@@ -17,7 +17,7 @@ interface Prog {
   readonly run_time_ns?: number;
 }
 
-interface Told {
+interface DiffJson {
   readonly elapsed_ns: number;
   readonly same_boot: boolean;
   readonly scheduler: { readonly change: string; readonly a: { ops: string }; readonly b: { ops: string } };
@@ -53,7 +53,7 @@ interface Told {
 }
 
 /** Answers of the guest itself, not from memory, as bounds for the frozen memory. */
-interface Said {
+interface Answers {
   readonly uptime: number;
   readonly progs: readonly Prog[];
   readonly vtime: number;
@@ -63,7 +63,7 @@ interface Said {
 
 const BSS = "scx_simp.bss";
 
-async function ask(guest: Guest): Promise<Said> {
+async function ask(guest: Guest): Promise<Answers> {
   const { stdout, stderr, status } = await guest.exec(
     `cat /proc/uptime; cat /sys/kernel/sched_ext/root/events; echo; bpftool -j prog show; echo; bpftool map dump name ${BSS} 2>/dev/null || echo none`,
   );
@@ -87,8 +87,8 @@ async function ask(guest: Guest): Promise<Said> {
 interface Frozen {
   readonly path: string;
   /** Answers just before and just after the freeze. */
-  readonly before: Said;
-  readonly after: Said;
+  readonly before: Answers;
+  readonly after: Answers;
 }
 
 async function freeze(guest: Guest, name: string): Promise<Frozen> {
@@ -100,22 +100,22 @@ async function freeze(guest: Guest, name: string): Promise<Frozen> {
   return { path, before, after: await ask(guest) };
 }
 
-function diff(a: Frozen, b: Frozen): Told {
+function diff(a: Frozen, b: Frozen): DiffJson {
   const { exitCode, stdout, stderr } = Bun.spawnSync([process.execPath, CLI, "-j", "diff", a.path, b.path]);
   if (exitCode !== 0) throw new Error(stderr.toString());
   const told: unknown = JSON.parse(stdout.toString());
   expect(diffProblems(told)).toEqual([]);
-  return told as Told;
+  return told as DiffJson;
 }
 
 /** A difference between two freezes is at least that of the answers between them, and at most that of the answers around them. */
-function expectWithin(value: number, a: Frozen, b: Frozen, of: (said: Said) => number): void {
+function expectWithin(value: number, a: Frozen, b: Frozen, of: (said: Answers) => number): void {
   expect(value).toBeGreaterThanOrEqual(of(b.before) - of(a.after));
   expect(value).toBeLessThanOrEqual(of(b.after) - of(a.before));
 }
 
 /** Repeats with a new guest if one dies: kernels that patch their own code can crash under emulation. */
-async function aliveAtLast(attempts: number, ask: () => Promise<void>): Promise<void> {
+async function retryIfGuestDies(attempts: number, ask: () => Promise<void>): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {
       return await ask();
@@ -152,7 +152,7 @@ async function compareFreezes(): Promise<void> {
   expect(seconds).toBeLessThan(b.after.uptime - a.before.uptime + 0.1);
   for (const name of ["simple_dispatch", "simple_enqueue", "simple_running"]) {
     const cost = told.costs.find((one) => one.name === name)!;
-    const counter = (key: "run_cnt" | "run_time_ns") => (said: Said) =>
+    const counter = (key: "run_cnt" | "run_time_ns") => (said: Answers) =>
       said.progs.find((prog) => prog.name === name)?.[key] ?? 0;
     expect(cost.between.run_cnt).toBeGreaterThan(0);
     expectWithin(cost.between.run_cnt, a, b, counter("run_cnt"));
@@ -161,7 +161,7 @@ async function compareFreezes(): Promise<void> {
   expect(a.before.events.size).toBeGreaterThan(5);
   expect(told.sched.events.length).toBeGreaterThan(0);
   for (const event of told.sched.events) {
-    const count = ({ events }: Said): number => events.get(event.name) ?? Number.NaN;
+    const count = ({ events }: Answers): number => events.get(event.name) ?? Number.NaN;
     for (const [value, frozen] of [
       [event.a, a],
       [event.b, b],
@@ -224,9 +224,9 @@ async function compareStall(): Promise<void> {
 describe.skipIf((await whyNoLab()) !== "")("two freezes of one guest", () => {
   test(
     "give the increments that the guest's own bpftool counted, and the new scheduler",
-    () => aliveAtLast(3, compareFreezes),
+    () => retryIfGuestDies(3, compareFreezes),
     900_000,
   );
 
-  test("give the queue that grew, with its name", () => aliveAtLast(3, compareStall), 900_000);
+  test("give the queue that grew, with its name", () => retryIfGuestDies(3, compareStall), 900_000);
 });

@@ -113,12 +113,12 @@ async function compareInside(options: ReturnType<typeof bootOptionsOf>): Promise
     wrong = await compareAll(guest);
     return wrong;
   } finally {
-    if (wrong?.length !== 0) await unlessDead(guest);
+    if (wrong?.length !== 0) await throwIfGuestDied(guest);
   }
 }
 
 /** If the guest died, or its scheduler was ejected, throws this as the reason instead of the answer's error. */
-async function unlessDead(guest: FrozenGuest): Promise<void> {
+async function throwIfGuestDied(guest: FrozenGuest): Promise<void> {
   await Bun.sleep(1500);
   await guest.exec("true");
 }
@@ -126,7 +126,8 @@ async function unlessDead(guest: FrozenGuest): Promise<void> {
 async function compareAll(guest: FrozenGuest): Promise<string[]> {
   const wrong: string[] = [];
   for (const words of ["map show", "prog show", "link show", "btf show"])
-    for (const from of ["", KCORE]) wrong.push(...(await settled(() => compareListing(guest, words, from))));
+    for (const from of ["", KCORE])
+      wrong.push(...(await retryUntilEqual(() => compareListing(guest, words, from))));
   const ids = await staticMaps(guest);
   expect(ids.length).toBeGreaterThan(8);
   for (const id of ids) {
@@ -134,7 +135,7 @@ async function compareAll(guest: FrozenGuest): Promise<string[]> {
     // Each of these takes seconds on emulated CPUs.
     for (const from of ids.indexOf(id) < 3 ? ["", KCORE] : [""]) {
       const { theirs, ours } = await both(guest, words, from);
-      if (theirs !== undefined) wrong.push(...lacks(`${from} ${words}`, ours, theirs));
+      if (theirs !== undefined) wrong.push(...missingIn(`${from} ${words}`, ours, theirs));
     }
   }
   for (const words of [
@@ -156,7 +157,7 @@ async function compareAll(guest: FrozenGuest): Promise<string[]> {
   return wrong;
 }
 
-function lacks(words: string, ours: unknown, theirs: unknown): string[] {
+function missingIn(words: string, ours: unknown, theirs: unknown): string[] {
   const tolerance = { off: { loaded_at: 1 } };
   return missing(ours, theirs, tolerance).map((sentence) => `${words}: ${sentence}`);
 }
@@ -171,14 +172,14 @@ async function compareListing(guest: FrozenGuest, words: string, from: string): 
   if (words === "link show" && from === "" && /^([1-5]|6\.[0-5])\./.test(guest.kernel.release))
     for (const link of theirs) delete (link as { bpf_cookie?: unknown }).bpf_cookie;
   if (words === "btf show") for (const list of [theirs, ours]) sortIds(list);
-  return [...wrong, ...lacks(`${from} ${words}`, ours, theirs)];
+  return [...wrong, ...missingIn(`${from} ${words}`, ours, theirs)];
 }
 
 /**
  * Repeats the comparison: the kernel frees objects that bpftool loaded to find holders after a grace period, which is long on
  * emulated CPUs, and until then a listing has them. A difference that stays is reported.
  */
-async function settled(compare: () => Promise<string[]>): Promise<string[]> {
+async function retryUntilEqual(compare: () => Promise<string[]>): Promise<string[]> {
   for (let again = 3; ; again--) {
     const wrong = await compare();
     if (wrong.length === 0 || again === 0) return wrong;

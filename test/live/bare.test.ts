@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { BTF_KIND } from "../../src/uapi/btf.ts";
 import { BPF_F_NO_PREALLOC } from "../../src/uapi/names.ts";
 import { bare, buildHere, withoutProc } from "./bare.ts";
-import { bpftools, missing, only, parseExact, spawn, whyNoKernel } from "./bpftool.ts";
+import { bpftoolJson, missing, only, parseExact, spawn, whyNoKernel } from "./bpftool.ts";
 import { type Held, type HeldMap, Kit } from "./kit.ts";
 import { addCongestionControl, createLink } from "./kit-links.ts";
 import { kernelType, loadProg, someTypes, usesMaps } from "./kit-progs.ts";
@@ -71,7 +71,7 @@ describe.skipIf(whyNoKernel("unshare") !== "")("without /proc and /sys", () => {
       const wanted = kind === "btf" ? [1] : ids;
       const mine = only(parseExact(ran.out), wanted);
       // One by one, because in a listing bpftool repeats a map's btf_id for the next (see maps.test.ts).
-      const theirs = wanted.map((id) => bpftools(kind, "show", "id", String(id)));
+      const theirs = wanted.map((id) => bpftoolJson(kind, "show", "id", String(id)));
       // The users of the kernel's BTF change with every program.
       if (kind === "btf") for (const one of theirs as { prog_ids?: unknown }[]) delete one.prog_ids;
       if (kind === "btf") for (const one of theirs as { map_ids?: unknown }[]) delete one.map_ids;
@@ -99,9 +99,11 @@ describe.skipIf(whyNoKernel("unshare") !== "")("without /proc and /sys", () => {
 
   test("finding the type of a pin does not change it", () => {
     for (const [kind, { id }, path] of objects) {
-      const before = bpftools(kind, "show", "id", `${id}`);
+      const before = bpftoolJson(kind, "show", "id", `${id}`);
       for (const other of ["map", "prog", "link"]) ktstr(other, "show", "pinned", path);
-      expect(missing(bpftools(kind, "show", "id", `${id}`), before, { off: { loaded_at: 1 } })).toEqual([]);
+      expect(missing(bpftoolJson(kind, "show", "id", `${id}`), before, { off: { loaded_at: 1 } })).toEqual(
+        [],
+      );
     }
   });
 
@@ -109,7 +111,7 @@ describe.skipIf(whyNoKernel("unshare") !== "")("without /proc and /sys", () => {
     for (const { id } of [hash, ops]) {
       const ran = ktstr("-j", "map", "dump", "id", `${id}`);
       expect([id, ran.status, ran.err]).toEqual([id, 0, ""]);
-      expect(missing(parseExact(ran.out), bpftools("map", "dump", "id", `${id}`))).toEqual([]);
+      expect(missing(parseExact(ran.out), bpftoolJson("map", "dump", "id", `${id}`))).toEqual([]);
     }
   });
 

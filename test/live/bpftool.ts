@@ -44,13 +44,15 @@ export function parseExact(json: string): unknown {
   );
 }
 
-export function ours(...args: string[]): unknown {
+/** Runs `ktstr -j` and parses its output; throws if it fails. */
+export function ktstrJson(...args: string[]): unknown {
   const ran = ktstr(["-j", ...args]);
   if (ran.status !== 0) throw new Error(`ktstr ${args.join(" ")}: exit ${ran.status}: ${ran.err}`);
   return parseExact(ran.out);
 }
 
-export function bpftools(...args: string[]): unknown {
+/** Runs `bpftool -j` and parses its output; throws if there is none. */
+export function bpftoolJson(...args: string[]): unknown {
   const ran = spawn(["bpftool", "-j", ...args]);
   if (ran.out === "") throw new Error(`bpftool ${args.join(" ")}: exit ${ran.status}: ${ran.err}`);
   return parseExact(ran.out);
@@ -94,9 +96,9 @@ export function missing(mine: unknown, theirs: unknown, tolerance: Tolerance = {
 
 /** Compares one object by its id. A program's `loaded_at` is computed from two clocks, so it may differ by a second. */
 export function expectSame(kind: "map" | "prog" | "link" | "btf", id: number): void {
-  const theirs = bpftools(kind, "show", "id", String(id));
+  const theirs = bpftoolJson(kind, "show", "id", String(id));
   const one = Array.isArray(theirs) ? theirs[0] : theirs;
-  const mine = ours(kind, "show", "id", String(id));
+  const mine = ktstrJson(kind, "show", "id", String(id));
   const single = Array.isArray(mine) ? mine[0] : mine;
   expect(missing(single, one, { off: { loaded_at: 1 } })).toEqual([]);
 }

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { openLive } from "../../src/live/live.ts";
 import { BTF_KIND } from "../../src/uapi/btf.ts";
-import { bpftools, expectSame, missing, only, ours, spawn, whyNoKernel } from "./bpftool.ts";
+import { bpftoolJson, expectSame, ktstrJson, missing, only, spawn, whyNoKernel } from "./bpftool.ts";
 import { type Held, type HeldMap, Kit } from "./kit.ts";
 import { loadProg, someTypes } from "./kit-progs.ts";
 
@@ -23,7 +23,7 @@ describe.skipIf(whyNoKernel() !== "")("btf show has every key and value of bpfto
 
   test("of types with a map and a program that use them", () => {
     expectSame("btf", used.id);
-    expect(ours("btf", "show", "id", String(used.id))).toMatchObject({
+    expect(ktstrJson("btf", "show", "id", String(used.id))).toMatchObject({
       prog_ids: [prog.id],
       map_ids: [map.id],
       kernel: false,
@@ -32,11 +32,11 @@ describe.skipIf(whyNoKernel() !== "")("btf show has every key and value of bpfto
 
   test("of types without users", () => {
     expectSame("btf", unused.id);
-    expect(ours("btf", "show", "id", String(unused.id))).toMatchObject({ prog_ids: [], map_ids: [] });
+    expect(ktstrJson("btf", "show", "id", String(unused.id))).toMatchObject({ prog_ids: [], map_ids: [] });
   });
 
   test("of the kernel, in a listing of all", () => {
-    const theirs = bpftools("btf", "show") as { id: number; name?: string; kernel?: boolean }[];
+    const theirs = bpftoolJson("btf", "show") as { id: number; name?: string; kernel?: boolean }[];
     const vmlinux = theirs.find(({ name }) => name === "vmlinux");
     const ids = [vmlinux?.id ?? 0, used.id, unused.id];
     // Programs of other processes that hook the kernel may come and go between the two listings.
@@ -45,7 +45,7 @@ describe.skipIf(whyNoKernel() !== "")("btf show has every key and value of bpfto
         const { prog_ids: _, ...rest } = btf as Record<string, unknown>;
         return rest;
       });
-    const mine = ours("btf", "show");
+    const mine = ktstrJson("btf", "show");
     expect(missing(plain(mine), plain(theirs))).toEqual([]);
     expect(only(mine, ids)).toHaveLength(3);
   });

@@ -55,7 +55,7 @@ const LONGEST_MS = 30_000;
  * Repeats walks for about a second, so that changes of the churner fall into every phase. Takes longer if the churner got no
  * processor meanwhile.
  */
-function forASecond(run: () => void, hasSeenChurn: () => boolean): void {
+function repeatForASecond(run: () => void, hasSeenChurn: () => boolean): void {
   const start = performance.now();
   let elapsed = 0;
   while (elapsed < 1000 || (!hasSeenChurn() && elapsed < LONGEST_MS)) {
@@ -78,7 +78,7 @@ describe.skipIf(whyNoKernel() !== "")("while a second process changes the kernel
     }
     const before = fdCount();
     let churned = 0;
-    forASecond(
+    repeatForASecond(
       () => {
         using live = openLive();
         const maps = live.maps();
@@ -107,7 +107,7 @@ describe.skipIf(whyNoKernel() !== "")("while a second process changes the kernel
       using live = openLive({ keep: ({ id }) => id === map.id });
       const info = live.map(map.id);
       const totals = new Set<number>();
-      forASecond(
+      repeatForASecond(
         () => {
           const { stable, total, end } = walk(live, info);
           totals.add(total);
@@ -130,7 +130,7 @@ describe.skipIf(whyNoKernel() !== "")("while a second process changes the kernel
     using live = openLive({ keep: ({ id }) => id === map.id });
     const info = live.map(map.id);
     let eventful = 0;
-    forASecond(
+    repeatForASecond(
       () => {
         const { total, end } = walk(live, info);
         expect(total).toBeLessThanOrEqual(2 * options.maxEntries + 1);

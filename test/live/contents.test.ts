@@ -6,7 +6,7 @@ import type { ContentRecord, MapContents } from "../../src/state.ts";
 import { EACCES, EINVAL, ESRCH } from "../../src/uapi/errno.ts";
 import { addConst, call, exit, loadMap, move, set, store64 } from "../../src/uapi/insn.ts";
 import { MapType } from "../../src/uapi/names.ts";
-import { ktstr, ours, whyNoKernel } from "./bpftool.ts";
+import { ktstr, ktstrJson, whyNoKernel } from "./bpftool.ts";
 import { FakeKernel } from "./fake.ts";
 import { type HeldMap, Kit, u32, u64 } from "./kit.ts";
 import { addCgroup, cgroup2Root } from "./kit-links.ts";
@@ -150,7 +150,7 @@ describe.skipIf(whyNoKernel() !== "")("storage maps are read owner by owner", ()
       owner: { kind: "task", pid: process.pid, tgid: process.pid, comm: new Uint8Array(comm) },
     });
     expect(records).toHaveLength(2);
-    expect(ours("map", "dump", "id", String(map.id))).toContainEqual({
+    expect(ktstrJson("map", "dump", "id", String(map.id))).toContainEqual({
       value: ["0x02", "0x00", "0x00", "0x00"],
       formatted: { value: 2 },
       owner: { kind: "task", pid: child.pid, tgid: child.pid, comm: "e\\x1b[31m" },

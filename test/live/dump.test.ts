@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdirSync } from "node:fs";
 import { possibleCpus } from "../../src/live/cpus.ts";
 import { realSys } from "../../src/live/sys.ts";
-import { bpftools, ktstr, missing, ours, parseExact, spawn, whyNoKernel } from "./bpftool.ts";
+import { bpftoolJson, ktstr, ktstrJson, missing, parseExact, spawn, whyNoKernel } from "./bpftool.ts";
 import { type HeldMap, Kit, type MapOptions, u32, u64 } from "./kit.ts";
 import { addCongestionControl, createLink } from "./kit-links.ts";
 import { loadProg, someTypes } from "./kit-progs.ts";
@@ -13,8 +13,8 @@ type Entry = Record<string, unknown>;
 
 /** Compares both dumps of a map, by id, and returns the number of entries. */
 function expectSameDump(map: HeldMap): number {
-  const theirs = bpftools("map", "dump", "id", String(map.id)) as Entry[];
-  const mine = ours("map", "dump", "id", String(map.id));
+  const theirs = bpftoolJson("map", "dump", "id", String(map.id)) as Entry[];
+  const mine = ktstrJson("map", "dump", "id", String(map.id));
   expect(missing(mine, theirs)).toEqual([]);
   return theirs.length;
 }
@@ -46,7 +46,7 @@ describe.skipIf(whyNoKernel() !== "")("map dump has the entries of bpftool's", (
       const value = type.includes("percpu") ? percpu(16, 3) : new Uint8Array(16).fill(0xfd);
       kit.update(map, u32(2), value);
       expect(expectSameDump(map)).toBe(type.endsWith("array") ? 4 : 1);
-      const [first] = ours("map", "dump", "id", String(map.id)) as Entry[];
+      const [first] = ktstrJson("map", "dump", "id", String(map.id)) as Entry[];
       expect(first).toHaveProperty("formatted");
     }
   });
@@ -76,7 +76,7 @@ describe.skipIf(whyNoKernel() !== "")("map dump has the entries of bpftool's", (
         const map = kit.map({ type, valueSize, maxEntries: type === "lru_percpu_hash" ? 512 : 20 });
         for (let key = 0; key < 10; key++) kit.update(map, u32(key), percpu(valueSize, key));
         expect(expectSameDump(map)).toBe(type === "percpu_array" ? 20 : 10);
-        const [first] = ours("map", "dump", "id", String(map.id)) as { values: { cpu: number }[] }[];
+        const [first] = ktstrJson("map", "dump", "id", String(map.id)) as { values: { cpu: number }[] }[];
         expect(first?.values.map(({ cpu }) => cpu)).toEqual(possibleCpus(realSys) as number[]);
       });
     }
@@ -104,7 +104,7 @@ describe.skipIf(whyNoKernel() !== "")("map dump has the entries of bpftool's", (
       kit.update(map, u32(1), u32(inner.fd));
       kit.update(map, u32(3), u32(other.fd));
       expect(expectSameDump(map)).toBe(2);
-      const mine = ours("map", "dump", "id", String(map.id)) as { inner_map_id: number }[];
+      const mine = ktstrJson("map", "dump", "id", String(map.id)) as { inner_map_id: number }[];
       expect(mine.map((entry) => entry.inner_map_id).sort()).toEqual([inner.id, other.id].sort());
     }
   });
@@ -114,7 +114,7 @@ describe.skipIf(whyNoKernel() !== "")("map dump has the entries of bpftool's", (
     const map = kit.map({ type: "prog_array", maxEntries: 1000 });
     kit.update(map, u32(7), u32(prog.fd));
     expect(expectSameDump(map)).toBe(1);
-    expect(ours("map", "dump", "id", String(map.id))).toMatchObject([{ prog_id: prog.id }]);
+    expect(ktstrJson("map", "dump", "id", String(map.id))).toMatchObject([{ prog_id: prog.id }]);
   });
 
   test("struct_ops", () => {
@@ -147,7 +147,7 @@ describe.skipIf(whyNoKernel() !== "")("map dump has the entries of bpftool's", (
   for (const options of refused) {
     test(`${options.type} of ${options.valueSize ?? 4} bytes, for which bpftool prints errors or nothing`, () => {
       const map = kit.map(options);
-      const theirs = bpftools("map", "dump", "id", String(map.id));
+      const theirs = bpftoolJson("map", "dump", "id", String(map.id));
       const ran = ktstr(["-j", "map", "dump", "id", String(map.id)]);
       const mine = parseExact(ran.out);
       if (Array.isArray(theirs)) expect(missing(mine, theirs)).toEqual([]);
@@ -173,17 +173,21 @@ describe.skipIf(whyNoKernel() !== "")("selectors of map dump", () => {
   afterAll(() => kit[Symbol.dispose]());
 
   test("a name that two maps have selects both, with bpftool's JSON around them", () => {
-    const mine = ours("map", "dump", "name", name);
-    expect(missing(mine, bpftools("map", "dump", "name", name))).toEqual([]);
+    const mine = ktstrJson("map", "dump", "name", name);
+    expect(missing(mine, bpftoolJson("map", "dump", "name", name))).toEqual([]);
     expect((mine as { id: number }[]).map(({ id }) => id)).toEqual(maps.map(({ id }) => id));
-    const shown = ours("map", "show", "name", name);
-    expect(missing(shown, bpftools("map", "show", "name", name))).toEqual([]);
+    const shown = ktstrJson("map", "show", "name", name);
+    expect(missing(shown, bpftoolJson("map", "show", "name", name))).toEqual([]);
   });
 
   test("a pinned path", () => {
     const path = kit.pin(maps[0] as HeldMap, "a pinned map");
-    expect(missing(ours("map", "dump", "pinned", path), bpftools("map", "dump", "pinned", path))).toEqual([]);
-    expect(missing(ours("map", "show", "pinned", path), bpftools("map", "show", "pinned", path))).toEqual([]);
+    expect(
+      missing(ktstrJson("map", "dump", "pinned", path), bpftoolJson("map", "dump", "pinned", path)),
+    ).toEqual([]);
+    expect(
+      missing(ktstrJson("map", "show", "pinned", path), bpftoolJson("map", "show", "pinned", path)),
+    ).toEqual([]);
   });
 
   test("--bpffs has the paths of pinned objects, as in bpftool", () => {
@@ -199,13 +203,13 @@ describe.skipIf(whyNoKernel() !== "")("selectors of map dump", () => {
         (list as { id: number; pinned?: string[] }[])
           .filter(({ id }) => id === first.id || id === second.id)
           .map(({ id, pinned = [] }) => [id, pinned.sort()]);
-      const mine = shown(ours(flag, "map", "show"));
-      expect(mine).toEqual(shown(bpftools(flag, "map", "show")));
+      const mine = shown(ktstrJson(flag, "map", "show"));
+      expect(mine).toEqual(shown(bpftoolJson(flag, "map", "show")));
       expect(JSON.stringify(mine)).toContain(`${kit.bpffs}/folder/deeper/again`);
     }
     const own = ["-f", "prog", "show", "name", "pinned_too"];
-    expect(missing(ours(...own), bpftools(...own))).toEqual([]);
-    expect(ours(...own)).toMatchObject({ pinned: [`${kit.bpffs}/folder/program`] });
+    expect(missing(ktstrJson(...own), bpftoolJson(...own))).toEqual([]);
+    expect(ktstrJson(...own)).toMatchObject({ pinned: [`${kit.bpffs}/folder/program`] });
     const text = ktstr(["-f", "map", "show", "id", String(second.id)]).out;
     expect(text).toContain(`\n\tpinned ${kit.bpffs}/folder/other\n`);
     expect(ktstr(["map", "show", "--sample", "-f"])).toMatchObject({ status: 0, err: "" });
@@ -214,7 +218,7 @@ describe.skipIf(whyNoKernel() !== "")("selectors of map dump", () => {
   test("a pinned program and link, and paths of another kind", () => {
     const prog = loadProg(kit, { type: "xdp", name: "pinned_prog" });
     const path = kit.pin(prog, "prog");
-    expect(ours("prog", "show", "pinned", path)).toMatchObject({ id: prog.id });
+    expect(ktstrJson("prog", "show", "pinned", path)).toMatchObject({ id: prog.id });
     const wrong = ktstr(["map", "show", "pinned", path]);
     expect([wrong.status, wrong.out]).toEqual([1, ""]);
     expect(wrong.err).toContain("a program is pinned there, not a map");
@@ -229,7 +233,7 @@ describe.skipIf(whyNoKernel() !== "")("selectors of map dump", () => {
   test("-p has the same data as -j", () => {
     const id = String(maps[1]?.id);
     const pretty = ktstr(["-p", "map", "dump", "id", id]);
-    expect(JSON.parse(pretty.out)).toEqual(ours("map", "dump", "id", id));
+    expect(JSON.parse(pretty.out)).toEqual(ktstrJson("map", "dump", "id", id));
     expect(pretty.out.split("\n").length).toBeGreaterThan(2);
   });
 

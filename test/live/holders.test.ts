@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { BTF_KIND } from "../../src/uapi/btf.ts";
-import { ktstr, ours, whyNoKernel } from "./bpftool.ts";
+import { ktstr, ktstrJson, whyNoKernel } from "./bpftool.ts";
 import { Kit } from "./kit.ts";
 import { createLink } from "./kit-links.ts";
 import { kernelType, loadProg, someTypes } from "./kit-progs.ts";
@@ -24,11 +24,11 @@ test.skipIf(whyNoKernel("sleep") !== "")(
       ["link", link.id],
       ["btf", btf.id],
     ] as const)
-      expect([kind, ours(kind, "show", "id", `${id}`)]).toMatchObject([kind, { pids: [me] }]);
+      expect([kind, ktstrJson(kind, "show", "id", `${id}`)]).toMatchObject([kind, { pids: [me] }]);
     // A second process with the map, as its standard input.
     const child = Bun.spawn(["sleep", "60"], { stdio: [map.fd, "ignore", "ignore"] });
     kit.defer(() => child.kill());
-    expect(ours("map", "show", "id", `${map.id}`)).toMatchObject({
+    expect(ktstrJson("map", "show", "id", `${map.id}`)).toMatchObject({
       pids: [me, { pid: child.pid, comm: "sleep" }].sort((a, b) => a.pid - b.pid),
     });
     expect(ktstr(["map", "show", "id", `${map.id}`]).out).toContain(`sleep(${child.pid})`);

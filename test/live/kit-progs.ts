@@ -11,7 +11,7 @@ import { cutAtNul, bytes as inline, type Layout, layout, u32, u64 } from "../../
 import { ATTACH_TYPES, ProgType, type ProgTypeName } from "../../src/uapi/names.ts";
 import { BtfWriter } from "../btf/support/encode.ts";
 import { kernelBtf } from "../uapi/support.ts";
-import { type Held, Kit, must, still, text } from "./kit.ts";
+import { type Held, Kit, must, pinBytes, text } from "./kit.ts";
 
 /** The member of `union bpf_attr` for BPF_PROG_LOAD, with fields that ktstr itself does not use. */
 const LOAD_ATTR: Layout<
@@ -78,7 +78,7 @@ export const usesMaps = (...maps: readonly Held[]): Uint8Array[] => [
 export const attachType = (name: (typeof ATTACH_TYPES)[number]): number => ATTACH_TYPES.indexOf(name);
 
 export function loadProg(kit: Kit, options: ProgOptions): Held {
-  const code = still(Buffer.concat([...(options.code ?? returns(0))]));
+  const code = pinBytes(Buffer.concat([...(options.code ?? returns(0))]));
   const log = pinned(64 * 1024);
   const attr = new Attr(LOAD_ATTR, {
     prog_type: ProgType[options.type],
@@ -97,7 +97,7 @@ export function loadProg(kit: Kit, options: ProgOptions): Held {
     .point("log_buf", log)
     .setBytes("prog_name", Buffer.from(options.name ?? ""));
   if (options.funcTypeId !== undefined) {
-    const record = still(new Uint8Array(8));
+    const record = pinBytes(new Uint8Array(8));
     new DataView(record.buffer).setUint32(4, options.funcTypeId, true);
     attr.set("func_info_rec_size", 8).set("func_info_cnt", 1).point("func_info", record);
   }
@@ -122,7 +122,7 @@ export function testRun(prog: Held, times: number): void {
 }
 
 export function loadBtf(kit: Kit, bytes: Uint8Array): Held {
-  const attr = new Attr(BTF_LOAD_ATTR, { btf_size: bytes.length }).point("btf", still(bytes));
+  const attr = new Attr(BTF_LOAD_ATTR, { btf_size: bytes.length }).point("btf", pinBytes(bytes));
   return kit.own(must("BPF_BTF_LOAD", attr), "btf_id");
 }
 

@@ -84,10 +84,11 @@ export function u64(...values: (number | bigint)[]): PinnedBytes {
 
 /** A C string. */
 export function text(value: string): PinnedBytes {
-  return still(Buffer.from(`${value}\0`));
+  return pinBytes(Buffer.from(`${value}\0`));
 }
 
-export function still(from: Uint8Array): PinnedBytes {
+/** Copies bytes to memory that does not move. */
+export function pinBytes(from: Uint8Array): PinnedBytes {
   const bytes = pinned(from.length);
   bytes.set(from);
   return bytes.subarray(0, from.length);
@@ -134,13 +135,13 @@ export class Kit implements Disposable {
 
   /** Returns `value` as the kernel expects it: for a per-CPU map one copy per possible CPU, each rounded up to 8 bytes. */
   update(map: HeldMap, key: Uint8Array, value: Uint8Array, flags = 0): void {
-    const attr = new Attr(ELEMENT_ATTR, { map_fd: map.fd, flags }).point("value", still(value));
-    if (key.length > 0) attr.point("key", still(key));
+    const attr = new Attr(ELEMENT_ATTR, { map_fd: map.fd, flags }).point("value", pinBytes(value));
+    if (key.length > 0) attr.point("key", pinBytes(key));
     must("BPF_MAP_UPDATE_ELEM", attr, `map ${map.id}`);
   }
 
   remove(map: HeldMap, key: Uint8Array): void {
-    must("BPF_MAP_DELETE_ELEM", new Attr(ELEMENT_ATTR, { map_fd: map.fd }).point("key", still(key)));
+    must("BPF_MAP_DELETE_ELEM", new Attr(ELEMENT_ATTR, { map_fd: map.fd }).point("key", pinBytes(key)));
   }
 
   /** Adds `count` elements with u32 keys, and values that repeat the key's bytes. */

@@ -4,12 +4,12 @@ import { addressOf, type PinnedBytes } from "../../src/ffi.ts";
 import { BTF_KIND } from "../../src/uapi/btf.ts";
 import { run } from "../btf/support/live.ts";
 import {
-  bpftools,
+  bpftoolJson,
   expectSame,
   ktstr,
+  ktstrJson,
   missing,
   only,
-  ours,
   parseExact,
   spawn,
   whyNoKernel,
@@ -34,7 +34,7 @@ import {
   whyNoTrampoline,
 } from "./kit-progs.ts";
 
-const show = (link: Held): unknown => ours("link", "show", "id", String(link.id));
+const show = (link: Held): unknown => ktstrJson("link", "show", "id", String(link.id));
 
 describe.skipIf(whyNoKernel() !== "")("link show has every key and value of bpftool's", () => {
   const kit = new Kit();
@@ -243,9 +243,9 @@ describe.skipIf(whyNoKernel() !== "")("link show has every key and value of bpft
 
   test("all of them in one listing, in the order of their ids", () => {
     const ids = made.map(({ id }) => id);
-    const mine = only(ours("link", "show"), ids);
+    const mine = only(ktstrJson("link", "show"), ids);
     expect(mine).toHaveLength(ids.length);
-    expect(missing(mine, only(bpftools("link", "show"), ids))).toEqual([]);
+    expect(missing(mine, only(bpftoolJson("link", "show"), ids))).toEqual([]);
   });
 });
 
@@ -265,8 +265,8 @@ describe.skipIf(noPerl)("links on perf events", () => {
   const PERF_TYPE_TRACEPOINT = 2;
 
   function showPinned(path: string): unknown {
-    const mine = ours("link", "show", "pinned", path);
-    const theirs = bpftools("link", "show", "pinned", path);
+    const mine = ktstrJson("link", "show", "pinned", path);
+    const theirs = bpftoolJson("link", "show", "pinned", path);
     expect(missing(mine, theirs)).toEqual([]);
     return mine;
   }

@@ -1,7 +1,7 @@
 /** Holders of maps of the running kernel, compared with bpftool's listings of everything that can hold one. */
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import { bpftools, ktstr, ours, whyNoKernel } from "./bpftool.ts";
+import { bpftoolJson, ktstr, ktstrJson, whyNoKernel } from "./bpftool.ts";
 import { Kit, u32 } from "./kit.ts";
 
 interface Held {
@@ -17,10 +17,10 @@ test.skipIf(whyNoKernel() !== "")("map show --holders has the holders of bpftool
   kit.update(outer, u32(3), u32(inner.fd));
   kit.update(outer, u32(4), u32(inner.fd));
   const path = kit.pin(inner, "held");
-  const shown = ours("map", "show", "id", String(inner.id), "--holders") as {
+  const shown = ktstrJson("map", "show", "id", String(inner.id), "--holders") as {
     readonly holders: { readonly [key: string]: unknown };
   };
-  const theirs = bpftools("-f", "map", "show", "id", String(inner.id)) as Held;
+  const theirs = bpftoolJson("-f", "map", "show", "id", String(inner.id)) as Held;
   expect(theirs.pinned).toEqual([path]);
   expect(shown.holders).toEqual({
     pids: [{ pid: process.pid, comm: readFileSync("/proc/self/comm", "utf8").trim() }],
@@ -33,8 +33,8 @@ test.skipIf(whyNoKernel() !== "")("map show --holders has the holders of bpftool
   expect(text).toContain(`held by process ${process.pid} (`);
   expect(text).toContain(`pin ${path}\n\t        map ${outer.id} (outer)\n`);
   // Maps of every program, from the listing of programs.
-  const progs = bpftools("prog", "show") as Held[];
-  for (const { id, holders } of ours("map", "show", "--holders") as {
+  const progs = bpftoolJson("prog", "show") as Held[];
+  for (const { id, holders } of ktstrJson("map", "show", "--holders") as {
     readonly id: number;
     readonly holders: { readonly prog_ids: readonly number[] };
   }[]) {

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { MAP_TYPES, type MapTypeName } from "../../src/uapi/names.ts";
-import { bpftools, expectSame, missing, only, ours, whyNoKernel } from "./bpftool.ts";
+import { bpftoolJson, expectSame, ktstrJson, missing, only, whyNoKernel } from "./bpftool.ts";
 import { type HeldMap, Kit, type MapOptions } from "./kit.ts";
 import { loadProg, someTypes, usesMaps } from "./kit-progs.ts";
 
@@ -91,12 +91,12 @@ describe.skipIf(whyNoKernel() !== "")("map show has every key and value of bpfto
 
   test("a frozen map", () => {
     expectSame("map", made.get("frozen")?.id ?? 0);
-    expect(ours("map", "show", "id", String(made.get("frozen")?.id))).toMatchObject({ frozen: 1 });
+    expect(ktstrJson("map", "show", "id", String(made.get("frozen")?.id))).toMatchObject({ frozen: 1 });
   });
 
   test("a prog array with the owner's program type", () => {
     expectSame("map", made.get("owned prog_array")?.id ?? 0);
-    expect(ours("map", "show", "id", String(made.get("owned prog_array")?.id))).toMatchObject({
+    expect(ktstrJson("map", "show", "id", String(made.get("owned prog_array")?.id))).toMatchObject({
       owner_prog_type: "socket_filter",
       owner_jited: true,
     });
@@ -104,22 +104,22 @@ describe.skipIf(whyNoKernel() !== "")("map show has every key and value of bpfto
 
   test("all of them in one listing, in the order of their ids", () => {
     const ids = [...made.values()].map(({ id }) => id);
-    const mine = only(ours("map", "show"), ids);
+    const mine = only(ktstrJson("map", "show"), ids);
     // bpftool reads the maps with the same struct, and since 6.18 the kernel keeps the fields that a map does not have
     // (kernel/bpf/syscall.c, bpf_map_get_info_by_fd), so a btf_id is repeated for the following maps.
-    const theirs = only(bpftools("map", "show"), ids).map((map, index) => {
+    const theirs = only(bpftoolJson("map", "show"), ids).map((map, index) => {
       const { btf_id, ...rest } = map as Record<string, unknown>;
       return Object.hasOwn(mine[index] as object, "btf_id") ? { ...rest, btf_id } : rest;
     });
     expect(mine).toHaveLength(ids.length);
     expect(missing(mine, theirs)).toEqual([]);
-    const single = ids.map((id) => ours("map", "show", "id", String(id)));
+    const single = ids.map((id) => ktstrJson("map", "show", "id", String(id)));
     expect(mine).toEqual(single.sort((a, b) => (a as { id: number }).id - (b as { id: number }).id));
   });
 
   test("`list` is `show`, and `-p` has the same data", () => {
     const ids = [...made.values()].map(({ id }) => id);
-    expect(only(ours("map", "list"), ids)).toEqual(only(ours("map", "show"), ids));
-    expect(only(ours("map", "show", "-p"), ids)).toEqual(only(ours("map", "show"), ids));
+    expect(only(ktstrJson("map", "list"), ids)).toEqual(only(ktstrJson("map", "show"), ids));
+    expect(only(ktstrJson("map", "show", "-p"), ids)).toEqual(only(ktstrJson("map", "show"), ids));
   });
 });

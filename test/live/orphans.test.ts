@@ -8,7 +8,7 @@ interface Lost {
 }
 
 /** Returns the warnings of `inspect` about the two objects. */
-function told({ map, prog }: Lost): string[] {
+function warningsAbout({ map, prog }: Lost): string[] {
   const { warnings } = JSON.parse(ktstr(["-j", "inspect", "--limit", "0"]).out) as { warnings: string[] };
   return warnings.flatMap((sentence) => {
     if (!sentence.includes("held by nobody that could be found")) return [];
@@ -38,7 +38,7 @@ test.skipIf(whyNoKernel() !== "")(
   "a map in a socket's queue and a program on a socket are in the warning; objects with a descriptor are not",
   async () => {
     await withLost("lost", (lost) => {
-      const sentences = told(lost);
+      const sentences = warningsAbout(lost);
       expect(sentences.filter((one) => one.includes(`${lost.map} (lost_map)`)).length).toBe(1);
       expect(sentences.filter((one) => one.includes(`${lost.prog} (lost_prog)`)).length).toBe(1);
       expect(ktstr(["map", "show", "id", String(lost.map), "--holders"]).out).toContain(
@@ -46,7 +46,7 @@ test.skipIf(whyNoKernel() !== "")(
       );
     });
     await withLost("held", (lost) => {
-      expect(told(lost).filter((one) => one.includes("lost_"))).toEqual([]);
+      expect(warningsAbout(lost).filter((one) => one.includes("lost_"))).toEqual([]);
     });
   },
   60_000,

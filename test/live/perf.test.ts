@@ -3,7 +3,7 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { SyscallError } from "../../src/errors.ts";
 import { queryDescriptors } from "../../src/live/perf-fds.ts";
 import { EPERM } from "../../src/uapi/errno.ts";
-import { ktstr, ours, parseExact, spawn, whyNoKernel } from "./bpftool.ts";
+import { ktstr, ktstrJson, parseExact, spawn, whyNoKernel } from "./bpftool.ts";
 import { FakeKernel } from "./fake.ts";
 import { Kit } from "./kit.ts";
 import { openRawTracepoint } from "./kit-links.ts";
@@ -22,7 +22,7 @@ describe.skipIf(whyNoKernel() !== "")("perf show", () => {
     openRawTracepoint(kit, prog, "sys_enter");
     const theirs = mine(parseExact(spawn(["bpftool", "-j", "perf", "show"]).out));
     expect(theirs).toMatchObject([{ prog_id: prog.id, fd_type: "raw_tracepoint", tracepoint: "sys_enter" }]);
-    expect(mine(ours("perf", "show"))).toEqual(theirs);
+    expect(mine(ktstrJson("perf", "show"))).toEqual(theirs);
     const lines = (text: string): string[] =>
       text.split("\n").filter((line) => line.startsWith(`pid ${process.pid} `));
     expect(lines(ktstr(["perf", "list"]).out)).toEqual(lines(spawn(["bpftool", "perf", "list"]).out));

@@ -4,7 +4,7 @@ import { chmodSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { BTF_KIND } from "../../src/uapi/btf.ts";
 import { run } from "../btf/support/live.ts";
-import { bpftools, CLI, ktstr, ours, parseExact, spawn, whyNoKernel } from "./bpftool.ts";
+import { bpftoolJson, CLI, ktstr, ktstrJson, parseExact, spawn, whyNoKernel } from "./bpftool.ts";
 import { type Held, type HeldMap, Kit, u32 } from "./kit.ts";
 import { addCongestionControl, createLink } from "./kit-links.ts";
 import { kernelType, loadProg, returns, someTypes, usesMaps } from "./kit-progs.ts";
@@ -84,8 +84,8 @@ describe.skipIf(whyNoKernel() !== "")("pins", () => {
         };
         const sorted = (paths: Record<number, string[]>): [string, string[]][] =>
           Object.entries(paths).map(([id, list]) => [id, list.toSorted()]);
-        const mine = sorted(pinnedIn(ours(kind, "show", "-f")));
-        expect(mine).toEqual(sorted(pinnedIn(bpftools("-f", kind, "show"))));
+        const mine = sorted(pinnedIn(ktstrJson(kind, "show", "-f")));
+        expect(mine).toEqual(sorted(pinnedIn(bpftoolJson("-f", kind, "show"))));
         const expected = pins.filter(([, is]) => is === kind).length + (kind === "map" ? 1 : 0);
         expect(mine.flatMap(([, paths]) => paths).length).toBe(expected);
       }

@@ -3,7 +3,7 @@ import { openLive } from "../../src/live/live.ts";
 import { enableStats } from "../../src/live/stats.ts";
 import { BTF_KIND } from "../../src/uapi/btf.ts";
 import { move, set, skipIfAtMost } from "../../src/uapi/insn.ts";
-import { bpftools, expectSame, missing, only, ours, whyNoKernel } from "./bpftool.ts";
+import { bpftoolJson, expectSame, ktstrJson, missing, only, whyNoKernel } from "./bpftool.ts";
 import { type Held, Kit } from "./kit.ts";
 import {
   kernelFunction,
@@ -117,18 +117,18 @@ describe.skipIf(whyNoKernel() !== "")("prog show has every key and value of bpft
 
   test("all of them in one listing, in the order of their ids", () => {
     const ids = [...made.values()].map(({ id }) => id);
-    const mine = only(ours("prog", "show"), ids);
+    const mine = only(ktstrJson("prog", "show"), ids);
     expect(mine).toHaveLength(ids.length);
-    expect(missing(mine, only(bpftools("prog", "show"), ids), { off: { loaded_at: 1 } })).toEqual([]);
+    expect(missing(mine, only(bpftoolJson("prog", "show"), ids), { off: { loaded_at: 1 } })).toEqual([]);
   });
 
   test("by tag: every program with the tag, as an array if there are several", () => {
-    const one = ours("prog", "show", "id", String(made.get("with maps")?.id)) as { tag: string };
-    const mine = ours("prog", "show", "tag", one.tag);
-    expect(missing(mine, bpftools("prog", "show", "tag", one.tag), { off: { loaded_at: 1 } })).toEqual([]);
+    const one = ktstrJson("prog", "show", "id", String(made.get("with maps")?.id)) as { tag: string };
+    const mine = ktstrJson("prog", "show", "tag", one.tag);
+    expect(missing(mine, bpftoolJson("prog", "show", "tag", one.tag), { off: { loaded_at: 1 } })).toEqual([]);
     const id = made.get("xdp")?.id;
-    const common = ours("prog", "show", "id", String(id)) as { tag: string };
-    const several = ours("prog", "show", "tag", common.tag) as { id: number }[];
+    const common = ktstrJson("prog", "show", "id", String(id)) as { tag: string };
+    const several = ktstrJson("prog", "show", "tag", common.tag) as { id: number }[];
     expect(several.length).toBeGreaterThan(10);
     expect(several.map((prog) => prog.id)).toContain(id ?? 0);
   });
@@ -136,9 +136,9 @@ describe.skipIf(whyNoKernel() !== "")("prog show has every key and value of bpft
   test("by name: the kernel's fifteen bytes, and the full name of the function", () => {
     const id = made.get("with BTF")?.id;
     for (const name of ["a_function_whos", "a_function_whose_name_is_longer_than_fifteen"]) {
-      expect(ours("prog", "show", "name", name)).toMatchObject({ id });
+      expect(ktstrJson("prog", "show", "name", name)).toMatchObject({ id });
     }
-    expect(ours("prog", "show", "name", "a_function_whos")).toMatchObject({
+    expect(ktstrJson("prog", "show", "name", "a_function_whos")).toMatchObject({
       name: "a_function_whose_name_is_longer_than_fifteen",
     });
   });
@@ -170,7 +170,7 @@ describe.skipIf(whyNoKernel() !== "")("run-time statistics", () => {
       testRun(prog, 1000);
       expect(count() - strangers).toBe(1000n);
       expectSame("prog", prog.id);
-      expect(ours("prog", "show", "id", String(prog.id))).toMatchObject({
+      expect(ktstrJson("prog", "show", "id", String(prog.id))).toMatchObject({
         run_cnt: 1000 + Number(strangers),
       });
     }

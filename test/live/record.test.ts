@@ -8,7 +8,7 @@ import { BTF_KIND } from "../../src/uapi/btf.ts";
 import { BPF_F_NO_PREALLOC } from "../../src/uapi/names.ts";
 import { BtfWriter } from "../btf/support/encode.ts";
 import { diffProblems, recordProblems } from "../report/schema.ts";
-import { bpftools, CLI, ktstr, ours, spawn, whyNoKernel } from "./bpftool.ts";
+import { bpftoolJson, CLI, ktstr, ktstrJson, spawn, whyNoKernel } from "./bpftool.ts";
 import { type Held, type HeldMap, Kit, u32 } from "./kit.ts";
 import { loadBtf, loadProg, testRun, usesMaps } from "./kit-progs.ts";
 
@@ -71,7 +71,7 @@ describe.skipIf(whyNoKernel() !== "")("ktstr record", () => {
     }
   }
   const rounds = (): Round[] => [...openRecord(path()).rounds()];
-  const theirs = (): Theirs => bpftools("prog", "show", "id", String(prog.id)) as Theirs;
+  const theirs = (): Theirs => bpftoolJson("prog", "show", "id", String(prog.id)) as Theirs;
 
   test("has bpftool's counters, maps and globals, and the changes between rounds", async () => {
     rmSync(path(), { force: true });
@@ -112,13 +112,13 @@ describe.skipIf(whyNoKernel() !== "")("ktstr record", () => {
     ]);
     const entries = all.map(({ maps }) => maps.find(({ facts }) => facts.id === hash.id)?.entries);
     expect([entries[0], entries.includes(50), entries.at(-1)]).toEqual([3, true, 49]);
-    const { bytes_memlock: memory } = bpftools("map", "show", "id", String(hash.id)) as {
+    const { bytes_memlock: memory } = bpftoolJson("map", "show", "id", String(hash.id)) as {
       bytes_memlock: number;
     };
     expect(last.maps.find(({ facts }) => facts.id === hash.id)?.bytes).toBe(memory);
     expect(first.globals[0]).toBe(0);
     expect(last.globals).toEqual([42]);
-    const diff = ours("diff", path());
+    const diff = ktstrJson("diff", path());
     expect(diffProblems(diff)).toEqual([]);
     const cost = (diff as { costs: { id: number; between: { run_cnt: number } }[] }).costs.find(
       ({ id }) => id === prog.id,

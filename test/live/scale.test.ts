@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { openLive } from "../../src/live/live.ts";
-import { bpftools, ktstr, missing, only, ours, whyNoKernel } from "./bpftool.ts";
+import { bpftoolJson, ktstr, ktstrJson, missing, only, whyNoKernel } from "./bpftool.ts";
 import { fdCount, type HeldMap, Kit } from "./kit.ts";
 
 const COUNT = 1000;
@@ -20,11 +20,11 @@ describe.skipIf(whyNoKernel("prlimit") !== "")("a thousand maps", () => {
   afterAll(() => kit[Symbol.dispose]());
 
   test("are listed as in bpftool", () => {
-    const theirs = only(bpftools("map", "show"), ids).map((map) => {
+    const theirs = only(bpftoolJson("map", "show"), ids).map((map) => {
       const { btf_id: _, ...rest } = map as Record<string, unknown>; // of another map, see maps.test.ts
       return rest;
     });
-    const mine = only(ours("map", "show"), ids);
+    const mine = only(ktstrJson("map", "show"), ids);
     expect(mine).toHaveLength(COUNT);
     expect(missing(mine, theirs)).toEqual([]);
   });
