@@ -1,26 +1,26 @@
-/** Ratios that were kept, and what became worse since. Times are not kept: they are the machine's. */
+/** Saved ratios, and a comparison with them. Times are not saved, because they depend on the machine. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 const FILE = join(import.meta.dir, "baseline.json");
-/** The part by which a ratio may be worse. */
+/** Share by which a ratio may increase. */
 const TOLERANCE = 0.15;
 
-/** By a case's name. */
+/** By the name of the case. */
 export type Baseline = Readonly<Record<string, number>>;
 
-/** What is compared of a case. */
+/** The compared values of a case. */
 export interface Measured {
   readonly name: string;
   readonly ratio: number;
-  /** As a part of the ratio. */
+  /** As a share of the ratio. */
   readonly noise: number;
 }
 
 export interface Comparison {
-  /** Got worse, and by more than the noise explains. */
+  /** Cases that got worse by more than the noise explains. */
   readonly worse: readonly string[];
-  /** Seems worse, in noise that may have made it so. */
+  /** Cases that seem worse, but within the noise. */
   readonly unsure: readonly string[];
   readonly unknown: readonly string[];
 }
@@ -29,14 +29,14 @@ export function readBaseline(): Baseline {
   return JSON.parse(readFileSync(FILE, "utf8")) as Baseline;
 }
 
-/** Puts the rows' ratios over those that are there. */
+/** Replaces the rows' ratios in the saved ones. */
 export function saveBaseline(rows: readonly Measured[]): void {
   const all: Record<string, number> = { ...readBaseline() };
   for (const { name, ratio } of rows) all[name] = Number(ratio.toFixed(3));
   writeFileSync(FILE, `${JSON.stringify(all, null, 2)}\n`);
 }
 
-/** A sentence for each case that is not as it was; one that got better is no news. */
+/** Returns a sentence for each case that got worse or is unknown. */
 export function compare(before: Baseline, rows: readonly Measured[]): Comparison {
   const worse: string[] = [];
   const unsure: string[] = [];

@@ -1,4 +1,4 @@
-/** Reading and indexing the running kernel's BTF, against libbpf's `btf__parse`: needs libbpf-dev. */
+/** Reading and indexing the running kernel's BTF, compared with libbpf's `btf__parse`. Needs libbpf-dev. */
 import { existsSync, readFileSync } from "node:fs";
 import { Btf } from "../src/btf/btf.ts";
 import { type Case, type Job, ours } from "./case.ts";
@@ -8,7 +8,7 @@ const parse: Job = (path = "") => {
   return () => ({ items: Btf.parse(readFileSync(path)).typeCount, checksum: 0 });
 };
 
-/** The file is read beforehand; libbpf's figure has its own reading in it. */
+/** The file is read before the measurement; libbpf's figure includes its own read. */
 const index: Job = (path = "") => {
   const bytes = readFileSync(path);
   return () => ({ items: Btf.parse(bytes).typeCount, checksum: 0 });

@@ -1,12 +1,12 @@
 /**
- * What a benchmark is: one job done by two sides on the same bytes in the same run, and the ratio of their times. A
- * side is a program of `bench/reference`, a function of ours in a process of its own, or a whole command.
+ * A benchmark case: one job that two sides do on the same bytes in the same run, and the ratio of their times. A side is a
+ * program of `bench/reference`, a function of ktstr in its own process, or a whole command.
  */
 
-/** What a repetition did: both sides must have done the same. */
+/** The work of a repetition, which must be equal on both sides. */
 export interface Work {
   readonly items: number;
-  /** Of what was looked at, 32 bits unsigned; 0 where nothing is summed. */
+  /** Sum over the visited bytes, 32 bits unsigned; 0 if nothing is summed. */
   readonly checksum: number;
 }
 
@@ -26,42 +26,42 @@ export type Side =
     }
   | {
       readonly kind: "command";
-      /** For the table. */
+      /** Name in the table. */
       readonly name: string;
       readonly command: readonly string[];
-      /** A file for its output. Absent: /dev/null. */
+      /** File for the output; default /dev/null. */
       readonly into?: string;
     };
 
-/** Both sides, as long as what they need is there. */
+/** Both sides; disposal removes what they need. */
 export interface Prepared extends Disposable {
   readonly subject: Side;
   readonly reference: Side;
-  /** Items of a command, which cannot count them itself; 1 unless given. */
+  /** Number of items of a command, which cannot count them itself; default 1. */
   readonly items?: number;
-  /** Both are commands that must print the same bytes. */
+  /** Whether both are commands that must print the same bytes. */
   readonly sameOutput?: boolean;
 }
 
 export interface Case {
-  /** "hash/1M/...": what `bun run bench PATTERN` looks in. */
+  /** Such as "hash/1M/...", which `bun run bench PATTERN` searches. */
   readonly name: string;
-  /** The most that the ratio is to be. */
+  /** Limit of the ratio. */
   readonly target?: number;
-  /** Repetitions in one process, of which the first is also told alone. */
+  /** Repetitions in one process; the first is also reported separately. */
   readonly times?: number;
-  /** How often a repetition does its job, but for the first: so often that the clock sees it. */
+  /** Number of jobs in a repetition except the first, large enough for the clock. */
   readonly loops?: number;
-  /** A reason why it cannot be measured here; "" or absent: it can. */
+  /** The reason why the case cannot be measured here; "" or absent if it can. */
   readonly missing?: () => string | Promise<string>;
-  /** Makes what both sides work on, in `folder`. */
+  /** Creates the input of both sides in `folder`. */
   prepare(folder: string): Prepared | Promise<Prepared>;
 }
 
-/** Opens what the words name, which is not measured, and returns the job, which is. */
+/** Opens the input that the words name, which is not measured, and returns the job, which is. */
 export type Job = (...words: string[]) => () => Work;
 
-/** What a `*.bench.ts` exports. */
+/** Exports of a `*.bench.ts`. */
 export interface Suite {
   readonly cases: readonly Case[];
   readonly jobs: Readonly<Record<string, Job>>;

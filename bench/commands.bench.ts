@@ -1,4 +1,4 @@
-/** Whole commands, cold: against the time in which Bun itself starts and ends, and memory against the running kernel. */
+/** Whole commands after a cold start, compared with Bun's own start and end; and memory compared with the running kernel. */
 import { mkdirSync, truncateSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { MapType } from "../src/uapi/names.ts";
@@ -18,7 +18,7 @@ const ktstr = (...words: readonly string[]): Side => ({
   command: [...KTSTR, ...words],
 });
 
-/** Commands that need no kernel; those that ask the running one; those that read the captured machine of `--sample`. */
+/** Commands without a kernel, commands on the running kernel, and commands on the captured machine of `--sample`. */
 const ALONE = [["--version"], ["--help"], ["map", "--help"], ["completions", "bash"]];
 const LIVE = [
   ["-j", "inspect"],
@@ -35,7 +35,7 @@ const CAPTURED = [
 ];
 const SAMPLE = join(import.meta.dir, "../sample/sid.vmcore.zst");
 
-/** Commands on the frozen machines that the lab kept, by the beginning of their names. */
+/** Commands on frozen machines of the lab, by the beginning of their names. */
 const FROZEN = [
   ["inspect"],
   ["-j", "map", "show"],
@@ -49,12 +49,12 @@ async function frozen(name: string): Promise<LabImage | undefined> {
   return (await labImages()).find((image) => image.name === name || image.name.startsWith(`${name}-`));
 }
 
-/** The memory of such a machine; undefined: none is kept. */
+/** Returns the memory of such a machine; undefined if none is kept. */
 export async function frozenMemory(name: string): Promise<string | undefined> {
   return (await frozen(name))?.memory;
 }
 
-/** The core that QEMU wrote of the same machine. */
+/** Returns QEMU's core of the same machine. */
 export async function frozenCore(name: string): Promise<string | undefined> {
   return (await frozen(name))?.vmcore;
 }
@@ -69,11 +69,11 @@ function cold(words: readonly string[], missing: () => string = () => ""): Case 
   };
 }
 
-/** 100 ms where Bun itself takes 5, as it does on a quiet machine of those that these figures are from. */
+/** 100 ms if Bun itself takes 5 ms, as on a quiet machine of the kind that was measured. */
 const SAMPLE_TARGET = 20;
 const INSPECT_SAMPLE = ["inspect", "--sample"];
 
-/** The same by the executable, which is what people run. */
+/** The same with the executable. */
 const coldExecutable: Case = {
   name: "cold: executable ktstr inspect --sample, to bun itself",
   target: SAMPLE_TARGET,
@@ -84,7 +84,7 @@ const coldExecutable: Case = {
   },
 };
 
-/** The same of a command whose words are made in the case's folder. */
+/** The same for a command whose words are created in the folder of the case. */
 function coldWith(what: string, words: (folder: string) => readonly string[]): Case {
   return {
     name: `cold: ktstr ${what}, to bun itself`,
@@ -92,7 +92,7 @@ function coldWith(what: string, words: (folder: string) => readonly string[]): C
   };
 }
 
-/** A build tree, as far as the search goes. */
+/** A build tree with the files that the search looks for. */
 function kernelTree(folder: string): string {
   const image = join(folder, "arch/x86/boot/bzImage");
   mkdirSync(dirname(image), { recursive: true });
@@ -101,7 +101,7 @@ function kernelTree(folder: string): string {
   return image;
 }
 
-/** Held while a command runs that does nothing. */
+/** A map that is held while a command without effect runs. */
 const coldPin: Case = {
   name: "cold: ktstr pin NAME -- true, to bun itself",
   missing: needRoot,
@@ -127,7 +127,7 @@ function coldFrozen(image: string, words: readonly string[]): Case {
   };
 }
 
-/** One machine as a file of 512 MiB, and as one of 64 GiB that holds nothing more. */
+/** One machine in a file of 512 MiB, and in one of 64 GiB without further data. */
 function prepareSparse(folder: string): Prepared {
   const path = buildHash(folder, { count: 1000, preallocated: true, perBucket: 1, valueSize: 24 });
   const large = join(folder, "large");
@@ -145,7 +145,7 @@ const COUNT = 1_000_000;
 const KEY_BYTES = 8;
 const VALUE_BYTES = 24;
 
-/** A map of the same size frozen and live. */
+/** A map of the same size, frozen and live. */
 function prepareDump(folder: string): Prepared {
   const path = buildHash(folder, { count: COUNT, preallocated: true, perBucket: 1, valueSize: VALUE_BYTES });
   const map = createMap(MapType.hash, KEY_BYTES, VALUE_BYTES, COUNT, "bench_hash");

@@ -1,6 +1,6 @@
 /**
- * The walks on real frozen machines of x86-64 whose memory is one piece, against the same walks in C: the hash map with
- * the most elements, and the IDR of maps. Which machines: those that the lab keeps.
+ * Walks on real frozen x86-64 machines whose memory is one piece, compared with the same walks in C: the hash map with the most
+ * elements, and the IDR of maps. Uses the machines that the lab keeps.
  */
 import { at, place, ptr, struct, u32 } from "../src/btf/struct.ts";
 import { type GuestMap, listMaps } from "../src/guest/bpf/map-info.ts";
@@ -22,7 +22,7 @@ const ELEMENT = struct("htab_elem", { hash_node: place, key: place });
 const IDR = struct("idr", { head: at(ptr, "idr_rt.xa_head") });
 const NODE = struct("xa_node", { shift: place, slots: place });
 
-/** Of the lab's matrix. */
+/** Rows of the lab's matrix. */
 const IMAGES = ["sid-5level", "6.12", "6.1"];
 
 const open = (path: string): GuestKernel => openKernel({ memory: [{ path, physical: 0 }] });
@@ -30,7 +30,7 @@ const open = (path: string): GuestKernel => openKernel({ memory: [{ path, physic
 const hashes = (kernel: GuestKernel): GuestMap[] =>
   listMaps(kernel, () => {}).filter(({ info }) => info.type === MapType.hash);
 
-/** FILE DIRECT_BASE ROOT LEVELS: what `open_guest` of bench/reference/guest.h takes. */
+/** Returns FILE DIRECT_BASE ROOT LEVELS, the arguments of `open_guest` in bench/reference/guest.h. */
 function guestWords(path: string, { memory, symbols }: GuestKernel): readonly (string | number | bigint)[] {
   const base = requireSymbol(symbols, "page_offset_base");
   const { root, mode } = memory.tables;

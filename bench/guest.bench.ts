@@ -19,7 +19,7 @@ const MAP = struct("bpf_map", { id: place });
 
 const nothing = (): void => {};
 
-/** More pages than any cache of translations has room for. */
+/** More pages than any cache of translations can hold. */
 const PAGES = 2 ** 17;
 const READS = 300_000;
 
@@ -37,7 +37,7 @@ function prepareTranslation(job: string, pages: number): (folder: string) => Pre
   };
 }
 
-/** The word at the start of pages at random, each looked for by itself. */
+/** Reads the word at the start of random pages, each located separately. */
 const translate: Job = (path = "", highWord = "", lowWord = "", count = "") => {
   const { memory } = openBench(path);
   const [hi, lo, mask] = [Number(highWord) | 0, Number(lowWord) | 0, Number(count) - 1];
@@ -54,10 +54,10 @@ const translate: Job = (path = "", highWord = "", lowWord = "", count = "") => {
   };
 };
 
-/** As many as a walk over a hash table looks for together. */
+/** Number of addresses that a walk over a hash table locates together. */
 const TOGETHER = 256;
 
-/** The same words, looked for as walkers do it whose objects lie all over memory. */
+/** Reads the same words, located together, as walkers do for scattered objects. */
 const translateEach: Job = (path = "", highWord = "", lowWord = "", count = "") => {
   const { memory } = openBench(path);
   const [hi, lo, mask] = [Number(highWord) | 0, Number(lowWord) | 0, Number(count) - 1];
@@ -132,7 +132,7 @@ function preparePercpu(folder: string): Prepared {
   };
 }
 
-/** The first byte of each value, of each CPU. */
+/** Reads the first byte of each value of each CPU. */
 const entries: Job = (path = "") => {
   const kernel = openBench(path);
   const map = onlyMap(kernel);
@@ -176,7 +176,7 @@ const idr: Job = (path = "") => {
   };
 };
 
-/** A machine with so many arrays. */
+/** A machine with this many arrays. */
 function buildMaps(folder: string, count: number): string {
   using machine = new BenchMachine(folder, 2 ** 23 + count * 8192);
   const size = Math.max(ARRAY.resolve(machine.btf).sizeof, MAP.resolve(machine.btf).sizeof) + 64;

@@ -1,4 +1,4 @@
-/** What the benchmarks share: references in C, runs of whole commands, and tables of ratios. */
+/** Shared code of the benchmarks: references in C, runs of whole commands, and tables of ratios. */
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,20 +8,20 @@ export function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 }
 
-/** A command's standard output. Throws where it fails. */
+/** Returns a command's standard output. Throws if it fails. */
 export function output(...command: readonly string[]): string {
   const done = Bun.spawnSync([...command], { stderr: "inherit" });
   if (!done.success) throw new Error(`${command.join(" ")}: exit ${done.exitCode}`);
   return done.stdout.toString();
 }
 
-/** A folder that goes away with the benchmark. */
+/** Returns a folder that is removed with the benchmark. */
 export function scratchFolder(parent: string = tmpdir()): { readonly path: string } & Disposable {
   const path = mkdtempSync(join(parent, "ktstr-bench-"));
   return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true }) };
 }
 
-/** Compiles `bench/reference/NAME.c` with `cc -O2`, once in a folder; the path of the program. */
+/** Compiles `bench/reference/NAME.c` with `cc -O2`, once per folder, and returns the path of the program. */
 export function compileReference(name: string, folder: string, ...libraries: readonly string[]): string {
   const program = join(folder, name);
   if (existsSync(program)) return program;
@@ -29,7 +29,7 @@ export function compileReference(name: string, folder: string, ...libraries: rea
   return program;
 }
 
-/** One run of a whole command, its output into a file. */
+/** One run of a whole command, with its output in a file. */
 export interface CommandRun {
   readonly wallMs: number;
   /** User and system time of the process. */
@@ -50,8 +50,8 @@ export async function runCommand(command: readonly string[], into: string): Prom
 }
 
 const labBpftool = join(labBpftoolDir(), "bpftool");
-/** bpftool 7.8 with skeletons if `bun run lab bpftool` built it, else the machine's own: that one names no `pids`. */
+/** bpftool 7.8 with skeletons if `bun run lab bpftool` built it, else the machine's own, which prints no `pids`. */
 export const BPFTOOL: string = existsSync(labBpftool) ? labBpftool : "bpftool";
 
-/** The command line of ktstr as it is here. */
+/** The command line of ktstr from source. */
 export const KTSTR: readonly string[] = [process.execPath, join(import.meta.dir, "../src/cli.ts")];

@@ -1,4 +1,4 @@
-/** Walks over hash tables of a frozen machine, against the same walk in C. */
+/** Walks over hash tables of a frozen machine, compared with the same walk in C. */
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { place, ptr, struct, u32 } from "../src/btf/struct.ts";
@@ -15,12 +15,12 @@ const KEY_BYTES = 8;
 
 export interface Shape {
   readonly count: number;
-  /** Pre-allocated elements lie in one vmalloc area; others come from the slabs, in the direct map. */
+  /** Preallocated elements are in one vmalloc area; others are in slabs, in the direct map. */
   readonly preallocated: boolean;
-  /** Elements in a bucket, on average. */
+  /** Elements per bucket, on average. */
   readonly perBucket: number;
   readonly valueSize: number;
-  /** Set: values of this size for each of so many CPUs, an element holds a pointer to them. */
+  /** If set: values of this size for each of this many CPUs; an element has a pointer to them. */
   readonly cpus?: number;
 }
 
@@ -29,7 +29,7 @@ const FIRST_COPY = 0x4000;
 
 interface Built {
   readonly path: string;
-  /** What the reference is called with. */
+  /** Arguments of the reference. */
   readonly words: readonly (string | number | bigint)[];
 }
 
@@ -83,7 +83,7 @@ function build(folder: string, { count, preallocated, perBucket, valueSize, cpus
   return { path: machine.path, words: [...machine.guestWords(), buckets.address, bucketCount, ...layout] };
 }
 
-/** A machine whose only map, of id 1, is such a hash: the path of its memory. */
+/** Returns the path of the memory of a machine whose only map, id 1, is such a hash. */
 export const buildHash = (folder: string, shape: Shape): string => build(folder, shape).path;
 
 function prepare(folder: string, shape: Shape): Prepared {

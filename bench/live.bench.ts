@@ -1,4 +1,4 @@
-/** The running kernel: look-ups in batches against C's, and whole commands against bpftool's. Needs CAP_BPF. */
+/** The running kernel: batch look-ups compared with C, and whole commands compared with bpftool. Needs CAP_BPF. */
 import { join } from "node:path";
 import { openLive } from "../src/live/live.ts";
 import { MapType } from "../src/uapi/names.ts";
@@ -31,7 +31,7 @@ const walk: Job = (id = "") => {
 
 export const jobs: Record<string, Job> = { walk };
 
-/** A hash of the running kernel, filled. */
+/** A filled hash of the running kernel. */
 function filledHash(
   sides: (id: string) => Pick<Prepared, "subject" | "reference" | "items" | "sameOutput">,
 ): Prepared {

@@ -1,6 +1,6 @@
 /**
- * Frozen machines to measure on: real page tables, this kernel's own types, and as much BPF state as a case asks for,
- * in a sparse file. What `openKernel` opens, C opens too: `guestWords` tells it where things are.
+ * Frozen machines for measurements: real page tables, this kernel's own types, and as much BPF state as a case needs, in a
+ * sparse file. The C references open them, too: `guestWords` has the addresses that they need.
  */
 import { closeSync, ftruncateSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -18,7 +18,7 @@ export const KERNEL_BTF = "/sys/kernel/btf/vmlinux";
 const PAGE = 4096;
 const ENTRY = 0x63;
 const VMALLOC = 0xffa0_0000_0000_0000n;
-/** Where CPU 0's copy of per-CPU address 0 lies, and from one CPU's to the next. */
+/** Address of CPU 0's copy of per-CPU address 0, and distance from one CPU's copy to the next. */
 const PERCPU = 0xffd1_0000_0000_0000n;
 const PERCPU_STRIDE = 0x4_0000;
 
@@ -40,7 +40,7 @@ function bytesAt(path: string): typeof ptr {
   return { ...ptr, paths: [path] };
 }
 
-/** Kernel memory of a case: where it begins, and where in physical memory each of its bytes lies. */
+/** Kernel memory of a case: its address, and the physical address of each of its bytes. */
 export interface Region {
   readonly address: bigint;
   readonly hi: number;
@@ -66,7 +66,7 @@ export class BenchMachine implements Disposable {
   readonly #maps: bigint[] = [];
   #vmalloc = VMALLOC;
 
-  /** A machine of `sizeBytes` (at most 4 GiB) in a file of its own in `folder`. */
+  /** Creates a machine of `sizeBytes` (at most 4 GiB) in its own file in `folder`. */
   constructor(folder: string, sizeBytes: number, cpus = 2) {
     this.path = join(folder, "mem");
     this.cpus = cpus;
@@ -104,7 +104,7 @@ export class BenchMachine implements Disposable {
     return regionAt(machine.direct(start), (offset) => start + offset);
   }
 
-  /** vmalloc: pages from all over, in page tables. */
+  /** vmalloc: scattered pages, in page tables. */
   vmalloc(size: number): Region {
     const address = this.#vmalloc;
     const count = Math.ceil(size / PAGE);
@@ -125,14 +125,14 @@ export class BenchMachine implements Disposable {
     return regionAt(address, (offset) => pages[Math.floor(offset / PAGE)]! + (offset % PAGE));
   }
 
-  /** Per-CPU memory at per-CPU address `at` (of a page): a region for each CPU. */
+  /** Per-CPU memory at the per-CPU address `at` of a page: a region per CPU. */
   percpu(at: number, size: number): readonly Region[] {
     return Array.from({ length: this.cpus }, (_, cpu) =>
       this.#map(PERCPU + BigInt(cpu * PERCPU_STRIDE + at), Math.ceil(size / PAGE)),
     );
   }
 
-  /** A per-CPU address as the kernel keeps it, less what every CPU's offset contains. */
+  /** Returns a per-CPU address as the kernel stores it, without the part that every CPU's offset has. */
   setPointer(region: Region, offset: number, to: Region, toOffset: number): void {
     const at = region.physical(offset);
     const lo = to.lo + toOffset;
@@ -150,7 +150,7 @@ export class BenchMachine implements Disposable {
     this.view.setUint32(region.physical(offset), value, true);
   }
 
-  /** A `struct bpf_map` at the start of a region, with the next free id. */
+  /** Writes a `struct bpf_map` at the start of a region, with the next free id. */
   addMap(region: Region, { type, keySize, valueSize, maxEntries }: MapAttributes): void {
     const offsets = MAP.resolve(this.btf);
     this.#maps.push(region.address);
@@ -164,12 +164,12 @@ export class BenchMachine implements Disposable {
       this.view.setUint8(region.physical(offsets.name) + index, byte);
   }
 
-  /** Puts all maps into `map_idr`. To be called once, before somebody opens the machine. */
+  /** Adds all maps to `map_idr`. Must be called once, before the machine is opened. */
   finish(): void {
     this.fillIdr("map_idr", this.#maps);
   }
 
-  /** Objects under the ids 1, 2 and so on. */
+  /** Adds objects with the ids 1, 2 and so on. */
   fillIdr(symbol: string, objects: readonly bigint[]): void {
     const { machine } = this.kernel;
     const node = NODE.resolve(this.btf);
@@ -191,7 +191,7 @@ export class BenchMachine implements Disposable {
     machine.writeU64(this.kernel.physicalOf(symbol) + IDR.resolve(this.btf).head, level[0]!);
   }
 
-  /** FILE DIRECT_BASE ROOT LEVELS: what `open_guest` of bench/reference/guest.h takes. */
+  /** Returns FILE DIRECT_BASE ROOT LEVELS, the arguments of `open_guest` in bench/reference/guest.h. */
   guestWords(): readonly (string | number | bigint)[] {
     const { machine } = this.kernel;
     return [this.path, machine.directBase, machine.root, machine.mode.levels.length];
@@ -206,7 +206,7 @@ function regionAt(address: bigint, physical: (offset: number) => number): Region
   return { address, hi: Number(address >> 32n), lo: Number(address & 0xffff_ffffn), physical };
 }
 
-/** The pages from `start` on in the order of a machine that runs for long. */
+/** Returns the pages from `start` on in a scattered order, as on a machine that has run for long. */
 function shuffled(start: number, count: number): Float64Array {
   const pages = Float64Array.from({ length: count }, (_, index) => start + index * PAGE);
   let seed = 1;
@@ -218,12 +218,12 @@ function shuffled(start: number, count: number): Float64Array {
   return pages;
 }
 
-/** A machine of `BenchMachine`, opened through the same door as a real one. */
+/** Opens a machine of `BenchMachine` with the same function as a real one. */
 export function openBench(path: string): GuestKernel {
   return openKernel({ memory: [{ path, physical: 0 }] });
 }
 
-/** The only map of a machine. */
+/** Returns the only map of a machine. */
 export function onlyMap(kernel: GuestKernel): GuestMap {
   const warnings: string[] = [];
   const [map] = listMaps(kernel, (sentence) => warnings.push(sentence));
@@ -231,7 +231,7 @@ export function onlyMap(kernel: GuestKernel): GuestMap {
   return map;
 }
 
-/** What a read that must succeed answers. */
+/** Returns the value of a read that must succeed. */
 export function readOf<T>(read: Read<T>): T {
   if (!read.ok) throw new Error(read.why.detail);
   return read.value;

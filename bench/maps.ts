@@ -1,11 +1,11 @@
-/** Maps for the benchmarks, made and filled through our own door to bpf(2); they live as long as this process. */
+/** Maps for the benchmarks, created and filled through ktstr's own bpf(2) layer. They exist as long as this process. */
 import { addressOf, bpf, Fd } from "../src/ffi.ts";
 import { Attr } from "../src/live/attr.ts";
 import { objectInfo } from "../src/live/objects.ts";
 import { bpfOrThrow, realSys } from "../src/live/sys.ts";
 import { BATCH_ATTR, MAP_CREATE_ATTR, MAP_INFO } from "../src/uapi/bpf.ts";
 
-/** `BPF_MAP_UPDATE_BATCH`: nothing that ktstr itself has a use for. */
+/** `BPF_MAP_UPDATE_BATCH`, which ktstr itself does not use. */
 const UPDATE_BATCH = 26;
 const BATCH = 65_536;
 
@@ -32,7 +32,7 @@ export function createMap(
   return { fd, id };
 }
 
-/** Fills a map with `count` elements whose key begins with their number and whose value is made of it. */
+/** Fills a map with `count` elements, whose keys begin with their number and whose values derive from it. */
 export function fillMap(map: BenchMap, keySize: number, valueSize: number, count: number): void {
   const keys = new Uint8Array(new ArrayBuffer(BATCH * keySize));
   const values = new Uint8Array(new ArrayBuffer(BATCH * valueSize));

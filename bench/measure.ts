@@ -1,4 +1,4 @@
-/** Runs both sides of a case in turn, and makes one row of the table of it. */
+/** Runs both sides of a case alternately, and computes one row of the table. */
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { clockNs } from "../src/ffi.ts";
@@ -8,14 +8,14 @@ import { compileReference, median, output, runCommand } from "./harness.ts";
 export interface Row {
   readonly name: string;
   readonly items: number;
-  /** Nanoseconds of an item: medians over the rounds. */
+  /** Nanoseconds per item: medians over the rounds. */
   readonly oursNs: number;
   readonly referenceNs: number;
-  /** The median of the rounds' ratios. */
+  /** Median of the rounds' ratios. */
   readonly ratio: number;
-  /** Half of what lies between the rounds' quartiles, as a part of the ratio. */
+  /** Half of the interquartile range of the rounds, as a share of the ratio. */
   readonly noise: number;
-  /** The ratio of the first repetitions; for commands, of CPU times. */
+  /** Ratio of the first repetitions; for commands, of CPU times. */
   readonly otherRatio: number;
   readonly target: number | undefined;
 }
@@ -29,7 +29,7 @@ interface Run {
 
 /** linux/time.h. */
 const CLOCK_THREAD_CPUTIME_ID = 3;
-/** Repetitions that let the compiler settle before they count. */
+/** Repetitions at the start that do not count, while the compiler settles. */
 const WARM_UP = 3;
 
 export async function measureCase(
@@ -46,7 +46,7 @@ export async function measureCase(
     const run = (side: Side): Promise<Run> =>
       runSide(side, { file, name, times, loops, folder, items: prepared.items ?? 1 });
     for (let round = 0; round < rounds; round++) {
-      // Who goes first changes: whatever a process leaves behind for the next helps both.
+      // The order changes, because state that a process leaves behind can help the next one.
       if (round % 2 === 0) reference.push(await run(prepared.reference));
       subject.push(await run(prepared.subject));
       if (round % 2 === 1) reference.push(await run(prepared.reference));
@@ -121,7 +121,7 @@ async function runSide(side: Side, { file, name, times, loops, folder, items }: 
   }
 }
 
-/** "ITEMS CHECKSUM", then nanoseconds, one a line. */
+/** Parses "ITEMS CHECKSUM" and nanoseconds, one per line. */
 function parse(text: string, name: string): Run {
   const [first = "", ...rest] = text.trim().split("\n");
   const [items, checksum] = first.split(" ").map(Number);
@@ -132,7 +132,7 @@ function parse(text: string, name: string): Run {
   return { work: { items, checksum }, ns: median(settled), otherNs: times[0]! };
 }
 
-/** In a process of its own: once, and then `loops` times for each of `times`; prints as the references do. */
+/** Runs in its own process: once, then `loops` times for each of `times`. Prints the same format as the references. */
 export async function runJob(
   file: string,
   job: string,
@@ -151,5 +151,5 @@ export async function runJob(
   console.log([`${done.items} ${done.checksum >>> 0}`, ...ns].join("\n"));
 }
 
-/** Time that this thread had a CPU. */
+/** CPU time of this thread. */
 const threadNs = (): number => Number(clockNs(CLOCK_THREAD_CPUTIME_ID));

@@ -1,7 +1,7 @@
 /**
- * Whole commands against drgn and crash, which need the kernel's debug info: `KTSTR_PEERS` names the folder that
- * bench/peers.sh made. drgn takes no memory without VMCOREINFO, so it reads the capture that ktstr makes of the same
- * machine; crash reads QEMU's core of it.
+ * Whole commands compared with drgn and crash, which need the kernel's debug info. `KTSTR_PEERS` names the folder that
+ * bench/peers.sh created. drgn opens no memory without VMCOREINFO, so it reads ktstr's capture of the same machine. crash reads
+ * QEMU's core of it.
  */
 import { existsSync, linkSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -30,7 +30,7 @@ function missing(): string {
 
 const command = (name: string, words: readonly string[]): Side => ({ kind: "command", name, command: words });
 
-/** A file of the chroot, which goes away with the case. */
+/** A file in the chroot that is removed with the case. */
 function inPeers(name: string): { readonly path: string } & Disposable {
   const path = join(peers, name);
   rmSync(path, { force: true });
@@ -45,7 +45,7 @@ interface Listed {
   readonly name?: string;
 }
 
-/** Throws where drgn sees other maps or programs than ktstr. */
+/** Throws if drgn lists other maps or programs than ktstr. */
 function compareLists(drgn: readonly string[], memory: string): void {
   const [maps, progs] = JSON.parse(output(...drgn)) as [unknown[][], number[]];
   const ask = (what: string): Listed[] =>

@@ -1,4 +1,4 @@
-/** A program for the benchmarks, loaded through our own door to bpf(2); it lives as long as its descriptor. */
+/** A program for the benchmarks, loaded through ktstr's own bpf(2) layer. It exists as long as its descriptor. */
 import { addressOf, bpf, Fd } from "../src/ffi.ts";
 import { objectInfo } from "../src/live/objects.ts";
 import { realSys } from "../src/live/sys.ts";
@@ -14,10 +14,10 @@ const WITH_REGISTER = [0x0f, 0x4f, 0x5f, 0xaf, 0xbf] as const;
 /** jeq, jgt, jne, jsgt with an immediate. */
 const JUMPS = [0x15, 0x25, 0x55, 0x65] as const;
 
-/** r6 to r9, which calls keep. */
+/** r6 to r9, which calls preserve. */
 const someRegister = (below: (end: number) => number): Register => (6 + below(4)) as Register;
 
-/** What compilers emit most, in a mix that is the same each time; `below(n)` is a number from 0 to n - 1. */
+/** Returns the most common instructions of compilers, in a reproducible mix; `below(n)` is a number from 0 to n - 1. */
 function someInsn(below: (end: number) => number): Uint8Array {
   const register = someRegister(below);
   const slot = -8 * (1 + below(SLOTS));
@@ -57,7 +57,7 @@ export interface BenchProg {
   readonly id: number;
 }
 
-/** A socket filter of `count` instructions and two. */
+/** A socket filter of `count` + 2 instructions. */
 export function loadLongProg(count: number): BenchProg {
   const pieces = [set(6, 1), set(7, 2), set(8, 3), set(9, 4)];
   for (let slot = 1; slot <= SLOTS; slot++) pieces.push(insn(0x7a, 10, 0, -8 * slot, slot));
@@ -68,7 +68,7 @@ export function loadLongProg(count: number): BenchProg {
   for (const [index, piece] of pieces.entries()) insns.set(piece, index * INSN_BYTES);
   const license = new Uint8Array(new ArrayBuffer(8));
   license.set(Buffer.from("GPL"));
-  // `union bpf_attr`, the arm of BPF_PROG_LOAD: prog_type, insn_cnt, insns, license.
+  // The member of `union bpf_attr` for BPF_PROG_LOAD: prog_type, insn_cnt, insns, license.
   const attr = new Uint8Array(new ArrayBuffer(128));
   const view = new DataView(attr.buffer);
   view.setUint32(0, ProgType.socket_filter, true);

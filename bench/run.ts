@@ -1,10 +1,10 @@
 /**
- * `bun run bench [PATTERN] [--rounds N] [--json] [--check] [--save]`: every case whose name contains the pattern, each
- * side in processes of its own.
+ * `bun run bench [PATTERN] [--rounds N] [--json] [--check] [--save]`: runs every case whose name contains the pattern, each side
+ * in its own processes.
  *
- * `--json`   a document to keep instead of the table
- * `--check`  compares with bench/baseline.json, and exits with 1 where a ratio got worse by more than 15 %
- * `--save`   writes what was measured into bench/baseline.json
+ * `--json`   prints a JSON document instead of the table
+ * `--check`  compares with bench/baseline.json, and exits with 1 if a ratio got worse by more than 15 %
+ * `--save`   writes the ratios to bench/baseline.json
  */
 import { existsSync, readdirSync } from "node:fs";
 import { cpus } from "node:os";
@@ -51,7 +51,7 @@ async function main(): Promise<void> {
   const machine = { cpu: cpus()[0]?.model ?? "unknown CPU", cpus: cpus().length, bun: Bun.version };
   const print = values.json ? console.error : console.log;
   print(`${machine.cpu}, ${machine.cpus} CPUs, Bun ${machine.bun}\n${HEADER}`);
-  // Memory, where there is a file system of it: a disk's own speed would drown the difference.
+  // A file system in memory, if there is one: the speed of a disk would hide the difference.
   using folder = scratchFolder(existsSync("/dev/shm") ? "/dev/shm" : undefined);
   const rows: Row[] = [];
   let failed = 0;

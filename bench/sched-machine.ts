@@ -1,4 +1,4 @@
-/** A frozen machine with a sched_ext scheduler, as many CPUs and as many waiting tasks as a case asks for. */
+/** A frozen machine with a sched_ext scheduler, and as many CPUs and waiting tasks as a case needs. */
 import { closeSync, ftruncateSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Btf } from "../src/btf/btf.ts";
@@ -6,7 +6,7 @@ import { Mapping, mmap, PROT_READ, PROT_WRITE } from "../src/ffi.ts";
 import { BTF_KIND } from "../src/uapi/btf.ts";
 import { SyntheticKernel } from "../test/guest/machine.ts";
 
-/** From one CPU's copy of a per-CPU object to the next. */
+/** Distance from one CPU's copy of a per-CPU object to the next. */
 const STRIDE = 0x4000;
 const HZ_1000 = { mult: 1_000_000 << 8, shift: 8 };
 const JIFFIES = 4_300_000_000n;
@@ -14,10 +14,10 @@ const QUEUED = 1;
 const ENABLED = 4 << 8;
 const USER_QUEUES = 16;
 const BUCKETS = 64;
-/** Local queues of CPUs get every other task, user-made queues the rest. */
+/** Every other task is on a CPU's local queue, the rest on user-made queues. */
 const isLocal = (task: number): boolean => task % 2 === 0;
 
-/** Writes the machine into `folder`, with the types of a kernel that has sched_ext, and answers with its path. */
+/** Writes the machine to `folder`, with the types of a kernel that has sched_ext, and returns its path. */
 export function makeSchedMachine(folder: string, typesPath: string, cpus: number, tasks: number): string {
   const path = join(folder, `sched-${cpus}-${tasks}`);
   const types = new Uint8Array(readFileSync(typesPath));
@@ -41,7 +41,7 @@ function typeOf(btf: Btf, name: string): number {
   return id;
 }
 
-/** A struct at a physical address, by member path. */
+/** Writes a struct at a physical address, by paths of members. */
 interface At {
   readonly type: string;
   readonly at: number;
@@ -145,7 +145,7 @@ class SchedMachine {
     this.#u64(rq, "scx.local_dsq.id", 0x8000_0000_0000_0002n);
     for (const name of ["kick", "kick_if_idle", "preempt", "wait", "sync"]) {
       const member = name.startsWith("kick") ? `scx.cpus_to_${name}` : `scx.cpus_to_${name}`;
-      // Every CPU is told to look again: a mask of all, that all share.
+      // Every CPU is requested to reschedule: one shared mask of all CPUs.
       if (this.#has("rq", member)) this.#u64(rq, member, mask);
     }
     return rq;
@@ -189,7 +189,7 @@ class SchedMachine {
     return machine.direct(at);
   }
 
-  /** An empty `struct list_head`, whose end `add` puts members at. */
+  /** An empty `struct list_head`; `add` appends members. */
   #list(head: At, member: string): { add(object: At, node: string): void } {
     const { machine } = this.#kernel;
     const offset = this.#offset(head.type, member);

@@ -1,4 +1,4 @@
-/** The page of `ktstr sched`: a machine of many CPUs and tasks against a tenth of the tasks, and a real guest against Bun's own start. */
+/** The page of `ktstr sched`: a machine with many CPUs and tasks compared with a tenth of the tasks, and a real guest compared with Bun's own start. */
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { labDir } from "../test/lab/cache.ts";
@@ -17,7 +17,7 @@ const page = (memory: string): Side => ({
   command: [...KTSTR, "sched", "--memory", memory],
 });
 
-/** Types of a kernel with sched_ext, which the lab carved out of its boot image; the newest. */
+/** Returns the newest types of a kernel with sched_ext, which the lab extracted from its boot image. */
 function schedExtTypes(): string | undefined {
   const folder = join(labDir(), "btf");
   const names = existsSync(folder) ? readdirSync(folder).filter((name) => name.endsWith(".btf")) : [];
@@ -25,7 +25,7 @@ function schedExtTypes(): string | undefined {
   return newest === undefined ? undefined : join(folder, newest);
 }
 
-/** Ten times the tasks on as many CPUs: a walk that is not linear costs more than ten times as much. */
+/** Ten times the tasks on the same CPUs: a walk that is not linear takes more than ten times the time. */
 const many: Case = {
   name: `sched: ${CPUS} CPUs, ${TASKS} tasks, to ${TASKS / 10} tasks`,
   target: 10,
@@ -36,7 +36,7 @@ const many: Case = {
   },
 };
 
-/** 200 ms where Bun itself takes 5. */
+/** 200 ms if Bun itself takes 5 ms. */
 const GUEST_TARGET = 40;
 const GUEST = "sid-4level";
 

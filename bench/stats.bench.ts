@@ -1,4 +1,4 @@
-/** The counters of all programs of a frozen machine, against the same sums in C and against our own counter-wise path. */
+/** The counters of all programs of a frozen machine, compared with the same sums in C and with ktstr's read of each counter. */
 import { place, struct } from "../src/btf/struct.ts";
 import { StatsReader, StatsSum } from "../src/guest/bpf/stats.ts";
 import { addressBatch } from "../src/guest/memory/address-batch.ts";
@@ -8,7 +8,7 @@ import { BenchMachine, openBench } from "./machine.ts";
 
 const PROG = struct("bpf_prog", { stats: place });
 const STATS = struct("bpf_prog_stats", { cnt: place, nsecs: place, misses: place });
-/** Each program has pages of its own. */
+/** Each program has its own pages. */
 const PROG_BYTES = 4096;
 /** Per-CPU address of the first program's counters. */
 const FIRST = 0x8000;
@@ -48,7 +48,7 @@ function build(folder: string, count: number, cpus: number): Sides {
 interface Opened {
   readonly reader: StatsReader;
   readonly memory: GuestMemory;
-  /** `bpf_prog.stats` of the first program: the words of its address. */
+  /** `bpf_prog.stats` of the first program, as two words. */
   readonly hi: number;
   readonly lo: number;
   readonly count: number;
@@ -66,14 +66,14 @@ function open([path = "", highWord = "", lowWord = "", count = ""]: readonly str
   };
 }
 
-// Two loops and not one with a parameter: a call that goes to two places costs more than what is measured.
+// Two loops instead of one with a parameter, because a call with two targets costs more than the difference to measure.
 const bulk: Job = (...words) => {
   const { reader, memory, hi, lo, count } = open(words);
   const sum = new StatsSum();
   const low = new Int32Array(sum.bits.buffer);
   const statsHi = new Int32Array(count);
   const statsLo = new Int32Array(count);
-  // Programs lie all over memory: where their counters are is read first, in a loop that waits for none of them.
+  // Programs are scattered in memory, so the addresses of their counters are read first, in a loop without dependencies.
   const progs = addressBatch(count);
   progs.hi.fill(hi);
   for (let index = 0; index < count; index++) progs.lo[index] = lo + index * PROG_BYTES;

@@ -1,6 +1,6 @@
 /**
- * What `ktstr top` costs beside bpftop, on terminals of tmux in the same run: `bun bench/top.ts [PROGRAMS MAPS SECONDS]`.
- * bpftop is measured where it is in PATH, or where BPFTOP names it. Needs root and tmux.
+ * Cost of `ktstr top` next to bpftop, on terminals of tmux in the same run: `bun bench/top.ts [PROGRAMS MAPS SECONDS]`. bpftop is
+ * measured if it is in PATH, or if BPFTOP names it. Needs root and tmux.
  */
 import { readFileSync } from "node:fs";
 import { Terminal } from "../test/cli/support/tmux.ts";
@@ -9,11 +9,11 @@ import { loadProg, testRun, usesMaps } from "../test/live/kit-progs.ts";
 import { KTSTR } from "./harness.ts";
 
 const [progCount = 1000, mapCount = 1000, seconds = 30] = process.argv.slice(2).map(Number);
-/** Programs that run ten times a second, and maps that change. */
+/** Programs that run ten times per second, and maps that change. */
 const BUSY = 10;
-/** Until the engine has compiled what runs often. */
+/** Time until the engine has compiled the hot code. */
 const WARM_MS = 20_000;
-/** USER_HZ, of /proc/PID/stat. */
+/** USER_HZ, the unit in /proc/PID/stat. */
 const TICKS = 100;
 
 using kit = new Kit();

@@ -2,7 +2,7 @@ import type { IdrWalk } from "../src/guest/kernel/idr.ts";
 import type { EntryCursor } from "../src/state.ts";
 import type { Work } from "./case.ts";
 
-/** Goes through a map and looks at one byte of each key and of each value, as the references in C do. */
+/** Walks a map and reads one byte of each key and of each value, as the references in C do. */
 export function walkAll(cursor: EntryCursor): Work {
   const last = cursor.valueSize - 1;
   let items = 0;
@@ -15,7 +15,7 @@ export function walkAll(cursor: EntryCursor): Work {
   return { items, checksum };
 }
 
-/** The same with each CPU's copy of a value: its first byte. Throws where not everything was read. */
+/** The same for each CPU's copy of a value: its first byte. Throws if the walk is incomplete. */
 export function walkCopies(cursor: EntryCursor): Work {
   const copies = Math.max(1, cursor.cpuCount);
   let items = 0;
@@ -29,7 +29,7 @@ export function walkCopies(cursor: EntryCursor): Work {
   return { items, checksum };
 }
 
-/** Of ids and of the addresses' pages, as the reference in C adds them up. */
+/** Sums ids and the pages of addresses, as the reference in C does. */
 export function sumIdr({ ids, hi, lo }: IdrWalk, count: number): number {
   let sum = 0;
   for (let n = 0; n < count; n++) sum = (sum + ids[n]! + ((lo[n]! >>> 12) | (hi[n]! << 20))) | 0;

@@ -1,11 +1,11 @@
 /**
- * Assertions on a frozen machine from `bun test`: nothing runs in the guest, and nothing needs its vmlinux.
+ * Assertions on a frozen machine with `bun test`. Nothing runs in the guest, and its vmlinux is not needed.
  *
  *     KTSTR_EXAMPLE_IMAGE=/path/to/memory bun test ./examples/frozen-scheduler.test.ts
  *
- * The image is a raw memory file or an ELF core of a machine on which a sched_ext scheduler is attached, such as QEMU
- * leaves with a memory-backend-file or `dump-guest-memory`; without one it is the captured machine that comes with
- * ktstr, whose scheduler has stalled. In a project of your own the import is from "ktstr".
+ * The image is the memory of a machine with an attached sched_ext scheduler: a raw memory file, such as QEMU's
+ * memory-backend-file, or an ELF core, such as that of `dump-guest-memory`. Without an image the test reads the captured machine
+ * that is part of ktstr, whose scheduler has stalled. In your own project, import from "ktstr".
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { join } from "node:path";
@@ -13,7 +13,7 @@ import { type GuestState, openGuest, type StateView, view } from "../src/index.t
 
 const sample = join(import.meta.dir, "../sample/sid.vmcore.zst");
 const image = process.env["KTSTR_EXAMPLE_IMAGE"] ?? sample;
-/** Of the captured machine it is known that this fails. */
+/** This test fails for the captured machine, whose tasks wait. */
 const testOfWaits = image === sample ? test.failing : test;
 
 describe("a scheduler in a frozen machine", () => {
@@ -37,21 +37,21 @@ describe("a scheduler in a frozen machine", () => {
     const { tasks, cpus, missing } = frozen.scheduler();
     expect(missing).toEqual([]);
     expect(cpus.length).toBeGreaterThan(0);
-    // A failure shows who waits, for how long, and on which queue; null: the scheduler was given the task and kept it.
+    // A failure shows the waiting tasks, their times and their queue; null if the scheduler was given the task and has not queued it.
     const late = tasks
       .filter(({ isCurrent, waitMs }) => !isCurrent && waitMs > 1000)
       .map(({ comm, pid, waitMs, dsqId }) => ({ comm, pid, waitMs, dsqId }));
     expect(late).toEqual([]);
   });
 
-  test("keeps its global variables where a test can read them", () => {
+  test("has global variables that a test can read", () => {
     const sections = guest.maps().filter(({ name }) => /\.(bss|data)$/.test(name));
     const globals = sections.flatMap((map) => Object.entries(map.globals()));
     expect(globals.length).toBeGreaterThan(0);
-    // One of your own: expect(guest.map("scx_sdt.bss").global("stat_enqueue")).toBeGreaterThan(0);
+    // With your own scheduler: expect(guest.map("scx_sdt.bss").global("stat_enqueue")).toBeGreaterThan(0);
   });
 
-  test("left every map readable", () => {
+  test("has only maps that can be read", () => {
     const typed = guest.maps().filter(({ info }) => info.type === 1 && info.btfValueTypeId !== 0);
     for (const map of typed) for (const { value } of map.entries({ limit: 10 })) expect(value).toBeDefined();
   });

@@ -30,7 +30,7 @@ const get: Command = command({
   options: ["follow"],
   examples: [
     "ktstr get nr_enqueued                      # the attached scheduler's",
-    "ktstr get scx_simple.bss stats.runs[3]",
+    "ktstr get scx_simple.bss 'stats.runs[3]'",
     "ktstr -j get id 12 config",
   ],
   async start(context) {

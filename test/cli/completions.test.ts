@@ -83,24 +83,28 @@ for (const [shell, ask] of SHELLS) {
   if (!isThere) console.warn(`skipped: ${shell} is not installed`);
   describe.skipIf(!isThere)(`${shell} offers`, () => {
     test.each([
-      ["sub-commands of the start that was typed", ["pr"], ["prog"]],
-      ["a command's own", ["map", ""], ["dump", "getnext", "lookup", "peek", "show"]],
+      ["commands that begin with the typed prefix", ["pr"], ["prog"]],
+      ["words of a command", ["map", ""], ["dump", "getnext", "lookup", "peek", "show"]],
       ["bpftool's selectors", ["prog", "show", ""], ["id", "name", "pinned", "tag"]],
-      ["them behind an alias, an abbreviation and options", ["-j", "pro", "list", "t"], ["tag"]],
-      ["them behind options with values", ["map", "dump", "--limit", "3", "--sort", "-a", "n"], ["name"]],
-      ["nothing behind a selector that is whole", ["map", "show", "id", "1", ""], []],
+      ["selectors behind an alias, a shortened word and options", ["-j", "pro", "list", "t"], ["tag"]],
+      [
+        "selectors behind options with values",
+        ["map", "dump", "--limit", "3", "--sort", "-a", "n"],
+        ["name"],
+      ],
+      ["nothing behind a complete selector", ["map", "show", "id", "1", ""], []],
       ["options of the command", ["inspect", "--l"], ["--limit"]],
-      ["no option twice, but --memory", ["inspect", "--limit", "1", "--memory", "x", "--"], undefined],
-      ["the words that an option takes", ["map", "dump", "--cpu", ""], ["all", "sum"]],
+      ["no option twice, except --memory", ["inspect", "--limit", "1", "--memory", "x", "--"], undefined],
+      ["the values of an option", ["map", "dump", "--cpu", ""], ["all", "sum"]],
       ["formats of memory", ["inspect", "--format", "r"], ["raw"]],
-      ["files for a file", ["inspect", "--memory", ""], ["files"]],
+      ["files for an option with a file", ["inspect", "--memory", ""], ["files"]],
       ["files for a pinned path", ["map", "show", "pinned", "/s"], ["files"]],
-      ["files for what is compared", ["diff", "a", ""], ["files"]],
+      ["files for the arguments of diff", ["diff", "a", ""], ["files"]],
       ["types' sources", ["btf", "dump", "v"], ["vmlinux"]],
       ["parts of a map's types", ["btf", "dump", "map", "id", "1", "k"], ["key", "kv"]],
-      ["words behind a word", ["btf", "dump", "vmlinux", "format", ""], ["c", "raw"]],
-      ["nothing for a word that is free", ["map", "dump", "--filter", ""], []],
-      ["nothing behind what does not exist", ["nothing", ""], []],
+      ["words behind a keyword", ["btf", "dump", "vmlinux", "format", ""], ["c", "raw"]],
+      ["nothing for an arbitrary value", ["map", "dump", "--filter", ""], []],
+      ["nothing behind an unknown command", ["nothing", ""], []],
     ])("%s", (_, line, words) => {
       const offered = ask(line).sort();
       if (words !== undefined) expect(offered).toEqual(words);

@@ -363,7 +363,7 @@ describe("a libvirt save file", () => {
   });
 
   test.each<[string, Buffer, string]>([
-    ["a version that there is not", saved(0, { version: 9 }), "its version is 9"],
+    ["an unknown version", saved(0, { version: 9 }), "its version is 9"],
     ["no XML", saved(0, { xml: "domain" }), "no XML follows its header"],
   ])("with %s is raw memory", (_, head, says) => {
     using image = new MemoryImage([{ path: file(head, full(0x11, 4 * PAGE)) }]);

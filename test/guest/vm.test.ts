@@ -91,11 +91,17 @@ describe("a socket with invalid QMP is an error:", () => {
 
   test.each([
     ["it closes", "", "", 1, "QEMU closed it"],
-    ["it is another protocol", "220 mail.example ESMTP\n", "", 1, "the response is not QMP"],
-    ["it does not greet", '{"event":"RESUME"}\n', "", 1, "it does not send QMP's greeting"],
-    ["it refuses", HELLO, '{"error":{"desc":"\\u001b[31mno"}}\n', 1, "qmp_capabilities: \\x1b[31mno"],
-    ["it only tells events", HELLO, '{"event":"X"}\n', 1001, "there is no response to qmp_capabilities"],
-    ["its line does not end", HELLO, "x", 2 ** 21, "the response is too long"],
+    ["it uses another protocol", "220 mail.example ESMTP\n", "", 1, "the response is not QMP"],
+    ["it sends no greeting", '{"event":"RESUME"}\n', "", 1, "it does not send QMP's greeting"],
+    [
+      "it refuses a command",
+      HELLO,
+      '{"error":{"desc":"\\u001b[31mno"}}\n',
+      1,
+      "qmp_capabilities: \\x1b[31mno",
+    ],
+    ["it sends only events", HELLO, '{"event":"X"}\n', 1001, "there is no response to qmp_capabilities"],
+    ["it sends an endless line", HELLO, "x", 2 ** 21, "the response is too long"],
   ])("%s", async (_, greeting, answer, times, says) => {
     const path = await serve(greeting, answer, times);
     expect(() => new Qmp(path)).toThrow(says);
