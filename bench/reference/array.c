@@ -1,5 +1,5 @@
 /*
- * Every element of a struct bpf_array: the first byte of each value is looked at.
+ * Walks a struct bpf_array: reads the first byte of each value.
  * array TIMES LOOPS FILE DIRECT_BASE ROOT LEVELS  VALUES COUNT STRIDE VALUE_BYTES
  */
 #include "guest.h"

@@ -1,6 +1,5 @@
 /*
- * Every element of a hash map of the running kernel by BPF_MAP_LOOKUP_BATCH: one byte of each key and one of each value is
- * looked at.
+ * Walks a hash map of the running kernel with BPF_MAP_LOOKUP_BATCH: reads one byte of each key and one of each value.
  * batch_lookup TIMES LOOPS MAP_ID
  */
 #include "timing.h"

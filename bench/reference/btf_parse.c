@@ -1,4 +1,4 @@
-/* libbpf's reading and indexing of a BTF file.  btf_parse TIMES LOOPS FILE */
+/* Reads and indexes a BTF file with libbpf.  btf_parse TIMES LOOPS FILE */
 #include "timing.h"
 #include <bpf/btf.h>
 

@@ -1,6 +1,6 @@
 /*
- * A frozen x86-64 machine's memory, read as the code under measure reads it: the file mapped, the direct map by one
- * subtraction, everything else by the page tables behind a software TLB and a cache of last-level tables.
+ * Reads a frozen x86-64 machine's memory as ktstr does: the file is mapped, the direct map is translated by one subtraction, and
+ * other addresses by page tables, with a software TLB and a cache of last-level tables.
  */
 #ifndef KTSTR_BENCH_GUEST_H
 #define KTSTR_BENCH_GUEST_H
@@ -42,13 +42,13 @@ static inline uint32_t u32_at(const void *at)
 	return value;
 }
 
-/* Neighbours stay side by side; what lies 2^n apart does not collide. */
+/* Adjacent pages have adjacent slots, and pages 2^n apart do not collide. */
 static inline unsigned slot_of(uint64_t number, unsigned slots)
 {
 	return ((number >> 3) * 0x9e3779b97f4a7c15ul >> 29 & (slots - 8)) | (number & 7);
 }
 
-/* The physical address of a page, or -1. Remembers the last-level table that led there. */
+/* Returns the physical address of a page, or -1. Caches its last-level table. */
 static uint64_t walk_page(uint64_t address)
 {
 	unsigned slot = slot_of(address >> 21, TABLE_SLOTS);
@@ -115,7 +115,7 @@ static __attribute__((noinline)) const unsigned char *locate_across(uint64_t add
 	return scratch;
 }
 
-/* Where `length` bytes lie; NULL where they are not there. Good until the next call. */
+/* Returns `length` bytes at an address; NULL if they are absent. Valid until the next call. */
 static inline const unsigned char *locate(uint64_t address, unsigned long length)
 {
 	uint64_t physical = address - direct_base, inside = address & (PAGE - 1);
@@ -129,7 +129,7 @@ static inline const unsigned char *locate(uint64_t address, unsigned long length
 	return page ? page + inside : NULL;
 }
 
-/* argv: FILE DIRECT_BASE ROOT LEVELS ...; the number of words taken. */
+/* Opens argv: FILE DIRECT_BASE ROOT LEVELS ...; returns the number of words used. */
 static int open_guest(char **argv)
 {
 	int fd = open(argv[1], O_RDONLY);

@@ -1,5 +1,5 @@
 /*
- * Every element of a struct bpf_htab, bucket by bucket: one byte of each key and one of each value is looked at.
+ * Walks a struct bpf_htab bucket by bucket: reads one byte of each key and one of each value.
  * hash TIMES LOOPS FILE DIRECT_BASE ROOT LEVELS  BUCKETS COUNT BUCKET_BYTES  NEXT KEY VALUE VALUE_BYTES MOST
  */
 #include "guest.h"

@@ -1,4 +1,4 @@
-/* Each CPU's copy of a value: a per-CPU address and the CPUs' offsets lead to them. */
+/* Each CPU's copy of a value, at a per-CPU address plus the CPU's offset. */
 #ifndef KTSTR_BENCH_PERCPU_H
 #define KTSTR_BENCH_PERCPU_H
 #include "guest.h"
@@ -19,7 +19,7 @@ static void open_percpu(char **argv)
 		offsets[cpu] = u64_at(locate(table + 8 * cpu, 8));
 }
 
-/* Puts all copies side by side; the sum of their first bytes. */
+/* Copies all copies into one buffer, and returns the sum of their first bytes. */
 static inline uint64_t copy_all(uint64_t address)
 {
 	uint64_t sum = 0;

@@ -1,5 +1,5 @@
 /*
- * Every element of a per-CPU array, all CPUs' copies put side by side: the first byte of each copy is looked at.
+ * Walks a per-CPU array: copies all CPUs' copies into one buffer, and reads the first byte of each.
  * percpu_array TIMES LOOPS FILE DIRECT_BASE ROOT LEVELS  POINTERS COUNT VALUE_BYTES  OFFSETS CPUS
  */
 #include "percpu.h"

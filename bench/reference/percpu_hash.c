@@ -1,6 +1,5 @@
 /*
- * Every element of a per-CPU hash, bucket by bucket, all CPUs' copies put side by side: the first byte of each copy is
- * looked at.
+ * Walks a per-CPU hash bucket by bucket: copies all CPUs' copies into one buffer, and reads the first byte of each.
  * percpu_hash TIMES LOOPS FILE DIRECT_BASE ROOT LEVELS  BUCKETS COUNT BUCKET_BYTES  NEXT POINTER VALUE_BYTES  OFFSETS CPUS
  */
 #include "percpu.h"
@@ -25,7 +24,7 @@ static struct result walk(void)
 
 			if (!element)
 				missing("an element");
-			/* Before its place is used for something else. */
+			/* Read before the next call reuses the buffer. */
 			address = u64_at(element + pointer_at);
 			node = u64_at(element + next_at);
 			result.checksum += copy_all(address);

@@ -1,6 +1,6 @@
 /*
- * The three counters of every program, summed over the CPUs. A page of counters is translated once for all programs
- * that have theirs in it.
+ * Sums the three counters of every program over the CPUs. A page of counters is translated once for all programs with
+ * counters in it.
  * stats TIMES LOOPS FILE DIRECT_BASE ROOT LEVELS  PROGS COUNT PROG_BYTES STATS_AT  OFFSETS CPUS  CNT NSECS MISSES
  */
 #include "guest.h"

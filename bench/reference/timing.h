@@ -1,4 +1,4 @@
-/* What every reference prints: "ITEMS CHECKSUM", then the nanoseconds of each repetition, one a line. */
+/* The output of every reference: "ITEMS CHECKSUM", then the nanoseconds of each repetition, one per line. */
 #ifndef KTSTR_BENCH_TIMING_H
 #define KTSTR_BENCH_TIMING_H
 #include <stdint.h>
@@ -11,7 +11,7 @@ struct result {
 	uint32_t checksum;
 };
 
-/* Time that this thread had a CPU, so that others on the machine cost it little. */
+/* CPU time of this thread, which other load disturbs little. */
 static double thread_ns(void)
 {
 	struct timespec t;

@@ -1,5 +1,5 @@
 /*
- * Words at random pages of vmalloc'ed memory.
+ * Reads words at random pages of vmalloc'ed memory.
  * translate TIMES LOOPS FILE DIRECT_BASE ROOT LEVELS  BASE PAGES READS
  */
 #include "guest.h"

@@ -1,5 +1,5 @@
 /*
- * Every object of a struct idr by ascending id.
+ * Walks the objects of a struct idr by ascending id.
  * xarray TIMES LOOPS FILE DIRECT_BASE ROOT LEVELS  HEAD SHIFT_AT SLOTS_AT
  */
 #include "guest.h"

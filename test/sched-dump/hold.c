@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Holds every CPU with a SCHED_FIFO task, so that no task of sched_ext runs any more and its queues stand still. Once that
- * lasts SETTLE_S seconds, the kernel is asked for its dump (SysRq-D), and "held" is written to the console. Everything is
- * held until SECONDS have passed since the start.
+ * Holds every CPU with a SCHED_FIFO task, so that no task of sched_ext runs and its queues do not change. After SETTLE_S seconds,
+ * requests the kernel's dump (SysRq-D), and writes "held" to the console. Holds the CPUs until SECONDS have passed since the
+ * start.
  *
  *     lab-hold SECONDS
  */

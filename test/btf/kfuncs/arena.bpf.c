@@ -1,4 +1,4 @@
-// An arena: its pointers are in an address space of their own, in the prototypes too.
+// An arena: its pointers have a separate address space, in prototypes, too.
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 
