@@ -87,7 +87,7 @@ function definitions(header: string): string[] {
 }
 
 /** bpftool prints a member `struct tag;` (not C without -fms-extensions; ktstr prints its members) and declarations of enums. */
-const isNoC = (block: string): boolean =>
+const isInvalidC = (block: string): boolean =>
   /^\t+(struct|union) \w+;$/m.test(block) || /^enum \w+;$/.test(block);
 /** A union whose members are not in BTF still has a size, which bpftool does not print. */
 const isEmptyUnion = (block: string): boolean => /^(typedef )?union( \w+)? \{\n\}/.test(block);
@@ -115,7 +115,7 @@ describe.skipIf(whyNoBpftool !== "")("`format c` is equal to bpftool's", () => {
       // bpftool never packs a union, so its alignment can differ from BTF's.
       const unpacked = new Set(ours.map(withoutPacked));
       const isKnown = (block: string): boolean =>
-        known.has(block) || isNoC(block) || isEmptyUnion(block) || unpacked.has(withoutPacked(block));
+        known.has(block) || isInvalidC(block) || isEmptyUnion(block) || unpacked.has(withoutPacked(block));
       expect(theirs.filter((block) => !isKnown(block))).toEqual([]);
       // The same definitions in the same order.
       const shared = new Set(same);

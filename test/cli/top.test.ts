@@ -35,7 +35,8 @@ function topPid(mark: string): number | undefined {
   return undefined;
 }
 
-const holdsStats = (pid: number): boolean => spawn(["ls", "-l", `/proc/${pid}/fd`]).out.includes("bpf-stats");
+const hasStatsEnabled = (pid: number): boolean =>
+  spawn(["ls", "-l", `/proc/${pid}/fd`]).out.includes("bpf-stats");
 
 describe.skipIf(whyNoKernel("tmux") !== "")("ktstr top", () => {
   const kit = new Kit();
@@ -153,13 +154,13 @@ describe.skipIf(whyNoKernel("tmux") !== "")("ktstr top", () => {
       await terminal.until("Programs by");
       const pid = topPid(mark)!;
       expect(terminal.modes).toEqual({ alternate: true, cursor: false });
-      expect(holdsStats(pid)).toBe(true);
+      expect(hasStatsEnabled(pid)).toBe(true);
       end(terminal, pid);
       const after = await terminal.until("status 0");
       expect(after).toMatch(/^before/m);
       expect(after).not.toContain("Programs by");
       expect(terminal.modes).toEqual({ alternate: false, cursor: true });
-      expect(holdsStats(pid)).toBe(false);
+      expect(hasStatsEnabled(pid)).toBe(false);
       terminal.type("stty -a");
       expect(await terminal.until(/ icanon/)).toMatch(/[^-]echo /);
     });
@@ -170,10 +171,10 @@ describe.skipIf(whyNoKernel("tmux") !== "")("ktstr top", () => {
     terminal.type(`${KTSTR} top --interval ${mark}`);
     await terminal.until("Programs by");
     const pid = topPid(mark)!;
-    expect(holdsStats(pid)).toBe(true);
+    expect(hasStatsEnabled(pid)).toBe(true);
     process.kill(pid, "SIGKILL");
     await terminal.until("Killed");
-    expect(holdsStats(pid)).toBe(false);
+    expect(hasStatsEnabled(pid)).toBe(false);
   });
 
   test("Ctrl-Z and SIGTSTP restore the terminal for the shell, and `fg` continues", async () => {

@@ -46,7 +46,7 @@ const PLACES = RANGES.map(({ first, bytes }) => ({ first, length: bytes.length }
 const BYTES = RANGES.map(({ bytes }) => bytes);
 
 /** Returns whether the image has a range, byte for byte. */
-function holds(image: MemoryImage, { first, bytes }: Range): boolean {
+function hasRange(image: MemoryImage, { first, bytes }: Range): boolean {
   const into = new Uint8Array(bytes.length);
   return image.physicalMemory().copyOut(first, into) === bytes.length && Buffer.compare(into, bytes) === 0;
 }
@@ -59,7 +59,7 @@ function damaged(path: string, length: number, seed: number, format: string): vo
   using mutator = new Mutator(path, [{ name: "header", offset: 0, length }], seed);
   const outcomes = mutator.rounds(2000, () => {
     using image = new MemoryImage([{ path, format }]);
-    return RANGES.every((range) => holds(image, range)) ? "same" : "other";
+    return RANGES.every((range) => hasRange(image, range)) ? "same" : "other";
   });
   console.log(`${format}: ${JSON.stringify(Object.fromEntries(outcomes))}`);
   expect(outcomes.get("error") ?? 0).toBeGreaterThan(100);
@@ -74,7 +74,7 @@ describe.skipIf(compress === undefined)(`AVML's compressed dump${whyNoSnappy}`, 
   test("has its blocks at their addresses", () => {
     using image = new MemoryImage([{ path: file("avml", ...RANGES.flatMap(blocks)) }]);
     expect([image.format, image.warnings]).toEqual(["LiME dump", []]);
-    expect(RANGES.every((range) => holds(image, range))).toBe(true);
+    expect(RANGES.every((range) => hasRange(image, range))).toBe(true);
     expect(isThere(image, 40 * PAGE)).toBe(false);
   });
 
@@ -82,7 +82,7 @@ describe.skipIf(compress === undefined)(`AVML's compressed dump${whyNoSnappy}`, 
     const large = memory(0, 40 * MIB);
     large.bytes.fill(0, 16 * MIB);
     using image = new MemoryImage([{ path: file("avml-zeros", ...blocks(large)) }]);
-    expect([holds(image, large), isThere(image, 40 * MIB)]).toEqual([true, false]);
+    expect([hasRange(image, large), isThere(image, 40 * MIB)]).toEqual([true, false]);
   });
 
   test.each<[string, (bytes: Buffer) => Uint8Array, string]>([
@@ -117,7 +117,7 @@ describe("a VMware state", () => {
     const head = vmwareState({ ranges: PLACES, hasMemory: true });
     using image = new MemoryImage([{ path: file("a.vmss", head, ...BYTES, VMWARE_END) }]);
     expect([image.format, image.layoutIsKnown, image.warnings]).toEqual(["VMware memory", true, []]);
-    expect(RANGES.every((range) => holds(image, range))).toBe(true);
+    expect(RANGES.every((range) => hasRange(image, range))).toBe(true);
     expect(isThere(image, 40 * PAGE)).toBe(false);
   });
 
@@ -128,7 +128,7 @@ describe("a VMware state", () => {
       const vmem = file("b.vmem", ...BYTES);
       for (const path of [state, vmem]) {
         using image = new MemoryImage([{ path }]);
-        expect([image.format, ...RANGES.map((range) => holds(image, range))]).toEqual([
+        expect([image.format, ...RANGES.map((range) => hasRange(image, range))]).toEqual([
           "VMware memory",
           true,
           true,
@@ -143,7 +143,7 @@ describe("a VMware state", () => {
   test("without regions is one region from address 0", () => {
     const head = vmwareState({ ranges: PLACES.slice(0, 1), hasMemory: true, withoutRegions: true });
     using image = new MemoryImage([{ path: file("c.vmss", head, BYTES[0]!, VMWARE_END) }]);
-    expect(holds(image, RANGES[0]!)).toBe(true);
+    expect(hasRange(image, RANGES[0]!)).toBe(true);
   });
 
   test("whose memory ends early reports the number of missing bytes", () => {
@@ -203,7 +203,7 @@ describe("a VirtualBox core", () => {
   test("has its ranges at their addresses, and no memory in a device's range", () => {
     using image = new MemoryImage([{ path: file("vbox.elf", head, ...BYTES) }]);
     expect([image.format, image.warnings]).toEqual(["ELF core", []]);
-    expect(RANGES.every((range) => holds(image, range))).toBe(true);
+    expect(RANGES.every((range) => hasRange(image, range))).toBe(true);
     expect(isThere(image, device.first)).toBe(false);
   });
 

@@ -50,7 +50,7 @@ const noise = (bytes: number): Uint8Array => {
   return made;
 };
 
-const through = (command: readonly string[], bytes: Uint8Array): Uint8Array =>
+const pipeThrough = (command: readonly string[], bytes: Uint8Array): Uint8Array =>
   Bun.spawnSync([...command, "-c"], { stdin: bytes }).stdout;
 
 /** Compressors of this machine. */
@@ -59,7 +59,7 @@ const compressedFiles: readonly (readonly [string, (bytes: Uint8Array) => Uint8A
   ["gzip", gzipSync],
   ...[["xz"], ["lz4", "-q", "-B4"]]
     .filter(([tool = ""]) => Bun.which(tool) !== null)
-    .map((command) => [command[0]!, (bytes: Uint8Array) => through(command, bytes)] as const),
+    .map((command) => [command[0]!, (bytes: Uint8Array) => pipeThrough(command, bytes)] as const),
 ];
 
 const big = (...words: readonly bigint[]): Buffer => {

@@ -40,7 +40,7 @@ const TOLD_SINCE: readonly (readonly [type: string, key: string, member: string]
   ["perf_event", "ref_ctr_offset", "perf_event.uprobe.ref_ctr_offset"],
 ];
 
-function untold(btf: Btf, link: Printed): string[] {
+function unknownKeys(btf: Btf, link: Printed): string[] {
   const info = btf.find("bpf_link_info");
   return TOLD_SINCE.filter(
     ([type, , member]) => link["type"] === type && (info === undefined || !btf.member(info, member)),
@@ -76,7 +76,7 @@ eachMachine(images, (image) => {
     const ours = printed(guest.links().map((link) => linkJson(link, typeOf)));
     const btf = guest.kernelBtf();
     if (!btf.ok) throw new Error(btf.why.detail);
-    const cut = asPrinted(ours, theirs, (link) => untold(btf.value, link));
+    const cut = asPrinted(ours, theirs, (link) => unknownKeys(btf.value, link));
     expect(cut.ours).toEqual(cut.theirs);
     expect(guest.links().filter(({ details }) => "unreadable" in details)).toEqual([]);
   });

@@ -5,12 +5,12 @@ import type { ProgInfo } from "../../src/state.ts";
 import { BtfWriter } from "../btf/support/encode.ts";
 import { ObjectMachine } from "./objects.ts";
 
-const noTypes = (): Btf => {
+const emptyTypes = (): Btf => {
   throw new Error("nothing has BTF here");
 };
 
 const list = (machine: ObjectMachine): readonly ProgInfo[] =>
-  listProgs(machine.kernel, noTypes, machine.warn);
+  listProgs(machine.kernel, emptyTypes, machine.warn);
 
 /** Returns the only program of a machine. */
 function only(machine: ObjectMachine, prog: number, id = 5): ProgInfo {

@@ -18,7 +18,7 @@ const decode = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
 const GUEST_MS = 600_000;
 
 /** Starts it in a hostile folder: nothing of the folder may run or be written (test/cli/trust.test.ts has the other ways to start). */
-async function startsUntouched(executable: string, folder: string): Promise<void> {
+async function checkInHostileFolder(executable: string, folder: string): Promise<void> {
   const hostile = join(folder, "hostile");
   const ran = join(folder, "ran");
   await mkdir(hostile);
@@ -42,7 +42,7 @@ async function startsUntouched(executable: string, folder: string): Promise<void
 }
 
 /** The disassembler is included: dumps machine code of a program of this machine. */
-function disassembles(command: readonly string[]): void {
+function checkDisassembler(command: readonly string[]): void {
   using kit = new Kit();
   const { id } = loadProg(kit, { type: "socket_filter", code: returns(4711) });
   const { stdout, stderr } = Bun.spawnSync([...command, "prog", "dump", "jited", "id", String(id)], {
@@ -67,8 +67,8 @@ test.skipIf(why !== "").each(guests)(
     try {
       const executable = await buildExecutable(arch, out);
       if (arch === "x64") {
-        await startsUntouched(executable, out);
-        disassembles([executable]);
+        await checkInHostileFolder(executable, out);
+        checkDisassembler([executable]);
       }
       const overlay = cpio(await withLibraries({ from: executable, to: "bin/ktstr" }, packageArch));
       await using guest = await startGuest({ kernel, memoryMiB: 1536, overlays: [overlay] });
@@ -122,7 +122,7 @@ test("the packed tarball, installed elsewhere, shows the sample, and does not co
     );
     const here = await run([process.execPath, join(project, "src/cli.ts"), "inspect", "--sample"]);
     expect([exitCode, stderr.toString(), stdout.toString()]).toEqual([0, "", decode(here)]);
-    disassembles([join(modules, ".bin/ktstr")]);
+    checkDisassembler([join(modules, ".bin/ktstr")]);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }

@@ -13,7 +13,7 @@ const liveMs = 900_000;
 const decode = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
 
 /** Returns the output of bpftool and ktstr for the same words in the guest. Empty output of bpftool is undefined. */
-async function both(
+async function runBoth(
   guest: FrozenGuest,
   words: string,
   from = "",
@@ -134,7 +134,7 @@ async function compareAll(guest: FrozenGuest): Promise<string[]> {
     const words = `map dump id ${id}`;
     // Each of these takes seconds on emulated CPUs.
     for (const from of ids.indexOf(id) < 3 ? ["", KCORE] : [""]) {
-      const { theirs, ours } = await both(guest, words, from);
+      const { theirs, ours } = await runBoth(guest, words, from);
       if (theirs !== undefined) wrong.push(...missingIn(`${from} ${words}`, ours, theirs));
     }
   }
@@ -152,7 +152,7 @@ async function compareAll(guest: FrozenGuest): Promise<string[]> {
     await same(guest, words);
   await cgroups(guest);
   await symbols(guest);
-  await inspects(guest);
+  await checkInspect(guest);
   await stacks(guest);
   return wrong;
 }
@@ -163,7 +163,7 @@ function missingIn(words: string, ours: unknown, theirs: unknown): string[] {
 }
 
 async function compareListing(guest: FrozenGuest, words: string, from: string): Promise<string[]> {
-  const { theirs: listed, ours } = await both(guest, words, from);
+  const { theirs: listed, ours } = await runBoth(guest, words, from);
   // Maps are read one by one: see collectScript.
   const all = words === "map show" ? parseExact(await mapsOneByOne(guest)) : listed;
   const theirs = withoutBpftools(all as unknown[]);
@@ -246,7 +246,7 @@ async function same(guest: FrozenGuest, words: string): Promise<void> {
 }
 
 /** `bun run ktstr inspect` works there, as text and as JSON. */
-async function inspects(guest: FrozenGuest): Promise<void> {
+async function checkInspect(guest: FrozenGuest): Promise<void> {
   const text = await guest.exec("cd /ktstr && bun run ktstr inspect");
   if (text.status !== 0) throw new Error(`ktstr inspect: status ${text.status}: ${text.stderr}`);
   expect(decode(text.stdout)).toContain(guest.kernel.release);

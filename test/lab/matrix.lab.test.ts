@@ -16,13 +16,13 @@ describe.skipIf((await whyNoLab()) !== "")("frozen guests", () => {
       const { maps, progs } = await checkImage(image);
       expect(maps).toBeGreaterThan(50);
       expect(progs).toBeGreaterThan(3);
-      await seesLoad(image, row);
+      await checkRow(image, row);
     },
     bootMs,
   );
 });
 
-async function seesLoad(image: FrozenImage, row: RowName): Promise<void> {
+async function checkRow(image: FrozenImage, row: RowName): Promise<void> {
   const { answers, kernel, pieces } = image;
   const { scheduler, cpus = 2, vmcore } = rows[row];
   expect(await answers.text("release")).toBe(`${kernel.release}\n`);
@@ -34,14 +34,14 @@ async function seesLoad(image: FrozenImage, row: RowName): Promise<void> {
     expect(await answers.text("sched_ext/root/ops")).toStartWith(scheduler.replace("scx_", ""));
   }
   if (vmcore === true) expect((await stat(image.vmcorePath ?? "")).size).toBeGreaterThan(bytes);
-  await agreesOnHashes(image);
+  await compareHashes(image);
 }
 
 const hex = (bytes: readonly string[]): string =>
   bytes.map((byte) => byte.slice(2).padStart(2, "0")).join("");
 
 /** The contents of plain hashes by the loader and by bpftool are equal: the two oracles agree. */
-async function agreesOnHashes({ answers }: FrozenImage): Promise<void> {
+async function compareHashes({ answers }: FrozenImage): Promise<void> {
   const zoo = (await answers.json("loader"))?.value as ZooAnswers;
   let compared = 0;
   for (const map of zoo.maps) {

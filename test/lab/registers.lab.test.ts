@@ -17,10 +17,10 @@ function printedTrace(console: string): string[] {
   const frames = lines
     .slice(start)
     .flatMap((line) => / (?<!\? )([\w.]+\+0x\w+\/0x\w+)/.exec(line)?.[1] ?? []);
-  return fromCrash(frames);
+  return framesFromCrash(frames);
 }
 
-const fromCrash = (frames: readonly string[]): string[] =>
+const framesFromCrash = (frames: readonly string[]): string[] =>
   frames.slice(frames.findIndex((frame) => frame.startsWith("sysrq_handle_crash+")));
 
 describe.skipIf((await whyNoLab()) !== "")("a running task", () => {
@@ -38,8 +38,8 @@ describe.skipIf((await whyNoLab()) !== "")("a running task", () => {
       );
       expect(running.map(({ comm, stopped }) => [comm, stopped])).toEqual([["sh", ""]]);
       const symbols = running[0]!.frames.map(({ symbol }) => symbol);
-      expect(symbols.indexOf(fromCrash(symbols)[0]!)).toBeGreaterThan(0);
-      expect(printed.slice(0, fromCrash(symbols).length)).toEqual(fromCrash(symbols));
+      expect(symbols.indexOf(framesFromCrash(symbols)[0]!)).toBeGreaterThan(0);
+      expect(printed.slice(0, framesFromCrash(symbols).length)).toEqual(framesFromCrash(symbols));
       expect(printed.length).toBeGreaterThan(5);
       // Raw memory has no registers.
       using raw = openGuest({ memory: guest.memoryPath });

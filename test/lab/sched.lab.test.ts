@@ -56,7 +56,17 @@ const CAUSES: { readonly [kind: string]: string } = {
 };
 
 /** Fields that do not change while a task waits. */
-const lasting = ({ comm, pid, scheduler, dsqId, vtime, sliceNs, weight, cpus, scxState }: DumpTask) => ({
+const unchangedFields = ({
+  comm,
+  pid,
+  scheduler,
+  dsqId,
+  vtime,
+  sliceNs,
+  weight,
+  cpus,
+  scxState,
+}: DumpTask) => ({
   comm,
   pid,
   scheduler,
@@ -170,7 +180,7 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
       const values = await enumerators(image);
       for (const task of waiting) {
         const before = printed.get(task.pid);
-        expect(before && lasting(before)).toEqual(lasting(task));
+        expect(before && unchangedFields(before)).toEqual(unchangedFields(task));
         expectNames(report.enums, values, before!);
         expectNames(enumsOfDump(dumps[0]!), values, before!);
         expect(task.waitMs).toBeGreaterThanOrEqual(before!.waitMs);

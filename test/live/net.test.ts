@@ -20,7 +20,7 @@ const why = whyNoKernel() || (missing.length === 0 ? "" : `not installed: ${miss
 if (why !== "") console.log(`(skip) net show: ${why}`);
 
 /** bpftool's JSON is not valid if there is a flow dissector. */
-const mended = (json: string): string =>
+const withValidJson = (json: string): string =>
   json.replace(/"flow_dissector":\["id":(\d+)\]/, '"flow_dissector":[{"id":$1}]');
 
 describe.skipIf(why !== "")("net show", () => {
@@ -78,9 +78,9 @@ bpftool prog detach pinned ${pins[2]} flow_dissector
     for (let index = 0; index < parts.length; index += 2) {
       const [theirs, mine] = [parts[index]!, parts[index + 1]!];
       if (!theirs.startsWith("[")) expect(mine).toBe(theirs);
-      else expect(mine).toBe(`${mended(theirs).trim().replace(/\}\]$/, `,"netns_ino":${inode}}]`)}\n`);
+      else expect(mine).toBe(`${withValidJson(theirs).trim().replace(/\}\]$/, `,"netns_ino":${inode}}]`)}\n`);
     }
-    const [all] = parseExact(mended(parts[2]!)) as {
+    const [all] = parseExact(withValidJson(parts[2]!)) as {
       xdp: unknown[];
       tc: unknown[];
       flow_dissector: unknown[];

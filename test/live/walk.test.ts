@@ -61,7 +61,7 @@ function setUp(options: Partial<FakeMapOptions> = {}): {
   return { kernel, map, walk };
 }
 
-const upTo = (count: number): number[] => Array.from({ length: count }, (_, index) => index);
+const firstIntegers = (count: number): number[] => Array.from({ length: count }, (_, index) => index);
 const whole = { complete: true, stopped: "", skipped: new Map() };
 
 describe("a hash is walked in batches", () => {
@@ -69,7 +69,7 @@ describe("a hash is walked in batches", () => {
     const { kernel, map, walk } = setUp({ maxEntries: 100_000 });
     map.putAll(40_000);
     const { keys, values, end } = walk();
-    expect(keys).toEqual(upTo(40_000));
+    expect(keys).toEqual(firstIntegers(40_000));
     expect(values.every(([value], key) => value === (key & 0xff))).toBe(true);
     expect(end).toEqual(whole);
     expect(kernel.countOf("BPF_MAP_LOOKUP_BATCH")).toBeLessThan(10);
@@ -98,20 +98,20 @@ describe("a hash is walked in batches", () => {
   test("the call that ends the walk can return the last elements", () => {
     const { map, walk } = setUp({ maxEntries: 16 });
     map.putAll(16);
-    expect(walk().keys).toEqual(upTo(16));
+    expect(walk().keys).toEqual(firstIntegers(16));
   });
 
   test("values of an odd size follow each other without padding", () => {
     const { kernel, map, walk } = setUp({ valueSize: 3 });
     map.putAll(50);
-    expect(walk().values).toEqual(upTo(50).map((key) => [key]));
+    expect(walk().values).toEqual(firstIntegers(50).map((key) => [key]));
     expect(kernel.overflows).toEqual([]);
   });
 
   test("ENOSPC, a bucket larger than the buffer, is answered with a larger buffer", () => {
     const { kernel, map, walk } = setUp({ maxEntries: 4096, valueSize: 64 * 1024, bucketSize: 100 });
     map.putAll(200);
-    expect(walk().keys).toEqual(upTo(200));
+    expect(walk().keys).toEqual(firstIntegers(200));
     expect(kernel.countOf("BPF_MAP_LOOKUP_BATCH")).toBeGreaterThan(3);
     expect(kernel.overflows).toEqual([]);
   });
@@ -121,7 +121,7 @@ describe("a hash is walked in batches", () => {
     map.putAll(40);
     let calls = 0;
     kernel.fail("BPF_MAP_LOOKUP_BATCH", 28, { times: 1, when: () => ++calls === 2 });
-    expect(walk().keys).toEqual(upTo(40));
+    expect(walk().keys).toEqual(firstIntegers(40));
   });
 
   test("endless ENOSPC stops at a limit, and is reported", () => {
@@ -149,7 +149,7 @@ describe("a hash is walked in batches", () => {
       const { keys, end } = walk();
       expect(keys.length).toBeGreaterThan(0);
       expect(keys.length).toBeLessThan(40_000);
-      expect(keys).toEqual(upTo(keys.length));
+      expect(keys).toEqual(firstIntegers(keys.length));
       expect(end.complete).toBe(false);
       expect(end.stopped).toContain(name);
     });
@@ -165,8 +165,8 @@ describe("a hash is walked in batches", () => {
       map.putAll(100);
       kernel.fail("BPF_MAP_LOOKUP_BATCH", errno);
       const { keys, values, end } = walk();
-      expect(keys).toEqual(upTo(100));
-      expect(values).toEqual(upTo(100).map((key) => [key]));
+      expect(keys).toEqual(firstIntegers(100));
+      expect(values).toEqual(firstIntegers(100).map((key) => [key]));
       expect(end).toEqual(whole);
       expect(kernel.countOf("BPF_MAP_LOOKUP_BATCH")).toBe(1);
       expect(kernel.countOf("BPF_MAP_GET_NEXT_KEY")).toBe(101);
@@ -217,7 +217,7 @@ describe("key by key", () => {
     kernel.before = (command, attr) => {
       if (command === "BPF_MAP_GET_NEXT_KEY") starts.push(attr.pointee("key") === undefined);
     };
-    expect(walk().keys).toEqual(upTo(5));
+    expect(walk().keys).toEqual(firstIntegers(5));
     expect(starts).toEqual([true, false, false, false, false, false]);
   });
 
@@ -294,7 +294,7 @@ describe("key by key", () => {
   test("exactly max_entries keys are complete", () => {
     const { map, walk } = setUp({ ...lpm, maxEntries: 20 });
     map.putAll(20);
-    expect(walk()).toMatchObject({ keys: upTo(20), end: whole });
+    expect(walk()).toMatchObject({ keys: firstIntegers(20), end: whole });
   });
 });
 

@@ -11,7 +11,7 @@ function holds(source: string, value: Value, key = 1): boolean {
   return predicate({ keyBytes: u32Bytes(key), keyOffset: 0, valueBytes: valueBytes(value) }, 0);
 }
 
-function refusal(source: string, typed = true): FilterError {
+function filterError(source: string, typed = true): FilterError {
   try {
     compileFilter(source, parseFilter(source), { map: elementsInfo(), types: typed ? types : undefined });
   } catch (error) {
@@ -104,15 +104,15 @@ describe("the error of an expression has the column", () => {
     ["delta == CROSS", 'there is no member "CROSS"', ""],
     ["key.x", "is an integer: it has no members", ""],
   ])("%s", (source, message, hint) => {
-    const error = refusal(source);
+    const error = filterError(source);
     expect(error).toBeInstanceOf(UsageError);
     expect(error.message).toContain(message);
     expect(error.hint).toContain(hint);
   });
 
   test("a map without types has only key and value, as integers", () => {
-    expect(refusal("pid == 3", false).message).toContain("the map has no types");
-    expect(refusal("value == 3", false).message).toContain("its 32 bytes are no integer");
+    expect(filterError("pid == 3", false).message).toContain("the map has no types");
+    expect(filterError("value == 3", false).message).toContain("its 32 bytes are no integer");
     expect(() =>
       compileFilter("key == 3", parseFilter("key == 3"), { map: elementsInfo(), types: undefined }),
     ).not.toThrow();

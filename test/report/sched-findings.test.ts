@@ -12,7 +12,7 @@ function findingsIn(log: string): Finding[] {
   return viewsOfLog(parseLog(log), "a log").flatMap(findingsOf);
 }
 const kinds = (findings: readonly Finding[]): string[] => findings.map(({ kind }) => kind);
-const edited = (name: string, edit: (line: string) => string): Finding[] =>
+const findingsInEdited = (name: string, edit: (line: string) => string): Finding[] =>
   findingsIn(plain(name).map(edit).join("\n"));
 
 test.each(["6.16-simple", "6.18-flatcg", "7.2-central", "7.3-sdt"])(
@@ -48,7 +48,9 @@ test("a queue that no CPU takes from is named with its tasks", () => {
 });
 
 test("a queue with a new task is not reported as not consumed", () => {
-  const findings = edited("7.2-lost-dsq", (line) => line.replace("dsq_id=0x5ced0", "dsq_id=0xdead0"));
+  const findings = findingsInEdited("7.2-lost-dsq", (line) =>
+    line.replace("dsq_id=0x5ced0", "dsq_id=0xdead0"),
+  );
   expect(kinds(findings)).toEqual(["long-wait"]);
 });
 

@@ -35,7 +35,7 @@ const KICK = /^ {2}(?:cpus_to_kick|idle_to_kick|cpus_to_preempt|cpus_to_wait|cpu
  * - `runnable_at` (the wait), which is measured at two times: it grows by the same time for every task.
  * - the masks of pending kicks under scx_central, whose timer continues to kick CPUs.
  */
-function standing(lines: Iterable<string>, scheduler: SchedulerName) {
+function stableLines(lines: Iterable<string>, scheduler: SchedulerName) {
   const waits: number[] = [];
   const others: string[] = [];
   for (const line of lines) {
@@ -82,8 +82,8 @@ describe.skipIf((await whyNoLab()) !== "")("sched dump", () => {
       const [after] = parseLog(ours.join("\n")).dumps;
       expect([...dumpLines(after!, Number(cpuCount))]).toEqual(ours);
       const woken = withoutWoken(after!, before!);
-      const then = standing(theirs, scheduler);
-      const now = standing(dumpLines(woken.dump, Number(cpuCount)), scheduler);
+      const then = stableLines(theirs, scheduler);
+      const now = stableLines(dumpLines(woken.dump, Number(cpuCount)), scheduler);
       expect(now.lines).toEqual(then.lines);
       // All waits grew by the same time; tasks that woke after the dump have not waited longer than that.
       const moved = now.waits.map((wait, index) => then.waits[index]! - wait);
