@@ -138,6 +138,15 @@ export interface CpuState extends Omit<DumpCpu, "tasks"> {
   readonly nrFair: number;
   readonly nrRealtime: number;
   readonly nrDeadline: number;
+  /** `rq->clock`: nanoseconds since boot when the run queue was last used. The timer tick updates it. */
+  readonly clockNs: bigint;
+  /**
+   * The stack of the running task from the CPU's registers, the innermost function first; empty in user mode. undefined if
+   * the source does not have the registers.
+   */
+  readonly stack: readonly string[] | undefined;
+  /** undefined if the source does not have the registers. */
+  readonly areInterruptsOff: boolean | undefined;
 }
 
 /** `struct scx_dispatch_q`. */

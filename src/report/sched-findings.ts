@@ -2,6 +2,7 @@
 
 import { cpuList } from "./cpu-list.ts";
 import { type CpuDoing, doingOf, doingText } from "./sched-cpus.ts";
+import { stuckCpus } from "./sched-stuck.ts";
 import {
   type QueueKind,
   queueKindOf,
@@ -27,6 +28,7 @@ export interface Finding {
 
 export type FindingKind =
   | "ejected"
+  | "cpu-stuck"
   | "watchdog-late"
   | "watchdog-near"
   | "rt-holds-cpus"
@@ -50,6 +52,7 @@ export function findingsOf(view: SchedView): Finding[] {
   const waiting = view.tasks.filter((task) => !task.isCurrent && task.waitMs >= LONG_MS);
   return [
     ...ejected(view),
+    ...stuckCpus(view),
     ...watchdogLate(view),
     ...waits(view, waiting),
     ...longSlices(view, waiting),

@@ -123,6 +123,9 @@ export function cpuJson(cpu: SchedCpu, enums?: ScxEnums): Record<string, Json | 
     curr:
       cpu.currPid === undefined ? undefined : { comm: cpu.currComm, pid: cpu.currPid, class: cpu.currClass },
     kicks: Object.fromEntries(cpu.kicks.map(({ name, cpus }) => [name, cpus])),
+    clock_ns: cpu.clockNs,
+    interrupts_off: cpu.areInterruptsOff,
+    stack: cpu.stack,
     unknown: cpu.unknown,
   };
 }

@@ -120,7 +120,10 @@ function writeCpus(out: Output, view: SchedView, style: Style): void {
       ? ""
       : `offered to the scheduler as idle: ${cpuList(idleCpus) || "none"}`;
   out.line(`\n${style.heading(`CPUs (${cpus.length})`)}  ${style.dim(about)}`.trimEnd());
-  for (const cpu of cpus) out.line(cpuText(cpu, view.enums));
+  for (const cpu of cpus) {
+    out.line(cpuText(cpu, view.enums));
+    for (const line of stackText(cpu.stack ?? [], view, "             ")) out.line(style.dim(line));
+  }
 }
 
 function cpuText(cpu: SchedCpu, enums: ScxEnums | undefined): string {
@@ -141,6 +144,7 @@ export function cpuRest(cpu: SchedCpu, enums: ScxEnums | undefined): string[] {
   const rest = [`nr_running ${nrRunning ?? "?"}${othersText(cpu)}`];
   if (flags !== undefined) rest.push(`flags ${flagsText(enums?.rqFlags ?? [], flags)}`);
   if ((cpu.cpuReleased ?? 0) !== 0) rest.push("cpu_released");
+  if (cpu.areInterruptsOff) rest.push("interrupts off");
   for (const { name, cpus } of cpu.kicks) rest.push(`${name} ${cpuList(cpus)}`);
   for (const { name, value } of cpu.sequences) rest.push(`${name} ${value}`);
   if (cpu.rescue !== undefined) rest.push(escapeText(cpu.rescue));

@@ -75,9 +75,8 @@ export interface SchedWatchdog {
   readonly next?: { readonly pid: number; readonly comm: string; readonly inMs: number } | undefined;
 }
 
-/** How many tasks of other classes are runnable there: a dump does not tell. */
-export type SchedCpu = Omit<DumpCpu, "tasks"> &
-  Partial<Pick<CpuState, "nrAll" | "nrFair" | "nrRealtime" | "nrDeadline">>;
+/** A dump does not have the members of the second part. */
+export type SchedCpu = Omit<DumpCpu, "tasks"> & Partial<Omit<CpuState, keyof DumpCpu>>;
 
 export interface SchedTask extends DumpTask {
   /** The CPU whose run queue holds it; -1 where the text does not tell. */
@@ -110,8 +109,12 @@ export function queueKindOf(id: bigint): QueueKind {
 }
 
 /** Every frame of the page's stacks. */
-export function framesOf({ tasks, exit }: SchedView): string[] {
-  return [...tasks.flatMap(({ stack }) => stack), ...(exit?.backtrace ?? [])];
+export function framesOf({ cpus, tasks, exit }: SchedView): string[] {
+  return [
+    ...cpus.flatMap(({ stack }) => stack ?? []),
+    ...tasks.flatMap(({ stack }) => stack),
+    ...(exit?.backtrace ?? []),
+  ];
 }
 
 /** A dump's text as a page. `origin` says where it stands. */
@@ -255,6 +258,8 @@ export function viewsOfSysfs(found: SysfsSched, why: string): SchedView[] {
 /** CPUs, queues and tasks as they were at the freeze. */
 function viewOfMoment(report: SchedReport | undefined): SchedView {
   const { cpus = [], idleCpus, tasks = [], queues = [], watchdog } = report ?? {};
+  const busy = cpus.filter(({ isIdle }) => !isIdle);
+  const areStacksKnown = busy.length === 0 || busy.some(({ stack }) => stack !== undefined);
   return {
     origin: "",
     opsName: undefined,
@@ -271,7 +276,7 @@ function viewOfMoment(report: SchedReport | undefined): SchedView {
     tasks,
     events: [],
     unknown: [],
-    notTold: [],
+    notTold: areStacksKnown ? [] : ["stacks of tasks that run: the CPUs' registers are not in the image"],
   };
 }
 

@@ -15,10 +15,32 @@ interface RegisterPlaces {
   /** The register with the privilege level. */
   readonly mode: number;
   isUser(mode: bigint): boolean;
+  /** The register with the interrupt flag. */
+  readonly flags: number;
+  areInterruptsOff(flags: bigint): boolean;
 }
 
-/** x86: `struct user_regs_struct` (asm/user_64.h); the two low bits of CS are the level. arm64: `struct user_pt_regs`. */
+/**
+ * x86: `struct user_regs_struct` (asm/user_64.h); the two low bits of CS are the level, bit 9 of EFLAGS enables interrupts.
+ * arm64: `struct user_pt_regs`; bit 7 of PSTATE masks interrupts.
+ */
 export const PRSTATUS_REGISTERS: { readonly [machine in "x86_64" | "aarch64"]: RegisterPlaces } = {
-  x86_64: { fp: 4, ip: 16, mode: 17, sp: 19, isUser: (cs) => (cs & 3n) === 3n },
-  aarch64: { fp: 29, sp: 31, ip: 32, mode: 33, isUser: (pstate) => (pstate & 0xfn) === 0n },
+  x86_64: {
+    fp: 4,
+    ip: 16,
+    mode: 17,
+    flags: 18,
+    sp: 19,
+    isUser: (cs) => (cs & 3n) === 3n,
+    areInterruptsOff: (eflags) => (eflags & 0x200n) === 0n,
+  },
+  aarch64: {
+    fp: 29,
+    sp: 31,
+    ip: 32,
+    mode: 33,
+    flags: 33,
+    isUser: (pstate) => (pstate & 0xfn) === 0n,
+    areInterruptsOff: (pstate) => (pstate & 0x80n) !== 0n,
+  },
 };

@@ -69,7 +69,9 @@ function openFolder(name: string, dir: string): LabImage {
 /** Whether the answers are from just before the freeze: during some stalls the guest cannot answer. */
 export function hasLateAnswers({ answer }: LabImage): boolean {
   const statement = answer("stall.json");
-  return statement === undefined || !isSilent((JSON.parse(statement) as Pick<Stall, "kind">).kind);
+  if (statement === undefined) return true;
+  const { kind, exit } = JSON.parse(statement) as Pick<Stall, "kind"> & { readonly exit?: object };
+  return exit !== undefined || !isSilent(kind);
 }
 
 /** Runs `describe` for each machine, or one skipped test if there is none, so that it is counted. */

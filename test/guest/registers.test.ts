@@ -15,8 +15,8 @@ function read(noteBytes: number) {
   return registersOf(kernel, { pid: 7 } as TaskAt, { cpu: 0 } as PerCpuArea);
 }
 
-test("ip, sp and fp are registers 16, 19 and 4 of user_regs_struct", () => {
-  expect(read(336)).toEqual({ ip: 16n, sp: 19n, fp: 4n, isUser: false });
+test("ip, sp and fp are registers 16, 19 and 4 of user_regs_struct; bit 9 of register 18 enables interrupts", () => {
+  expect(read(336)).toEqual({ ip: 16n, sp: 19n, fp: 4n, isUser: false, areInterruptsOff: true });
 });
 
 test("a note that ends before its stack pointer has no registers", () => {

@@ -11,7 +11,7 @@ import {
   openImage,
   writeMeta,
 } from "./frozen.ts";
-import type { SilentKind, StallKind } from "./stall/run.ts";
+import type { EjectedKind, StallKind } from "./stall/run.ts";
 import { GuestDied } from "./vigil.ts";
 
 export interface Row extends Omit<BootOptions, "dir" | "overlays" | "onProgress"> {
@@ -22,7 +22,7 @@ export interface Row extends Omit<BootOptions, "dir" | "overlays" | "onProgress"
   readonly captured?: boolean;
 }
 
-export type StallRowName = `stall-${StallKind}` | `ejected-${Exclude<StallKind, "healthy" | SilentKind>}`;
+export type StallRowName = `stall-${StallKind}` | `ejected-${EjectedKind}`;
 
 export type RowName =
   | StallRowName
@@ -52,7 +52,7 @@ const stalled = (kind: StallKind, ci = false): Row => ({
   stall: { kind, ejected: false },
 });
 
-const ejected = (kind: Exclude<StallKind, SilentKind>): Row => ({
+const ejected = (kind: EjectedKind): Row => ({
   about: "after the watchdog ejected the scheduler",
   ci: false,
   kernel: "sid",
@@ -170,7 +170,11 @@ export const rows: { readonly [name in RowName]: Row } = {
   },
   "stall-pinned": stalled("pinned"),
   "stall-slice-inf": stalled("slice-inf"),
-  "stall-loop": stalled("loop"),
+  "stall-loop": {
+    ...stalled("loop"),
+    about: "a program of the scheduler does not return; ELF core",
+    vmcore: true,
+  },
   "stall-rt-hog": stalled("rt-hog"),
   "stall-near": stalled("near"),
   "stall-held": stalled("held"),

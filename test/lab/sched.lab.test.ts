@@ -128,7 +128,9 @@ const stalls = stallRows().map((row) => ({ row, stall: rows[row].stall! }));
 const inTheMiddle = stalls
   .filter(({ stall }) => !stall.ejected && !isSilent(stall.kind))
   .map(({ row }) => row);
-const silent = stalls.filter(({ stall }) => isSilent(stall.kind)).map(({ row }) => row);
+const silent = stalls
+  .filter(({ row, stall }) => isSilent(stall.kind) && row !== "stall-loop" && !stall.ejected)
+  .map(({ row }) => row);
 
 /** Expected findings of guests that could not answer during the stall, from the behavior of their scheduler and hogs. */
 const SILENT: {
@@ -195,8 +197,6 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
       const { kind, victims } = JSON.parse((await image.answers.text("stall.json"))!) as Statement;
       const pids = (tasks: readonly TaskState[]): number[] =>
         tasks.map(({ pid }) => pid).sort((a, b) => a - b);
-      // A loop in the scheduler ends before the freeze, and its victims have run.
-      if (kind === "loop") return;
       const findings = viewsOfReport(report, "").flatMap(findingsOf);
       if (kind === "healthy") {
         expect(findings).toEqual([]);
@@ -246,6 +246,42 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
         report,
         victims.map(({ pid }) => pid),
       );
+    },
+    bootMs,
+  );
+
+  test.skipIf(!stalls.some(({ row }) => row === "stall-loop"))(
+    "stall-loop: the finding names the program that does not return, and when it was called",
+    async () => {
+      const image = await frozenRow("stall-loop");
+      const core = image.vmcorePath!;
+      using guest = view(openGuest({ memory: core }));
+      const bss = guest.map("stall.bss");
+      const startedNs = Number(bss.global("loop_started_ns"));
+      expect(startedNs).toBeGreaterThan(0);
+      expect(bss.global("loop_ended_ns")).toBe(0n);
+      const report = reportOf({ ...image, memoryPath: core });
+      expect(report.missing).toEqual([]);
+      const findings = viewsOfReport(report, "").flatMap(findingsOf);
+      const stuck = findings.find(({ kind }) => kind === "cpu-stuck")!;
+      // STALL_CPU of stall.h.
+      expect(stuck.cpus[0]).toBe(1);
+      const seconds = /^CPU 1 is in the BPF program stall_dispatch since ([\d.]+) s after boot, /.exec(
+        stuck.summary,
+      )?.[1];
+      expect(Number(seconds) * 1e9).toBeGreaterThan(startedNs * 0.95);
+      expect(Number(seconds) * 1e9).toBeLessThan(startedNs * 1.05);
+      // The stack goes on behind the program and its trampoline.
+      const functions = report.cpus[1]!.stack!.map((frame) => frame.replace(/\+.*/, ""));
+      expect(functions.findIndex((name) => name.endsWith("_stall_dispatch"))).toBeGreaterThanOrEqual(0);
+      expect(functions).toContain("bpf__sched_ext_ops_dispatch");
+      expect(functions.at(-1)).toMatch(
+        /^(entry_SYSCALL_64_after_hwframe|asm_.*|ret_from_fork_asm|.*startup.*)$/,
+      );
+      // Memory alone has no registers.
+      const blind = viewsOfReport(reportOf(image), "");
+      expect(blind.flatMap(findingsOf).map(({ kind }) => kind)).not.toContain("cpu-stuck");
+      expect(blind[0]!.notTold.join()).toContain("registers are not in the image");
     },
     bootMs,
   );

@@ -1,20 +1,21 @@
 /** Finds the symbol at an address of the kernel: of its image, of a module, or of a BPF program's function. */
-import { at, bytes, optional, place, ptr, struct, u32, u64 } from "../../btf/struct.ts";
+import { at, bytes, optional, place, ptr, struct, u8, u32, u64 } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
 import { SYM } from "../../uapi/elf.ts";
 import { cutAtNul, viewOf } from "../../uapi/layout.ts";
 import { add, distance, hex, isBelow, isNull, type Pointer, pointer } from "../memory/pointer.ts";
 import type { GuestKernel } from "./kernel.ts";
+import { listOf } from "./list.ts";
 import { listObjects } from "./listing.ts";
 import { StructAt } from "./struct-at.ts";
 import type { NearSymbol } from "./symbols.ts";
 
 export interface NamedAddress extends NearSymbol {
-  /** The module's name; "bpf" for a program's function, as in /proc/kallsyms; "" for the kernel's image. */
+  /** The module's name; "bpf" for a program's function or a trampoline, as in /proc/kallsyms; "" for the kernel's image. */
   readonly module: string;
 }
 
-/** A part of a module, or a program's function. */
+/** A part of a module, a program's function or a trampoline. */
 interface Range {
   readonly start: Pointer;
   readonly bytes: number;
@@ -22,6 +23,14 @@ interface Range {
 
 interface Code extends Range {
   readonly name: string;
+}
+
+/** Offsets of the members of a `struct bpf_ksym`. */
+interface KsymPlaces {
+  readonly start: number;
+  readonly end: number;
+  readonly name: number;
+  readonly nameEnd: number;
 }
 
 interface Module {
@@ -59,6 +68,16 @@ const PROG_AUX = struct("bpf_prog_aux", {
 
 const MAX_MODULES = 4096;
 const MAX_MODULE_SYMBOLS = 2 ** 20;
+/** Trampolines are in no other list. */
+const KSYM = struct("bpf_ksym", {
+  start: u64,
+  end: u64,
+  name: bytes(KSYM_NAME_BYTES.least),
+  lnode: place,
+  prog: u8,
+});
+const MAX_KSYMS = 2 ** 16;
+
 /** include/linux/bpf_verifier.h: `BPF_MAX_SUBPROGS`. */
 const MAX_SUBPROGS = 256;
 const MAX_SYMBOL_BYTES = 512;
@@ -86,7 +105,7 @@ export class AddressNames {
     for (const module of this.#modules)
       if (module.ranges.some((range) => holds(range, address)))
         return orNone(() => this.#findInModule(module, address))[0];
-    this.#code ??= orNone(() => this.#listCode());
+    this.#code ??= [...orNone(() => this.#listPrograms()), ...orNone(() => this.#listTrampolines())];
     const code = this.#code.find((one) => holds(one, address));
     return (
       code && {
@@ -186,20 +205,11 @@ export class AddressNames {
   }
 
   /** Lists `bpf_prog.aux->ksym` of every program, which is its main function, and the other functions in `func`. */
-  #listCode(): Code[] {
+  #listPrograms(): Code[] {
     const { memory, btf } = this.#kernel;
     const layout = PROG_AUX.resolve(btf);
     const { aux } = PROG.resolve(btf);
-    const nameBytes = Math.min(Math.max(0, layout.nameEnd - layout.name), KSYM_NAME_BYTES.most);
-    const codeOf = (prog: StructAt): Code => {
-      const owner = prog.follow(aux, "aux");
-      const start = owner.pointer(layout.start, "ksym.start");
-      const end = owner.pointer(layout.end, "ksym.end");
-      const name = cutAtNul(
-        memory.copy(owner.at.hi, owner.at.lo, layout.name, nameBytes, "bpf_prog.aux->ksym.name"),
-      );
-      return { start, bytes: distance(start, end), name: Buffer.from(name).toString("latin1") };
-    };
+    const codeOf = (prog: StructAt): Code => this.#codeAt(prog.follow(aux, "aux"), layout);
     const read = (address: Pointer): Code[] => {
       const prog = new StructAt(memory, address, "bpf_prog.");
       const owner = prog.follow(aux, "aux");
@@ -211,6 +221,32 @@ export class AddressNames {
       return [codeOf(prog), ...others];
     };
     return listObjects(this.#kernel, "prog_idr", "program", read, () => {}).flat();
+  }
+
+  /** Lists `bpf_kallsyms` without the programs: trampolines ("bpf_trampoline_7"), since 6.13 of struct_ops, too. */
+  #listTrampolines(): Code[] {
+    const { memory, btf, symbols } = this.#kernel;
+    const head = symbols.address("bpf_kallsyms");
+    const layout = KSYM.resolveIfPresent(btf);
+    if (head === undefined || layout === undefined) return [];
+    const names = { ...layout, nameEnd: layout.lnode };
+    const found: Code[] = [];
+    let count = 0;
+    for (const at of listOf(this.#kernel, head, layout.lnode, "bpf_kallsyms", () => {})) {
+      if (count++ === MAX_KSYMS) break;
+      const ksym = new StructAt(memory, at, "bpf_ksym.");
+      found.push(...orNone(() => (ksym.u8(layout.prog, "prog") === 0 ? [this.#codeAt(ksym, names)] : [])));
+    }
+    return found;
+  }
+
+  /** Reads a `struct bpf_ksym` by the offsets of its members in `owner`. */
+  #codeAt(owner: StructAt, { start, end, name, nameEnd }: KsymPlaces): Code {
+    const nameBytes = Math.min(Math.max(0, nameEnd - name), KSYM_NAME_BYTES.most);
+    const text = cutAtNul(this.#kernel.memory.copy(owner.at.hi, owner.at.lo, name, nameBytes, "ksym.name"));
+    const from = owner.pointer(start, "ksym.start");
+    const to = owner.pointer(end, "ksym.end");
+    return { start: from, bytes: distance(from, to), name: Buffer.from(text).toString("latin1") };
   }
 }
 

@@ -5,7 +5,7 @@ import type { SchedCounts, SchedReport, TaskState, WatchdogState } from "../../s
 import type { GuestKernel } from "../kernel/kernel.ts";
 import type { AddressNames } from "../kernel/names-at.ts";
 import { isNull, type Pointer } from "../memory/pointer.ts";
-import { schedTraces } from "../task/trace.ts";
+import { cpuTrace, schedTraces } from "../task/trace.ts";
 import { ejectedSchedulers } from "./ejected.ts";
 import { readIdleCpus } from "./idle.ts";
 import { type Jiffies, readJiffies } from "./jiffies.ts";
@@ -48,7 +48,13 @@ export function readSchedReport(kernel: GuestKernel, names: AddressNames): Sched
   if (!isLoaded)
     for (const at of attempt(() => ejectedSchedulers(kernel), []))
       read.push(...attempt(() => [readScheduler(kernel, at, nameAt, false)], []));
-  const { cpus, queues, tasks: unsorted } = readRunQueues(kernel, schedulers, reader, onFault);
+  const {
+    cpus,
+    queues,
+    tasks: unsorted,
+  } = readRunQueues(kernel, schedulers, reader, onFault, (area, current) =>
+    attempt(() => cpuTrace(kernel, names, area, current), undefined),
+  );
   const tasks = unsorted.toSorted((a, b) => b.waitMs - a.waitMs || a.pid - b.pid);
   const watchdog = isLoaded
     ? attempt(() => readWatchdog(kernel, schedulers[0], jiffies, tasks), undefined)

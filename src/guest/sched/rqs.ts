@@ -9,6 +9,7 @@ import { listOf } from "../kernel/list.ts";
 import { type PerCpuArea, perCpuAddress } from "../kernel/percpu.ts";
 import { requireSymbol } from "../kernel/symbols.ts";
 import { add, isNull, type Pointer } from "../memory/pointer.ts";
+import type { CpuTrace } from "../task/trace.ts";
 import { cpusOf } from "./cpu-mask.ts";
 import { readQueue } from "./dsqs.ts";
 import { COMM_BYTES, commOf, ENTITY_LIST, type ScxTasks, TASK_BASICS } from "./scx-task.ts";
@@ -16,6 +17,7 @@ import { COMM_BYTES, commOf, ENTITY_LIST, type ScxTasks, TASK_BASICS } from "./s
 const RQ = struct("rq", {
   curr: ptr,
   nr_running: u32,
+  clock: u64,
   fair: at(u32, "cfs.h_nr_queued", "cfs.h_nr_running"),
   rt: at(u32, "rt.rt_nr_running"),
   dl: at(u32, "dl.dl_nr_running"),
@@ -41,6 +43,9 @@ const KICKS: readonly (readonly [member: string, name: string])[] = [
   ["cpus_to_sync", "cpus_to_sync"],
 ];
 
+/** Reads what a CPU was doing; undefined without its registers. */
+export type TraceOf = (area: PerCpuArea, current: Pointer) => CpuTrace | undefined;
+
 export interface CpuRead {
   readonly cpu: CpuState;
   /** The running task, then those of `scx.runnable_list` in its order. */
@@ -55,6 +60,7 @@ export function readRunQueue(
   area: PerCpuArea,
   tasks: ScxTasks,
   onFault: (error: unknown) => void,
+  traceOf: TraceOf = () => undefined,
 ): CpuRead {
   const { memory, btf, symbols } = kernel;
   const offsets = RQ.resolve(btf);
@@ -86,6 +92,8 @@ export function readRunQueue(
     const offset = offsets[name];
     return offset === undefined ? [] : [{ name, value: memory.u64(rq.hi, rq.lo, offset, `rq->scx.${name}`) }];
   });
+  const isIdle = waiting.length === 0 && currClass === "idle_sched_class";
+  const trace = isIdle ? undefined : traceOf(area, curr);
   const cpu: CpuState = {
     cpu: area.cpu,
     nrRunning: u32At(offsets.scxRunning, "scx.nr_running"),
@@ -101,11 +109,14 @@ export function readRunQueue(
     currClass,
     kicks: kicksIn(kernel, rq, "rq", "scx."),
     unknown: [],
-    isIdle: waiting.length === 0 && currClass === "idle_sched_class",
+    isIdle,
     nrAll: u32At(offsets.nr_running, "nr_running"),
     nrFair: u32At(offsets.fair, "cfs.h_nr_queued"),
     nrRealtime: u32At(offsets.rt, "rt.rt_nr_running"),
     nrDeadline: u32At(offsets.dl, "dl.dl_nr_running"),
+    clockNs: memory.u64(rq.hi, rq.lo, offsets.clock, "rq->clock"),
+    stack: trace?.stack,
+    areInterruptsOff: trace?.areInterruptsOff,
   };
   return { cpu, tasks: [...running, ...waiting], queues };
 }

@@ -4,7 +4,7 @@ import type { CpuState, QueueState, TaskState } from "../../sched-state.ts";
 import type { GuestKernel } from "../kernel/kernel.ts";
 import type { Pointer } from "../memory/pointer.ts";
 import { oldQueues, schedulerQueues } from "./dsqs.ts";
-import { readRunQueue } from "./rqs.ts";
+import { readRunQueue, type TraceOf } from "./rqs.ts";
 import type { ScxTasks } from "./scx-task.ts";
 
 /** Receives the `KtstrError` of each part that could not be read. */
@@ -39,13 +39,14 @@ export function readRunQueues(
   schedulers: readonly Pointer[],
   reader: ScxTasks,
   onFault: OnFault,
+  traceOf?: TraceOf,
 ): RunQueues {
   const attempt = attemptWith(onFault);
   const cpus: CpuState[] = [];
   const queues: QueueState[] = [];
   const tasks: TaskState[] = [];
   for (const area of kernel.cpus.areas) {
-    const one = attempt(() => readRunQueue(kernel, area, reader, onFault), undefined);
+    const one = attempt(() => readRunQueue(kernel, area, reader, onFault, traceOf), undefined);
     if (one === undefined) continue;
     cpus.push(one.cpu);
     queues.push(...one.queues);

@@ -16,6 +16,7 @@ export interface Registers {
   readonly fp: bigint;
   /** Whether the CPU was in user mode. */
   readonly isUser: boolean;
+  readonly areInterruptsOff: boolean;
 }
 
 /** Returns the CPU whose `rq->curr` is the task. Throws `GuestFault`. */
@@ -42,7 +43,7 @@ export function registersOf(kernel: GuestKernel, task: TaskAt, { cpu }: PerCpuAr
   if (note === undefined) return undefined;
   const names = PRSTATUS_REGISTERS[info.machine === "aarch64" ? "aarch64" : "x86_64"];
   const view = viewOf(note);
-  const last = Math.max(names.ip, names.sp, names.fp, names.mode);
+  const last = Math.max(names.ip, names.sp, names.fp, names.mode, names.flags);
   const end = ELF_PRSTATUS.fields.reg.offset + 8 * (last + 1);
   if (view.byteLength < end) return undefined;
   const register = (index: number): bigint =>
@@ -52,6 +53,7 @@ export function registersOf(kernel: GuestKernel, task: TaskAt, { cpu }: PerCpuAr
     sp: register(names.sp),
     fp: register(names.fp),
     isUser: names.isUser(register(names.mode)),
+    areInterruptsOff: names.areInterruptsOff(register(names.flags)),
   };
 }
 

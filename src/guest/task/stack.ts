@@ -4,6 +4,7 @@ import { KtstrError } from "../../errors.ts";
 import type { StackFrame, TaskStack } from "../../task-stack.ts";
 import type { GuestKernel } from "../kernel/kernel.ts";
 import type { AddressNames } from "../kernel/names-at.ts";
+import type { PerCpuArea } from "../kernel/percpu.ts";
 import { type TaskAt, tasks } from "../kernel/tasks.ts";
 import { distance, fromBigInt, toBigInt } from "../memory/pointer.ts";
 import { unwindArm64, unwindRunningArm64 } from "./arm64.ts";
@@ -96,15 +97,24 @@ function stackOf(kernel: GuestKernel, names: AddressNames, task: TaskAt): TaskSt
   return { pid: task.pid, tgid: task.tgid, comm: task.comm, frames, stopped };
 }
 
-/** Visits the innermost frame first. Returns why it stopped; "" at the end of the stack. Throws `KtstrError`. */
-export function walkStack(kernel: GuestKernel, names: AddressNames, task: TaskAt, visit: Visit): string {
+/**
+ * Visits the innermost frame first. Returns why it stopped; "" at the end of the stack. Throws `KtstrError`. The CPU of a
+ * running task is looked up where it is not given.
+ */
+export function walkStack(
+  kernel: GuestKernel,
+  names: AddressNames,
+  task: TaskAt,
+  visit: Visit,
+  cpu?: PerCpuArea,
+): string {
   const layout = TASK.resolve(kernel.btf);
   const base = task.at.u64(layout.stack, "stack");
   if (base === 0n) return "it has no stack: it is dead";
   const size = stackBytes(kernel);
   const own = { low: base, high: base + BigInt(size) };
   if (task.onCpu) {
-    const area = cpuOf(kernel, task);
+    const area = cpu ?? cpuOf(kernel, task);
     const registers = area === undefined ? undefined : registersOf(kernel, task, area);
     if (area === undefined || registers === undefined)
       return "it was running on a CPU, and the CPU's registers are not in the image";
@@ -131,7 +141,7 @@ function stackBytes({ symbols }: GuestKernel): number {
  * Returns the symbol of an address, like `sprint_backtrace` (kernel/kallsyms.c): a call may be a function's last instruction,
  * so the byte before a return address is looked up. `behind` is 1 for a return address, 0 for an instruction.
  */
-function symbolOf(names: AddressNames, address: bigint, behind: number): string {
+export function symbolOf(names: AddressNames, address: bigint, behind: number): string {
   const found = names.find(fromBigInt(address - BigInt(behind)));
   if (found === undefined) return "";
   const module = found.module === "" ? "" : ` [${found.module}]`;

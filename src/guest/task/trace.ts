@@ -1,11 +1,13 @@
-/** Formats a task's stack as the kernel's sched_ext dump does. */
+/** Formats stacks for `ktstr sched`: a waiting task's as the kernel's sched_ext dump does, and those of the CPUs. */
 import { KtstrError } from "../../errors.ts";
 import type { GuestKernel } from "../kernel/kernel.ts";
 import type { AddressNames } from "../kernel/names-at.ts";
+import type { PerCpuArea } from "../kernel/percpu.ts";
 import { requireSymbol } from "../kernel/symbols.ts";
 import { taskAt } from "../kernel/tasks.ts";
 import { fromBigInt, type Pointer, toBigInt } from "../memory/pointer.ts";
-import { walkStack } from "./stack.ts";
+import { registersOf } from "./registers.ts";
+import { symbolOf, walkStack } from "./stack.ts";
 
 /** SCX_EXIT_BT_LEN. */
 const MAX_ENTRIES = 64;
@@ -50,4 +52,38 @@ export function schedTraces(kernel: GuestKernel, names: AddressNames): (task: Po
     }
     return lines;
   };
+}
+
+/** What a CPU was doing when the machine was frozen. */
+export interface CpuTrace {
+  /** The functions that its task was in, the innermost first. Empty in user mode. */
+  readonly stack: readonly string[];
+  readonly areInterruptsOff: boolean;
+}
+
+/**
+ * Reads the stack of a CPU's current task from its registers; undefined if they are not in the image. A frame names the
+ * instruction, or the call before a return address. A stack that cannot be read ends where it cannot.
+ */
+export function cpuTrace(
+  kernel: GuestKernel,
+  names: AddressNames,
+  area: PerCpuArea,
+  current: Pointer,
+): CpuTrace | undefined {
+  if (kernel.prstatus.length === 0) return undefined;
+  const task = taskAt(kernel, current);
+  const registers = registersOf(kernel, task, area);
+  if (registers === undefined) return undefined;
+  const stack: string[] = [];
+  const visit = (address: bigint): boolean => {
+    stack.push(symbolOf(names, address, stack.length === 0 ? 0 : 1));
+    return stack.length < MAX_ENTRIES;
+  };
+  try {
+    if (task.onCpu) walkStack(kernel, names, task, visit, area);
+  } catch (error) {
+    if (!(error instanceof KtstrError)) throw error;
+  }
+  return { stack, areInterruptsOff: registers.areInterruptsOff };
 }

@@ -18,8 +18,11 @@ export const stallKinds = [
 
 export type StallKind = (typeof stallKinds)[number];
 
-/** In whose middle nobody answers, or not in time: their answers are those of the moment before. */
-export type SilentKind = "near" | "held" | "rt-all";
+/** Nobody answers in the middle of these, or not in time: their answers are those of the moment before. */
+export type SilentKind = "near" | "held" | "rt-all" | "loop";
+
+/** Stalls that the kernel ends in time for the lab. */
+export type EjectedKind = Exclude<StallKind, "healthy" | "near" | "held" | "rt-all">;
 
 /** From the stall's begin to the freeze. */
 const SILENT_MS: { readonly [kind in SilentKind]: number } = {
@@ -28,6 +31,8 @@ const SILENT_MS: { readonly [kind in SilentKind]: number } = {
   held: 5_000,
   // Later than three quarters of the timeout that the watchdog's worker has to look.
   "rt-all": 9_000,
+  // Well before the soft lockup detector ejects the scheduler: after 20 s on one CPU.
+  loop: 8_000,
 };
 
 export const isSilent = (kind: StallKind): kind is SilentKind => Object.hasOwn(SILENT_MS, kind);
@@ -105,16 +110,12 @@ export async function beginStall(guest: Guest): Promise<string> {
 
 /** Begins the stall and collects the late answers in its middle, or after the ejection. The freeze follows at once. */
 export async function stallAndCollect(guest: Guest, stall: Stall, answersDir: string): Promise<void> {
-  if (isSilent(stall.kind)) return stallInSilence(guest, stall.kind, answersDir);
-  // Nobody answers about a CPU whose run queue is locked: what its dump would tell is collected before.
-  const isLocked = stall.kind === "loop" && !stall.ejected;
-  if (isLocked) await collectLate(guest, answersDir);
+  if (isSilent(stall.kind) && !stall.ejected) return stallInSilence(guest, stall.kind, answersDir);
   await must(guest, "real-time limits", stall.kind === "rt-hog" ? UNLEASH_RT : "");
-  const statement = await beginStall(guest);
+  await beginStall(guest);
   if (stall.ejected) await waitForEjection(guest);
   else await Bun.sleep(STALLED_MS);
-  if (isLocked) await Bun.write(`${answersDir}/stall.json`, statement);
-  else await collectLate(guest, answersDir);
+  await collectLate(guest, answersDir);
 }
 
 /** The statement has only who takes part: what began is not told any more. */

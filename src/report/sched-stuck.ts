@@ -1,0 +1,70 @@
+/** A finding about a machine that hangs: a program of the scheduler does not return, and holds a run queue's lock. */
+import { type Finding, secondsText } from "./sched-findings.ts";
+import type { SchedCpu, SchedView } from "./sched-view.ts";
+
+/** "bpf_prog_<tag>_" is the prefix of the kernel's names of programs. */
+const PROGRAM = /^bpf_prog_[0-9a-f]{16}_(?=\w)/;
+/** kernel/locking/qspinlock.c and qrwlock.c. */
+const SPINS: readonly string[] = [
+  "native_queued_spin_lock_slowpath",
+  "queued_spin_lock_slowpath",
+  "queued_read_lock_slowpath",
+  "queued_write_lock_slowpath",
+];
+/** Functions that are named of one stack, and stacks of one finding. */
+const NAMED = 6;
+
+/**
+ * All CPUs have their interrupts off: one or more are in a BPF program, and others spin for a lock. Then no CPU takes a timer
+ * tick, and all clocks in memory are those of the moment before. Needs the CPUs' registers.
+ */
+export function stuckCpus({ cpus }: SchedView): Finding[] {
+  if (!cpus.every(({ areInterruptsOff }) => areInterruptsOff === true)) return [];
+  const spinning = cpus.filter(isSpinning);
+  const inProgram = cpus.filter((cpu) => !isSpinning(cpu) && programOf(cpu) !== undefined);
+  const [first] = inProgram;
+  if (first?.clockNs === undefined || spinning.length === 0) return [];
+  const stopped = cpus.reduce((latest, { clockNs = 0n }) => (clockNs > latest ? clockNs : latest), 0n);
+  const wait =
+    spinning.length === 1
+      ? `CPU ${spinning[0]?.cpu} waits for a lock`
+      : `${spinning.length} CPUs wait for locks`;
+  const involved = [...inProgram, ...spinning];
+  return [
+    {
+      kind: "cpu-stuck",
+      summary: `CPU ${first.cpu} is in the BPF program ${programOf(first)} since ${uptimeText(first.clockNs)} after boot, ${wait}, and all CPUs have interrupts off: the kernel's clock does not run`,
+      details: [
+        `All times on this page end ${uptimeText(stopped)} after boot, also if the machine was frozen much later.`,
+        ...involved.slice(0, NAMED).map(placeText),
+      ],
+      pids: involved.flatMap(({ currPid }) => (currPid === undefined ? [] : [currPid])),
+      cpus: involved.map(({ cpu }) => cpu),
+      dsqId: undefined,
+      waitMs: undefined,
+    },
+  ];
+}
+
+function isSpinning({ stack }: SchedCpu): boolean {
+  return SPINS.includes(functionOf(stack?.[0] ?? ""));
+}
+
+/** The outermost program of the innermost BPF frames. The inner ones are its functions. */
+function programOf({ stack = [] }: SchedCpu): string | undefined {
+  const start = stack.findIndex((frame) => PROGRAM.test(frame));
+  if (start < 0) return undefined;
+  const length = stack.slice(start).findIndex((frame) => !PROGRAM.test(frame));
+  return functionOf(stack.at(length < 0 ? -1 : start + length - 1) ?? "");
+}
+
+/** "outer_loop" of "bpf_prog_f04df6452e6c7b41_outer_loop+0x65/0xb8 [bpf]". */
+const functionOf = (frame: string): string => frame.replace(/\+0x.*$/, "").replace(PROGRAM, "");
+
+function placeText({ cpu, currComm, currPid, stack = [] }: SchedCpu): string {
+  const functions = stack.slice(0, NAMED).map(functionOf).join(", ");
+  const more = stack.length > NAMED ? " and so on" : "";
+  return `CPU ${cpu} runs ${currComm}[${currPid}], in ${functions}${more}.`;
+}
+
+const uptimeText = (ns: bigint): string => secondsText(Number(ns / 1_000_000n));
