@@ -48,7 +48,7 @@ const IMMEDIATES = [0, 1, -1, 9, 10, 255, 0x0abcdef3, 2 ** 31 - 1, -(2 ** 31)];
 
 test("every code, with each offset and immediate", () => {
   const insns = Array.from({ length: 256 }, (_, code) => code)
-    // The second slot of a 16-byte instruction is not printed.
+    // Without the code of 16-byte instructions, whose second slot is not printed.
     .filter((code) => code !== 0x18)
     .flatMap((code) =>
       [0x00, 0xa1, 0x12].flatMap((registers) =>
