@@ -3,6 +3,10 @@ import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { captureGuest } from "../../src/guest/capture/capture.ts";
 import { openGuest } from "../../src/guest/guest.ts";
+import { type GuestKernel, openKernel } from "../../src/guest/kernel/kernel.ts";
+import type { TaskAt } from "../../src/guest/kernel/tasks.ts";
+import { registersOf } from "../../src/guest/task/registers.ts";
+import { parseRegisters } from "../../src/guest/vm/registers.ts";
 import { startGuest } from "./guest.ts";
 import type { KernelName } from "./kernels.ts";
 import { whyNoLab } from "./promise.ts";
@@ -56,6 +60,17 @@ describe.skipIf((await whyNoLab()) !== "")("a running task", () => {
       });
       using compressed = openGuest({ memory: kdump });
       expect(compressed.stack(running[0]!.pid)).toEqual(running[0]!);
+      // QEMU's monitor has the same registers.
+      const monitor = await guest.qmp("human-monitor-command", { "command-line": "info registers -a" });
+      const parsed = parseRegisters(String(monitor));
+      using dump = openKernel({ memory: [{ path: core }] });
+      expect(parsed.length).toBe(dump.cpus.areas.length);
+      for (const area of dump.cpus.areas) {
+        const registers = (notes: readonly Uint8Array[]) =>
+          registersOf({ prstatus: notes, info: dump.info } as GuestKernel, { pid: -1 } as TaskAt, area);
+        expect(registers(parsed)).toBeDefined();
+        expect(registers(parsed)).toEqual(registers(dump.prstatus));
+      }
       // A capture contains them.
       const path = join(guest.dir, "capture.vmcore");
       {

@@ -22,6 +22,8 @@ export interface MemorySource {
   readonly decompressed?: Chunks | undefined;
   /** A running machine's RAM instead of a file. Closed with the image. */
   readonly ram?: DataFile | undefined;
+  /** NT_PRSTATUS notes of that machine: the registers of its CPUs. */
+  readonly prstatus?: readonly Uint8Array[] | undefined;
 }
 
 interface FilePiece extends Piece {
@@ -63,10 +65,11 @@ export class MemoryImage implements Disposable {
     let format = "raw";
     let isPlaced = false;
     try {
-      for (const { path, physical, format: named, decompressed, ram } of sources) {
+      for (const { path, physical, format: named, decompressed, ram, prstatus: notes } of sources) {
         if (ram !== undefined) {
           files.push(ram);
           pieces.push({ file: ram, fileOffset: 0, physical: 0, length: ram.sizeBytes });
+          prstatus.push(...(notes ?? []));
           format = "running machine";
           continue;
         }

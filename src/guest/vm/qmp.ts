@@ -42,12 +42,22 @@ export class Qmp implements Disposable {
   }
 
   /** Runs a command and returns its result. Throws `KtstrError` if it fails or times out. */
-  command(name: string): Fields {
-    const bytes = Uint8Array.from(Buffer.from(`{"execute":"${name}"}\n`));
+  command(name: string, words?: Fields): Fields {
+    return fieldsOf(this.#result(name, words));
+  }
+
+  /** Runs a command of QEMU's human monitor and returns its output. Throws `KtstrError` if it fails or times out. */
+  monitor(line: string): string {
+    return String(this.#result("human-monitor-command", { "command-line": line }));
+  }
+
+  #result(name: string, words?: Fields): unknown {
+    const request = JSON.stringify({ execute: name, arguments: words });
+    const bytes = Uint8Array.from(Buffer.from(`${request}\n`));
     if (write(this.#fd.number, bytes) !== bytes.length) throw this.#error(`${name} cannot be sent`);
     for (let count = 0; count < MAX_MESSAGES; count++) {
       const message = this.#message();
-      if ("return" in message) return fieldsOf(message["return"]);
+      if ("return" in message) return message["return"];
       if ("error" in message)
         throw this.#error(`${name}: ${escapeText(String(fieldsOf(message["error"])["desc"]))}`);
     }

@@ -4,6 +4,7 @@ import type { MemorySource } from "../image/image.ts";
 import { type Pause, pauseVm } from "./pause.ts";
 import { Qmp } from "./qmp.ts";
 import { openRam, readProc } from "./ram.ts";
+import { prstatusOf } from "./registers.ts";
 
 function processOf(path: string): number | undefined {
   const [, pid] = /^\/proc\/(\d+)\/mem$/.exec(path) ?? [];
@@ -45,11 +46,12 @@ export class RunningVm implements Disposable {
     }
   }
 
-  /** Returns the machine's RAM, which is read on demand. Throws `KtstrError` if it is not found. */
+  /** Returns the machine's RAM, which is read on demand, and if it is paused and has a QMP socket, its CPUs' registers. Throws `KtstrError` if it is not found. */
   ram(): MemorySource {
     const base = this.#qmp?.command("query-memory-size-summary")["base-memory"];
     const sizeBytes = typeof base === "number" && base > 0 ? base : undefined;
-    return { path: this.#path, ram: openRam(this.#pid, sizeBytes) };
+    const prstatus = this.#qmp === undefined ? [] : prstatusOf(this.#qmp);
+    return { path: this.#path, ram: openRam(this.#pid, sizeBytes), prstatus };
   }
 
   /** Pauses the machine. Returns undefined if it was already paused. */
