@@ -115,7 +115,7 @@ describe.each(Object.entries(FORMS))("tables in the order of %s", (_, form) => {
   test("without variables are an error if VMCOREINFO must be rebuilt from them", () => {
     const memory = new PhysicalMemory([windowOf(0, tablesOf(1000, form))]);
     const [tables] = [...tablesBetween(memory, 0, memory.end)];
-    expect(rebuildVmcoreinfo(memory, undefined, tables!)).toBe(
+    expect(rebuildVmcoreinfo(memory, undefined, tables!, () => {})).toBe(
       "its symbol table has no variables: the kernel was built without CONFIG_KALLSYMS_ALL",
     );
   });

@@ -29,12 +29,16 @@ export interface KernelOptions {
   readonly variables?: Readonly<Record<string, number>>;
   /** x86-64: bit of page-table entries that marks memory as encrypted (`sme_me_mask`). */
   readonly encryptionMask?: bigint;
+  /** x86-64 without CONFIG_RANDOMIZE_BASE: nothing is moved, and no variable says where the direct map begins. */
+  readonly isFixed?: boolean;
   /** Memory to build in, instead of a new one of `sizeBytes`. */
   readonly bytes?: Uint8Array<ArrayBuffer>;
 }
 
 const HUGE_PAGE_BYTES = 0x20_0000;
 const X86_IMAGE = 0xffff_ffff_8000_0000n;
+/** CONFIG_PHYSICAL_START. */
+const LINKED_AT = 0x100_0000;
 
 export class SyntheticKernel {
   readonly machine: Synthetic;
@@ -54,6 +58,8 @@ export class SyntheticKernel {
   readonly #types: KernelTypes;
   /** Space for the kernel's image. */
   readonly #imageBytes: number;
+  /** By how much KASLR moved the image from where it was linked. */
+  readonly #imageMove: number;
   #cursor = 0x1000;
 
   constructor(options: KernelOptions = {}) {
@@ -68,7 +74,8 @@ export class SyntheticKernel {
     const isX86 = this.#arch === "x86_64";
     const mode: PagingMode = isX86 ? x86Paging(5) : arm64Paging(12, 48);
     const physicalBase = options.physicalBase ?? 0;
-    const directBase = isX86 ? 0xff22_3344_8000_0000n : 0xffff_0000_0000_0000n;
+    const moved = options.isFixed === true ? 0xff11_0000_0000_0000n : 0xff22_3344_8000_0000n;
+    const directBase = isX86 ? moved : 0xffff_0000_0000_0000n;
     const machine = new Synthetic({
       mode,
       physicalBase,
@@ -80,7 +87,8 @@ export class SyntheticKernel {
     this.#encryptionMask = options.encryptionMask ?? 0n;
     this.machine = machine;
     this.textPhysical = machine.allocate(this.#imageBytes, HUGE_PAGE_BYTES);
-    this.text = isX86 ? X86_IMAGE + 0x2a40_0000n : 0xffff_8000_1000_0000n;
+    this.#imageMove = options.isFixed === true ? 0 : 0x2940_0000;
+    this.text = isX86 ? X86_IMAGE + BigInt(LINKED_AT + this.#imageMove) : 0xffff_8000_1000_0000n;
     // The image is mapped with huge pages, and so is the direct map.
     for (let at = 0; at < this.#imageBytes; at += HUGE_PAGE_BYTES)
       machine.map(this.text + BigInt(at), this.textPhysical + at, "PMD");
@@ -112,7 +120,7 @@ export class SyntheticKernel {
     const { bytes: types, cpumaskBytes, idrBytes } = this.#types;
     this.symbols.set("_text", { type: "T", address: this.text });
     this.symbols.set("_stext", { type: "T", address: this.text });
-    machine.writeU64(this.place("page_offset_base", 8), machine.direct(0));
+    if (options.isFixed !== true) machine.writeU64(this.place("page_offset_base", 8), machine.direct(0));
     machine.write(
       this.place("linux_banner", 128),
       new TextEncoder().encode(`Linux version ${this.release} (`),
@@ -255,7 +263,7 @@ export class SyntheticKernel {
       );
       lines.push(`NUMBER(PHYS_OFFSET)=${unsigned(BigInt(this.machine.physicalBase))}`);
     }
-    lines.push("KERNELOFFSET=2a400000", "");
+    lines.push(`KERNELOFFSET=${this.#imageMove.toString(16)}`, "");
     return lines.join("\n");
   }
 

@@ -24,6 +24,16 @@ test("a kernel without CONFIG_KALLSYMS_ALL has no symbols of variables, and the 
   });
 });
 
+test("a kernel without CONFIG_RANDOMIZE_BASE lies where it was linked, and its direct map where it is by default", () => {
+  const machine = new SyntheticKernel({ isFixed: true });
+  using kernel = open(save(machine), 0);
+  expect([kernel.info.release, kernel.warnings]).toEqual([machine.release, []]);
+  expect(pointerOf(kernel, "_stext")).toBe(0xffff_ffff_8100_0000n);
+  const found = new Map(kernel.explain().map(({ what, text }) => [what, text]));
+  expect(found.get("KASLR offset")).toBe("0x0");
+  expect(found.get("direct map")).toBe("0xff11000000000000 is physical 0x0");
+});
+
 describe("AMD's memory encryption", () => {
   test.each([47n, 51n])("bit %p of page-table entries is not an address bit if VMCOREINFO says so", (bit) => {
     const encryptionMask = 1n << bit;

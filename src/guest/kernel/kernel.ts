@@ -20,7 +20,7 @@ import { clocks } from "./clock.ts";
 import { type DiscoverOptions, discover, type Found, findOthers } from "./discover.ts";
 import type { Kallsyms } from "./kallsyms.ts";
 import { describeLayout, readRamRanges } from "./layout.ts";
-import { checkMachine, readUtsName } from "./machine.ts";
+import { checkMachine, readUtsName, X86_DIRECT_MAP } from "./machine.ts";
 import { memoryOf } from "./memory-of.ts";
 import { type Cpus, readCpus } from "./percpu.ts";
 import { requireSymbol, type Symbols } from "./symbols.ts";
@@ -131,8 +131,6 @@ function checkBuildId({ info }: Found, { path, buildId }: Vmlinux): void {
   );
 }
 
-/** arch/x86/include/asm/page_64_types.h: `__PAGE_OFFSET_BASE_L4` and `_L5`, used without CONFIG_RANDOMIZE_MEMORY. */
-const X86_DIRECT_MAP = { 4: 0xffff_8880_0000_0000n, 5: 0xff11_0000_0000_0000n } as const;
 const MAX_BTF_BYTES = 64 * 2 ** 20;
 const STATIC_KEY = struct("static_key_false", { enabled: at(u32, "key.enabled.counter") });
 

@@ -21,6 +21,8 @@ export interface Machine {
 
 /** arch/x86/include/asm/page_64_types.h: `__START_KERNEL_map`. */
 export const X86_IMAGE_BASE = 0xffff_ffff_8000_0000n;
+/** arch/x86/include/asm/page_64_types.h: `__PAGE_OFFSET_BASE_L4` and `_L5`, used without CONFIG_RANDOMIZE_MEMORY. */
+export const X86_DIRECT_MAP = { 4: 0xffff_8880_0000_0000n, 5: 0xff11_0000_0000_0000n } as const;
 const MAX_PHYSICAL = 1n << 52n;
 
 /** A clause that says why a text does not match this image's kernel. */
@@ -38,8 +40,8 @@ function x86Machine(info: Vmcoreinfo): Machine | Refusal {
   const physBase = info.number("NUMBER(phys_base)");
   if (physBase === undefined) return "it does not have phys_base";
   const imageOffset = X86_IMAGE_BASE - physBase;
-  const root = table - imageOffset;
-  if (root < 0n || root >= MAX_PHYSICAL) return "init_top_pgt has no physical address";
+  const root = BigInt.asUintN(64, table - imageOffset);
+  if (root >= MAX_PHYSICAL) return "init_top_pgt has no physical address";
   const levels = info.number("NUMBER(pgtable_l5_enabled)") === 1n ? 5 : 4;
   return {
     machine: "x86_64",
@@ -73,8 +75,8 @@ function arm64Machine(info: Vmcoreinfo): Machine | Refusal {
   const addressBits = pageShift === 16 ? linkedBits : 64 - t1sz;
   if (!(addressBits >= 36 && addressBits <= 52 && linkedBits >= 36 && linkedBits <= 52))
     return `it has ${addressBits} translated bits of ${linkedBits}`;
-  const root = table - imageOffset;
-  if (root < 0n || root >= MAX_PHYSICAL) return "swapper_pg_dir has no physical address";
+  const root = BigInt.asUintN(64, table - imageOffset);
+  if (root >= MAX_PHYSICAL) return "swapper_pg_dir has no physical address";
   const memoryStart = info.number("NUMBER(PHYS_OFFSET)");
   // arch/arm64/include/asm/memory.h: __phys_to_virt is (x - PHYS_OFFSET) | PAGE_OFFSET; PHYS_OFFSET may be negative.
   const directBase =

@@ -6,13 +6,21 @@ import { FormatError } from "../../errors.ts";
 import type { PageObserver } from "../image/observed.ts";
 import type { PhysicalMemory } from "../image/physical.ts";
 import { GuestFault } from "../memory/fault.ts";
-import { PageTables, x86Paging } from "../memory/mmu.ts";
+import { arm64Paging, PageTables, type PagingMode, x86Paging } from "../memory/mmu.ts";
 import { fromBigInt, toBigInt } from "../memory/pointer.ts";
 import { Kallsyms, type KallsymsPlaces } from "./kallsyms.ts";
 import { placesOf } from "./kallsyms-search.ts";
 import type { KallsymsTables } from "./kallsyms-shape.ts";
-import { checkMachine, machineOf, type Refusal, utsNameOffset, X86_IMAGE_BASE } from "./machine.ts";
+import {
+  checkMachine,
+  machineOf,
+  type Refusal,
+  utsNameOffset,
+  X86_DIRECT_MAP,
+  X86_IMAGE_BASE,
+} from "./machine.ts";
 import { memoryOf } from "./memory-of.ts";
+import { type EachPage, type FoundTables, searchDirectMap, searchPageTables } from "./page-tables-search.ts";
 import { parseVmcoreinfo, type Vmcoreinfo } from "./vmcoreinfo.ts";
 
 /** Virtual base at which kallsyms is read by physical address. It is above all of the kernel's own symbols. */
@@ -27,7 +35,7 @@ const MAX_NOTES_BYTES = 4096;
 const BUILD_ID_NOTE = Buffer.from([4, 0, 0, 0, 20, 0, 0, 0, 3, 0, 0, 0, 0x47, 0x4e, 0x55, 0]);
 
 /** arm64: page shift, translated address bits, and address bits of the build. */
-const ARM64_MODES: readonly (readonly [number, number, number])[] = [
+const ARM64_MODES: readonly (readonly [12 | 14 | 16, number, number])[] = [
   ...([
     [12, 48, 48],
     [12, 52, 52],
@@ -49,17 +57,26 @@ const ARM64_MODES: readonly (readonly [number, number, number])[] = [
   ] as const),
 ];
 
-/** Returns a text that matches this memory, or a clause that says why there is none. */
+function arm64Modes(): PagingMode[] {
+  const modes = ARM64_MODES.map(([pageShift, bits]) => arm64Paging(pageShift, bits));
+  return modes.filter(({ name }, index) => modes.findIndex((mode) => mode.name === name) === index);
+}
+
+/**
+ * Returns a text that matches this memory, or a clause that says why there is none. `eachPage` visits the pages that are
+ * candidates for the top page table if the one that the symbol table names cannot be used.
+ */
 export function rebuildVmcoreinfo(
   memory: PhysicalMemory,
   pages: PageObserver | undefined,
   tables: KallsymsTables,
+  eachPage: EachPage,
 ): Vmcoreinfo | Refusal {
   try {
     const kernel = new UnknownKernel(memory, pages, tables);
     let why = kernel.problem;
     if (why !== "") return why;
-    for (const lines of kernel.texts()) {
+    for (const lines of kernel.texts(eachPage)) {
       const info = parseVmcoreinfo(Buffer.from(`${lines.join("\n")}\n`, "latin1"), undefined, true)!;
       const machine = machineOf(info);
       const checked = typeof machine === "string" ? machine : checkMachine(memory, machine, info);
@@ -146,12 +163,68 @@ class UnknownKernel {
     return /^Linux version ([\x21-\x7e]{1,64}) /.exec(banner)?.[1] ?? "";
   }
 
-  *texts(): Generator<string[]> {
-    const uts = this.#physical("init_uts_ns");
+  /** What the kernel's variables give, then what its page tables give if they are found by checking candidates. */
+  *texts(eachPage: EachPage): Generator<string[]> {
+    const offset = this.#toldOffset();
+    if (offset !== undefined) yield* this.#textsWith(offset, undefined);
+    const found = this.#search(offset, eachPage);
+    if (found !== undefined) yield* this.#textsWith(found.imageOffset, found);
+  }
+
+  get #isX86(): boolean {
+    return this.#address("phys_base") !== undefined || this.#address("init_top_pgt") !== undefined;
+  }
+
+  /** The image's offset by the addresses of its symbols, else by the kernel's own variables. */
+  #toldOffset(): bigint | undefined {
+    if (this.#offset !== SEEN_AT) return this.#offset;
     const physBase = this.#u64("phys_base");
-    const voffset = this.#u64("kimage_voffset");
-    if (uts === undefined || (physBase === undefined && voffset === undefined)) return;
-    const imageOffset = physBase === undefined ? voffset! : X86_IMAGE_BASE - physBase;
+    return physBase === undefined
+      ? this.#u64("kimage_voffset")
+      : X86_IMAGE_BASE - BigInt.asIntN(64, physBase);
+  }
+
+  #search(told: bigint | undefined, eachPage: EachPage): FoundTables | undefined {
+    const physical = ["_stext", "linux_banner", "init_uts_ns"].map((name) => this.#physical(name));
+    if (!physical.every((at) => at !== undefined)) return undefined;
+    const roots = ["init_top_pgt", "swapper_pg_dir"].flatMap((name) => this.#physical(name) ?? []);
+    const isX86 = this.#isX86;
+    const modes = isX86 ? [x86Paging(5), x86Paging(4)] : arm64Modes();
+    // arm64's image lies above the direct map, which is the lower half (arch/arm64/include/asm/memory.h, PAGE_END).
+    const lowest = ({ addressBits }: PagingMode): bigint =>
+      isX86 ? X86_IMAGE_BASE : (1n << 64n) - (1n << BigInt(addressBits - 1));
+    const directBase = ({ levels }: PagingMode): bigint | undefined =>
+      isX86 ? this.#u64("page_offset_base") || X86_DIRECT_MAP[levels.length === 5 ? 5 : 4] : undefined;
+    const isKnown = this.#offset !== SEEN_AT;
+    const imageOffset = isKnown ? told : undefined;
+    return searchPageTables(
+      this.#memory,
+      modes,
+      { physical, lowest, imageOffset, directBase },
+      roots,
+      // On x86-64 each process has a top table with the kernel's half; arm64 has one for the kernel.
+      isX86 ? eachPage : () => {},
+    );
+  }
+
+  /** arm64's PHYS_OFFSET: the kernel's variable if the page tables agree, else what they say. */
+  #memoryStart(mode: PagingMode, linkedBits: number, found: FoundTables | undefined): bigint {
+    const told = this.#u64("memstart_addr") ?? 0n;
+    const stext = this.#physical("_stext");
+    const root = found?.root ?? this.#physical("swapper_pg_dir");
+    if (stext === undefined || root === undefined) return told;
+    const pageOffset = -(1n << BigInt(linkedBits));
+    const { hi, lo } = fromBigInt(BigInt.asUintN(64, pageOffset - told + BigInt(stext)));
+    if (new PageTables(this.#memory, mode, root).translate(hi, lo) === stext) return told;
+    const base = searchDirectMap(this.#memory, { mode, root }, stext);
+    return base === undefined ? told : BigInt.asUintN(64, pageOffset - base);
+  }
+
+  /** Texts with this offset of the image, in each mode; with the table and the mode that were found, if they were. */
+  *#textsWith(imageOffset: bigint, found: FoundTables | undefined): Generator<string[]> {
+    const uts = this.#physical("init_uts_ns");
+    if (uts === undefined) return;
+    const isX86 = this.#isX86;
     const line = (name: string, address: bigint): string =>
       `SYMBOL(${name})=${BigInt.asUintN(64, address).toString(16)}`;
     const places = this.#places(imageOffset);
@@ -159,7 +232,8 @@ class UnknownKernel {
       `OSRELEASE=${this.#release()}`,
       ...this.#buildId(),
       ...["_stext", "init_uts_ns", "init_top_pgt", "swapper_pg_dir"].flatMap((name) => {
-        const physical = this.#physical(name);
+        const isRoot = name === (isX86 ? "init_top_pgt" : "swapper_pg_dir");
+        const physical = isRoot && found !== undefined ? found.root : this.#physical(name);
         return physical === undefined ? [] : [line(name, imageOffset + BigInt(physical))];
       }),
       `OFFSET(uts_namespace.name)=${utsNameOffset(this.#memory, uts, undefined)}`,
@@ -168,25 +242,27 @@ class UnknownKernel {
         return address === undefined ? [] : [line(`kallsyms_${name}`, address)];
       }),
     ];
-    if (physBase !== undefined) {
+    if (isX86) {
       const own = [
         "PAGESIZE=4096",
-        `NUMBER(phys_base)=${BigInt.asIntN(64, physBase)}`,
+        `NUMBER(phys_base)=${BigInt.asIntN(64, X86_IMAGE_BASE - imageOffset)}`,
         `NUMBER(sme_mask)=${this.#u64("sme_me_mask") ?? 0n}`,
       ];
-      for (const isFive of [1, 0]) yield [...common, ...own, `NUMBER(pgtable_l5_enabled)=${isFive}`];
+      for (const isFive of [1, 0])
+        if (found === undefined || found.mode.levels.length === 4 + isFive)
+          yield [...common, ...own, `NUMBER(pgtable_l5_enabled)=${isFive}`];
       return;
     }
-    const memoryStart = this.#u64("memstart_addr") ?? 0n;
     for (const [pageShift, bits, linkedBits] of ARM64_MODES)
-      yield [
-        ...common,
-        `PAGESIZE=${2 ** pageShift}`,
-        `NUMBER(VA_BITS)=${linkedBits}`,
-        `NUMBER(TCR_EL1_T1SZ)=${64 - bits}`,
-        `NUMBER(kimage_voffset)=0x${imageOffset.toString(16)}`,
-        `NUMBER(PHYS_OFFSET)=0x${memoryStart.toString(16)}`,
-      ];
+      if (found === undefined || found.mode.name === arm64Paging(pageShift, bits).name)
+        yield [
+          ...common,
+          `PAGESIZE=${2 ** pageShift}`,
+          `NUMBER(VA_BITS)=${linkedBits}`,
+          `NUMBER(TCR_EL1_T1SZ)=${64 - bits}`,
+          `NUMBER(kimage_voffset)=0x${BigInt.asUintN(64, imageOffset).toString(16)}`,
+          `NUMBER(PHYS_OFFSET)=0x${this.#memoryStart(arm64Paging(pageShift, bits), linkedBits, found).toString(16)}`,
+        ];
   }
 
   #buildId(): string[] {

@@ -48,7 +48,7 @@ export function searchSymbolTables(
       const at = image.layoutIsKnown ? place : addressOf(layout, place);
       const tables = new KallsymsShape(memory).tables(at);
       if (tables === undefined) return [];
-      const text = rebuildVmcoreinfo(memory, image.pages, tables);
+      const text = rebuildVmcoreinfo(memory, image.pages, tables, (visit) => eachPage(image, visit));
       if (typeof text !== "string") return [{ text, layout }];
       if (why === "") why = text;
       return [];
@@ -57,4 +57,11 @@ export function searchSymbolTables(
     refusals.push(`the one around 0x${place.toString(16)}: ${why}`);
   }
   return { tables: places.length, refusals };
+}
+
+function eachPage(image: MemoryImage, visit: (page: number) => boolean): void {
+  image.search((view, physical) => {
+    for (let at = 0; at < view.byteLength; at += 4096) if (visit(physical + at)) return true;
+    return false;
+  });
 }

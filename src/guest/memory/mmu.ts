@@ -155,7 +155,7 @@ export class PageTables {
       if (at < 0) return TABLE_OUTSIDE;
       const { view } = this.#memory.window;
       const entryLo = view.getInt32(at, true);
-      const address = this.#addressOf(view.getInt32(at + 4, true), entryLo);
+      const address = entryAddress(this.mode, view.getInt32(at + 4, true), entryLo);
       if ((entryLo & 1) === 0) return NOT_MAPPED;
       if (depth === last) {
         if ((entryLo & pageMask) !== pageValue) return NOT_MAPPED;
@@ -170,15 +170,16 @@ export class PageTables {
     }
     return NOT_MAPPED;
   }
+}
 
-  #addressOf(hi: number, lo: number): number {
-    const { addressMaskHi, addressMaskLo, extraShift, extraMask, extraUnit } = this.mode;
-    return (
-      (hi & addressMaskHi) * 2 ** 32 +
-      ((lo & addressMaskLo) >>> 0) +
-      ((lo >>> extraShift) & extraMask) * extraUnit
-    );
-  }
+/** Returns the physical address in an entry, of which `hi` and `lo` are the words. */
+export function entryAddress(mode: PagingMode, hi: number, lo: number): number {
+  const { addressMaskHi, addressMaskLo, extraShift, extraMask, extraUnit } = mode;
+  return (
+    (hi & addressMaskHi) * 2 ** 32 +
+    ((lo & addressMaskLo) >>> 0) +
+    ((lo >>> extraShift) & extraMask) * extraUnit
+  );
 }
 
 /** Returns a mask of the bits from `bit` to 31. */

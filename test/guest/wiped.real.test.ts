@@ -1,0 +1,117 @@
+/**
+ * Frozen machines of the lab with VMCOREINFO overwritten in a copy of their memory, then with what else says where the image
+ * and the page tables lie: the answers are those of the whole memory.
+ */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type GuestState, openGuest } from "../../src/guest/guest.ts";
+import { type OpenedKernel, openKernel } from "../../src/guest/kernel/kernel.ts";
+import { buildInspection } from "../../src/report/inspection.ts";
+import { inspectionJson } from "../../src/report/inspection-json.ts";
+import { stringify } from "../../src/report/json.ts";
+import { eachMachine, type LabImage, labImages } from "./images.ts";
+
+const images = await labImages();
+const COPY_MS = 120_000;
+const PAGE = 4096;
+const CHUNK = 2 ** 24;
+
+const json = (guest: GuestState): string => stringify(inspectionJson(buildInspection(guest, 4)));
+
+function answerOf(memory: string): { readonly text: string; readonly kernel: string; readonly how: string } {
+  using guest = openGuest({ memory });
+  const explained = new Map(guest.explain().map(({ what, text }) => [what, text]));
+  return {
+    text: json(guest),
+    how: explained.get("VMCOREINFO") ?? "",
+    kernel: `${explained.get("kernel image")}; ${explained.get("page tables")}`,
+  };
+}
+
+/** Overwrites every page that holds VMCOREINFO, as text or as a note; elsewhere its first word. Returns how many places. */
+function wipeVmcoreinfo(path: string): number {
+  const file = openSync(path, "r+");
+  let count = 0;
+  const buffer = Buffer.alloc(CHUNK);
+  for (let at = 0; ; at += CHUNK) {
+    const length = readSync(file, buffer, 0, CHUNK, at);
+    if (length === 0) break;
+    const bytes = buffer.subarray(0, length);
+    for (
+      let found = bytes.indexOf("OSRELEASE=");
+      found >= 0;
+      found = bytes.indexOf("OSRELEASE=", found + 1)
+    ) {
+      const isOwn = [0, 24].includes(found % PAGE) && bytes[found + 10] !== 0x25;
+      if (isOwn) writeSync(file, Buffer.alloc(PAGE), 0, PAGE, at + found - (found % PAGE));
+      else writeSync(file, Buffer.alloc(10), 0, 10, at + found);
+      count++;
+    }
+  }
+  closeSync(file);
+  return count;
+}
+
+/** Overwrites memory at a physical address. */
+function wipe(path: string, { found }: OpenedKernel, physical: number, length: number): void {
+  const piece = found.layout.find(
+    (each) => physical >= each.physical && physical < each.physical + each.length,
+  )!;
+  const file = openSync(path, "r+");
+  writeSync(file, Buffer.alloc(length), 0, length, physical - piece.physical + piece.fileOffset);
+  closeSync(file);
+}
+
+let folder = "";
+beforeAll(() => {
+  folder = mkdtempSync(join(process.env["KTSTR_LAB_TMP"] ?? tmpdir(), "ktstr-wiped-"));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+async function copyOf(image: LabImage): Promise<string> {
+  const path = join(folder, "mem");
+  expect(await Bun.spawn(["cp", "--sparse=always", image.memory, path]).exited).toBe(0);
+  return path;
+}
+
+eachMachine(images, (image) => {
+  test(
+    "without VMCOREINFO, then without the kernel's variables, then without its top page table",
+    async () => {
+      const whole = answerOf(image.memory);
+      using kernel = openKernel({ memory: [{ path: image.memory }] });
+      const { machine } = kernel.found;
+      const path = await copyOf(image);
+      expect(wipeVmcoreinfo(path)).toBeGreaterThan(1);
+      const first = answerOf(path);
+      expect(first.how).toBe("not in this memory; derived from the kernel's symbol table");
+      expect(first.kernel).toBe(whole.kernel);
+      expect(first.text === whole.text).toBe(true);
+
+      // Variables that say where the image and the direct map lie.
+      let variables = 0;
+      for (const [, address = "", name = ""] of image
+        .answer("kallsyms")!
+        .matchAll(/^([0-9a-f]{16}) \S (phys_base|kimage_voffset|memstart_addr)$/gm)) {
+        wipe(path, kernel, Number(BigInt(`0x${address}`) - machine.imageOffset), 8);
+        expect(name).not.toBe("");
+        variables++;
+      }
+      expect(variables).toBe(machine.machine === "x86_64" ? 1 : 2);
+      const second = answerOf(path);
+      expect(second.kernel).toBe(whole.kernel);
+      expect(second.text === whole.text).toBe(true);
+
+      // On x86-64 each process has a top table with the kernel's half; on arm64 there is one.
+      if (machine.machine !== "x86_64") return;
+      wipe(path, kernel, machine.root, PAGE);
+      const third = answerOf(path);
+      expect(third.kernel).not.toBe(whole.kernel);
+      expect(third.kernel.split(";")[0]).toBe(whole.kernel.split(";")[0]!);
+      expect(third.text === whole.text).toBe(true);
+    },
+    COPY_MS,
+  );
+});
