@@ -10,7 +10,7 @@ import type {
   PinnedKind,
 } from "../attachments.ts";
 import type { Btf } from "../btf/btf.ts";
-import { DisposedError, KtstrError } from "../errors.ts";
+import { DisposedError } from "../errors.ts";
 import type { FeatureAccessor, Features, TokenMount } from "../features.ts";
 import type { KernelLog, LogAccessor } from "../kernel-log.ts";
 import type { Network } from "../network.ts";
@@ -38,7 +38,7 @@ import {
 } from "../state.ts";
 import type { TaskStack } from "../task-stack.ts";
 import { GuestBtfs } from "./bpf/btfs.ts";
-import { listHolders } from "./bpf/holders.ts";
+import { readHolders } from "./bpf/holders.ts";
 import { listLinks } from "./bpf/links.ts";
 import { type GuestMap, listMaps } from "./bpf/map-info.ts";
 import {
@@ -55,6 +55,7 @@ import { listProgs } from "./bpf/progs.ts";
 import type { MemorySource } from "./image/image.ts";
 import { type Finding, type GuestKernel, type OpenedKernel, openKernel } from "./kernel/kernel.ts";
 import { AddressNames } from "./kernel/names-at.ts";
+import { type OpenFile, openFiles } from "./kernel/open-files.ts";
 import { fromBigInt } from "./memory/pointer.ts";
 import { readSchedExtState } from "./sched/sched-ext.ts";
 
@@ -101,6 +102,7 @@ export class GuestState
   #progs: readonly ProgInfo[] | undefined;
   #links: readonly LinkInfo[] | undefined;
   #holders: Read<Holders> | undefined;
+  #openFiles: readonly OpenFile[] | undefined;
   #disposed = false;
   /** Whether the kernel belongs to another state, which disposes it. */
   #isAgain = false;
@@ -165,7 +167,7 @@ export class GuestState
   /** Returns `unsupported` for captures made by older versions, which did not read this. */
   holders(): Read<Holders> {
     const kernel = this.#checked();
-    this.#holders ??= readHolders(kernel);
+    this.#holders ??= readHolders(kernel, this.#files(kernel));
     return this.#holders;
   }
 
@@ -317,7 +319,8 @@ export class GuestState
 
   perfAttachments(): readonly PerfAttachment[] {
     const descriptors = require("./bpf/perf-fds.ts") as typeof import("./bpf/perf-fds.ts");
-    return descriptors.listPerfAttachments(this.#checked());
+    const kernel = this.#checked();
+    return descriptors.listPerfAttachments(kernel, this.#files(kernel));
   }
 
   networks(devname?: string): readonly Network[] {
@@ -386,6 +389,12 @@ export class GuestState
     return this.#maps;
   }
 
+  /** Read once for holders and for perf attachments. */
+  #files(kernel: GuestKernel): readonly OpenFile[] {
+    this.#openFiles ??= openFiles(kernel);
+    return this.#openFiles;
+  }
+
   /** Calls `read` for a map that was listed by this state. */
   #ofMap<T>(map: MapInfo, read: (kernel: GuestKernel, map: GuestMap) => Read<T>): Read<T> {
     const listed = this.#mapsById().get(map.id);
@@ -395,14 +404,5 @@ export class GuestState
     if (listed.isOffloaded)
       return unreadable("unsupported", "it is offloaded: its elements are in the network card");
     return read(this.#kernel, listed);
-  }
-}
-
-function readHolders(kernel: GuestKernel): Read<Holders> {
-  try {
-    return found(listHolders(kernel));
-  } catch (error) {
-    if (error instanceof KtstrError) return unreadable("unsupported", error.message);
-    throw error;
   }
 }

@@ -6,6 +6,7 @@ import { listNetworks } from "../../src/guest/bpf/networks.ts";
 import { listPerfAttachments } from "../../src/guest/bpf/perf-fds.ts";
 import { listPins } from "../../src/guest/bpf/pins.ts";
 import { openKernel } from "../../src/guest/kernel/kernel.ts";
+import { openFiles } from "../../src/guest/kernel/open-files.ts";
 import { cgroupJson } from "../../src/report/cgroup.ts";
 import { type Json, stringify } from "../../src/report/json.ts";
 import { netfilterLinks, networkJson, networkText } from "../../src/report/net.ts";
@@ -153,7 +154,7 @@ eachMachine([...(await labImages()), ...capturedImages()], (image) => {
   testAgainst(image, "perf-show.json", "descriptors on perf events are equal to bpftool's", (theirs) => {
     using kernel = openKernel({ memory: [{ path: image.memory }] });
     expect(theirs.length).toBeGreaterThan(5);
-    expect(printed(listPerfAttachments(kernel).map(perfJson))).toEqual(theirs);
+    expect(printed(listPerfAttachments(kernel, openFiles(kernel)).map(perfJson))).toEqual(theirs);
   });
 
   for (const [file, isEffective] of [

@@ -1,8 +1,9 @@
 /** Finds the processes that hold BPF objects open, by their file descriptors. */
 import { place, ptr, struct, u32 } from "../../btf/struct.ts";
-import type { HeldKind, Holder, Holders } from "../../state.ts";
+import { KtstrError } from "../../errors.ts";
+import { found, type HeldKind, type Holder, type Holders, type Read, unreadable } from "../../state.ts";
 import type { GuestKernel } from "../kernel/kernel.ts";
-import { forEachFile } from "../kernel/open-files.ts";
+import { forEachFile, type OpenFile } from "../kernel/open-files.ts";
 import type { StructAt } from "../kernel/struct-at.ts";
 
 const TASK = struct("task_struct", { group_leader: ptr, comm: place });
@@ -17,34 +18,45 @@ const OPERATIONS: Readonly<Record<string, HeldKind>> = {
   bpf_map_fops: "map",
   bpf_prog_fops: "prog",
   bpf_link_fops: "link",
-  /** Since 6.11: links that can be polled. */
   bpf_link_fops_poll: "link",
   btf_fops: "btf",
 };
 
 const TASK_COMM_LEN = 16;
 
-/** Lists each process once, by ascending pid, like bpftool's pid_iter.bpf.c. Throws `KtstrError`. */
-export function listHolders(kernel: GuestKernel): Holders {
-  const found: Record<HeldKind, Map<number, Map<number, Holder>>> = {
+/**
+ * Lists each process once, by ascending pid, like bpftool's pid_iter.bpf.c. Returns `unsupported` if the kernel has no file
+ * operations of BPF objects.
+ */
+export function readHolders(kernel: GuestKernel, files: readonly OpenFile[]): Read<Holders> {
+  try {
+    return found(listHolders(kernel, files));
+  } catch (error) {
+    if (error instanceof KtstrError) return unreadable("unsupported", error.message);
+    throw error;
+  }
+}
+
+function listHolders(kernel: GuestKernel, files: readonly OpenFile[]): Holders {
+  const held: Record<HeldKind, Map<number, Map<number, Holder>>> = {
     ...{ map: new Map(), prog: new Map(), link: new Map(), btf: new Map() },
   };
   const comms = new Map<number, Uint8Array>();
-  forEachFile(kernel, OPERATIONS, ({ task, pid, kind, object }) => {
+  forEachFile(kernel, files, OPERATIONS, ({ task, pid, object }, kind) => {
     const id = idOf(kernel, kind, object);
     const comm = comms.get(pid) ?? commOf(kernel, task);
     comms.set(pid, comm);
-    const holders = found[kind].get(id) ?? new Map<number, Holder>();
+    const holders = held[kind].get(id) ?? new Map<number, Holder>();
     holders.set(pid, { pid, comm });
-    found[kind].set(id, holders);
+    held[kind].set(id, holders);
   });
   const sorted = (of: ReadonlyMap<number, ReadonlyMap<number, Holder>>): ReadonlyMap<number, Holder[]> =>
     new Map([...of].map(([id, holders]) => [id, [...holders.values()].sort((a, b) => a.pid - b.pid)]));
   return {
-    map: sorted(found.map),
-    prog: sorted(found.prog),
-    link: sorted(found.link),
-    btf: sorted(found.btf),
+    map: sorted(held.map),
+    prog: sorted(held.prog),
+    link: sorted(held.link),
+    btf: sorted(held.btf),
   };
 }
 

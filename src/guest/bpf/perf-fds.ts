@@ -18,10 +18,10 @@ const OPERATIONS: Readonly<Record<string, "event" | "link">> = {
 };
 
 /** Returns the results of `bpf_task_fd_query` (kernel/bpf/syscall.c) for each descriptor. Throws `KtstrError`. */
-export function listPerfAttachments(kernel: GuestKernel): PerfAttachment[] {
+export function listPerfAttachments(kernel: GuestKernel, files: readonly OpenFile[]): PerfAttachment[] {
   const all: PerfAttachment[] = [];
-  forEachFile(kernel, OPERATIONS, (file) => {
-    const found = file.kind === "link" ? ofLink(kernel, file) : ofEvent(kernel, file);
+  forEachFile(kernel, files, OPERATIONS, (file, kind) => {
+    const found = kind === "link" ? ofLink(kernel, file) : ofEvent(kernel, file);
     if (found !== undefined) all.push({ pid: file.pid, fd: file.fd, ...found });
   });
   return all.sort((a, b) => a.pid - b.pid || a.fd - b.fd);
@@ -29,7 +29,7 @@ export function listPerfAttachments(kernel: GuestKernel): PerfAttachment[] {
 
 type Attached = Omit<PerfAttachment, "pid" | "fd"> | undefined;
 
-function ofLink(kernel: GuestKernel, { object: link }: OpenFile<unknown>): Attached {
+function ofLink(kernel: GuestKernel, { object: link }: OpenFile): Attached {
   const layout = LINK.resolve(kernel.btf);
   if (link.u32(layout.type, "type") !== LinkType.raw_tracepoint) return undefined;
   return {
@@ -41,7 +41,7 @@ function ofLink(kernel: GuestKernel, { object: link }: OpenFile<unknown>): Attac
 }
 
 /** Programs of type perf_event are not reported, as in the kernel (bpf_get_perf_event_info). */
-function ofEvent(kernel: GuestKernel, { object: event }: OpenFile<unknown>): Attached {
+function ofEvent(kernel: GuestKernel, { object: event }: OpenFile): Attached {
   const layout = EVENT.resolve(kernel.btf);
   const prog = event.follow(layout.prog, "prog");
   if (prog.isNull) return undefined;

@@ -18,34 +18,41 @@ const MAX_FDS = 2 ** 24;
 const MAX_SLOTS = 2 ** 26;
 
 /** An open file descriptor. */
-export interface OpenFile<T> {
+export interface OpenFile {
   /** A thread of the process. */
   readonly task: StructAt;
   /** The process, `tgid`. */
   readonly pid: number;
   readonly fd: number;
-  readonly kind: T;
+  /** The symbol of `file.f_op`. */
+  readonly operations: string;
   /** `file.private_data`. */
   readonly object: StructAt;
 }
 
+/** Symbols of the `struct file_operations` that are looked for. kernel/bpf/syscall.c, btf.c, kernel/events/core.c. */
+const OPERATIONS: readonly string[] = [
+  "bpf_map_fops",
+  "bpf_prog_fops",
+  "bpf_link_fops",
+  /** Since 6.11: links that can be polled. */
+  "bpf_link_fops_poll",
+  "btf_fops",
+  "perf_fops",
+];
+
 /**
- * Visits every descriptor whose `file.f_op` is one of `operations`, given by symbol name. Threads share their process's
- * table, which is visited once. A process is skipped if it cannot be read or if `visit` throws `KtstrError`. Throws
- * `KtstrError` if the kernel has none of these symbols, or if a list of tasks is damaged.
+ * Returns every descriptor of a BPF object or a perf event. Threads share their process's table, which is visited once. The
+ * rest of a process's table is skipped if it cannot be read. Throws `KtstrError` if a list of tasks is damaged.
  */
-export function forEachFile<T>(
-  kernel: GuestKernel,
-  operations: Readonly<Record<string, T>>,
-  visit: (file: OpenFile<T>) => void,
-): void {
-  const kinds = new Map<string, T>();
-  for (const [name, kind] of Object.entries(operations)) {
+export function openFiles(kernel: GuestKernel): readonly OpenFile[] {
+  const names = new Map<string, string>();
+  for (const name of OPERATIONS) {
     const address = kernel.symbols.address(name);
-    if (address !== undefined) kinds.set(keyOf(address), kind);
+    if (address !== undefined) names.set(keyOf(address), name);
   }
-  if (kinds.size === 0)
-    throw new KtstrError(`look through open files: the kernel has no ${Object.keys(operations)[0]}`);
+  const all: OpenFile[] = [];
+  if (names.size === 0) return all;
   const seen = new Set<string>();
   let left = MAX_SLOTS;
   for (const { at: task, tgid: pid } of tasks(kernel)) {
@@ -54,20 +61,47 @@ export function forEachFile<T>(
       const key = `${pid} ${keyOf(files)}`;
       if (isNull(files) || seen.has(key)) continue;
       seen.add(key);
-      left -= visitTable(kernel, files, left, kinds, (file) => visit({ task, pid, ...file }));
+      left -= visitTable(kernel, files, left, names, (file) => all.push({ task, pid, ...file }));
     } catch (error) {
       if (!(error instanceof KtstrError)) throw error;
+    }
+  }
+  return all;
+}
+
+/**
+ * Visits the files of `openFiles` whose operations are in a table, with the table's value. The rest of a process is skipped if `visit`
+ * throws `KtstrError`. Throws `KtstrError` if the kernel has none of these operations.
+ */
+export function forEachFile<T>(
+  { symbols }: GuestKernel,
+  files: readonly OpenFile[],
+  operations: Readonly<Record<string, T>>,
+  visit: (file: OpenFile, kind: T) => void,
+): void {
+  const names = Object.keys(operations);
+  if (names.every((name) => symbols.address(name) === undefined))
+    throw new KtstrError(`look through open files: the kernel has no ${names[0]}`);
+  let skipped: StructAt | undefined;
+  for (const file of files) {
+    const kind = operations[file.operations];
+    if (kind === undefined || file.task === skipped) continue;
+    try {
+      visit(file, kind);
+    } catch (error) {
+      if (!(error instanceof KtstrError)) throw error;
+      skipped = file.task;
     }
   }
 }
 
 /** Returns the number of slots that were read. */
-function visitTable<T>(
+function visitTable(
   { memory, btf }: GuestKernel,
   files: Pointer,
   most: number,
-  kinds: ReadonlyMap<string, T>,
-  visit: (file: Pick<OpenFile<T>, "fd" | "kind" | "object">) => void,
+  names: ReadonlyMap<string, string>,
+  visit: (file: Pick<OpenFile, "fd" | "operations" | "object">) => void,
 ): number {
   const table = new StructAt(memory, files, "files_struct.").follow(FILES.resolve(btf).fdt, "fdt");
   const layout = FDTABLE.resolve(btf);
@@ -80,8 +114,9 @@ function visitTable<T>(
     const [lo, hi] = [memory.view.getInt32(at, true), memory.view.getInt32(at + 4, true)];
     if (hi === 0 && lo === 0) continue;
     const open = new StructAt(memory, { hi, lo }, "file.");
-    const kind = kinds.get(keyOf(open.pointer(file.f_op, "f_op")));
-    if (kind !== undefined) visit({ fd, kind, object: open.follow(file.private_data, "private_data") });
+    const operations = names.get(keyOf(open.pointer(file.f_op, "f_op")));
+    if (operations !== undefined)
+      visit({ fd, operations, object: open.follow(file.private_data, "private_data") });
   }
   return count;
 }
