@@ -28,7 +28,7 @@ export const NOTED_HELPERS: readonly string[] = ["trace_printk", "trace_vprintk"
 export interface Features {
   /** -1 if the sysctl cannot be read. */
   readonly sysctls: Readonly<Record<Sysctl, number>>;
-  /** The kernel's configuration as text. If undefined, `untold` has the reason. */
+  /** The kernel's configuration as text. If undefined, `problems` has the reason. */
   readonly config: string | undefined;
   readonly hasSyscall: boolean;
   /** Indexed by `enum bpf_prog_type`. */
@@ -42,7 +42,7 @@ export interface Features {
   /** Number of helpers in the kernel's own enum; undefined for the running kernel. */
   readonly helperCount: number | undefined;
   /** Sentences about data that could not be read. */
-  readonly untold: readonly string[];
+  readonly problems: readonly string[];
 }
 
 /** A bpf file system that delegates permissions to the creators of tokens (since 6.9). */

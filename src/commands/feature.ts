@@ -56,7 +56,7 @@ const probe: Command = command({
     if (options.json) out.line(stringify(featuresJson(features), indentOf(context)));
     else if (prefix !== undefined) out.line(featuresMacros(features, prefix, full));
     else out.line(featuresText(features));
-    for (const sentence of features.untold) context.warn(sentence);
+    for (const sentence of features.problems) context.warn(sentence);
     warnAll(context, source.state);
     return 0;
   },

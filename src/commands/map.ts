@@ -49,7 +49,7 @@ async function showHolders(context: Context, selector: Selector): Promise<number
   const maps = await selectMaps(source, selector);
   const pins = pinsFor(context, source, "map");
   const pids = pidsFor(source, "map");
-  const { holders, untold } = mapHolders(state);
+  const { holders, problems } = mapHolders(state);
   printList(
     context,
     maps,
@@ -62,9 +62,9 @@ async function showHolders(context: Context, selector: Selector): Promise<number
     (map) => mapText(map) + pins.text(map.id) + mapHoldersText(holders.get(map.id), state),
     selector.kind === "all",
   );
-  for (const sentence of untold) context.warn(`holders that are not shown: ${sentence}`);
+  for (const sentence of problems) context.warn(`holders that are not shown: ${sentence}`);
   warnAll(context, state);
-  return untold.length === 0 ? 0 : 1;
+  return problems.length === 0 ? 0 : 1;
 }
 
 const map: Command = command({

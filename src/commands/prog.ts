@@ -58,10 +58,10 @@ const show: Command = command({
         (page === undefined ? "" : page.progPageText(page.progPage(source.state, prog))),
       selector.kind === "all",
     );
-    for (const sentence of places?.untold ?? [])
+    for (const sentence of places?.problems ?? [])
       context.warn(`the list of what runs programs is not complete: ${sentence}`);
     warnAll(context, source.state);
-    return places === undefined || places.untold.length === 0 ? 0 : 1;
+    return places === undefined || places.problems.length === 0 ? 0 : 1;
   },
 });
 

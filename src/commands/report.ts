@@ -69,12 +69,12 @@ const made = (): Made => ({ unixSeconds: BigInt(Math.floor(Date.now() / 1000)), 
 const nameOf = (path: string): string => path.replace(/^.*\//, "");
 
 async function pageOfRecord(path: string): Promise<string> {
-  const [{ openRecord }, { overTime }, { recordPage }] = await Promise.all([
+  const [{ openRecord }, { summarizeRecord }, { recordPage }] = await Promise.all([
     import("../report/record-read.ts"),
-    import("../report/over-time.ts"),
+    import("../report/record-summary.ts"),
     import("../report/html/record.ts"),
   ]);
-  return recordPage(overTime(openRecord(path)), nameOf(path), made());
+  return recordPage(summarizeRecord(openRecord(path)), nameOf(path), made());
 }
 
 async function pageOfDiff(context: Context, a: string, b: string): Promise<string> {

@@ -3,7 +3,7 @@ import { UsageError } from "../errors.ts";
 import type { GuestState } from "../guest/guest.ts";
 import { resetJitThreshold } from "../jit-threshold.ts";
 import type { LiveState } from "../live/live.ts";
-import { Series, type Standstill } from "../report/series.ts";
+import { type PausedMachine, Series } from "../report/series.ts";
 import type { RoundSource, SeriesFacts } from "../round.ts";
 import type { KernelInfo } from "../state.ts";
 import type { Options } from "./command.ts";
@@ -62,7 +62,7 @@ async function openMemoryRounds(options: Options, globals: readonly string[]): P
   const path = options.memory[0] ?? "";
   using stack = new DisposableStack();
   let memory = given.memory;
-  let pause: (() => Standstill | undefined) | undefined;
+  let pause: (() => PausedMachine | undefined) | undefined;
   if (isVm(path)) {
     const { RunningVm } = await import("../guest/vm/vm.ts");
     const vm = stack.use(new RunningVm(path));

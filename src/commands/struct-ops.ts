@@ -1,4 +1,4 @@
-import { laidOut } from "../report/dump-bpftool.ts";
+import { layOutJson } from "../report/dump-bpftool.ts";
 import { structOpsDump, structOpsJson, structOpsText } from "../report/struct-ops.ts";
 import type { MapInfo } from "../state.ts";
 import { MapType } from "../uapi/names.ts";
@@ -59,7 +59,7 @@ const dump: Command = command({
           () => "",
           true,
         );
-      else context.out.line(laidOut(`[${objects.map(({ text }) => text).join(",")}]`, 0));
+      else context.out.line(layOutJson(`[${objects.map(({ text }) => text).join(",")}]`, 0));
     }),
 });
 

@@ -18,10 +18,10 @@ export function probeFeatures(sys: Sys, release: string, full: boolean): Feature
   const first = load(sys, ProgType.socket_filter, [set(0, 0), exit()]).result;
   if (first === -EPERM) throw bpfError("BPF_PROG_LOAD", "a probe program", first);
   const hasSyscall = first !== -ENOSYS;
-  const untold: string[] = [];
+  const problems: string[] = [];
   const config = readConfig(sys, release);
   if (config === undefined)
-    untold.push(
+    problems.push(
       `the kernel's configuration: neither /boot/config-${release} nor /proc/config.gz can be read`,
     );
   const progTypes = PROG_TYPES.map((_, type) => type > 0 && hasSyscall && hasProgType(sys, type));
@@ -40,7 +40,7 @@ export function probeFeatures(sys: Sys, release: string, full: boolean): Feature
     helpers: progTypes.map((has, type) => (has ? helpersOf(sys, type, full) : [])),
     misc: misc(sys),
     helperCount: undefined,
-    untold,
+    problems,
   };
 }
 

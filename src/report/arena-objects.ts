@@ -1,4 +1,4 @@
-/** What lies in an arena, as far as its programs' types tell: global variables in it, and what global pointers lead to. */
+/** Objects in an arena's pages: global variables stored there, and the objects that global pointers reach. */
 import type { Btf } from "../btf/btf.ts";
 import { declaration } from "../btf/declare.ts";
 import { pointersIn } from "../btf/pointers.ts";
@@ -8,21 +8,21 @@ import { BTF_KIND } from "../uapi/btf.ts";
 import type { ArenaSpace } from "./arena-space.ts";
 import { Follower } from "./follow.ts";
 import { isSection, variablesOf } from "./globals.ts";
-import { soundly, type TypeRef } from "./typed.ts";
+import { type TypeRef, withFallback } from "./typed.ts";
 
 export interface ArenaObject {
-  /** From the start of its page, in bytes. */
+  /** Offset in its page, in bytes. */
   readonly offset: number;
-  /** The variable that it is, or the variables that point to it; none for what is further away. */
+  /** Name of the variable, or `*name` of each variable that points to it. Empty for objects that are further away. */
   readonly names: readonly string[];
-  /** Whether it is a variable of the arena itself. */
+  /** Whether it is a global variable stored in the arena. */
   readonly isVariable: boolean;
   readonly typeText: string;
   readonly type: TypeRef;
   readonly bytes: Uint8Array;
 }
 
-/** libbpf's section for variables that are declared in the arena. */
+/** Section into which libbpf puts variables declared in the arena. */
 const ARENA_SECTION = ".addr_space.1";
 
 export class ArenaObjects {
@@ -30,12 +30,12 @@ export class ArenaObjects {
   readonly #space: ArenaSpace;
   readonly #known = new Map<string, string[]>();
 
-  /** `depth`: how many pointers from a variable. */
+  /** `depth`: limit on the number of pointers between a variable and an object. */
   constructor(state: BpfState, space: ArenaSpace, depth: number) {
     this.#space = space;
     const follower = new Follower(state, [], { depth, only: space });
     for (const btf of programTypes(state, space.map)) {
-      const globals = soundly(undefined, () => globalsInArena(btf, space));
+      const globals = withFallback(undefined, () => globalsInArena(btf, space));
       if (globals !== undefined) this.#addGlobals(globals, follower);
     }
     for (const map of sectionMaps(state, space.map))
@@ -44,7 +44,7 @@ export class ArenaObjects {
     for (const objects of this.#byPage.values()) objects.sort((a, b) => a.offset - b.offset);
   }
 
-  /** By ascending offset. */
+  /** Objects of one page, by ascending offset. */
   on(pageIndex: number): readonly ArenaObject[] {
     return this.#byPage.get(pageIndex) ?? [];
   }
@@ -88,9 +88,9 @@ export class ArenaObjects {
   }
 }
 
-const typeText = ({ btf, id }: TypeRef): string => soundly("", () => declaration(btf, id, ""));
+const typeText = ({ btf, id }: TypeRef): string => withFallback("", () => declaration(btf, id, ""));
 
-/** The types of every program that uses the arena, each once. */
+/** BTF of every program that uses the arena, without duplicates. */
 function programTypes(state: BpfState, arena: MapInfo): Btf[] {
   const ids = new Set<number>();
   for (const { mapIds, btfId } of state.progs()) if (btfId !== 0 && mapIds.includes(arena.id)) ids.add(btfId);
@@ -114,15 +114,15 @@ function sectionMaps(state: BpfState, arena: MapInfo): MapInfo[] {
 interface ArenaGlobals {
   readonly btf: Btf;
   readonly sectionId: number;
-  /** In the arena, in bytes. */
+  /** Offset in the arena, in bytes. */
   readonly offset: number;
   readonly bytes: Uint8Array;
 }
 
 /**
- * Where libbpf put the variables: at the arena's start, newer ones into the pages at its end
- * (tools/lib/bpf/libbpf.c, `arena_data_off`). Of the two the one counts whose bytes can be them: not all zero, and
- * pointers that lead into the arena. undefined where that does not decide it.
+ * Finds the arena's variables. libbpf puts them at the arena's start, and newer releases put them into its last pages
+ * (tools/lib/bpf/libbpf.c, `arena_data_off`). Returns the place whose bytes are not all zero and whose pointers all
+ * point into the arena; undefined if both places or neither qualify.
  */
 function globalsInArena(btf: Btf, space: ArenaSpace): ArenaGlobals | undefined {
   const sectionId = btf.find(ARENA_SECTION, BTF_KIND.DATASEC);

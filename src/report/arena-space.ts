@@ -1,10 +1,10 @@
-/** An arena by the addresses that programs and user space have for it. */
+/** An arena's pages, addressed as programs and user space do. */
 import type { ArenaPages, BpfState, MapInfo, Read } from "../state.ts";
 import { MapType } from "../uapi/names.ts";
 
 export class ArenaSpace {
   readonly map: MapInfo;
-  /** The address of its first byte. */
+  /** Address of the first byte in user space. */
   readonly base: bigint;
   readonly size: number;
   readonly pageSize: number;
@@ -18,7 +18,7 @@ export class ArenaSpace {
     this.#pages = new Map(pages.map((page) => [page.index, page.bytes]));
   }
 
-  /** undefined: it has no pages, or nobody knows where it begins. */
+  /** Returns undefined if the arena has no pages, or its address is not known. */
   static of(map: MapInfo, arena: ArenaPages): ArenaSpace | undefined {
     const [first] = arena.pages;
     const base =
@@ -29,8 +29,8 @@ export class ArenaSpace {
   }
 
   /**
-   * The offset that an address means; undefined: it is not of this arena. `short`: also the low 32 bits alone, which is how
-   * programs that cast to the kernel's side hold a pointer (kernel/bpf/arena.c).
+   * Returns the offset in the arena for an address, or undefined if the address is outside. `short`: also accept the low 32
+   * bits alone, the form in which programs hold a pointer that they cast to the kernel's address space (kernel/bpf/arena.c).
    */
   offsetOf(address: bigint, short: boolean): number | undefined {
     let offset = address - this.base;
@@ -38,7 +38,7 @@ export class ArenaSpace {
     return offset >= 0n && offset < BigInt(this.size) ? Number(offset) : undefined;
   }
 
-  /** Bytes across pages; undefined where one of them is not there. */
+  /** Reads bytes, across pages if necessary. Returns undefined if a page is missing. */
   read(offset: number, length: number): Uint8Array | undefined {
     if (offset + length > this.size) return undefined;
     const bytes = new Uint8Array(length);
@@ -56,7 +56,7 @@ export class ArenaSpace {
   }
 }
 
-/** The arenas of the programs that use a map, or that were made with it. */
+/** Returns the arenas of programs that use a map or have its BTF, and the map itself if it is an arena. */
 export function arenasFor(state: BpfState, map: MapInfo): ArenaSpace[] {
   const arenas = state.maps().filter(({ type }) => type === MapType.arena);
   if (arenas.length === 0) return [];

@@ -1,6 +1,6 @@
 /**
- * Objects as plain data under bpftool's keys, in bpftool's order (tools/bpf/bpftool/{map,prog,link,btf}.c), with ours
- * behind them. A superset: a script that reads bpftool's JSON reads this.
+ * Objects as plain data with bpftool's keys in bpftool's order (tools/bpf/bpftool/{map,prog,link,btf}.c), followed by
+ * keys of ktstr. The result is a superset, so scripts that read bpftool's JSON work with it.
  */
 import type { BtfInfo, KernelInfo, LinkInfo, MapInfo, OffloadDevice, ProgInfo } from "../state.ts";
 import { utf8 } from "../text.ts";
@@ -21,7 +21,7 @@ export function mapJson(map: MapInfo): JsonObject {
     ...ownerJson(map),
     frozen: map.frozen === undefined ? undefined : Number(map.frozen),
     btf_id: map.btfId === 0 ? undefined : map.btfId,
-    // Ours:
+    // Keys of ktstr:
     btf_key_type_id: map.btfKeyTypeId === 0 ? undefined : map.btfKeyTypeId,
     btf_value_type_id: map.btfValueTypeId === 0 ? undefined : map.btfValueTypeId,
     btf_vmlinux_value_type_id: map.btfVmlinuxValueTypeId === 0 ? undefined : map.btfVmlinuxValueTypeId,
@@ -30,7 +30,7 @@ export function mapJson(map: MapInfo): JsonObject {
   };
 }
 
-/** What `map dump` of several maps puts before `elements`. */
+/** Keys that `map dump` of several maps prints before `elements`. */
 export function mapHeaderJson(map: MapInfo): JsonObject {
   return {
     id: map.id,
@@ -41,7 +41,7 @@ export function mapHeaderJson(map: MapInfo): JsonObject {
   };
 }
 
-/** common.c, print_dev_json. */
+/** `print_dev_json` of tools/bpf/bpftool/common.c. */
 function deviceJson(device: OffloadDevice | undefined): JsonObject | undefined {
   if (device === undefined) return undefined;
   const { ifindex, netnsDev, netnsIno, name } = device;
@@ -62,7 +62,7 @@ export function progJson(prog: ProgInfo, kernel: KernelInfo, interval?: StatsInt
     dev: deviceJson(prog.device),
     loaded_at: prog.loadTimeNs === 0n ? undefined : loadedAt(prog, kernel),
     uid: prog.loadTimeNs === 0n ? undefined : prog.createdByUid,
-    // A program whose offload device is gone: its attributes cannot be read, so that it is not listed here.
+    // An orphaned program has lost its offload device. Its info cannot be read, so it is never listed here.
     orphaned: false,
     bytes_xlated: prog.translatedBytes,
     jited: prog.jited,
@@ -70,7 +70,7 @@ export function progJson(prog: ProgInfo, kernel: KernelInfo, interval?: StatsInt
     bytes_memlock: prog.memlockBytes,
     map_ids: prog.mapIds.length === 0 ? undefined : prog.mapIds,
     btf_id: prog.btfId === 0 ? undefined : prog.btfId,
-    // Ours:
+    // Keys of ktstr:
     verified_insns: prog.verifiedInsns,
     attach_btf_obj_id: prog.attachBtfObjId === 0 ? undefined : prog.attachBtfObjId,
     attach_btf_id: prog.attachBtfId === 0 ? undefined : prog.attachBtfId,
@@ -80,7 +80,7 @@ export function progJson(prog: ProgInfo, kernel: KernelInfo, interval?: StatsInt
   };
 }
 
-/** What `prog dump` of several programs puts before `insns`. */
+/** Keys that `prog dump` of several programs prints before `insns`. */
 export function progHeaderJson(prog: ProgInfo): JsonObject {
   const stats = prog.stats.ok ? prog.stats.value : undefined;
   const ran = stats !== undefined && stats.runTimeNs > 0n;
@@ -106,13 +106,13 @@ function intervalJson(prog: ProgInfo, interval: StatsInterval): JsonObject {
   };
 }
 
-/** Unix seconds; undefined where the time of boot is not known. */
+/** Load time in Unix seconds; undefined if the boot time is not known. */
 export function loadedAt(prog: ProgInfo, kernel: KernelInfo): bigint | undefined {
   if (kernel.bootTimeUnixNs === undefined) return undefined;
   return (kernel.bootTimeUnixNs + prog.loadTimeNs) / 1_000_000_000n;
 }
 
-/** bpftool asks a tracing link's program for its type and prints it first. */
+/** Like bpftool, looks up the program's type for a tracing link, and prints it first. */
 export function linkJson(link: LinkInfo, progType: (id: number) => number | undefined): JsonObject {
   const type = link.type === LinkType.tracing ? progType(link.progId) : undefined;
   return {
@@ -124,7 +124,7 @@ export function linkJson(link: LinkInfo, progType: (id: number) => number | unde
   };
 }
 
-/** Which programs and maps use a BTF object; bpftool looks them up by the ids that each names. */
+/** Keys of a BTF object, with the ids of the programs and maps that use it. */
 export function btfJson(btf: BtfInfo, progs: readonly ProgInfo[], maps: readonly MapInfo[]): JsonObject {
   return {
     id: btf.id,
@@ -137,8 +137,8 @@ export function btfJson(btf: BtfInfo, progs: readonly ProgInfo[], maps: readonly
 }
 
 /**
- * A name for JSON: valid UTF-8 is itself (the printer escapes what a terminal would obey); a byte that is not
- * becomes U+FFFD, as JSON has no way to say it.
+ * Converts a name to text for JSON. Valid UTF-8 is kept (the printer escapes terminal control characters); an invalid
+ * byte becomes U+FFFD.
  */
 export function nameText(name: Uint8Array): string {
   return utf8(name);

@@ -4,28 +4,28 @@ import type { BpfState, ProgInfo } from "../state.ts";
 import { escapeText, printable, utf8 } from "../text.ts";
 import { ATTACH_TYPES, nameOr } from "../uapi/names.ts";
 import type { Json } from "./json.ts";
-import { soundly } from "./typed.ts";
+import { withFallback } from "./typed.ts";
 
 const BPF_F_ALLOW_OVERRIDE = 1;
 const BPF_F_ALLOW_MULTI = 2;
 
-/** "multi", "override"; "" where there are none, as of a program that was attached alone. */
+/** Attach flags as text: "multi", "override"; "" for none, as for a program that was attached exclusively. */
 function flagsText(flags: number): string {
   if (flags === BPF_F_ALLOW_MULTI) return "multi";
   if (flags === BPF_F_ALLOW_OVERRIDE) return "override";
   return flags === 0 ? "" : `unknown(${flags.toString(16)})`;
 }
 
-/** The function of the kernel's that an lsm_cgroup program hooks; undefined where it hooks none. */
+/** Name of the kernel function that an lsm_cgroup program hooks; undefined for other programs. */
 function hookOf(state: BpfState, prog: ProgInfo): string | undefined {
   if (prog.attachBtfId === 0) return undefined;
   const object = state.btfs().find(({ id }) => id === prog.attachBtfObjId);
   if (object === undefined || utf8(object.name) !== "vmlinux") return undefined;
   const btf = state.kernelBtf();
-  return btf.ok ? soundly(undefined, () => btf.value.typeName(prog.attachBtfId)) : undefined;
+  return btf.ok ? withFallback(undefined, () => btf.value.typeName(prog.attachBtfId)) : undefined;
 }
 
-/** A program that is gone by now has its id alone. */
+/** Prints only the id of a program that was unloaded since the listing. */
 export function cgroupProgJson(state: BpfState, { attachType, progId, flags }: CgroupProg): Json {
   const prog = state.progById(progId);
   return {
@@ -43,7 +43,7 @@ export function cgroupJson(state: BpfState, { path, progs }: CgroupProgs): Json 
   return { cgroup: utf8(path), programs: progs.map((prog) => cgroupProgJson(state, prog)) };
 }
 
-/** `isTree`: below the line with the paths. */
+/** Column titles. `isTree`: preceded by a line for the paths. */
 export function cgroupHeading(isTree: boolean, isEffective: boolean): string {
   const columns = isEffective
     ? ["AttachType".padEnd(15), "Name".padEnd(15)]
@@ -51,7 +51,7 @@ export function cgroupHeading(isTree: boolean, isEffective: boolean): string {
   return `${isTree ? "CgroupPath\n" : ""}${"ID".padEnd(8)} ${columns.join(" ")}`;
 }
 
-/** A program's line; below the root of a tree it is indented. */
+/** One program's line, indented below the root of a tree. */
 export function cgroupProgText(
   state: BpfState,
   { attachType, progId, flags }: CgroupProg,

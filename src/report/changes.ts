@@ -1,15 +1,15 @@
-/** Which parts of a value differ, by the path that C would write. */
+/** Differences between two values, by the C path of each changed part. */
 import type { ParsedJson } from "./parse-json.ts";
 
 export interface Change {
-  /** "stats.runs[3]", beginning with the variable's name. */
+  /** C expression that begins with the variable's name: "stats.runs[3]". */
   readonly path: string;
-  /** undefined: that side has no such part. */
+  /** undefined: this side has no such part. */
   readonly a: ParsedJson | undefined;
   readonly b: ParsedJson | undefined;
 }
 
-/** In the values' order. Where one side is a number and the other a struct, that is one change. */
+/** Returns the changes in the values' order. A scalar that became a struct, or the reverse, is one change. */
 export function changesOf(path: string, a: ParsedJson | undefined, b: ParsedJson | undefined): Change[] {
   const changes: Change[] = [];
   collect(changes, path, a, b);

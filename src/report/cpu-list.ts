@@ -1,4 +1,4 @@
-/** "0-3,8": numbers of CPUs as the kernel's `%*pbl` prints them. `cpus` ascend. */
+/** Formats CPU numbers as the kernel's `%*pbl` does: "0-3,8". `cpus` must be in ascending order. */
 export function cpuList(cpus: readonly number[]): string {
   const ranges: string[] = [];
   for (let at = 0; at < cpus.length; at++) {

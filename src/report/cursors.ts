@@ -1,9 +1,9 @@
-/** Cursors over cursors: each shows some of the elements of the one inside it, or shows them differently. */
+/** Cursors over other cursors: each selects or converts the elements of its inner cursor. */
 import type { EntryCursor, WalkEnd } from "../state.ts";
 import type { Predicate } from "./filter.ts";
 import type { Summer } from "./sum.ts";
 
-/** Shows just what the inner one shows. */
+/** Base class: passes all elements through unchanged. */
 class InnerCursor implements EntryCursor {
   protected readonly inner: EntryCursor;
 
@@ -55,7 +55,7 @@ class InnerCursor implements EntryCursor {
   }
 }
 
-/** A per-CPU element matches where any CPU's value does. One whose value could not be read is counted as skipped. */
+/** Selects matching elements. A per-CPU element matches if the value of any CPU does. Unreadable values count as skipped. */
 export class FilterCursor extends InnerCursor {
   readonly #holds: Predicate;
   #unread = 0;
@@ -89,9 +89,9 @@ export function withSkipped(end: WalkEnd, reason: string, count: number): WalkEn
   return { ...end, complete: false, skipped: new Map([...end.skipped, [reason, count]]) };
 }
 
-const ENOUGH: WalkEnd = { complete: true, stopped: "", skipped: new Map() };
+const LIMIT_REACHED: WalkEnd = { complete: true, stopped: "", skipped: new Map() };
 
-/** Ends after so many elements; what was asked for is then all there. */
+/** Ends after `limit` elements. Such an end is complete: all requested elements were read. */
 export class LimitCursor extends InnerCursor {
   #left: number;
   #cut = false;
@@ -109,16 +109,16 @@ export class LimitCursor extends InnerCursor {
   }
 
   override get end(): WalkEnd {
-    return this.#cut ? ENOUGH : this.inner.end;
+    return this.#cut ? LIMIT_REACHED : this.inner.end;
   }
 }
 
-/** Of every element the value of one CPU. */
+/** Selects one CPU's value of each element. */
 export class PickCpuCursor extends InnerCursor {
   readonly #index: number;
   readonly #cpus: readonly number[];
 
-  /** `index`: which of the inner cursor's copies. */
+  /** `index`: index of the CPU's value in the inner cursor's element. */
   constructor(inner: EntryCursor, index: number) {
     super(inner);
     this.#index = index;
@@ -136,7 +136,7 @@ export class PickCpuCursor extends InnerCursor {
   }
 }
 
-/** Of every element one value that holds the sums over all CPUs. */
+/** Replaces the values of each element by their sum over all CPUs. */
 export class SumCursor extends InnerCursor {
   readonly #summer: Summer;
 
@@ -169,7 +169,7 @@ export class SumCursor extends InnerCursor {
   }
 }
 
-/** One element that is there already. */
+/** Cursor over one element that was read before. */
 export class SingleCursor implements EntryCursor {
   readonly keySize: number;
   readonly valueSize: number;
@@ -181,10 +181,10 @@ export class SingleCursor implements EntryCursor {
   readonly valueBytes: Uint8Array;
   readonly valueOffset = 0;
   readonly valueMissing = "";
-  readonly end: WalkEnd = ENOUGH;
+  readonly end: WalkEnd = LIMIT_REACHED;
   #isNext = true;
 
-  /** `cpus`: whose values they are; undefined where there is one for all. */
+  /** `cpus`: CPU of each value; undefined if the map is not per-CPU. */
   constructor(
     key: Uint8Array,
     values: readonly Uint8Array[],

@@ -1,31 +1,31 @@
-/** What programs cost between two snapshots, and what that is per second. */
+/** Costs of programs between two snapshots: totals, and rates per second. */
 import { nsPerCall } from "../derive.ts";
 import type { Pairs } from "./pair-up.ts";
 import type { Counters, SnapshotProg } from "./snapshot.ts";
 
 export interface Cost {
-  /** As it is in B; in A where it is gone. */
+  /** The program in B, or in A if B does not have it. */
   readonly prog: SnapshotProg;
-  readonly a: Spent | undefined;
-  readonly b: Spent | undefined;
-  /** From A to B; undefined: of different boots, or one side has no statistics. */
+  readonly a: CostShare | undefined;
+  readonly b: CostShare | undefined;
+  /** Cost from A to B; undefined if the snapshots are of different boots, or one has no statistics. */
   readonly between: Between | undefined;
 }
 
-/** Counters, and what share of all programs' time they are. */
-export interface Spent extends Counters {
+/** Counters, with their share of the run time of all programs. */
+export interface CostShare extends Counters {
   readonly nsPerCall: number;
-  /** 0 to 1. */
+  /** Share from 0 to 1. */
   readonly share: number;
 }
 
-export interface Between extends Spent {
-  /** The part of the time in which the program was there; undefined: not known. */
+export interface Between extends CostShare {
+  /** Time in which the program was loaded, at most the time from A to B; undefined if not known. */
   readonly windowNs: bigint | undefined;
   readonly callsPerSecond: number | undefined;
-  /** Of a CPU: 1e9 is one CPU all the time. */
+  /** Run time per second: 1e9 is one CPU, fully used. */
   readonly nsPerSecond: number | undefined;
-  /** A counter went back, so that B's are counted from 0. */
+  /** Whether a counter decreased, so that B's values are counted from 0. */
   readonly reset: boolean;
 }
 
@@ -39,7 +39,7 @@ interface Row {
   readonly reset: boolean;
 }
 
-/** Programs that ran, the costliest between A and B first; of different boots, the costliest of both. */
+/** Returns programs that ran, sorted by descending cost between A and B, or by the sum of both if the boots differ. */
 export function costsOf(
   { both, onlyA, onlyB }: Pairs<SnapshotProg>,
   sameBoot: boolean,
@@ -47,7 +47,7 @@ export function costsOf(
   uptimeNs: bigint | undefined,
 ): Cost[] {
   const rows: Row[] = both.map(([a, b]) => rowOf(b, a.counters, b.counters, sameBoot));
-  // A new program counted from 0 within the time.
+  // A new program's counters began at 0 after A.
   for (const prog of onlyB) rows.push({ ...rowOf(prog, NOTHING, prog.counters, sameBoot), a: undefined });
   for (const prog of onlyA)
     rows.push({ prog, a: prog.counters, b: undefined, between: undefined, reset: false });
@@ -61,8 +61,8 @@ export function costsOf(
       const window = isFresh.has(row.prog) ? sinceLoad(row.prog, elapsedNs, uptimeNs) : elapsedNs;
       return {
         prog: row.prog,
-        a: row.a && spent(row.a, totals.a),
-        b: row.b && spent(row.b, totals.b),
+        a: row.a && costShare(row.a, totals.a),
+        b: row.b && costShare(row.b, totals.b),
         between: row.between && between(row.between, totals.between, window, row.reset),
       };
     });
@@ -87,7 +87,7 @@ function rowOf(prog: SnapshotProg, a: Counters | undefined, b: Counters | undefi
   return { prog, a, b, between, reset };
 }
 
-/** A program that was loaded within the time was there for the rest of it. */
+/** Returns the part of the time from A to B in which the program was loaded. */
 function sinceLoad(
   { loadTimeNs }: SnapshotProg,
   elapsedNs: bigint | undefined,
@@ -98,7 +98,7 @@ function sinceLoad(
   return age > 0n && age < elapsedNs ? age : elapsedNs;
 }
 
-function spent(counters: Counters, total: bigint): Spent {
+function costShare(counters: Counters, total: bigint): CostShare {
   const { calls, runTimeNs, misses } = counters;
   return {
     ...counters,
@@ -110,7 +110,7 @@ function spent(counters: Counters, total: bigint): Spent {
 function between(counters: Counters, total: bigint, windowNs: bigint | undefined, reset: boolean): Between {
   const seconds = windowNs === undefined || windowNs <= 0n ? undefined : Number(windowNs) / 1e9;
   return {
-    ...spent(counters, total),
+    ...costShare(counters, total),
     windowNs,
     callsPerSecond: seconds && Number(counters.calls) / seconds,
     nsPerSecond: seconds && Number(counters.runTimeNs) / seconds,

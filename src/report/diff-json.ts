@@ -1,15 +1,15 @@
-/** `diff --json`: a schema of its own, versioned. */
+/** `diff --json`: ktstr's own schema, versioned. */
 import type { Change } from "./changes.ts";
-import type { Comings, Diff } from "./diff.ts";
-import type { Between, Cost, Spent } from "./diff-costs.ts";
+import type { Diff, ObjectChanges } from "./diff.ts";
+import type { Between, Cost, CostShare } from "./diff-costs.ts";
 import type { SchedChanges } from "./diff-sched.ts";
 import type { Json } from "./json.ts";
 import type { Snapshot, SnapshotLink, SnapshotMap, SnapshotProg, SnapshotScheduler } from "./snapshot.ts";
 
-/** Raised when a member goes or changes its meaning; new members come without. */
+/** Incremented if a member is removed or changes its meaning, not if members are added. */
 const SCHEMA_VERSION = 1;
 
-/** `names`: what A and B were read from. */
+/** `names`: sources of A and B, as given by the user. */
 export function diffJson(diff: Diff, names: readonly [string, string]): Json {
   const { scheduler, progs, maps, links, warnings, notes } = diff;
   return {
@@ -86,13 +86,13 @@ function schedJson({ events, queues }: SchedChanges): Json {
 function costJson({ prog, a, b, between }: Cost): Json {
   return {
     ...progJson(prog),
-    a: spentJson(a),
-    b: spentJson(b),
-    between: between && { ...spentJson(between), ...ratesJson(between) },
+    a: costShareJson(a),
+    b: costShareJson(b),
+    between: between && { ...costShareJson(between), ...ratesJson(between) },
   };
 }
 
-function spentJson(spent: Spent | undefined): { [key: string]: Json } | undefined {
+function costShareJson(spent: CostShare | undefined): { [key: string]: Json } | undefined {
   return (
     spent && {
       run_cnt: spent.calls,
@@ -114,7 +114,7 @@ function ratesJson({ windowNs, callsPerSecond, nsPerSecond, reset }: Between): {
 }
 
 function comingsJson<T extends { readonly id: number }>(
-  { gone, appeared, replaced }: Comings<T>,
+  { gone, appeared, replaced }: ObjectChanges<T>,
   json: (object: T) => { [key: string]: Json },
 ): { [key: string]: Json } {
   return {
@@ -160,5 +160,5 @@ function changedMapJson(a: SnapshotMap, b: SnapshotMap): Json {
   };
 }
 
-/** A side that has no such part has no member for it: null is a value, too. */
+/** A side without this part has no member for it, because null is a valid value. */
 const changeJson = ({ path, a, b }: Change): Json => ({ path, a, b });

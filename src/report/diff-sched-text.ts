@@ -1,4 +1,4 @@
-/** The part of `diff` for people that is about sched_ext. */
+/** sched_ext's part of `diff` as text. */
 import { escapeText } from "../text.ts";
 import type { Diff } from "./diff.ts";
 import type { ChangedQueue } from "./diff-sched.ts";
@@ -7,7 +7,7 @@ import type { Output } from "./output.ts";
 import { rateText, writeRows } from "./rows.ts";
 import { countText } from "./units.ts";
 
-/** Queues by cgroup or by CPU are many; JSON has all of them. */
+/** Limit on printed queues, because there may be one per cgroup or CPU. JSON has all. */
 const SHOWN_QUEUES = 16;
 
 export function writeSched(out: Output, { sched, sameBoot, elapsedNs }: Diff, style: Style): void {
@@ -44,7 +44,7 @@ function deltaText(a: bigint | undefined, b: bigint | undefined, seconds: number
   return by === "" ? "" : `  (${by})`;
 }
 
-/** By how much an event's counter grew; "" where one side has none. */
+/** Growth of an event's counter, with its rate; "" if only one side has the counter. */
 export function eventDelta(a: bigint | undefined, b: bigint | undefined, seconds: number): string {
   if (a === undefined || b === undefined) return "";
   const by = b - a;

@@ -1,16 +1,16 @@
-/** What sched_ext did between two snapshots: event counters, and how long dispatch queues are. */
+/** Changes of sched_ext between two snapshots: event counters and lengths of dispatch queues. */
 import type { SchedulerChange } from "./diff.ts";
 import type { SnapshotQueue, SnapshotSched } from "./snapshot-sched.ts";
 
 export interface SchedChanges {
-  /** Counters of both that differ, and those that one side alone has (which are undefined there). */
+  /** Counters that differ, and counters that only one side has (the other side's value is undefined). */
   readonly events: readonly ChangedEvent[];
-  /** Queues whose length differs, the one that grew most first. */
+  /** Queues whose length differs, sorted by descending growth. */
   readonly queues: readonly ChangedQueue[];
 }
 
 export interface ChangedEvent {
-  /** "root", or "sub1-123". */
+  /** "root", or the name of a sub-scheduler: "sub1-123". */
   readonly place: string;
   readonly name: string;
   readonly a: bigint | undefined;
@@ -19,16 +19,16 @@ export interface ChangedEvent {
 
 export interface ChangedQueue {
   readonly place: string;
-  /** In B; in A where it is gone. */
+  /** The queue in B, or in A if B does not have it. */
   readonly queue: SnapshotQueue;
-  /** undefined: there is no such queue; a queue that belongs to a CPU and is empty is not in a report. */
+  /** Length; undefined if the queue does not exist. Reports omit empty queues of CPUs. */
   readonly a: number | undefined;
   readonly b: number | undefined;
 }
 
 const none: SchedChanges = { events: [], queues: [] };
 
-/** Of another scheduler, or of one that was loaded anew, the counters do not go on, and ids mean other queues. */
+/** Returns no changes if the scheduler differs or was reloaded: counters then restart, and ids are those of other queues. */
 export function schedChanges(
   { kind }: SchedulerChange,
   a: readonly SnapshotSched[],

@@ -1,13 +1,13 @@
-/** `diff` for people: what changed the most first; what did not change is not there. */
+/** `diff` as text: only what changed, the largest changes first. */
 import { escapeText } from "../text.ts";
 import { MAP_TYPES } from "../uapi/names.ts";
 import type { Change } from "./changes.ts";
 import {
   type ChangedGlobals,
   type ChangedVariable,
-  type Comings,
   type Diff,
   isKnownToDiffer,
+  type ObjectChanges,
   type SchedulerChange,
 } from "./diff.ts";
 import type { Cost } from "./diff-costs.ts";
@@ -21,7 +21,7 @@ import { type Row, rateText, writeRows } from "./rows.ts";
 import type { SnapshotLink, SnapshotMap, SnapshotScheduler } from "./snapshot.ts";
 import { callsText, countText, sizeText, timeText } from "./units.ts";
 
-/** `names`: what A and B were read from. */
+/** `names`: sources of A and B, as given by the user. */
 export function writeDiff(out: Output, diff: Diff, names: readonly [string, string], style: Style): void {
   writeSides(out, diff, names, style);
   out.line(`${style.heading("Scheduler")}  ${schedulerSentence(diff.scheduler)}`);
@@ -44,7 +44,7 @@ export function isUnchanged(diff: Diff): boolean {
   const { scheduler, warnings, costs, progs, links, changedLinks, maps, changedMaps, globals, sched } = diff;
   if (scheduler.kind !== "none" && (scheduler.kind !== "same" || scheduler.a?.state !== scheduler.b?.state))
     return false;
-  const comings = [progs, links, maps].flatMap(({ appeared, gone }) => [...appeared, ...gone]);
+  const objects = [progs, links, maps].flatMap(({ appeared, gone }) => [...appeared, ...gone]);
   const changes = [
     costs,
     sched.events,
@@ -55,7 +55,7 @@ export function isUnchanged(diff: Diff): boolean {
     warnings.onlyA,
     warnings.onlyB,
   ].flat();
-  return comings.length + changes.length === 0;
+  return objects.length + changes.length === 0;
 }
 
 function writeSides(out: Output, diff: Diff, names: readonly string[], style: Style): void {
@@ -64,7 +64,7 @@ function writeSides(out: Output, diff: Diff, names: readonly string[], style: St
     out.line(`${style.heading(label)}          ${escapeText(names[index] ?? "")}  ${sides[index]}`);
 }
 
-/** Which machine each side is. */
+/** Describes the machine of each side. */
 export function sideSentences({ a, b, sameBoot, elapsedNs }: Diff): readonly [string, string] {
   const machine = ({ kernel }: Diff["a"]): string => {
     const up = kernel.uptimeNs === undefined ? "" : `, up ${timeText(Number(kernel.uptimeNs))}`;
@@ -82,7 +82,7 @@ export function schedulerSentence({ kind, a, b }: SchedulerChange): string {
     same: () => `${name(b)}${state}`,
     attached: () => `none -> ${name(b)}`,
     detached: () => `${name(a)} -> none`,
-    reloaded: () => `${name(b)}  loaded anew${state}`,
+    reloaded: () => `${name(b)}  reloaded${state}`,
     replaced: () => `${name(a)} -> ${name(b)}${state}`,
   }[kind]();
 }
@@ -104,7 +104,7 @@ function writeCosts(out: Output, { costs, sameBoot, elapsedNs }: Diff, style: St
   writeRows(out, rows);
 }
 
-/** What a program cost between A and B, in words. */
+/** Describes a program's cost between A and B. */
 export function costBetween({ a, between }: Cost): string {
   if (between === undefined) return "";
   const { calls, misses, share, callsPerSecond, nsPerSecond, reset } = between;
@@ -112,11 +112,11 @@ export function costBetween({ a, between }: Cost): string {
   const before = a === undefined || a.calls === 0n ? "" : ` (${timeText(a.nsPerCall)} before)`;
   const cpu = nsPerSecond === undefined ? "" : `, ${((100 * nsPerSecond) / 1e9).toFixed(3)}% of a CPU`;
   const missed = misses === 0n ? "" : `, ${countText(misses)} misses`;
-  const again = reset ? ", counted from 0 again" : "";
+  const again = reset ? ", counters restarted" : "";
   return `${percent(share).padStart(6)}  ${callsText(calls)}${rate}, ${timeText(between.nsPerCall)} each${before}${cpu}${missed}${again}`;
 }
 
-/** What it cost in each, of different boots. */
+/** Describes a program's cost in each side, for different boots. */
 export function costOfEach({ a, b }: Cost): string {
   const one = (spent: Cost["a"]): string =>
     spent === undefined
@@ -128,7 +128,7 @@ export function costOfEach({ a, b }: Cost): string {
 function writeObjects<T extends { readonly id: number }>(
   out: Output,
   title: string,
-  { gone, appeared, replaced }: Comings<T>,
+  { gone, appeared, replaced }: ObjectChanges<T>,
   columns: (object: T) => Row,
   changed: (a: T, b: T) => Row,
   changes: readonly (readonly [T, T])[],
@@ -138,7 +138,7 @@ function writeObjects<T extends { readonly id: number }>(
   const about = `${appeared.length} new, ${gone.length} gone${changes.length === 0 ? "" : `, ${changes.length} changed`}`;
   out.line(`\n${style.heading(title)}  ${style.dim(about)}`);
   const row = (mark: string, { id }: T): string => `${mark}${String(id).padStart(5)}`;
-  const instead = (id: number | undefined): string => (id === undefined ? "new" : `new, in place of ${id}`);
+  const instead = (id: number | undefined): string => (id === undefined ? "new" : `new, replaces ${id}`);
   writeRows(out, [
     ...appeared.map((object) => [row("+", object), ...columns(object), instead(replaced.get(object.id))]),
     ...gone.map((object) => [row("-", object), ...columns(object), "gone"]),
@@ -151,13 +151,13 @@ const linkColumns = ({ type, progId, mapId }: SnapshotLink): Row => [
   progId === 0 && mapId !== undefined ? `map ${mapId}` : `prog ${progId}`,
 ];
 const changedLink = (a: SnapshotLink, b: SnapshotLink): Row => [`prog ${a.progId} -> ${b.progId}`];
-/** A saved report may say anything: its types, too, are a stranger's words. */
+/** All strings are escaped, including types: a saved report is untrusted. */
 const namedColumns = ({ name, type }: { readonly name: string; readonly type: string }): Row => [
   escapeText(name),
   escapeText(type),
 ];
 
-/** What of a map changed, in words. */
+/** Describes how a map changed. */
 export function changedMap(a: SnapshotMap, b: SnapshotMap): Row {
   const parts: string[] = [];
   const count = ({ count, countIsWhole }: SnapshotMap): string =>
@@ -179,7 +179,7 @@ const fillText = ({ count, maxEntries }: SnapshotMap): string =>
   maxEntries === 0 ? "?" : percent(count / maxEntries);
 const optionalSize = (bytes: number | undefined): string => (bytes === undefined ? "?" : sizeText(bytes));
 
-/** A variable with more changed parts than this shows the first of them; JSON has all. */
+/** Limit on printed changes per variable. JSON has all. */
 const SHOWN_CHANGES = 16;
 
 function writeGlobals(out: Output, { globals, elapsedNs }: Diff, style: Style): void {
@@ -218,7 +218,7 @@ function changeText(
   return `${path}: ${style.dim(escapeText(variable.type))}  ${before} -> ${after}${delta}`;
 }
 
-/** One part of a variable in both; `by`: by how much, and by how much a second; "" where it is no number. */
+/** One change as text. `by`: the difference, with its rate per second; "" if the values are not integers. */
 export function changeParts(
   { type }: ChangedVariable,
   { path, a, b }: Change,

@@ -1,4 +1,4 @@
-/** What happened between two snapshots, as plain data. */
+/** Differences between two snapshots, as plain data. */
 import { KtstrError } from "../errors.ts";
 import { type Change, changesOf } from "./changes.ts";
 import { type Cost, costsOf } from "./diff-costs.ts";
@@ -16,32 +16,32 @@ import type {
 export interface Diff {
   readonly a: Snapshot;
   readonly b: Snapshot;
-  /** Whether both are of one machine since one boot: then ids mean the same object, and counters went on. */
+  /** Whether both are of one machine and one boot, so that ids mean the same objects and counters continue. */
   readonly sameBoot: boolean;
-  /** From A to B; undefined: of different boots, or not known. */
+  /** Time from A to B; undefined if the boots differ, or the time is not known. */
   readonly elapsedNs: bigint | undefined;
   readonly scheduler: SchedulerChange;
   readonly sched: SchedChanges;
-  /** The costliest first; none for programs that did not run. */
+  /** Programs that ran, sorted by descending cost. */
   readonly costs: readonly Cost[];
-  readonly progs: Comings<SnapshotProg>;
-  readonly maps: Comings<SnapshotMap>;
-  readonly links: Comings<SnapshotLink>;
-  /** Maps of both with another count, size or state. */
+  readonly progs: ObjectChanges<SnapshotProg>;
+  readonly maps: ObjectChanges<SnapshotMap>;
+  readonly links: ObjectChanges<SnapshotLink>;
+  /** Maps of both sides with a different count, size or state. */
   readonly changedMaps: readonly (readonly [SnapshotMap, SnapshotMap])[];
-  /** Links of both that call another program now. */
+  /** Links of both sides with a different program. */
   readonly changedLinks: readonly (readonly [SnapshotLink, SnapshotLink])[];
   readonly globals: readonly ChangedGlobals[];
-  /** Warnings of one report alone. */
+  /** Warnings that only one report has. */
   readonly warnings: { readonly onlyA: readonly string[]; readonly onlyB: readonly string[] };
-  /** What to know about this comparison, as sentences. */
+  /** Sentences about the comparison itself. */
   readonly notes: readonly string[];
 }
 
-export interface Comings<T> {
+export interface ObjectChanges<T> {
   readonly gone: readonly T[];
   readonly appeared: readonly T[];
-  /** The id of the one in A of the same name and type that is gone, by the id of the new one. */
+  /** For the id of a new object: the id of the removed object with the same name and type. */
   readonly replaced: ReadonlyMap<number, number>;
 }
 
@@ -51,7 +51,7 @@ export interface SchedulerChange {
   readonly b: SnapshotScheduler | undefined;
 }
 
-/** The variables of one section that changed; one of them may have several parts that did. */
+/** Changed variables of one section. */
 export interface ChangedGlobals {
   readonly a: SnapshotMap;
   readonly b: SnapshotMap;
@@ -60,12 +60,12 @@ export interface ChangedGlobals {
 
 export interface ChangedVariable {
   readonly name: string;
-  /** In B; in A where it is gone. */
+  /** Type in B, or in A if B does not have the variable. */
   readonly type: string;
   readonly changes: readonly Change[];
 }
 
-/** Throws `KtstrError` where B is the older one of the same boot. */
+/** Throws `KtstrError` if B is older than A, in the same boot. */
 export function buildDiff(a: Snapshot, b: Snapshot): Diff {
   const boot = compareBoots(a, b);
   const { sameBoot, elapsedNs } = boot;
@@ -84,9 +84,9 @@ export function buildDiff(a: Snapshot, b: Snapshot): Diff {
     scheduler,
     sched: schedChanges(scheduler, a.sched, b.sched),
     costs: costsOf(progs, sameBoot, elapsedNs, b.kernel.uptimeNs),
-    progs: comings(progs, named),
-    maps: comings(maps, named),
-    links: comings(links, () => undefined),
+    progs: objectChanges(progs, named),
+    maps: objectChanges(maps, named),
+    links: objectChanges(links, () => undefined),
     changedMaps: maps.both.filter(([before, after]) => mapChanged(before, after)),
     changedLinks: links.both.filter(([before, after]) => sameBoot && before.progId !== after.progId),
     globals: maps.both.flatMap(([before, after]) => globalsOf(before, after)),
@@ -112,7 +112,7 @@ const named = ({ type, name }: Identified): string | undefined =>
   name === "" ? undefined : keyOf(type, name);
 const linkInstance = ({ id, type }: SnapshotLink): string => keyOf(id, type);
 
-/** A link has no name: of another boot it is the one of the same type with a program of the same name. */
+/** Identity of a link across boots: its type and the name of its program. */
 function linkTarget(a: Snapshot, b: Snapshot): (link: SnapshotLink) => string | undefined {
   const names = new Map<SnapshotLink, string>();
   for (const { links, progs } of [a, b]) {
@@ -128,7 +128,7 @@ interface Boots {
   readonly notes: readonly string[];
 }
 
-/** A clock that is set now and then moves the time of boot that follows from it. */
+/** Limit on the difference of two computed boot times of one boot: setting the clock shifts them. */
 const CLOCK_SLACK_NS = 5_000_000_000n;
 
 function compareBoots(a: Snapshot, b: Snapshot): Boots {
@@ -150,16 +150,16 @@ function compareBoots(a: Snapshot, b: Snapshot): Boots {
     return {
       sameBoot: true,
       elapsedNs: undefined,
-      notes: ["no rates: a report does not say when it was made"],
+      notes: ["no rates: a report does not have the time of its creation"],
     };
   if (end < start)
     throw new KtstrError(`diff: A was made ${Number(start - end) / 1e9} s after B`, {
-      hint: "name the older one first",
+      hint: "put the older one first",
     });
   return { sameBoot: true, elapsedNs: end - start, notes: [] };
 }
 
-/** A program that was loaded at the same nanosecond under the same id: certainly one boot. */
+/** A program with the same load time in nanoseconds and the same id proves that the boots are equal. */
 function sharesProgram(a: Snapshot, b: Snapshot): boolean {
   const known = new Set(a.progs.filter(({ loadTimeNs }) => loadTimeNs !== undefined).map(progInstance));
   return b.progs.some((prog) => known.has(progInstance(prog)));
@@ -179,15 +179,15 @@ function schedulerChange(
   return { kind: kind(), a, b };
 }
 
-function comings<T extends { readonly id: number }>(
+function objectChanges<T extends { readonly id: number }>(
   { onlyA, onlyB }: Pairs<T>,
   name: (object: T) => string | undefined,
-): Comings<T> {
+): ObjectChanges<T> {
   const replaced = pairUp(onlyA, onlyB, [name]).both.map(([old, fresh]) => [fresh.id, old.id] as const);
   return { gone: onlyA, appeared: onlyB, replaced: new Map(replaced) };
 }
 
-/** One side may have been read where /proc was not mounted: that is no change. */
+/** Unknown values do not count: one side may have been read where /proc was not mounted. */
 export function isKnownToDiffer(a: boolean | undefined, b: boolean | undefined): boolean {
   return a !== undefined && b !== undefined && a !== b;
 }
@@ -202,7 +202,7 @@ function mapChanged(a: SnapshotMap, b: SnapshotMap): boolean {
   );
 }
 
-/** Variables by name; static ones of several files may share theirs and are paired in their order. */
+/** Pairs variables by name. Static variables of several files may share a name, and are paired in order. */
 function globalsOf(a: SnapshotMap, b: SnapshotMap): ChangedGlobals[] {
   if (a.variables === undefined || b.variables === undefined) return [];
   const inOrder = (variable: SnapshotVariable): SnapshotVariable & { id: number } => ({

@@ -1,4 +1,4 @@
-/** Names of dispatch queues: the constants and global variables of a scheduler's programs that hold a queue's id. */
+/** Names of dispatch queues: constants and global variables of a scheduler's programs that hold a queue's id. */
 import type { Btf } from "../btf/btf.ts";
 import { readInteger } from "../btf/integer.ts";
 import { KtstrError } from "../errors.ts";
@@ -7,21 +7,21 @@ import { printable } from "../text.ts";
 import { BTF_KIND } from "../uapi/btf.ts";
 import { isSection, variablesOf } from "./globals.ts";
 
-/** Any counter may hold a number up to here. */
+/** Ids up to this one are small: any counter may hold the same value. */
 const MAX_SMALL_ID = 0xffffn;
-/** More names for one id are no help. */
+/** Limit on names per id. */
 const MAX_NAMES = 3;
 
 /**
- * By id, the names of integer variables and enumerators whose value is just that id, joined by " or ". A small id counts
- * only where the name contains "dsq" and the value cannot change: an enumerator, or a variable of `.rodata`.
+ * For each id, finds the integer variables and enumerators with that value, and joins their names by " or ". A name for a
+ * small id must contain "dsq" and its value must be constant: an enumerator or a variable of `.rodata`.
  */
 export function dsqNames(state: BpfState, ids: readonly bigint[]): ReadonlyMap<bigint, string> {
   const names = new Map<bigint, Set<string>>(ids.map((id) => [id, new Set()]));
   const note = (value: number | bigint, name: string, isConstant: boolean): void => {
     const id = BigInt.asUintN(64, BigInt(value));
     const known = names.get(id);
-    if (known === undefined || known.size === MAX_NAMES || isKernels(name)) return;
+    if (known === undefined || known.size === MAX_NAMES || isKernelConstant(name)) return;
     if (id > MAX_SMALL_ID || (isConstant && /dsq/i.test(name))) known.add(name);
   };
   const own = new Set(state.activeScheduler()?.mapIds);
@@ -35,15 +35,15 @@ export function dsqNames(state: BpfState, ids: readonly bigint[]): ReadonlyMap<b
   return new Map([...names].flatMap(([id, all]) => (all.size === 0 ? [] : [[id, [...all].join(" or ")]])));
 }
 
-/** `SCX_DSQ_LOCAL`, `__SCX_TASK_DSQ_ON_PRIQ`: the kernel's own constants, which the headers of scx bring along. */
-const isKernels = (name: string): boolean => /^_*SCX_/.test(name);
+/** Matches the kernel's own constants, which scx's headers declare: `SCX_DSQ_LOCAL`, `__SCX_TASK_DSQ_ON_PRIQ`. */
+const isKernelConstant = (name: string): boolean => /^_*SCX_/.test(name);
 
 type Note = (value: number | bigint, name: string, isConstant: boolean) => void;
 
 function noteVariables(state: BpfState, section: MapInfo, note: Note): void {
   const isConstant = printable(section.name).endsWith(".rodata");
   for (const { name, type, bytes } of variablesOf(state, section) ?? [])
-    orSkip(() => {
+    ignoreErrors(() => {
       const id = type.btf.resolve(type.id);
       const isInteger = INTEGERS.includes(type.btf.kind(id));
       const size = isInteger ? type.btf.storedSize(id) : 0;
@@ -56,15 +56,15 @@ const INTEGERS: readonly number[] = [BTF_KIND.INT, BTF_KIND.ENUM, BTF_KIND.ENUM6
 
 function noteEnumerators(btf: Btf, note: Note): void {
   for (let id = btf.firstId; id < btf.typeCount; id++)
-    orSkip(() => {
+    ignoreErrors(() => {
       const kind = btf.kind(id);
       if (kind !== BTF_KIND.ENUM && kind !== BTF_KIND.ENUM64) return;
       for (const { name, value } of btf.enumValues(id)) note(value, name, true);
     });
 }
 
-/** BTF of a machine may be hostile; a name is not worth an error. */
-function orSkip(read: () => void): void {
+/** Ignores errors: a machine's BTF may be hostile, and the report is complete without names. */
+function ignoreErrors(read: () => void): void {
   try {
     read();
   } catch (error) {

@@ -1,6 +1,6 @@
 /**
- * Maps as `bpftool map dump` and `map lookup` print them without `-j` (tools/bpf/bpftool/map.c): JSON of typed maps that
- * is laid out by json_writer.c, else bytes.
+ * Maps as `bpftool map dump` and `map lookup` print them without `-j` (tools/bpf/bpftool/map.c): typed maps as JSON in
+ * the layout of json_writer.c, others as bytes.
  */
 import { readU32 } from "../btf/integer.ts";
 import type { EntryCursor, MapInfo } from "../state.ts";
@@ -14,24 +14,24 @@ import type { MapTypes } from "./typed.ts";
 import { bpftoolText, formattedJson } from "./typed-json.ts";
 import { whyIncomplete } from "./words.ts";
 
-/** A map with its elements; `types`: undefined where it has none. */
+/** A map with its elements. `types`: undefined if it has no BTF. */
 export interface PlainMap {
   readonly map: MapInfo;
   readonly types: MapTypes | undefined;
   readonly cursor: EntryCursor;
 }
 
-/** Typed only where every map is: it is one JSON text (do_dump). One result a map. */
+/** Prints types only if all maps have them, as bpftool's `do_dump` does. Returns one result per map. */
 export function dumpBpftool(out: Output, maps: readonly PlainMap[]): readonly DumpResult[] {
   return maps.every(isTyped)
     ? dumpTyped(out, maps)
     : maps.map((one, index) => dumpBytes(out, one, index, maps.length));
 }
 
-/** The element that the cursor is on: the answer of `map lookup`. */
+/** Prints the cursor's current element, as `map lookup` does. */
 export function writeElement(out: Output, { map, types, cursor }: PlainMap): void {
   if (types === undefined) writeBytes(out, map, cursor);
-  else out.line(laidOut(elementText(types, cursor), 0));
+  else out.line(layOutJson(elementText(types, cursor), 0));
 }
 
 type TypedMap = PlainMap & { readonly types: MapTypes };
@@ -46,12 +46,13 @@ function dumpTyped(out: Output, maps: readonly TypedMap[]): DumpResult[] {
     if (index > 0) out.text(",");
     const depth = isList ? 2 : 0;
     if (isList) {
-      const header = laidOut(stringify(mapHeaderJson(map)), 1);
+      const header = layOutJson(stringify(mapHeaderJson(map)), 1);
       out.text(`${header.slice(0, header.lastIndexOf("\n"))},${lineOf(depth)}"elements": `);
     }
     let count = 0;
     out.text("[");
-    while (walk.next()) out.text((count++ === 0 ? "" : ",") + laidOut(elementText(types, walk), depth + 1));
+    while (walk.next())
+      out.text((count++ === 0 ? "" : ",") + layOutJson(elementText(types, walk), depth + 1));
     out.text(count === 0 ? "]" : `${lineOf(depth)}]`);
     if (isList) out.text(`${lineOf(1)}}`);
     return { count, incomplete: whyIncomplete(walk.end) };
@@ -72,18 +73,18 @@ function elementText(types: MapTypes, walk: EntryCursor): string {
 
 const lineOf = (depth: number): string => `\n${"    ".repeat(depth)}`;
 
-/** A string, a bracket, a comma, a colon, or any other value. */
+/** Matches a string, a bracket, a comma, a colon, or any other value. */
 const TOKEN = /"(?:[^"\\]|\\.)*"|[[\]{},:]|[^"[\]{},:]+/g;
 
 /**
- * Compact JSON as json_writer.c lays it out (`jsonw_pretty`): a line for each name, and for the bracket that closes what
- * is not empty; elements of an array on one line.
+ * Formats compact JSON in the layout of json_writer.c (`jsonw_pretty`): a new line before each name and before the closing
+ * bracket of a non-empty value; array elements share one line.
  */
-export function laidOut(json: string, atDepth: number): string {
+export function layOutJson(json: string, atDepth: number): string {
   let depth = atDepth;
   let before = "";
   let text = "";
-  /** Whether the brackets that are open are braces. */
+  /** For each open bracket, whether it is a brace. */
   const open: boolean[] = [];
   for (const [token] of json.matchAll(TOKEN)) {
     if (token === "}" || token === "]") {
@@ -117,7 +118,7 @@ function dumpBytes(out: Output, { map, cursor }: PlainMap, index: number, of: nu
 const LONG_FIELD = 16;
 const ONE_LINE = 24;
 
-/** print_entry_plain, and print_entry_error_msg for a value that is missing. */
+/** `print_entry_plain`, and `print_entry_error_msg` for a missing value. */
 function writeBytes(out: Output, map: MapInfo, walk: EntryCursor): void {
   const { keyBytes, keyOffset, keySize, valueBytes, valueOffset, valueSize, valueStride, cpuCount } = walk;
   const missing = walk.valueMissing === "" ? "" : `<${walk.valueMissing}>`;

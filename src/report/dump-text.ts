@@ -1,4 +1,4 @@
-/** A dump for people: typed where the map has types, else bytes. Streamed, like the JSON. */
+/** A map dump as text: typed if the map has BTF, else bytes. Streamed, like the JSON. */
 
 import { readU32 } from "../btf/integer.ts";
 import type { TextOptions } from "../btf/text.ts";
@@ -11,7 +11,7 @@ import type { Output } from "./output.ts";
 import { type MapTypes, type TypeRef, text } from "./typed.ts";
 import { arenaIncomplete, hexAddress, whyIncomplete } from "./words.ts";
 
-/** `key: .. value: ..`, on one line where both are short; values of per-CPU maps CPU by CPU. */
+/** Prints `key: .. value: ..` on one line if both are short. Values of per-CPU maps have one line per CPU. */
 export function dumpText(
   out: Output,
   map: MapInfo,
@@ -43,7 +43,7 @@ export function dumpText(
 const LONG_FIELD = 16;
 const ONE_LINE = 24;
 
-/** What the pointers of one element's values lead to, an object a line: a list reads as one. */
+/** Prints the objects that pointers of one element's values reach, one per line. */
 export function writeFollowed(
   out: Output,
   style: DumpStyle,
@@ -119,7 +119,7 @@ function dumpEntries(out: Output, map: MapInfo, cursor: EntryCursor, style: Dump
 
 const WIDE = 100;
 
-/** Key and value on one line, or on two where that would be too wide. */
+/** Prints key and value on one line, or on two if the line would be longer than `WIDE`. */
 function typedLine(walk: EntryCursor, types: MapTypes, options: TextOptions | undefined): string {
   const { keyBytes, keyOffset, keySize, valueBytes, valueOffset, valueSize } = walk;
   const keyText = bytesText(types.key, keyBytes.subarray(keyOffset, keyOffset + keySize), options);
@@ -143,7 +143,7 @@ function writeBytes(
 
 const BYTES_PER_GROUP = 8;
 
-/** As bpftool breaks them (tools/bpf/bpftool/main.c, fprint_hex): two groups of eight a line. */
+/** Breaks lines as bpftool does (`fprint_hex` of tools/bpf/bpftool/main.c): two groups of eight per line. */
 export function writeHex(out: Output, from: Uint8Array, offset: number, length: number): void {
   for (let at = 0; at < length; at += BYTES_PER_GROUP) {
     if (at > 0) out.text(at % (2 * BYTES_PER_GROUP) === 0 ? "\n" : "  ");
@@ -153,7 +153,7 @@ export function writeHex(out: Output, from: Uint8Array, offset: number, length: 
 
 const BYTES_PER_LINE = 32;
 
-/** A page without its lines of zeros: an arena's pages are mostly empty. */
+/** Prints a page without lines of zeros, because most of an arena's pages are nearly empty. */
 function writePage(out: Output, bytes: Uint8Array): void {
   for (let at = 0; at < bytes.length; at += BYTES_PER_LINE) {
     const line = bytes.subarray(at, at + BYTES_PER_LINE);

@@ -1,4 +1,4 @@
-/** What a map holds, streamed: nothing here keeps more than one element. */
+/** Map contents as JSON, streamed: at most one element is in memory. */
 
 import { readU32 } from "../btf/integer.ts";
 import type { TextOptions } from "../btf/text.ts";
@@ -13,26 +13,26 @@ import type { MapTypes, TypeRef } from "./typed.ts";
 import { formattedJson, json, plain } from "./typed-json.ts";
 import { arenaIncomplete, hexAddress, whyIncomplete } from "./words.ts";
 
-/** What a dump shows besides bytes. */
+/** Options of a dump besides its bytes. */
 export interface DumpStyle {
   readonly types?: MapTypes | undefined;
-  /** How text is written: symbols, arena addresses, callbacks. */
+  /** Text options: symbols, arena addresses, callbacks. */
   readonly text?: TextOptions | undefined;
-  /** Set where pointers are followed. */
+  /** Set if pointers are followed. */
   readonly follower?: Follower | undefined;
-  /** What an arena's pages hold, where that is known. */
+  /** Objects in an arena's pages, if known. */
   readonly arena?: ArenaObjects | undefined;
 }
 
 export interface DumpResult {
   readonly count: number;
-  /** "" where everything that was there is in the output. */
+  /** Reason why the output is not complete; "" if it is. */
   readonly incomplete: string;
 }
 
 /**
- * bpftool's `[{"key":[...],"value":[...]}]`, streamed. Kinds without keys have elements of their own shape. `gap`
- * stands before each element: a line break for people.
+ * Streams bpftool's `[{"key":[...],"value":[...]}]`. Records and arena pages have other members. `gap` is printed
+ * before each element, for example a line break.
  */
 export function dumpJson(
   out: Output,
@@ -97,7 +97,7 @@ function dumpEntriesJson(
   return { count, incomplete: whyIncomplete(walk.end) };
 }
 
-/** The cursor's element. */
+/** Prints the cursor's current element. */
 export function writeEntryJson(out: Output, map: MapInfo, walk: EntryCursor, style: DumpStyle): void {
   const { types } = style;
   out.text('{"key":');
@@ -131,7 +131,7 @@ function writeValuesJson(out: Output, walk: EntryCursor): void {
   out.text("]");
 }
 
-/** Values that are ids, in words: which map or program an element stands for. */
+/** Returns the meaning of the map's values, if they are ids of maps or programs. */
 export function idMeaning(map: MapInfo): "inner_map_id" | "prog_id" | undefined {
   if (map.type === MapType.array_of_maps || map.type === MapType.hash_of_maps) return "inner_map_id";
   return map.type === MapType.prog_array ? "prog_id" : undefined;
@@ -149,7 +149,7 @@ function writeRecordJson(out: Output, record: ContentRecord, types: MapTypes | u
   if (record.note !== undefined) out.text(`,"note":${stringify(record.note)}`);
 }
 
-/** What the pointers of one element's values lead to. */
+/** Prints the objects that pointers of one element's values reach. */
 function writeFollowedJson(
   out: Output,
   { follower }: DumpStyle,
@@ -183,7 +183,7 @@ function arenaObjectJson(object: ArenaObject, { follower }: DumpStyle): Json {
   return { offset, names, type: typeText, value: plain(type, bytes), followed };
 }
 
-/** The values of the cursor's element, valid until it moves. */
+/** Returns the values of the cursor's current element, valid until the cursor moves. */
 export function valuesOf({
   valueBytes,
   valueOffset,

@@ -1,13 +1,13 @@
-/** What a map holds, piece by piece, as text for people. */
+/** Elements, records and arena objects as text. */
 import { declaration } from "../btf/declare.ts";
 import type { TextOptions } from "../btf/text.ts";
 import type { ContentRecord, StorageOwner } from "../state.ts";
 import { escapeText, printable } from "../text.ts";
 import type { ArenaObject } from "./arena-objects.ts";
-import { type MapTypes, soundly, type TypeRef, text } from "./typed.ts";
+import { type MapTypes, type TypeRef, text, withFallback } from "./typed.ts";
 import { hexAddress } from "./words.ts";
 
-/** `task 12 (sleep): { hits = 3 }`. */
+/** Formats a record: `task 12 (sleep): { hits = 3 }`. */
 export function recordText(
   record: ContentRecord,
   types: MapTypes | undefined,
@@ -18,7 +18,7 @@ export function recordText(
   return `${head === "" ? "value" : head}: ${bytesText(types?.value, record.value, options)}`;
 }
 
-/** Typed, or in hexadecimal. */
+/** Formats bytes by their type, or as hexadecimal if there is no type. */
 export function bytesText(type: TypeRef | undefined, bytes: Uint8Array, options?: TextOptions): string {
   if (type !== undefined) return text(type, bytes, options);
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
@@ -41,12 +41,12 @@ function ownerText(owner: StorageOwner): string {
   }
 }
 
-/** `+0x018  struct node *head = arena+0x3e7fd8`. */
+/** Formats an object in an arena: `+0x018  struct node *head = arena+0x3e7fd8`. */
 export function arenaObjectText(object: ArenaObject, options: TextOptions | undefined): string {
   const { offset, names, isVariable, typeText, type, bytes } = object;
   const name = names.join(", ");
   const head = isVariable
-    ? `${soundly(name, () => declaration(type.btf, type.id, name))} =`
+    ? `${withFallback(name, () => declaration(type.btf, type.id, name))} =`
     : names.length === 0
       ? typeText
       : `${name} = ${typeText}`;

@@ -1,11 +1,11 @@
-/** What a kernel can do, as `bpftool feature probe` prints it (tools/bpf/bpftool/feature.c). */
+/** BPF features of a kernel as `bpftool feature probe` prints them (tools/bpf/bpftool/feature.c). */
 import { type Features, MISC_FEATURES, NOTED_HELPERS, SYSCTLS, type Sysctl } from "../features.ts";
 import { escapeText } from "../text.ts";
 import { HELPERS } from "../uapi/helpers.ts";
 import { MAP_TYPES, PROG_TYPES } from "../uapi/names.ts";
 import type { Json } from "./json.ts";
 
-/** The options that bpftool asks for; the last is what macros have. */
+/** Kernel options that bpftool prints. Only the last also appears among the macros. */
 const OPTIONS: readonly string[] = (
   "BPF BPF_SYSCALL HAVE_EBPF_JIT BPF_JIT BPF_JIT_ALWAYS_ON DEBUG_INFO_BTF DEBUG_INFO_BTF_MODULES CGROUPS CGROUP_BPF " +
   "CGROUP_NET_CLASSID SOCK_CGROUP_DATA BPF_EVENTS KPROBE_EVENTS UPROBE_EVENTS TRACING FTRACE_SYSCALLS " +
@@ -26,7 +26,7 @@ function valuesOf(config: string): ReadonlyMap<string, string> {
   return values;
 }
 
-/** Types by bpftool's names, without the one that is none. */
+/** Types with bpftool's names, without the unspecified type 0. */
 function named(
   names: readonly string[],
   has: readonly boolean[],
@@ -34,7 +34,7 @@ function named(
   return names.map((name, type) => ({ name, has: has[type] === true, type })).slice(1);
 }
 
-/** Without `helpers` and `misc` where a kernel could not be asked; then `kernel_helpers` has the names of all that it has. */
+/** Omits `helpers` and `misc` if the kernel was not probed; `kernel_helpers` then has the names of all of its helpers. */
 export function featuresJson(features: Features): Json {
   const { sysctls, config, progTypes, mapTypes, helpers, misc, helperCount } = features;
   const values = config === undefined ? undefined : valuesOf(config);
@@ -112,7 +112,7 @@ const MISC_TITLES: Readonly<Record<(typeof MISC_FEATURES)[number], string>> = {
   v4_isa_extension: "ISA extension v4",
 };
 
-/** Sections with an empty line between, without the last line feed. */
+/** Joins sections with an empty line between them, without a final line feed. */
 function sections(parts: readonly (readonly string[])[]): string {
   return parts.map((lines) => `${lines.join("\n")}\n`).join("\n");
 }
@@ -165,13 +165,13 @@ export function featuresText(features: Features): string {
     ]);
   if (helperCount !== undefined)
     parts.push([
-      "eBPF helpers of this kernel, of whatever program type:",
+      "eBPF helpers of this kernel, for any program type:",
       ...HELPERS.slice(1, helperCount + 1).map((name) => `\t- bpf_${name}`),
     ]);
   return sections(parts);
 }
 
-/** Lines for a C header. `full`: also of the helpers that only a full probe tries. */
+/** Prints macros for a C header. `full`: include helpers that only a full probe tries. */
 export function featuresMacros(features: Features, prefix: string, full: boolean): string {
   const { config, progTypes, mapTypes, helpers, misc } = features;
   const have = (name: string, has: boolean): string => `#define ${prefix}${has ? "" : "NO_"}HAVE_${name}`;

@@ -1,4 +1,4 @@
-/** Expressions compiled to closures, over whatever has members: nothing is looked up for an element. */
+/** Compiles expressions to closures, so that no name is looked up per element. */
 import { hintOf, PathError, type Place } from "../btf/place.ts";
 import type { Scalar } from "../btf/scalar.ts";
 import type { EnumShape } from "../btf/shape.ts";
@@ -7,18 +7,18 @@ import { type Comparison, type Expression, FilterError, type Operand } from "./f
 type Predicate<E> = (element: E, at: number) => boolean;
 type Reader<E> = (element: E, at: number) => Scalar;
 
-/** What the members are that an expression names. */
+/** Resolves the member names of an expression. */
 export interface Members<E> {
-  /** Whether a path begins with a member; else it may be an enumerator. */
+  /** Whether a path begins with a member. Other names may be enumerators. */
   has(path: string): boolean;
-  /** Throws `PathError`. */
+  /** Throws `PathError` if there is no such member. */
   find(path: string): MemberReader<E>;
 }
 
 export interface MemberReader<E> {
   readonly read: Reader<E>;
   readonly isText: boolean;
-  /** Of a member with a type: what enumerators and characters are compared as. */
+  /** Place of a typed member, which determines how enumerators and characters compare with it. */
   readonly place: Place | undefined;
 }
 
@@ -27,7 +27,7 @@ interface Context<E> {
   readonly members: Members<E>;
 }
 
-/** Throws `FilterError` for a member that does not exist or a comparison that cannot hold. */
+/** Throws `FilterError` if a member does not exist, or the operands cannot be compared. */
 export function compileExpression<E>(
   source: string,
   expression: Expression,
@@ -68,7 +68,7 @@ function compileComparison<E>(
   left: Operand,
   right: Operand,
 ): Predicate<E> {
-  // A name that is no member may be an enumerator of the other side's enum: that side comes first.
+  // A name that is not a member may be an enumerator of the other operand's enum, so that operand is compiled first.
   const leftIsName = left.kind === "member" && !context.members.has(left.path);
   const first = compileOperand(context, leftIsName ? right : left, undefined);
   const second = compileOperand(context, leftIsName ? left : right, first.place);
@@ -79,13 +79,13 @@ function compileComparison<E>(
     throw new FilterError(
       context.source,
       number.at,
-      `text compares with text: ${operandText(text)} is text, ${operandText(number)} is not`,
+      `text can only be compared with text: ${operandText(text)} is text, ${operandText(number)} is not`,
     );
   }
   return comparing(operator, a.read, b.read);
 }
 
-/** Integers are exact on both sides, and of two kinds that JavaScript compares by value (`===` does where neither fits 53 bits). */
+/** Compares integers exactly: they are numbers up to 53 bits, else bigints, and `<` compares the two by value. */
 function comparing<E>(operator: Comparison, a: Reader<E>, b: Reader<E>): Predicate<E> {
   switch (operator) {
     case "==":
@@ -103,7 +103,7 @@ function comparing<E>(operator: Comparison, a: Reader<E>, b: Reader<E>): Predica
   }
 }
 
-/** `beside`: what it is compared with, where that is a member. */
+/** `beside`: place of the other operand, if that is a member. */
 function compileOperand<E>(
   context: Context<E>,
   operand: Operand,
@@ -129,7 +129,7 @@ function constant<E>(value: Scalar): MemberReader<E> {
   return { read: () => value, isText: typeof value === "string", place: undefined };
 }
 
-/** 'z' beside a char is its number. */
+/** Converts a character constant such as 'z' to its number if the other operand is a char. */
 function textConstant(value: string, beside: Place | undefined): Scalar {
   const isChar = beside?.shape.kind === "int" && beside.shape.char && beside.bitSize === 0;
   return isChar && value.length === 1 ? value.charCodeAt(0) : value;

@@ -6,17 +6,17 @@
  *     unary       =  "!" unary  |  "(" expression ")"  |  operand [ ("==" | "!=" | "<" | "<=" | ">" | ">=") operand ]
  *     operand     =  member  |  number  |  text  |  true  |  false  |  NULL
  *     member      =  [ "key" | "value" ] with { ".name" | "[index]" }, or a member's name alone
- *     number      =  decimal or 0x hexadecimal, with a sign or a fraction where wanted
+ *     number      =  decimal or 0x hexadecimal, with optional sign and fraction
  *     text        =  "..." or '...', with \n \t \r \0 \\ \" \' \xNN
  *
- * A name that is no member is the enumerator that the other side knows. An operand alone holds where it is not 0 (text:
- * not empty). Nothing else exists: no arithmetic, no calls, no way to write.
+ * A name that is not a member is an enumerator of the other operand's type. A single operand is true if it is not 0 (for
+ * text: not empty). There is no arithmetic, no call and no assignment.
  */
 import { UsageError } from "../errors.ts";
 
 export type Comparison = "==" | "!=" | "<" | "<=" | ">" | ">=";
 
-/** `at`: the offset in the expression's text, for messages. */
+/** `at`: offset in the expression's text, for messages. */
 export type Operand =
   | { readonly kind: "member"; readonly path: string; readonly at: number }
   | { readonly kind: "number"; readonly value: number | bigint; readonly at: number }
@@ -33,7 +33,7 @@ export type Expression =
       readonly right: Operand;
     };
 
-/** An expression is wrong at one place: exit status 2. */
+/** An error at one place of an expression. Exit status 2. */
 export class FilterError extends UsageError {
   constructor(source: string, at: number, problem: string, hint = "") {
     const near = source.slice(at, at + 24);
@@ -45,7 +45,7 @@ export class FilterError extends UsageError {
 const MAX_LENGTH = 4096;
 const MAX_DEPTH = 64;
 
-/** Throws `FilterError`. */
+/** Parses the text of `--filter`. Throws `FilterError`. */
 export function parseFilter(source: string): Expression {
   if (source.length > MAX_LENGTH)
     throw new FilterError(source, MAX_LENGTH, `an expression has at most ${MAX_LENGTH} characters`);
@@ -83,7 +83,8 @@ class Parser {
   }
 
   end(): void {
-    if (this.#token.kind !== "end") throw this.#error("here the expression should end", missing(this.#token));
+    if (this.#token.kind !== "end")
+      throw this.#error("expected the end of the expression", missing(this.#token));
   }
 
   #chain(kind: "and" | "or", operator: string, next: () => Expression): Expression {
@@ -105,7 +106,7 @@ class Parser {
     const open = this.#token.at;
     if (this.#take("(")) {
       const inner = this.expression();
-      if (!this.#take(")")) throw this.#error(`the ( of column ${open + 1} is not closed`);
+      if (!this.#take(")")) throw this.#error(`the ( at column ${open + 1} is not closed`);
       return inner;
     }
     const left = this.#operand();
@@ -132,7 +133,7 @@ class Parser {
         this.#advance();
         return { kind: "text", value: unquote(this.#source, text, at), at };
       default:
-        throw this.#error("a member, a number or a text is missing", missing(this.#token));
+        throw this.#error("expected a member, a number or a text", missing(this.#token));
     }
   }
 
@@ -159,7 +160,7 @@ class Parser {
       const text = match(pattern, source, at);
       if (text !== undefined) return { kind, text, at };
     }
-    throw new FilterError(source, at, "this is not understood", missing({ text: source.charAt(at) }));
+    throw new FilterError(source, at, "unexpected character", missing({ text: source.charAt(at) }));
   }
 
   #error(problem: string, hint = ""): FilterError {
@@ -172,7 +173,7 @@ function match(pattern: RegExp, source: string, at: number): string | undefined 
   return pattern.exec(source)?.[0];
 }
 
-/** What people write who come from other languages. */
+/** Hints for operators of other languages. */
 function missing({ text }: Pick<Token, "text">): string {
   if (text === "=") return "equality is ==";
   if (text === "&" || text === "|") return "and is &&, or is ||";

@@ -1,4 +1,4 @@
-/** Expressions over a map's elements: their members are found in its types. */
+/** Filter expressions over a map's elements, with members resolved in its BTF. */
 
 import {
   describeType,
@@ -16,7 +16,7 @@ import { compileExpression } from "./filter-compile.ts";
 import type { Expression } from "./filter-parse.ts";
 import type { MapTypes, TypeRef } from "./typed.ts";
 
-/** An element as a cursor shows it; `valueOffset` is given apart, as a per-CPU map has several values. */
+/** An element's key and value. `valueOffset` is a separate argument, because a per-CPU element has several values. */
 export interface ElementBytes {
   readonly keyBytes: Uint8Array;
   readonly keyOffset: number;
@@ -26,20 +26,20 @@ export interface ElementBytes {
 export type Predicate = (element: ElementBytes, valueOffset: number) => boolean;
 export type ElementReader = (element: ElementBytes, valueOffset: number) => Scalar;
 
-/** A member of the key or the value, ready to be read from any element. */
+/** A member of the key or the value. */
 export interface Member {
   readonly ofKey: boolean;
   readonly place: Place;
   readonly read: ElementReader;
 }
 
-/** Where an expression's members are looked up. */
+/** The map in which an expression's members are resolved. */
 export interface Scope {
   readonly map: Pick<MapInfo, "keySize" | "valueSize">;
   readonly types: MapTypes | undefined;
 }
 
-/** Throws `FilterError` for a member that does not exist or a comparison that cannot hold. */
+/** Throws `FilterError` if a member does not exist, or the operands cannot be compared. */
 export function compileFilter(source: string, expression: Expression, scope: Scope): Predicate {
   return compileExpression(source, expression, {
     has: (path) => isMember(scope, path),
@@ -50,9 +50,7 @@ export function compileFilter(source: string, expression: Expression, scope: Sco
   });
 }
 
-/**
- * A member by its path (see `filter-parse.ts`). Throws `PathError`.
- */
+/** Finds a member by its path (grammar: `filter-parse.ts`). Throws `PathError`. */
 export function compileMember({ map, types }: Scope, path: string): Member {
   const prefix = /^(key|value)(?=$|[.[])/.exec(path)?.[1];
   if (prefix !== undefined) {
@@ -98,7 +96,7 @@ function placeIn(
   }
   const raw = rawPlace(size);
   if (raw === undefined)
-    throw new PathError(0, `the ${prefix} has no type, and its ${size} bytes are no integer`);
+    throw new PathError(0, `the ${prefix} has no type, and its ${size} bytes are not an integer`);
   if (path !== "") throw new PathError(skipped, `the ${prefix} has no type, so it has no members`);
   return raw;
 }
@@ -106,15 +104,15 @@ function placeIn(
 function memberOf(ofKey: boolean, place: Place, map: Scope["map"]): Member {
   const read = scalarReader(place);
   if (read === undefined)
-    throw new PathError(0, `it is ${describeType(place)}, which does not compare`, whatInstead(place));
+    throw new PathError(0, `it is ${describeType(place)}, which cannot be compared`, whatInstead(place));
   if (endOf(place) > sizeOf(map, ofKey))
     throw new PathError(0, `it lies outside the ${ofKey ? "key" : "value"} of ${sizeOf(map, ofKey)} bytes`);
   return { ofKey, place, read: ofKey ? fromKey(read) : fromValue(read) };
 }
 
 function whatInstead({ shape }: Place): string {
-  if (shape.kind === "struct") return `its members do: ${memberNames(shape).slice(0, 8).join(", ")}`;
-  return shape.kind === "array" ? "its elements do: write [0] behind it" : "";
+  if (shape.kind === "struct") return `compare a member: ${memberNames(shape).slice(0, 8).join(", ")}`;
+  return shape.kind === "array" ? "compare an element: append [0]" : "";
 }
 
 const fromKey =

@@ -1,4 +1,4 @@
-/** One global variable, or a part of one, by its name. */
+/** Finds a global variable, or a part of one, by name. */
 import { findPlace, findVariable, firstName, hintOf, type Place } from "../btf/place.ts";
 import { type PlainValue, plainPart } from "../btf/value.ts";
 import { KtstrError } from "../errors.ts";
@@ -9,13 +9,13 @@ import { isSection, type Variable, variablesOf } from "./globals.ts";
 export interface Global {
   readonly map: MapInfo;
   readonly variable: Variable;
-  /** The part of the variable that was asked for. */
+  /** Place of the requested part in the variable. */
   readonly place: Place;
 }
 
 /**
- * A variable by its path in one section: `nr_enqueued`, `stats.runs[3]`. Throws `KtstrError` where there is no such
- * variable or it cannot be read, `PathError` where it has no such part.
+ * Finds a part of a variable by its path in one section: `nr_enqueued`, `stats.runs[3]`. Throws `KtstrError` if there is
+ * no such variable or it cannot be read, `PathError` if it has no such part.
  */
 export function findGlobal(state: BpfState, map: MapInfo, path: string): Global {
   const variables = variablesOrThrow(state, map);
@@ -33,7 +33,7 @@ export function findGlobal(state: BpfState, map: MapInfo, path: string): Global 
   return { map, variable, place: findPlace(variable.type.btf, variable.type.id, rest) };
 }
 
-/** As `plainValue` has it. */
+/** Converts to plain data with `plainValue`. */
 export function globalValue({ variable, place }: Global): PlainValue {
   return plainPart(variable.type.btf, place, variable.bytes);
 }
@@ -51,8 +51,8 @@ function variablesOrThrow(state: BpfState, map: MapInfo): readonly Variable[] {
 }
 
 /**
- * A variable of this name: the only one there is, or of several the attached scheduler's. Throws
- * `KtstrError` where none or several have it.
+ * Finds a variable by name in all sections. If several sections have it, the attached scheduler's is returned. Throws
+ * `KtstrError` if no section has it, or several do.
  */
 export function findGlobalAnywhere(state: BpfState, path: string): Global {
   const sections = state
@@ -68,7 +68,7 @@ export function findGlobalAnywhere(state: BpfState, path: string): Global {
   if (first !== undefined) {
     const names = having.map(({ map }) => `${printable(map.name)} (${map.id})`).join(", ");
     throw new KtstrError(`several objects have a variable ${JSON.stringify(path)}: ${names}`, {
-      hint: "name its map in front of it, or id N",
+      hint: "put the map's name, or id N, before it",
     });
   }
   const names = sections.flatMap(({ variables }) => variables.map(({ name }) => name));
@@ -81,7 +81,7 @@ export function findGlobalAnywhere(state: BpfState, path: string): Global {
   );
 }
 
-/** The map of a name; of several the attached scheduler's. Throws `KtstrError`, with near misses. */
+/** Finds a map by name; if several have it, the attached scheduler's. Throws `KtstrError`, which suggests similar names. */
 export function mapByName(state: BpfState, name: string): MapInfo {
   const wanted = Buffer.from(name);
   const all = state.maps();

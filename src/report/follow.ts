@@ -1,41 +1,41 @@
-/** What pointers lead to: in arenas, and in the kernel's memory where that can be read. */
+/** Follows pointers into arenas, and into the kernel's memory if that can be read. */
 import type { Btf } from "../btf/btf.ts";
 import { declaration } from "../btf/declare.ts";
 import { type PointerAt, pointersIn } from "../btf/pointers.ts";
 import type { BpfState } from "../state.ts";
 import { BTF_KIND } from "../uapi/btf.ts";
 import type { ArenaSpace } from "./arena-space.ts";
-import { soundly, type TypeRef } from "./typed.ts";
+import { type TypeRef, withFallback } from "./typed.ts";
 
-/** An object that a pointer leads to. */
+/** An object that a pointer reaches. */
 export interface Target {
   readonly address: bigint;
-  /** The arena that it lies in, and where there; undefined: in the kernel's memory. */
+  /** Arena that contains the object; undefined: the kernel's memory. */
   readonly arena: ArenaSpace | undefined;
   readonly offset: number;
-  /** "struct node". */
+  /** C type: "struct node". */
   readonly typeText: string;
   readonly type: TypeRef;
-  /** Pointers from the value to it, at least 1. */
+  /** Number of pointers from the value to the object, at least 1. */
   readonly depth: number;
   readonly bytes: Uint8Array;
 }
 
 export interface Followed {
-  /** Each object once, and behind it what it leads to: a list reads as one. */
+  /** Each object once, followed by the objects that it points to, so that a list is in order. */
   readonly targets: readonly Target[];
-  /** There was more than is followed. */
+  /** Whether a limit left out objects. */
   readonly cut: boolean;
 }
 
 export interface FollowLimits {
-  /** Pointers from the value. */
+  /** Limit on the number of pointers from the value. */
   readonly depth: number;
-  /** Only into this arena. */
+  /** Follow only pointers into this arena. */
   readonly only?: ArenaSpace;
 }
 
-/** Objects of one value, and the bytes of one of them. */
+/** Limit on objects per value. */
 const MAX_TARGETS = 1000;
 const MAX_TARGET_BYTES = 65_536;
 const MAX_DEPTH = 10_000;
@@ -45,7 +45,7 @@ interface Node {
   readonly children: Node[];
 }
 
-/** Follows pointers breadth first, so that each object is met at its shortest distance, and each but once. */
+/** Follows pointers breadth first, so that each object is found once, at its shortest distance. */
 export class Follower {
   readonly #state: BpfState;
   readonly #arenas: readonly ArenaSpace[];
@@ -69,8 +69,8 @@ export class Follower {
       const next: typeof level = [];
       for (const from of level) {
         const { btf, id } = from.type;
-        for (const pointer of soundly([], () => pointersIn(btf, id, from.bytes))) {
-          const target = soundly(undefined, () => this.#target(btf, pointer, depth));
+        for (const pointer of withFallback([], () => pointersIn(btf, id, from.bytes))) {
+          const target = withFallback(undefined, () => this.#target(btf, pointer, depth));
           if (target === undefined) continue;
           const identity = `${target.address}:${target.typeText}`;
           if (seen.has(identity)) continue;
@@ -119,7 +119,7 @@ export class Follower {
     };
   }
 
-  /** A program's own declaration of a kernel struct may have some of its members only: the kernel's own counts. */
+  /** Returns the kernel's own type of the same name: a program may declare only some members of a kernel struct. */
   #kernelType(btf: Btf, id: number): TypeRef {
     const kernel = this.#kernelBtf();
     const own = btf.resolve(id);
@@ -145,7 +145,7 @@ function read({ btf, id }: TypeRef, bytes: (size: number) => Uint8Array | undefi
   return size === 0 || size > MAX_TARGET_BYTES ? undefined : bytes(size);
 }
 
-/** Depth first, with a stack of its own: a list is as deep as it is long. */
+/** Orders objects depth first. Uses an explicit stack, because a list is as deep as it is long. */
 function inOrder(roots: readonly Node[]): Target[] {
   const targets: Target[] = [];
   const pending = [...roots].reverse();

@@ -1,4 +1,4 @@
-/** Global variables of a BPF object: the variables of a `DATASEC` over the bytes of its one-element array. */
+/** Global variables of a BPF object: the variables of a `DATASEC` in the bytes of a one-element array. */
 import type { Btf } from "../btf/btf.ts";
 import { KtstrError } from "../errors.ts";
 import type { BpfState, MapInfo } from "../state.ts";
@@ -9,19 +9,19 @@ import type { TypeRef } from "./typed.ts";
 export interface Variable {
   readonly name: string;
   readonly type: TypeRef;
-  /** In the section, in bytes. */
+  /** Offset in the section, in bytes. */
   readonly offset: number;
   readonly bytes: Uint8Array;
 }
 
-/** Whether a map holds global variables: libbpf makes them arrays of one element, described by a `DATASEC`. */
+/** Whether a map holds global variables: libbpf creates arrays of one element, described by a `DATASEC`. */
 export function isSection(map: MapInfo): boolean {
   return (
     map.type === MapType.array && map.maxEntries === 1 && map.btfKeyTypeId === 0 && map.btfValueTypeId !== 0
   );
 }
 
-/** The variables with their bytes, in the section's order; undefined where types or bytes cannot be read. */
+/** Returns the variables with their bytes, in the section's order; undefined if types or bytes cannot be read. */
 export function variablesOf(state: BpfState, map: MapInfo): readonly Variable[] | undefined {
   const btf = state.programBtf(map);
   const value = state.readValue(map, 0, map.valueSize);

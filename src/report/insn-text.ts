@@ -1,16 +1,16 @@
 /**
- * Text of a long program's instructions. What is printed of an opcode with its registers, around its offset and its immediate,
- * is made once by the disassembler itself. Texts of calls are kept, too.
+ * Text of a long program's instructions. The disassembler prints each combination of opcode and registers once; the result is
+ * kept as a form into which offset and immediate are inserted. Texts of calls are cached, too.
  */
 import { CALL, disassemble, type Insn, isCall, isJump, LOAD_IMM64, PSEUDO_CALL } from "../uapi/disasm.ts";
 import type { Xlated } from "./xlated.ts";
 
-/** What is printed between the pieces of a form. */
+/** Kinds of number between the pieces of a form. */
 const OFFSET = 0;
 const IMMEDIATE = 1;
 const IMMEDIATE_HEX = 2;
 
-/** No text of the disassembler has these numbers except where it prints an offset, or an immediate. */
+/** Values that the disassembler's text contains only where it prints an offset or an immediate. */
 const SOME_OFFSET = 0x1357;
 const SOME_IMMEDIATE = 0x0abc_def3;
 const MARKS = [`+${SOME_OFFSET}`, String(SOME_IMMEDIATE), SOME_IMMEDIATE.toString(16)] as const;
@@ -29,14 +29,14 @@ export class InsnText {
   readonly #before: string;
   readonly #after: string;
   readonly #print: (index: number) => string;
-  /** By opcode and registers; null: what is printed depends on more. */
+  /** Indexed by opcode and registers; null: the text depends on more than offset and immediate. */
   readonly #forms: (Form | null | undefined)[] = [];
-  /** Texts of calls, by immediate and source register: a long program calls the same functions many times. */
+  /** Texts of calls, by immediate and source register, because a long program calls the same functions many times. */
   readonly #calls = new Map<number, string>();
 
   /**
-   * `print` returns the whole text of an instruction that has no form. The disassembler's text stands between `before` and
-   * `after` where it has one.
+   * `print` returns the text of an instruction that has no form. `before` and `after` are added around the disassembler's
+   * text in every form.
    */
   constructor(xlated: Xlated, before: string, after: string, print: (index: number) => string) {
     this.#view = xlated.view;
@@ -56,7 +56,7 @@ export class InsnText {
     if (form === null) return this.#call(index, key);
     const offset = view.getInt16(8 * index + 2, true);
     const kind = key & 7;
-    // An offset makes another operation of arithmetic.
+    // A nonzero offset selects another arithmetic operation, such as signed division.
     if (offset !== 0 && (kind === ALU || kind === ALU64)) return this.#print(index);
     const { pieces, numbers } = form;
     let text = pieces[0]!;
@@ -70,7 +70,7 @@ export class InsnText {
     return text;
   }
 
-  /** Of a call between a program's own functions, the text has their distance: it is not kept. */
+  /** Calls between a program's own functions are not cached, because their text contains the distance. */
   #call(index: number, key: number): string {
     const source = key >> 12;
     if ((key & 0xff) !== CALL || source === PSEUDO_CALL) return this.#print(index);
@@ -87,12 +87,12 @@ export class InsnText {
 /** BPF_STX with BPF_ATOMIC, of any size. */
 const ATOMIC_MASK = 0xe7;
 const ATOMIC = 0xc3;
-/** BPF_JMP32 | BPF_JA: its immediate has a sign. */
+/** BPF_JMP32 | BPF_JA, whose immediate is printed with a sign. */
 const GOTOL = 0x06;
 
 function formOf(key: number, before: string, after: string): Form | null {
   const code = key & 0xff;
-  // Their immediates are names or operations.
+  // Their immediates are printed as names or select operations.
   if (code === LOAD_IMM64 || code === GOTOL || (code & ATOMIC_MASK) === ATOMIC) return null;
   if (isJump(code) && isCall(code)) return null;
   const insn: Insn = {

@@ -1,4 +1,4 @@
-/** sched_ext as `inspect` shows it: the first lines of the page that `sched` prints. */
+/** sched_ext's part of `inspect`: the first lines of the `sched` page. */
 import { KtstrError } from "../errors.ts";
 import type { SchedAccessor } from "../sched-state.ts";
 import type { BpfState } from "../state.ts";
@@ -11,7 +11,7 @@ export interface InspectedSched {
   readonly findings: readonly Finding[];
 }
 
-/** One for each scheduler; none where the source does not tell of sched_ext: a running kernel, an older capture. */
+/** Returns one item per scheduler; none if the source has no data of sched_ext, as a running kernel or an older capture. */
 export function inspectSched(state: BpfState & Partial<SchedAccessor>): readonly InspectedSched[] {
   try {
     return state.scheduler === undefined
@@ -25,7 +25,7 @@ export function inspectSched(state: BpfState & Partial<SchedAccessor>): readonly
 
 const inspected = (view: SchedView): InspectedSched => ({ view, findings: findingsOf(view) });
 
-/** The pages of a machine's memory, with the names that the scheduler has for its queues. Throws `KtstrError`. */
+/** Returns the `sched` pages of a machine's memory, with names of dispatch queues from the schedulers' BTF. Throws `KtstrError`. */
 export function schedViews(
   state: BpfState & SchedAccessor,
   origin: string,

@@ -1,4 +1,4 @@
-/** `inspect --json`: a schema of its own, versioned. Objects are under bpftool's keys. */
+/** `inspect --json`: ktstr's own schema, versioned. Objects have bpftool's keys. */
 
 import { declaration } from "../btf/declare.ts";
 import type { ContentRecord, KernelInfo } from "../state.ts";
@@ -10,10 +10,10 @@ import { schedSummaryJson } from "./sched-json.ts";
 import type { MapTypes } from "./typed.ts";
 import { plain } from "./typed-json.ts";
 
-/** Raised when a member goes or changes its meaning; new members come without. */
+/** Incremented if a member is removed or changes its meaning, not if members are added. */
 const SCHEMA_VERSION = 1;
 
-/** The members of a kernel, under the names of the schema. */
+/** Members of a kernel, with the keys of the schema. */
 export const kernelJson = (kernel: KernelInfo): JsonObject => ({
   release: kernel.release,
   version: kernel.version,
@@ -91,7 +91,7 @@ function recordJson({ value, owner, note }: ContentRecord): Json {
   return { value: hexText(value), owner: owner === undefined ? undefined : ownerJson(owner), note };
 }
 
-/** "0102ff": bytes in memory order. */
+/** Formats bytes in memory order as hexadecimal: "0102ff". */
 function hexText(bytes: Uint8Array = new Uint8Array()): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("hex");
 }

@@ -1,4 +1,4 @@
-/** `inspect` for people: what is wrong first, then what costs, then what is held. */
+/** `inspect` as text: problems first, then costs, then contents. */
 
 import type { TextOptions } from "../btf/text.ts";
 import { nsPerCall } from "../derive.ts";
@@ -29,7 +29,7 @@ export interface Style {
   readonly alarm: (text: string) => string;
 }
 
-/** `width`: columns of the terminal; bars are drawn where there is room. */
+/** `width`: columns of the terminal. Bars are drawn if it is at least `WIDE`. */
 export function writeInspection(out: Output, inspection: Inspection, style: Style, width: number): void {
   const { kernel, scheduler, sched, progs, maps, links, limit, warnings } = inspection;
   writeKernel(out, kernel, style);
@@ -99,10 +99,10 @@ function writeGlobals(
   const own = maps.filter(
     ({ info, variables }) => scheduler.mapIds.includes(info.id) && variables !== undefined,
   );
-  // What changes first; constants, of which vmlinux.h alone brings dozens, last and not all of them.
+  // Variables first. Constants come last and are limited: vmlinux.h alone adds dozens.
   for (const map of own.sort((a, b) => Number(a.info.frozen ?? false) - Number(b.info.frozen ?? false))) {
     const { info, variables = [] } = map;
-    const most = info.frozen ? SHOWN_CONSTANTS : variables.filter(({ name }) => !isHeaders(name)).length;
+    const most = info.frozen ? SHOWN_CONSTANTS : variables.filter(({ name }) => !isReservedName(name)).length;
     out.line(`  ${printable(info.name)}`);
     writeVariables(out, map, "    ", most, style);
   }
@@ -110,13 +110,13 @@ function writeGlobals(
 
 const SHOWN_CONSTANTS = 12;
 
-/** Names that C reserves are headers' (`__SCX_SLICE_DFL`, `enqueue.___fmt`): a scheduler's own come before them. */
-const isHeaders = (name: string): boolean => /(^|\.)__/.test(name);
+/** Matches names that C reserves. They come from headers (`__SCX_SLICE_DFL`, `enqueue.___fmt`) and are printed last. */
+const isReservedName = (name: string): boolean => /(^|\.)__/.test(name);
 
-/** Of what runs a program: a callback's may be in many elements of a prog array. */
+/** Limit on printed places per program, because a callback may be in many elements of a prog array. */
 const SHOWN_PLACES = 3;
 const BAR_WIDTH = 20;
-/** Columns below which there is no bar. */
+/** Minimum width in columns for bars. */
 const WIDE = 110;
 
 function writePrograms(
@@ -161,7 +161,7 @@ function costText(stats: ProgStats, total: number, withBar: boolean): string {
   return ` ${bar} ${(share * 100).toFixed(1).padStart(5)}%  ${callsText(stats.count)}, ${timeText(nsPerCall(stats))} each${misses}`;
 }
 
-/** What a program cost before and within an interval, or why that is not known. */
+/** Describes a program's total cost before an interval, or why its statistics are not known. */
 function totalText(prog: ProgInfo, interval: StatsInterval | undefined): string {
   if (!prog.stats.ok) return `  stats: ${prog.stats.why.detail}`;
   const { count } = prog.stats.value;
@@ -178,7 +178,7 @@ function writeMap(out: Output, map: InspectedMap, limit: number, style: Style): 
   if (variables !== undefined) writeVariables(out, map, SAMPLE_INDENT, limit, style);
   else writeSample(out, map);
   if (sample.problem !== "")
-    out.line(`          ${style.alarm("not all")}: ${escapeSentence(sample.problem)}`);
+    out.line(`          ${style.alarm("incomplete")}: ${escapeSentence(sample.problem)}`);
   const shown = sample.entries.length + sample.records.length;
   if (sample.count > shown && variables === undefined) {
     out.line(
@@ -189,7 +189,7 @@ function writeMap(out: Output, map: InspectedMap, limit: number, style: Style): 
   }
 }
 
-/** "  37 / 1,024 (3.6%)": how full a map is that can be. */
+/** Fill of a map that can be partly filled: "  37 / 1,024 (3.6%)". */
 function fillText(info: MapInfo, sample: Sample): string {
   if (!hasFill(info) || sample.problem !== "") return "";
   const share = sample.countIsWhole ? ` (${((100 * sample.count) / info.maxEntries).toFixed(1)}%)` : "";
@@ -208,7 +208,9 @@ function writeVariables(
   limit: number,
   style: Style,
 ): void {
-  const ordered = variables.toSorted((a, b) => Number(isHeaders(a.name)) - Number(isHeaders(b.name)));
+  const ordered = variables.toSorted(
+    (a, b) => Number(isReservedName(a.name)) - Number(isReservedName(b.name)),
+  );
   const options = { ...shown.text, ...SHORT };
   for (const { name, type, bytes } of ordered.slice(0, limit)) {
     const value = text(type, bytes, options);
@@ -246,7 +248,7 @@ function sampleRecordText(record: SampleRecord, { types, text: options }: DumpSt
   return `${start} ... (${sizeText(value.length)})`;
 }
 
-/** An arena's page: what is known to lie in it, or where it begins to hold anything. */
+/** Formats an arena's page: its known objects, or its first nonzero bytes. */
 function pageText(
   page: Uint8Array,
   objects: readonly ArenaObject[],

@@ -1,4 +1,4 @@
-/** `inspect` as plain data: everything that a person asks first, with contents up to a stated limit. */
+/** `inspect` as plain data: an overview of all objects, with map contents up to a limit. */
 import type { AttachmentAccessor, PinAccessor } from "../attachments.ts";
 import { KtstrError } from "../errors.ts";
 import type { SchedAccessor } from "../sched-state.ts";
@@ -21,7 +21,7 @@ import { isSection, type Variable, variablesOf } from "./globals.ts";
 import { type InspectedSched, inspectSched } from "./inspect-sched.ts";
 import type { StatsInterval } from "./interval.ts";
 import { linkPlaces } from "./link-place.ts";
-import { canBeAsked, findOrphans } from "./orphans.ts";
+import { findOrphans, hasPinsAndNetworks } from "./orphans.ts";
 import { type ProgPlaces, progPlaces } from "./prog-places.ts";
 import { styleFor } from "./style.ts";
 import { arenaIncomplete, hexAddress, whyIncomplete } from "./words.ts";
@@ -29,64 +29,64 @@ import { arenaIncomplete, hexAddress, whyIncomplete } from "./words.ts";
 export interface Inspection {
   readonly kernel: KernelInfo;
   readonly scheduler: ActiveScheduler | undefined;
-  /** What memory tells of sched_ext, of each scheduler; none of a running kernel. */
+  /** sched_ext's data of each scheduler; empty for a running kernel. */
   readonly sched: readonly InspectedSched[];
   readonly progs: readonly ProgInfo[];
-  /** What the programs cost within it is shown first; undefined: costs are totals. */
+  /** Interval whose costs are shown first; undefined: only totals. */
   readonly interval: StatsInterval | undefined;
   readonly maps: readonly InspectedMap[];
   readonly links: readonly InspectedLink[];
-  /** What runs each program, by its id; absent: not asked. */
+  /** Attachments of each program, by its id; absent: not known. */
   readonly places?: ProgPlaces["places"] | undefined;
-  /** How many entries of a map are shown at most. */
+  /** Limit on the entries shown per map. */
   readonly limit: number;
   readonly warnings: readonly string[];
 }
 
 export interface InspectedLink extends LinkInfo {
-  /** Where it is attached, in words; "" where that is not known. */
+  /** Place of the attachment as text; "" if not known. */
   readonly place: string;
 }
 
 export interface InspectedMap {
   readonly info: MapInfo;
   readonly sample: Sample;
-  /** What its values are shown with. */
+  /** Style in which its values are shown. */
   readonly style: DumpStyle;
-  /** The global variables of a `.bss`, `.data` or `.rodata` with BTF; undefined for other maps. */
+  /** Global variables of a `.bss`, `.data` or `.rodata` map with BTF; undefined for other maps. */
   readonly variables: readonly Variable[] | undefined;
 }
 
-/** The first of a map's contents, copied. */
+/** The first entries of a map, copied. */
 export interface Sample {
   readonly entries: readonly SampleEntry[];
   readonly records: readonly SampleRecord[];
-  /** How many there are: all of them, or as far as was counted. */
+  /** Number of entries, or of the entries counted so far if `countIsWhole` is false. */
   readonly count: number;
   readonly countIsWhole: boolean;
-  /** Why it is not all, other than the limit; "" where nothing is wrong. */
+  /** Reason, other than the limit, why entries are missing; "" if there is none. */
   readonly problem: string;
 }
 
 export interface SampleRecord extends ContentRecord {
-  /** What is known of an arena's page. */
+  /** Known objects in an arena's page. */
   readonly objects?: readonly ArenaObject[];
 }
 
 export interface SampleEntry {
   readonly key: Uint8Array;
-  /** One, or one for each possible CPU. */
+  /** One value, or one for each possible CPU. */
   readonly values: readonly Uint8Array[];
-  /** The CPU of each value, where they are not 0 and up. */
+  /** CPU of each value, if they are not 0, 1, 2, ... */
   readonly cpus: readonly number[] | undefined;
-  /** Why there is no value; "" where there is. */
+  /** Reason why the value is missing; "" if it is present. */
   readonly missing: string;
 }
 
-/** Elements are counted up to here: a page for people is not worth a walk over millions. */
+/** Limit on counted elements: a walk over millions would delay the page. */
 const COUNT_LIMIT = 100_000;
 
-/** `onMap` is told before each map is read how many were. */
+/** Calls `onMap` before each map is read, with its index and the number of maps. */
 export function buildInspection(
   state: BpfState & Partial<SchedAccessor & AttachmentAccessor & PinAccessor>,
   limit: number,
@@ -98,21 +98,32 @@ export function buildInspection(
   const progs = state.progs();
   const problems: string[] = [];
   const place = linkPlaces(state);
-  const links = orNothing(problems, () => state.links()).map((link) => ({ ...link, place: place(link) }));
+  const links = listOrEmpty(problems, () => state.links()).map((link) => ({ ...link, place: place(link) }));
   const maps = state.maps().map((info, index, all) => {
     onMap?.(index, all.length);
     return inspectMap(state, info, limit);
   });
-  // What cannot be asked is not said on every page; `prog show --attached` says it.
-  const told = progs.length > 0 && canBeAsked(state) ? progPlaces(state) : undefined;
-  const orphans = findOrphans(state, told);
+  // Attachments that could not be read are not reported here, but by `prog show --attached`.
+  const attachments = progs.length > 0 && hasPinsAndNetworks(state) ? progPlaces(state) : undefined;
+  const orphans = findOrphans(state, attachments);
   const warnings = [...problems, ...state.warnings, ...findings(kernel, scheduler, progs, maps), ...orphans];
   const sched = inspectSched(state);
-  return { kernel, scheduler, sched, progs, interval, links, places: told?.places, maps, limit, warnings };
+  return {
+    kernel,
+    scheduler,
+    sched,
+    progs,
+    interval,
+    links,
+    places: attachments?.places,
+    maps,
+    limit,
+    warnings,
+  };
 }
 
-/** A kernel may be too old for one listing (links: 5.8) and still have all the others to show. */
-function orNothing<T>(problems: string[], list: () => readonly T[]): readonly T[] {
+/** Lists objects. An error is added to `problems`: a kernel may be too old for one listing (links: 5.8) and have the others. */
+function listOrEmpty<T>(problems: string[], list: () => readonly T[]): readonly T[] {
   try {
     return list();
   } catch (error) {
@@ -122,7 +133,7 @@ function orNothing<T>(problems: string[], list: () => readonly T[]): readonly T[
   }
 }
 
-/** What a person should look at first. */
+/** Problems to look at first. */
 function findings(
   kernel: KernelInfo,
   scheduler: ActiveScheduler | undefined,
@@ -134,7 +145,7 @@ function findings(
   const ran = own.filter((prog) => prog.stats.ok && prog.stats.value.count > 0n);
   if (scheduler !== undefined && kernel.statsEnabled === true && own.length > 0 && ran.length === 0) {
     found.push(
-      `scheduler ${scheduler.opsName}: none of its ${own.length} programs has run since statistics are on`,
+      `scheduler ${scheduler.opsName}: none of its ${own.length} programs has run since statistics were enabled`,
     );
   }
   if (scheduler !== undefined && scheduler.state !== "" && scheduler.state !== "enabled") {
@@ -143,7 +154,7 @@ function findings(
   return [...found, ...fullMaps(maps)];
 }
 
-/** So many full maps have a sentence each. */
+/** Up to this number, each full map has its own sentence. */
 const FULL_ALONE = 3;
 
 function fullMaps(maps: readonly InspectedMap[]): string[] {
@@ -161,7 +172,7 @@ function fullMaps(maps: readonly InspectedMap[]): string[] {
   );
 }
 
-/** Types whose number of entries says something: arrays always have all of theirs. */
+/** Whether a map's type can be partly filled. Arrays always have all entries. */
 export function hasFill(info: Pick<MapInfo, "type">): boolean {
   return isHashMap(info.type) || isPerCpuHashMap(info.type) || FILLED.includes(info.type);
 }
@@ -214,7 +225,7 @@ function takeSample(contents: MapContents, limit: number, style: DumpStyle): Sam
         ended = !walk.next();
         if (ended) break;
         if (count++ < limit) entries.push(copyEntry(walk));
-        // Those that are not shown need not be walked to be counted.
+        // The remaining elements are not walked if their number is known.
         else if (known !== undefined && known >= count)
           return { ...nothing, entries, count: known, problem: unread(walk) };
       }
@@ -224,7 +235,7 @@ function takeSample(contents: MapContents, limit: number, style: DumpStyle): Sam
   }
 }
 
-/** What of a walk that goes on could not be read so far; "" where all was. */
+/** Describes what an unfinished walk could not read so far; "" if nothing. */
 function unread({ end: { skipped, stopped } }: EntryCursor): string {
   return skipped.size === 0 ? "" : whyIncomplete({ complete: false, skipped, stopped });
 }

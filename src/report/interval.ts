@@ -1,22 +1,22 @@
-/** Costs of an interval: the difference of two readings of the counters, for `--stats SECONDS`. */
+/** Costs in an interval, for `--stats SECONDS`: the difference of two readings of the counters. */
 import type { ProgInfo, ProgStats } from "../state.ts";
 
 export interface StatsInterval {
   readonly seconds: number;
-  /** What a program cost within it. A program that was loaded within it counts from its start. */
+  /** A program's cost in the interval. A program that was loaded in the interval is counted from its load. */
   of(prog: ProgInfo): ProgStats;
 }
 
 const ZERO: ProgStats = { count: 0n, runTimeNs: 0n, misses: 0n };
 
-/** `before`: the programs as they were when the interval began. */
+/** `before`: the programs at the start of the interval. */
 export function intervalSince(before: readonly ProgInfo[], seconds: number): StatsInterval {
   const known = new Map(before.map((prog) => [prog.id, prog]));
   return {
     seconds,
     of(prog) {
       const earlier = known.get(prog.id);
-      // Ids come again once they have all been used: the load time tells two programs apart.
+      // Ids are reused after they wrap around. The load time distinguishes programs.
       const isSame = earlier?.loadTimeNs === prog.loadTimeNs;
       const start = isSame && earlier?.stats.ok ? earlier.stats.value : ZERO;
       return prog.stats.ok ? minus(prog.stats.value, start) : ZERO;

@@ -14,32 +14,32 @@ import {
   type XlatedStyle,
 } from "./xlated.ts";
 
-/** Machine code with the names for it. */
+/** A program's machine code, with names. */
 export interface Jited {
   readonly functions: readonly MachineFunction[];
-  /** By function: the symbol that begins there; undefined: none does. */
+  /** For each function, the symbol at its start; undefined: there is none. */
   readonly names: readonly (string | undefined)[];
   readonly code: ProgCode;
-  /** What the lines and prototypes are read through. */
+  /** Source of lines and prototypes. */
   readonly xlated: Xlated;
   readonly disassembler: Disassembler;
 }
 
 interface Row {
   readonly insn: MachineInsn;
-  /** undefined: no line begins. */
+  /** undefined: no line begins here. */
   readonly source: SourceLine | undefined;
 }
 
-/** The lines of one function: from `first` on, before `end`. */
+/** Indexes of one function's lines: `first` up to, but not including, `end`. */
 interface Range {
   readonly first: number;
   readonly end: number;
 }
 
 /**
- * libbpf, `dissect_jited_func` (tools/lib/bpf/bpf_prog_linfo.c): which lines are which function's. Empty: none are known;
- * undefined: they do not agree with where the functions lie.
+ * Assigns lines to functions, as libbpf's `dissect_jited_func` does (tools/lib/bpf/bpf_prog_linfo.c). Returns an empty list
+ * if no lines are known, undefined if the lines do not match the functions' addresses.
  */
 export function linesByFunction(
   code: ProgCode,
@@ -64,23 +64,23 @@ export function linesByFunction(
   return ranges.length === functions.length ? ranges : undefined;
 }
 
-/** Instructions in order, with `bpf_prog_linfo__lfind_addr_func`: the last line that begins there or before, each once. */
+/** Decodes instructions in order. Each has its source line as in libbpf's `bpf_prog_linfo__lfind_addr_func`; each line is returned once. */
 function* rowsOf(
   { code, xlated, disassembler }: Jited,
   { address, bytes }: MachineFunction,
   range: Range | undefined,
 ): Generator<Row> {
   const { first, end } = range ?? { first: 0, end: 0 };
-  let told = first;
+  let taken = first;
   let line = first;
   for (const insn of disassembler.decode(bytes, address)) {
     const at = address + BigInt(insn.offset);
     let source: SourceLine | undefined;
-    if (told < end && code.lineAddresses[told]! <= at) {
-      line = Math.max(line, told);
+    if (taken < end && code.lineAddresses[taken]! <= at) {
+      line = Math.max(line, taken);
       while (line + 1 < end && code.lineAddresses[line + 1]! <= at) line++;
       source = xlated.source(line);
-      told++;
+      taken++;
     }
     yield { insn, source };
   }
@@ -111,12 +111,12 @@ export function jitedText(out: Output, jited: Jited, { opcodes, linum }: XlatedS
   }
 }
 
-/** As binutils sets it: the operation takes six columns where operands follow. */
+/** Formats as binutils does: an operation is padded to six columns if operands follow. */
 function insnText({ operation, operands }: MachineInsn): string {
   return operands.length === 0 ? operation : `${operation.padEnd(6)} ${operands.join(",")}`;
 }
 
-/** On one line; `indent` prints the same in many. bpftool's `operands` are pieces of text, ours are the operands. */
+/** Prints one line, or indented lines if `indent` is not "". bpftool's `operands` are pieces of text; here they are operands. */
 export function jitedJson(out: Output, jited: Jited, style: XlatedStyle, indent: string): void {
   const ranges = linesByFunction(jited.code, jited.functions, jited.xlated.lineCount);
   const gap = indent === "" ? "" : `\n${indent}`;
@@ -137,7 +137,7 @@ export function jitedJson(out: Output, jited: Jited, style: XlatedStyle, indent:
   out.text(`${indent === "" ? "" : "\n"}]`);
 }
 
-/** As bpftool does, a prefix ("lock") is the operation, and what it stands before the first operand. */
+/** Like bpftool, prints a prefix ("lock") as the operation, and the prefixed operation before the first operand. */
 function rowJson(bytes: Uint8Array, { insn, source }: Row, { opcodes, linum }: XlatedStyle): string {
   const { offset, length } = insn;
   const [operation = "", ...rest] = insn.operation.split(" ");

@@ -1,6 +1,6 @@
-/** JSON with exact integers: a bigint prints as its digits, which `JSON.stringify` refuses to do. */
+/** JSON with exact integers: bigints, which `JSON.stringify` refuses, are printed as their digits. */
 
-/** JSON that is text already, of a renderer that writes bpftool's. */
+/** Text that is already JSON. */
 export class JsonText {
   readonly text: string;
 
@@ -9,7 +9,7 @@ export class JsonText {
   }
 }
 
-/** What a printer is given: plain data. `undefined` members are left out. */
+/** Plain data to print. Members with value `undefined` are omitted. */
 export type Json =
   | string
   | number
@@ -21,9 +21,9 @@ export type Json =
   | readonly Json[]
   | { readonly [key: string]: Json };
 
-/** `indent` "" prints one line, else it is repeated once a level. */
+/** Prints one line if `indent` is "", else lines with one `indent` per level. */
 export function stringify(value: Json, indent = ""): string {
-  // The engine's own is several times as fast, and most objects have nothing that it cannot print.
+  // The engine's `JSON.stringify` is several times as fast, and prints most objects exactly.
   if (isPlain(value)) return escapeUnsafe(JSON.stringify(value, undefined, indent) ?? "null");
   return write(value, indent, indent === "" ? "" : "\n");
 }
@@ -40,14 +40,14 @@ function write(value: Json, indent: string, newline: string): string {
   if (value === null || value === undefined) return "null";
   if (typeof value === "bigint") return value.toString();
   if (typeof value === "string") return quote(value);
-  if (typeof value === "number" && !Number.isFinite(value)) return "null"; // JSON has no word for them
+  if (typeof value === "number" && !Number.isFinite(value)) return "null"; // JSON cannot express them
   if (typeof value !== "object") return String(value);
   if (value instanceof JsonText) return value.text;
   const inner = newline + indent;
   const colon = indent === "" ? ":" : ": ";
   const parts: string[] = [];
   if (Array.isArray(value)) {
-    // Lists of CPUs: hundreds of numbers, of thousands of tasks.
+    // Fast path for lists of CPUs: hundreds of numbers for each of thousands of tasks.
     if (indent === "" && value.every(Number.isFinite)) return `[${value.join(",")}]`;
     for (const item of value as readonly Json[]) parts.push(inner + write(item, indent, inner));
     return parts.length === 0 ? "[]" : `[${parts.join(",")}${newline}]`;
@@ -60,7 +60,7 @@ function write(value: Json, indent: string, newline: string): string {
   return parts.length === 0 ? "{}" : `{${parts.join(",")}${newline}}`;
 }
 
-/** Beside what JSON escapes itself: DEL, C1, bidirectional overrides and separators, which a terminal may obey. */
+/** Characters that JSON does not escape but terminals may interpret: DEL, C1, bidirectional overrides, separators. */
 const UNSAFE = /[\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
 const PLAIN = /^[\w .:/-]*$/;
 
@@ -75,7 +75,7 @@ function escapeUnsafe(json: string): string {
 
 const keys = new Map<string, string>();
 
-/** Keys are few and come again and again; those of types that a machine brings along are not kept for ever. */
+/** Caches quoted keys, because few distinct keys are used often. The cache is bounded: a machine's types may have any names. */
 function quoteKey(key: string): string {
   const known = keys.get(key);
   if (known !== undefined) return known;

@@ -1,4 +1,4 @@
-/** Keys as people write them: bpftool's bytes, a number, a name, or JSON for a typed key. */
+/** Parses keys: bpftool's bytes, a number, a name, or JSON for a typed key. */
 import { EncodeError, encodeValue, integerOf } from "../btf/encode.ts";
 import type { Jsonable } from "../btf/json.ts";
 import { UsageError } from "../errors.ts";
@@ -6,12 +6,12 @@ import type { MapInfo } from "../state.ts";
 import type { MapTypes } from "./typed.ts";
 
 /**
- * The bytes of `--key TEXT`:
+ * Converts the text of `--key TEXT` to bytes:
  *
- * - `hex 01 02 0a` and `0x01 0x02 10 0`: byte by byte, as bpftool's DATA
+ * - `hex 01 02 0a` and `0x01 0x02 10 0`: bytes, as bpftool's DATA
  * - `42`, `-1`, `0xff`: the whole key as one little-endian integer, of any width
  * - `ZOO_CALM`, `true`, `eth0`: an enumerator, a bool, a `char[]`
- * - `{"pid": 1, "in": [1, 2]}`: members by name; what is left out is zero
+ * - `{"pid": 1, "in": [1, 2]}`: members by name; omitted members are zero
  *
  * Throws `UsageError`.
  */
@@ -36,7 +36,7 @@ export function keyFromText(text: string, map: MapInfo, types: MapTypes | undefi
   }
 }
 
-/** bpftool's `[hex] BYTES` (tools/bpf/bpftool/map.c, parse_bytes): one number a byte, as many as the key has. */
+/** Parses bpftool's `[hex] BYTES` (`parse_bytes` of tools/bpf/bpftool/map.c): one number per byte of the key. */
 export function keyFromWords(words: readonly string[], map: MapInfo): Uint8Array {
   const [first = ""] = words;
   const inHex = first !== "" && "hex".startsWith(first);
@@ -51,7 +51,7 @@ export function keyFromWords(words: readonly string[], map: MapInfo): Uint8Array
   return Uint8Array.from(bytes);
 }
 
-/** `strtoul` with base 16, or with base 0: a leading 0 means octal. */
+/** Parses like `strtoul` with base 16, or with base 0, in which a leading 0 means octal. */
 function byteOf(word: string, inHex: boolean): number | undefined {
   const hex = /^(?:0x)?([0-9a-f]+)$/i.exec(word);
   let value: number | undefined;
@@ -64,9 +64,7 @@ function byteOf(word: string, inHex: boolean): number | undefined {
 function untyped(text: string, map: MapInfo): Uint8Array {
   const value = integerOf(text);
   if (value === undefined)
-    throw new UsageError(
-      `--key ${text}: the map has no type for its key, so it is a number, or bytes: hex 01 02`,
-    );
+    throw new UsageError(`--key ${text}: the map's key has no type: give a number, or bytes as in hex 01 02`);
   const bits = BigInt(map.keySize * 8);
   if (value >= 1n << bits || value < -(1n << (bits - 1n)))
     throw new UsageError(`--key ${text}: it does not fit ${map.keySize} bytes`);
@@ -83,7 +81,7 @@ type Reviver = (
   context?: { readonly source?: string },
 ) => unknown;
 
-/** Integers keep their digits, however many they have. */
+/** Parses JSON. Integers keep all digits. */
 function parseJson(text: string): Jsonable {
   const exact: Reviver = (_key, value, context) => {
     const source = context?.source ?? "";
@@ -93,7 +91,7 @@ function parseJson(text: string): Jsonable {
     return JSON.parse(text, exact as (this: unknown, key: string, value: unknown) => unknown) as Jsonable;
   } catch (error) {
     throw new UsageError(
-      `--key ${text}: it is no JSON: ${error instanceof Error ? error.message : String(error)}`,
+      `--key ${text}: not valid JSON: ${error instanceof Error ? error.message : String(error)}`,
     );
   }
 }

@@ -1,4 +1,4 @@
-/** Where a link is attached, in words: "on interface veth0, ingress". */
+/** Describes the place of a link's attachment: "on interface veth0, ingress". */
 
 import type { Btf } from "../btf/btf.ts";
 import type { BpfState, LinkDetails, LinkInfo, ProgInfo, Read } from "../state.ts";
@@ -9,8 +9,8 @@ import { LinkType } from "../uapi/names.ts";
 type State = Pick<BpfState, "progById" | "mapById" | "btf" | "kernelBtf">;
 
 /**
- * The place of a link; "" where the link does not tell one. Programs, maps and BTF objects are opened when a link asks for
- * them.
+ * Returns a function that describes the place of a link, or returns "" if the link's info does not have it. Programs, maps
+ * and BTF objects are opened when a link refers to them.
  */
 export function linkPlaces(state: State): (link: LinkInfo) => string {
   const names = new Names(state);
@@ -34,7 +34,7 @@ const PLACES: Readonly<Record<number, Place>> = {
   [LinkType.kprobe_multi]: (details) => {
     const functions = details["funcs"];
     const list = Array.isArray(functions) ? functions.map((each) => word(each.func ?? hex(each.addr))) : [];
-    return `at ${wherein(details)}${counted(details["func_cnt"], "function")}${first(list)}`;
+    return `at ${returnOf(details)}${counted(details["func_cnt"], "function")}${first(list)}`;
   },
   [LinkType.struct_ops]: (details, _, names) => `as the operations of map ${names.map(details["map_id"])}`,
   [LinkType.netfilter]: netfilter,
@@ -43,7 +43,7 @@ const PLACES: Readonly<Record<number, Place>> = {
     const functions = details["funcs"];
     const list = Array.isArray(functions) ? functions.map(({ offset }) => `+${hex(offset)}`) : [];
     const process = details["pid"] === 0 ? "" : `, in process ${word(details["pid"])}`;
-    return `at ${wherein(details)}${counted(details["func_cnt"], "place")} of ${word(details["path"])}${first(list)}${process}`;
+    return `at ${returnOf(details)}${counted(details["func_cnt"], "place")} of ${word(details["path"])}${first(list)}${process}`;
   },
   [LinkType.netkit]: (details) =>
     `${device(details)}, ${word(details["attach_type"]).replace(/^netkit_/, "")}`,
@@ -54,11 +54,11 @@ const PLACES: Readonly<Record<number, Place>> = {
 const word = (value: LinkDetails[string] | undefined): string => escapeText(String(value ?? "?"));
 const hex = (value: LinkDetails[string] | undefined): string =>
   typeof value === "number" || typeof value === "bigint" ? `0x${value.toString(16)}` : "?";
-const wherein = (details: LinkDetails): string => (details["retprobe"] === true ? "the return of " : "");
+const returnOf = (details: LinkDetails): string => (details["retprobe"] === true ? "the return of " : "");
 const counted = (count: LinkDetails[string] | undefined, noun: string): string =>
   `${word(count)} ${noun}${count === 1 ? "" : "s"}`;
 
-/** So many of a multi link's places are named. */
+/** Limit on named places of a multi link. */
 const SHOWN = 3;
 
 function first(list: readonly string[]): string {
@@ -119,13 +119,13 @@ function perfEvent(details: LinkDetails): string {
   const { tracepoint, func, file, offset, event_type: type } = details;
   if (tracepoint !== undefined) return `at tracepoint ${word(tracepoint)}`;
   const inside = offset === 0 || offset === undefined ? "" : `+${hex(offset)}`;
-  if (file !== undefined) return `at ${wherein(details)}${word(file)}${inside || "+0x0"}`;
+  if (file !== undefined) return `at ${returnOf(details)}${word(file)}${inside || "+0x0"}`;
   if (func !== undefined)
-    return `at ${wherein(details)}${func === "" ? `address ${hex(details["addr"])}` : `function ${word(func)}`}${inside}`;
+    return `at ${returnOf(details)}${func === "" ? `address ${hex(details["addr"])}` : `function ${word(func)}`}${inside}`;
   return type === undefined ? "" : `at perf event ${word(type)} ${word(details["event_config"])}`;
 }
 
-/** What `attach_type` means for a function. */
+/** Place in a function, by `attach_type`. */
 const AT_FUNCTION: Readonly<Record<string, string>> = {
   trace_fentry: "at the entry of",
   trace_fexit: "at the return of",
@@ -137,26 +137,26 @@ const AT_FUNCTION: Readonly<Record<string, string>> = {
 };
 
 /**
- * `target_obj_id` is a kernel's BTF object for a function of the kernel's, whose id the program keeps, and a program
- * for a function of that program's (include/linux/bpf_verifier.h, bpf_trampoline_compute_key).
+ * `target_obj_id` is the id of the kernel's or a module's BTF object for a kernel function, or the id of the target program
+ * for a function of a program (`bpf_trampoline_compute_key` of include/linux/bpf_verifier.h).
  */
 function tracing(details: LinkDetails, { progId }: LinkInfo, names: Names): string {
   const target = Number(details["target_obj_id"]);
   const type = Number(details["target_btf_id"]);
   const how = AT_FUNCTION[String(details["attach_type"])] ?? "at";
-  // Before 5.11 the kernel's own types are no BTF object, and have no id; a type of 0 has not been told at all.
+  // Before 5.11, the kernel's own types have no BTF object and thus no id. A type of 0 is not known.
   if (target === 0) {
     const name = type === 0 ? "" : names.kernelType(type);
     return name === "" ? "" : `${how}${nounOf(how)} ${name}`;
   }
-  const isKernels = names.prog(progId)?.attachBtfObjId === target;
-  const prog = isKernels ? undefined : names.prog(target);
-  const name = names.type(isKernels ? target : (prog?.btfId ?? 0), type);
-  const ofProgram = isKernels
+  const isKernelType = names.prog(progId)?.attachBtfObjId === target;
+  const prog = isKernelType ? undefined : names.prog(target);
+  const name = names.type(isKernelType ? target : (prog?.btfId ?? 0), type);
+  const ofProgram = isKernelType
     ? ""
     : ` of prog ${target}${prog === undefined ? "" : ` ${printable(prog.fullName)}`}`;
-  const what = name === "" ? `type ${type}${isKernels ? ` of BTF ${target}` : ""}` : name;
-  // An extension has no attach type of its own: it stands in for the function.
+  const what = name === "" ? `type ${type}${isKernelType ? ` of BTF ${target}` : ""}` : name;
+  // The attach type of an extension is 0: it replaces the function.
   const verb = details["attach_type"] === "cgroup_inet_ingress" ? "instead of" : how;
   return `${verb}${nounOf(verb)} ${what}${ofProgram}`;
 }
@@ -175,18 +175,18 @@ class Names {
     return this.#state.progById(id);
   }
 
-  /** "12 scx_simple.bss". */
+  /** Returns a map's id and name: "12 scx_simple.bss". */
   map(id: LinkDetails[string] | undefined): string {
     const name = printable(this.#state.mapById(Number(id))?.name ?? new Uint8Array());
     return `${word(id)}${name === "" ? "" : ` ${name}`}`;
   }
 
-  /** A function's name, or a tracepoint's of its typedef `btf_trace_NAME`; "" where it is not to be read. */
+  /** Returns the name of a function, or of a tracepoint from its typedef `btf_trace_NAME`; "" if it cannot be read. */
   type(btfId: number, typeId: number): string {
     return btfId === 0 ? "" : this.#name(this.#state.btf(btfId), typeId);
   }
 
-  /** The same of the kernel's own types. */
+  /** Returns such a name from the kernel's own types. */
   kernelType(typeId: number): string {
     return this.#name(this.#state.kernelBtf(), typeId);
   }

@@ -1,13 +1,13 @@
-/** The kernel's log as text and as JSON, and which of its records are asked for. */
+/** The kernel's log as text and as JSON, and the selection of records. */
 import { KtstrError } from "../errors.ts";
 import { facilityName, type KernelLog, LOG_LEVELS, type LogRecord } from "../kernel-log.ts";
 import { printable } from "../text.ts";
 import type { Json } from "./json.ts";
 
 export interface LogQuery {
-  /** By level, whether it is shown; undefined: all are. */
+  /** For each level, whether it is shown; undefined: all are. */
   readonly levels: readonly boolean[] | undefined;
-  /** Nanoseconds on the log's own clock; negative: before its newest record. undefined: from its beginning. */
+  /** Nanoseconds of the log's clock; negative: relative to its newest record; undefined: from its beginning. */
   readonly sinceNs: bigint | undefined;
 }
 
@@ -18,8 +18,8 @@ export function selectRecords({ records }: KernelLog, { levels, sinceNs }: LogQu
 }
 
 /**
- * "err,warn" shows these levels, "err+" this one and the more severe: util-linux dmesg's grammar. Throws `KtstrError`
- * for a word that is no level.
+ * Parses levels in the grammar of util-linux's dmesg: "err,warn" shows these levels, "err+" this level and more severe
+ * ones. Throws `KtstrError` for an unknown level.
  */
 export function parseLevels(text: string): boolean[] {
   const shown = LOG_LEVELS.map(() => false);
@@ -28,8 +28,8 @@ export function parseLevels(text: string): boolean[] {
     const name = andAbove ? word.slice(0, -1) : word;
     const level = (LOG_LEVELS as readonly string[]).indexOf(name);
     if (level < 0)
-      throw new KtstrError(`${JSON.stringify(name)} is no level`, {
-        hint: `levels are ${LOG_LEVELS.join(", ")}; "err+" is err and everything that is more severe`,
+      throw new KtstrError(`${JSON.stringify(name)} is not a level`, {
+        hint: `levels are ${LOG_LEVELS.join(", ")}; "err+" is err and more severe levels`,
       });
     for (let each = andAbove ? 0 : level; each <= level; each++) shown[each] = true;
   }
@@ -39,13 +39,13 @@ export function parseLevels(text: string): boolean[] {
 const NS = 1_000_000_000n;
 const WIDEST_LEVEL = 6;
 
-/** "[   12.345678]", as the kernel prints it (`print_time` in kernel/printk/printk.c). */
+/** Formats as the kernel's `print_time` does (kernel/printk/printk.c): "[   12.345678]". */
 export function timeText(timeNs: bigint): string {
   const micro = String((timeNs % NS) / 1000n).padStart(6, "0");
   return `[${String(timeNs / NS).padStart(5)}.${micro}]`;
 }
 
-/** A line of text a line; the beginning is repeated for each, as the kernel does. */
+/** Returns one line per line of the record's text. Like the kernel, repeats the prefix for each line. */
 export function recordLines(record: LogRecord): string[] {
   const level = LOG_LEVELS[record.level] ?? String(record.level);
   const source = record.facility === 0 ? level : `${facilityName(record.facility)}.${level}`;
@@ -72,7 +72,7 @@ function split(bytes: Uint8Array, at: number): Uint8Array[] {
   return parts;
 }
 
-/** `schema/dmesg.schema.json`. */
+/** The log in the form of `schema/dmesg.schema.json`. */
 export function logJson(log: KernelLog, records: readonly LogRecord[]): Json {
   return {
     schema: "ktstr-dmesg",
@@ -98,10 +98,10 @@ function recordJson(record: LogRecord): Json {
   };
 }
 
-/** What the log has besides what is shown; "" where that is nothing. */
+/** Describes records that are not shown because they are damaged or overwritten; "" if there are none. */
 export function tornSentence({ torn, overwritten }: KernelLog): string {
   const counts = [...torn].map(([reason, count]) => `${count} × ${reason}`);
-  const parts = counts.length === 0 ? [] : [`records without a text to show: ${counts.join(", ")}`];
+  const parts = counts.length === 0 ? [] : [`records without text: ${counts.join(", ")}`];
   if (overwritten > 0n) parts.push(`the first ${overwritten} records were overwritten`);
   return parts.join("; ");
 }

@@ -1,4 +1,4 @@
-/** What keeps maps alive: every reference that is not the kernel's own. */
+/** Holders of maps: every reference that keeps a map alive, except the kernel's internal ones. */
 
 import type { PinAccessor } from "../attachments.ts";
 import { readU32 } from "../btf/integer.ts";
@@ -12,21 +12,21 @@ export interface MapHolders {
   readonly pins: readonly Uint8Array[];
   readonly progIds: readonly number[];
   readonly linkIds: readonly number[];
-  /** Maps of maps that have it as an element. */
+  /** Maps of maps that have this map as an element. */
   readonly outerMapIds: readonly number[];
 }
 
 /**
- * By the map's id; maps that nobody holds are not there. `untold`: what could not be asked, as sentences. Reads the
- * elements of maps of maps, which `state` must hold open.
+ * Returns holders by the map's id; maps without a known holder are absent. `problems`: sentences about what could not be read.
+ * Reads the elements of maps of maps, which `state` must hold open.
  */
 export function mapHolders(state: BpfState & PinAccessor): {
   readonly holders: ReadonlyMap<number, MapHolders>;
-  readonly untold: readonly string[];
+  readonly problems: readonly string[];
 } {
   type Growing = { -readonly [Key in keyof MapHolders]: MapHolders[Key][number][] };
   const holders = new Map<number, Growing>();
-  const untold: string[] = [];
+  const problems: string[] = [];
   const of = (id: number): Growing => {
     const known = holders.get(id) ?? { processes: [], pins: [], progIds: [], linkIds: [], outerMapIds: [] };
     holders.set(id, known);
@@ -34,7 +34,7 @@ export function mapHolders(state: BpfState & PinAccessor): {
   };
   const processes = state.holders();
   if (processes.ok) for (const [id, list] of processes.value.map) of(id).processes.push(...list);
-  else untold.push(`processes: ${processes.why.detail}`);
+  else problems.push(`processes: ${processes.why.detail}`);
   for (const [id, paths] of state.pinnedPaths("map")) of(id).pins.push(...paths);
   for (const prog of state.progs()) for (const id of prog.mapIds) of(id).progIds.push(prog.id);
   for (const { id, details } of state.links())
@@ -43,7 +43,7 @@ export function mapHolders(state: BpfState & PinAccessor): {
     if (!isMapOfMaps(map)) continue;
     const contents = state.contents(map);
     if (contents.kind !== "entries") {
-      if (contents.kind === "unreadable") untold.push(`map ${map.id}: ${contents.why.detail}`);
+      if (contents.kind === "unreadable") problems.push(`map ${map.id}: ${contents.why.detail}`);
       continue;
     }
     using cursor = contents.cursor;
@@ -53,7 +53,7 @@ export function mapHolders(state: BpfState & PinAccessor): {
       if (inner.outerMapIds.at(-1) !== map.id) inner.outerMapIds.push(map.id);
     }
   }
-  return { holders, untold };
+  return { holders, problems };
 }
 
 export function mapHoldersJson(held: MapHolders | undefined): { readonly [key: string]: Json } {
@@ -68,12 +68,12 @@ export function mapHoldersJson(held: MapHolders | undefined): { readonly [key: s
   };
 }
 
-/** Lines below a map's own. */
+/** Lines printed below a map. */
 export function mapHoldersText(
   held: MapHolders | undefined,
   state: Pick<BpfState, "progById" | "mapById">,
 ): string {
-  if (held === undefined) return "\n\theld by nobody that could be found";
+  if (held === undefined) return "\n\tno holder found";
   const named = (what: string, id: number, name: Uint8Array | undefined): string =>
     `${what} ${id}${name === undefined || name.length === 0 ? "" : ` (${printable(name)})`}`;
   const parts = [
@@ -86,5 +86,5 @@ export function mapHoldersText(
   return parts.map((part, index) => `\n\t${index === 0 ? "held by " : "        "}${part}`).join("");
 }
 
-/** Maps whose elements tell of others. */
+/** Whether a map's elements are maps. */
 export const isMapOfMaps = (map: MapInfo): boolean => idMeaning(map) === "inner_map_id";

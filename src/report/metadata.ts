@@ -1,4 +1,4 @@
-/** What an object says of itself: constants whose names begin with `bpf_metadata_`, in its `.rodata` (bpftool-prog(8)). */
+/** Metadata of programs: constants in `.rodata` whose names begin with `bpf_metadata_` (bpftool-prog(8)). */
 import type { BpfState, MapInfo, ProgInfo } from "../state.ts";
 import { isSection, type Variable, variablesOf } from "./globals.ts";
 import type { Json } from "./json.ts";
@@ -8,12 +8,12 @@ import { json } from "./typed-json.ts";
 
 const PREFIX = "bpf_metadata_";
 
-/** Whether a map may hold them: it is to be held open for `metadataOf`. */
+/** Whether a map may have metadata. Such maps must be held open for `metadataOf`. */
 export function mayHoldMetadata(map: MapInfo): boolean {
   return isSection(map) && Buffer.from(map.name).includes(".rodata");
 }
 
-/** A program's metadata, from the first such map that it uses; empty where it has none. Names without their prefix. */
+/** Returns a program's metadata from the first map that has any, with names without their prefix; empty if there is none. */
 export function metadataOf(state: BpfState, prog: ProgInfo): readonly Variable[] {
   let section: MapInfo | undefined;
   for (const id of prog.mapIds) {
@@ -29,7 +29,7 @@ export function metadataOf(state: BpfState, prog: ProgInfo): readonly Variable[]
     .map((variable) => ({ ...variable, name: variable.name.slice(PREFIX.length) }));
 }
 
-/** bpftool's `metadata`; undefined where there is none. */
+/** bpftool's `metadata` member; undefined if there is none. */
 export function metadataJson(variables: readonly Variable[]): Json {
   if (variables.length === 0) return undefined;
   return Object.fromEntries(
@@ -37,7 +37,7 @@ export function metadataJson(variables: readonly Variable[]): Json {
   );
 }
 
-/** `metadata: author = "me"`; "" where there is none. */
+/** Formats a line `metadata: author = "me"`; "" if there is none. */
 export function metadataText(variables: readonly Variable[]): string {
   if (variables.length === 0) return "";
   return `\n\tmetadata: ${variables.map(({ name, type, bytes }) => `${name} = ${text(type, bytes)}`).join("  ")}`;

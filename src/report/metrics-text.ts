@@ -1,6 +1,6 @@
 /**
- * Metrics as text: Prometheus's own format, version 0.0.4, and OpenMetrics 1.0 (its specification: `_total` belongs to a
- * counter's samples and not to its name, and the text ends with `# EOF`).
+ * Metrics as text in Prometheus's format, version 0.0.4, and in OpenMetrics 1.0. OpenMetrics adds `_total` to the samples
+ * of a counter and not to its name, and ends the text with `# EOF`.
  */
 import type { Family, Sample } from "./metrics.ts";
 
@@ -30,11 +30,11 @@ function labelsText({ labels }: Sample): string {
   return pairs.length === 0 ? "" : `{${pairs.join(",")}}`;
 }
 
-/** The same in both formats. */
+/** Escapes a label's value, in the same way for both formats. */
 const labelText = (value: string): string =>
   value.replace(/[\\"\n]/g, (character) => (character === "\n" ? "\\n" : `\\${character}`));
 
-/** What a client asks for: OpenMetrics where it names it and does not refuse it. */
+/** Selects the format for a client's Accept header: OpenMetrics if the header names it with a nonzero quality. */
 export function formatFor(accept: string | null): MetricsFormat {
   const wants = (accept ?? "").split(",").some((range) => {
     const [type = "", ...parameters] = range.split(";").map((part) => part.trim().toLowerCase());

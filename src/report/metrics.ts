@@ -3,7 +3,7 @@ import type { Round, RoundMap, RoundProg, SeriesFacts } from "../round.ts";
 import { escapeText } from "../text.ts";
 
 export interface Family {
-  /** Without the `_total` of a counter. */
+  /** Name, without the `_total` of a counter. */
   readonly name: string;
   readonly kind: "gauge" | "counter";
   readonly help: string;
@@ -12,17 +12,17 @@ export interface Family {
 
 export interface Sample {
   readonly labels: { readonly [name: string]: string };
-  /** Exact digits: "8.739829878". */
+  /** Decimal number with exact digits: "8.739829878". */
   readonly value: string;
 }
 
-/** Objects of a kind that have series of their own: the costliest programs, the largest maps. The others are counted. */
+/** Limits on objects with series of their own: programs with the largest costs, largest maps. The others are only counted. */
 export const MAX_PROGS = 1000;
 export const MAX_MAPS = 1000;
-/** The kernel has 13 to 20. */
+/** Limit on event counters. Kernels have 13 to 20. */
 const MAX_EVENTS = 64;
 
-/** `ms`: how long the round took to be read. */
+/** `ms`: duration of the reading. */
 export function metricsOf(
   facts: SeriesFacts,
   round: Round,
@@ -35,22 +35,22 @@ export function metricsOf(
   const shownMaps = largest(maps, MAX_MAPS, ({ bytes }) => BigInt(bytes ?? 0));
   const { release, machine, possibleCpus, onlineCpus } = facts.kernel;
   return [
-    gauge("ktstr_info", "The kernel, and the ktstr that reads it.", [one(1, { release, machine, version })]),
+    gauge("ktstr_info", "Versions of the kernel and of ktstr.", [one(1, { release, machine, version })]),
     gauge("ktstr_cpus", "CPUs by state.", [
       ...some(onlineCpus, { state: "online" }),
       ...some(possibleCpus, { state: "possible" }),
     ]),
-    gauge("ktstr_objects", "BPF objects that are loaded.", [
+    gauge("ktstr_objects", "Loaded BPF objects.", [
       one(progs.length, { kind: "program" }),
       one(maps.length, { kind: "map" }),
       one(links.length, { kind: "link" }),
     ]),
-    gauge("ktstr_objects_without_series", "Objects that are loaded, and have no series of their own.", [
+    gauge("ktstr_objects_without_series", "Loaded objects without series of their own.", [
       one(progs.length - shownProgs.length, { kind: "program" }),
       one(maps.length - shownMaps.length, { kind: "map" }),
     ]),
-    gauge("ktstr_unreadable", "Sentences that said what could not be read.", [one(unreadable)]),
-    gauge("ktstr_read_duration_seconds", "How long this reading took.", [one(`${(ms / 1000).toFixed(6)}`)]),
+    gauge("ktstr_unreadable", "Number of warnings about data that could not be read.", [one(unreadable)]),
+    gauge("ktstr_read_duration_seconds", "Duration of this reading.", [one(`${(ms / 1000).toFixed(6)}`)]),
     ...progFamilies(shownProgs),
     ...mapFamilies(shownMaps),
     ...(sched === undefined ? [] : schedFamilies(sched)),
@@ -65,17 +65,17 @@ function progFamilies(progs: readonly RoundProg[]): Family[] {
   return [
     counter(
       "ktstr_program_run_time_seconds",
-      "Time that a program ran, while statistics were on.",
+      "Run time of a program while statistics were enabled.",
       each(({ runTimeNs }) => seconds(runTimeNs)),
     ),
     counter(
       "ktstr_program_runs",
-      "Calls of a program, while statistics were on.",
+      "Calls of a program while statistics were enabled.",
       each(({ count }) => `${count}`),
     ),
     counter(
       "ktstr_program_misses",
-      "Calls that the kernel did not make, for the program ran already.",
+      "Calls that the kernel skipped because the program was already running.",
       each(({ misses }) => `${misses}`),
     ),
   ];
@@ -87,17 +87,17 @@ function mapFamilies(maps: readonly RoundMap[]): Family[] {
   return [
     gauge(
       "ktstr_map_entries",
-      "Entries of a map, where they can be counted.",
+      "Entries of a map, if they can be counted.",
       each(({ entries }) => entries),
     ),
     gauge(
       "ktstr_map_max_entries",
-      "Entries that a map may have.",
+      "Maximum number of entries of a map.",
       each(({ facts }) => facts.maxEntries),
     ),
     gauge(
       "ktstr_map_memory_bytes",
-      "What a map costs, as the kernel accounts it.",
+      "Memory of a map, as the kernel accounts it.",
       each(({ bytes }) => bytes),
     ),
   ];
@@ -108,11 +108,11 @@ function schedFamilies({ state, ops, enableSeq, events }: NonNullable<Round["sch
     gauge("ktstr_sched_ext_info", "The state of sched_ext, and its root scheduler.", [
       one(1, { state: escapeText(state), ops: escapeText(ops) }),
     ]),
-    counter("ktstr_sched_ext_enables", "Schedulers that were enabled since the boot.", some(enableSeq, {})),
+    counter("ktstr_sched_ext_enables", "Schedulers enabled since boot.", some(enableSeq, {})),
     counter(
       "ktstr_sched_ext_events",
-      "Events of the root scheduler, by the kernel's names; it counts from 0 when a scheduler is enabled.",
-      // A counter is never negative; the kernel's are signed.
+      "Events of the root scheduler, with the kernel's names; reset when a scheduler is enabled.",
+      // Counters of metrics are not negative, but the kernel's are signed.
       events
         .filter(({ count }) => count >= 0n)
         .slice(0, MAX_EVENTS)
@@ -154,7 +154,7 @@ const one = (value: number | string, labels: Sample["labels"] = {}): Sample => (
 const some = (value: number | bigint | undefined, labels: Sample["labels"]): Sample[] =>
   value === undefined ? [] : [one(String(value), labels)];
 
-/** In their order; where they are more than `most`, the largest of them. */
+/** Returns all items if they are at most `most`, else the largest, in either case in their order. */
 function largest<T>(all: readonly T[], most: number, sizeOf: (item: T) => bigint): readonly T[] {
   if (all.length <= most) return all;
   const sizes = new Map(all.map((item) => [item, sizeOf(item)]));
@@ -167,7 +167,7 @@ function largest<T>(all: readonly T[], most: number, sizeOf: (item: T) => bigint
 
 const NS = 1_000_000_000n;
 
-/** "8.739829878": all digits of a nanosecond counter. */
+/** Converts nanoseconds to seconds with all digits: "8.739829878". */
 function seconds(ns: bigint): string {
   return `${ns / NS}.${String(ns % NS).padStart(9, "0")}`;
 }

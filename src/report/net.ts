@@ -8,7 +8,7 @@ import { FAMILIES, INET_HOOKS, NFPROTO_ARP, NFPROTO_NETDEV } from "./link-place.
 
 type State = Pick<BpfState, "progById">;
 
-/** The links of netfilter in the order in which bpftool lists them: by family, hook, priority, flags. */
+/** Returns netfilter links in bpftool's order: by family, hook, priority, flags. */
 export function netfilterLinks(links: readonly LinkInfo[]): LinkInfo[] {
   const keys = ({ details: { pf, hook, prio, flags } }: LinkInfo): number[] =>
     [pf, hook, prio, flags].map(Number);
@@ -20,12 +20,12 @@ export function netfilterLinks(links: readonly LinkInfo[]): LinkInfo[] {
     });
 }
 
-/** `netfilter`: the links of every namespace, of which bpftool prints all in each. */
+/** `netfilter`: links of all namespaces. Like bpftool, prints all of them in each namespace. */
 export function networkJson(state: State, network: Network, netfilter: readonly LinkInfo[]): Json {
   return {
     xdp: network.xdp.map(xdpJson),
     tc: network.tc.map((one) => ("linkId" in one ? mprogJson(state, one) : filterJson(one))),
-    // bpftool's own is no JSON where there is one: a member in an array.
+    // bpftool prints invalid JSON here if there is a dissector: a member in an array.
     flow_dissector: network.flowDissector === undefined ? [] : [{ id: network.flowDissector }],
     netfilter: netfilter.map(({ progId, details: { pf, hook, prio, flags } }) => ({
       ...{ pf, hook, prio, flags },
@@ -44,13 +44,13 @@ const deviceJson = ({
 });
 
 function xdpJson(device: XdpDevice): Json {
-  const told = device.progs.map(({ mode, progId }) => ({ mode, id: progId }));
-  const [only] = told;
-  if (told.length === 1) return { ...deviceJson(device), ...only };
-  return { ...deviceJson(device), multi_attachments: told };
+  const progs = device.progs.map(({ mode, progId }) => ({ mode, id: progId }));
+  const [only] = progs;
+  if (progs.length === 1) return { ...deviceJson(device), ...only };
+  return { ...deviceJson(device), multi_attachments: progs };
 }
 
-/** The program's name where it has one. */
+/** Returns the name of the program, if it has one. */
 function nameOf(state: State, progId: number): Uint8Array | undefined {
   const name = state.progById(progId)?.fullName;
   return name === undefined || name.length === 0 ? undefined : name;
@@ -74,7 +74,7 @@ function mprogJson(state: State, one: MprogAttachment): Json {
 
 function filterJson(one: TcFilter): Json {
   return {
-    // Of a device without a name, which there is none of, bpftool prints the index alone.
+    // For a device without a name, bpftool prints the index alone. There is no such device.
     ...deviceJson(one),
     kind: one.kind,
     name: one.name && utf8(one.name),
@@ -83,7 +83,7 @@ function filterJson(one: TcFilter): Json {
   };
 }
 
-/** Everything of a namespace, as bpftool lays it out, without the last line feed. */
+/** Formats a namespace in bpftool's layout, without the last line feed. */
 export function networkText(state: State, network: Network, netfilter: readonly LinkInfo[]): string {
   const xdp = network.xdp.map((device) => {
     const progs = device.progs.map(({ mode, progId }) => ` ${mode} id ${progId}`);
@@ -103,7 +103,7 @@ export function networkText(state: State, network: Network, netfilter: readonly 
   ].join("");
 }
 
-/** As link.c has it (`netfilter_dump_plain`), which names fewer hooks than `ktstr link show`. */
+/** Like `netfilter_dump_plain` of bpftool's link.c, which names fewer hooks than `ktstr link show`. */
 function netfilterHook({ pf, hook }: LinkDetails): string {
   const family = FAMILIES[Number(pf)] ?? `pf: ${pf}`;
   const isInet = pf !== NFPROTO_ARP && pf !== NFPROTO_NETDEV && FAMILIES[Number(pf)] !== undefined;
@@ -135,7 +135,7 @@ function filterText({ name, progId, actions, ...one }: TcFilter): string {
   return `${placeOf(one as TcFilter)} ${printable(Buffer.from(one.kind))}${title}${acts === undefined ? "" : ` act [${acts.join("")}] `}\n`;
 }
 
-/** What runs a program without a link: "lo, clsact/ingress". */
+/** Places of programs that are attached without a link: "lo, clsact/ingress". */
 export function unlinkedPlaces(
   network: Network,
   links: readonly LinkInfo[],

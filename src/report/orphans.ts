@@ -1,4 +1,4 @@
-/** Maps and programs that are alive and held by nobody that can be found: what was forgotten, or is held where nobody looks. */
+/** Maps and programs without a known holder. They may have been leaked, or their holder is of a kind that is not searched. */
 import type { AttachmentAccessor, PinAccessor } from "../attachments.ts";
 import { readU32 } from "../btf/integer.ts";
 import { KtstrError } from "../errors.ts";
@@ -9,23 +9,23 @@ import { mapHolders } from "./map-holders.ts";
 import { type ProgPlaces, progPlaces } from "./prog-places.ts";
 
 type State = BpfState & Partial<AttachmentAccessor & PinAccessor>;
-type Asked = BpfState & AttachmentAccessor & PinAccessor;
+type FullState = BpfState & AttachmentAccessor & PinAccessor;
 
 /**
- * A sentence for maps and one for programs. None where not all holders can be asked: then nobody knows. `state` must hold
- * all maps open. `known`: what runs programs, where it was asked already.
+ * Returns a sentence for maps and one for programs. Returns none if some holders cannot be read. `state` must hold all maps
+ * open. `known`: attachments of programs, if already read.
  */
 export function findOrphans(state: State, known?: ProgPlaces): string[] {
-  if (!canBeAsked(state)) return [];
+  if (!hasPinsAndNetworks(state)) return [];
   try {
     const processes = state.holders();
     if (!processes.ok || processes.value.hidden !== undefined) return [];
-    const { holders, untold } = mapHolders(state);
-    if (untold.length > 0) return [];
+    const { holders, problems } = mapHolders(state);
+    if (problems.length > 0) return [];
     const maps = state.maps().filter((map) => !holders.has(map.id) && !isRegistered(state, map));
     return [
       ...sentence("map", maps),
-      ...sentence("program", lostPrograms(state, processes.value.prog, known)),
+      ...sentence("program", programsWithoutHolder(state, processes.value.prog, known)),
     ];
   } catch (error) {
     if (error instanceof KtstrError) return [];
@@ -33,22 +33,22 @@ export function findOrphans(state: State, known?: ProgPlaces): string[] {
   }
 }
 
-/** A state of a test's may lack what only whole data paths answer. */
-export function canBeAsked(state: State): state is Asked {
+/** Whether the state has listings of pins and networks. States of some tests do not. */
+export function hasPinsAndNetworks(state: State): state is FullState {
   return state.pinnedPaths !== undefined && state.networks !== undefined;
 }
 
-function lostPrograms(
-  state: Asked,
+function programsWithoutHolder(
+  state: FullState,
   descriptors: ReadonlyMap<number, unknown>,
   known: ProgPlaces | undefined,
 ): { readonly id: number; readonly name: Uint8Array }[] {
-  const { places, untold } = known ?? progPlaces(state);
-  if (untold.length > 0) return [];
+  const { places, problems } = known ?? progPlaces(state);
+  if (problems.length > 0) return [];
   const held = new Set([...descriptors.keys(), ...places.keys(), ...state.pinnedPaths("program").keys()]);
   for (const { progId, details } of state.links()) {
     held.add(progId);
-    // An extension's link holds the program that it extends.
+    // The link of an extension holds the program that it extends.
     if (typeof details["target_obj_id"] === "number") held.add(details["target_obj_id"]);
   }
   for (const map of state.maps()) if (HAVE_PROGS.includes(map.type)) addDeviceProgs(state, map, held);
@@ -58,9 +58,9 @@ function lostPrograms(
     .map(({ id, fullName }) => ({ id, name: fullName }));
 }
 
-/** `enum bpf_struct_ops_state`: the kernel calls the map's programs, and keeps the map. */
+/** `enum bpf_struct_ops_state`: the operations are registered, so the kernel keeps the map. */
 const BPF_STRUCT_OPS_STATE_INUSE = 1;
-/** `struct bpf_struct_ops_common_value`: the state follows a reference count of 4 bytes. */
+/** Offset of the state in `struct bpf_struct_ops_common_value`, behind a reference count of 4 bytes. */
 const STATE_AT = 4;
 
 function isRegistered(state: BpfState, map: MapInfo): boolean {
@@ -69,9 +69,9 @@ function isRegistered(state: BpfState, map: MapInfo): boolean {
   return !read.ok || readU32(read.value, 0) === BPF_STRUCT_OPS_STATE_INUSE;
 }
 
-/** Their values may have a program besides a device or a queue's length. */
+/** Types of maps whose values may have a program. */
 const HAVE_PROGS: readonly number[] = [MapType.devmap, MapType.devmap_hash, MapType.cpumap];
-/** `struct bpf_devmap_val`, `struct bpf_cpumap_val`: the program's id follows 4 bytes. */
+/** Offset of the program's id in `struct bpf_devmap_val` and `struct bpf_cpumap_val`. */
 const PROG_AT = 4;
 
 function addDeviceProgs(state: BpfState, map: MapInfo, held: Set<number>): void {
@@ -83,7 +83,7 @@ function addDeviceProgs(state: BpfState, map: MapInfo, held: Set<number>): void 
     if (cursor.valueMissing === "") held.add(readU32(cursor.valueBytes, cursor.valueOffset + PROG_AT));
 }
 
-/** So many are named. */
+/** Limit on named objects. */
 const NAMED = 20;
 
 function sentence(
@@ -95,7 +95,7 @@ function sentence(
   const list = names.join(", ") + (lost.length > NAMED ? ", ..." : "");
   return [
     lost.length === 1
-      ? `${what} ${list} is held by nobody that could be found`
-      : `${lost.length} ${what}s are held by nobody that could be found: ${list}`,
+      ? `no holder found for ${what} ${list}`
+      : `no holder found for ${lost.length} ${what}s: ${list}`,
   ];
 }

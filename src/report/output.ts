@@ -1,16 +1,16 @@
-/** Standard output, or a file: buffered bytes that are written whole and at once, whatever the other end does. */
+/** Standard output or a file: buffered bytes, written completely despite short writes and EAGAIN. */
 import { KtstrError } from "../errors.ts";
 import { resetJitThreshold } from "../jit-threshold.ts";
 import { EAGAIN, EINTR, EIO, EPIPE, errnoName } from "../uapi/errno.ts";
 
-/** The reader went away (`| head -1`): nothing is wrong, and nothing more is wanted. */
+/** The reader closed the pipe (`| head -1`). The command ends without an error message. */
 export class ClosedPipeError extends KtstrError {
   constructor() {
-    super("the output was closed by its reader");
+    super("the reader closed the output");
   }
 }
 
-/** write(2): how many bytes were taken, or `-errno`. */
+/** write(2): returns the number of bytes written, or `-errno`. */
 export type Write = (fd: number, bytes: Uint8Array<ArrayBuffer>) => number;
 
 const writeByNode: Write = (fd, bytes) => {
@@ -22,7 +22,7 @@ const writeByNode: Write = (fd, bytes) => {
 };
 let write = writeByNode;
 
-/** From now on by this call: libc's, where it is open anyway, for loading node:fs takes 2 ms. */
+/** Sets the function that writes. libc's is used if libc is already open, because loading node:fs takes 2 ms. */
 export function writeThrough(call: Write): void {
   write = call;
 }
@@ -31,15 +31,15 @@ const CAPACITY = 256 * 1024;
 /** A value is written in pieces of at most this many bytes, so a piece always fits an emptied buffer. */
 const PIECE = 8192;
 
-/** What JSON puts between values is no longer. */
+/** Maximum length of text written by the ASCII fast path, such as JSON between values. */
 const SHORT = 16;
 
 const DIGITS = "0123456789abcdef";
 const BLANK = 0x20;
 
 /**
- * `"0x00",` for each byte as the eight bytes of a double: one store a byte instead of seven. The eighth is a
- * blank that the next store overwrites; as the double's highest byte it also keeps it from being a NaN.
+ * For each byte, the text `"0x00",` and a blank as the eight bytes of a double, so that a byte takes one store instead of
+ * seven. The next store overwrites the blank. As the highest byte of the double, the blank also keeps it from being a NaN.
  */
 function jsonHexTable(): Float64Array {
   const table = new Float64Array(256);
@@ -51,7 +51,7 @@ function jsonHexTable(): Float64Array {
   return table;
 }
 
-/** `00 ` for each byte, in the same way: the fourth of four bytes is overwritten by the next. */
+/** For each byte, the text `00 ` as four bytes. The next store overwrites the fourth. */
 function textHexTable(): Uint32Array {
   const digit = (value: number): number => DIGITS.charCodeAt(value);
   const table = new Uint32Array(256);
@@ -60,7 +60,7 @@ function textHexTable(): Uint32Array {
   return table;
 }
 
-// Made when somebody first prints bytes: most commands never do.
+// Made at first use, because most commands do not print bytes.
 let jsonHex: Float64Array | undefined;
 let textHex: Uint32Array | undefined;
 
@@ -70,16 +70,16 @@ export class Output {
   readonly #view = new DataView(this.#bytes.buffer);
   readonly #buffer = Buffer.from(this.#bytes.buffer);
   #used = 0;
-  /** Bytes that are written out. */
+  /** Number of bytes written to the file descriptor. */
   #written = 0;
-  /** Lines are cut to so many; set for a page for people on a terminal. */
+  /** Lines are cut to this width in columns. Set for pages on a terminal. */
   columns: number = Number.POSITIVE_INFINITY;
 
   constructor(fd = 1) {
     this.#fd = fd;
   }
 
-  /** Throws `ClosedPipeError`, or `KtstrError` where the output cannot be written (a full disk). */
+  /** Appends text. Throws `ClosedPipeError`, or `KtstrError` if the output cannot be written (for example, a full disk). */
   text(text: string): this {
     if (text.length <= SHORT && this.#ascii(text)) return this;
     // A UTF-16 unit takes at most three bytes of UTF-8.
@@ -95,7 +95,7 @@ export class Output {
     return this;
   }
 
-  /** The first `length` of some bytes, at most so many as are buffered. */
+  /** Appends the first `length` bytes, at most the capacity of the buffer. */
   bytes(from: Uint8Array, length: number): this {
     this.#reserve(length);
     this.#bytes.set(from.subarray(0, length), this.#used);
@@ -108,7 +108,7 @@ export class Output {
     return this.text(`${cut}\n`);
   }
 
-  /** Escape sequences of a style take no columns. */
+  /** Cuts a line. Escape sequences take no columns. */
   readonly #cut = (line: string): string => {
     if (line.length <= this.columns) return line;
     let left = this.columns - 1;
@@ -125,7 +125,7 @@ export class Output {
     return isCut ? `${kept}\u2026` : line;
   };
 
-  /** `["0x01","0x02"]`: bytes as bpftool's JSON has them. */
+  /** Appends bytes as bpftool's JSON has them: `["0x01","0x02"]`. */
   jsonHex(from: Uint8Array, offset: number, length: number): this {
     if (length === 0) return this.text("[]");
     jsonHex ??= jsonHexTable();
@@ -142,11 +142,11 @@ export class Output {
       }
       this.#used = at;
     }
-    this.#bytes[this.#used - 1] = 0x5d; // over the last comma
+    this.#bytes[this.#used - 1] = 0x5d; // replaces the last comma
     return this;
   }
 
-  /** `01 02 03`: bytes for people. */
+  /** Appends bytes as text: `01 02 03`. */
   hex(from: Uint8Array, offset: number, length: number): this {
     if (length === 0) return this;
     textHex ??= textHexTable();
@@ -173,24 +173,24 @@ export class Output {
     writeAll(write, this.#fd, this.#bytes.subarray(0, used));
   }
 
-  /** Takes back a line feed that was printed last, where it is not written out yet. */
+  /** Removes a line feed at the end, if it is still in the buffer. */
   chomp(): void {
     if (this.#used > 0 && this.#bytes[this.#used - 1] === 0x0a) this.#used--;
   }
 
-  /** In bytes from the start. */
+  /** Offset of the end, in bytes from the start. */
   get position(): number {
     return this.#written + this.#used;
   }
 
-  /** Takes back what was printed behind a position. False: some of it is written out, and nothing is taken back. */
+  /** Discards output after a position. Returns false, and discards nothing, if some of it was already written. */
   rewind(position: number): boolean {
     if (position < this.#written || position > this.position) return false;
     this.#used = position - this.#written;
     return true;
   }
 
-  /** Letter by letter: for few of them that is faster than a call out of the engine. False: some are not ASCII. */
+  /** Appends short ASCII text without a call out of the engine. Returns false if a character is not ASCII. */
   #ascii(text: string): boolean {
     this.#reserve(SHORT);
     const bytes = this.#bytes;
@@ -212,8 +212,8 @@ export class Output {
 }
 
 /**
- * Standard error, which may have no reader, also where there is no libc to write by. Unlike `process.stderr`, nothing of
- * it is left to do when this returns.
+ * Writes to standard error, and ignores a missing reader. Works without libc. Unlike `process.stderr`, everything is written
+ * before this returns.
  */
 export function writeError(text: string): void {
   try {
@@ -228,7 +228,7 @@ function writeAll(call: Write, fd: number, bytes: Uint8Array<ArrayBuffer>): void
   while (done < bytes.length) {
     const result = call(fd, bytes.subarray(done));
     if (result >= 0) done += result;
-    else if (result === -EAGAIN) waitABit();
+    else if (result === -EAGAIN) waitOneMillisecond();
     else if (result === -EPIPE) throw new ClosedPipeError();
     else if (result !== -EINTR) throw new KtstrError(`write: ${errnoName(-result)}`);
   }
@@ -236,7 +236,7 @@ function writeAll(call: Write, fd: number, bytes: Uint8Array<ArrayBuffer>): void
 
 const sleeper = new Int32Array(new SharedArrayBuffer(4));
 
-/** A pipe whose other end is slow and that somebody made non-blocking: there is nothing to wait on but time. */
-function waitABit(): void {
+/** Waits 1 ms for a slow reader of a non-blocking pipe. */
+function waitOneMillisecond(): void {
   Atomics.wait(sleeper, 0, 0, 1);
 }

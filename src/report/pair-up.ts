@@ -1,4 +1,4 @@
-/** Which object of one snapshot is which of another. */
+/** Pairs equal objects of two snapshots. */
 
 export interface Pairs<T> {
   readonly both: readonly (readonly [T, T])[];
@@ -6,12 +6,12 @@ export interface Pairs<T> {
   readonly onlyB: readonly T[];
 }
 
-/** What makes two objects the same one; undefined: this says nothing of it. */
+/** Returns a text that is equal for equal objects; undefined if this identity does not apply to the object. */
 export type Identity<T> = (object: T) => string | undefined;
 
 /**
- * Pairs objects whose identity is equal; those that stay alone are tried by the next identity. Several of one identity
- * are paired in their order, by ascending id: the first generation with the first.
+ * Pairs objects with equal identity. Objects without a partner are compared by the next identity. Several objects with one
+ * identity are paired in order of ascending id.
  */
 export function pairUp<T extends { readonly id: number }>(
   as: readonly T[],
@@ -32,7 +32,7 @@ export function pairUp<T extends { readonly id: number }>(
       if (queue === undefined) waiting.set(key, [a]);
       else queue.push(a);
     }
-    for (const queue of waiting.values()) queue.reverse(); // so that the first is popped
+    for (const queue of waiting.values()) queue.reverse(); // `pop` then takes the first
     onlyB = onlyB.filter((b) => {
       const key = identity(b);
       const a = key === undefined ? undefined : waiting.get(key)?.pop();

@@ -1,4 +1,4 @@
-/** JSON back into plain data with every integer exact: what `stringify` writes, and what other tools made of it. */
+/** Parses JSON into plain data with exact integers. */
 import { FormatError } from "../errors.ts";
 
 export type ParsedJson =
@@ -10,12 +10,12 @@ export type ParsedJson =
   | readonly ParsedJson[]
   | { readonly [key: string]: ParsedJson };
 
-/** Deeper than any value of ours; a hostile file is refused before the stack ends. */
+/** Limit on nesting. Prevents a stack overflow by hostile files; ktstr's own JSON is not as deep. */
 const MAX_DEPTH = 500;
 
 /**
- * Integers that 53 bits hold are numbers, larger ones bigints. Objects have no prototype, so that no key is special; of
- * a key that comes twice the last counts. Throws `FormatError`.
+ * Integers of up to 53 bits become numbers, larger ones bigints. Objects have no prototype, so that no key is special; the
+ * last of duplicate keys wins. Throws `FormatError`.
  */
 export function parseJson(text: string, what: string): ParsedJson {
   const parser = new Parser(text, what);
@@ -61,7 +61,7 @@ class Parser {
 
   end(): void {
     this.#skip(BLANK);
-    if (this.#at < this.#text.length) this.#fail("something stands behind the value");
+    if (this.#at < this.#text.length) this.#fail("unexpected text after the value");
   }
 
   #object(depth: number): ParsedJson {
@@ -70,12 +70,12 @@ class Parser {
     if (this.#takes("}")) return object;
     do {
       this.#skip(BLANK);
-      if (this.#text[this.#at] !== '"') this.#fail("a key is missing");
+      if (this.#text[this.#at] !== '"') this.#fail("expected a key");
       const key = this.#string();
-      if (!this.#takes(":")) this.#fail("a colon is missing");
+      if (!this.#takes(":")) this.#fail("expected a colon");
       object[key] = this.value(depth + 1);
     } while (this.#takes(","));
-    if (!this.#takes("}")) this.#fail("an object does not end");
+    if (!this.#takes("}")) this.#fail("an object is not closed");
     return object;
   }
 
@@ -85,7 +85,7 @@ class Parser {
     if (this.#takes("]")) return array;
     do array.push(this.value(depth + 1));
     while (this.#takes(","));
-    if (!this.#takes("]")) this.#fail("an array does not end");
+    if (!this.#takes("]")) this.#fail("an array is not closed");
     return array;
   }
 
@@ -98,19 +98,19 @@ class Parser {
         this.#at = at + 1;
         return isPlain ? this.#text.slice(start + 1, at) : this.#unescape(start);
       }
-      if (code < 0x20) this.#fail("a control character stands in a string");
+      if (code < 0x20) this.#fail("a string contains a control character");
       if (code !== BACKSLASH) continue;
       isPlain = false;
       at++;
     }
-    this.#fail("a string does not end");
+    this.#fail("a string is not closed");
   }
 
   #unescape(start: number): string {
     try {
       return JSON.parse(this.#text.slice(start, this.#at)) as string;
     } catch {
-      this.#fail("a string has a broken escape");
+      this.#fail("a string has an invalid escape");
     }
   }
 
@@ -121,7 +121,7 @@ class Parser {
         return value;
       }
     const number = this.#skip(NUMBER);
-    if (number === undefined) this.#fail("no value stands here");
+    if (number === undefined) this.#fail("expected a value");
     const [token, fraction, exponent] = number;
     const value = Number(token);
     if (fraction !== undefined || exponent !== undefined || Number.isSafeInteger(value)) return value;

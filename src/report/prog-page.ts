@@ -1,4 +1,4 @@
-/** What `prog show --all` adds to a program: its costs by CPU, and its source lines by function. */
+/** Additions of `prog show --all`: a program's costs by CPU, and its source lines by function. */
 import { statsLine } from "../derive.ts";
 import { NO_TARGETS } from "../prog-code.ts";
 import { type BpfState, type CpuStats, found, type ProgInfo, type Read, unreadable } from "../state.ts";
@@ -6,18 +6,18 @@ import { escapeSource, escapeText } from "../text.ts";
 import type { Json } from "./json.ts";
 import { type SourceLine, Xlated } from "./xlated.ts";
 
-/** A function of the program, with what is inlined into it. */
+/** A function of the program, including functions inlined into it. */
 interface FunctionSource {
-  /** Its first instruction. */
+  /** Index of its first instruction. */
   readonly insn: number;
-  /** "int handler(struct sk_buff * skb)"; "" where it is not known. */
+  /** "int handler(struct sk_buff * skb)"; "" if not known. */
   readonly prototype: string;
-  /** By file and line, each once. */
+  /** Lines by file and number, without duplicates. */
   readonly lines: readonly SourceLine[];
 }
 
 export interface ProgPage {
-  /** undefined: bpf(2) tells the sums alone. */
+  /** undefined for a running kernel, because bpf(2) returns only sums. */
   readonly cpuStats: Read<readonly CpuStats[]> | undefined;
   readonly functions: Read<readonly FunctionSource[]>;
 }
@@ -53,7 +53,7 @@ function inOrder(lines: readonly SourceLine[]): SourceLine[] {
   });
 }
 
-/** Keys beside bpftool's. */
+/** Keys added to bpftool's. */
 export function progPageJson({ cpuStats, functions }: ProgPage): { readonly [key: string]: Json } {
   return {
     stats_per_cpu:
@@ -80,7 +80,7 @@ export function progPageJson({ cpuStats, functions }: ProgPage): { readonly [key
   };
 }
 
-/** Lines below the program's own. CPUs where it never ran are left out. */
+/** Lines printed below a program. CPUs on which it did not run are omitted. */
 export function progPageText({ cpuStats, functions }: ProgPage): string {
   const lines: string[] = [];
   if (cpuStats?.ok === true) {

@@ -1,4 +1,4 @@
-/** What runs a program: links, cgroups, perf events, struct_ops maps and prog arrays that lead to it. */
+/** Attachments of programs: links, cgroups, perf events, network devices, struct_ops maps and prog arrays. */
 import type { AttachmentAccessor } from "../attachments.ts";
 import { readU32 } from "../btf/integer.ts";
 import { shapeOf } from "../btf/shape.ts";
@@ -11,9 +11,9 @@ import type { Json } from "./json.ts";
 import { linkPlaces } from "./link-place.ts";
 import { unlinkedPlaces } from "./net.ts";
 import { perfJson, perfText } from "./perf.ts";
-import { soundly, typesOf } from "./typed.ts";
+import { typesOf, withFallback } from "./typed.ts";
 
-/** One thing that runs a program. */
+/** One attachment of a program. */
 export interface ProgPlace {
   readonly json: { readonly [key: string]: Json };
   /** "by link 12, at tracepoint sched_switch". */
@@ -21,20 +21,20 @@ export interface ProgPlace {
 }
 
 export interface ProgPlaces {
-  /** By the program's id; a program that nothing runs is not there. */
+  /** By the program's id; programs without an attachment are absent. */
   readonly places: ReadonlyMap<number, readonly ProgPlace[]>;
-  /** What could not be asked, as sentences. */
-  readonly untold: readonly string[];
+  /** Sentences about what could not be read. */
+  readonly problems: readonly string[];
 }
 
-/** Maps whose elements tell of programs. */
+/** Whether a map's elements may be programs. */
 export const isMapOfProgs = (map: MapInfo): boolean =>
   map.type === MapType.struct_ops || idMeaning(map) === "prog_id";
 
-/** `state` must hold the maps of `isMapOfProgs` open. */
+/** Finds the attachments of all programs. `state` must hold maps open for which `isMapOfProgs` is true. */
 export function progPlaces(state: BpfState & AttachmentAccessor): ProgPlaces {
   const places = new Map<number, ProgPlace[]>();
-  const untold: string[] = [];
+  const problems: string[] = [];
   const add = (progId: number, place: ProgPlace): void => {
     const own = places.get(progId);
     if (own === undefined) places.set(progId, [place]);
@@ -45,7 +45,7 @@ export function progPlaces(state: BpfState & AttachmentAccessor): ProgPlaces {
       ask();
     } catch (error) {
       if (!(error instanceof KtstrError)) throw error;
-      untold.push(error.message);
+      problems.push(error.message);
     }
   };
   const placeOf = linkPlaces(state);
@@ -85,12 +85,12 @@ export function progPlaces(state: BpfState & AttachmentAccessor): ProgPlaces {
   });
   for (const map of state.maps()) {
     if (map.type === MapType.struct_ops) addCallbacks(state, map, add);
-    else if (idMeaning(map) === "prog_id") addElements(state, map, add, untold);
+    else if (idMeaning(map) === "prog_id") addElements(state, map, add, problems);
   }
-  return { places, untold };
+  return { places, problems };
 }
 
-/** Keys beside bpftool's: `attached`, and the program's maps with their names. */
+/** Keys added to bpftool's: `attached`, and the program's maps with their names. */
 export function progPlacesJson(
   state: BpfState,
   prog: ProgInfo,
@@ -105,21 +105,21 @@ export function progPlacesJson(
   };
 }
 
-/** Lines below the program's own. */
+/** Lines printed below a program. */
 export function progPlacesText(state: BpfState, prog: ProgInfo, { places }: ProgPlaces): string {
   const all = (places.get(prog.id) ?? []).map(({ text }) => `\n\trun ${text}`);
   const maps = prog.mapIds.map((id) => {
     const map = state.mapById(id);
     return `\n\tuses map ${id}${map === undefined ? "" : ` (${printable(map.name)}), ${nameOr(MAP_TYPES, map.type)}`}`;
   });
-  return (all.length === 0 ? "\n\trun by nothing that could be found" : all.join("")) + maps.join("");
+  return (all.length === 0 ? "\n\tno attachment found" : all.join("")) + maps.join("");
 }
 
 type Add = (progId: number, place: ProgPlace) => void;
 
 const titleOf = (map: MapInfo): string => `map ${map.id} (${printable(map.name)})`;
 
-/** Members of a struct_ops value's `data` that hold a program's id. */
+/** Adds the programs of a struct_ops value: members of its `data` hold program ids. */
 function addCallbacks(state: BpfState, map: MapInfo, add: Add): void {
   const types = typesOf(state, map);
   const read = state.readValue(map, 0, map.valueSize);
@@ -127,7 +127,7 @@ function addCallbacks(state: BpfState, map: MapInfo, add: Add): void {
   const { btf, id } = types.value;
   const bytes = read.value;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  soundly(undefined, () => {
+  withFallback(undefined, () => {
     const outer = shapeOf(btf, id);
     const data = outer.kind === "struct" ? outer.members.find(({ name }) => name === "data") : undefined;
     if (data?.shape.kind !== "struct") return;
@@ -144,9 +144,9 @@ function addCallbacks(state: BpfState, map: MapInfo, add: Add): void {
   });
 }
 
-function addElements(state: BpfState, map: MapInfo, add: Add, untold: string[]): void {
+function addElements(state: BpfState, map: MapInfo, add: Add, problems: string[]): void {
   const contents = state.contents(map);
-  if (contents.kind === "unreadable") untold.push(`map ${map.id}: ${contents.why.detail}`);
+  if (contents.kind === "unreadable") problems.push(`map ${map.id}: ${contents.why.detail}`);
   if (contents.kind !== "entries") return;
   using cursor = contents.cursor;
   while (cursor.next()) {

@@ -1,4 +1,4 @@
-/** Which of a map's elements are shown, and how: one key, a filter, an order, a limit, one CPU or their sum. */
+/** Selects elements of a map: by key, filter, order, limit, one CPU or the sum over CPUs. */
 
 import { PathError } from "../btf/place.ts";
 import { UsageError } from "../errors.ts";
@@ -18,8 +18,8 @@ export interface Query {
 }
 
 /**
- * The contents as the query wants them; nothing is read before they are. `note` is told what a sum could not sum.
- * Throws `UsageError` where the query does not fit the map.
+ * Wraps contents so that they return the selected elements. Nothing is read yet. `note` is called with a sentence about
+ * values that cannot be summed. Throws `UsageError` if the query does not fit the map.
  */
 export function applyQuery(
   contents: MapContents,
@@ -36,7 +36,7 @@ export function applyQuery(
       throw error;
     }
   }
-  if (query.cpu !== undefined) throw new UsageError(`--cpu: map ${scope.map.id} has no value for each CPU`);
+  if (query.cpu !== undefined) throw new UsageError(`--cpu: map ${scope.map.id} is not per-CPU`);
   if (contents.kind === "records") return recordsFor(contents, query, scope);
   if (query.filter !== undefined || query.sort !== undefined)
     throw new UsageError(`--filter, --sort: map ${scope.map.id} holds pages, not elements`);
@@ -53,7 +53,7 @@ function cursorFor(
 ): EntryCursor {
   let current = cursor;
   if (cpu !== undefined) {
-    if (cursor.cpuCount === 0) throw new UsageError(`--cpu: map ${scope.map.id} has no value for each CPU`);
+    if (cursor.cpuCount === 0) throw new UsageError(`--cpu: map ${scope.map.id} is not per-CPU`);
     current =
       cpu === "sum"
         ? new SumCursor(current, new Summer(scope.types?.value, scope.map.valueSize, note))
@@ -64,7 +64,7 @@ function cursorFor(
   if (sort !== undefined) {
     const member = sortMember(sort.path, scope);
     if (current.cpuCount > 1 && !member.ofKey)
-      throw new UsageError(`--sort ${sort.path}: map ${scope.map.id} has a value for each CPU`, {
+      throw new UsageError(`--sort ${sort.path}: map ${scope.map.id} is per-CPU`, {
         hint: "add --cpu sum, or --cpu N",
       });
     current = new SortCursor(current, member.read, sort.descending, limit);
@@ -85,10 +85,10 @@ function cpuIndex({ cpus, cpuCount }: EntryCursor, cpu: number): number {
   const index = cpus === undefined ? (cpu < cpuCount ? cpu : -1) : cpus.indexOf(cpu);
   if (index >= 0) return index;
   const there = cpus === undefined ? `0 to ${cpuCount - 1}` : cpus.join(", ");
-  throw new UsageError(`--cpu ${cpu}: this machine's are ${there}`);
+  throw new UsageError(`--cpu ${cpu}: there is no such CPU; this machine has ${there}`);
 }
 
-/** What a limit leaves of records was read all the same: the end says what it said. */
+/** Selects records. All records were already read, so the end of the walk is kept. */
 function recordsFor(
   { records, end }: Extract<MapContents, { kind: "records" }>,
   { limit, filter, sort }: Query,
@@ -120,7 +120,7 @@ function recordsFor(
   return { kind: "records", records: shown.slice(0, limit ?? shown.length), end };
 }
 
-/** One key's element, as contents of their own. */
+/** Wraps the element of one key as contents. */
 export function singleElement(
   map: MapInfo,
   key: Uint8Array,

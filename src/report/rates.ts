@@ -1,4 +1,4 @@
-/** What happened from one round to the next, per second. */
+/** Rates per second, computed from two rounds. */
 import type { PlainValue } from "../btf/value.ts";
 import type {
   LinkFacts,
@@ -15,12 +15,12 @@ import type { ProgStats } from "../state.ts";
 
 export interface ProgRate {
   readonly facts: ProgFacts;
-  /** As they are now; undefined: they could not be read. */
+  /** Counters of the later round; undefined if they could not be read. */
   readonly counters: ProgStats | undefined;
-  /** Of one CPU: 1 is a CPU all the time. */
+  /** Share of one CPU: 1 is one CPU, fully used. */
   readonly cpuShare: number;
   readonly callsPerSecond: number;
-  /** Of the calls of this time; undefined: there was none. */
+  /** Mean time of the calls between the rounds; undefined if there were none. */
   readonly nsPerCall: number | undefined;
   readonly missesPerSecond: number;
 }
@@ -29,9 +29,9 @@ export interface MapRate {
   readonly facts: MapFacts;
   readonly entries: number | undefined;
   readonly bytes: number | undefined;
-  /** 0 to 1; undefined: entries are not known, or it is an array, which is always full. */
+  /** Share from 0 to 1; undefined for arrays, which are always full, and if entries are not known. */
   readonly fill: number | undefined;
-  /** Entries that came less those that went, per second; undefined: not known. */
+  /** Net growth of entries per second; undefined if not known. */
   readonly growthPerSecond: number | undefined;
 }
 
@@ -51,7 +51,7 @@ export interface SchedRate {
 
 export interface Rates {
   readonly unixMs: number;
-  /** Of the time that is compared; 0: nothing was compared, and all rates are 0. */
+  /** Time between the rounds; 0 for the first round, in which all rates are 0. */
   readonly seconds: number;
   readonly pauseMs: number | undefined;
   readonly progs: readonly ProgRate[];
@@ -85,7 +85,7 @@ type PerSecond = (amount: number) => number;
 
 const idle: WeakMap<RoundProg, ProgRate> = new WeakMap();
 
-/** Most programs do not run, and have the same rates in every round: one object, so that a long watch makes no garbage. */
+/** Returns one shared object for each idle program, so that a long run of `top` makes little garbage. */
 function idleRate(prog: RoundProg): ProgRate {
   let rate = idle.get(prog);
   if (rate === undefined) {
@@ -96,7 +96,7 @@ function idleRate(prog: RoundProg): ProgRate {
   return rate;
 }
 
-/** A program that was loaded within the time counted from 0. */
+/** A program that was loaded between the rounds is counted from 0. */
 function progRate(before: RoundProg | undefined, prog: RoundProg, rate: PerSecond): ProgRate {
   if (before === prog) return idleRate(prog);
   const { facts, counters } = prog;
@@ -153,10 +153,10 @@ function schedRate(
   };
 }
 
-/** Rounds that are kept for the histories that are shown. */
+/** Number of rounds kept for histories. */
 export const HISTORY_ROUNDS = 120;
 
-/** One program's past, the newest last. */
+/** History of one program, the newest round last. */
 export interface Past {
   readonly cpuShare: number[];
   readonly callsPerSecond: number[];
@@ -165,7 +165,7 @@ export interface Past {
   readonly missesPerSecond: number[];
 }
 
-/** The last rates of every program that ran, and the last entries of every map that changed. */
+/** Recent rates of every program that ran, and recent entries of every map that changed. */
 export class History {
   #progs: Map<ProgFacts, Past> = new Map();
   #maps: Map<MapFacts, number[]> = new Map();
@@ -214,7 +214,7 @@ function push(list: number[], value: number): void {
 
 const BLOCKS = "▁▂▃▄▅▆▇█";
 
-/** The last `columns` values in block characters, the highest of them as the full one; a blank where there is no value. */
+/** Draws the last `columns` values in block characters, scaled to the highest; a blank for a missing value. */
 export function sparkline(values: readonly number[], columns: number): string {
   const shown = values.slice(-columns);
   const most = Math.max(0, ...shown.filter((value) => !Number.isNaN(value)));

@@ -1,18 +1,18 @@
-/** The lines of a record file as JSON: a header, then a line a round that tells what changed since the round before. */
+/** Lines of a record file as JSON: a header, then one line per round with the changes since the previous round. */
 import type { Json } from "./json.ts";
 
 export const RECORD_SCHEMA = "ktstr-record";
 export const RECORD_VERSION = 1;
 
-/** Longer lines are not read: a round of 100,000 programs and maps has 20 MB. */
+/** Limit on the length of a line that is read. A round of 100,000 programs and maps takes 20 MB. */
 export const MAX_LINE_BYTES: number = 256 * 2 ** 20;
 
-/** `[id, calls, run_time_ns, misses]`, each as much as was added since; `[id]`: its counters can be read no more. */
+/** `[id, calls, run_time_ns, misses]`, as differences; `[id]`: the counters can no longer be read. */
 export type ProgChange = readonly [number] | readonly [number, bigint, bigint, bigint];
-/** `[id, entries, bytes]`, as they are now; null: not known. */
+/** `[id, entries, bytes]`, as absolute values; null: not known. */
 export type MapChange = readonly [number, number | null, number | null];
 
-/** A round's line. Members without anything in them are left out. */
+/** A round's line. Empty members are omitted. */
 export interface RoundLine {
   readonly [key: string]: Json;
   readonly at_us: number;

@@ -1,4 +1,4 @@
-/** `--filter`, `--sort` and `--limit` over plain records: the expressions of maps, with named fields for members. */
+/** `--filter`, `--sort` and `--limit` over plain records: the same expressions as for maps, with named fields as members. */
 import { hintOf, PathError } from "../btf/place.ts";
 import type { Scalar } from "../btf/scalar.ts";
 import { UsageError } from "../errors.ts";
@@ -6,7 +6,7 @@ import { compileExpression, type MemberReader, type Members } from "./filter-com
 import type { Query } from "./query.ts";
 import { compare } from "./sort.ts";
 
-/** A field of a record. `undefined`: this record has none; it compares with nothing, and sorts behind the others. */
+/** A field of a record. A record may have no value (`undefined`): it matches no comparison, and is sorted last. */
 export interface Field<R> {
   readonly kind: "number" | "text";
   readonly read: (record: R) => Scalar | undefined;
@@ -14,7 +14,7 @@ export interface Field<R> {
 
 export type Fields<R> = Readonly<Record<string, Field<R>>>;
 
-/** Throws `UsageError` before the first record is read, where there is no such field or a comparison cannot hold. */
+/** Throws `UsageError`, before the first record is read, if a field does not exist or the operands cannot be compared. */
 export function queryRecords<R>(fields: Fields<R>, query: Query): (records: Iterable<R>) => R[] {
   const members = membersOf(fields);
   const { filter, sort, limit = Number.POSITIVE_INFINITY } = query;

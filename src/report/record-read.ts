@@ -1,4 +1,4 @@
-/** A record file read back: the rounds that `RoundLines` wrote (docs/record.md). The file is not trusted. */
+/** Reads record files: the rounds that `RoundLines` wrote (docs/record.md). Files are untrusted. */
 import { closeSync, openSync, readSync } from "node:fs";
 import type { PlainValue } from "../btf/value.ts";
 import { FormatError, KtstrError, SyscallError } from "../errors.ts";
@@ -10,30 +10,32 @@ import { Reader } from "./snapshot.ts";
 export interface RecordFile {
   readonly path: string;
   readonly facts: SeriesFacts;
-  /** The time from round to round that was asked for. */
+  /** Requested time between rounds. */
   readonly intervalMs: number;
-  /** In the order in which they were recorded. Ends at the first line that is damaged or cut: see `damage`. */
+  /** Returns rounds in the order of recording. Ends at the first damaged or incomplete line: see `damage`. */
   rounds(): Generator<Round>;
-  /** Of the last walk over the rounds: what of the file was left out, and why; "" where nothing was. */
+  /** Sentence about what the last walk over the rounds left out; "" if nothing. */
   readonly damage: string;
 }
 
-/** Whether the file begins as a record does. */
+/** Whether the text is the beginning of a record file. */
 export function isRecord(start: string): boolean {
   return start.startsWith(`{"schema":"${RECORD_SCHEMA}"`);
 }
 
-/** Reads the header. Throws `KtstrError` where the file cannot be read, is no record, or one of another version. */
+/** Reads the header. Throws `KtstrError` if the file cannot be read, is not a record, or has another version. */
 export function openRecord(path: string): RecordFile {
   const lines = linesOf(path);
   const first = lines.next();
   lines.return(undefined);
   if (first.done || !isRecord(first.value))
-    throw new KtstrError(`${path}: no record of ktstr`, { hint: "`ktstr record -o FILE` writes one" });
+    throw new KtstrError(`${path}: not a ktstr record`, { hint: "`ktstr record -o FILE` writes one" });
   const header = new Reader(parseLine(first.value, path), path, "");
   const version = header.integer("schema_version");
   if (version !== RECORD_VERSION)
-    throw new KtstrError(`${path}: a record of version ${version}, this ktstr reads ${RECORD_VERSION}`);
+    throw new KtstrError(
+      `${path}: the record has version ${version}, this ktstr reads version ${RECORD_VERSION}`,
+    );
   let damage = "";
   return {
     path,
@@ -47,7 +49,7 @@ export function openRecord(path: string): RecordFile {
       const decoder = new RoundDecoder(path);
       let number = 1;
       const all = linesOf(path, (rest) => {
-        damage = `${path}: its last ${rest} bytes are no whole round, and left out: its writer was killed, or still writes`;
+        damage = `${path}: the last ${rest} bytes are an incomplete round and were ignored: the writer was killed or is still running`;
       });
       for (const line of all) {
         if (number++ === 1) continue;
@@ -55,7 +57,7 @@ export function openRecord(path: string): RecordFile {
           yield decoder.next(line);
         } catch (error) {
           if (!(error instanceof KtstrError)) throw error;
-          damage = `${path}: line ${number - 1} is damaged, and what stands behind it is left out: ${error.message}`;
+          damage = `${path}: line ${number - 1} is damaged; it and the rest of the file were ignored: ${error.message}`;
           return;
         }
       }
@@ -66,7 +68,7 @@ export function openRecord(path: string): RecordFile {
 const CHUNK_BYTES = 2 ** 20;
 const NEWLINE = 0x0a;
 
-/** Whole lines. `onRest`: what stands behind the last newline has so many bytes. Throws `KtstrError`. */
+/** Returns complete lines. Calls `onRest` with the number of bytes after the last newline. Throws `KtstrError`. */
 function* linesOf(path: string, onRest: (bytes: number) => void = () => {}): Generator<string, undefined> {
   const file = opened(path);
   try {
@@ -107,7 +109,7 @@ function opened(path: string): number {
   }
 }
 
-/** The engine's own parser is many times as fast, and exact where no number has so many digits. */
+/** Matches numbers that `JSON.parse`, which is many times as fast, may not read exactly. */
 const LONG_NUMBER = /\d{16}/;
 
 function parseLine(line: string, path: string): ParsedJson {
@@ -115,7 +117,7 @@ function parseLine(line: string, path: string): ParsedJson {
   try {
     return JSON.parse(line) as ParsedJson;
   } catch {
-    return parseJson(line, path); // it says where
+    return parseJson(line, path); // its error has the offset
   }
 }
 
@@ -135,7 +137,7 @@ function factsOf(header: Reader): SeriesFacts {
   };
 }
 
-/** Puts the differences together again. */
+/** Adds up the differences. */
 class RoundDecoder {
   readonly #path: string;
   readonly #progs: Map<number, RoundProg> = new Map();
@@ -148,7 +150,7 @@ class RoundDecoder {
     this.#path = path;
   }
 
-  /** Throws `KtstrError` where the line does not follow its schema. */
+  /** Throws `KtstrError` if the line does not follow the schema. */
   next(text: string): Round {
     const line = new Reader(parseLine(text, this.#path), this.#path, "");
     this.#progChanges(line);
@@ -224,7 +226,7 @@ function rowsOf(line: Reader, key: string): readonly (readonly ParsedJson[])[] {
   return rows as readonly (readonly ParsedJson[])[];
 }
 
-/** Counts that differ by more than 64 bits hold come from nowhere. */
+/** Bound on counters: differences of more than 64 bits are not valid. */
 function addedOf(value: ParsedJson | undefined): bigint {
   if (typeof value === "bigint" && value >= 0n && value < 2n ** 64n) return value;
   if (Number.isSafeInteger(value) && (value as number) >= 0) return BigInt(value as number);
@@ -314,7 +316,7 @@ function schedOf(sched: Reader, before: RoundSched | undefined): RoundSched {
   };
 }
 
-/** More variables than anybody asks for. */
+/** Limit on global variables in a record. */
 const MAX_GLOBALS = 10_000;
 
 function globalsOf(changes: Reader, before: readonly (PlainValue | undefined)[]): (PlainValue | undefined)[] {
@@ -322,7 +324,7 @@ function globalsOf(changes: Reader, before: readonly (PlainValue | undefined)[])
   for (const key of changes.names) {
     const index = Number(key);
     if (!(Number.isInteger(index) && index >= 0 && index < MAX_GLOBALS))
-      throw new KtstrError(`globals: ${JSON.stringify(key)} is the index of no variable`);
+      throw new KtstrError(`globals: ${JSON.stringify(key)} is not the index of a variable`);
     values[index] = (changes.raw(key) ?? undefined) as PlainValue | undefined;
   }
   return values;

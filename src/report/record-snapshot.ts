@@ -1,4 +1,4 @@
-/** A round of a record as what `diff` compares. What a record does not hold, such as contents of maps, is not there. */
+/** Converts a round of a record to a snapshot for `diff`. Data that a record does not have, such as map contents, is omitted. */
 import type { Round, SeriesFacts } from "../round.ts";
 import type { Snapshot } from "./snapshot.ts";
 

@@ -1,4 +1,4 @@
-/** Rounds as the lines of a record file (docs/record.md). */
+/** Writes rounds as the lines of a record file (docs/record.md). */
 
 import type {
   LinkFacts,
@@ -20,7 +20,7 @@ import {
   type RoundLine,
 } from "./record-format.ts";
 
-/** The first line, without its newline. `intervalMs`: the time from round to round that was asked for. */
+/** Returns the first line, without its newline. `intervalMs`: requested time between rounds. */
 export function headerLine(facts: SeriesFacts, intervalMs: number, version: string): string {
   const { kernel } = facts;
   return stringify({
@@ -40,7 +40,7 @@ export function headerLine(facts: SeriesFacts, intervalMs: number, version: stri
   });
 }
 
-/** Keeps of the round before what the next line's differences are made with. */
+/** Keeps data of the previous round, from which the differences of the next line are computed. */
 export class RoundLines {
   #progs: ReadonlyMap<number, RoundProg> = new Map();
   #maps: ReadonlyMap<number, RoundMap> = new Map();
@@ -48,7 +48,7 @@ export class RoundLines {
   #sched: RoundSched | undefined;
   #globals: readonly string[] = [];
 
-  /** The next round's line, without its newline. */
+  /** Returns the next round's line, without its newline. */
   next(round: Round): string {
     return stringify({
       at_us: Math.round(round.atMs * 1000),
@@ -106,7 +106,7 @@ export class RoundLines {
     return { links_removed: gone(before, this.#links), links_added: some(added) };
   }
 
-  /** Events are what was added since; null: sched_ext is told of no more. */
+  /** Events are differences; null: there is no data of sched_ext any more. */
   #schedChanges(sched: RoundSched | undefined): Json {
     const old = this.#sched;
     this.#sched = sched;
@@ -137,7 +137,7 @@ export class RoundLines {
   }
 }
 
-/** Empty: nothing changed; undefined: it has to be told anew. */
+/** Returns an empty array if nothing changed, undefined if the whole program must be written again. */
 function changeOf(
   { counters: old }: RoundProg,
   { facts, counters }: RoundProg,

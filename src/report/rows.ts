@@ -1,14 +1,14 @@
-/** Rows of cells for people, and rates. */
+/** Aligned rows of text cells, and the format of rates. */
 import type { Output } from "./output.ts";
 import { countText } from "./units.ts";
 
 export type Row = readonly string[];
 
-/** Four digits are enough for a rate. */
+/** Formats a rate with four digits. */
 export const rateText = (rate: number): string =>
   Math.abs(rate) >= 1000 ? countText(Math.round(rate)) : String(Number(rate.toPrecision(4)));
 
-/** Columns are as wide as their longest, at most 48. */
+/** Prints rows with columns as wide as their longest cell, at most 48. */
 export function writeRows(out: Output, rows: readonly Row[]): void {
   const widths: number[] = [];
   for (const row of rows)

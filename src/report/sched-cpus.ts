@@ -1,32 +1,35 @@
-/** What a CPU did, in words. */
+/** Describes what a CPU runs. */
 import type { SchedCpu, SchedTask, SchedView } from "./sched-view.ts";
 
-export interface CpuDoing {
+export interface CpuActivity {
   readonly cpu: number;
   readonly isIdle: boolean;
-  /** The task's name and pid; "" where not known. */
+  /** Name and pid of the task; "" if not known. */
   readonly task: string;
-  /** "ext_sched_class"; "" where not known. */
+  /** "ext_sched_class"; "" if not known. */
   readonly schedClass: string;
-  /** At most so long: since the current task last became runnable. undefined: not known. */
+  /** Upper bound on the time: since the current task last became runnable. undefined: not known. */
   readonly forMs: number | undefined;
 }
 
-export function doingOf(view: SchedView, cpu: number): CpuDoing {
+export function activityOf(view: SchedView, cpu: number): CpuActivity {
   let byCpu = known.get(view);
   if (byCpu === undefined) {
     const currents = view.tasks.filter(({ isCurrent }) => isCurrent);
-    byCpu = new Map(view.cpus.map((each) => [each.cpu, doingOn(each, currents)]));
+    byCpu = new Map(view.cpus.map((each) => [each.cpu, activityOn(each, currents)]));
     known.set(view, byCpu);
   }
   return byCpu.get(cpu) ?? { ...unknown, cpu, isIdle: view.othersIdle };
 }
 
-/** Many findings ask for the same CPUs. */
-const known: WeakMap<SchedView, Map<number, CpuDoing>> = new WeakMap();
+/** Cached, because many findings use the same CPUs. */
+const known: WeakMap<SchedView, Map<number, CpuActivity>> = new WeakMap();
 const unknown = { task: "", schedClass: "", forMs: undefined };
 
-function doingOn({ cpu, currComm, currPid, currClass }: SchedCpu, currents: readonly SchedTask[]): CpuDoing {
+function activityOn(
+  { cpu, currComm, currPid, currClass }: SchedCpu,
+  currents: readonly SchedTask[],
+): CpuActivity {
   if (currPid === undefined) return { ...unknown, cpu, isIdle: false };
   const current = currents.find((task) => task.cpu === cpu && task.pid === currPid);
   return {
@@ -38,14 +41,14 @@ function doingOn({ cpu, currComm, currPid, currClass }: SchedCpu, currents: read
   };
 }
 
-/** CPUs that are named one by one. */
+/** Limit on CPUs described one by one. */
 const NAMED = 8;
 
-export function doingText(doing: readonly CpuDoing[]): string {
-  const idle = doing.filter(({ isIdle }) => isIdle).map(({ cpu }) => cpu);
-  const busy = doing.filter(({ isIdle }) => !isIdle);
+export function activityText(activities: readonly CpuActivity[]): string {
+  const idle = activities.filter(({ isIdle }) => isIdle).map(({ cpu }) => cpu);
+  const busy = activities.filter(({ isIdle }) => !isIdle);
   const sentences = busy.slice(0, NAMED).map(({ cpu, task, schedClass, forMs }) => {
-    if (task === "") return `what CPU ${cpu} did is not known`;
+    if (task === "") return `the current task of CPU ${cpu} is not known`;
     const time = forMs === undefined ? "" : `, for at most ${(Math.max(0, forMs) / 1000).toFixed(3)} s`;
     return `CPU ${cpu} runs ${task} (${schedClass.replace(/_sched_class$/, "")})${time}`;
   });

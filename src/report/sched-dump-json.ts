@@ -4,7 +4,7 @@ import type { ScxDump } from "../sched-text/dump.ts";
 import type { Json } from "./json.ts";
 import { cpuJson, taskJson } from "./sched-json.ts";
 
-/** Raised when a member goes or changes its meaning; new members come without. */
+/** Incremented if a member is removed or changes its meaning, not if members are added. */
 const SCHED_DUMP_SCHEMA_VERSION = 1;
 
 export function schedDumpsJson({ dumps, callbacks, missing }: SchedulerDumps): Json {

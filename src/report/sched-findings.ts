@@ -1,7 +1,7 @@
-/** What a person should look at first: why tasks wait, and what the kernel did about it. */
+/** Findings about sched_ext: reasons why tasks wait, and the kernel's reactions. */
 
 import { cpuList } from "./cpu-list.ts";
-import { type CpuDoing, doingOf, doingText } from "./sched-cpus.ts";
+import { activityOf, activityText, type CpuActivity } from "./sched-cpus.ts";
 import { stuckCpus } from "./sched-stuck.ts";
 import {
   type QueueKind,
@@ -14,15 +14,15 @@ import { countText } from "./units.ts";
 
 export interface Finding {
   readonly kind: FindingKind;
-  /** One sentence. Names in it are not escaped yet. */
+  /** One sentence, with unescaped names. */
   readonly summary: string;
-  /** More sentences: which tasks, what the CPUs did. */
+  /** Further sentences about tasks and CPUs. */
   readonly details: readonly string[];
   readonly pids: readonly number[];
-  /** The CPUs that the sentence is about. */
+  /** CPUs that the sentence is about. */
   readonly cpus: readonly number[];
   readonly dsqId: bigint | undefined;
-  /** The longest wait that the finding is about. */
+  /** Longest wait that the finding is about. */
   readonly waitMs: number | undefined;
 }
 
@@ -39,15 +39,15 @@ export type FindingKind =
   | "long-wait"
   | "slice-long";
 
-/** A wait from here on is worth a sentence: ten times what a busy guest under emulation shows. */
+/** Minimum wait that is reported: ten times the waits in a busy guest under emulation. */
 const LONG_MS = 1000;
-/** Tasks that are named in one finding. */
+/** Limit on named tasks per finding. */
 const NAMED = 8;
 
-/** The kernel's classes that run before sched_ext's (kernel/sched/sched.h, `for_each_class`). */
+/** The kernel's classes of higher priority than sched_ext's (kernel/sched/sched.h, `for_each_class`). */
 const ABOVE_SCX: readonly string[] = ["stop_sched_class", "dl_sched_class", "rt_sched_class"];
 
-/** Findings of one scheduler, the most telling first. */
+/** Findings of one scheduler, the most important first. */
 export function findingsOf(view: SchedView): Finding[] {
   const waiting = view.tasks.filter((task) => !task.isCurrent && task.waitMs >= LONG_MS);
   return [
@@ -62,7 +62,7 @@ export function findingsOf(view: SchedView): Finding[] {
 
 const nothing = { details: [], pids: [], cpus: [], dsqId: undefined, waitMs: undefined };
 
-/** `SCX_EXIT_ERROR`: from here on the kernel threw it out. */
+/** `SCX_EXIT_ERROR`. For this and higher exit kinds, the kernel ejected the scheduler. */
 const EXIT_ERROR = 1024;
 
 function ejected({ exit, opsName }: SchedView): Finding[] {
@@ -70,7 +70,8 @@ function ejected({ exit, opsName }: SchedView): Finding[] {
   const who = opsName === undefined ? "The scheduler" : `Scheduler ${opsName}`;
   const why = exit.message === "" ? exit.reason : `${exit.reason}: ${exit.message}`;
   const cpu = exit.cpu === undefined || exit.cpu < 0 ? "" : ` on CPU ${exit.cpu}`;
-  const noticed = exit.pid === undefined ? "" : `It was noticed while ${exit.comm}[${exit.pid}] ran${cpu}.`;
+  const noticed =
+    exit.pid === undefined ? "" : `The kernel detected it while ${exit.comm}[${exit.pid}] ran${cpu}.`;
   const pid = /\[(\d{1,10})\] failed to run for/.exec(exit.message)?.[1];
   return [
     {
@@ -83,17 +84,17 @@ function ejected({ exit, opsName }: SchedView): Finding[] {
   ];
 }
 
-/** The worker looks every half of the timeout (`scx_watchdog_workfn`); `scx_tick` ejects where it did not for all of it. */
+/** The worker (`scx_watchdog_workfn`) runs every half timeout. If it did not run for a full timeout, `scx_tick` ejects the scheduler. */
 function watchdogLate({ watchdog, exit }: SchedView): Finding[] {
   const kind = "watchdog-late";
-  const said = /^watchdog failed to check in for ([\d.]{1,20})s/.exec(exit?.message ?? "")?.[1];
-  if (said !== undefined) {
-    const summary = `The watchdog's own worker could not run for ${said} s, so the kernel's tick ejected the scheduler`;
+  const lateSeconds = /^watchdog failed to check in for ([\d.]{1,20})s/.exec(exit?.message ?? "")?.[1];
+  if (lateSeconds !== undefined) {
+    const summary = `The watchdog's worker did not run for ${lateSeconds} s, so the kernel's tick ejected the scheduler`;
     return [{ ...nothing, kind, summary }];
   }
   const { lastCheckMs, timeoutMs } = watchdog ?? {};
   if (lastCheckMs === undefined || timeoutMs === undefined || lastCheckMs < (timeoutMs * 3) / 4) return [];
-  const summary = `The watchdog's own worker has not run for ${secondsText(lastCheckMs)}; it should every ${secondsText(timeoutMs / 2)}, and at ${secondsText(timeoutMs)} the scheduler is ejected`;
+  const summary = `The watchdog's worker has not run for ${secondsText(lastCheckMs)}: it should run every ${secondsText(timeoutMs / 2)}, and after ${secondsText(timeoutMs)} the kernel ejects the scheduler`;
   return [{ ...nothing, kind, summary }];
 }
 
@@ -105,13 +106,13 @@ function watchdogNear({ watchdog, exit }: SchedView, waiting: readonly SchedTask
   const left = timeoutMs - first.waitMs;
   const when =
     left > 0
-      ? `The watchdog will eject the scheduler over ${nameOf(first)} at its first look in ${secondsText(left)} or later`
-      : `The watchdog will eject the scheduler over ${nameOf(first)} at its next look`;
+      ? `The watchdog will eject the scheduler because of ${nameOf(first)} at its first check in ${secondsText(left)} or later`
+      : `The watchdog will eject the scheduler because of ${nameOf(first)} at its next check`;
   const summary = `${when}: the task has waited ${secondsText(first.waitMs)} of ${secondsText(timeoutMs)}`;
   return [{ ...nothing, kind: "watchdog-near", summary, pids: [first.pid], waitMs: first.waitMs }];
 }
 
-/** Tasks that wait alike: in one place, for the same CPUs. */
+/** Groups tasks that wait in the same place for the same CPUs. */
 function waits(view: SchedView, waiting: readonly SchedTask[]): Finding[] {
   const groups = new Map<string, SchedTask[]>();
   const masks = new Map<readonly number[] | undefined, string>();
@@ -129,8 +130,8 @@ function waits(view: SchedView, waiting: readonly SchedTask[]): Finding[] {
 function waitOf(view: SchedView, group: readonly SchedTask[]): Finding {
   const [first] = group as readonly [SchedTask, ...SchedTask[]];
   const usable = isPinned(first) ? [first.cpu] : (first.cpus ?? []);
-  const doing = usable.map((cpu) => doingOf(view, cpu));
-  const { kind, why } = causeOf(view, first, doing, group.length > 1);
+  const activities = usable.map((cpu) => activityOf(view, cpu));
+  const { kind, why } = causeOf(view, first, activities, group.length > 1);
   const shortest = group.at(-1)?.waitMs ?? first.waitMs;
   const times =
     group.length === 1 || shortest === first.waitMs
@@ -142,9 +143,9 @@ function waitOf(view: SchedView, group: readonly SchedTask[]): Finding {
       : `${countText(group.length)} tasks have waited ${times}`;
   const details = group.length === 1 ? [] : [namesOf(group)];
   if (usable.length > 0) {
-    const pinned = isPinned(first) ? ", as its migration is disabled" : "";
+    const pinned = isPinned(first) ? ", because its migration is disabled" : "";
     const subject = group.length === 1 ? "It" : "They";
-    details.push(`${subject} may run on CPU ${cpuList(usable)}${pinned}. ${doingText(doing)}`);
+    details.push(`${subject} may run on CPU ${cpuList(usable)}${pinned}. ${activityText(activities)}`);
   }
   return {
     kind,
@@ -163,31 +164,39 @@ interface Cause {
   readonly why: string;
 }
 
-function causeOf(view: SchedView, task: SchedTask, doing: readonly CpuDoing[], areMany: boolean): Cause {
+function causeOf(
+  view: SchedView,
+  task: SchedTask,
+  activities: readonly CpuActivity[],
+  areMany: boolean,
+): Cause {
   const [they, them] = areMany ? ["they", "them"] : ["it", "it"];
-  const each = doing.length === 1 ? `the only CPU that ${they} may use` : `every CPU that ${they} may use`;
-  if (doing.length > 0 && doing.every(({ schedClass }) => ABOVE_SCX.includes(schedClass)))
+  const each =
+    activities.length === 1 ? `the only CPU that ${they} may use` : `every CPU that ${they} may use`;
+  if (activities.length > 0 && activities.every(({ schedClass }) => ABOVE_SCX.includes(schedClass)))
     return {
       kind: "rt-holds-cpus",
-      why: `, and tasks of a higher class hold ${each}: no scheduler could run ${them}`,
+      why: `, and tasks of a higher class occupy ${each}: no sched_ext scheduler could run ${them}`,
     };
-  if (doing.length > 0 && doing.every(({ forMs }) => forMs !== undefined && forMs >= LONG_MS))
-    return { kind: "cpus-held", why: `, and ${each} has run one task all the while` };
+  if (activities.length > 0 && activities.every(({ forMs }) => forMs !== undefined && forMs >= LONG_MS))
+    return { kind: "cpus-held", why: `, and ${each} has run one other task for all that time` };
   const queue = view.queues.find(
     ({ id, cpu, tasks }) => id === task.dsqId && holds(tasks, task) && cpu !== -1,
   );
   if (queue?.kind === "local") {
-    const spare = doing.filter((each) => each.cpu !== queue.cpu && isSpare(view, each)).map(({ cpu }) => cpu);
+    const spare = activities
+      .filter((each) => each.cpu !== queue.cpu && isSpare(view, each))
+      .map(({ cpu }) => cpu);
     if (spare.length > 0) {
       const one = spare.length === 1;
-      const are = spare.every((cpu) => doing.some((each) => each.cpu === cpu && each.isIdle))
+      const are = spare.every((cpu) => activities.some((each) => each.cpu === cpu && each.isIdle))
         ? one
           ? "is idle"
           : "are idle"
         : one
-          ? "has none in its own"
-          : "have none in their own";
-      const why = `, which only that CPU takes tasks from: ${queue.tasks.length} in it, while CPU ${cpuList(spare)} ${are}`;
+          ? "has an empty local queue"
+          : "have empty local queues";
+      const why = `, from which only that CPU takes tasks: it has ${queue.tasks.length}, while CPU ${cpuList(spare)} ${are}`;
       return { kind: "local-queue-long", why };
     }
   }
@@ -201,28 +210,28 @@ function causeOf(view: SchedView, task: SchedTask, doing: readonly CpuDoing[], a
   return { kind: "long-wait", why: "" };
 }
 
-/** By pid: of memory, a queue and the runnable list have objects of their own for one task. */
+/** Compares pids, because a memory image has separate objects for a task in a queue and in the runnable list. */
 const holds = (tasks: readonly SchedTask[], { pid }: SchedTask): boolean =>
   tasks.some((each) => each.pid === pid);
 
-/** A CPU that has no task of sched_ext in its own queue. */
-function isSpare(view: SchedView, { cpu, isIdle }: CpuDoing): boolean {
+/** Whether the CPU's local queue has no tasks. */
+function isSpare(view: SchedView, { cpu, isIdle }: CpuActivity): boolean {
   return isIdle || (cpu >= 0 && !view.queues.some((queue) => queue.kind === "local" && queue.cpu === cpu));
 }
 
 const isShared = (kind: QueueKind): boolean => kind === "user" || kind === "global";
-/** A queue that a CPU takes from has young tasks, or none. */
+/** Whether all tasks have waited long, so that no CPU takes tasks from the queue. */
 const isStale = ({ tasks }: SchedQueue): boolean => tasks.every(({ waitMs }) => waitMs >= LONG_MS);
 const youngest = ({ tasks }: SchedQueue): number => Math.min(...tasks.map(({ waitMs }) => waitMs));
 
 /** `SCX_SLICE_INF`. */
 const SLICE_INFINITE = 0xffffffffffffffffn;
-/** The kernel's own slice is 20 ms (`SCX_SLICE_DFL`). */
+/** Compare the kernel's default slice of 20 ms (`SCX_SLICE_DFL`). */
 const LONG_SLICE_NS = 1_000_000_000n;
 
 /**
- * A long slice is a scheduler's right (scx_central gives nothing but infinite ones); it is told where tasks wait for
- * the CPU: of the task that runs there, or stands in its local queue.
+ * Long slices are allowed (scx_central assigns only infinite ones). They are reported if tasks wait for the CPU, and for the
+ * task that runs there or is in its local queue.
  */
 function longSlices({ tasks, queues }: SchedView, waiting: readonly SchedTask[]): Finding[] {
   return tasks.flatMap((task) => {
@@ -238,7 +247,7 @@ function longSlices({ tasks, queues }: SchedView, waiting: readonly SchedTask[])
         : `${secondsText(Number(sliceNs / 1_000_000n))} of its slice left`;
     const has = isCurrent
       ? `and has had CPU ${cpu} for up to ${secondsText(waitMs)}`
-      : `and stands in CPU ${cpu}'s local queue again`;
+      : `and is in CPU ${cpu}'s local queue again`;
     const count = behind.length === 1 ? "a task waits" : `${countText(behind.length)} tasks wait`;
     return [
       {
@@ -254,7 +263,7 @@ function longSlices({ tasks, queues }: SchedView, waiting: readonly SchedTask[])
   });
 }
 
-/** `SCX_OPSS_*` of kernel/sched/ext: who has the task. */
+/** `SCX_OPSS_QUEUED` of kernel/sched/ext: the BPF scheduler holds the task. */
 const OPSS_QUEUED = 2;
 
 function placeOf({ dsqId, opsState, cpu }: SchedTask): string {
@@ -277,16 +286,16 @@ function placeText({ dsqId, opsState, cpu }: SchedTask, { dsqNames }: SchedView)
   return kind === "global" ? "on the global queue" : `on queue ${queueName(dsqId, dsqNames)}`;
 }
 
-/** As the kernel prints it. */
+/** Formats an id as the kernel does. */
 export const hexId = (id: bigint): string => `0x${id.toString(16)}`;
 
-/** "0xdead0 (unconsumed_dsq)". */
+/** Formats an id with its name: "0xdead0 (unconsumed_dsq)". */
 export function queueName(id: bigint, names: ReadonlyMap<bigint, string> | undefined): string {
   const name = names?.get(id);
   return name === undefined ? hexId(id) : `${hexId(id)} (${name})`;
 }
 
-/** `migration_disabled` keeps a task on its CPU, whatever its mask says. */
+/** `migration_disabled` keeps a task on its CPU, whatever its CPU mask. */
 const isPinned = ({ migrationDisabled }: SchedTask): boolean => (migrationDisabled ?? 0) > 0;
 
 const nameOf = ({ comm, pid }: SchedTask): string => `${comm}[${pid}]`;
@@ -297,7 +306,7 @@ function namesOf(tasks: readonly SchedTask[]): string {
   return `${named.join(", ")}${more > 0 ? ` and ${countText(more)} more` : ""}.`;
 }
 
-/** "5.504 s". */
+/** Formats milliseconds: "5.504 s". */
 export function secondsText(ms: number): string {
   return `${(ms / 1000).toFixed(3)} s`;
 }

@@ -1,4 +1,4 @@
-/** `sched --json`: a schema of its own, versioned (schema/sched.schema.json). */
+/** `sched --json`: ktstr's own schema, versioned (schema/sched.schema.json). */
 
 import { exitKindText } from "../sched-text/exit-kinds.ts";
 import { flagNames, nameIn, type ScxEnums } from "../scx-enums.ts";
@@ -8,10 +8,10 @@ import { hexId } from "./sched-findings.ts";
 import type { SchedCpu, SchedQueue, SchedTask, SchedView } from "./sched-view.ts";
 import { lineJson } from "./symbol.ts";
 
-/** Raised when a member goes or changes its meaning; new members come without. */
+/** Incremented if a member is removed or changes its meaning, not if members are added. */
 export const SCHED_SCHEMA_VERSION = 1;
 
-/** One scheduler at one moment. What is not known is left out; a task that is on no queue has `dsq_id` null. */
+/** One scheduler at one moment. Unknown members are omitted; `dsq_id` of a task that is in no queue is null. */
 export function schedJson(view: SchedView, findings: readonly Finding[]): Json {
   return {
     origin: view.origin,
@@ -34,7 +34,7 @@ export function schedJson(view: SchedView, findings: readonly Finding[]): Json {
   };
 }
 
-/** The page's first lines, queue lengths and events: what `inspect` has of it, and `diff` compares. */
+/** The page's first lines, queue lengths and events, which `inspect` includes and `diff` compares. */
 export function schedSummaryJson(view: SchedView, findings: readonly Finding[]): Json {
   return {
     ...headJson(view, findings),
@@ -105,7 +105,7 @@ function queueJson({ id, kind, cpu, length }: SchedQueue, { dsqNames }: SchedVie
   return { id: hexId(id), name: dsqNames?.get(id), kind, cpu, length };
 }
 
-/** `enums`: where the kernel's own names are known, flags are told by name, too. */
+/** `enums`: if the kernel's enums are known, names of flags are added. */
 export function cpuJson(cpu: SchedCpu, enums?: ScxEnums): Record<string, Json | undefined> {
   return {
     cpu: cpu.cpu,

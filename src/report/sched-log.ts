@@ -1,10 +1,10 @@
-/** The pages that a log gives: one of each dump, or what the kernel's messages tell where there is none. */
+/** `sched` pages of a log: one per dump, or one per notice of an exit if there is no dump. */
 import { exitKindOf } from "../sched-text/exit-kinds.ts";
 import { readNotices } from "../sched-text/notices.ts";
 import type { LogNotice, ParsedLog } from "../sched-text/parse.ts";
 import { type SchedView, viewOfDump } from "./sched-view.ts";
 
-/** In the order of time. `name`: the file's. */
+/** Returns pages in order of time. `name`: name of the file. */
 export function viewsOfLog(log: ParsedLog, name: string): SchedView[] {
   const { dumps, notices, isReversed } = log;
   const order = isReversed ? ", newest line first" : "";

@@ -1,4 +1,4 @@
-/** `sched` for people: findings first, then what they follow from. */
+/** `sched` as text: findings first, then the data behind them. */
 import { exitKindText } from "../sched-text/exit-kinds.ts";
 import { type EnumRow, flagNames, nameIn, type ScxEnums } from "../scx-enums.ts";
 import { escapeText } from "../text.ts";
@@ -10,7 +10,7 @@ import type { SchedCpu, SchedExit, SchedQueue, SchedTask, SchedView } from "./sc
 import { lineText } from "./symbol.ts";
 import { countText } from "./units.ts";
 
-/** `limit`: so many tasks and queues are shown at most. */
+/** `limit`: limit on the printed tasks, and on the printed queues. */
 export function writeSched(
   out: Output,
   view: SchedView,
@@ -27,16 +27,16 @@ export function writeSched(
     writeTasks(out, view, limit, style);
   }
   writeEvents(out, view, style);
-  writeLines(out, "Lines that are not the kernel's, or not known", view.unknown, style);
+  writeLines(out, "Unrecognized lines", view.unknown, style);
   if (view.notTold.length > 0) {
-    out.line(`\n${style.heading("Not told")}`);
+    out.line(`\n${style.heading("Not available")}`);
     for (const each of view.notTold) out.line(style.dim(`  ${escapeText(each)}`));
   }
 }
 
 function writeScheduler(out: Output, view: SchedView, style: Style): void {
   const { opsName, place, cgroupPath, trigger } = view;
-  const parts = [opsName ?? "(its name is not told)"];
+  const parts = [opsName ?? "(name not known)"];
   if (place !== undefined && place !== "root") parts.push(`${place} ${cgroupPath ?? ""}`.trim());
   const state = stateText(view);
   if (state !== "") parts.push(state);
@@ -44,7 +44,7 @@ function writeScheduler(out: Output, view: SchedView, style: Style): void {
   out.line(`${style.heading("Scheduler")}  ${escapeText(parts.join("  "))}`);
 }
 
-/** What follows the scheduler's name: how it runs, its watchdog, why it ended, and the findings. */
+/** Prints the lines after the scheduler's name: mode, watchdog, exit, and findings. */
 export function writeSchedHead(
   out: Output,
   view: SchedView,
@@ -60,12 +60,12 @@ export function writeSchedHead(
   }
   if (watchdog !== undefined) {
     const last =
-      watchdog.lastCheckMs === undefined ? "" : `, it last looked ${secondsText(watchdog.lastCheckMs)} ago`;
+      watchdog.lastCheckMs === undefined ? "" : `, last check ${secondsText(watchdog.lastCheckMs)} ago`;
     const { next } = watchdog;
     const strikes =
       next === undefined
         ? ""
-        : `; it would strike ${next.comm}[${next.pid}] first, ${next.inMs < 0 ? "now" : `in ${secondsText(next.inMs)}`}`;
+        : `; first to exceed it: ${next.comm}[${next.pid}], ${next.inMs < 0 ? "now" : `in ${secondsText(next.inMs)}`}`;
     out.line(
       `${style.heading("Watchdog")}   timeout ${secondsText(watchdog.timeoutMs)}${last}${escapeText(strikes)}`,
     );
@@ -75,18 +75,18 @@ export function writeSchedHead(
     out.line(`${style.alarm("finding")}    ${escapeText(summary)}.`);
     for (const detail of details) out.line(`           ${escapeText(detail)}`);
   }
-  // Findings follow from what CPUs and tasks do.
+  // Without data of CPUs and tasks there are no findings to report.
   if (findings.length === 0 && (cpus.length > 0 || othersIdle))
     out.line(`${style.heading("Findings")}   none`);
 }
 
-/** What is worth a word: most schedulers reject none. */
+/** Nonzero counts of rejected tasks; most schedulers reject none. */
 function countWords({ counts }: SchedView): string[] {
   const rejected = counts?.nrRejected ?? 0n;
   return rejected === 0n ? [] : [`${countText(rejected)} tasks rejected`];
 }
 
-/** "enabled for 34.120 s", "disabled 2.755 s ago, after 33.894 s". */
+/** Formats the state: "enabled for 34.120 s", "disabled 2.755 s ago, after 33.894 s". */
 export function stateText({ state, enabledMs, disabledMs }: SchedView): string {
   if (disabledMs === undefined)
     return enabledMs === undefined ? state : `${state} for ${secondsText(enabledMs)}`;
@@ -94,7 +94,7 @@ export function stateText({ state, enabledMs, disabledMs }: SchedView): string {
   return `${state} ${secondsText(disabledMs)} ago${after}`;
 }
 
-/** A line each, and behind a frame in a program's machine code its source line, where lines were asked for. */
+/** Returns one line per frame. If lines were requested, a frame in a program's machine code is followed by its source line. */
 function stackText(frames: readonly string[], { frameLines }: SchedView, indent: string): string[] {
   return frames.flatMap((frame) => {
     const source = frameLines?.get(frame);
@@ -115,7 +115,7 @@ function writeExit(out: Output, exit: SchedExit, view: SchedView, style: Style):
 function writeCpus(out: Output, view: SchedView, style: Style): void {
   const { cpus, othersIdle, idleCpus } = view;
   const about = othersIdle
-    ? "CPUs that are idle are not in the dump"
+    ? "idle CPUs are not in the dump"
     : idleCpus === undefined
       ? ""
       : `offered to the scheduler as idle: ${cpuList(idleCpus) || "none"}`;
@@ -130,15 +130,15 @@ function cpuText(cpu: SchedCpu, enums: ScxEnums | undefined): string {
   const { currComm, currPid, currClass } = cpu;
   const runs =
     currPid === undefined
-      ? "what runs is not told"
+      ? "current task not known"
       : `${escapeText(currComm)}[${currPid}] ${escapeText(currClass.replace(/_sched_class$/, ""))}`;
   return [
     `  CPU ${String(cpu.cpu).padEnd(4)} ${runs}  ${cpuRest(cpu, enums).join("  ")}`,
-    ...said(cpu.unknown, "    "),
+    ...indentedLines(cpu.unknown, "    "),
   ].join("\n");
 }
 
-/** What a CPU is told with beside what runs there, in words. */
+/** Describes a CPU's state, except for the task that it runs. */
 export function cpuRest(cpu: SchedCpu, enums: ScxEnums | undefined): string[] {
   const { nrRunning, flags } = cpu;
   const rest = [`nr_running ${nrRunning ?? "?"}${othersText(cpu)}`];
@@ -151,7 +151,7 @@ export function cpuRest(cpu: SchedCpu, enums: ScxEnums | undefined): string[] {
   return rest;
 }
 
-/** Runnable tasks of other classes: what a scheduler of sched_ext does not see. */
+/** Runnable tasks of other scheduling classes, which a sched_ext scheduler does not control. */
 function othersText({ nrFair, nrRealtime, nrDeadline }: SchedCpu): string {
   const parts = [
     ["fair", nrFair],
@@ -197,13 +197,13 @@ function queueText(queue: SchedQueue, dsqNames: Names): string {
 
 function writeTasks(out: Output, view: SchedView, limit: number, style: Style): void {
   const { tasks } = view;
-  const about = "runnable on sched_ext, by the time since each became runnable; * runs";
+  const about = "runnable on sched_ext, by time since each became runnable; * is running";
   out.line(`\n${style.heading(`Tasks (${tasks.length})`)}  ${style.dim(about)}`);
   for (const task of tasks.slice(0, limit)) out.line(taskText(task, view, style));
   writeRest(out, tasks.length, limit, style);
 }
 
-/** Runnable since, place, then the kernel's own words for the rest. */
+/** Formats a task: runnable time, place, and the fields of `taskFields`. */
 function taskText(task: SchedTask, view: SchedView, style: Style): string {
   const { enums, dsqNames } = view;
   const { isCurrent, state, comm, pid, cpu, waitMs, cpus, dsqId } = task;
@@ -216,7 +216,7 @@ function taskText(task: SchedTask, view: SchedView, style: Style): string {
   ];
   const fields = taskFields(task, enums);
   if (fields !== "") lines.push(style.dim(`                 ${fields}`));
-  lines.push(...said(task.unknown, "                 "));
+  lines.push(...indentedLines(task.unknown, "                 "));
   for (const line of stackText(task.stack, view, "                   ")) lines.push(style.dim(line));
   return lines.join("\n");
 }
@@ -224,7 +224,7 @@ function taskText(task: SchedTask, view: SchedView, style: Style): string {
 /** `SCX_SLICE_INF`. */
 const SLICE_INFINITE = 0xffffffffffffffffn;
 
-/** The kernel's own words for the rest of a task. */
+/** Other fields of a task, with the kernel's names. */
 export function taskFields(task: SchedTask, enums: ScxEnums | undefined): string {
   const named = (rows: readonly EnumRow[] | undefined, value: number | undefined) =>
     value === undefined || rows === undefined ? value : (nameIn(rows, value) ?? value);
@@ -249,7 +249,7 @@ export function taskFields(task: SchedTask, enums: ScxEnums | undefined): string
 const hex = (value: number | undefined): string | undefined =>
   value === undefined ? undefined : `0x${value.toString(16)}`;
 
-function said(lines: readonly string[], indent: string): string[] {
+function indentedLines(lines: readonly string[], indent: string): string[] {
   return lines.map((line) => `${indent}${escapeText(line.trim())}`);
 }
 

@@ -1,4 +1,4 @@
-/** What the `sched` page shows, as plain data: a frozen machine's memory and a dump's text both give it. */
+/** The `sched` page as plain data, built from a machine's memory, from the text of a dump, or from /sys. */
 import type { CpuState, SchedCounts, SchedReport, SchedulerState, SysfsSched } from "../sched-state.ts";
 import type { DumpCpu, DumpEvent, DumpTask, ScxDump } from "../sched-text/dump.ts";
 import { enumsOfDump } from "../sched-text/enums.ts";
@@ -7,57 +7,57 @@ import type { ScxEnums } from "../scx-enums.ts";
 import type { FrameLines } from "./symbol.ts";
 
 export interface SchedView {
-  /** Where it comes from, for people. */
+  /** Source of the data, as text. */
   readonly origin: string;
   readonly opsName: string | undefined;
-  /** "root", or "sub1-123" with its cgroup; undefined where the kernel does not tell. */
+  /** "root", or "sub1-123" for the sub-scheduler of a cgroup; undefined if the kernel does not report it. */
   readonly place: string | undefined;
   readonly cgroupPath: string | undefined;
-  /** The place of the scheduler that this one belongs to; absent: none, or not told. */
+  /** Place of the parent scheduler; absent: none, or not known. */
   readonly parent?: string | undefined;
-  /** Of the root: all that belong to it, each behind its parent; absent: not told. */
+  /** For the root: all sub-schedulers, each after its parent; absent: not known. */
   readonly subSchedulers?: readonly SchedulerState[];
-  /** "enabled", ...; "" where not known. */
+  /** "enabled", ...; "" if not known. */
   readonly state: string;
-  /** Since it was enabled, and since it was disabled; absent: not told. */
+  /** Time since the scheduler was enabled, and since it was disabled; absent: not known. */
   readonly enabledMs?: number | undefined;
   readonly disabledMs?: number | undefined;
-  /** `ops.flags` by name and the depth of the bypass mode, in words; absent: not told. */
+  /** Names of `ops.flags` and the depth of the bypass mode, as text; absent: not known. */
   readonly mode?: readonly string[];
-  /** Of the whole machine; absent: not told. */
+  /** Counts of the whole machine; absent: not known. */
   readonly counts?: SchedCounts;
-  /** Why the kernel printed this: "SysRq-D"; "" where it printed nothing. */
+  /** Trigger of the dump: "SysRq-D"; "" if there was none. */
   readonly trigger: string;
   readonly exit: SchedExit | undefined;
   readonly watchdog: SchedWatchdog | undefined;
-  /** Names of flags and states: the kernel's own, or those of the releases that print such a text; absent: not known. */
+  /** Names of flags and states: the kernel's own, or those of the releases that print such a dump; absent: not known. */
   readonly enums?: ScxEnums;
-  /** Ids of dispatch queues by the names that the scheduler's programs have for them; absent: not known. */
+  /** Names of dispatch queues in the scheduler's programs, by id; absent: not known. */
   readonly dsqNames?: ReadonlyMap<bigint, string>;
-  /** Source lines of frames of stacks and of the back trace; absent: not asked for. */
+  /** Source lines of frames of stacks and of the back trace; absent: not requested. */
   readonly frameLines?: FrameLines;
-  /** CPUs that the kernel offers the scheduler as idle; absent: not told, or the scheduler tracks them itself. */
+  /** CPUs that the kernel's idle masks contain; absent: not known, or the scheduler tracks idle CPUs itself. */
   readonly idleCpus?: readonly number[] | undefined;
-  /** Idle CPUs are not in a dump. */
+  /** A dump does not have idle CPUs. */
   readonly cpus: readonly SchedCpu[];
-  /** A CPU that is not in `cpus` is idle. */
+  /** Whether a CPU that is not in `cpus` is idle. */
   readonly othersIdle: boolean;
   readonly queues: readonly SchedQueue[];
-  /** Those that are runnable on sched_ext; the one that waited longest stands first. */
+  /** Tasks that are runnable on sched_ext, sorted by descending wait. */
   readonly tasks: readonly SchedTask[];
   readonly events: readonly DumpEvent[];
-  /** Words of the scheduler's own `dump` callback, and lines that nobody knows. */
+  /** Output of the scheduler's own `dump` callback, and unrecognized lines. */
   readonly unknown: readonly string[];
-  /** What of the page cannot be told, and why. */
+  /** Sentences about what the source does not have, and why. */
   readonly notTold: readonly string[];
 }
 
 export interface SchedExit {
-  /** `enum scx_exit_kind`; undefined where only its words are known. */
+  /** `enum scx_exit_kind`; undefined if only its text is known. */
   readonly kind: number | undefined;
-  /** The kernel's own name of it; absent: the number is the same in every release that is known. */
+  /** The kernel's own name; absent: the number has the same meaning in every known release. */
   readonly kindName?: string | undefined;
-  /** Absent: not told. */
+  /** Absent: not known. */
   readonly code?: bigint | undefined;
   readonly reason: string;
   readonly message: string;
@@ -69,9 +69,9 @@ export interface SchedExit {
 
 export interface SchedWatchdog {
   readonly timeoutMs: number;
-  /** Since the worker last looked. */
+  /** Time since the worker's last check. */
   readonly lastCheckMs: number | undefined;
-  /** The task that it strikes first, and in how long; absent: none waits, or it is not told. */
+  /** The task that will exceed the timeout first, and the time left; absent: no task waits, or it is not known. */
   readonly next?: { readonly pid: number; readonly comm: string; readonly inMs: number } | undefined;
 }
 
@@ -79,18 +79,18 @@ export interface SchedWatchdog {
 export type SchedCpu = Omit<DumpCpu, "tasks"> & Partial<Omit<CpuState, keyof DumpCpu>>;
 
 export interface SchedTask extends DumpTask {
-  /** The CPU whose run queue holds it; -1 where the text does not tell. */
+  /** CPU whose run queue holds the task; -1 if the text does not have it. */
   readonly cpu: number;
 }
 
 export interface SchedQueue {
   readonly id: bigint;
   readonly kind: QueueKind;
-  /** Of a local or bypass queue. */
+  /** CPU of a local or bypass queue. */
   readonly cpu: number | undefined;
-  /** `nr`; absent: a dump does not tell it. */
+  /** `nr`; absent: the source is a dump. */
   readonly length?: number;
-  /** In the queue's order where that is known, else by wait. */
+  /** In the queue's order if known, else by wait. */
   readonly tasks: readonly SchedTask[];
 }
 
@@ -108,7 +108,7 @@ export function queueKindOf(id: bigint): QueueKind {
   return BUILTIN.get(id) ?? (id >> 63n === 1n ? "builtin" : "user");
 }
 
-/** Every frame of the page's stacks. */
+/** Returns every frame of the page's stacks. */
 export function framesOf({ cpus, tasks, exit }: SchedView): string[] {
   return [
     ...cpus.flatMap(({ stack }) => stack ?? []),
@@ -117,7 +117,7 @@ export function framesOf({ cpus, tasks, exit }: SchedView): string[] {
   ];
 }
 
-/** A dump's text as a page. `origin` says where it stands. */
+/** Converts a dump to a page. `origin`: place of the text. */
 export function viewOfDump(dump: ScxDump, origin: string): SchedView {
   const { trigger } = dump;
   const tasks = dump.cpus.flatMap(({ cpu, tasks: own }) => own.map((task) => ({ ...task, cpu })));
@@ -153,7 +153,7 @@ export function viewOfDump(dump: ScxDump, origin: string): SchedView {
   };
 }
 
-/** The queues that the tasks' `dsq_id` name: a dump lists no queues, so an empty one is not seen. */
+/** Builds queues from the tasks' `dsq_id`, because a dump does not list queues. Empty queues are absent. */
 function queuesOf(tasks: readonly SchedTask[]): SchedQueue[] {
   const queues = new Map<string, SchedQueue & { readonly tasks: SchedTask[] }>();
   for (const task of tasks) {
@@ -173,10 +173,10 @@ function queuesOf(tasks: readonly SchedTask[]): SchedQueue[] {
 
 function notTold(dump: ScxDump, tasks: readonly SchedTask[]): string[] {
   const lacking: string[] = [];
-  if (dump.incomplete !== "") lacking.push(`the dump is not whole: ${dump.incomplete}`);
+  if (dump.incomplete !== "") lacking.push(`the dump is incomplete: ${dump.incomplete}`);
   if (dump.opsName === undefined) lacking.push("the scheduler's name: kernels before 7.2 do not print it");
-  lacking.push("the watchdog's timeout, and so when it strikes");
-  lacking.push("CPUs that are idle, empty queues, and the order of tasks in a queue");
+  lacking.push("the watchdog's timeout, and the time left until it ejects the scheduler");
+  lacking.push("idle CPUs, empty queues, and the order of tasks in a queue");
   if (tasks.length > 0 && tasks.every(({ sliceNs }) => sliceNs === undefined))
     lacking.push("slices and weights: 6.12 does not print them");
   if (dump.events.length === 0) lacking.push("event counters: they are not in the text");
@@ -184,8 +184,8 @@ function notTold(dump: ScxDump, tasks: readonly SchedTask[]): string[] {
 }
 
 /**
- * A machine's memory as pages, one for each scheduler; none where none is loaded and none was ejected. Tasks, queues
- * and CPUs stand on the first. Of a scheduler that was ejected they are those of the dump that the kernel kept.
+ * Converts a report of a machine's memory to pages, one per scheduler; none if none is loaded and none was ejected. The first
+ * page has tasks, queues and CPUs. For an ejected scheduler they come from the dump that the kernel kept.
  */
 export function viewsOfReport(
   report: SchedReport,
@@ -195,7 +195,7 @@ export function viewsOfReport(
   return report.schedulers.map((scheduler, index) => {
     const { exit, level, place, parent, cgroupPath, enabledMs, disabledMs } = scheduler;
     const kept = scheduler.isLoaded ? undefined : parseLog(exit?.dump ?? "").dumps[0];
-    const then = kept === undefined ? viewOfMoment(index === 0 ? report : undefined) : viewOfDump(kept, "");
+    const then = kept === undefined ? memoryView(index === 0 ? report : undefined) : viewOfDump(kept, "");
     return {
       ...then,
       origin:
@@ -205,7 +205,7 @@ export function viewsOfReport(
       opsName: scheduler.opsName,
       place,
       parent,
-      subSchedulers: index === 0 ? below(report.schedulers, place) : [],
+      subSchedulers: index === 0 ? descendantsOf(report.schedulers, place) : [],
       cgroupPath: level === 0 ? undefined : cgroupPath,
       state: report.state,
       enabledMs,
@@ -219,13 +219,13 @@ export function viewsOfReport(
       counts: report.counts,
       enums: report.enums,
       dsqNames,
-      notTold: [...untold(scheduler), ...then.notTold, ...report.missing],
+      notTold: [...missingFacts(scheduler), ...then.notTold, ...report.missing],
     };
   });
 }
 
-/** Depth first, in the kernel's order; each once, also where torn memory has parents that go round. */
-function below(all: readonly SchedulerState[], place: string): SchedulerState[] {
+/** Returns the descendants of a scheduler depth first, in the kernel's order, each once even if damaged memory has a cycle. */
+function descendantsOf(all: readonly SchedulerState[], place: string): SchedulerState[] {
   const children = Map.groupBy(all, ({ parent }) => parent);
   const found = new Set<SchedulerState>();
   const pending = [...(children.get(place) ?? [])];
@@ -237,10 +237,10 @@ function below(all: readonly SchedulerState[], place: string): SchedulerState[] 
   return [...found];
 }
 
-/** /sys/kernel/sched_ext as pages. `why`: what keeps the kernel's memory from being read. */
+/** Converts /sys/kernel/sched_ext to pages. `why`: reason why the kernel's memory is not read. */
 export function viewsOfSysfs(found: SysfsSched, why: string): SchedView[] {
   return found.schedulers.map(({ opsName, place, events }) => ({
-    ...viewOfMoment(undefined),
+    ...memoryView(undefined),
     origin: "the running kernel, by /sys/kernel/sched_ext",
     opsName,
     place,
@@ -255,8 +255,8 @@ export function viewsOfSysfs(found: SysfsSched, why: string): SchedView[] {
   }));
 }
 
-/** CPUs, queues and tasks as they were at the freeze. */
-function viewOfMoment(report: SchedReport | undefined): SchedView {
+/** CPUs, queues and tasks at the moment of the image. */
+function memoryView(report: SchedReport | undefined): SchedView {
   const { cpus = [], idleCpus, tasks = [], queues = [], watchdog } = report ?? {};
   const busy = cpus.filter(({ isIdle }) => !isIdle);
   const areStacksKnown = busy.length === 0 || busy.some(({ stack }) => stack !== undefined);
@@ -280,18 +280,18 @@ function viewOfMoment(report: SchedReport | undefined): SchedView {
   };
 }
 
-function untold({ isLoaded, enabledMs, flags }: SchedulerState): string[] {
+function missingFacts({ isLoaded, enabledMs, flags }: SchedulerState): string[] {
   const lacking: string[] = [];
   if (enabledMs === undefined)
-    lacking.push("since when the scheduler is enabled: the kernel's log no longer has the line");
+    lacking.push("the time at which the scheduler was enabled: the kernel's log no longer has the line");
   if (!isLoaded && flags === undefined)
     lacking.push(
-      "the dump, back trace and event counters: the scheduler's program is gone, and only the log tells of it",
+      "the dump, back trace and event counters: the scheduler's program has exited, and only the kernel's log has a record of it",
     );
   return lacking;
 }
 
-/** Which tasks are on sched_ext. */
+/** Describes which tasks sched_ext schedules. */
 const switchWords = ({ isSwitchedAll }: Pick<SchedReport, "isSwitchedAll">): string[] =>
   isSwitchedAll === undefined
     ? []

@@ -1,4 +1,4 @@
-/** Rounds of a kernel that goes on running: a counter's numbers, and with them links and global variables by name. */
+/** Reads rounds of a running machine: its counters, links, and global variables by name. */
 import type { AttachmentAccessor } from "../attachments.ts";
 import { PathError } from "../btf/place.ts";
 import type { PlainValue } from "../btf/value.ts";
@@ -10,23 +10,23 @@ import { findGlobal, findGlobalAnywhere, globalValue, mapByName } from "./find-g
 import { linkPlaces } from "./link-place.ts";
 import { progPlaces } from "./prog-places.ts";
 
-/** A paused machine; `end` continues it and returns the length of the pause in milliseconds. */
-export interface Standstill {
+/** A paused machine. `end` resumes it, and returns the duration of the pause in milliseconds. */
+export interface PausedMachine {
   end(): number;
 }
 
 export interface SeriesOptions {
   readonly facts: SeriesFacts;
   readonly counter: Counter;
-  /** Opens the kernel as it is now. It is asked again when maps or links came or went; the one before is disposed of. */
+  /** Opens the kernel in its current state. Called again, after the previous state is disposed, if maps or links came or went. */
   readonly openState: () => BpfState;
-  /** The same with the maps open that programs are attached by. */
+  /** Opens the kernel as `openState` does, with all maps open that may attach programs. */
   readonly openPlaces: () => BpfState & AttachmentAccessor;
-  /** Stops the machine for a round; undefined: it is not stopped. */
-  readonly pause?: (() => Standstill | undefined) | undefined;
-  /** What is to be known before the first round, as sentences. */
+  /** Pauses the machine for a round. Returns undefined if it is not paused. */
+  readonly pause?: (() => PausedMachine | undefined) | undefined;
+  /** Sentences to print before the first round. */
   readonly notes?: readonly string[];
-  /** Disposed of with the series. */
+  /** Disposed together with the series. */
   readonly owned?: Disposable | undefined;
 }
 
@@ -34,12 +34,12 @@ export class Series implements RoundSource {
   readonly facts: SeriesFacts;
   readonly #options: SeriesOptions;
   readonly #started: number = performance.now();
-  /** In the order in which they came. */
+  /** In order of occurrence. */
   readonly warnings: string[];
   #counted = 0;
-  #stoodMs = 0;
+  #totalPauseMs = 0;
   #state: BpfState | undefined;
-  /** Of the maps and links that `#state` was opened with. */
+  /** Ids of the maps and links with which `#state` was opened. */
   #ids = "";
   #linkIds = "";
   #links: readonly LinkFacts[] = [];
@@ -51,8 +51,8 @@ export class Series implements RoundSource {
   }
 
   /**
-   * Reads once without a pause, so that what does not change is known before the first round: that one is then as short as
-   * the others. What cannot be read of a machine that changes meanwhile is read by the round.
+   * Reads once without a pause and caches what does not change, so that the pause of the first round is as short as later ones.
+   * Errors are ignored: the machine runs meanwhile, and the round reads again.
    */
   warmUp(): void {
     try {
@@ -64,7 +64,7 @@ export class Series implements RoundSource {
 
   round(): Round {
     const stop = this.#options.pause?.();
-    const atMs = performance.now() - this.#started - this.#stoodMs;
+    const atMs = performance.now() - this.#started - this.#totalPauseMs;
     const unixMs = Date.now();
     let pauseMs: number | undefined;
     let read: Omit<Round, "atMs" | "unixMs" | "pauseMs">;
@@ -72,7 +72,7 @@ export class Series implements RoundSource {
       read = this.#read();
     } finally {
       pauseMs = stop?.end();
-      this.#stoodMs += pauseMs ?? 0;
+      this.#totalPauseMs += pauseMs ?? 0;
     }
     return { atMs, unixMs, pauseMs, ...read };
   }
@@ -80,8 +80,8 @@ export class Series implements RoundSource {
   places(progId: number): readonly string[] {
     try {
       using state = this.#options.openPlaces();
-      const { places, untold } = progPlaces(state);
-      return [...(places.get(progId) ?? []).map(({ text }) => text), ...untold];
+      const { places, problems } = progPlaces(state);
+      return [...(places.get(progId) ?? []).map(({ text }) => text), ...problems];
     } catch (error) {
       if (!(error instanceof KtstrError)) throw error;
       return [error.message];
@@ -97,7 +97,7 @@ export class Series implements RoundSource {
     return { ...counts, links, globals: this.facts.globals.map((name) => this.#global(name)) };
   }
 
-  /** Which links there are changes seldom, and what they are attached to takes calls of its own. */
+  /** Caches links: they change rarely, and reading what they are attached to takes additional calls. */
   #linksOf(ids: readonly number[], maps: string): readonly LinkFacts[] {
     const linkIds = ids.join();
     const all = `${maps};${linkIds}`;
@@ -123,7 +123,7 @@ export class Series implements RoundSource {
     return this.#links;
   }
 
-  /** undefined: there is no such variable now. */
+  /** Returns undefined if there is no such variable at the moment. */
   #global(name: string): PlainValue | undefined {
     const state = this.#state;
     if (state === undefined) return undefined;

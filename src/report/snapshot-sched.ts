@@ -1,16 +1,16 @@
-/** What a comparison reads of sched_ext in a report. */
+/** sched_ext's part of a snapshot. */
 import type { Reader } from "./snapshot.ts";
 
 export interface SnapshotSched {
   readonly ops: string;
-  /** "root", or "sub1-123". */
+  /** "root", or the name of a sub-scheduler: "sub1-123". */
   readonly place: string;
   readonly queues: readonly SnapshotQueue[];
   readonly events: ReadonlyMap<string, bigint>;
 }
 
 export interface SnapshotQueue {
-  /** In hexadecimal. */
+  /** Id in hexadecimal. */
   readonly id: string;
   readonly name: string | undefined;
   readonly kind: string;
@@ -18,7 +18,7 @@ export interface SnapshotQueue {
   readonly length: number;
 }
 
-/** None: a report of a running kernel, or of a ktstr that did not write it. */
+/** Returns an empty list for a report of a running kernel or of a ktstr that did not write this part. */
 export function schedOf(root: Reader): SnapshotSched[] {
   if (!root.has("sched")) return [];
   return root.children("sched").map((sched) => ({
@@ -29,14 +29,14 @@ export function schedOf(root: Reader): SnapshotSched[] {
       name: queue.has("name") ? queue.text("name") : undefined,
       kind: queue.text("kind"),
       cpu: queue.has("cpu") ? queue.integer("cpu") : undefined,
-      // Of an ejected scheduler the queues are those of a dump, which tells no length.
+      // Queues of an ejected scheduler come from a dump, which has no lengths.
       length: queue.has("length") ? queue.integer("length") : 0,
     })),
     events: new Map(eventsOf(sched.child("events"))),
   }));
 }
 
-/** Counters are signed in the kernel: of torn memory one may be negative. */
+/** Counters are signed in the kernel, and may be negative in damaged memory. */
 function* eventsOf(events: Reader): Generator<readonly [string, bigint]> {
   for (const name of events.names) {
     const count = events.raw(name);

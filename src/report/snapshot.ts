@@ -1,4 +1,4 @@
-/** What a comparison reads of an `inspect --json` report, whoever wrote it and whatever became of it since. */
+/** Reads the facts that `diff` compares from an `inspect --json` report. The report is untrusted. */
 import { KtstrError } from "../errors.ts";
 import type { ParsedJson } from "./parse-json.ts";
 import { type SnapshotSched, schedOf } from "./snapshot-sched.ts";
@@ -6,7 +6,7 @@ import { type SnapshotSched, schedOf } from "./snapshot-sched.ts";
 export interface Snapshot {
   readonly kernel: SnapshotKernel;
   readonly scheduler: SnapshotScheduler | undefined;
-  /** Of each scheduler. */
+  /** One item per scheduler. */
   readonly sched: readonly SnapshotSched[];
   readonly progs: readonly SnapshotProg[];
   readonly maps: readonly SnapshotMap[];
@@ -20,7 +20,7 @@ export interface SnapshotKernel {
   readonly machine: string;
   readonly onlineCpus: number | undefined;
   readonly statsEnabled: boolean | undefined;
-  /** undefined: a report of a ktstr that did not write it, or a machine that did not tell. */
+  /** undefined: the report was written by an older ktstr, or the machine's uptime was not known. */
   readonly uptimeNs: bigint | undefined;
   readonly bootTimeUnixNs: bigint | undefined;
 }
@@ -41,7 +41,7 @@ export interface Counters {
 
 interface Named {
   readonly id: number;
-  /** bpftool's word, or the number of a type that has none. */
+  /** bpftool's name, or the number of a type without a name. */
   readonly type: string;
   readonly name: string;
 }
@@ -49,7 +49,7 @@ interface Named {
 export interface SnapshotProg extends Named {
   readonly tag: string;
   readonly loadTimeNs: bigint | undefined;
-  /** undefined: its statistics could not be read. */
+  /** undefined: the statistics could not be read. */
   readonly counters: Counters | undefined;
 }
 
@@ -61,13 +61,13 @@ export interface SnapshotMap extends Named {
   readonly frozen: boolean | undefined;
   readonly count: number;
   readonly countIsWhole: boolean;
-  /** The global variables of a section; undefined for other maps. */
+  /** Global variables of a section; undefined for other maps. */
   readonly variables: readonly SnapshotVariable[] | undefined;
 }
 
 export interface SnapshotVariable {
   readonly name: string;
-  /** Its declared C type. */
+  /** Declared C type. */
   readonly type: string;
   readonly offset: number;
   readonly value: ParsedJson;
@@ -77,23 +77,25 @@ export interface SnapshotLink {
   readonly id: number;
   readonly type: string;
   readonly progId: number;
-  /** Of a struct_ops link, which has no program. */
+  /** Map of a struct_ops link, which has no program. */
   readonly mapId: number | undefined;
 }
 
 const SCHEMA = "ktstr-inspect";
 const SCHEMA_VERSION = 1;
 
-/** `what` names the report in errors. Throws `KtstrError` where it is none, or of another version. */
+/** `what`: name of the report in errors. Throws `KtstrError` if it is not a report, or has another version. */
 export function readSnapshot(report: ParsedJson, what: string): Snapshot {
   const root = new Reader(report, what, "");
   if (!root.isObject || root.raw("schema") !== SCHEMA)
-    throw new KtstrError(`${what}: JSON, but no report of ktstr`, {
+    throw new KtstrError(`${what}: JSON, but not a ktstr report`, {
       hint: "`ktstr -j inspect > FILE` writes one",
     });
   const version = root.integer("schema_version");
   if (version !== SCHEMA_VERSION)
-    throw new KtstrError(`${what}: a report of version ${version}, this ktstr reads ${SCHEMA_VERSION}`);
+    throw new KtstrError(
+      `${what}: the report has version ${version}, this ktstr reads version ${SCHEMA_VERSION}`,
+    );
   const scheduler = root.raw("scheduler") === null ? undefined : root.child("scheduler");
   return {
     kernel: kernelOf(root.child("kernel")),
@@ -128,7 +130,7 @@ function schedulerOf(scheduler: Reader): SnapshotScheduler {
 }
 
 function progOf(prog: Reader): SnapshotProg {
-  // bpftool's keys are there only where they are not 0.
+  // bpftool omits keys whose value is 0.
   const counter = (key: string): bigint => (prog.has(key) ? prog.big(key) : 0n);
   return {
     ...namedOf(prog),
@@ -187,7 +189,7 @@ function namedOf(object: Reader): Named {
 const typeOf = (object: Reader): string =>
   typeof object.raw("type") === "string" ? object.text("type") : String(object.integer("type"));
 
-/** A value with the path that led to it, for errors: `maps[3].count`. */
+/** A value with its path, for errors: `maps[3].count`. */
 export class Reader {
   readonly #value: ParsedJson;
   readonly #what: string;
@@ -203,7 +205,7 @@ export class Reader {
     return isObject(this.#value);
   }
 
-  /** An object's, in the file's order. */
+  /** Member names of an object, in the file's order. */
   get names(): string[] {
     return isObject(this.#value) ? Object.keys(this.#value) : this.#fail("", "an object");
   }
@@ -248,7 +250,7 @@ export class Reader {
     return typeof this.#value === "string" ? this.#value : this.#fail("", "a string");
   }
 
-  /** From 0 up, and no more than 53 bits. */
+  /** Returns an integer from 0 to 2^53 - 1. */
   asInteger(): number {
     const value = this.#value;
     return Number.isSafeInteger(value) && (value as number) >= 0

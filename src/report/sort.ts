@@ -1,17 +1,17 @@
-/** Elements in the order of one of their members. */
+/** Sorts elements by one of their members. */
 import type { Scalar } from "../btf/scalar.ts";
 import type { EntryCursor, WalkEnd } from "../state.ts";
 import { withSkipped } from "./cursors.ts";
 import type { ElementReader } from "./filter.ts";
 
-/** What the elements that are kept may take. */
+/** Limit on the memory of kept elements. */
 const MAX_BYTES = 256 * 2 ** 20;
 const MAX_ELEMENTS = 4_000_000;
 const FIRST_SLOTS = 256;
 
 /**
- * Reads the inner cursor to its end when first asked, keeps the elements that come first, `limit` of them or as many as
- * fit `maxBytes`, 256 MiB, and gives them in order; equal ones in the map's. Where not all fit, the end says so.
+ * At the first call reads the inner cursor to its end, and keeps the elements that are first in order: at most `limit`, and as
+ * many as fit `maxBytes` (256 MiB). Equal elements keep the map's order. If not all elements fit, `end` says so.
  */
 export class SortCursor implements EntryCursor {
   readonly keySize: number;
@@ -31,14 +31,14 @@ export class SortCursor implements EntryCursor {
   readonly #sign: number;
   readonly #capacity: number;
   readonly #elementBytes: number;
-  /** Whether the caller wants no more than are kept. */
+  /** Whether the caller's limit, not the memory, limits the kept elements. */
   readonly #limited: boolean;
   readonly #keys: Scalar[] = [];
-  /** Which element of the map each slot holds. */
+  /** For each slot, the index of its element in the map. */
   readonly #numbers: number[] = [];
-  /** Notes by slot, where an element has one. */
+  /** Notes of elements that have one, by slot. */
   readonly #notes = new Map<number, string>();
-  /** Slots; a heap with the last one in order on top once the capacity is reached. */
+  /** Slots, as a heap whose top is last in order once the capacity is reached. */
   #slots: number[] = [];
   #bytes: Uint8Array = new Uint8Array();
   #seen = 0;
@@ -84,7 +84,7 @@ export class SortCursor implements EntryCursor {
   get end(): WalkEnd {
     const end = withSkipped(this.#inner.end, "value not readable, so not sorted", this.#unread);
     if (this.#limited || this.#seen <= this.#capacity) return end;
-    const stopped = `of ${this.#seen} elements the first ${this.#capacity} in this order fit the memory that sorting may take`;
+    const stopped = `only the first ${this.#capacity} of ${this.#seen} elements fit the memory limit of sorting`;
     return { ...end, complete: false, stopped };
   }
 
@@ -112,7 +112,7 @@ export class SortCursor implements EntryCursor {
       return;
     }
     const last = this.#slots[0]!;
-    // A later one of the same rank stays out: it would come after the last one.
+    // Of equal elements, the later one is dropped, because it would be last in order.
     if (compare(key, this.#keys[last]!) * this.#sign >= 0) return;
     this.#store(inner, last, key, number);
     this.#sink(0);
@@ -158,7 +158,7 @@ export class SortCursor implements EntryCursor {
   }
 }
 
-/** A NaN comes behind every number, so that the order stays one. */
+/** Compares, with NaN after every number, so that the order is total. */
 export function compare(a: Scalar, b: Scalar): number {
   if (a < b) return -1;
   if (a > b) return 1;

@@ -8,21 +8,21 @@ import type { BpfState, MapInfo } from "../state.ts";
 import { escapeText, printable, utf8 } from "../text.ts";
 import { BTF_KIND } from "../uapi/btf.ts";
 import { type Json, JsonText } from "./json.ts";
-import { soundly, type TypeRef, typesOf, whyUntyped } from "./typed.ts";
+import { type TypeRef, typesOf, whyUntyped, withFallback } from "./typed.ts";
 
 const VALUE_PREFIX = "bpf_struct_ops_";
 
-/** The type of the map's value, `struct bpf_struct_ops_NAME` of the kernel or of a module. Throws `KtstrError`. */
+/** Returns the type of the map's value: `struct bpf_struct_ops_NAME` of the kernel or of a module. Throws `KtstrError`. */
 function valueType(state: BpfState, map: MapInfo): TypeRef {
   const types = typesOf(state, map);
   if (types !== undefined) return types.value;
   throw new KtstrError(`map ${map.id}: its type cannot be read: ${whyUntyped(state, map) ?? "it has none"}`);
 }
 
-/** NAME of the kernel's `struct NAME` that the map fills: "tcp_congestion_ops". Throws `KtstrError`. */
+/** Returns NAME of the kernel's `struct NAME` that the map implements: "tcp_congestion_ops". Throws `KtstrError`. */
 function opsStruct(state: BpfState, map: MapInfo): string {
   const { btf, id } = valueType(state, map);
-  const name = soundly("", () => btf.typeName(id));
+  const name = withFallback("", () => btf.typeName(id));
   return name.startsWith(VALUE_PREFIX) ? name.slice(VALUE_PREFIX.length) : name;
 }
 
@@ -37,8 +37,8 @@ export function structOpsText(state: BpfState, map: MapInfo): string {
 type Write = (btf: Btf, typeId: number, bytes: Uint8Array, callee?: CalleeName) => string;
 
 /**
- * What `struct_ops dump` prints of one map: its attributes, and its value with programs' names where functions are. With
- * `plain` in the notation that bpftool has without `-j`. Throws `KtstrError`.
+ * Returns what `struct_ops dump` prints for one map: its attributes, and its value with programs' names as functions.
+ * `plain`: use bpftool's notation without `-j`. Throws `KtstrError`.
  */
 export function structOpsDump(state: BpfState, map: MapInfo, plain: boolean): [JsonText, JsonText] {
   const write: Write = plain ? bpftoolPlain : bpftoolJson;
@@ -50,8 +50,8 @@ export function structOpsDump(state: BpfState, map: MapInfo, plain: boolean): [J
   const value = state.readValue(map, 0, map.valueSize);
   if (!value.ok) throw new KtstrError(`map ${map.id}: ${value.why.detail}`);
   const { btf, id } = valueType(state, map);
-  const body = soundly("null", () => write(btf, id, value.value, programName(state)));
-  const name = JSON.stringify(soundly("", () => btf.typeName(id)));
+  const body = withFallback("null", () => write(btf, id, value.value, programName(state)));
+  const name = JSON.stringify(withFallback("", () => btf.typeName(id)));
   return [new JsonText(`{"bpf_map_info":${info}}`), new JsonText(`{${name}:${body}}`)];
 }
 
@@ -62,7 +62,7 @@ function programName(state: BpfState): CalleeName {
   };
 }
 
-/** `struct bpf_map_info` (include/uapi/linux/bpf.h) with the members that the kernel has. */
+/** Encodes `struct bpf_map_info` (include/uapi/linux/bpf.h) with the members that the kernel's BTF has. */
 function mapInfoBytes(btf: Btf, id: number, map: MapInfo): Uint8Array {
   const { device } = map;
   const members: { readonly [name: string]: Jsonable } = {

@@ -1,4 +1,4 @@
-/** What a map's values are shown with: its types, names for addresses, and what pointers lead to. */
+/** Selects how a map's values are printed: types, names of addresses, and followed pointers. */
 import { hasPointers } from "../btf/pointers.ts";
 import type { TextOptions } from "../btf/text.ts";
 import type { BpfState, MapInfo } from "../state.ts";
@@ -8,25 +8,25 @@ import { ArenaObjects } from "./arena-objects.ts";
 import { type ArenaSpace, arenasFor } from "./arena-space.ts";
 import type { DumpStyle } from "./dump.ts";
 import { Follower } from "./follow.ts";
-import { soundly, typesOf } from "./typed.ts";
+import { typesOf, withFallback } from "./typed.ts";
 
 export interface StyleOptions {
-  /** How many pointers are followed; 0: none. */
+  /** Number of pointers to follow; 0: none. */
   readonly follow: number;
-  /** C types in front of global variables. */
+  /** Print C types in front of global variables. */
   readonly declarations: boolean;
 }
 
-/** Asks of the state only what the map's types give a use for. */
+/** Reads from the state only what the map's types need. */
 export function styleFor(state: BpfState, map: MapInfo, { follow, declarations }: StyleOptions): DumpStyle {
   if (map.type === MapType.arena) return arenaStyle(state, map, follow);
   const types = typesOf(state, map);
   const withTypes: TextOptions = { types: declarations };
   if (types === undefined) return {};
   const { btf, id } = types.value;
-  if (!soundly(false, () => hasPointers(btf, id))) return { types, text: withTypes };
+  if (!withFallback(false, () => hasPointers(btf, id))) return { types, text: withTypes };
   const isOps = map.type === MapType.struct_ops;
-  // A struct_ops value is a struct of the kernel's, which points into no arena: nobody walks all programs for it.
+  // The value of a struct_ops map is a kernel struct without arena pointers, so programs are not searched for arenas.
   const arenas = isOps ? [] : arenasFor(state, map);
   const follower = follow > 0 ? new Follower(state, arenas, { depth: follow }) : undefined;
   const callee = isOps ? programNames(state) : undefined;
@@ -40,12 +40,12 @@ export function styleFor(state: BpfState, map: MapInfo, { follow, declarations }
 function arenaStyle(state: BpfState, map: MapInfo, follow: number): DumpStyle {
   const space = arenasFor(state, map).find((one) => one.map.id === map.id);
   if (space === undefined) return {};
-  const arena = soundly(undefined, () => new ArenaObjects(state, space, Math.max(1, follow)));
+  const arena = withFallback(undefined, () => new ArenaObjects(state, space, Math.max(1, follow)));
   const follower = follow > 0 ? new Follower(state, [space], { depth: follow }) : undefined;
   return { text: pointerText(state, [space]), arena, follower };
 }
 
-/** Addresses by name: of the arena that the map's programs use, and of the kernel's symbols. */
+/** Names of addresses: the arena that the map's programs use, and the kernel's symbols. */
 function pointerText(state: BpfState, arenas: readonly ArenaSpace[]): TextOptions {
   const [arena] = arenas;
   const symbol = state.symbolAt?.bind(state);
@@ -58,7 +58,7 @@ function pointerText(state: BpfState, arenas: readonly ArenaSpace[]): TextOption
 /** Ids are u32. */
 const MAX_ID = 0xffff_ffffn;
 
-/** A struct_ops value holds program ids where its functions are. */
+/** Names of programs: a struct_ops value holds program ids in place of functions. */
 function programNames(state: BpfState): (value: bigint) => string | undefined {
   return (value) => {
     if (value <= 0n || value > MAX_ID) return undefined;

@@ -1,4 +1,4 @@
-/** Sums over CPUs of a typed value, member by member. */
+/** Sums a typed value over CPUs, member by member. */
 import { readFloat } from "../btf/float.ts";
 import { readBits, readInteger, writeBits, writeInteger } from "../btf/integer.ts";
 import { rawPlace } from "../btf/scalar.ts";
@@ -7,7 +7,7 @@ import { Walk } from "../btf/walk.ts";
 import { UsageError } from "../errors.ts";
 import type { TypeRef } from "./typed.ts";
 
-/** Where the copies of one element lie. */
+/** Place of one element's copies. */
 interface Copies {
   readonly bytes: Uint8Array;
   readonly first: number;
@@ -16,24 +16,24 @@ interface Copies {
 }
 
 /**
- * Integers are summed and stay in their type: a sum that does not fit is the type's largest (or smallest) value. Floats
- * are summed, a bool is true where it is on any CPU. Enums, pointers and text are no quantities: they are shown where
- * all CPUs agree, and else the first CPU's is, which is told once. Of a union the first member counts.
+ * Integers are summed in their type; a sum that does not fit is replaced by the type's largest (or smallest) value. Floats are
+ * summed. A bool is true if it is true on any CPU. Enums, pointers and text are not summed: the first CPU's value is used,
+ * and a note is printed once if it differs from other CPUs'. In a union, only the first member is considered.
  */
 export class Summer {
-  /** The sums of the last element, in the value's own layout. */
+  /** Sums of the last element, in the layout of the value. */
   readonly total: Uint8Array;
   readonly #type: TypeRef | undefined;
   readonly #shape: Shape;
   readonly #note: (sentence: string) => void;
-  readonly #told = new Set<string>();
+  readonly #noted = new Set<string>();
 
-  /** Throws `UsageError` for a value that has no type and is no integer. */
+  /** Throws `UsageError` if the value has no type and is not an integer. */
   constructor(type: TypeRef | undefined, valueSize: number, note: (sentence: string) => void) {
     const shape = type === undefined ? rawPlace(valueSize)?.shape : shapeOf(type.btf, type.id);
     if (shape === undefined)
-      throw new UsageError(`--cpu sum: the map has no types, and ${valueSize} bytes are no integer`, {
-        hint: "--cpu N shows one CPU's",
+      throw new UsageError(`--cpu sum: the map has no types, and ${valueSize} bytes are not an integer`, {
+        hint: "--cpu N shows the value of one CPU",
       });
     this.#type = type;
     this.#shape = shape;
@@ -41,9 +41,9 @@ export class Summer {
     this.total = new Uint8Array(valueSize);
   }
 
-  /** Sums `count` copies that lie `stride` bytes apart. Throws `FormatError` where the type is hostile. */
+  /** Sums `count` copies at a distance of `stride` bytes. Throws `FormatError` if the type is invalid. */
   sum(bytes: Uint8Array, first: number, stride: number, count: number): void {
-    // What is not summed, padding too, is the first CPU's.
+    // Bytes that are not summed, such as padding, are copied from the first CPU.
     this.total.set(bytes.subarray(first, first + this.total.length));
     const walk = this.#type === undefined ? undefined : new Walk(this.#type.btf, this.total);
     this.#add({ bytes, first, stride, count }, walk, this.#shape, 0, "");
@@ -123,13 +123,15 @@ export class Summer {
   }
 
   #same({ bytes, first, stride, count }: Copies, at: number, size: number, path: string): void {
-    if (this.#told.has(path)) return;
+    if (this.#noted.has(path)) return;
     for (let n = 1; n < count; n++) {
       for (let byte = 0; byte < size; byte++) {
         if (bytes[first + at + byte] === bytes[first + at + byte + n * stride]) continue;
-        this.#told.add(path);
+        this.#noted.add(path);
         const name = path === "" ? "the value" : path.replace(/^\./, "");
-        this.#note(`--cpu sum: ${name} is no quantity and differs between CPUs: the first CPU's is shown`);
+        this.#note(
+          `--cpu sum: ${name} cannot be summed and differs between CPUs: the first CPU's value is shown`,
+        );
         return;
       }
     }
@@ -144,7 +146,7 @@ function exactSum(a: number | bigint, b: number | bigint): number | bigint {
   return BigInt(a) + BigInt(b);
 }
 
-/** The same for a number of 53 bits, which 64 always hold. */
+/** Limits a sum of at most 53 bits to a type, without bigints. */
 function clamped(value: number, bits: number, signed: boolean): number {
   if (bits === 64) return value;
   const high = 2 ** (signed ? bits - 1 : bits) - 1;

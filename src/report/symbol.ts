@@ -1,4 +1,4 @@
-/** What lies at an address of the kernel: its symbol, and of a program's machine code the line of its source. */
+/** Resolves kernel addresses: the symbol, and the source line in a program's machine code. */
 import type { ProgCode } from "../prog-code.ts";
 import { NO_TARGETS } from "../prog-code.ts";
 import type { BpfState, ProgInfo } from "../state.ts";
@@ -8,29 +8,29 @@ import { type SourceLine, Xlated } from "./xlated.ts";
 
 export interface NamedPlace {
   readonly address: bigint;
-  /** "schedule+0x10", "dummy_xmit [dummy]"; undefined: no symbol lies there. */
+  /** "schedule+0x10", "dummy_xmit [dummy]"; undefined: there is no symbol at the address. */
   readonly symbol: string | undefined;
-  /** The program whose machine code it is. */
+  /** Program whose machine code contains the address. */
   readonly prog: ProgInfo | undefined;
   readonly source: SourceLine | undefined;
 }
 
-/** `name+0x10 [module]`. */
+/** Matches `name+0x10 [module]`. */
 const SYMBOL = /^(\S+?)(?:\+0x([0-9a-f]+))?(?: \[(\S+)\])?$/;
 
-/** `bpf_prog_0123456789abcdef_enqueue+0x1a/0x60 [bpf]`: a return address as stacks have it. */
+/** Matches a return address in a stack: `bpf_prog_0123456789abcdef_enqueue+0x1a/0x60 [bpf]`. */
 const FRAME = /^(bpf_prog_[0-9a-f]{16}\S*?)\+0x([0-9a-f]{1,8})(?:\/0x[0-9a-f]+)?(?: |$)/;
 
-/** The lines of frames that lie in programs' machine code, by the frame as the stack names it. */
+/** Source lines of frames in programs' machine code, by the frame's text. */
 export type FrameLines = ReadonlyMap<string, SourceLine>;
 
-/** What belongs to a program's function. */
+/** Start of a program's function. */
 interface ProgFunction {
   readonly prog: ProgInfo;
   readonly start: bigint;
 }
 
-/** Answers for one address after the other; programs are read when an address is the first of theirs. */
+/** Resolves addresses one by one. A program is read at the first address in it. */
 export class PlaceNames {
   readonly #state: BpfState;
   readonly #codes = new Map<number, ProgCode | undefined>();
@@ -49,7 +49,7 @@ export class PlaceNames {
     return { address, symbol, prog, source: prog && this.#lineOf(prog, start, address) };
   }
 
-  /** Of all frames of stacks. The call is before the return address, and may be the last of its line: its last byte counts. */
+  /** Resolves frames of stacks. The call is before the return address and may end its line, so the byte before is looked up. */
   linesOfFrames(frames: Iterable<string>): FrameLines {
     const lines = new Map<string, SourceLine>();
     for (const frame of frames) {
@@ -63,7 +63,7 @@ export class PlaceNames {
     return lines;
   }
 
-  /** Of several of one name the first: their tag says that they are one code. */
+  /** If several functions have the same name, takes the first: equal tags mean equal code. */
   #functionsByName(): Map<string, ProgFunction> {
     const functions = new Map<string, ProgFunction>();
     for (const prog of this.#state.progs())
@@ -83,7 +83,7 @@ export class PlaceNames {
     return this.#codes.get(prog.id);
   }
 
-  /** The last line that begins in the function that begins at `start`, at the address or before it. */
+  /** Returns the last line at or before `address` in the function at `start`. */
   #lineOf(prog: ProgInfo, start: bigint, address: bigint): SourceLine | undefined {
     const code = this.#codeOf(prog);
     const btf = prog.btfId === 0 ? undefined : this.#state.btf(prog.btfId);
@@ -108,19 +108,19 @@ export function placeJson({ address, symbol, prog, source }: NamedPlace): Json {
   };
 }
 
-/** Under the keys of bpftool's dumps; none where no line is known. */
+/** Members with the keys of bpftool's dumps; empty if the line is not known. */
 export function lineJson(source: SourceLine | undefined): { readonly [key: string]: Json } {
   if (source === undefined) return {};
   return { file: source.file, line_num: source.line, line_col: source.column, src: source.text };
 }
 
-/** `sched.bpf.c:12: p->scx.slice = 0;` */
+/** Formats a line: `sched.bpf.c:12: p->scx.slice = 0;` */
 export function lineText({ file, line, text }: SourceLine): string {
   return `${escapeText(file ?? "?")}:${line}: ${escapeText(text ?? "")}`;
 }
 
 export function placeText({ address, symbol, prog, source }: NamedPlace): string {
-  const name = symbol === undefined ? "no symbol lies there" : escapeText(symbol);
+  const name = symbol === undefined ? "no symbol at this address" : escapeText(symbol);
   let text = `0x${address.toString(16)}  ${name}`;
   if (prog !== undefined) text += `  prog ${prog.id}`;
   if (source !== undefined) text += `\n\t${lineText(source)}`;

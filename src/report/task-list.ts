@@ -1,14 +1,14 @@
-/** `task show`: a task as text, as JSON (schema/task.schema.json), and the fields that filters and orders name. */
+/** `task show`: tasks as text, as JSON (schema/task.schema.json), and as fields of filters and orders. */
 import type { TaskInfo } from "../sched-state.ts";
 import { escapeText } from "../text.ts";
 import type { Json } from "./json.ts";
 import type { Fields } from "./record-query.ts";
 import { secondsText } from "./sched-findings.ts";
 
-/** Raised when a member goes or changes its meaning; new members come without. */
+/** Incremented if a member is removed or changes its meaning, not if members are added. */
 const TASK_SCHEMA_VERSION = 1;
 
-/** `SCX_TASK_QUEUED`: it is on a run queue of sched_ext. */
+/** `SCX_TASK_QUEUED`: the task is on a run queue of sched_ext. */
 const QUEUED = 1;
 
 const waitOf = ({ state, scx }: TaskInfo): number | undefined =>
@@ -21,10 +21,10 @@ const cpuOf = ({ scx }: TaskInfo): number | undefined =>
 const POLICIES = ["NORMAL", "FIFO", "RR", "BATCH", "ISO", "IDLE", "DEADLINE", "EXT"];
 
 const policyOf = ({ policy }: TaskInfo): string => POLICIES[policy] ?? String(policy);
-/** "ext" of "ext_sched_class". */
+/** Strips the suffix: "ext" for "ext_sched_class". */
 const classOf = ({ schedClass }: TaskInfo): string => schedClass.replace(/_sched_class$/, "");
 
-/** By the names that JSON has. */
+/** Fields, with the names of the JSON keys. */
 export const TASK_FIELDS: Fields<TaskInfo> = {
   pid: { kind: "number", read: ({ pid }) => pid },
   tgid: { kind: "number", read: ({ tgid }) => tgid },

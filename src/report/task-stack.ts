@@ -4,7 +4,7 @@ import { escapeText } from "../text.ts";
 import type { Json } from "./json.ts";
 import { type FrameLines, lineJson, lineText } from "./symbol.ts";
 
-/** A frame a line, innermost first, as /proc/PID/stack has them; behind it its source line, of those that are given. */
+/** Returns one line per frame, innermost first, as in /proc/PID/stack. A frame in `sources` is followed by its source line. */
 export function stackLines({ pid, comm, frames, stopped }: TaskStack, sources?: FrameLines): string[] {
   const lines = frames.flatMap(({ address, symbol }) => {
     const source = sources?.get(symbol);
@@ -18,7 +18,7 @@ export function stackLines({ pid, comm, frames, stopped }: TaskStack, sources?: 
 const hexOf = (address: bigint | undefined): string | undefined =>
   address === undefined ? undefined : `0x${address.toString(16)}`;
 
-/** `schema/task-stack.schema.json`. */
+/** A stack in the form of `schema/task-stack.schema.json`. */
 export function stackJson({ pid, tgid, comm, frames, stopped }: TaskStack, sources?: FrameLines): Json {
   return {
     schema: "ktstr-task-stack",

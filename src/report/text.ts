@@ -1,4 +1,4 @@
-/** Objects as lines for people: bpftool's plain form, with units. */
+/** Objects as text in bpftool's plain form, with units. */
 import { statsLine } from "../derive.ts";
 import type {
   BtfInfo,
@@ -16,7 +16,7 @@ import type { StatsInterval } from "./interval.ts";
 import { sizeText } from "./units.ts";
 import { typeText } from "./words.ts";
 
-/** `12: hash  name events  flags 0x1`. */
+/** Formats the first line of a map: `12: hash  name events  flags 0x1`. */
 export function mapTitle(map: MapInfo): string {
   const name = map.name.length === 0 ? "" : `name ${printable(map.name)}  `;
   return `${map.id}: ${typeText(MAP_TYPES, map.type)}  ${name}flags 0x${map.flags.toString(16)}${deviceText(map.device)}`;
@@ -70,7 +70,7 @@ function progTitle(prog: ProgInfo): string {
   return `${prog.id}: ${typeText(PROG_TYPES, prog.type)}  ${name}tag ${tag}${deviceText(prog.device)}${gpl}`;
 }
 
-/** prog.c, print_prog_header_plain: what `prog dump` of several programs puts before each. */
+/** bpftool's `print_prog_header_plain` (prog.c): the line before each of several programs in `prog dump`. */
 export function progHeaderText(prog: ProgInfo): string {
   const stats = prog.stats.ok ? prog.stats.value : undefined;
   const ran =
@@ -81,7 +81,7 @@ export function progHeaderText(prog: ProgInfo): string {
   return `${progTitle(prog)}${ran}${misses}`;
 }
 
-/** common.c, print_dev_plain. */
+/** bpftool's `print_dev_plain` (common.c). */
 function deviceText(device: OffloadDevice | undefined): string {
   if (device === undefined) return "";
   const { ifindex, netnsDev, netnsIno, name } = device;
@@ -89,7 +89,7 @@ function deviceText(device: OffloadDevice | undefined): string {
   return `  offloaded_to ifindex ${ifindex} ns_dev ${netnsDev} ns_ino ${netnsIno}`;
 }
 
-/** `place`: where it is attached, in words (link-place.ts). */
+/** `place`: place of the attachment as text (link-place.ts). */
 export function linkText(
   link: LinkInfo,
   progType: (id: number) => number | undefined,
@@ -114,7 +114,7 @@ export function btfText(btf: BtfInfo, progs: readonly ProgInfo[], maps: readonly
   return `${btf.id}: name ${shown}  size ${sizeText(btf.sizeBytes)}${ids("prog_ids", progs)}${ids("map_ids", maps)}`;
 }
 
-/** bpftool's `%FT%T%z`, in UTC: the machine that is shown may be in another zone than ours. */
+/** Formats like bpftool's `%FT%T%z`, but in UTC: the time zone of the examined machine is not known. */
 export function dateText(unixSeconds: bigint): string {
   const date = new Date(Number(unixSeconds) * 1000);
   return Number.isNaN(date.getTime()) ? `${unixSeconds} s` : date.toISOString().replace(".000Z", "Z");

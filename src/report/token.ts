@@ -1,4 +1,4 @@
-/** Bpf file systems that tokens can be made from, as `bpftool token list` prints them (tools/bpf/bpftool/token.c). */
+/** BPF file systems from which tokens can be made, as `bpftool token list` prints them (tools/bpf/bpftool/token.c). */
 import type { TokenMount } from "../features.ts";
 import { escapeText, printable, utf8 } from "../text.ts";
 import type { Json } from "./json.ts";

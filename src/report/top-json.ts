@@ -1,8 +1,8 @@
-/** A round of `top -j`: one line of JSON (schema/top.schema.json). */
+/** A round of `top -j` as one line of JSON (schema/top.schema.json). */
 import type { Json } from "./json.ts";
 import type { MapRate, ProgRate, Rates, SchedRate } from "./rates.ts";
 
-/** `names`: of the global variables. */
+/** `names`: names of the global variables. */
 export function topJson(rates: Rates, names: readonly string[]): Json {
   return {
     schema: "ktstr-top",

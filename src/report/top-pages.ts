@@ -1,4 +1,4 @@
-/** Pages of `top` that are no tables: one program's, the scheduler's, the help. Lines of text, escaped, of any width. */
+/** Pages of `top` without a table: one program, the scheduler, the help. Lines are escaped and of any width. */
 import type { LinkFacts, ProgFacts } from "../round.ts";
 import { escapeText } from "../text.ts";
 import { stringify } from "./json.ts";
@@ -12,7 +12,7 @@ const WIDEST_HISTORY = 60;
 const counted = (count: number, noun: string): string =>
   `${countText(count)} ${noun}${count === 1 ? "" : "s"}`;
 
-/** `prog`: the one that was opened; it may be gone meanwhile. */
+/** `prog`: the opened program, which may have been unloaded since. */
 export function progPage(
   rates: Rates,
   prog: ProgFacts | undefined,
@@ -24,7 +24,7 @@ export function progPage(
   const rate = rates.progs.find(({ facts }) => facts === prog);
   const title = `Program ${prog.id}  ${escapeText(prog.name)}  ${escapeText(prog.type)}  tag ${escapeText(prog.tag)}`;
   const loaded = `Loaded     ${timeText(Number(prog.loadTimeNs))} after boot`;
-  if (rate === undefined) return [title, loaded, "", "It is gone."];
+  if (rate === undefined) return [title, loaded, "", "The program was unloaded."];
   const { counters } = rate;
   const past = history.ofProg(prog);
   const width = Math.max(1, Math.min(WIDEST_HISTORY, columns - 24));
@@ -59,12 +59,10 @@ export function progPage(
   ];
 }
 
-/** By what is known without them, links, or by all `places`. */
+/** Describes the program's attachments: all `places` if they are known, else its links. */
 function attached(links: readonly LinkFacts[], places: readonly string[] | undefined): string[] {
   if (places !== undefined)
-    return places.length === 0
-      ? ["Nothing that could be found runs it"]
-      : places.map((place) => `Run ${place}`);
+    return places.length === 0 ? ["No attachment found"] : places.map((place) => `Run ${place}`);
   if (links.length === 0) return ["No link attaches it"];
   return links.map(({ id, type, place }) => `Run by link ${id} (${escapeText(type)}) ${escapeText(place)}`);
 }
@@ -79,11 +77,12 @@ export function schedPage({ sched, globals }: Rates, names: readonly string[]): 
           ...names.map((name, index) => {
             const value = globals[index];
             const text =
-              value === undefined ? "not there" : typeof value === "string" ? value : stringify(value);
+              value === undefined ? "not present" : typeof value === "string" ? value : stringify(value);
             return `  ${escapeText(name)} = ${escapeText(text)}`;
           }),
         ];
-  if (sched === undefined) return ["This kernel has no sched_ext, or does not tell of it.", ...variables];
+  if (sched === undefined)
+    return ["This kernel has no sched_ext, or does not expose its state.", ...variables];
   const { events, queues, waits } = sched;
   return [
     `Scheduler  ${sched.ops === "" ? "none" : escapeText(sched.ops)}  ${escapeText(sched.state)}`,
@@ -118,20 +117,20 @@ export function helpLines(isReplay: boolean): string[] {
   return [
     "Keys",
     "  p, m, s        programs, maps, the scheduler",
-    "  up, down, j, k, PgUp, PgDn, Home, End   choose a row, or scroll",
-    "  Enter          the chosen program's page: history, what runs it, maps",
-    "  Esc            back; on a list, without its filter",
-    "  /              only rows with this in name or type, or with this id",
+    "  up, down, j, k, PgUp, PgDn, Home, End   select a row, or scroll",
+    "  Enter          open the selected program's page: history, attachments, maps",
+    "  Esc            go back; in a list, remove the filter",
+    "  /              show only rows with a text in name or type, or with an id",
     "  <, > or left, right   sort by another column; * marks it",
-    "  r              the other way round",
-    ...(isReplay ? ["  [, ]           one round back, one on"] : []),
-    "  space          pause; the round behind it has all of its time",
-    "  Ctrl-L         draw anew",
-    "  q, Ctrl-C      end",
+    "  r              reverse the order",
+    ...(isReplay ? ["  [, ]           previous round, next round"] : []),
+    "  space          pause; the next round covers the whole pause",
+    "  Ctrl-L         redraw",
+    "  q, Ctrl-C      quit",
     "",
-    "CPU% is of one CPU.",
-    "PAST: ns/call, or entries, of the last rounds; the highest is a full block.",
-    "MISS/S: calls that were left out, as the program ran on that CPU already.",
-    "?: not counted, as are hash tables of more than 4,096 entries live.",
+    "CPU%: share of one CPU.",
+    "PAST: ns/call, or entries, of the last rounds, scaled to the highest value.",
+    "MISS/S: calls skipped because the program was already running on that CPU.",
+    "?: not counted. Live, hash tables of more than 4,096 entries are not counted.",
   ];
 }

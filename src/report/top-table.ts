@@ -1,4 +1,4 @@
-/** Tables of `top`: columns of a fixed width but for one, cut to the width of the screen. */
+/** Tables of `top`: one column takes the remaining width, the others have a fixed width. */
 import { escapeText } from "../text.ts";
 import { type History, type MapRate, type ProgRate, sparkline } from "./rates.ts";
 import { rateText } from "./rows.ts";
@@ -6,23 +6,23 @@ import { countText, sizeText } from "./units.ts";
 
 export interface Column<T> {
   readonly title: string;
-  /** 0: what the others leave; at least `least`. */
+  /** Width in columns; 0: the remaining width, at least `least`. */
   readonly width: number;
   readonly least?: number;
   readonly isText?: boolean;
   cell(item: T, width: number): string;
-  /** What it is sorted by, the largest first; text in its own order. undefined: it is not sorted by. */
+  /** Sort key: numbers in descending, text in ascending order. undefined: the table cannot be sorted by this column. */
   readonly key?: ((item: T) => number | string) | undefined;
 }
 
 export const percentText = (share: number): string =>
   share === 0 ? "0" : share < 0.0995 ? (share * 100).toFixed(2) : (share * 100).toFixed(1);
 
-/** Cut and padded to just so many columns of a terminal. */
+/** Cuts and pads text to exactly `width` columns of a terminal. */
 export function fit(text: string, width: number, isLeft: boolean): string {
   let cut = text;
   if (Bun.stringWidth(cut) > width) {
-    // A name's letters may be two columns wide each.
+    // A character may take two columns.
     while (cut !== "" && Bun.stringWidth(cut) > width - 1) cut = [...cut].slice(0, -1).join("");
     cut += width > 0 ? "\u2026" : "";
   }
@@ -30,7 +30,7 @@ export function fit(text: string, width: number, isLeft: boolean): string {
   return isLeft ? cut + rest : rest + cut;
 }
 
-/** One line: a cell each, a blank between. `columns`: of the screen. */
+/** Formats one line: cells separated by a blank. `columns`: width of the screen. */
 export function tableLine<T>(
   table: readonly Column<T>[],
   columns: number,
@@ -45,7 +45,7 @@ export function tableLine<T>(
     .join(" ");
 }
 
-/** The items by a column, the largest first; equals by what they were. */
+/** Sorts by a column. Equal items keep their order. */
 export function sorted<T>(items: readonly T[], key: (item: T) => number | string, isReversed: boolean): T[] {
   const compare = (a: T, b: T): number => {
     const [x, y] = [key(a), key(b)];
@@ -57,12 +57,12 @@ export function sorted<T>(items: readonly T[], key: (item: T) => number | string
 
 const HISTORY_COLUMNS = 10;
 
-/** The columns that programs and maps share. */
+/** Columns of both programs and maps. */
 function identity<
   T extends { readonly facts: { readonly id: number; readonly type: string; readonly name: string } },
 >(): Column<T>[] {
   return [
-    // Ids go on to 2^31: a busy machine has had millions.
+    // Ids go up to 2^31.
     { title: "ID", width: 8, cell: ({ facts }) => String(facts.id), key: ({ facts }) => -facts.id },
     {
       title: "TYPE",

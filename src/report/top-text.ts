@@ -1,4 +1,4 @@
-/** Rounds of `top -b`: lines for people and for `grep`. */
+/** Rounds of `top -b` as lines of text. */
 import { escapeText } from "../text.ts";
 import { stringify } from "./json.ts";
 import type { Output } from "./output.ts";
@@ -7,7 +7,7 @@ import { rateText } from "./rows.ts";
 import { percentText } from "./top-table.ts";
 import { countText, totalSizeText } from "./units.ts";
 
-/** A line about all, then a line a program that ran, the costliest first; `names`: of the variables. */
+/** Prints a summary line, then one line per program that ran, by descending cost. `names`: names of the variables. */
 export function writeTopRound(out: Output, rates: Rates, names: readonly string[], time: string): void {
   const { progs, maps, sched, pauseMs } = rates;
   const ran = progs
@@ -29,7 +29,7 @@ export function writeTopRound(out: Output, rates: Rates, names: readonly string[
   for (const [index, name] of names.entries()) {
     const value = rates.globals[index];
     out.line(
-      `  ${escapeText(name)} = ${value === undefined ? "not there" : escapeText(typeof value === "string" ? value : stringify(value))}`,
+      `  ${escapeText(name)} = ${value === undefined ? "not present" : escapeText(typeof value === "string" ? value : stringify(value))}`,
     );
   }
   out.line();

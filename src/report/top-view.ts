@@ -1,4 +1,4 @@
-/** The screen of `top` as lines of text, and what keys do to it. No I/O: the command draws the lines. */
+/** The screen of `top` as lines of text, and its reaction to keys. No I/O: the command draws the lines. */
 import type { ProgFacts, SeriesFacts } from "../round.ts";
 import { escapeText } from "../text.ts";
 import type { Style } from "./inspection-text.ts";
@@ -14,11 +14,11 @@ type Page = "programs" | "maps" | "scheduler" | "program" | "help";
 interface List<T> {
   readonly columns: readonly Column<T>[];
   readonly factsOf: (item: T) => { readonly id: number; readonly type: string; readonly name: string };
-  /** Index of the column that it is sorted by. */
+  /** Index of the sort column. */
   sortedBy: number;
   isReversed: boolean;
   filter: string;
-  /** The id of the row that keys act on. */
+  /** Id of the selected row. */
   selected: number | undefined;
   top: number;
 }
@@ -27,20 +27,20 @@ export interface TopOptions {
   readonly facts: SeriesFacts;
   readonly intervalMs: number;
   readonly style: Style;
-  /** A file is shown: the keys that go back and forth are told. */
+  /** Whether a file is replayed. The keys that step through it are then shown. */
   readonly isReplay: boolean;
 }
 
-const MOST_FILTER = 64;
+const MAX_FILTER = 64;
 const CPU_COLUMN = 3;
 const FILL_COLUMN = 4;
 
 export class TopView {
   isPaused = false;
-  /** Below the title: how far a replay is; "" without one. */
+  /** Line below the title: position in a replay; "" without a replay. */
   status = "";
   history: History = new History();
-  /** What runs the program that is open, in words; undefined: only its links are known. */
+  /** Attachments of the opened program, as text; undefined: only its links are known. */
   places: readonly string[] | undefined;
   readonly #options: TopOptions;
   readonly #progs: List<ProgRate>;
@@ -48,7 +48,7 @@ export class TopView {
   #rates: Rates | undefined;
   #page: Page = "programs";
   #before: Page = "programs";
-  /** The program whose page is shown. */
+  /** Program whose page is open. */
   opened: ProgFacts | undefined;
   #scroll = 0;
   #isTyping = false;
@@ -56,7 +56,7 @@ export class TopView {
 
   constructor(options: TopOptions) {
     this.#options = options;
-    // Columns ask for the history of the moment: a replay that goes back has another.
+    // Columns read the current history. A replay that steps back replaces it.
     const history = {
       ofProg: (facts: ProgFacts) => this.history.ofProg(facts),
       ofMap: (facts: MapRate["facts"]) => this.history.ofMap(facts),
@@ -65,12 +65,12 @@ export class TopView {
     this.#maps = list(mapColumns(history), FILL_COLUMN);
   }
 
-  /** What is shown from now on. */
+  /** Sets the rates to show. */
   show(rates: Rates): void {
     this.#rates = rates;
   }
 
-  /** Takes a key (keys.ts); undefined: only the screen changed. */
+  /** Handles a key (keys.ts). Returns undefined if only the screen changed. */
   key(key: string): Action | undefined {
     if (key === "ctrl-c") return "quit";
     if (key === "ctrl-z") return "suspend";
@@ -112,7 +112,7 @@ export class TopView {
     this.#scroll = 0;
   }
 
-  /** Back from a page; on a list, the filter goes. */
+  /** Goes back from a page, or removes the filter of a list. */
   #leave(): void {
     if (this.#page === "programs" || this.#page === "maps") this.#list().filter = "";
     else this.#go(this.#page === "help" && this.#before !== "program" ? this.#before : "programs");
@@ -129,7 +129,7 @@ export class TopView {
       this.#isTyping = false;
       shown.filter = "";
     } else if (key === "backspace") shown.filter = [...shown.filter].slice(0, -1).join("");
-    else if ([...key].length === 1 && shown.filter.length < MOST_FILTER) shown.filter += key;
+    else if ([...key].length === 1 && shown.filter.length < MAX_FILTER) shown.filter += key;
     shown.top = 0;
     shown.selected = undefined;
   }
@@ -183,7 +183,7 @@ export class TopView {
     return shownOf(this.#maps, this.#rates?.maps ?? []);
   }
 
-  /** Just so many lines, none wider than the screen. */
+  /** Returns exactly `rows` lines of at most `columns` columns. */
   lines(columns: number, rows: number): string[] {
     this.#rows = rows;
     const { style } = this.#options;
@@ -225,9 +225,9 @@ export class TopView {
   }
 
   #hints(): string {
-    if (this.#isTyping) return "Enter keeps the filter, Esc drops it";
+    if (this.#isTyping) return "Enter keeps the filter, Esc removes it";
     const replay = this.#options.isReplay ? "[ ] step  " : "";
-    const common = `${replay}space ${this.isPaused ? "go on" : "pause"}  ? help  q`;
+    const common = `${replay}space ${this.isPaused ? "resume" : "pause"}  ? help  q`;
     if (this.#page === "programs") return `Enter open  / filter  < > sort  m maps  s sched  ${common}`;
     if (this.#page === "maps") return `/ filter  < > sort  p programs  s sched  ${common}`;
     return `Esc back  p programs  m maps  s scheduler  ${common}`;
@@ -303,7 +303,7 @@ function list<T extends ProgRate | MapRate>(columns: readonly Column<T>[], sorte
   };
 }
 
-/** Those whose name, type or id has the filter's text, in the order that was chosen. */
+/** Returns the items whose name, type or id contains the filter's text, in the selected order. */
 function shownOf<T extends ProgRate | MapRate>(
   { columns, sortedBy, isReversed, filter, factsOf }: List<T>,
   items: readonly T[],
@@ -320,7 +320,7 @@ function shownOf<T extends ProgRate | MapRate>(
   return key === undefined ? [...matching] : sorted(matching, key, isReversed);
 }
 
-/** Local time of the day. */
+/** Formats the local time of day. */
 export function clock(unixMs: number): string {
   const date = new Date(unixMs);
   return [date.getHours(), date.getMinutes(), date.getSeconds()]

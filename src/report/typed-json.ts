@@ -1,13 +1,13 @@
-/** What a map's bytes mean, as bpftool's `formatted` and as plain data. */
+/** Values as bpftool's `formatted` JSON, and as plain data. */
 import { bpftoolJson, bpftoolPlain } from "../btf/bpftool.ts";
 import { type PlainValue, plainValue } from "../btf/value.ts";
 import type { EntryCursor } from "../state.ts";
-import { type MapTypes, soundly, type TypeRef } from "./typed.ts";
+import { type MapTypes, type TypeRef, withFallback } from "./typed.ts";
 
-/** One value in one of bpftool's notations. */
+/** Formats one value in one of bpftool's notations. */
 export type ValueWriter = (type: TypeRef, bytes: Uint8Array) => string;
 
-/** `{"key":...,"value":...}` of the cursor's element: bpftool's `formatted`. */
+/** Formats the cursor's current element as bpftool's `formatted`: `{"key":...,"value":...}`. */
 export function formattedJson(types: MapTypes, cursor: EntryCursor, write: ValueWriter = json): string {
   const { keyBytes, keyOffset, keySize, valueBytes, valueOffset, valueSize, valueStride, cpuCount } = cursor;
   const key =
@@ -23,17 +23,17 @@ export function formattedJson(types: MapTypes, cursor: EntryCursor, write: Value
   return `{${key}"values":[${values.join(",")}]}`;
 }
 
-/** One value as bpftool's JSON. */
+/** Formats one value as bpftool's JSON. */
 export function json(type: TypeRef, bytes: Uint8Array): string {
-  return soundly("null", () => bpftoolJson(type.btf, type.id, bytes));
+  return withFallback("null", () => bpftoolJson(type.btf, type.id, bytes));
 }
 
-/** One value as bpftool writes it without `-j`. */
+/** Formats one value as bpftool does without `-j`. */
 export function bpftoolText(type: TypeRef, bytes: Uint8Array): string {
-  return soundly("null", () => bpftoolPlain(type.btf, type.id, bytes));
+  return withFallback("null", () => bpftoolPlain(type.btf, type.id, bytes));
 }
 
-/** One value as plain data. */
+/** Converts one value to plain data. */
 export function plain(type: TypeRef, bytes: Uint8Array): PlainValue {
-  return soundly(null, () => plainValue(type.btf, type.id, bytes));
+  return withFallback(null, () => plainValue(type.btf, type.id, bytes));
 }

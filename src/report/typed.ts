@@ -1,10 +1,10 @@
-/** What a map's bytes mean: its key and value with their types, and as text. */
+/** Types of a map's key and value, and values as text. */
 import type { Btf } from "../btf/btf.ts";
 import { type TextOptions, valueText } from "../btf/text.ts";
 import { FormatError } from "../errors.ts";
 import type { BpfState, MapInfo, Read } from "../state.ts";
 
-/** A type in its BTF. */
+/** A type id, with the BTF that contains it. */
 export interface TypeRef {
   readonly btf: Btf;
   readonly id: number;
@@ -16,8 +16,8 @@ export interface MapTypes {
 }
 
 /**
- * The types of a map; undefined where it was made without, or they cannot be read. A struct_ops map's value is a type
- * of the kernel or of the module that defines the ops.
+ * Returns the types of a map; undefined if it has none, or they cannot be read. The value of a struct_ops map has a type of
+ * the kernel or of the module that defines the operations.
  */
 export function typesOf(state: BpfState, map: MapInfo): MapTypes | undefined {
   const ofKernel = map.btfVmlinuxValueTypeId !== 0;
@@ -32,7 +32,7 @@ export function typesOf(state: BpfState, map: MapInfo): MapTypes | undefined {
   };
 }
 
-/** Why a map that was made with types is shown without them; undefined: it was made without, or they are there. */
+/** Returns the reason why a map's types cannot be read; undefined if they can, or the map has none. */
 export function whyUntyped(state: BpfState, map: MapInfo): string | undefined {
   if (map.btfVmlinuxValueTypeId === 0 && map.btfValueTypeId === 0) return undefined;
   const btf = btfOf(state, map);
@@ -44,13 +44,13 @@ function btfOf(state: BpfState, map: MapInfo): Read<Btf> {
   return map.btfVmlinuxId === 0 ? state.kernelBtf() : state.btf(map.btfVmlinuxId);
 }
 
-/** One value as text for people. */
+/** Formats one value as text. */
 export function text(type: TypeRef, bytes: Uint8Array, options?: TextOptions): string {
-  return soundly("<its type is broken>", () => valueText(type.btf, type.id, bytes, options));
+  return withFallback("<invalid type>", () => valueText(type.btf, type.id, bytes, options));
 }
 
-/** Types come with the object and may be hostile: a value without a sound one has no meaning, the bytes still do. */
-export function soundly<T>(otherwise: T, render: () => T): T {
+/** Calls `render`, and returns `otherwise` if the types are invalid. BTF comes with the object and may be hostile. */
+export function withFallback<T>(otherwise: T, render: () => T): T {
   try {
     return render();
   } catch (error) {

@@ -1,8 +1,8 @@
-/** Sizes and times for people. JSON has them raw. */
+/** Sizes, times and counts as text. JSON has raw numbers. */
 
 const SIZES = ["B", "KiB", "MiB", "GiB", "TiB"] as const;
 
-/** "4096 B" stays exact below 10 KiB, above it is "1.2 MiB". */
+/** Formats a size: exactly below 10 KiB ("4096 B"), else with a unit ("1.2 MiB"). */
 export function sizeText(bytes: number): string {
   if (bytes < 10_240) return `${bytes} B`;
   let value = bytes;
@@ -14,7 +14,7 @@ export function sizeText(bytes: number): string {
   return `${value.toFixed(1)} ${SIZES[unit]}`;
 }
 
-/** The sum of the sizes that are known, or a phrase if there are sizes and none is known. */
+/** Formats the sum of the known sizes, or returns a phrase if no size is known. */
 export function totalSizeText(sizes: readonly (number | undefined)[]): string {
   const known = sizes.filter((size) => size !== undefined);
   if (known.length === 0 && sizes.length > 0) return "memory not known";
@@ -28,20 +28,20 @@ const TIMES: readonly (readonly [number, string])[] = [
   [1, "ns"],
 ];
 
-/** "1.234 ms": nanoseconds with four digits. */
+/** Formats nanoseconds with four digits: "1.234 ms". */
 export function timeText(ns: number): string {
   const [scale, unit] = TIMES.find(([from]) => ns >= from) ?? [1, "ns"];
   const value = ns / scale;
   return `${Number.isInteger(value) ? value : value.toPrecision(4)} ${unit}`;
 }
 
-/** "12,345": a count with its thousands apart. */
+/** Formats a count with separated thousands: "12,345". */
 export function countText(count: number | bigint): string {
-  // toLocaleString takes 9 ms when it is first called.
+  // toLocaleString takes 9 ms at its first call.
   return String(count).replace(/\B(?=(\d{3})+$)/g, ",");
 }
 
-/** "1 call", "12,345 calls". */
+/** Formats a number of calls: "1 call", "12,345 calls". */
 export function callsText(count: bigint): string {
   return `${countText(count)} call${count === 1n ? "" : "s"}`;
 }

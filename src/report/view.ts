@@ -1,5 +1,5 @@
 /**
- * A state as plain data, for test authors and scripts: maps by name, their globals and elements with their types.
+ * A state as plain data, for tests and scripts: maps by name, with typed global variables and elements.
  *
  *     using guest = view(openLive());
  *     const stats = guest.map("scx_simple.bss").global("stats");
@@ -19,25 +19,25 @@ import { type MapTypes, type TypeRef, typesOf } from "./typed.ts";
 import { plain } from "./typed-json.ts";
 import { whyIncomplete } from "./words.ts";
 
-/** Which elements, in which order: the options of `ktstr map dump` under their names. */
+/** Selection and order of elements: the options of `ktstr map dump`, with the same names. */
 export interface ElementOptions {
-  /** `'pid == 42 && in[0].tag > 3'`. */
+  /** Expression: `'pid == 42 && in[0].tag > 3'`. */
   readonly filter?: string;
-  /** A member, smallest first; `-member`: the largest first. */
+  /** Member to sort by, in ascending order; `-member`: in descending order. */
   readonly sort?: string;
   readonly limit?: number;
-  /** Of per-CPU maps: one CPU's value, or the sum over all. */
+  /** For per-CPU maps: the value of one CPU, or the sum over all CPUs. */
   readonly cpu?: number | "sum";
 }
 
-/** An element as plain data; bytes where the map has no types. A per-CPU map's has `values`, all others `value`. */
+/** An element as plain data, or as bytes if the map has no types. Elements of per-CPU maps have `values`, others `value`. */
 export interface PlainElement {
   readonly key: PlainValue | Uint8Array;
   readonly value?: PlainValue | Uint8Array;
   readonly values?: readonly { readonly cpu: number; readonly value: PlainValue | Uint8Array }[];
 }
 
-/** Views `state`, which is disposed with the view. */
+/** Returns a view of `state`. Disposing the view disposes the state. */
 export function view(state: BpfState): StateView {
   return new StateView(state);
 }
@@ -50,8 +50,8 @@ export class StateView implements Disposable {
   }
 
   /**
-   * A map by name or id. Of several with one name the attached scheduler's. Throws `KtstrError` where there is none, or
-   * where the name does not decide.
+   * Finds a map by name or id. If several maps have the name, returns the attached scheduler's. Throws `KtstrError` if no map
+   * matches, or several do.
    */
   map(which: string | number): MapView {
     if (typeof which === "string") return new MapView(this.state, mapByName(this.state, which));
@@ -64,7 +64,7 @@ export class StateView implements Disposable {
     return this.state.maps().map((map) => new MapView(this.state, map));
   }
 
-  /** A global variable, or a part of one, of the attached scheduler or of the only object that has it. */
+  /** Reads a global variable, or a part of one, of the attached scheduler or of the only object that has it. */
   global(path: string): PlainValue {
     return globalValue(findGlobalAnywhere(this.state, path));
   }
@@ -85,17 +85,17 @@ export class MapView {
     this.#types = typesOf(state, info);
   }
 
-  /** Printable: what is not is escaped. */
+  /** Name of the map, with unprintable characters escaped. */
   get name(): string {
     return printable(this.info.name);
   }
 
-  /** A global variable or a part of one: `"stats"`, `"stats.runs[3]"`. Throws `KtstrError`. */
+  /** Reads a global variable or a part of one: `"stats"`, `"stats.runs[3]"`. Throws `KtstrError`. */
   global(path: string): PlainValue {
     return globalValue(findGlobal(this.#state, this.info, path));
   }
 
-  /** All global variables by name. Throws `KtstrError` where the map is no section or cannot be read. */
+  /** Reads all global variables. Throws `KtstrError` if the map is not a section or cannot be read. */
   globals(): { [name: string]: PlainValue } {
     const variables = variablesOf(this.#state, this.info);
     if (variables === undefined) throw this.#error("its global variables cannot be read");
@@ -103,8 +103,8 @@ export class MapView {
   }
 
   /**
-   * The element of a key: bytes, what `--key` takes, or plain data for a typed key. undefined: there is none. Throws
-   * `KtstrError` where it cannot be read, `EncodeError` or `UsageError` where the key does not fit.
+   * Reads the element of a key, which is given as bytes, as text for `--key`, or as plain data for a typed key. Returns undefined
+   * if there is no such element. Throws `KtstrError` if it cannot be read, `EncodeError` or `UsageError` if the key does not fit.
    */
   get(key: Uint8Array | Exclude<Jsonable, null>): PlainElement | undefined {
     const bytes = this.#keyBytes(key);
@@ -117,14 +117,14 @@ export class MapView {
     return element;
   }
 
-  /** Every element, or those that the options choose, read as they are asked for. Throws `KtstrError` where not all could be read. */
+  /** Reads all elements, or those selected by `options`, lazily. Throws `KtstrError` at the end if some could not be read. */
   *entries(options: ElementOptions = {}): Generator<PlainElement> {
     const contents = this.#contents(options);
     if (contents.kind !== "entries") throw this.#error(`it has ${contents.kind}, not keys and values`);
     yield* this.#plainEntries(contents.cursor);
   }
 
-  /** The values of a queue, a stack, a ring buffer or a storage map. Throws `KtstrError` where not all could be read. */
+  /** Reads the values of a queue, a stack, a ring buffer or a storage map. Throws `KtstrError` if some could not be read. */
   records(options: Omit<ElementOptions, "cpu"> = {}): (PlainValue | Uint8Array)[] {
     const contents = this.#contents(options);
     if (contents.kind !== "records") throw this.#error(`it has ${contents.kind}, not records`);
@@ -182,7 +182,7 @@ export class MapView {
   }
 }
 
-/** Bytes are copied: a cursor's are gone after its next step. */
+/** Copies bytes, because a cursor's buffer is overwritten by its next step. */
 function plainOr(type: TypeRef | undefined, bytes: Uint8Array): PlainValue | Uint8Array {
   return type === undefined ? bytes.slice() : plain(type, bytes);
 }

@@ -1,21 +1,21 @@
-/** Words that reports share. */
+/** Phrases that several reports use. */
 import type { MapContents, WalkEnd } from "../state.ts";
 import { nameOr } from "../uapi/names.ts";
 
-/** A type's name, or its number. */
+/** Returns a type's name, or "type N". */
 export function typeText(names: readonly string[], type: number): string {
   const name = nameOr(names, type);
   return typeof name === "string" ? name : `type ${name}`;
 }
 
-/** Why pages are not all that are there; "" where they are. */
+/** Returns the reason why pages are missing; "" if none are. */
 export function arenaIncomplete({ arena }: Extract<MapContents, { kind: "arena" }>): string {
-  if (arena.missingPages) return `${arena.missingPages} more pages are allocated, and not in the image`;
+  if (arena.missingPages) return `${arena.missingPages} more pages are allocated, but not in the image`;
   if (arena.truncated) return `only the first ${arena.pages.length} pages were read`;
-  return arena.spanCapped ? "only the first 4 GiB of the arena were looked at" : "";
+  return arena.spanCapped ? "only the first 4 GiB of the arena were read" : "";
 }
 
-/** Why a walk did not show all; "" where it did. */
+/** Returns the reason why a walk is not complete; "" if it is. */
 export function whyIncomplete(end: WalkEnd): string {
   if (end.stopped !== "") return end.stopped;
   if (end.complete) return "";

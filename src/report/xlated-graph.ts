@@ -1,14 +1,14 @@
 /**
- * A program's blocks and the jumps between them as a graph for Graphviz, as `bpftool prog dump xlated ... visual` prints it
- * (tools/bpf/bpftool/cfg.c). In each function instructions are counted from its first, as there: so what belongs to an
- * instruction's number (prototypes, source lines) is that of the program's first function.
+ * Control-flow graph of a program for Graphviz, as `bpftool prog dump xlated ... visual` prints it (tools/bpf/bpftool/cfg.c).
+ * As in bpftool, instructions are counted from the start of each function, but prototypes and source lines are looked up by
+ * that number in the program's first function.
  */
 import { escapeSource } from "../text.ts";
 import { CALL, insnAt, isCall, isExit, isGoto, isJump, PSEUDO_CALL } from "../uapi/disasm.ts";
 import type { Output } from "./output.ts";
 import { hex, type SourceLine, type Xlated, type XlatedStyle } from "./xlated.ts";
 
-/** Instructions `start` to `end`, that one too, by their numbers in the program. */
+/** Indexes of instructions in the program, `start` to `end` inclusive. */
 interface Range {
   readonly start: number;
   readonly end: number;
@@ -44,7 +44,7 @@ export function xlatedGraph(out: Output, xlated: Xlated, style: XlatedStyle): vo
   out.text("}\n");
 }
 
-/** `cfg_partition_funcs`: functions by where they begin; each has the number in whose order it was first called. */
+/** bpftool's `cfg_partition_funcs`: sorts functions by start. Ids follow the order of first calls. */
 function functionsOf(xlated: Xlated): Func[] {
   const ids = new Map(xlated.count > 0 ? [[0, 0]] : []);
   for (let index = 0; index < xlated.count; index++) {
@@ -125,7 +125,7 @@ function drawBlock(out: Output, xlated: Xlated, style: XlatedStyle, func: Func, 
   }
 }
 
-/** bpftool's buffer for an instruction has 64 bytes: what does not fit is cut off, with the line feed. */
+/** bpftool's buffer for an instruction has 64 bytes. Longer text, with its line feed, is cut. */
 const GRAPH_BYTES = 63;
 
 /** `print_insn_for_graph`. */
@@ -148,7 +148,7 @@ const label = (text: string): string => escapeSource(text).replace(/[\\"{}<>| ]/
 
 const MAX_PATH = 32;
 
-/** btf_dumper.c, `shorten_path`: the end of a long path, from a slash on. */
+/** `shorten_path` of btf_dumper.c: the end of a long path, from a slash on. */
 function shortPath(path: string): string {
   if (path.length <= MAX_PATH) return path;
   const slash = path.indexOf("/", path.length - MAX_PATH);

@@ -1,6 +1,6 @@
 /**
- * A program's translated instructions as bpftool prints them (tools/bpf/bpftool/xlated_dumper.c), with the source lines and the
- * prototypes that its BTF has.
+ * A program's translated instructions as bpftool prints them (tools/bpf/bpftool/xlated_dumper.c), with source lines and
+ * prototypes from the program's BTF.
  */
 
 import type { Btf } from "../btf/btf.ts";
@@ -25,13 +25,13 @@ import { stringify } from "./json.ts";
 import type { Output } from "./output.ts";
 
 export interface XlatedStyle {
-  /** The instructions' bytes. */
+  /** Print the bytes of instructions. */
   readonly opcodes: boolean;
-  /** File, line and column of the source. */
+  /** Print file, line and column of the source. */
   readonly linum: boolean;
 }
 
-/** A source line. What its BTF does not have is undefined. */
+/** A source line. Members that the BTF does not have are undefined. */
 export interface SourceLine {
   readonly text: string | undefined;
   readonly file: string | undefined;
@@ -39,7 +39,7 @@ export interface SourceLine {
   readonly column: number;
 }
 
-/** A program's code with the names for it. */
+/** A program's code, with names. */
 export class Xlated {
   readonly view: DataView;
   readonly count: number;
@@ -48,7 +48,7 @@ export class Xlated {
   readonly #operands: Operands;
   readonly #bytes: Uint8Array;
 
-  /** `btf`: undefined where the program has none. */
+  /** `btf`: undefined if the program has none. */
   constructor(code: ProgCode, targets: CallTargets, btf: Btf | undefined) {
     this.#code = code;
     this.#btf = btf;
@@ -66,12 +66,12 @@ export class Xlated {
     return this.#btf === undefined ? 0 : Math.floor(this.#code.lines.length / LINE_WORDS);
   }
 
-  /** The first instruction of a line. */
+  /** Index of the first instruction of a line. */
   lineInsn(line: number): number {
     return this.#code.lines[line * LINE_WORDS + LINE_INSN] ?? 0;
   }
 
-  /** The last line that begins at an instruction or before it; -1: none. */
+  /** Returns the last line that begins at or before an instruction; -1: none. */
   lineAt(index: number): number {
     let low = 0;
     let high = this.lineCount;
@@ -87,12 +87,12 @@ export class Xlated {
     return disassemble(insnAt(this.view, index), this.#operands);
   }
 
-  /** The same, as it may be shown: names in it may be hostile. */
+  /** Text for the terminal, with hostile names escaped. */
   safeText(index: number): string {
     return escapeSource(this.text(index));
   }
 
-  /** Whether the instruction behind it belongs to it. */
+  /** Whether the instruction takes two slots (a 64-bit immediate). */
   isDouble(index: number): boolean {
     return this.#bytes[index * 8] === LOAD_IMM64 && index + 1 < this.count;
   }
@@ -125,21 +125,21 @@ export class Xlated {
   }
 }
 
-/** What is printed before an instruction. */
+/** Lines printed before an instruction. */
 interface Row {
-  /** "" where no function begins. */
+  /** "" if no function begins here. */
   readonly prototype: string;
-  /** undefined: no line begins. */
+  /** undefined: no line begins here. */
   readonly source: SourceLine | undefined;
 }
 
-/** Functions and lines on the way through a program, from its first instruction to its last. */
+/** Iterates over the functions and lines of a program, in order of instructions. */
 export class LineWalk {
   readonly #xlated: Xlated;
   #nextFunction = 0;
-  #told = 0;
+  #taken = 0;
   #line = 0;
-  /** The instruction before which something is printed next; behind the last one there is none. */
+  /** Next instruction with a `Row`; the number of instructions at the end. */
   next = 0;
 
   constructor(xlated: Xlated) {
@@ -147,7 +147,7 @@ export class LineWalk {
     this.#findNext(0);
   }
 
-  /** What is printed before instruction `next`. */
+  /** Returns the row of instruction `next`, and advances. */
   take(): Row {
     const xlated = this.#xlated;
     const index = this.next;
@@ -157,23 +157,23 @@ export class LineWalk {
       prototype = xlated.prototype(own.typeId);
       this.#nextFunction++;
     }
-    // libbpf, `bpf_prog_linfo__lfind`: the last line that begins here or before, of those behind the first `told`.
+    // `bpf_prog_linfo__lfind` of libbpf: the last line at or before the instruction. Skips the lines that were returned before.
     let source: SourceLine | undefined;
-    if (this.#told < xlated.lineCount && xlated.lineInsn(this.#told) <= index) {
-      this.#line = Math.max(this.#line, this.#told);
+    if (this.#taken < xlated.lineCount && xlated.lineInsn(this.#taken) <= index) {
+      this.#line = Math.max(this.#line, this.#taken);
       while (this.#line + 1 < xlated.lineCount && xlated.lineInsn(this.#line + 1) <= index) this.#line++;
       source = xlated.source(this.#line);
-      this.#told++;
+      this.#taken++;
     }
     this.#findNext(index + (xlated.isDouble(index) ? 2 : 1));
     return { prototype, source };
   }
 
-  /** Functions and lines may begin in the second half of a 64-bit immediate, which is not printed. */
+  /** Finds the next row. A function or line may begin in the second slot of an instruction, which is not printed by itself. */
   #findNext(from: number): void {
     const xlated = this.#xlated;
     let next = xlated.count;
-    if (this.#told < xlated.lineCount) next = Math.min(next, Math.max(from, xlated.lineInsn(this.#told)));
+    if (this.#taken < xlated.lineCount) next = Math.min(next, Math.max(from, xlated.lineInsn(this.#taken)));
     const own = xlated.functions[this.#nextFunction]?.insn;
     if (own !== undefined && own >= from) next = Math.min(next, own);
     this.next = next;
@@ -189,10 +189,10 @@ function nameCall(insn: Insn, code: ProgCode, { base, names }: CallTargets): str
   return code.functionCount === 0 ? distance : `${distance}#${name}`;
 }
 
-/** A program so long is worth compiling what prints it. */
+/** Number of instructions from which compiling the printer pays off. */
 const LONG_PROGRAM = 4096;
 
-/** So much text is joined before it is written, in UTF-16 units. */
+/** Length of text that is joined before it is written, in UTF-16 units. */
 const PIECE_UNITS = 32 * 1024;
 
 /** `dump_xlated_plain`. */
@@ -219,14 +219,14 @@ export function xlatedText(out: Output, xlated: Xlated, { opcodes, linum }: Xlat
   out.text(text);
 }
 
-/** `btf_dump_linfo_plain`: "" where no line begins, or its text is not known. */
+/** bpftool's `btf_dump_linfo_plain`; "" if no line begins here, or its text is not known. */
 export function sourceText(source: SourceLine | undefined, linum: boolean): string {
   if (source?.text === undefined) return "";
   const place = ` [file:${escapeSource(source.file ?? "")} line_num:${source.line} line_col:${source.column}]`;
   return `; ${escapeSource(source.text)}${linum ? place : ""}\n`;
 }
 
-/** `dump_xlated_json`, on one line; `indent` prints the same in many. */
+/** bpftool's `dump_xlated_json`. Prints one line, or indented lines if `indent` is not "". */
 export function xlatedJson(out: Output, xlated: Xlated, style: XlatedStyle, indent: string): void {
   if (xlated.count > LONG_PROGRAM) resetJitThreshold();
   const gap = indent === "" ? "" : `\n${indent}`;
@@ -272,7 +272,7 @@ function rowJson(
   return `{${members}}`;
 }
 
-/** `btf_dump_linfo_json`: members of an object that goes on; "" where no line begins. */
+/** bpftool's `btf_dump_linfo_json`: the first members of an object; "" if no line begins here. */
 export function sourceJson(source: SourceLine | undefined, linum: boolean): string {
   if (source === undefined) return "";
   let text = source.text === undefined ? "" : `"src":${stringify(source.text)},`;

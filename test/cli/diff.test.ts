@@ -102,8 +102,8 @@ describe("invalid comparisons are errors with a reason", () => {
     [["--memory", "mem", "diff", a, a], 2, "without --memory"],
     [["diff", a, join(dir, "absent")], 1, "absent"],
     [["diff", saved("half.json", stringify(before).slice(0, 900)), a], 1, "half.json: "],
-    [["diff", saved("other.json", { schema: "something" }), a], 1, "JSON, but no report of ktstr"],
-    [["diff", saved("b.json", after), a], 1, "A was made 2.5 s after B. Name the older one first"],
+    [["diff", saved("other.json", { schema: "something" }), a], 1, "JSON, but not a ktstr report"],
+    [["diff", saved("b.json", after), a], 1, "A was made 2.5 s after B. Put the older one first"],
     [["diff", saved("text", "no report and no memory"), a], 1, "text"],
   ])("%j", (words, status, sentence) => {
     const run = ktstr(words);

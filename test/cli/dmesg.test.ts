@@ -30,7 +30,7 @@ describe("selection of records", () => {
     expect(levels({ level: "warn" })).toEqual([4]);
     expect(levels({ level: "err,info" })).toEqual([3, 6]);
     expect(levels({ level: "warn+" })).toEqual([3, 4]);
-    expect(() => parseLevels("warning")).toThrow('"warning" is no level');
+    expect(() => parseLevels("warning")).toThrow('"warning" is not a level');
   });
 
   test("by time, or by time before the newest record", () => {
@@ -52,7 +52,7 @@ test("control characters in text are escaped, except tabs and line ends", () => 
 
 test("records without text are counted", () => {
   expect(tornSentence(log())).toBe(
-    "records without a text to show: 2 × not finalized; the first 5 records were overwritten",
+    "records without text: 2 × not finalized; the first 5 records were overwritten",
   );
   expect(dmesgProblems(JSON.parse(stringify(logJson(log(), [record(0, 0)]))))).toEqual([]);
 });

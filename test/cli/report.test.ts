@@ -90,7 +90,7 @@ describe("of files", () => {
 
   test("a file that is not a record is an error that says what is expected", () => {
     const { status, err } = ktstr(["report", files[0], "-o", "-"]);
-    expect([status, err.includes("no record of ktstr")]).toEqual([1, true]);
+    expect([status, err.includes("not a ktstr record")]).toEqual([1, true]);
   });
 
   test("the packed command contains the code of the charts", async () => {
@@ -113,7 +113,7 @@ describe("of files", () => {
     );
     // A record cut by a crash: the page reports it and has the rest.
     writeFileSync(path("run.ktstr"), `${HEADER}\n${ROUNDS.join("\n")}`);
-    expect(ktstr(["report", path("run.ktstr"), "-o", "-"]).out).toContain("no whole round");
+    expect(ktstr(["report", path("run.ktstr"), "-o", "-"]).out).toContain("incomplete round");
   });
 });
 

@@ -112,7 +112,7 @@ describe("selection of tasks", () => {
 
   test.each([
     [["--filter", "wait > 1"], 'there is no field "wait". Did you mean wait_ms?'],
-    [["--filter", "pid == 'x'"], "text compares with text"],
+    [["--filter", "pid == 'x'"], "text can only be compared with text"],
     [["--filter", "pid =="], "--filter: at its end"],
     [["--sort", "nice"], 'there is no field "nice"'],
     [["--limit", "x"], "--limit"],

@@ -81,7 +81,7 @@ describe.skipIf(whyNoKernel("tmux") !== "")("ktstr top", () => {
     terminal.keys("Enter");
     const page = await terminal.until(`Program ${prog.id}  ${NAME}  socket_filter`);
     expect(page).toContain("Uses 1 map\n");
-    expect(page).toContain("Nothing that could be found runs it\n");
+    expect(page).toContain("No attachment found\n");
     expect(page).toMatch(new RegExp(`map ${map.id}  ${NAME}  hash  4 of 10 entries`));
     expect(page).toMatch(/Calls\/s +[\d,.]+ +[▁-█]+/);
   });
@@ -100,7 +100,7 @@ describe.skipIf(whyNoKernel("tmux") !== "")("ktstr top", () => {
     terminal.keys("s");
     await terminal.until(/no sched_ext|Scheduler {2}/);
     terminal.keys("?");
-    expect(await terminal.until(/Keys\n/)).toContain("q, Ctrl-C      end");
+    expect(await terminal.until(/Keys\n/)).toContain("q, Ctrl-C      quit");
     terminal.keys("p");
     await terminal.until(/Programs by CPU%/);
     terminal.keys("Right");

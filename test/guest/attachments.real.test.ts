@@ -52,10 +52,10 @@ eachMachine([...(await labImages()), ...capturedImages()], (image) => {
     "what runs each program equals bpftool's listings",
     () => {
       using guest = open(image);
-      const { places, untold } = progPlaces(guest);
+      const { places, problems } = progPlaces(guest);
       // A capture that was made before this query existed has no network namespaces.
       const hasNetworks = image.answer("net-show.json") !== undefined;
-      expect(untold.filter((sentence) => hasNetworks || !sentence.includes("net_namespace_list"))).toEqual(
+      expect(problems.filter((sentence) => hasNetworks || !sentence.includes("net_namespace_list"))).toEqual(
         [],
       );
       const mine = (by: string, key: string): string[] =>

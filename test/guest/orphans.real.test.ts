@@ -11,7 +11,7 @@ eachMachine(await labImages(), (image) => {
     "every kind of holder can be read, and every map and program has one",
     () => {
       using guest = openGuest({ memory: image.memory });
-      expect([mapHolders(guest).untold, progPlaces(guest).untold]).toEqual([[], []]);
+      expect([mapHolders(guest).problems, progPlaces(guest).problems]).toEqual([[], []]);
       expect(findOrphans(guest)).toEqual([]);
     },
   );

@@ -7,7 +7,7 @@ import type { KernelName } from "./kernels.ts";
 import { ktstrOverlay } from "./ktstr.ts";
 import { whyNoLab } from "./promise.ts";
 
-const LOST = "held by nobody that could be found";
+const LOST = "no holder found";
 
 function inMemory(guest: Guest): string[] {
   using state = openGuest({ memory: guest.memoryPath });
@@ -43,7 +43,7 @@ for i in $(seq 600); do [ -s /tmp/lost.json ] && exec cat /tmp/lost.json; usleep
         map: number;
         prog: number;
       };
-      const sentences = [`map ${map} (lost_map) is ${LOST}`, `program ${prog} (lost_prog) is ${LOST}`];
+      const sentences = [`${LOST} for map ${map} (lost_map)`, `${LOST} for program ${prog} (lost_prog)`];
       expect(await living(guest)).toEqual(sentences);
       await guest.freeze();
       expect(inMemory(guest)).toEqual(sentences);

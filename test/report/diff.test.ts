@@ -341,9 +341,9 @@ test("warnings of only one side are listed", () => {
 
 describe("the error of a damaged report has the path to the damage", () => {
   test.each([
-    [{ ...report(1), schema: "else" }, "JSON, but no report of ktstr"],
-    [{ ...report(1), schema_version: 2 }, "a report of version 2"],
-    [[1], "JSON, but no report"],
+    [{ ...report(1), schema: "else" }, "JSON, but not a ktstr report"],
+    [{ ...report(1), schema_version: 2 }, "the report has version 2"],
+    [[1], "JSON, but not a ktstr report"],
     [{ ...report(1), maps: 5 }, "maps is not an array"],
     [report(1, { maps: [map(1, "a"), { id: -1 }] }), "maps[1].id is not a count"],
     [report(1, { maps: [null] }), "maps[0] is not an object"],

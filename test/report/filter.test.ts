@@ -73,18 +73,18 @@ describe("an expression matches", () => {
 
 describe("the error of an expression has the column", () => {
   test.each([
-    ["", "at its end: a member, a number or a text is missing", ""],
+    ["", "at its end: expected a member, a number or a text", ""],
     ["delta = 3", 'at column 7 ("= 3")', "equality is =="],
     ["delta & 3", "at column 7", "and is &&, or is ||"],
     ["delta == ", "at its end", ""],
-    ["(delta", "the ( of column 1 is not closed", ""],
+    ["(delta", "the ( at column 1 is not closed", ""],
     ["delta)", "at column 6", ""],
     ["delta == 'x", "at column 10", "the quote is not closed"],
     ["comm == '\\q'", "at column 10", ""],
     ["delta == 3x", "at column 10", ""],
-    ["delta 3", "here the expression should end", ""],
-    ["delta == 3 == 4", "here the expression should end", ""],
-    ["(delta) == 3", "here the expression should end", ""],
+    ["delta 3", "expected the end of the expression", ""],
+    ["delta == 3 == 4", "expected the end of the expression", ""],
+    ["(delta) == 3", "expected the end of the expression", ""],
     ["detla == 3", 'at column 1 ("detla == 3"): there is no member "detla"', "did you mean delta"],
     [
       "on && in[0].tga",
@@ -95,10 +95,10 @@ describe("the error of an expression has the column", () => {
     ["in[2].tag", "in has 2 elements: there is no [2]", ""],
     ["delta.x", "delta is an integer: it has no members", ""],
     ["delta[0]", "delta is an integer, not an array", ""],
-    ["in", "it is an array, which does not compare", "write [0] behind it"],
-    ["in[0]", "it is a struct, which does not compare", "its members do: tag"],
-    ["comm == 3", "text compares with text", ""],
-    ["delta == 'x'", "text compares with text", ""],
+    ["in", "it is an array, which cannot be compared", "append [0]"],
+    ["in[0]", "it is a struct, which cannot be compared", "compare a member: tag"],
+    ["comm == 3", "text can only be compared with text", ""],
+    ["delta == 'x'", "text can only be compared with text", ""],
     ["mood == CRSS", "neither a member nor an enumerator", "did you mean CROSS?"],
     ["mood == 'CRSS'", "neither a member nor an enumerator", "did you mean CROSS?"],
     ["delta == CROSS", 'there is no member "CROSS"', ""],
@@ -112,7 +112,7 @@ describe("the error of an expression has the column", () => {
 
   test("a map without types has only key and value, as integers", () => {
     expect(filterError("pid == 3", false).message).toContain("the map has no types");
-    expect(filterError("value == 3", false).message).toContain("its 32 bytes are no integer");
+    expect(filterError("value == 3", false).message).toContain("its 32 bytes are not an integer");
     expect(() =>
       compileFilter("key == 3", parseFilter("key == 3"), { map: elementsInfo(), types: undefined }),
     ).not.toThrow();

@@ -100,7 +100,7 @@ describe("a typed key as JSON", () => {
     ['{"delta": 1.5}', "delta is an integer"],
     ['{"delta": null}', "delta is an integer: null does not fit"],
     ["[1]", "the value is a struct: a list does not fit"],
-    ['{"delta": ', "it is no JSON"],
+    ['{"delta": ', "not valid JSON"],
     ["5", 'the value is a struct: "5" does not fit'],
   ])("%s is refused", (text, message) => {
     expect(() => bytesOf(text)).toThrow(UsageError);

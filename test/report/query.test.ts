@@ -104,7 +104,7 @@ describe("sorting", () => {
     const cursor = new SortCursor(inner, ({ keyBytes }) => 9 - keyBytes[0]!, false, undefined, 3 * (4 + 32));
     expect(keysOf(cursor)).toEqual([5, 4, 3]);
     expect(cursor.end.complete).toBe(false);
-    expect(cursor.end.stopped).toContain("of 6 elements the first 3");
+    expect(cursor.end.stopped).toContain("only the first 3 of 6 elements");
   });
 
   test("by a per-CPU value needs one CPU, or the sum", () => {
@@ -140,7 +140,9 @@ describe("CPUs", () => {
     expect(cursor.next()).toBe(true);
     expect([cursor.cpuCount, cursor.cpus]).toEqual([1, [4]]);
     expect(cursor.valueBytes[cursor.valueOffset + 8]).toBe(2);
-    expect(() => query(perCpu([0, 4], [{}, {}]), { cpu: 1 })).toThrow("--cpu 1: this machine's are 0, 4");
+    expect(() => query(perCpu([0, 4], [{}, {}]), { cpu: 1 })).toThrow(
+      "--cpu 1: there is no such CPU; this machine has 0, 4",
+    );
   });
 
   test("summed: integers saturate in their own width and sign; a bool is true if any is", () => {
@@ -177,12 +179,12 @@ describe("CPUs", () => {
     expect(told).toEqual([]);
     sumOf([{ comm: "a" }, { comm: "b" }], (note) => told.push(note));
     expect(told).toEqual([
-      "--cpu sum: comm is no quantity and differs between CPUs: the first CPU's is shown",
+      "--cpu sum: comm cannot be summed and differs between CPUs: the first CPU's value is shown",
     ]);
   });
 
   test("are for per-CPU maps only", () => {
-    expect(() => query(list({}), { cpu: "sum" })).toThrow("map 7 has no value for each CPU");
+    expect(() => query(list({}), { cpu: "sum" })).toThrow("map 7 is not per-CPU");
   });
 });
 

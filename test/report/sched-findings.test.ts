@@ -58,7 +58,7 @@ test("a long local queue while another CPU has none, and the task with the long 
   const findings = findingsIn(trace("7.2-pinned"));
   expect(kinds(findings)).toEqual(["local-queue-long", "slice-long"]);
   expect(findings[0]).toMatchObject({ pids: [133, 134, 135], cpus: [0, 1], waitMs: 5224 });
-  expect(findings[0]?.summary).toContain("4 in it, while CPU 0 has none in its own");
+  expect(findings[0]?.summary).toContain("it has 4, while CPU 0 has an empty local queue");
   expect(findings[1]).toMatchObject({ pids: [136], cpus: [1] });
 });
 
@@ -68,7 +68,7 @@ test("an ejected scheduler: the reason, the task, and the tasks that waited", ()
   expect(findings[0]?.summary).toBe(
     "Scheduler stall was ejected, runnable task stall: victim-1[134] failed to run for 6.332s",
   );
-  expect(findings[0]?.details).toEqual(["It was noticed while kworker/u8:1[29] ran on CPU 0."]);
+  expect(findings[0]?.details).toEqual(["The kernel detected it while kworker/u8:1[29] ran on CPU 0."]);
   const waiting = findings.slice(1);
   expect(new Set(kinds(waiting))).toEqual(new Set(["not-dispatched"]));
   expect(waiting.flatMap(({ pids }) => pids).sort()).toEqual([133, 134, 135]);

@@ -20,13 +20,13 @@ const VARIABLES: readonly (readonly [Sysctl, string, 4 | 8])[] = [
 
 /** Throws `KtstrError` if this kernel's tables of types cannot be found. */
 export function readFeatures(kernel: GuestKernel): Features {
-  const untold: string[] = [];
+  const problems: string[] = [];
   const attempt = <T>(what: string, read: () => T): T | undefined => {
     try {
       return read();
     } catch (error) {
       if (!(error instanceof KtstrError)) throw error;
-      untold.push(`${what}: ${error.message}`);
+      problems.push(`${what}: ${error.message}`);
       return undefined;
     }
   };
@@ -37,7 +37,7 @@ export function readFeatures(kernel: GuestKernel): Features {
     ]),
   ) as Record<Sysctl, number>;
   const config = attempt("the kernel's configuration", () => readConfig(kernel));
-  untold.push(
+  problems.push(
     "helpers of each program type, and what only a try tells (misc): which helpers a type may call is answered by the kernel's code, and nothing runs in memory",
   );
   return {
@@ -49,7 +49,7 @@ export function readFeatures(kernel: GuestKernel): Features {
     helpers: undefined,
     misc: undefined,
     helperCount: helperCount(kernel),
-    untold,
+    problems,
   };
 }
 

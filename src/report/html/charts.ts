@@ -1,4 +1,4 @@
-/** Charts of a record: uPlot's code, ours that draws with it, and the lines as data. */
+/** Charts of a record: uPlot's code, the code that draws with it, and the lines as data. */
 import library from "uplot/dist/uPlot.iife.min.js" with { type: "text" };
 import style from "uplot/dist/uPlot.min.css" with { type: "text" };
 import license from "uplot/LICENSE" with { type: "text" };
@@ -7,12 +7,12 @@ import type { Extras } from "./document.ts";
 import { dataBlock, type Html, html } from "./markup.ts";
 
 export interface Line {
-  /** Escaped for people already. */
+  /** Already escaped by `escapeText`. */
   readonly label: string;
   readonly values: readonly (number | null)[];
 }
 
-/** A chart over the time of the record. `unit` stands behind a value: "%". Without scripts there is nothing of it. */
+/** A chart over the time of the record. `unit` is appended to values: "%". Hidden if scripts do not run. */
 export function chart(id: string, unit: string, seconds: readonly number[], lines: readonly Line[]): Html {
   const rounded = (value: number | null): number | null =>
     value === null ? null : Number(value.toPrecision(6));
@@ -26,7 +26,7 @@ export function chart(id: string, unit: string, seconds: readonly number[], line
 `;
 }
 
-/** Draws each chart anew where the window's width or its colours change. */
+/** Draws each chart, and again if the window's width or the colour scheme changes. */
 const DRAW = `"use strict";
 (() => {
   const colours = ["#3b7dd8", "#d9822b", "#2e9d5b", "#b5489e", "#c23b3b", "#1f9aa8", "#8a6fd1", "#8c8c1e"];
@@ -66,6 +66,6 @@ const OWN_STYLE = `
 
 export const CHARTS: Extras = {
   styles: [style, OWN_STYLE],
-  // The library's license wants to be where the library is.
+  // The license is kept next to the library's code.
   scripts: [`/*\n${license.replaceAll("*/", "* /")}*/\n${library}`, DRAW],
 };

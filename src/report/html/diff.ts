@@ -1,6 +1,6 @@
-/** What changed between two snapshots, as a page. */
+/** Changes between two snapshots as a page. */
 import { escapeText } from "../../text.ts";
-import type { Comings, Diff } from "../diff.ts";
+import type { Diff, ObjectChanges } from "../diff.ts";
 import { changedQueueTitle, eventDelta } from "../diff-sched-text.ts";
 import {
   changedMap,
@@ -18,11 +18,11 @@ import { html, type Part } from "./markup.ts";
 import { type Made, madeText } from "./report.ts";
 import { bar, percentText, tableOf } from "./table.ts";
 
-/** Rows of one table, and changed parts of one variable. */
+/** Limits on the rows of a table, and on the changed parts of a variable. */
 const MAX_ROWS = 2000;
 const MAX_CHANGES = 64;
 
-/** `names`: what A and B were read from. */
+/** `names`: sources of A and B, as given by the user. */
 export function diffPage(diff: Diff, names: readonly [string, string], made: Made): string {
   const { release, machine } = diff.b.kernel;
   const [a, b] = sideSentences(diff);
@@ -137,12 +137,11 @@ type Cells = readonly Part[];
 function objectsSection<T extends { readonly id: number }>(
   id: string,
   title: string,
-  { gone, appeared, replaced }: Comings<T>,
+  { gone, appeared, replaced }: ObjectChanges<T>,
   cells: (object: T) => Cells,
   changed: readonly Cells[],
 ): Section {
-  const instead = (old: number | undefined): string =>
-    old === undefined ? "new" : `new, in place of ${old}`;
+  const instead = (old: number | undefined): string => (old === undefined ? "new" : `new, replaces ${old}`);
   const rows = [
     ...appeared.map((object) => [...cells(object), instead(replaced.get(object.id))]),
     ...gone.map((object) => [...cells(object), "gone"]),

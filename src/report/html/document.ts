@@ -1,18 +1,19 @@
-/** The page around its sections: one file that loads nothing, and in which nothing runs but the script that is in it. */
-import { SCRIPT } from "./behaviour.ts";
-import { STYLE } from "./look.ts";
+/** The HTML document around the sections. It loads nothing, and only its own scripts run. */
+
 import { Html, html, type Part } from "./markup.ts";
+import { SCRIPT } from "./script.ts";
+import { STYLE } from "./stylesheet.ts";
 
 export interface Section {
-  /** What links in the page call it. */
+  /** Target of links in the page. */
   readonly id: string;
   readonly title: string;
-  /** Behind the title. */
+  /** Text after the title. */
   readonly about: Part;
   readonly content: Html;
 }
 
-/** What a page needs beside its text: a chart's code and style. */
+/** Additional styles and scripts of a page, such as those of charts. */
 export interface Extras {
   readonly styles: readonly string[];
   readonly scripts: readonly string[];
@@ -20,7 +21,7 @@ export interface Extras {
 
 export const NO_EXTRAS: Extras = { styles: [], scripts: [] };
 
-/** The whole document. `title` and `lines` stand above the sections. */
+/** Returns the whole document. `title` and `lines` come before the sections. */
 export function documentOf(
   title: string,
   lines: readonly Html[],
@@ -59,7 +60,7 @@ ${content}</section>
 `;
 }
 
-/** Nothing is loaded and nothing runs but what has one of these hashes. */
+/** Content security policy: only the styles and scripts with these hashes are used. */
 function policy(styles: readonly string[], scripts: readonly string[]): string {
   const hashes = (texts: readonly string[]): string =>
     texts.map((text) => `'sha256-${sha256(text)}'`).join(" ");

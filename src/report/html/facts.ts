@@ -1,4 +1,4 @@
-/** Attributes under the keys that JSON has them under, each with its value. */
+/** Attributes with the keys of the JSON output, and their values. */
 import { escapeText } from "../../text.ts";
 import { type Json, JsonText } from "../json.ts";
 import { countText } from "../units.ts";
@@ -6,18 +6,18 @@ import { type Html, html, NOTHING, type Part } from "./markup.ts";
 
 type JsonObject = { readonly [key: string]: Json };
 
-/** Objects that have a place in the page: only to those there are links. */
+/** Ids of objects that are in the page. Only these are linked. */
 export interface Anchors {
   readonly progs: ReadonlySet<number>;
   readonly maps: ReadonlySet<number>;
 }
 
-/** So many items of one list are shown. */
+/** Limit on the items of one list. */
 const MAX_ITEMS = 200;
 
 /**
- * `key value  key value`, without the keys in `skip` and without what is undefined. `isPrintable`: names in it are escaped
- * already.
+ * Formats `key value  key value`, without the keys in `skip` and without undefined values. `isPrintable`: strings are already
+ * escaped.
  */
 export function facts(
   of: JsonObject,
@@ -54,7 +54,7 @@ function partOf(key: string, value: Json, anchors: Anchors): Part {
 
 const isList = (value: Json): value is readonly Json[] => Array.isArray(value);
 
-/** An id of an object that is in the page leads there. */
+/** Links an id to its object, if the object is in the page. */
 function idOf(key: string, value: number | bigint, anchors: Anchors): Part {
   const id = Number(value);
   if (/^(map_ids?|inner_map_id)$/.test(key)) return mapLink(id, anchors);

@@ -1,4 +1,4 @@
-/** Links, each with its program and where it is attached. */
+/** Links with their programs and places. */
 import { printable } from "../../text.ts";
 import { LINK_TYPES } from "../../uapi/names.ts";
 import { linkJson } from "../bpftool.ts";

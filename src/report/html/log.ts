@@ -1,4 +1,4 @@
-/** The newest part of the kernel's log, folded. */
+/** The newest records of the kernel's log, folded. */
 import type { KernelLog } from "../../kernel-log.ts";
 import { recordLines, tornSentence } from "../log.ts";
 import { countText } from "../units.ts";
@@ -6,10 +6,10 @@ import type { Section } from "./document.ts";
 import { html } from "./markup.ts";
 
 const MAX_RECORDS = 2000;
-/** `warn` (include/linux/kern_levels.h). */
+/** Level `warn` (include/linux/kern_levels.h). */
 const WARN = 4;
 
-/** `log`: a sentence where it could not be read. */
+/** `log`: the log, or the reason why it could not be read. */
 export function logSection(log: KernelLog | string): Section {
   const title = "Log";
   if (typeof log === "string")

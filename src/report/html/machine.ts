@@ -1,4 +1,4 @@
-/** What stands first: findings, and the machine. */
+/** The first sections of the page: findings, and the machine. */
 import { escapeSentence, escapeText } from "../../text.ts";
 import type { InspectedSched } from "../inspect-sched.ts";
 import type { Inspection } from "../inspection.ts";
@@ -11,7 +11,7 @@ import type { Section } from "./document.ts";
 import { type Anchors, facts } from "./facts.ts";
 import { type Html, html, type Part } from "./markup.ts";
 
-/** So many warnings are in the page. */
+/** Limit on warnings in the page. */
 const MAX_WARNINGS = 200;
 
 export function findingsSection(
@@ -46,7 +46,7 @@ export function kernelSection({ kernel }: Inspection, anchors: Anchors): Section
   const { bootTimeUnixNs, uptimeNs } = kernel;
   const times: string[] = [];
   if (bootTimeUnixNs !== undefined) times.push(`started ${dateText(bootTimeUnixNs / 1_000_000_000n)}`);
-  if (uptimeNs !== undefined) times.push(`was up for ${timeText(Number(uptimeNs))}`);
+  if (uptimeNs !== undefined) times.push(`up for ${timeText(Number(uptimeNs))}`);
   const version = kernel.version === "" ? undefined : kernel.version;
   const content = html`${facts({ ...kernelJson(kernel), version }, anchors)}`;
   return { id: "kernel", title: "Kernel", about: times.join(", "), content };

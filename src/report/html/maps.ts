@@ -1,4 +1,4 @@
-/** Maps by their size, each with its attributes, the programs that use it, and what it holds. */
+/** Maps by size, each with its attributes, the programs that use it, and its contents. */
 import { declaration } from "../../btf/declare.ts";
 import { readU32 } from "../../btf/integer.ts";
 import { escapeText, printable } from "../../text.ts";
@@ -15,7 +15,7 @@ import {
   type SampleRecord,
 } from "../inspection.ts";
 import type { Json } from "../json.ts";
-import { soundly } from "../typed.ts";
+import { withFallback } from "../typed.ts";
 import { countText, sizeText, totalSizeText } from "../units.ts";
 import { typeText } from "../words.ts";
 import type { Section } from "./document.ts";
@@ -24,7 +24,7 @@ import { type Html, html, NOTHING, type Part } from "./markup.ts";
 import { bar, rest } from "./table.ts";
 import { bytesHtml, valueHtml } from "./value.ts";
 
-/** Variables of one section, and characters of all maps' contents: behind them maps have attributes alone. */
+/** Limits on the variables of one section, and on the characters of all contents. Further maps have only attributes. */
 const MAX_VARIABLES = 512;
 const MAX_CONTENT_CHARACTERS = 16 * 2 ** 20;
 
@@ -58,9 +58,9 @@ ${items}</div>${rest(maps.length, shown.length)}`;
   return { id: "maps", title: "Maps", about, content };
 }
 
-const TOO_MUCH = html`<p class="alarm">The page has no room for its contents: <code>ktstr map dump</code> prints them.</p>`;
+const TOO_MUCH = html`<p class="alarm">Contents omitted to limit the page's size: <code>ktstr map dump</code> prints them.</p>`;
 
-/** The largest first. */
+/** Sorts maps by descending size. */
 export function mapsBySize({ maps }: Inspection): InspectedMap[] {
   const size = ({ info }: InspectedMap): number => info.memlockBytes ?? 0;
   return [...maps].sort((a, b) => size(b) - size(a) || a.info.id - b.info.id);
@@ -84,11 +84,11 @@ function contentHtml(map: InspectedMap, anchors: Anchors): Html {
   const of = sample.entries.length + sample.records.length;
   const count = `${sample.countIsWhole ? "" : "at least "}${countText(sample.count)} in all`;
   return html`${variables !== undefined ? variablesHtml(map, variables) : sampleHtml(map, anchors)}${
-    sample.problem !== "" && html`<p class="alarm">not all: ${sample.problem}</p>`
+    sample.problem !== "" && html`<p class="alarm">incomplete: ${sample.problem}</p>`
   }<p class="dim">${variables === undefined && sample.count > of ? `${countText(of)} shown, ${count}` : count}</p>`;
 }
 
-/** Global variables, as a table. */
+/** Global variables as a table. */
 function variablesHtml({ style }: InspectedMap, variables: readonly Variable[]): Html {
   const rows = variables.slice(0, MAX_VARIABLES).map(
     ({
@@ -96,14 +96,14 @@ function variablesHtml({ style }: InspectedMap, variables: readonly Variable[]):
       type,
       offset,
       bytes,
-    }) => html`<tr><td class="n">${offset}</td><td>${escapeText(name)}</td><td class="dim">${escapeText(soundly("?", () => declaration(type.btf, type.id, "")))}</td><td>${valueHtml(type, bytes, style.text)}</td></tr>
+    }) => html`<tr><td class="n">${offset}</td><td>${escapeText(name)}</td><td class="dim">${escapeText(withFallback("?", () => declaration(type.btf, type.id, "")))}</td><td>${valueHtml(type, bytes, style.text)}</td></tr>
 `,
   );
   return html`<div class="scroll"><table><tr><th class="n">offset</th><th>name</th><th>type</th><th>value</th></tr>
 ${rows}</table></div>${rest(variables.length, rows.length)}`;
 }
 
-/** Of a scheduler's sections the variables that change, without those that headers bring. */
+/** Variables of a scheduler that may change, without those that come from headers. */
 export function changingVariables({ info, variables = [] }: InspectedMap): readonly Variable[] {
   return info.frozen === true ? [] : variables.filter(({ name }) => !/(^|\.)__/.test(name));
 }
@@ -141,7 +141,7 @@ function entryHtml(
 `;
 }
 
-/** A value that is the id of a map or a program. */
+/** Describes a value that is the id of a map or a program. */
 function meaningHtml(info: InspectedMap["info"], value: Uint8Array, anchors: Anchors): Part {
   const meaning = idMeaning(info);
   if (meaning === undefined || value.length < 4) return undefined;

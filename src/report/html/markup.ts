@@ -1,7 +1,7 @@
-/** Markup from a tagged template: whatever is put into one is text, unless a template made it. */
+/** Markup from a tagged template. Every inserted value is escaped, unless a template made it. */
 import { escapeSource } from "../../text.ts";
 
-/** Markup that a template made, or a constant of the program. */
+/** Markup made by a template, or a constant of the program. */
 export class Html {
   readonly text: string;
 
@@ -13,8 +13,8 @@ export class Html {
 export type Part = Html | string | number | bigint | undefined | false | readonly Part[];
 
 /**
- * Strings are escaped for text and for quoted attributes alike; lists are joined; undefined and false are nothing. A part
- * may stand in text or in a quoted attribute, and nowhere else: not in a tag's name, a style or a script.
+ * Escapes strings for text and for quoted attributes, joins lists, and omits undefined and false. Parts may only be inserted
+ * into text and quoted attributes, not into tag names, styles or scripts.
  */
 export function html(strings: TemplateStringsArray, ...parts: readonly Part[]): Html {
   let text = strings[0] ?? "";
@@ -41,10 +41,10 @@ const ENTITIES: Readonly<Record<string, string>> = {
   "'": "&#39;",
 };
 
-/** Letters, digits and what neither markup nor a terminal obeys. */
+/** Matches characters that are special neither in markup nor in a terminal. */
 const PLAIN = /^[\n\t !#-%(-;=?-~]*$/;
 
-/** Text as markup. Control characters other than line ends and tabs become escapes (`src/text.ts`). */
+/** Escapes text as markup. Control characters except line feeds and tabs become escape sequences (`src/text.ts`). */
 function escapeMarkup(text: string): string {
   if (PLAIN.test(text)) return text;
   const shown = text.split("\n").map(escapeSource).join("\n");
@@ -52,8 +52,8 @@ function escapeMarkup(text: string): string {
 }
 
 /**
- * Data for a script as a `<script type="application/json">`, which no browser runs: with `<` and the line separators
- * escaped nothing in it can end the element.
+ * Returns data for a script as `<script type="application/json">`, which browsers do not run. `<` and line separators are
+ * escaped, so the data cannot end the element.
  */
 export function dataBlock(id: string, json: string): Html {
   const text = json.replace(

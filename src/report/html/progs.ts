@@ -1,4 +1,4 @@
-/** Programs by their cost, each with its attributes, its maps and what runs it. */
+/** Programs by cost, each with its attributes, maps and attachments. */
 import { nsPerCall } from "../../derive.ts";
 import type { ProgInfo, ProgStats } from "../../state.ts";
 import { printable } from "../../text.ts";
@@ -19,8 +19,8 @@ export function progsSection(inspection: Inspection, shown: readonly ProgInfo[],
     interval !== undefined
       ? `${progs.length}, costs of ${interval.seconds.toFixed(2)} s`
       : kernel.statsEnabled === false
-        ? `${progs.length}, statistics are off: costs are those of earlier`
-        : `${progs.length}, by their costs since each was loaded`;
+        ? `${progs.length}, statistics are off, costs were counted before`
+        : `${progs.length}, by cost since each was loaded`;
   const total = progs.reduce((sum, prog) => sum + costOf(inspection, prog), 0);
   const names = new Map(inspection.maps.map(({ info }) => [info.id, printable(info.name)]));
   const links = Map.groupBy(inspection.links, ({ progId }) => progId);
@@ -40,7 +40,7 @@ ${items}</div>${rest(progs.length, shown.length)}`;
   return { id: "programs", title: "Programs", about, content };
 }
 
-/** The costliest first. */
+/** Sorts programs by descending cost. */
 export function progsByCost(inspection: Inspection): ProgInfo[] {
   return [...inspection.progs].sort((a, b) => costOf(inspection, b) - costOf(inspection, a) || a.id - b.id);
 }
@@ -65,17 +65,17 @@ function progItem(prog: ProgInfo, stats: ProgStats | undefined, total: number, b
 function loadedHtml({ kernel }: Inspection, prog: ProgInfo): Part {
   if (prog.loadTimeNs === 0n || kernel.bootTimeUnixNs === undefined) return undefined;
   const seconds = (kernel.bootTimeUnixNs + prog.loadTimeNs) / 1_000_000_000n;
-  return html`<p>loaded ${dateText(seconds)}, ${timeText(Number(prog.loadTimeNs))} after the start</p>`;
+  return html`<p>loaded ${dateText(seconds)}, ${timeText(Number(prog.loadTimeNs))} after boot</p>`;
 }
 
 function attachedHtml({ id, type, place }: InspectedLink): Html {
   return html`<p>run by <a href="#link-${id}">link ${id}</a>, ${typeText(LINK_TYPES, type)} <span class="dim">${place}</span></p>`;
 }
 
-/** So many places of one program are shown: a prog array may hold it in each of its elements. */
+/** Limit on the places of one program, because a prog array may have it in each element. */
 const MAX_PLACES = 50;
 
-/** What runs it without a link. */
+/** Attachments without a link. */
 function placesHtml({ places }: Inspection, { id }: ProgInfo, anchors: Anchors): Part {
   const unlinked = (places?.get(id) ?? []).filter(({ json }) => json["by"] !== "link");
   const shown = unlinked.slice(0, MAX_PLACES);

@@ -1,10 +1,10 @@
-/** A record as a page: costs over its time, and what changed in it. */
+/** A record as a page: costs over time, and changes. */
 import { nsPerCall } from "../../derive.ts";
 import { escapeText } from "../../text.ts";
 import { MAP_TYPES } from "../../uapi/names.ts";
 import { hasFill } from "../inspection.ts";
 import { stringify } from "../json.ts";
-import type { GlobalOverTime, MapOverTime, OverTime } from "../over-time.ts";
+import type { GlobalSummary, MapSummary, RecordSummary } from "../record-summary.ts";
 import { rateText } from "../rows.ts";
 import { dateText } from "../text.ts";
 import { countText, sizeText, timeText } from "../units.ts";
@@ -14,16 +14,16 @@ import { html, type Part } from "./markup.ts";
 import { type Made, madeText } from "./report.ts";
 import { bar, percentText, spark, tableOf } from "./table.ts";
 
-/** Lines of a chart, charts of variables, and rows of a table. */
+/** Limits on lines of a chart, charts of variables, and rows of a table. */
 const CHARTED = 8;
 const MAX_CHARTS = 32;
 const MAX_ROWS = 2000;
-/** Rows that have a line of their own. */
+/** Limit on rows with a small line chart. */
 const SPARK_ROWS = 400;
 
-/** `name`: the file's. */
-export function recordPage(over: OverTime, name: string, made: Made): string {
-  const { facts, startUnixMs, lengthMs, rounds, damage } = over;
+/** `name`: name of the record file. */
+export function recordPage(summary: RecordSummary, name: string, made: Made): string {
+  const { facts, startUnixMs, lengthMs, rounds, damage } = summary;
   const { release, machine } = facts.kernel;
   const from = dateText(BigInt(Math.floor(startUnixMs / 1000)));
   const about = `${escapeText(name)}: ${escapeText(facts.source)}, ${countText(rounds)} rounds from ${from} on`;
@@ -33,15 +33,15 @@ export function recordPage(over: OverTime, name: string, made: Made): string {
       html`<span class="dim">${about}; ${madeText(made)}</span>`,
       ...(damage === "" ? [] : [html`<span class="alarm">${escapeText(damage)}</span>`]),
     ],
-    [progsSection(over), mapsSection(over), schedSection(over), ...globalsSection(over)],
+    [progsSection(summary), mapsSection(summary), schedSection(summary), ...globalsSection(summary)],
     CHARTS,
   );
 }
 
-const secondsOf = ({ steps }: OverTime): number[] => steps.map((ms) => ms / 1000);
+const secondsOf = ({ steps }: RecordSummary): number[] => steps.map((ms) => ms / 1000);
 
-function progsSection(over: OverTime): Section {
-  const { progs, lengthMs } = over;
+function progsSection(summary: RecordSummary): Section {
+  const { progs, lengthMs } = summary;
   const seconds = Math.max(lengthMs, 1) / 1000;
   const ran = progs.filter(({ total }) => total.count > 0n || total.misses > 0n);
   const all = ran.reduce((sum, { total }) => sum + Number(total.runTimeNs), 0);
@@ -90,11 +90,11 @@ function progsSection(over: OverTime): Section {
     content:
       rows.length === 0
         ? html`<p class="dim">none ran</p>`
-        : html`${chart("costs", "%", secondsOf(over), lines)}${table}`,
+        : html`${chart("costs", "%", secondsOf(summary), lines)}${table}`,
   };
 }
 
-function mapsSection({ maps }: OverTime): Section {
+function mapsSection({ maps }: RecordSummary): Section {
   const rows = maps.map(({ first, last }): Part[] => {
     const { id, name, type, maxEntries } = last.facts;
     const canFill = hasFill({ type: (MAP_TYPES as readonly string[]).indexOf(type) });
@@ -123,7 +123,7 @@ function mapsSection({ maps }: OverTime): Section {
   };
 }
 
-const hasChanged = ({ first, last }: MapOverTime): boolean =>
+const hasChanged = ({ first, last }: MapSummary): boolean =>
   first.entries !== last.entries || first.bytes !== last.bytes;
 
 function fromTo(
@@ -136,12 +136,12 @@ function fromTo(
   return `${of(first)} -> ${of(last)}`;
 }
 
-function schedSection({ states, events, lengthMs }: OverTime): Section {
+function schedSection({ states, events, lengthMs }: RecordSummary): Section {
   const seconds = Math.max(lengthMs, 1) / 1000;
-  const isTold = states.some(({ state }) => state !== "");
+  const hasState = states.some(({ state }) => state !== "");
   const stateRows = states.map(({ atMs, state, ops }): Part[] => [
     `${(atMs / 1000).toFixed(3)} s`,
-    state === "" ? "not told" : escapeText(state),
+    state === "" ? "not known" : escapeText(state),
     escapeText(ops),
   ]);
   const eventRows = events
@@ -161,24 +161,24 @@ function schedSection({ states, events, lengthMs }: OverTime): Section {
   return {
     id: "scheduler",
     title: "Scheduler",
-    about: isTold
+    about: hasState
       ? `${changes} change${changes === 1 ? "" : "s"} of its state`
-      : "the kernel has no sched_ext, or the record does not tell of it",
-    content: html`${isTold && tableOf(stateColumns, stateRows, MAX_ROWS)}${eventRows.length > 0 && tableOf(eventColumns, eventRows, MAX_ROWS)}`,
+      : "the kernel has no sched_ext, or the record has no data of it",
+    content: html`${hasState && tableOf(stateColumns, stateRows, MAX_ROWS)}${eventRows.length > 0 && tableOf(eventColumns, eventRows, MAX_ROWS)}`,
   };
 }
 
-function globalsSection(over: OverTime): Section[] {
-  const { globals } = over;
+function globalsSection(summary: RecordSummary): Section[] {
+  const { globals } = summary;
   if (globals.length === 0) return [];
-  // Of different sizes: each has a chart of its own.
+  // Variables have different units, so each has its own chart.
   const charts = globals
     .filter(({ values }) => values.some((value) => value !== null))
     .slice(0, MAX_CHARTS)
     .map(({ name, values }, index) => {
       const label = escapeText(name);
       return html`<h3>${label}</h3>
-${chart(`global-${index}`, "", secondsOf(over), [{ label, values }])}`;
+${chart(`global-${index}`, "", secondsOf(summary), [{ label, values }])}`;
     });
   const rows = globals.map((each): Part[] => [
     escapeText(each.name),
@@ -199,13 +199,13 @@ ${chart(`global-${index}`, "", secondsOf(over), [{ label, values }])}`;
 
 const MAX_VALUE_TEXT = 200;
 
-function valueText(value: GlobalOverTime["first"]): string {
-  if (value === undefined) return "not there";
+function valueText(value: GlobalSummary["first"]): string {
+  if (value === undefined) return "not present";
   const text = stringify(value);
   return text.length > MAX_VALUE_TEXT ? `${text.slice(0, MAX_VALUE_TEXT)}...` : text;
 }
 
-function aboveLowest({ values }: GlobalOverTime): Part {
+function aboveLowest({ values }: GlobalSummary): Part {
   const numbers = values.filter((value) => value !== null);
   if (numbers.length < 2) return undefined;
   const lowest = numbers.reduce((least, value) => Math.min(least, value));

@@ -1,4 +1,4 @@
-/** `ktstr report`: everything that `inspect`, `sched` and `dmesg` know of a machine, as one HTML file. */
+/** `ktstr report`: the data of `inspect`, `sched` and `dmesg` as one HTML file. */
 import type { KernelLog } from "../../kernel-log.ts";
 import { escapeText } from "../../text.ts";
 import type { InspectedSched } from "../inspect-sched.ts";
@@ -14,18 +14,18 @@ import { html } from "./markup.ts";
 import { progsByCost, progsSection } from "./progs.ts";
 import { schedSection } from "./sched.ts";
 
-/** So many of each are in a page; what is behind them is counted. */
+/** Limits on objects in a page. Omitted objects are counted. */
 const MAX_PROGS = 4000;
 const MAX_LINKS = 4000;
 const MAX_MAPS = 4000;
 
 export interface ReportInput {
   readonly inspection: Inspection;
-  /** The whole pages of its schedulers. */
+  /** Complete `sched` pages, one per scheduler. */
   readonly scheds: readonly InspectedSched[];
-  /** A sentence where it could not be read. */
+  /** The log, or the reason why it could not be read. */
   readonly log: KernelLog | string;
-  /** What was read, for people. */
+  /** Description of the source. */
   readonly origin: string;
   readonly made: Made;
 }
@@ -35,7 +35,7 @@ export interface Made {
   readonly version: string;
 }
 
-/** The whole file. Its size follows the contents, which are bounded. */
+/** Returns the HTML file. Its size is bounded by the bounds on its contents. */
 export function reportPage({ inspection, scheds, log, origin, made }: ReportInput): string {
   const { kernel } = inspection;
   const progs = progsByCost(inspection).slice(0, MAX_PROGS);

@@ -1,4 +1,4 @@
-/** A sched_ext scheduler: how it runs, its variables, its CPUs, queues and tasks. */
+/** sched_ext schedulers: mode, variables, CPUs, queues and tasks. */
 import { escapeText, printable } from "../../text.ts";
 import { cpuList } from "../cpu-list.ts";
 import type { InspectedSched } from "../inspect-sched.ts";
@@ -20,7 +20,7 @@ const MAX_CPUS = 512;
 const MAX_QUEUES = 256;
 const MAX_LINES = 200;
 
-/** `views`: of each scheduler, its own page; none of a kernel that has none. */
+/** `views`: one page per scheduler; empty if there is none. */
 export function schedSection(
   inspection: Inspection,
   views: readonly InspectedSched[],
@@ -56,22 +56,22 @@ ${variablesTable(map)}`,
 
 function viewHtml({ view, findings }: InspectedSched, anchors: Anchors): Html {
   const json = schedSummaryJson(view, findings) as { [key: string]: Json };
-  const title = `${view.opsName ?? "(its name is not told)"}${view.place === undefined ? "" : `, ${view.place}`}`;
+  const title = `${view.opsName ?? "(name not known)"}${view.place === undefined ? "" : `, ${view.place}`}`;
   return html`<h3>${escapeText(title)}</h3>
 ${facts(json, anchors, ["queues", "events", "findings"])}${
   view.origin !== "" && html`<p class="dim">${escapeText(view.origin)}</p>`
-}${(view.subSchedulers ?? []).map(({ opsName, place, cgroupPath }) => html`<p>sub-scheduler ${escapeText(`${opsName} ${place} ${cgroupPath ?? ""}`)}</p>`)}${cpusHtml(view)}${queuesHtml(view)}${tasksHtml(view)}${eventsHtml(view)}${linesHtml("Lines that are not the kernel's, or not known", view.unknown)}${linesHtml("Not told", view.notTold)}`;
+}${(view.subSchedulers ?? []).map(({ opsName, place, cgroupPath }) => html`<p>sub-scheduler ${escapeText(`${opsName} ${place} ${cgroupPath ?? ""}`)}</p>`)}${cpusHtml(view)}${queuesHtml(view)}${tasksHtml(view)}${eventsHtml(view)}${linesHtml("Unrecognized lines", view.unknown)}${linesHtml("Not available", view.notTold)}`;
 }
 
 function cpusHtml({ cpus, idleCpus, othersIdle, enums }: SchedView): Part {
   if (cpus.length === 0) return undefined;
   const about = othersIdle
-    ? "CPUs that are idle are not in the dump"
+    ? "idle CPUs are not in the dump"
     : idleCpus !== undefined && `offered to the scheduler as idle: ${cpuList(idleCpus) || "none"}`;
   const rows = cpus.slice(0, MAX_CPUS).map(
     (
       cpu,
-    ) => html`<tr><td class="n">${cpu.cpu}</td><td>${cpu.currPid === undefined ? "what runs is not told" : `${escapeText(cpu.currComm)}[${cpu.currPid}]`}</td><td>${escapeText(cpu.currClass.replace(/_sched_class$/, ""))}</td><td>${[...cpuRest(cpu, enums), ...cpu.unknown.map((line) => escapeText(line.trim()))].join("  ")}</td></tr>
+    ) => html`<tr><td class="n">${cpu.cpu}</td><td>${cpu.currPid === undefined ? "current task not known" : `${escapeText(cpu.currComm)}[${cpu.currPid}]`}</td><td>${escapeText(cpu.currClass.replace(/_sched_class$/, ""))}</td><td>${[...cpuRest(cpu, enums), ...cpu.unknown.map((line) => escapeText(line.trim()))].join("  ")}</td></tr>
 `,
   );
   return html`<h3>CPUs <small>${cpus.length}${about && `, ${about}`}</small></h3>
@@ -79,7 +79,7 @@ function cpusHtml({ cpus, idleCpus, othersIdle, enums }: SchedView): Part {
 ${rows}</table></div>${rest(cpus.length, rows.length)}`;
 }
 
-/** The ones with tasks as a table; empty ones are many, and their names are all that there is to tell. */
+/** Queues with tasks are rows of a table. Empty queues, which may be many, are only listed by name. */
 function queuesHtml({ queues, dsqNames }: SchedView): Part {
   if (queues.length === 0) return undefined;
   const filled = queues.filter((queue) => lengthOf(queue) > 0);
@@ -100,14 +100,14 @@ ${rows}</table></div>`
 }${rest(empty.length, names.length)}`;
 }
 
-/** A dump does not tell it: there it is the tasks that are named. */
+/** Length of a queue. A dump does not have it, so there the known tasks are counted. */
 const lengthOf = ({ length, tasks }: SchedQueue): number => length ?? tasks.length;
 
 function tasksHtml(view: SchedView): Part {
   const { tasks } = view;
   if (view.cpus.length === 0) return undefined;
   const rows = tasks.slice(0, MAX_TASKS).map((task) => taskHtml(task, view));
-  return html`<h3>Tasks <small>${tasks.length}, runnable on sched_ext, the one that waited longest first; * runs</small></h3>
+  return html`<h3>Tasks <small>${tasks.length}, runnable on sched_ext, longest wait first; * is running</small></h3>
 ${
   rows.length > 0 &&
   html`<div class="scroll"><table><tr><th></th><th class="n">runnable for</th><th>task</th><th class="n">CPU</th><th>queue</th><th>CPUs</th><th></th></tr>

@@ -1,14 +1,14 @@
-/** Tables whose rows can be looked for, and small pictures in them. */
+/** Tables with searchable rows, and small charts. */
 import { countText } from "../units.ts";
 import { type Html, html, type Part } from "./markup.ts";
 
 export interface Column {
   readonly title: string;
-  /** To the right, as numbers stand. */
+  /** Numbers are aligned to the right. */
   readonly isNumber?: boolean;
 }
 
-/** At most `most` of the rows, and how many there are more. */
+/** Prints at most `most` rows, and the number of omitted rows. */
 export function tableOf(columns: readonly Column[], rows: readonly (readonly Part[])[], most: number): Html {
   const kind = (index: number): Part => columns[index]?.isNumber === true && html` class="n"`;
   const lines = rows.slice(0, most).map(
@@ -19,15 +19,15 @@ export function tableOf(columns: readonly Column[], rows: readonly (readonly Par
 ${lines}</table></div>${rest(rows.length, lines.length)}`;
 }
 
-/** What is told of a list that is longer than the page has it. */
+/** Describes how many items of a list are omitted. */
 export function rest(count: number, shown: number): Part {
   return (
     count > shown &&
-    html`<p class="dim">... ${countText(count)} in all, ${countText(count - shown)} of them not here</p>`
+    html`<p class="dim">... ${countText(count)} in all, ${countText(count - shown)} of them omitted</p>`
   );
 }
 
-/** A share from 0 to 1. */
+/** A bar for a share from 0 to 1. */
 export function bar(share: number): Html {
   const width = Math.max(0, Math.min(100, share * 100)).toFixed(1);
   return html`<svg class="bar" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true"><rect width="${width}" height="8"/></svg>`;
@@ -35,10 +35,10 @@ export function bar(share: number): Html {
 
 export const percentText = (share: number): string => `${(100 * share).toFixed(1)}%`;
 
-/** Points of a small line. */
+/** Number of points of a small line chart. */
 const SPARKS = 60;
 
-/** A line without axes: its highest point at the top, 0 at the bottom. */
+/** A line chart without axes: the highest value is at the top, 0 at the bottom. */
 export function spark(values: readonly number[]): Html {
   const count = Math.min(SPARKS, values.length);
   const means = Array.from({ length: count }, (_, point) => {

@@ -1,25 +1,25 @@
-/** Values as they stand in the page: short ones in a line, long ones folded. */
+/** Values in the page: short ones on one line, long ones folded. */
 import type { TextOptions } from "../../btf/text.ts";
 import { type TypeRef, text } from "../typed.ts";
 import { sizeText } from "../units.ts";
 import { Html, html, type Part } from "./markup.ts";
 
-/** Columns of a value's lines. */
+/** Width of a value's lines in columns. */
 const WIDTH = 96;
-/** Elements of one array. */
+/** Limit on elements of one array. */
 const MAX_ELEMENTS = 4096;
-/** Of one value's text, and bytes of one value in hexadecimal. */
+/** Limits on the characters of one value's text, and on the bytes of one value in hexadecimal. */
 const MAX_CHARACTERS = 65_536;
 const MAX_BYTES = 16_384;
-/** Parts of one value that fold by themselves. */
+/** Limit on separately folded parts of one value. */
 const MAX_FOLDS = 256;
 const MAX_DEPTH = 16;
-/** A part of so many lines is folded when the page opens. */
+/** Parts with at least this many lines are closed when the page opens. */
 const LONG_LINES = 12;
 const LINE_BYTES = 32;
 const GROUP_BYTES = 8;
 
-/** `bytes` by its type, or in hexadecimal where it has none. */
+/** Formats bytes by their type, or in hexadecimal if there is no type. */
 export function valueHtml(type: TypeRef | undefined, bytes: Uint8Array, options?: TextOptions): Part {
   if (type === undefined) return bytesHtml(bytes);
   const whole = typedText(type, bytes, options);
@@ -32,7 +32,7 @@ export function typedText(type: TypeRef, bytes: Uint8Array, options?: TextOption
   return `${whole.slice(0, MAX_CHARACTERS)}\n... cut: ${sizeText(whole.length)} of text`;
 }
 
-/** A value of several lines: each of its structs and arrays that takes more than a line folds. */
+/** A value of several lines, in which each struct and array of several lines can be folded. */
 export function folded(lines: string): Html {
   let left = MAX_FOLDS;
   return block(lines.split("\n"), 0);
@@ -68,7 +68,7 @@ export function folded(lines: string): Html {
 const indentOf = (line: string): number => line.length - line.trimStart().length;
 const unindented = (line: string): string => line.replace(/^ {2}/, "");
 
-/** The line that closes what line `at` opens; -1: it opens nothing. Strings in a value are escaped, so its lines are ours. */
+/** Returns the line that closes the block opened at line `at`; -1: no block. Strings in values are escaped and cannot add lines. */
 function endOfBlock(lines: readonly string[], at: number): number {
   const line = lines[at] ?? "";
   if (!/[{[]$/.test(line)) return -1;
@@ -78,14 +78,14 @@ function endOfBlock(lines: readonly string[], at: number): number {
   return -1;
 }
 
-/** One line where it fits into one, else folded behind its first bytes. */
+/** Prints one line if it fits, else folds the bytes behind their beginning. */
 export function bytesHtml(bytes: Uint8Array): Part {
   if (bytes.length <= LINE_BYTES) return html`<code>${spaced(hex(bytes), 1)}</code>`;
   const start = spaced(hex(bytes.subarray(0, GROUP_BYTES)), 1);
   return html`<details><summary>${start} ... <small>${sizeText(bytes.length)}</small></summary><pre>${dumpText(bytes)}</pre></details>`;
 }
 
-/** Lines of an offset and bytes; `*` stands for lines that are equal to the one before, as hexdump(1) writes it. */
+/** Prints lines of offset and bytes. Like hexdump(1), `*` replaces lines that repeat the previous one. */
 function dumpText(bytes: Uint8Array): string {
   const shown = bytes.subarray(0, MAX_BYTES);
   const lines: string[] = [];
@@ -104,7 +104,7 @@ function dumpText(bytes: Uint8Array): string {
 const hex = (bytes: Uint8Array): string =>
   Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("hex");
 
-/** A blank behind each group of so many bytes. */
+/** Inserts a blank after each group of `groupBytes` bytes. */
 function spaced(digits: string, groupBytes: number): string {
   return digits.match(new RegExp(`.{1,${2 * groupBytes}}`, "g"))?.join(" ") ?? "";
 }

@@ -66,7 +66,7 @@ export function allOutput(memory: string, into: string, limit: number, follow: n
   attempt(out, () => {
     const features = guest.features();
     print(featuresJson(features), featuresText(features));
-    for (const sentence of features.untold) out.line(sentence);
+    for (const sentence of features.problems) out.line(sentence);
   });
   attempt(out, () => {
     for (const mount of guest.tokenMounts()) print(tokenJson(mount), tokenText(mount));

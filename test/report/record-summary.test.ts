@@ -1,7 +1,7 @@
 /** Data of a record's page, from rounds made by hand. */
 import { expect, test } from "bun:test";
-import { overTime } from "../../src/report/over-time.ts";
 import type { RecordFile } from "../../src/report/record-read.ts";
+import { summarizeRecord } from "../../src/report/record-summary.ts";
 import type { Round, RoundProg, RoundSched } from "../../src/round.ts";
 
 const prog = (id: number, loadTimeNs: bigint, count: bigint, runTimeNs: bigint): RoundProg => ({
@@ -43,7 +43,7 @@ const record = (rounds: readonly Round[], globals: readonly string[] = []): Reco
 const MS = 1_000_000n;
 
 test("a program that existed before counts from the first round, a later one from its load", () => {
-  const { progs, steps, lengthMs, startUnixMs } = overTime(
+  const { progs, steps, lengthMs, startUnixMs } = summarizeRecord(
     record([
       round(0, { progs: [prog(1, 1n, 100n, 5000n * MS)] }),
       round(1000, { progs: [prog(1, 1n, 110n, 5250n * MS), prog(2, 9n, 3n, 100n * MS)] }),
@@ -58,7 +58,7 @@ test("a program that existed before counts from the first round, a later one fro
 });
 
 test("a reused id is another program", () => {
-  const { progs } = overTime(
+  const { progs } = summarizeRecord(
     record([
       round(0, { progs: [prog(1, 1n, 100n, 100n * MS)] }),
       round(1000, { progs: [prog(1, 2n, 4n, 40n * MS)] }),
@@ -71,7 +71,7 @@ test("a reused id is another program", () => {
 });
 
 test("events of a scheduler that was enabled again count from 0", () => {
-  const { events, states } = overTime(
+  const { events, states } = summarizeRecord(
     record([
       round(0, { sched: sched("flatcg", 1n, 50n) }),
       round(1000, { sched: sched("flatcg", 1n, 60n) }),
@@ -91,7 +91,7 @@ test("the graph of many rounds has at most 600 points, and covers all the time",
   const rounds = Array.from({ length: 10_001 }, (_, at) =>
     round(at * 100, { progs: [prog(1, 1n, BigInt(at), BigInt(at) * 50n * MS)], globals: [at] }),
   );
-  const { progs, steps, globals } = overTime(record(rounds, ["x"]));
+  const { progs, steps, globals } = summarizeRecord(record(rounds, ["x"]));
   expect([steps.length, steps.at(-1)]).toEqual([600, 1_000_000]);
   const [only] = progs;
   const sum = only!.shares.reduce((all, share) => all + share, 0);
@@ -100,6 +100,8 @@ test("the graph of many rounds has at most 600 points, and covers all the time",
 });
 
 test("a record with one round is valid, one without rounds is an error", () => {
-  expect(overTime(record([round(0, { progs: [prog(1, 1n, 5n, 5n)] })])).progs[0]?.total.count).toBe(0n);
-  expect(() => overTime(record([]))).toThrow("no round");
+  expect(summarizeRecord(record([round(0, { progs: [prog(1, 1n, 5n, 5n)] })])).progs[0]?.total.count).toBe(
+    0n,
+  );
+  expect(() => summarizeRecord(record([]))).toThrow("the record has no rounds");
 });

@@ -1,62 +1,62 @@
-/** What a record tells of its whole time, as plain data of bounded size: totals, and lines of at most so many points. */
+/** Summary of a whole record as plain data of bounded size: totals, and series with a limited number of points. */
 import type { PlainValue } from "../btf/value.ts";
 import { KtstrError } from "../errors.ts";
 import type { ProgFacts, Round, RoundMap, RoundProg, SeriesFacts } from "../round.ts";
 import type { ProgStats } from "../state.ts";
 import type { RecordFile } from "./record-read.ts";
 
-export interface OverTime {
+export interface RecordSummary {
   readonly facts: SeriesFacts;
   readonly startUnixMs: number;
   readonly lengthMs: number;
   readonly rounds: number;
-  /** Milliseconds since the start at which each step ends; the first step begins at 0. */
+  /** End of each step in milliseconds since the start; the first step begins at 0. */
   readonly steps: readonly number[];
-  /** The costliest first; those that did not run last. */
-  readonly progs: readonly ProgOverTime[];
-  /** The ones that changed most first. */
-  readonly maps: readonly MapOverTime[];
-  /** How much each counter grew within the record. */
+  /** Sorted by descending cost; programs that did not run come last. */
+  readonly progs: readonly ProgSummary[];
+  /** Sorted by descending change. */
+  readonly maps: readonly MapSummary[];
+  /** Growth of each counter in the record. */
   readonly events: readonly { readonly name: string; readonly count: bigint }[];
-  /** Each state that sched_ext was in, and from when on. */
+  /** States of sched_ext, each with its start. */
   readonly states: readonly { readonly atMs: number; readonly state: string; readonly ops: string }[];
-  readonly globals: readonly GlobalOverTime[];
-  /** What is not in it, as a sentence; "" where nothing is left out. */
+  readonly globals: readonly GlobalSummary[];
+  /** Sentence about what is left out; "" if nothing is. */
   readonly damage: string;
 }
 
-export interface ProgOverTime {
+export interface ProgSummary {
   readonly facts: ProgFacts;
-  /** Within the record. */
+  /** Counters added in the record. */
   readonly total: ProgStats;
-  /** Of a CPU, by step: 1 is one CPU all the time. */
+  /** Share of a CPU, by step: 1 is one CPU, fully used. */
   readonly shares: readonly number[];
 }
 
-export interface MapOverTime {
+export interface MapSummary {
   readonly first: RoundMap;
   readonly last: RoundMap;
 }
 
-export interface GlobalOverTime {
+export interface GlobalSummary {
   readonly name: string;
   readonly first: PlainValue | undefined;
   readonly last: PlainValue | undefined;
-  /** By step, the value of its last round; null: no number then. */
+  /** Value in the last round of each step; null: not a number. */
   readonly values: readonly (number | null)[];
 }
 
-/** Points of a line: as many as a wide chart has columns. */
+/** Limit on points per series: the columns of a wide chart. */
 const MAX_STEPS = 600;
-/** Objects that a record may have had one after the other; more are left out, and said. */
+/** Limits on programs, maps and states in a record. The page says if more are left out. */
 const MAX_PROGS = 20_000;
 const MAX_MAPS = 20_000;
 const MAX_STATES = 200;
 
 const ZERO: ProgStats = { count: 0n, runTimeNs: 0n, misses: 0n };
 
-/** Reads the rounds twice: for their time, and for what happened in it. Throws `KtstrError` where there is no round. */
-export function overTime(record: RecordFile): OverTime {
+/** Reads the rounds twice: first their times, then their data. Throws `KtstrError` if there is no round. */
+export function summarizeRecord(record: RecordFile): RecordSummary {
   let rounds = 0;
   let lengthMs = 0;
   let startUnixMs = 0;
@@ -65,7 +65,7 @@ export function overTime(record: RecordFile): OverTime {
     lengthMs = Math.max(lengthMs, atMs);
   }
   const { damage } = record;
-  if (rounds === 0) throw new KtstrError(`${record.path}: it has no round`, { hint: damage });
+  if (rounds === 0) throw new KtstrError(`${record.path}: the record has no rounds`, { hint: damage });
   const stepCount = Math.max(1, Math.min(MAX_STEPS, rounds - 1));
   const stepMs = Math.max(lengthMs, 1) / stepCount;
   const sum = new Sum(record.facts, stepCount, stepMs);
@@ -104,7 +104,7 @@ class Sum {
   readonly #facts: SeriesFacts;
   readonly #stepCount: number;
   readonly #stepMs: number;
-  /** By id and load time, as ids come again. */
+  /** By id and load time, because ids are reused. */
   readonly #progs: Map<string, Running> = new Map();
   readonly #maps: Map<string, { first: RoundMap; last: RoundMap }> = new Map();
   readonly #events: Map<string, bigint> = new Map();
@@ -143,7 +143,7 @@ class Sum {
         this.#leave(`only the first ${MAX_PROGS} programs are in the page`);
         return;
       }
-      // One that was loaded later counted from 0 within the time.
+      // A program that was loaded during the record is counted from 0.
       const base = this.#before === undefined ? counters : ZERO;
       own = { facts, base, last: base, nsByStep: new Map() };
       this.#progs.set(key, own);
@@ -170,7 +170,7 @@ class Sum {
     }
     if (sched === undefined || this.#before === undefined) return;
     const before = this.#before.sched;
-    // A scheduler that was enabled anew counts from 0.
+    // A scheduler that was enabled during the record counts from 0.
     const isSame = before?.ops === sched.ops && before.enableSeq === sched.enableSeq;
     const counts = new Map((isSame ? before.events : []).map(({ name, count }) => [name, count]));
     for (const { name, count } of sched.events)
@@ -185,7 +185,7 @@ class Sum {
     return Array.from({ length: this.#stepCount }, (_, step) => value(step));
   }
 
-  progs(): ProgOverTime[] {
+  progs(): ProgSummary[] {
     const progs = [...this.#progs.values()].map(({ facts, base, last, nsByStep }) => ({
       facts,
       total: {
@@ -198,19 +198,19 @@ class Sum {
     return progs.sort((a, b) => Number(b.total.runTimeNs - a.total.runTimeNs) || a.facts.id - b.facts.id);
   }
 
-  maps(): MapOverTime[] {
-    const grown = ({ first, last }: MapOverTime): number =>
+  maps(): MapSummary[] {
+    const grown = ({ first, last }: MapSummary): number =>
       Math.abs((last.bytes ?? 0) - (first.bytes ?? 0)) + Math.abs((last.entries ?? 0) - (first.entries ?? 0));
     return [...this.#maps.values()].sort(
       (a, b) => grown(b) - grown(a) || a.first.facts.id - b.first.facts.id,
     );
   }
 
-  events(): OverTime["events"] {
+  events(): RecordSummary["events"] {
     return [...this.#events].map(([name, count]) => ({ name, count }));
   }
 
-  globals(): GlobalOverTime[] {
+  globals(): GlobalSummary[] {
     return this.#globals.map(({ first, last, values }, index) => ({
       name: this.#facts.globals[index] ?? "",
       first,

@@ -1,10 +1,9 @@
 /**
- * The page's script. It finds and unfolds; everything that there is to read is in the page without it. It puts no text into
- * the page as markup.
+ * The page's script: search and unfolding. All content is readable without it. It does not add markup to the page.
  */
 export const SCRIPT: string = `"use strict";
 (() => {
-  const box = document.getElementById("find"), told = document.getElementById("found");
+  const box = document.getElementById("find"), count = document.getElementById("found");
   const items = [...document.querySelectorAll(".item")];
   let texts;
   function find() {
@@ -17,7 +16,7 @@ export const SCRIPT: string = `"use strict";
       if (hit) shown++;
     });
     for (const list of document.querySelectorAll("details.list")) if (words.length) list.open = true;
-    told.textContent = words.length ? shown + " of " + items.length : "";
+    count.textContent = words.length ? shown + " of " + items.length : "";
   }
   let waiting = 0;
   box.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(find, 80); });

@@ -1,4 +1,4 @@
-/** The page's style sheet: a column of dense rows, in the reader's own fonts and colours. */
+/** The page's style sheet: dense rows in one column, with the reader's fonts and colours. */
 export const STYLE: string = `
 :root{color-scheme:light dark;--fg:#1b1d1f;--dim:#646b73;--bg:#fff;--soft:#f4f5f6;--line:#dfe2e5;--link:#0550ae;
 --bar:#5b8def;--alarm:#b42318;--alarmbg:#fdf0ee;--mark:#fff3c4;--warn:#d29922}
