@@ -79,6 +79,8 @@ export interface SchedulerState {
   readonly opsName: string;
   /** false if it was unregistered or ejected. */
   readonly isLoaded: boolean;
+  /** Id of the struct_ops map of an ejected scheduler, whose loader still holds it; undefined for any other scheduler. */
+  readonly mapId: number | undefined;
   /** Time since the log messages that it was enabled and disabled; undefined if the log does not have the message. */
   readonly enabledMs: number | undefined;
   readonly disabledMs: number | undefined;

@@ -54,8 +54,7 @@ export function findActiveScheduler(source: Source, kernel: SchedExtState): Acti
   // Use the newest map: the kernel runs one scheduler at a time, and the map behind a stale link is older.
   const chosen = (named.length > 0 ? named : attached).sort((a, b) => b.mapId - a.mapId)[0];
   if (chosen === undefined) return undefined;
-  const mapIds = new Set<number>([chosen.mapId]);
-  for (const prog of chosen.progs) for (const id of prog.mapIds) mapIds.add(id);
+  const mapIds = mapsOf(chosen);
   const used = source.maps().filter((map) => mapIds.has(map.id));
   return {
     opsName: chosen.opsName,
@@ -64,6 +63,18 @@ export function findActiveScheduler(source: Source, kernel: SchedExtState): Acti
     progIds: chosen.progs.map((prog) => prog.id).sort((a, b) => a - b),
     state: kernel.state,
   };
+}
+
+/** Returns the ids of the maps of a scheduler that need not be attached. Empty if its struct_ops map does not exist. */
+export function schedulerMaps(source: Source, structOpsId: number): ReadonlySet<number> {
+  const kernelBtf = source.kernelBtf();
+  if (!kernelBtf.ok) return new Set();
+  const chosen = candidates(source, kernelBtf.value).find(({ mapId }) => mapId === structOpsId);
+  return chosen === undefined ? new Set() : mapsOf(chosen);
+}
+
+function mapsOf({ mapId, progs }: Candidate): ReadonlySet<number> {
+  return new Set([mapId, ...progs.flatMap((prog) => prog.mapIds)]);
 }
 
 /** Returns the prefix before `.bss`, `.data` or `.rodata` in the name of a map of global variables. Never empty. */

@@ -2,6 +2,7 @@
 import type { Btf } from "../btf/btf.ts";
 import { readInteger } from "../btf/integer.ts";
 import { KtstrError } from "../errors.ts";
+import { schedulerMaps } from "../scheduler.ts";
 import type { BpfState, MapInfo } from "../state.ts";
 import { printable } from "../text.ts";
 import { BTF_KIND } from "../uapi/btf.ts";
@@ -13,10 +14,24 @@ const MAX_SMALL_ID = 0xffffn;
 const MAX_NAMES = 3;
 
 /**
+ * Returns the ids of the maps of the attached scheduler, or of the one with this struct_ops map: an ejected one, whose loader
+ * still holds the map.
+ */
+function mapsOf(state: BpfState, structOpsId: number | undefined): ReadonlySet<number> {
+  return structOpsId === undefined
+    ? new Set(state.activeScheduler()?.mapIds)
+    : schedulerMaps(state, structOpsId);
+}
+
+/**
  * For each id, finds the integer variables and enumerators with that value, and joins their names by " or ". A name for a
  * small id must contain "dsq" and its value must be constant: an enumerator or a variable of `.rodata`.
  */
-export function dsqNames(state: BpfState, ids: readonly bigint[]): ReadonlyMap<bigint, string> {
+export function dsqNames(
+  state: BpfState,
+  ids: readonly bigint[],
+  structOpsId?: number,
+): ReadonlyMap<bigint, string> {
   const names = new Map<bigint, Set<string>>(ids.map((id) => [id, new Set()]));
   const note = (value: number | bigint, name: string, isConstant: boolean): void => {
     const id = BigInt.asUintN(64, BigInt(value));
@@ -24,8 +39,9 @@ export function dsqNames(state: BpfState, ids: readonly bigint[]): ReadonlyMap<b
     if (known === undefined || known.size === MAX_NAMES || isKernelConstant(name)) return;
     if (id > MAX_SMALL_ID || (isConstant && /dsq/i.test(name))) known.add(name);
   };
-  const own = new Set(state.activeScheduler()?.mapIds);
-  const sections = ids.length === 0 ? [] : state.maps().filter((map) => own.has(map.id) && isSection(map));
+  if (ids.length === 0) return new Map();
+  const own = mapsOf(state, structOpsId);
+  const sections = state.maps().filter((map) => own.has(map.id) && isSection(map));
   for (const section of sections) noteVariables(state, section, note);
   const btfs = new Map(sections.map((map) => [map.btfId, map]));
   for (const map of btfs.values()) {

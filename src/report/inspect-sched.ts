@@ -31,6 +31,9 @@ export function schedViews(
   origin: string,
 ): { readonly state: string; readonly views: SchedView[] } {
   const report = state.scheduler();
-  const userIds = report.queues.filter(({ kind }) => kind === "user").map(({ id }) => id);
-  return { state: report.state, views: viewsOfReport(report, origin, dsqNames(state, userIds)) };
+  const views = viewsOfReport(report, origin).map((view, index): SchedView => {
+    const ids = view.queues.filter(({ kind }) => kind === "user").map(({ id }) => id);
+    return { ...view, dsqNames: dsqNames(state, ids, report.schedulers[index]?.mapId) };
+  });
+  return { state: report.state, views };
 }

@@ -187,11 +187,7 @@ function notTold(dump: ScxDump, tasks: readonly SchedTask[]): string[] {
  * Converts a report of a machine's memory to pages, one per scheduler; none if none is loaded and none was ejected. The first
  * page has tasks, queues and CPUs. For an ejected scheduler they come from the dump that the kernel kept.
  */
-export function viewsOfReport(
-  report: SchedReport,
-  origin: string,
-  dsqNames: ReadonlyMap<bigint, string> = new Map(),
-): SchedView[] {
+export function viewsOfReport(report: SchedReport, origin: string): SchedView[] {
   return report.schedulers.map((scheduler, index) => {
     const { exit, level, place, parent, cgroupPath, enabledMs, disabledMs } = scheduler;
     const kept = scheduler.isLoaded ? undefined : parseLog(exit?.dump ?? "").dumps[0];
@@ -218,7 +214,6 @@ export function viewsOfReport(
       events: scheduler.events,
       counts: report.counts,
       enums: report.enums,
-      dsqNames,
       notTold: [...missingFacts(scheduler), ...then.notTold, ...report.missing],
     };
   });

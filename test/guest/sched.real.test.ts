@@ -3,6 +3,7 @@ import { describe, expect } from "bun:test";
 import { openGuest } from "../../src/guest/guest.ts";
 import { readSysfsSched } from "../../src/live/sched-ext.ts";
 import type { Sys } from "../../src/live/sys.ts";
+import { schedViews } from "../../src/report/inspect-sched.ts";
 import { findingsOf } from "../../src/report/sched-findings.ts";
 import { viewsOfLog } from "../../src/report/sched-log.ts";
 import { type SchedView, viewsOfReport, viewsOfSysfs } from "../../src/report/sched-view.ts";
@@ -36,6 +37,8 @@ const TICKS_MS = 1000;
 interface Statement {
   readonly kind: string;
   readonly ops: string;
+  readonly shared_dsq: string;
+  readonly unconsumed_dsq: string;
   readonly exit?: {
     readonly kind: number;
     readonly ns: number;
@@ -84,6 +87,19 @@ describe("an ejected scheduler", () => {
     const count = frames.indexOf(undefined);
     expect(count).toBeGreaterThan(3);
     expect(reportOf(image).schedulers[0]?.exit?.backtrace).toEqual(frames.slice(0, count) as string[]);
+  });
+
+  testEachMachine(ejected, "%s: queues have the names of the variables that its loader stated", (image) => {
+    const { kind, shared_dsq, unconsumed_dsq } = statementOf(image)!;
+    using guest = openGuest({ memory: image.memory });
+    const [page] = schedViews(guest, "").views;
+    const stated = new Map([
+      [BigInt(shared_dsq), "shared_dsq"],
+      [BigInt(unconsumed_dsq), "unconsumed_dsq"],
+    ]);
+    const queues = page!.queues.filter((queue) => queue.kind === "user");
+    expect(queues.map(({ id }) => page!.dsqNames?.get(id))).toEqual(queues.map(({ id }) => stated.get(id)));
+    if (kind === "lost-dsq") expect(queues.map(({ id }) => stated.get(id))).toContain("unconsumed_dsq");
   });
 
   testEachMachine(ejected, "%s: its page has the tasks of the dump that the kernel kept", (image) => {

@@ -21,12 +21,19 @@ const EXIT = struct("scx_exit_info", { kind: u32 });
 /** The types of struct_ops values for sched_ext; the second since 7.2. Both have `priv` at the same offset. */
 const VALUE_TYPES = ["bpf_struct_ops_sched_ext_ops", "bpf_struct_ops_sched_ext_ops_cid"];
 
+export interface EjectedScheduler {
+  /** `struct scx_sched *`. */
+  readonly at: Pointer;
+  /** Id of the struct_ops map with its operations. */
+  readonly mapId: number;
+}
+
 /**
  * Returns the schedulers in `ops->priv` of struct_ops maps. `scx_root` is NULL after an ejection, but the last reference is
  * only dropped by `bpf_scx_unreg()` (kernel/sched/ext), when the link is closed. Only objects with exit information and with
  * the name of their map's operations are returned. Throws `GuestFault`.
  */
-export function ejectedSchedulers(kernel: GuestKernel): Pointer[] {
+export function ejectedSchedulers(kernel: GuestKernel): EjectedScheduler[] {
   const { memory, btf } = kernel;
   const offsets = SCHED.resolveIfPresent(btf);
   if (offsets === undefined) return [];
@@ -42,7 +49,7 @@ export function ejectedSchedulers(kernel: GuestKernel): Pointer[] {
     const name = sched.inlineString(offsets.name, "ops.name", NAME_BYTES);
     if (name === "" || name !== given.inlineString(ops.name, "name", NAME_BYTES)) return [];
     const info = sched.follow(offsets.exit_info, "exit_info");
-    return isNull(info.at) || info.u32(exit.kind, "kind") === 0 ? [] : [sched.at];
+    return isNull(info.at) || info.u32(exit.kind, "kind") === 0 ? [] : [{ at: sched.at, mapId: map.info.id }];
   });
 }
 

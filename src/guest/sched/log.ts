@@ -51,6 +51,7 @@ function schedulerOf({ opsName, reason, message, backtrace }: SchedNotice<Line>)
     opsName,
     isLoaded: false,
     enabledMs: undefined,
+    mapId: undefined,
     disabledMs: undefined,
     level: 0,
     place: "root",

@@ -46,8 +46,8 @@ export function readSchedReport(kernel: GuestKernel, names: AddressNames): Sched
   if (old !== undefined) read.push(old);
   const isLoaded = read.length > 0;
   if (!isLoaded)
-    for (const at of attempt(() => ejectedSchedulers(kernel), []))
-      read.push(...attempt(() => [readScheduler(kernel, at, nameAt, false)], []));
+    for (const { at, mapId } of attempt(() => ejectedSchedulers(kernel), []))
+      read.push(...attempt(() => [{ ...readScheduler(kernel, at, nameAt, false), mapId }], []));
   const {
     cpus,
     queues,

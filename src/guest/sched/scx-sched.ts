@@ -50,8 +50,8 @@ const MAX_SCHEDULERS = 4096;
 export type NameAt = (at: Pointer) => string;
 type OnFault = (error: unknown) => void;
 
-/** These times are not in any kernel object; log.ts adds them. */
-const untimed = { enabledMs: undefined, disabledMs: undefined };
+/** Members that the kernel's object does not have: log.ts adds the times, and report.ts the map. */
+const unknown = { enabledMs: undefined, disabledMs: undefined, mapId: undefined };
 
 /** Returns `scx_root`, then the others of `scx_sched_all`. Empty if none is loaded, or before 6.16. */
 export function schedulersOf(kernel: GuestKernel, onFault: OnFault): Pointer[] {
@@ -87,7 +87,7 @@ export function readScheduler(
   const ops = readOps(kernel, add(sched, offsets.ops));
   return {
     ...ops,
-    ...untimed,
+    ...unknown,
     isLoaded,
     level,
     place: placeName(level, ops.cgroupId),
@@ -136,7 +136,7 @@ export function readOldScheduler(kernel: GuestKernel, nameAt: NameAt): Scheduler
   const events = symbols.address("event_stats_cpu");
   return {
     ...read,
-    ...untimed,
+    ...unknown,
     isLoaded: true,
     level: 0,
     place: "root",
