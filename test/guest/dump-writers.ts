@@ -58,32 +58,68 @@ const chunk = (type: number, contents: Uint8Array): Buffer =>
   Buffer.concat([Buffer.from([type]), u32(contents.length).subarray(0, 3), contents]);
 
 /**
- * Writes AVML's blocks of a range, as copy_block in its src/image.rs does: for a block of zeros only the header. Checksums are
- * zero, because they are not read.
+ * What AVML leaves of a block of zeros (its src/image.rs, copy_if_nonzero): most versions write nothing, some the header
+ * without data.
  */
-export function* avmlBlocks(
+export type AvmlZeros = "nothing" | "header";
+
+/** A range cut into AVML's blocks: `data` makes what follows the header of one that is not all zeros. */
+function* blocksOf(
   { first, bytes }: Range,
-  compress: (bytes: Uint8Array<ArrayBuffer>) => Buffer,
-): Generator<Buffer> {
+  header: (first: number, length: number) => Buffer,
+  zeros: AvmlZeros,
+  data: (block: Uint8Array<ArrayBuffer>) => Iterable<Uint8Array>,
+): Generator<Uint8Array> {
   for (let at = 0; at < bytes.length; at += AVML_BLOCK_BYTES) {
     const block = Uint8Array.from(bytes.subarray(at, at + AVML_BLOCK_BYTES));
-    yield rangeHeader("AVML", 2, first + at, block.length);
-    if (block.every((byte) => byte === 0)) continue;
-    const chunks = [chunk(0xff, Buffer.from("sNaPpY"))];
-    for (let within = 0; within < block.length; within += SNAPPY_CHUNK_BYTES) {
-      const data = block.slice(within, within + SNAPPY_CHUNK_BYTES);
-      const compressed = compress(data);
-      // A block that compresses to more than seven eighths is stored.
-      chunks.push(
-        compressed.length < (data.length * 7) / 8
-          ? chunk(0, Buffer.concat([u32(0), compressed]))
-          : chunk(1, Buffer.concat([u32(0), data])),
-      );
-    }
-    const stream = Buffer.concat(chunks);
-    yield stream;
-    yield u64(stream.length);
+    const isZeros = Buffer.compare(block, new Uint8Array(block.length)) === 0;
+    if (!isZeros || zeros === "header") yield header(first + at, block.length);
+    if (!isZeros) yield* data(block);
   }
+}
+
+/** AVML's blocks of a range, without `--compress`: LiME's format. */
+export const avmlPlainBlocks = (range: Range, zeros: AvmlZeros): Iterable<Uint8Array> =>
+  blocksOf(
+    range,
+    (first, length) => rangeHeader("EMiL", 1, first, length),
+    zeros,
+    (block) => [block],
+  );
+
+/** The same with `--compress`. Checksums are zeros: they are not read. */
+export const avmlBlocks = (
+  range: Range,
+  compress: (bytes: Uint8Array<ArrayBuffer>) => Buffer,
+  zeros: AvmlZeros = "header",
+): Iterable<Uint8Array> =>
+  blocksOf(
+    range,
+    (first, length) => rangeHeader("AVML", 2, first, length),
+    zeros,
+    (block) => {
+      const stream = snappyStream(block, compress);
+      return [stream, u64(stream.length)];
+    },
+  );
+
+/** Snappy's framing_format.txt. */
+function snappyStream(
+  block: Uint8Array<ArrayBuffer>,
+  compress: (bytes: Uint8Array<ArrayBuffer>) => Buffer,
+): Buffer {
+  const chunks = [chunk(0xff, Buffer.from("sNaPpY"))];
+  for (let within = 0; within < block.length; within += SNAPPY_CHUNK_BYTES) {
+    const data = block.slice(within, within + SNAPPY_CHUNK_BYTES);
+    const compressed = compress(data);
+    // What compresses to no less than seven eighths is stored.
+    chunks.push(
+      compressed.length < (data.length * 7) / 8
+        ? chunk(0, Buffer.concat([u32(0), compressed]))
+        : chunk(1, Buffer.concat([u32(0), data])),
+    );
+  }
+  return Buffer.concat(chunks);
 }
 
 interface Tag {
@@ -100,26 +136,35 @@ const tagBytes = ({ name, indices = [], value }: Tag): Buffer =>
     value,
   ]);
 
-/** Header of a block of memory; `paddingBytes` align its data to a page. */
-const blockHead = (name: string, bytes: number, isCompressed: boolean, paddingBytes: number): Buffer =>
-  Buffer.concat([
+/** The head of a block of memory; `paddingBytes` bring its data to a page. */
+function blockHead(
+  bytes: number,
+  { isCompressed = false, is32Bit = false }: VmwareOptions,
+  paddingBytes: number,
+): Buffer {
+  const name = "Memory";
+  const size = (is32Bit ? u32 : u64)(bytes);
+  return Buffer.concat([
     Buffer.from([0x80 | (isCompressed ? 0x3e : 0x3f), name.length]),
     Buffer.from(name),
-    ...[u32(0), u32(0), u64(bytes), u64(bytes), u16(paddingBytes), Buffer.alloc(paddingBytes)],
+    ...[u32(0), u32(0), size, size, u16(paddingBytes), Buffer.alloc(paddingBytes)],
   ]);
+}
 
 export interface VmwareOptions {
   readonly ranges: readonly { readonly first: number; readonly length: number }[];
   /** Whether the memory follows in the same file. */
   readonly hasMemory: boolean;
   readonly isCompressed?: boolean;
-  /** No regions, as for a machine whose memory is one piece. */
+  /** The format of old versions: block sizes have 4 bytes. */
+  readonly is32Bit?: boolean;
+  /** None, as of a machine whose memory is one piece. */
   readonly withoutRegions?: boolean;
 }
 
 /** Writes a .vmss up to the first byte of memory, or all of it if the memory is in another file. */
 export function vmwareState(options: VmwareOptions): Buffer {
-  const { ranges, hasMemory, isCompressed = false, withoutRegions = false } = options;
+  const { ranges, hasMemory, is32Bit = false, withoutRegions = false } = options;
   let page = 0;
   const regions = ranges.flatMap(({ first, length }, index) => {
     const tags = [
@@ -143,7 +188,7 @@ export function vmwareState(options: VmwareOptions): Buffer {
     Buffer.concat([Buffer.from(name.padEnd(64, "\0")), u64(where[index]!), u64(0)]),
   );
   const head = Buffer.concat([
-    u32(0xbed2bed2),
+    u32(is32Bit ? 0xbed2bed0 : 0xbed2bed2),
     u32(8),
     u32(groups.length),
     ...table,
@@ -151,8 +196,8 @@ export function vmwareState(options: VmwareOptions): Buffer {
     ...described.map(tagBytes),
   ]);
   if (!hasMemory) return Buffer.concat([head, u16(0)]);
-  const bare = head.length + blockHead("Memory", page * PAGE, isCompressed, 0).length;
-  return Buffer.concat([head, blockHead("Memory", page * PAGE, isCompressed, (PAGE - (bare % PAGE)) % PAGE)]);
+  const bare = head.length + blockHead(page * PAGE, options, 0).length;
+  return Buffer.concat([head, blockHead(page * PAGE, options, (PAGE - (bare % PAGE)) % PAGE)]);
 }
 
 /** End of a group's tags, after the memory. */

@@ -3,9 +3,11 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { KtstrError } from "../../src/errors.ts";
 import { MemoryImage } from "../../src/guest/image/image.ts";
 import {
   avmlBlocks,
+  avmlPlainBlocks,
   type Range,
   rangeHeader,
   snappy,
@@ -41,6 +43,13 @@ function memory(first: number, length: number): Range {
   return { first, bytes };
 }
 
+/** Blocks of 16 MiB: the first and every one after `zeros` of zeros has one page of data. */
+function sparseMemory(blocks: number, zeros: number): Range {
+  const bytes = new Uint8Array(blocks * 16 * MIB);
+  for (let at = 0; at < blocks; at += zeros + 1) bytes.set(memory(0, PAGE).bytes, at * 16 * MIB);
+  return { first: 0, bytes };
+}
+
 const RANGES: readonly Range[] = [memory(0, 40 * PAGE), memory(2 ** 32, 25 * PAGE)];
 const PLACES = RANGES.map(({ first, bytes }) => ({ first, length: bytes.length }));
 const BYTES = RANGES.map(({ bytes }) => bytes);
@@ -54,14 +63,16 @@ function hasRange(image: MemoryImage, { first, bytes }: Range): boolean {
 const isThere = (image: MemoryImage, address: number): boolean =>
   image.physicalMemory().copyOut(address, new Uint8Array(1)) === 1;
 
-/** Damages a header in 2,000 rounds: each gives memory or a KtstrError. */
+/** Rounds of damage to a header: memory, or an error with a sentence. */
 function damaged(path: string, length: number, seed: number, format: string): void {
   using mutator = new Mutator(path, [{ name: "header", offset: 0, length }], seed);
   const outcomes = mutator.rounds(2000, () => {
     using image = new MemoryImage([{ path, format }]);
     return RANGES.every((range) => hasRange(image, range)) ? "same" : "other";
   });
-  console.log(`${format}: ${JSON.stringify(Object.fromEntries(outcomes))}`);
+  console.log(
+    `${format}: ${JSON.stringify(Object.fromEntries(outcomes))}, at most ${mutator.longestMs.toFixed(0)} ms`,
+  );
   expect(outcomes.get("error") ?? 0).toBeGreaterThan(100);
   expect(outcomes.get("same") ?? 0).toBeGreaterThan(10);
 }
@@ -69,7 +80,7 @@ function damaged(path: string, length: number, seed: number, format: string): vo
 const compress = snappy();
 const whyNoSnappy = compress === undefined ? ": no libsnappy on this machine" : "";
 describe.skipIf(compress === undefined)(`AVML's compressed dump${whyNoSnappy}`, () => {
-  const blocks = (range: Range): Buffer[] => [...avmlBlocks(range, compress!)];
+  const blocks = (range: Range): Uint8Array[] => [...avmlBlocks(range, compress!)];
 
   test("has its blocks at their addresses", () => {
     using image = new MemoryImage([{ path: file("avml", ...RANGES.flatMap(blocks)) }]);
@@ -78,11 +89,18 @@ describe.skipIf(compress === undefined)(`AVML's compressed dump${whyNoSnappy}`, 
     expect(isThere(image, 40 * PAGE)).toBe(false);
   });
 
-  test("has zeros for a block without data, at its end, too, and no memory without a block", () => {
-    const large = memory(0, 40 * MIB);
-    large.bytes.fill(0, 16 * MIB);
+  test("has zeros where a block has no data, at its end, too; and no memory where it has no block", () => {
+    const large = { first: 0, bytes: sparseMemory(3, 2).bytes.subarray(0, 40 * MIB) };
     using image = new MemoryImage([{ path: file("avml-zeros", ...blocks(large)) }]);
     expect([hasRange(image, large), isThere(image, 40 * MIB)]).toEqual([true, false]);
+  });
+
+  test("has no memory where its writer left a block of zeros out", () => {
+    const large = sparseMemory(3, 1);
+    using image = new MemoryImage([
+      { path: file("avml-left-out", ...avmlBlocks(large, compress!, "nothing")) },
+    ]);
+    expect([0, 16, 31, 32].map((at) => isThere(image, at * MIB))).toEqual([true, false, false, true]);
   });
 
   test.each<[string, (bytes: Buffer) => Uint8Array, string]>([
@@ -112,8 +130,42 @@ describe.skipIf(compress === undefined)(`AVML's compressed dump${whyNoSnappy}`, 
   });
 });
 
-describe("a VMware state", () => {
-  test("that contains the memory has each region at its address", () => {
+describe("AVML's dump without compression", () => {
+  const large = sparseMemory(3, 1);
+
+  test.each(["nothing", "header"] as const)("of a block of zeros has %s, which is no memory", (zeros) => {
+    const path = file("avml-plain", ...avmlPlainBlocks(large, zeros), ...avmlPlainBlocks(RANGES[1]!, zeros));
+    using image = new MemoryImage([{ path }]);
+    expect([image.format, image.warnings]).toEqual(["LiME dump", []]);
+    const ends = [0, 32 * MIB].map((first) => ({
+      first,
+      bytes: large.bytes.subarray(first, first + 16 * MIB),
+    }));
+    expect([...ends, RANGES[1]!].map((range) => hasRange(image, range))).toEqual([true, true, true]);
+    expect([16, 31].map((at) => isThere(image, at * MIB))).toEqual([false, false]);
+  });
+
+  test("of zeros alone is no dump, and a range that begins with a header is a range", () => {
+    const path = file(
+      "avml-zeros-alone",
+      rangeHeader("EMiL", 1, 0, PAGE),
+      rangeHeader("EMiL", 1, PAGE, PAGE),
+    );
+    expect(() => new MemoryImage([{ path, format: "lime" }])).toThrow(KtstrError);
+    const first = { first: 0, bytes: new Uint8Array(PAGE) };
+    first.bytes.set(rangeHeader("EMiL", 1, PAGE, PAGE));
+    const second = memory(PAGE, PAGE);
+    const parts = [first, second].flatMap(({ first: at, bytes }) => [
+      rangeHeader("EMiL", 1, at, PAGE),
+      bytes,
+    ]);
+    using image = new MemoryImage([{ path: file("lime-in-lime", ...parts) }]);
+    expect([first, second].map((range) => hasRange(image, range))).toEqual([true, true]);
+  });
+});
+
+describe("a state of VMware", () => {
+  test("with its memory in it has each region at its address", () => {
     const head = vmwareState({ ranges: PLACES, hasMemory: true });
     using image = new MemoryImage([{ path: file("a.vmss", head, ...BYTES, VMWARE_END) }]);
     expect([image.format, image.layoutIsKnown, image.warnings]).toEqual(["VMware memory", true, []]);
@@ -140,7 +192,17 @@ describe("a VMware state", () => {
     },
   );
 
-  test("without regions is one region from address 0", () => {
+  test("of 32 bits has its memory at the same places", () => {
+    const head = vmwareState({ ranges: PLACES, hasMemory: true, is32Bit: true });
+    using image = new MemoryImage([{ path: file("old.vmss", head, ...BYTES, VMWARE_END) }]);
+    expect([image.format, ...RANGES.map((range) => hasRange(image, range))]).toEqual([
+      "VMware memory",
+      true,
+      true,
+    ]);
+  });
+
+  test("without regions is one, from address 0", () => {
     const head = vmwareState({ ranges: PLACES.slice(0, 1), hasMemory: true, withoutRegions: true });
     using image = new MemoryImage([{ path: file("c.vmss", head, BYTES[0]!, VMWARE_END) }]);
     expect(hasRange(image, RANGES[0]!)).toBe(true);

@@ -20,6 +20,8 @@ export class Mutator implements Disposable {
   readonly #places: readonly Place[];
   #state: number;
   #undo: (readonly [number, Buffer])[] = [];
+  /** The longest of all rounds, in milliseconds. */
+  longestMs = 0;
 
   /** `seed` selects the damage; it is never 0. */
   constructor(path: string, places: readonly Place[], seed: number) {
@@ -85,6 +87,7 @@ export class Mutator implements Disposable {
           throw new Error(`${String(error)} after ${damage}`, { cause: error });
       }
       const tookMs = performance.now() - start;
+      this.longestMs = Math.max(this.longestMs, tookMs);
       if (tookMs > ROUND_MS) throw new Error(`${tookMs} ms after ${damage}`);
       outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
       this.undo();

@@ -1,17 +1,20 @@
 /** Dumps of one frozen machine in the formats of the tools that write them: every answer is equal to the raw memory's. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { appendFileSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openKernel } from "../../src/guest/kernel/kernel.ts";
+import { DUMP_DH_COMPRESSED_SNAPPY } from "../../src/uapi/kdump.ts";
 import {
   avmlBlocks,
+  avmlPlainBlocks,
   type Range,
   snappy,
   VMWARE_END,
   vboxCoreHead,
   vmwareState,
 } from "../guest/dump-writers.ts";
+import { writeKdump } from "../guest/kdump-writer.ts";
 import type { FrozenImage } from "./frozen.ts";
 import { makedumpfile, writeCore } from "./makedumpfile.ts";
 import { frozenRow } from "./matrix.ts";
@@ -90,6 +93,8 @@ describe.skipIf((await whyNoLab()) !== "")("dumps of a 6.1 guest", () => {
     async () => {
       await Bun.write(path("flat"), await makedumpfile("-F", "-c", "-d", "31", path("core")));
       expect(await inspect(path("flat"))).toBe(raw);
+      await Bun.write(path("flat"), await makedumpfile("-F", "-l", "-d", "0", path("core")));
+      expect(await inspect(path("flat"))).toBe(raw);
       await Bun.write(path("flat"), await makedumpfile("-F", "-E", "-d", "30", path("core")));
       expect(await inspect(path("flat"))).toBe(raw);
       rmSync(path("flat"));
@@ -102,6 +107,19 @@ describe.skipIf((await whyNoLab()) !== "")("dumps of a 6.1 guest", () => {
     async () => {
       await makedumpfile("--split", "-c", "-d", "0", path("core"), path("part1"), path("part2"));
       expect(await inspect(path("part2"), path("part1"))).toBe(raw);
+      rmSync(path("part1"));
+      rmSync(path("part2"));
+      await makedumpfile(
+        "--split",
+        "-l",
+        "-d",
+        "31",
+        path("core"),
+        path("part1"),
+        path("part2"),
+        path("part3"),
+      );
+      expect(await inspect(path("part1"), path("part2"), path("part3"))).toBe(raw);
     },
     dumpMs,
   );
@@ -182,13 +200,39 @@ describe.skipIf((await whyNoLab()) !== "")("dumps of a 6.1 guest", () => {
   const asItIs = ({ bytes }: Range): Iterable<Uint8Array> => [bytes];
   const compress = snappy();
 
-  // Written from the formats' descriptions (dump-writers.ts), with the memory of a real machine.
+  // Written by their descriptions (dump-writers.ts, kdump-writer.ts), with a real machine's memory.
+  const whyNoSnappy = compress === undefined ? ": no libsnappy on this machine" : "";
+  for (const zeros of ["nothing", "header"] as const) {
+    const left = `of blocks of zeros it has ${zeros === "nothing" ? "nothing" : "the headers"}`;
+    test.skipIf(compress === undefined)(
+      `AVML's compressed format; ${left}${whyNoSnappy}`,
+      async () => {
+        const file = await write("avml", nothing, (part) => avmlBlocks(part, compress!, zeros));
+        expect(await inspect(file)).toBe(raw);
+        rmSync(file);
+      },
+      dumpMs,
+    );
+
+    test(
+      `AVML's format without compression; ${left}`,
+      async () => {
+        const file = await write("avml", nothing, (part) => avmlPlainBlocks(part, zeros));
+        expect(await inspect(file)).toBe(raw);
+        rmSync(file);
+      },
+      dumpMs,
+    );
+  }
+
+  // makedumpfile -p and QEMU's -s: Debian builds both without Snappy.
   test.skipIf(compress === undefined)(
-    `AVML's compressed format${compress === undefined ? ": no libsnappy on this machine" : ""}`,
+    `kdump with Snappy${whyNoSnappy}`,
     async () => {
-      const file = await write("avml", nothing, (part) => avmlBlocks(part, compress!));
-      expect(await inspect(file)).toBe(raw);
-      rmSync(file);
+      const ranges = [{ first: 0, bytes: readFileSync(image.memoryPath) }];
+      writeKdump(path("kdump"), { ranges, flags: DUMP_DH_COMPRESSED_SNAPPY, compress: compress! });
+      expect(await inspect(path("kdump"))).toBe(raw);
+      rmSync(path("kdump"));
     },
     dumpMs,
   );
@@ -204,6 +248,15 @@ describe.skipIf((await whyNoLab()) !== "")("dumps of a 6.1 guest", () => {
       appendFileSync(whole, VMWARE_END);
       expect(await inspect(whole)).toBe(raw);
       rmSync(path("whole.vmss"));
+      // Two regions, in a state of 32 bits.
+      const regions = [
+        { first: 0, length: 2 ** 28 },
+        { first: 2 ** 28, length: ranges[0]!.length - 2 ** 28 },
+      ];
+      const old = vmwareState({ ranges: regions, hasMemory: true, is32Bit: true });
+      appendFileSync(await write("old.vmss", old, asItIs), VMWARE_END);
+      expect(await inspect(path("old.vmss"))).toBe(raw);
+      rmSync(path("old.vmss"));
       const core = vboxCoreHead(ranges, { first: 0xe000_0000, length: 2 ** 24 });
       expect(await inspect(await write("vbox", core, asItIs))).toBe(raw);
       rmSync(path("vbox"));

@@ -66,7 +66,15 @@ const FORMATS: readonly Format[] = [
   {
     name: "vmware",
     what: "a VMware state file",
-    magic: ["\xd2\xbe\xd2\xbe", "\xd3\xbe\xd3\xbe", "\xd1\xba\xd1\xba", "\xd2\xba\xd2\xba"],
+    magic: [
+      "\xd2\xbe\xd2\xbe",
+      "\xd3\xbe\xd3\xbe",
+      "\xd1\xba\xd1\xba",
+      "\xd2\xba\xd2\xba",
+      // 32-bit: crash has the first, Volatility the second.
+      "\xd0\xbe\xd0\xbe",
+      "\xd0\xbe\xd2\xbe",
+    ],
     load: () => (require("./vmware.ts") as typeof import("./vmware.ts")).vmware,
   },
   {

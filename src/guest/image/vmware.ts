@@ -1,7 +1,7 @@
 /**
  * Reads VMware's suspended machines (.vmss) and snapshots (.vmsn). Such a file has groups of tags. The tags of the group
  * "memory" give the physical addresses of the memory, which is in the same file or in a .vmem file next to it (the format
- * is that of crash's vmware_vmss.c). All numbers are little-endian.
+ * is that of crash's vmware_vmss.c; that of 32-bit states, of Volatility's layers/vmware.py). All numbers are little-endian.
  */
 import { FormatError } from "../../errors.ts";
 import { escapeText } from "../../text.ts";
@@ -31,6 +31,8 @@ const VALUE_BYTES_MASK = 0x3f;
 const INDEX_COUNT_SHIFT = 6;
 /** Value sizes that mark a block: this one is compressed, 0x3f is not. */
 const COMPRESSED_BLOCK = 0x3e;
+/** The lowest digit of the magic number is the version. In version 0, the sizes of a block have 4 bytes instead of 8. */
+const VERSION_MASK = 0x0f;
 /** Name, three indices, two block sizes, and the size of the padding. */
 const MAX_TAG_HEAD_BYTES = 2 + 255 + 3 * 4 + 2 * 8 + 2;
 
@@ -142,7 +144,8 @@ function readState(file: ReadableFile): State {
     if (name === "memory") position = where;
   }
   if (position === undefined) throw error(HEADER_BYTES, "it has no memory group");
-  return stateOf([...tagsFrom(file, position)], error);
+  const sizeBytes = (header.getUint8(0) & VERSION_MASK) === 0 ? 4 : 8;
+  return stateOf([...tagsFrom(file, position, sizeBytes)], error);
 }
 
 function cString(view: DataView, at: number): string {
@@ -151,8 +154,11 @@ function cString(view: DataView, at: number): string {
   return bytes.toString("latin1", 0, end < 0 ? GROUP_NAME_BYTES : end);
 }
 
-/** Yields the tags of a group, which ends with a tag of zeros. Throws `FormatError` if the file ends first. */
-function* tagsFrom(file: ReadableFile, start: number): Generator<Tag> {
+/**
+ * Yields the tags of a group, which ends with a tag of zeros. `sizeBytes` is the size of a block's size fields. Throws
+ * `FormatError` if the file ends first.
+ */
+function* tagsFrom(file: ReadableFile, start: number, sizeBytes: 4 | 8): Generator<Tag> {
   let at = start;
   for (let count = 0; count < MAX_TAGS; count++) {
     const bytes = file.read(at, MAX_TAG_HEAD_BYTES);
@@ -163,11 +169,11 @@ function* tagsFrom(file: ReadableFile, start: number): Generator<Tag> {
     const isBlock = valueBytes >= COMPRESSED_BLOCK;
     const indexAt = 2 + nameBytes;
     const valueAt = indexAt + 4 * (sizes >>> INDEX_COUNT_SHIFT);
-    const headBytes = valueAt + (isBlock ? 18 : valueBytes);
+    const headBytes = valueAt + (isBlock ? 2 * sizeBytes + 2 : valueBytes);
     if (nameBytes === 0 || bytes.length < headBytes)
       throw new FormatError(nameOf(file), at, "its list of tags is not terminated");
-    const padding = isBlock ? view.getUint16(valueAt + 16, true) : 0;
-    const length = isBlock ? u53(view, valueAt) : valueBytes;
+    const padding = isBlock ? view.getUint16(valueAt + 2 * sizeBytes, true) : 0;
+    const length = isBlock ? sizeAt(view, valueAt, sizeBytes) : valueBytes;
     const tag = {
       name: Buffer.from(bytes.subarray(2, indexAt)).toString("latin1"),
       index: valueAt === indexAt ? 0 : view.getUint32(indexAt, true),
@@ -183,6 +189,9 @@ function* tagsFrom(file: ReadableFile, start: number): Generator<Tag> {
   }
   throw new FormatError(nameOf(file), at, `it has more than ${MAX_TAGS} tags`);
 }
+
+const sizeAt = (view: DataView, at: number, sizeBytes: 4 | 8): number =>
+  sizeBytes === 4 ? view.getUint32(at, true) : u53(view, at);
 
 function stateOf(tags: readonly Tag[], error: (at: number, why: string) => FormatError): State {
   const find = (name: string, index = 0): Tag | undefined =>
