@@ -4,7 +4,7 @@ declare module "*.zst" {
   export default path;
 }
 
-/** Files that are parts of the program by their text. */
+/** Files that are imported as text. */
 declare module "uplot/dist/uPlot.iife.min.js" {
   const text: string;
   export default text;

@@ -295,11 +295,11 @@ export interface ProgAccessor {
   progById(id: number): ProgInfo | undefined;
   /** A program's instructions with functions and source lines. */
   progCode(prog: ProgInfo): Read<ProgCode>;
-  /** A program's machine code, a function after the other; none: it is not jited, or the kernel does not show it. */
+  /** A program's machine code by function; empty if it is not jited or the kernel does not permit reading it. */
   machineCode(prog: ProgInfo): Read<readonly MachineFunction[]>;
   /** A program's counters on every possible CPU, ascending. Absent on the live path: bpf(2) returns only sums. */
   cpuStats?(prog: ProgInfo): Read<readonly CpuStats[]>;
-  /** The names of all that these programs call. */
+  /** Names of the functions that these programs call. */
   callTargets(codes: readonly ProgCode[]): Read<CallTargets>;
   links(): readonly LinkInfo[];
   btfs(): readonly BtfInfo[];

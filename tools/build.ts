@@ -1,4 +1,4 @@
-/** `bun run build [--arch x64|arm64]... [--out DIR]`: ktstr as one file that runs beside nothing but libc. */
+/** `bun run build [--arch x64|arm64]... [--out DIR]`: builds ktstr as one file that needs only libc. */
 import { mkdir, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
@@ -6,7 +6,7 @@ import { bunFor } from "../test/lab/ktstr.ts";
 import { patchStack } from "./patch-stack.ts";
 
 const TARGETS = {
-  /** Without AVX2: for machines of before 2013, and emulated ones. */
+  /** Without AVX2, for machines from before 2013 and emulated ones. */
   x64: { arch: "amd64", target: "bun-linux-x64-baseline" },
   arm64: { arch: "arm64", target: "bun-linux-arm64" },
 } as const;
@@ -15,8 +15,8 @@ type Arch = keyof typeof TARGETS;
 const project = join(import.meta.dir, "..");
 
 /**
- * Builds one executable; its path. `bun` is the Bun to build it from, by default the baseline one of that architecture from
- * npm. Throws `LabError` where that cannot be had.
+ * Builds one executable and returns its path. `bun`: the Bun executable to embed; default: npm's baseline build for the
+ * architecture. Throws `LabError` if that cannot be downloaded.
  */
 export async function buildExecutable(arch: Arch, outDir: string, bun?: string): Promise<string> {
   const outfile = join(outDir, `ktstr-linux-${arch}`);
@@ -25,7 +25,7 @@ export async function buildExecutable(arch: Arch, outDir: string, bun?: string):
   const built = await Bun.build({
     entrypoints: [join(project, "src/cli.ts")],
     minify: { whitespace: true, syntax: true, identifiers: false },
-    // Parsed at build time, and of each command only what it needs is loaded: a start takes half the time.
+    // Bytecode, split by command, halves the time to start.
     format: "esm",
     splitting: true,
     bytecode: true,
@@ -33,7 +33,7 @@ export async function buildExecutable(arch: Arch, outDir: string, bun?: string):
       target,
       outfile,
       executablePath: bun ?? (await bunFor(packageArch)),
-      // What lies in the folder where somebody runs it is none of its business.
+      // Files in the current folder are not trusted.
       autoloadDotenv: false,
       autoloadBunfig: false,
       autoloadTsconfig: false,

@@ -1,6 +1,6 @@
 /**
- * Run by `npm pack`: the command as one file, `dist/cli.js`, and beside it what the engine made of it at build time, which
- * halves the time to start. The Bun that runs it takes `cli.js.jsc` where it is of its own version, else parses the file.
+ * Run by `npm pack`: bundles the command into one file, `dist/cli.js`, and its bytecode, `cli.js.jsc`, which halves the time to
+ * start. Bun uses the bytecode if it was made by the same version, else it parses the file.
  */
 import { join } from "node:path";
 
@@ -14,9 +14,9 @@ export async function buildPackage(folder: string): Promise<void> {
     format: "cjs",
     bytecode: true,
     minify: { whitespace: true, syntax: true, identifiers: false },
-    // Installed beside it, and loaded by one command.
+    // Installed as a dependency. Only one command loads it.
     external: ["@alexaltea/capstone-js"],
-    // The sample is in the package once: where the sources have it.
+    // The package contains the sample once, in the folder of the sources.
     publicPath: "../sample/",
     naming: { asset: "[name].[ext]" },
   });

@@ -222,14 +222,14 @@ function immediate(field: Exclude<Field, "rel8" | "rel32">, address: number, to:
 /** The immediate of ADR and ADRP: its two lowest bits are bits 29 and 30. */
 const adrImmediate = (value: number): number => ((value & 3) << 29) | (((value >> 2) & 0x7_ffff) << 5);
 
-/** Throws `RangeError` if `value` is no integer or does not fit. */
+/** Throws `RangeError` if `value` is not an integer or does not fit. */
 function signed(value: number, bits: number): number {
   if (!Number.isInteger(value) || Math.abs(value + 0.5) > 2 ** (bits - 1))
     throw new RangeError(`${value} does not fit in ${bits} bits`);
   return value;
 }
 
-/** Returns the instruction at the begin of a PLT entry that jumps to the code instead of through the entry's slot. */
+/** Returns the instruction at the start of a PLT entry that jumps to the code instead of through the entry's slot. */
 export function jumpTo(machine: "x86_64" | "aarch64", from: number, to: number): Uint8Array {
   const line: Instruction =
     machine === "x86_64" ? ["jmp", "e9", ["rel32", "done"]] : ["b", 0x14000000, ["b26", "done"]];

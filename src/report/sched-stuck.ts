@@ -1,8 +1,8 @@
-/** A finding about a machine that hangs: a program of the scheduler does not return, and holds a run queue's lock. */
+/** Finding for a hanging machine: a program of the scheduler does not return and holds a run queue's lock. */
 import { type Finding, secondsText } from "./sched-findings.ts";
 import type { SchedCpu, SchedView } from "./sched-view.ts";
 
-/** "bpf_prog_<tag>_" is the prefix of the kernel's names of programs. */
+/** Prefix of the symbols that the kernel gives to programs: "bpf_prog_<tag>_". */
 const PROGRAM = /^bpf_prog_[0-9a-f]{16}_(?=\w)/;
 /** kernel/locking/qspinlock.c and qrwlock.c. */
 const SPINS: readonly string[] = [
@@ -11,12 +11,12 @@ const SPINS: readonly string[] = [
   "queued_read_lock_slowpath",
   "queued_write_lock_slowpath",
 ];
-/** Functions that are named of one stack, and stacks of one finding. */
+/** Limits on the named functions of a stack, and on the stacks of a finding. */
 const NAMED = 6;
 
 /**
- * All CPUs have their interrupts off: one or more are in a BPF program, and others spin for a lock. Then no CPU takes a timer
- * tick, and all clocks in memory are those of the moment before. Needs the CPUs' registers.
+ * All CPUs have their interrupts off: one or more are in a BPF program, and others spin for a lock. No CPU then handles timer
+ * ticks, so all clocks in memory stopped at that moment. Needs the CPUs' registers.
  */
 export function stuckCpus({ cpus }: SchedView): Finding[] {
   if (!cpus.every(({ areInterruptsOff }) => areInterruptsOff === true)) return [];

@@ -1,4 +1,4 @@
-/** Memory in which no VMCOREINFO is this kernel's: the kernel is found by its symbol table, told by its shape. */
+/** Finds the kernel without VMCOREINFO: its symbol table is recognized by its shape. */
 import type { Piece } from "../image/format.ts";
 import type { MemoryImage } from "../image/image.ts";
 import { KallsymsShape, searchDigits } from "./kallsyms-shape.ts";
@@ -6,18 +6,18 @@ import { addressOf, layoutsToTry } from "./layout.ts";
 import { rebuildVmcoreinfo } from "./rebuilt.ts";
 import type { Vmcoreinfo } from "./vmcoreinfo.ts";
 
-/** A kernel has one; what a boot before left, and copies, are few. */
+/** Limit on symbol tables. A kernel has one; earlier boots and copies leave few others. */
 const MAX_TABLES = 8;
 
-/** A text that VMCOREINFO could have, and the layout under which it holds. */
+/** A rebuilt VMCOREINFO text, and the memory layout for which it is valid. */
 export interface TextUnder {
   readonly text: Vmcoreinfo;
   readonly layout: readonly Piece[];
 }
 
 /**
- * Offers what each symbol table gives, under every layout that the file may have, until `accept` takes one. Returns how many
- * symbol tables were found, and why none of them gave a kernel: sentences.
+ * Rebuilds texts from each symbol table, for every layout that the file may have, until `accept` returns true. Returns the
+ * number of symbol tables, and a sentence for each table that was refused.
  */
 export function searchSymbolTables(
   image: MemoryImage,
@@ -27,7 +27,7 @@ export function searchSymbolTables(
   const layouts = image.layoutIsKnown
     ? [image.pieces]
     : [...layoutsToTry("x86_64", image.sizeBytes), ...layoutsToTry("aarch64", image.sizeBytes)];
-  // A lone raw file is searched by its places in the file.
+  // A raw file without a known layout is searched by file offset.
   if (!image.layoutIsKnown) image.arrange([{ fileOffset: 0, physical: 0, length: image.sizeBytes }]);
   const shape = new KallsymsShape(image.physicalMemory());
   const places: number[] = [];
