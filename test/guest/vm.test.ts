@@ -3,9 +3,10 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { chooseNodes, memoryArgument, nodesIn, placeIn } from "../../src/guest/vm/arguments.ts";
 import { vmNamed } from "../../src/guest/vm/named.ts";
 import { Qmp } from "../../src/guest/vm/qmp.ts";
-import { chooseRam, mappingsIn, memoryArgument } from "../../src/guest/vm/ram.ts";
+import { chooseRam, mappingsIn } from "../../src/guest/vm/ram.ts";
 
 const MIB = 2 ** 20;
 /** Lines in the kernel's format (fs/proc/task_mmu.c, show_map_vma). */
@@ -58,6 +59,77 @@ describe("a guest's RAM", () => {
     expect(
       mappingsIn("zz-0 rw-p 0 0 0\n5-3 rw-p 00000000 00:00 0\nffffffffffffffff-0 rw-p 0 0:0 0\n\n"),
     ).toEqual([]);
+  });
+});
+
+describe("NUMA nodes", () => {
+  const words = [
+    ...[
+      "-object",
+      "memory-backend-file,id=b,size=128M,mem-path=/mem/b,,2",
+      "-object",
+      '{"qom-type":"memory-backend-ram","id":"a","size":134217728}',
+    ],
+    ...[
+      "-numa",
+      "node,nodeid=1,memdev=b",
+      "-numa",
+      "node,nodeid=0,cpus=0-1,memdev=a",
+      "-numa",
+      "cpu,node-id=0",
+    ],
+  ];
+  const at = (start: number, name: string, inode: number) => ({
+    start,
+    length: 128 * MIB,
+    isShared: inode !== 0,
+    inode,
+    fileOffset: 0,
+    name,
+  });
+
+  test("have the objects of the arguments, in the order of their numbers", () => {
+    expect(nodesIn(words)).toEqual([
+      { id: "a", sizeBytes: 128 * MIB, kind: "memory-backend-ram", path: undefined, order: 1 },
+      { id: "b", sizeBytes: 128 * MIB, kind: "memory-backend-file", path: "/mem/b,2", order: 0 },
+    ]);
+    expect(nodesIn(["-numa", "node,mem=1G"])).toEqual([]);
+    expect(nodesIn(["-object", "{", "-numa", "node,nodeid=x,memdev=a", "-numa"])).toEqual([]);
+  });
+
+  test("have the mapping of their file, else the one that QEMU mapped in their turn", () => {
+    const [ram, file] = [at(0x7000_0000_0000, "", 0), at(0x7100_0000_0000, "/mem/b,2", 7)];
+    expect(chooseNodes([at(0x7200_0000_0000, "/mem/b,22", 8), file, ram], nodesIn(words))).toEqual([
+      ram,
+      file,
+    ]);
+    const [high, low] = [at(0x7f00_0000_0000, "", 0), at(0x7000_0000_0000, "", 0)];
+    const twins = ["x", "y"].flatMap((id) => ["-object", `memory-backend-ram,id=${id},size=128M`]);
+    const nodes = nodesIn([...twins, "-numa", "node,memdev=y", "-numa", "node,memdev=x"]);
+    expect(chooseNodes([low, high], nodes)).toEqual([low, high]);
+    const places: Record<string, number> = { x: low.start + 4096, y: high.start };
+    expect(chooseNodes([low, high], nodes, (id) => places[id])).toEqual([high, low]);
+  });
+
+  test("without a mapping, or with too many that can be it, are an error", () => {
+    const nodes = nodesIn(["-object", "memory-backend-ram,id=x,size=128M", "-numa", "node,memdev=x"]);
+    expect(chooseNodes([], nodes)).toContain('no mapping is that of the memory object "x"');
+    expect(chooseNodes([at(0, "", 0), at(2 ** 40, "", 0)], nodes)).toContain("2 mappings can be");
+  });
+
+  test("have a place in the memory map of QEMU", () => {
+    const map = `FlatView #0
+ AS "I/O", root: io
+ Root memory region: io
+  0000000000000000-0000000000000007 (prio 0, ram): b
+
+FlatView #1
+ Root memory region: system
+  0000000000000000-00000000000bffff (prio 0, ram): /objects/a
+  00000000000c0000-00000000000dffff (prio 1, rom): b
+  0000000100000000-000000017fffffff (prio 0, ram): b @0000000020000000 KVM
+`;
+    expect([placeIn(map, "a"), placeIn(map, "b"), placeIn(map, "c")]).toEqual([0, 2 ** 32, undefined]);
   });
 });
 

@@ -5,7 +5,7 @@ import type { DataFile, ReadableFile } from "./file.ts";
 import type { Piece } from "./format.ts";
 import { detectFormat } from "./formats.ts";
 import type { PageObserver } from "./observed.ts";
-import type { OnDemandFile } from "./on-demand.ts";
+import type { OnDemandPages } from "./on-demand.ts";
 import { PhysicalMemory, type Window, windowOf } from "./physical.ts";
 import { openDataFile, SmallFile } from "./small-file.ts";
 import type { OnUnpack } from "./temporary.ts";
@@ -240,7 +240,7 @@ export class MemoryImage implements Disposable {
 const unplaced = (path: string): UsageError =>
   new UsageError(`${path}: each of several memory files needs an address: FILE@ADDRESS`);
 
-const isOnDemand = (file: ReadableFile): file is OnDemandFile => "note" in file;
+const isOnDemand = (file: ReadableFile): file is DataFile & OnDemandPages => "note" in file;
 
 /** Sorts pieces by address. Throws `KtstrError` if two of them overlap. */
 function sortPieces(pieces: FilePiece[]): readonly FilePiece[] {

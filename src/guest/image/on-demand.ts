@@ -33,6 +33,12 @@ export interface PageSource extends Disposable {
   readPage(physical: number, into: Uint8Array<ArrayBuffer>): boolean;
 }
 
+/** A file with pages that are read when they are first accessed. */
+export interface OnDemandPages extends PageObserver {
+  /** Marks all pages as unread, because the memory belongs to a running machine. The next access reads them again. */
+  forget(): void;
+}
+
 const UNREAD = 0;
 const READ = 1;
 const DAMAGED = 2;
@@ -50,7 +56,7 @@ const SEARCH_BYTES = 4 * 2 ** 20;
  * A `DataFile` whose offsets are physical addresses, or offsets in a machine's RAM if a stream has no addresses. Callers
  * must call `note` before they read a window (memory/observed.ts); it reads the pages.
  */
-export class OnDemandFile implements DataFile, PageObserver {
+export class OnDemandFile implements DataFile, OnDemandPages {
   readonly path: string;
   readonly isMapped = true;
   readonly sizeBytes: number;
@@ -88,7 +94,6 @@ export class OnDemandFile implements DataFile, PageObserver {
     return true;
   }
 
-  /** Marks all pages as unread, because the memory belongs to a running machine. The next access reads them again. */
   forget(): void {
     for (const { state } of this.#chunks.values()) state.fill(UNREAD);
     this.#source.forget?.();

@@ -139,6 +139,7 @@ class Search {
     const layouts = this.#image.layoutIsKnown
       ? [this.#image.pieces]
       : [...layoutsToTry("x86_64", this.#image.sizeBytes), ...layoutsToTry("aarch64", this.#image.sizeBytes)];
+    const texts: TextUnder[] = [];
     for (const layout of layouts) {
       if (!this.#image.layoutIsKnown) this.#image.arrange(layout);
       const memory = this.#image.physicalMemory();
@@ -147,9 +148,10 @@ class Search {
         const size = memory.copyOut(physical + skip, bytes);
         const inFile = this.#image.layoutIsKnown ? physical + skip : offsetOf(layout, physical + skip);
         const candidate = parseVmcoreinfo(bytes.subarray(0, size), inFile);
-        if (candidate !== undefined && this.try([{ text: candidate, layout }])) return;
+        if (candidate !== undefined) texts.push({ text: candidate, layout });
       }
     }
+    if (texts.length > 0) this.try(texts);
   }
 
   /** Returns whether a text matches this memory's kernel. If the layout is not known, `physical` is a file offset. */

@@ -2,6 +2,8 @@
 import { KtstrError } from "../../errors.ts";
 import { type DataFile, ImageFile } from "../image/file.ts";
 import { OnDemandFile } from "../image/on-demand.ts";
+import { chooseNodes, memoryArgument, nodesIn } from "./arguments.ts";
+import { JoinedFile } from "./joined.ts";
 import { ProcessPages } from "./process-pages.ts";
 
 /** A range of a process's virtual addresses. */
@@ -57,14 +59,6 @@ function isContinuedBy(last: Mapping, next: Mapping): boolean {
   );
 }
 
-/** Returns the size in QEMU's `-m` argument in bytes; MiB if it has no unit. Undefined if there is no such argument. */
-export function memoryArgument(words: readonly string[]): number | undefined {
-  const at = words.indexOf("-m");
-  const [, digits, unit = "M"] = /^(?:size=)?(\d+)([KMGT]?)/i.exec(at < 0 ? "" : (words[at + 1] ?? "")) ?? [];
-  if (digits === undefined) return undefined;
-  return Number(digits) * 1024 ** ("KMGT".indexOf(unit.toUpperCase() || "M") + 1);
-}
-
 /** Returns the mapping with the given size, or the largest one if the size is not known. */
 export function chooseRam(mappings: readonly Mapping[], sizeBytes: number | undefined): Mapping | undefined {
   if (sizeBytes === undefined)
@@ -76,22 +70,52 @@ export function chooseRam(mappings: readonly Mapping[], sizeBytes: number | unde
   return fitting.find(({ inode }) => inode !== 0) ?? fitting[0];
 }
 
+/** What the machine itself tells about its RAM, if it can be asked. */
+export interface RamFacts {
+  /** The size of the RAM that it started with. */
+  readonly sizeBytes: number | undefined;
+  /** Returns a virtual address of the process that lies in the memory object with this id. */
+  addressOf(id: string): number | undefined;
+}
+
 /**
- * Opens the RAM of a process's guest. `sizeBytes` is the size that the machine reports; without it, QEMU's arguments are
- * used. Throws `KtstrError` if the process cannot be read or has no such mapping.
+ * Opens the RAM of a process's guest: one mapping, or those of its NUMA nodes, joined in the nodes' order. What `facts` does
+ * not tell is taken from QEMU's arguments. Throws `KtstrError` if the process cannot be read or has no such mapping.
  */
-export function openRam(pid: number, sizeBytes: number | undefined): DataFile {
+export function openRam(pid: number, facts: RamFacts | undefined): DataFile {
   const mappings = mappingsIn(readProc(pid, "maps"));
-  const wanted = sizeBytes ?? memoryArgument(readProc(pid, "cmdline").split("\0"));
+  const words = readProc(pid, "cmdline").split("\0");
+  const nodes = nodesIn(words);
+  if (nodes.length > 0) {
+    const chosen = chooseNodes(mappings, nodes, facts?.addressOf);
+    if (typeof chosen === "string") throw notFound(pid, chosen);
+    return openAll(pid, chosen);
+  }
+  const wanted = facts?.sizeBytes ?? memoryArgument(words);
   const ram = chooseRam(mappings, wanted);
   if (ram === undefined)
-    throw new KtstrError(
-      `find the guest's memory in process ${pid}: ${wanted === undefined ? "it has no writable memory" : `no mapping has ${wanted} bytes`}`,
-      {
-        hint: "Memory in several pieces is not supported. QEMU's `dump-guest-memory` writes all of them to a file.",
-      },
+    throw notFound(
+      pid,
+      wanted === undefined ? "it has no writable memory" : `no mapping has ${wanted} bytes`,
     );
-  return openMapped(pid, ram) ?? new OnDemandFile(new ProcessPages(pid, ram));
+  return openAll(pid, [ram]);
+}
+
+const notFound = (pid: number, why: string): KtstrError =>
+  new KtstrError(`find the guest's memory in process ${pid}: ${why}`, {
+    hint: "QEMU's `dump-guest-memory` writes it to a file.",
+  });
+
+function openAll(pid: number, mappings: readonly Mapping[]): DataFile {
+  const files: DataFile[] = [];
+  try {
+    for (const each of mappings)
+      files.push(openMapped(pid, each) ?? new OnDemandFile(new ProcessPages(pid, each)));
+  } catch (error) {
+    for (const file of files) file[Symbol.dispose]();
+    throw error;
+  }
+  return files.length === 1 ? files[0]! : new JoinedFile(`/proc/${pid}/mem`, files);
 }
 
 /** Maps the file behind shared memory. Its holes stay holes; a read through the process would allocate them. */

@@ -1,14 +1,31 @@
 /** A running virtual machine: finds its process and its RAM, and pauses it. */
 import { KtstrError } from "../../errors.ts";
 import type { MemorySource } from "../image/image.ts";
+import { placeIn } from "./arguments.ts";
 import { type Pause, pauseVm } from "./pause.ts";
 import { Qmp } from "./qmp.ts";
-import { openRam, readProc } from "./ram.ts";
+import { openRam, type RamFacts, readProc } from "./ram.ts";
 import { prstatusOf } from "./registers.ts";
 
 function processOf(path: string): number | undefined {
   const [, pid] = /^\/proc\/(\d+)\/mem$/.exec(path) ?? [];
   return pid === undefined ? undefined : Number(pid);
+}
+
+/** Asks QEMU. Memory objects are asked about only if there are several. */
+function factsOf(qmp: Qmp): RamFacts {
+  const base = qmp.command("query-memory-size-summary")["base-memory"];
+  let map: string | undefined;
+  return {
+    sizeBytes: typeof base === "number" && base > 0 ? base : undefined,
+    addressOf(id) {
+      map ??= qmp.monitor("info mtree -f");
+      const place = placeIn(map, id);
+      if (place === undefined) return undefined;
+      const [, address] = / is (0x[0-9a-f]+)/.exec(qmp.monitor(`gpa2hva 0x${place.toString(16)}`)) ?? [];
+      return address === undefined ? undefined : Number(address);
+    },
+  };
 }
 
 const HIGHEST_PRIORITY = -20;
@@ -48,10 +65,8 @@ export class RunningVm implements Disposable {
 
   /** Returns the machine's RAM, which is read on demand, and if it is paused and has a QMP socket, its CPUs' registers. Throws `KtstrError` if it is not found. */
   ram(): MemorySource {
-    const base = this.#qmp?.command("query-memory-size-summary")["base-memory"];
-    const sizeBytes = typeof base === "number" && base > 0 ? base : undefined;
     const prstatus = this.#qmp === undefined ? [] : prstatusOf(this.#qmp);
-    return { path: this.#path, ram: openRam(this.#pid, sizeBytes), prstatus };
+    return { path: this.#path, ram: openRam(this.#pid, this.#qmp && factsOf(this.#qmp)), prstatus };
   }
 
   /** Pauses the machine. Returns undefined if it was already paused. */
