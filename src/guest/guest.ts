@@ -167,7 +167,7 @@ export class GuestState
   /** Returns `unsupported` for captures made by older versions, which did not read this. */
   holders(): Read<Holders> {
     const kernel = this.#checked();
-    this.#holders ??= readHolders(kernel, this.#files(kernel));
+    this.#holders ??= readHolders(kernel, () => this.#files(kernel));
     return this.#holders;
   }
 

@@ -28,9 +28,9 @@ const TASK_COMM_LEN = 16;
  * Lists each process once, by ascending pid, like bpftool's pid_iter.bpf.c. Returns `unsupported` if the kernel has no file
  * operations of BPF objects.
  */
-export function readHolders(kernel: GuestKernel, files: readonly OpenFile[]): Read<Holders> {
+export function readHolders(kernel: GuestKernel, files: () => readonly OpenFile[]): Read<Holders> {
   try {
-    return found(listHolders(kernel, files));
+    return found(listHolders(kernel, files()));
   } catch (error) {
     if (error instanceof KtstrError) return unreadable("unsupported", error.message);
     throw error;

@@ -48,8 +48,13 @@ const OPERATIONS: readonly string[] = [
 export function openFiles(kernel: GuestKernel): readonly OpenFile[] {
   const names = new Map<string, string>();
   for (const name of OPERATIONS) {
-    const address = kernel.symbols.address(name);
-    if (address !== undefined) names.set(keyOf(address), name);
+    try {
+      const address = kernel.symbols.address(name);
+      if (address !== undefined) names.set(keyOf(address), name);
+    } catch (error) {
+      // A capture has only the symbols that were looked up when it was made.
+      if (!(error instanceof KtstrError)) throw error;
+    }
   }
   const all: OpenFile[] = [];
   if (names.size === 0) return all;
