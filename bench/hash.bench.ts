@@ -8,7 +8,7 @@ import { type Case, inC, type Job, ours, type Prepared } from "./case.ts";
 import { BenchMachine, onlyMap, openBench, type Region, readOf } from "./machine.ts";
 import { walkAll, walkCopies } from "./walk.ts";
 
-const HTAB = struct("bpf_htab", { buckets: ptr, n_buckets: u32 });
+const HTAB = struct("bpf_htab", { buckets: ptr, elems: ptr, n_buckets: u32 });
 const BUCKET = struct("bucket", { head: place });
 const ELEMENT = struct("htab_elem", { hash_node: place, hash: u32, key: place });
 const KEY_BYTES = 8;
@@ -60,6 +60,7 @@ function build(folder: string, { count, preallocated, perBucket, valueSize, cpus
   for (let index = 0; index < bucketCount; index++)
     machine.setU64(buckets, index * bucket.sizeof, 2 * index + 1);
   const elements = preallocated ? area(count * stride) : machine.kmalloc(count * stride);
+  if (preallocated) machine.setPointer(map, htab.elems, elements, 0);
   for (let index = 0; index < count; index++) {
     const hash = Math.imul(index + 1, 0x9e37_79b1) ^ ((index * 0x85eb_ca6b) >>> 13);
     const head = buckets.physical((hash & (bucketCount - 1)) * bucket.sizeof);

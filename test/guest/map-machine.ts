@@ -10,7 +10,7 @@ import { Synthetic } from "./synthetic.ts";
 
 /** Sizes, and offsets of members, in bytes. */
 export const MAP_BYTES = 64;
-export const HTAB = { buckets: 80, n_buckets: 96, size: 104 } as const;
+export const HTAB = { buckets: 80, elems: 88, n_buckets: 96, size: 104 } as const;
 export const BUCKET = { first: 8, size: 24 } as const;
 export const ELEM = { node: 0, hash: 20, key: 32 } as const;
 export const ARRAY = { value: 72 } as const;
@@ -46,6 +46,7 @@ function mapTypes(): Btf {
   struct("bpf_map", MAP_BYTES, [["record", pointer, 8]]);
   struct("bpf_htab", HTAB.size, [
     ["buckets", pointer, HTAB.buckets],
+    ["elems", pointer, HTAB.elems],
     ["n_buckets", u32, HTAB.n_buckets],
   ]);
   const head = struct("hlist_nulls_head", 8, [["first", pointer, 0]]);

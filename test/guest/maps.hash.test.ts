@@ -111,6 +111,18 @@ describe("hash", () => {
     expect(hash.walk().pairs).toEqual([1, 2].map(pair));
   });
 
+  test("a first element whose hash belongs to another bucket is counted", () => {
+    const hash = new Hash();
+    hash.head(1, hash.element(1, hash.end(1), 6));
+    hash.head(2, hash.element(2, hash.end(2)));
+    expect(hash.walk()).toEqual({
+      pairs: [pair(2)],
+      skipped: { recycled: 1 },
+      stopped: "",
+      complete: false,
+    });
+  });
+
   test("an element whose hash belongs to another bucket is reused memory: the rest of the chain is skipped", () => {
     const hash = new Hash();
     hash.head(1, hash.element(1, hash.element(5, hash.element(9, hash.end(1)), 6)));

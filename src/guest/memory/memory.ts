@@ -30,8 +30,9 @@ import type { AddressBatch } from "./address-batch.ts";
 import { type FaultReason, faultSentence, GuestFault } from "./fault.ts";
 import { NOT_CANONICAL, type PageTables, TABLE_OUTSIDE } from "./mmu.ts";
 import { type PageCache, pageCache } from "./page-cache.ts";
+import { locatePages, type PageRange } from "./page-range.ts";
 import type { Pointer } from "./pointer.ts";
-import { type LinearRun, LinearRuns } from "./runs.ts";
+import { LinearRuns } from "./runs.ts";
 
 const TWO_32 = 2 ** 32;
 const SIGN = 0x8000_0000 | 0;
@@ -141,11 +142,16 @@ export class GuestMemory {
   }
 
   /**
-   * Returns the linear run that holds an address, so that a loop can locate others in it by a subtraction. Returns undefined
+   * Returns the linear run that holds an address, so that a loop can locate others in it without a call. Returns undefined
    * if there is none, or if every read must go through `locate`.
    */
-  runAt(hi: number, lo: number): LinearRun | undefined {
-    return this.#runs.at(hi, lo);
+  runAt(hi: number, lo: number): PageRange | undefined {
+    return this.#runs.at(hi, lo)?.range;
+  }
+
+  /** Returns the same for `length` bytes of mapped pages, which are located by this call: 10 ns each. */
+  pagesAt(hi: number, lo: number, length: number): PageRange | undefined {
+    return locatePages(this, hi, lo, length);
   }
 
   #locateOther(hi: number, lo: number, offset: number, length: number): number {

@@ -42,6 +42,9 @@ export class ObservedMemory extends GuestMemory {
   /** None: reads that do not go through `locate` would not be observed. */
   override runAt(): undefined {}
 
+  /** None, for the same reason. */
+  override pagesAt(): undefined {}
+
   override copyOut(hi: number, lo: number, offset: number, into: Uint8Array): number {
     const start = add({ hi, lo }, offset);
     const noted = this.#noted(start, into.length);

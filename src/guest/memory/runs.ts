@@ -2,6 +2,7 @@
 
 import { type PhysicalMemory, type Window, windowOf } from "../image/physical.ts";
 import type { AddressBatch } from "./address-batch.ts";
+import type { PageRange } from "./page-range.ts";
 import { fromBigInt, type Pointer, toBigInt } from "./pointer.ts";
 
 /** A range of such addresses in one window and with the same high word. */
@@ -15,7 +16,12 @@ export interface LinearRun {
   /** The index of the window in the physical windows, and the run's offset in it. */
   readonly index: number;
   readonly start: number;
+  /** The run as a range of one page, in the physical window. */
+  readonly range: PageRange;
 }
+
+/** Every offset in a run is less than a page of this size. */
+const RUN_PAGE_SHIFT = 31;
 
 const SPACE_END = 1n << 64n;
 const TWO_32 = 2 ** 32;
@@ -46,7 +52,15 @@ export class LinearRuns {
         const at = from - window.physical;
         const isAll = from === window.physical && from + size === window.end;
         const part = isAll ? window : windowOf(from, window.bytes.subarray(at, at + size));
-        this.#runs.push({ hi, lo, length: size, window: part, index, start: at });
+        const range = {
+          hi,
+          lo,
+          length: size,
+          pageShift: RUN_PAGE_SHIFT,
+          pages: Int32Array.of(at),
+          window,
+        };
+        this.#runs.push({ hi, lo, length: size, window: part, index, start: at, range });
         from += size;
       }
     }

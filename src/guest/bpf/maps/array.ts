@@ -83,7 +83,7 @@ class ArrayCursor extends BatchedCursor {
     const most = mostObjects(kernel, stride);
     const count = Math.min(map.info.maxEntries, most);
     const room = Math.min(count, Math.floor(BATCH_BYTES / stride));
-    super(shapeOf(map), room);
+    super(shapeOf(map), new Int32Array(room), new Int32Array(room));
     this.#memory = kernel.memory;
     this.#at = add(map.at, BPF_ARRAY.resolve(kernel.btf).value);
     this.#stride = stride;
@@ -100,18 +100,20 @@ class ArrayCursor extends BatchedCursor {
     }
   }
 
-  protected fill(): number {
+  protected fill(): boolean {
     while (this.#next < this.#end) {
       const count = this.#read(Math.min(this.#batch, this.#keys.length, this.#end - this.#next));
       if (count > 0) {
         this.account.seen();
-        return count;
+        this.index = 0;
+        this.batchEnd = count;
+        return true;
       }
       this.#next++;
       this.account.skip("not-present");
       if (this.account.stopped !== "") break;
     }
-    return 0;
+    return false;
   }
 
   /** Copies up to `most` values, up to the first that is not in the image. Returns their number. */

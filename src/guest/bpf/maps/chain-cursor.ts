@@ -1,23 +1,21 @@
 /** A walk over the chains of any hash table: bpf_htab, devmap_hash, sockhash and rhash share this layout. */
-import type { Window } from "../../image/physical.ts";
 import type { GuestKernel } from "../../kernel/kernel.ts";
 import type { GuestMemory } from "../../memory/memory.ts";
 import { countNodes, type StepBudget } from "./chain.ts";
-import { ChainHeads, PAGE_BYTES } from "./chain-heads.ts";
+import { ChainHeads, MAX_ELEMENTS, MAX_SPLIT } from "./chain-heads.ts";
 import type { BucketTable, ElementLayout } from "./chain-layout.ts";
 import type { ValueReader } from "./value-reader.ts";
 import { BatchedCursor, type GuestMap, mostObjects } from "./walk.ts";
 
 const MAX_KEY_BYTES = 2 ** 20;
 
-/** Elements that one call of `fill` returns at most. */
-const BATCH = 256;
 /** A chain with more elements than this is left to the slow path, which detects cycles. */
 const SHORT_CHAIN = 8;
 
+const NO_OFFSETS = new Int32Array(0);
+
 export class ChainCursor extends BatchedCursor {
   readonly #memory: GuestMemory;
-  readonly #windows: readonly Window[];
   readonly #tables: readonly BucketTable[];
   #nextTable = 1;
   /** Bits of an element's hash that select its bucket; 0 if elements do not store their hash. */
@@ -51,14 +49,21 @@ export class ChainCursor extends BatchedCursor {
   /** Elements that may still come. */
   #left: number;
 
+  /** The number of collected elements, and how many of them were returned. */
+  #collected = 0;
+  #given = 0;
+  /** The same for the split ones among them. */
+  #splits = 0;
+  #splitsGiven = 0;
+  #collectedBytes: Uint8Array = this.keyBytes;
+
   /** At least one table. If there are more, each is being moved to the next one. */
   constructor(kernel: GuestKernel, map: GuestMap, tables: readonly BucketTable[], layout: ElementLayout) {
     const { keySize, valueSize, maxEntries } = map.info;
     // Each CPU may hold one element more than max_entries (`extra_elems`).
     const left = maxEntries + kernel.cpus.areas.length;
-    super({ keySize, valueSize, cpuCount: layout.cpuCount }, Math.min(left, BATCH));
+    super({ keySize, valueSize, cpuCount: layout.cpuCount }, NO_OFFSETS, NO_OFFSETS);
     this.#memory = kernel.memory;
-    this.#windows = kernel.memory.physical.windows;
     this.#tables = tables;
     this.#elementAt = 0 - layout.node;
     this.#nodeAt = layout.node;
@@ -72,8 +77,11 @@ export class ChainCursor extends BatchedCursor {
     this.#left = left;
     this.#probes = { left: 4 * Math.min(this.#left, mostObjects(kernel, 16)) + 64 };
     const first = tables[0]!;
-    const element = { node: layout.node, key: layout.key, span: this.#span };
+    const { node, key, elements } = layout;
+    const element = { node, key, span: this.#span, elements };
     this.#heads = new ChainHeads(kernel, first, element, maxEntries, this.account);
+    this.keyOffsets = this.#heads.buffers.keyOffsets;
+    this.valueOffsets = this.#heads.buffers.valueOffsets;
     this.#hashMask = this.#maskOf(first);
   }
 
@@ -82,88 +90,139 @@ export class ChainCursor extends BatchedCursor {
     this.#heads.stop();
     this.#nextTable = this.#tables.length;
     this.#lo = 1;
+    // Another walk may use the buffers.
+    this.keyOffsets = NO_OFFSETS;
+    this.valueOffsets = NO_OFFSETS;
   }
 
-  protected fill(): number {
-    const count = this.#reader === undefined && (this.#lo & 1) === 1 ? this.#takeShortChains() : 0;
-    if (count > 0) return count;
-    if (!this.#advance()) return 0;
+  protected fill(): boolean {
+    if (this.#handOut()) return true;
+    const isFast = this.#reader === undefined && (this.#lo & 1) === 1;
+    if (isFast && this.#collect() && this.#handOut()) return true;
+    if (!this.#advance()) return false;
     this.keyOffsets[0] = this.keyOffset;
     this.valueOffsets[0] = this.valueOffset;
-    return 1;
+    this.index = 0;
+    this.batchEnd = 1;
+    return true;
+  }
+
+  /** Makes the next collected elements the current batch: those up to a split one, or a split one. */
+  #handOut(): boolean {
+    const memory = this.#memory;
+    const { splitIndex, splitHi, splitLo } = this.#heads.buffers;
+    while (this.#given < this.#collected) {
+      this.index = this.#given;
+      const isLast = this.#splitsGiven >= this.#splits;
+      const end = isLast ? this.#collected : splitIndex[this.#splitsGiven]!;
+      if (end > this.index) {
+        this.batchEnd = this.#given = end;
+        this.keyBytes = this.#collectedBytes;
+        this.valueBytes = this.#collectedBytes;
+        return true;
+      }
+      const split = this.#splitsGiven++;
+      this.batchEnd = this.#given = end + 1;
+      const at = memory.locate(splitHi[split]!, splitLo[split]!, this.#elementAt, this.#span);
+      if (at >= 0) {
+        this.keyBytes = memory.bytes;
+        this.valueBytes = memory.bytes;
+        this.keyOffsets[end] = at + this.#keyAt;
+        this.valueOffsets[end] = at + this.#valueAt;
+        return true;
+      }
+      this.account.skip("not-present");
+    }
+    return false;
   }
 
   /**
-   * The fast path: returns the elements of short, well-formed chains whose elements are contiguous and lie in one window.
-   * It stops before the first chain that is not like this, and leaves that one to `#advance`.
+   * The fast path: collects the elements of short, well-formed chains whose elements lie in one range of addresses. It stops
+   * before the first chain that is not like this, and leaves that one to `#advance`. The loop calls nothing, so that the JIT
+   * keeps its variables in registers.
    */
-  #takeShortChains(): number {
+  #collect(): boolean {
     const heads = this.#heads;
-    if (!heads.read()) return 0;
-    let { index } = heads;
-    const { at: ats, hi: highs, lo: lows, index: windows } = heads.batch;
-    const buckets = heads.bucket;
-    const { keyOffsets, valueOffsets } = this;
-    const memory = this.#memory;
-    const run = heads.isLocated ? undefined : memory.runAt(highs[index]!, lows[index]!);
-    if (!heads.isLocated && run === undefined) return 0;
-    const windowIndex = run?.index ?? windows[index]!;
-    const window = this.#windows[windowIndex]!;
-    const { words, bytes } = window;
+    if (!heads.read()) return false;
+    const { range, count: chains, words: headWords, wordsEach, headMask, firstBucket, buckets } = heads;
     const span = this.#span;
-    const elementAt = this.#elementAt;
-    const lastInPage = PAGE_BYTES - span;
-    const lastAt = words.length === 0 ? -1 : bytes.length - span;
-    const runHi = run?.hi ?? 0;
-    const runLo = run?.lo ?? 0;
-    const runStart = run?.start ?? 0;
-    const lastInRun = run === undefined || words.length === 0 ? -1 : run.length - span;
-    const hashMask = this.#hashMask;
-    const hashAt = hashMask === 0 ? 0 : this.#hashAt;
+    if (range === undefined || range.window.words.length === 0 || span > range.length) return false;
+    const { keyOffsets, valueOffsets, splitIndex, splitHi, splitLo } = heads.buffers;
+    const { hi: rangeHi, length, pageShift, pages } = range;
+    const { words, bytes } = range.window;
     const nodeAt = this.#nodeAt;
     const keyAt = this.#keyAt;
     const valueAt = this.#valueAt;
-    const chains = heads.count;
-    const most = Math.min(keyOffsets.length, this.#left);
+    const hashMask = this.#hashMask;
+    const hashAt = hashMask === 0 ? 0 : this.#hashAt;
+    // Of the element that a node's address belongs to.
+    const rangeLo = (range.lo + nodeAt) | 0;
+    const lastOffset = (length - span) | 0;
+    const inPageMask = ~(-1 << pageShift);
+    const isPaged = pages.length > 1;
+    const firstPage = isPaged ? 0 : pages[0]!;
+    const lastInPage = (2 ** pageShift - span) | 0;
+    const most = Math.min(MAX_ELEMENTS, this.#left);
+    let { index } = heads;
     let count = 0;
-    for (; index < chains && count < most; index++) {
-      let at = ats[index]!;
-      if (run !== undefined) {
-        const inRun = (lows[index]! - runLo) | 0;
-        if (highs[index] !== runHi || inRun < 0 || inRun > lastInRun) break;
-        at = (runStart + inRun) | 0;
-      } else {
-        const inPage = (lows[index]! + elementAt) & (PAGE_BYTES - 1);
-        if (at < 0 || at > lastAt || inPage > lastInPage || windows[index] !== windowIndex) break;
-      }
-      const bucket = buckets[index]!;
-      let taken = count;
-      for (;;) {
-        if ((at & 3) !== 0 || ((words[(at + hashAt) >>> 2]! ^ bucket) & hashMask) !== 0) break;
-        keyOffsets[taken] = at + keyAt;
-        valueOffsets[taken++] = at + valueAt;
-        const lo = words[(at + nodeAt) >>> 2]!;
-        const hi = words[((at + nodeAt) >>> 2) + 1]!;
+    let splits = 0;
+    let headWord = (heads.firstWord + index * wordsEach) | 0;
+    for (; index < chains; index++, headWord = (headWord + wordsEach) | 0) {
+      let lo = headWords[headWord]! & headMask;
+      let hi = headWords[headWord + 1]!;
+      if ((lo & 1) === 1 || (lo | hi) === 0) continue;
+      const bucket = buckets === undefined ? firstBucket + index : buckets[index]!;
+      const begin = count;
+      const end = Math.min(begin + SHORT_CHAIN, most);
+      let taken = begin;
+      let split = splits;
+      while (taken < end) {
+        const offset = (lo - rangeLo) | 0;
+        if (hi !== rangeHi || offset < 0 || offset > lastOffset) break;
+        // A run has one page, which holds the whole element.
+        let at = (firstPage + offset) | 0;
+        let hashWord = (at + hashAt) >>> 2;
+        let nextWord = (at + nodeAt) >>> 2;
+        if (isPaged) {
+          const inPage = offset & inPageMask;
+          at = (pages[offset >>> pageShift]! + inPage) | 0;
+          if (at < inPage) break;
+          hashWord = (at + hashAt) >>> 2;
+          nextWord = (at + nodeAt) >>> 2;
+          if (inPage > lastInPage) {
+            const hashOffset = (offset + hashAt) | 0;
+            const nextOffset = (offset + nodeAt) | 0;
+            const hashPage = pages[hashOffset >>> pageShift]!;
+            const nextPage = pages[nextOffset >>> pageShift]!;
+            if (split === MAX_SPLIT || (hashPage | nextPage) < 0) break;
+            hashWord = (hashPage + (hashOffset & inPageMask)) >>> 2;
+            nextWord = (nextPage + (nextOffset & inPageMask)) >>> 2;
+            splitIndex[split] = taken;
+            splitHi[split] = hi;
+            splitLo[split++] = lo;
+          }
+        }
+        if (((at & 7) | ((words[hashWord]! ^ bucket) & hashMask)) !== 0) break;
+        keyOffsets[taken] = (at + keyAt) | 0;
+        valueOffsets[taken++] = (at + valueAt) | 0;
+        lo = words[nextWord]!;
+        hi = words[nextWord + 1]!;
         if ((lo & 1) === 1 || (lo | hi) === 0) {
           count = taken;
+          splits = split;
           break;
         }
-        if (taken - count >= SHORT_CHAIN || taken >= most) break;
-        const inRun = (lo - runLo) | 0;
-        if (hi === runHi && inRun >= 0 && inRun <= lastInRun) {
-          at = (runStart + inRun) | 0;
-          continue;
-        }
-        at = memory.locate(hi, lo, elementAt, span);
-        if (at < 0 || memory.window !== window) break;
       }
-      if (count !== taken) break;
+      if (count === begin) break;
     }
     heads.index = index;
     this.#left -= count;
-    this.keyBytes = bytes;
-    this.valueBytes = bytes;
-    return count;
+    this.#given = 0;
+    this.#collected = count;
+    this.#splitsGiven = 0;
+    this.#splits = splits;
+    this.#collectedBytes = bytes;
+    return count > 0;
   }
 
   /** The slow path: moves to the next element and handles everything that can be wrong with a chain. False at the end. */
@@ -225,23 +284,15 @@ export class ChainCursor extends BatchedCursor {
   /** Goes to the first node of the next chain that is not empty. False at the end. */
   #nextChain(): boolean {
     const heads = this.#heads;
-    while (!heads.read()) if (this.account.stopped !== "" || !this.#moveToNextTable()) return false;
-    const index = heads.index++;
-    this.#bucket = heads.bucket[index]!;
-    this.#lo = this.#firstLo = heads.batch.lo[index]!;
-    this.#hi = this.#firstHi = heads.batch.hi[index]!;
-    this.#at = -1;
-    if (heads.isLocated) this.#takePlace(heads.batch.at[index]!, this.#windows[heads.batch.index[index]!]!);
+    do {
+      while (!heads.read()) if (this.account.stopped !== "" || !this.#moveToNextTable()) return false;
+    } while (!heads.take());
+    this.#bucket = heads.bucket;
+    this.#lo = this.#firstLo = heads.lo;
+    this.#hi = this.#firstHi = heads.hi;
+    this.#at = heads.at;
     this.#seen = 0;
     return true;
-  }
-
-  /** The batch located the node only. The whole element is there if it lies in the same page and in the image. */
-  #takePlace(at: number, window: Window): void {
-    const inPage = (this.#lo + this.#elementAt) & (PAGE_BYTES - 1);
-    if (at < 0 || inPage + this.#span > PAGE_BYTES || at > window.bytes.length - this.#span) return;
-    this.#at = at;
-    this.#memory.window = window;
   }
 
   #moveToNextTable(): boolean {

@@ -14,6 +14,14 @@ export interface BucketTable {
   readonly hasLockBit?: boolean;
 }
 
+/** The memory of all elements of a preallocated table. */
+export interface Elements {
+  readonly hi: number;
+  readonly lo: number;
+  /** Length in bytes. */
+  readonly length: number;
+}
+
 /** Offsets from an element's start. */
 export interface ElementLayout {
   /** The list node, which the chain's pointers point to. Its first word is the address of the next node. */
@@ -26,4 +34,6 @@ export interface ElementLayout {
   /** Undefined if the value is stored in the element. */
   readonly reader: ValueReader | undefined;
   readonly cpuCount: number;
+  /** Absent if each element has memory of its own. */
+  readonly elements?: Elements | undefined;
 }

@@ -27,7 +27,7 @@ export function perCpuPointerAt(
   if (chunks === undefined) return rounded;
   const window = rounded - keySize + 8;
   const candidates: GuestMap = { ...map, info: { ...map.info, valueSize: window } };
-  const cursor = new ChainCursor(kernel, candidates, [table], {
+  using cursor = new ChainCursor(kernel, candidates, [table], {
     ...layout,
     value: layout.key + keySize,
     reader: undefined,

@@ -157,8 +157,8 @@ export abstract class BaseCursor implements EntryCursor {
 const EMPTY = new Uint8Array(0);
 
 /**
- * A cursor that reads several elements together and returns them one by one. Their keys are all in `keyBytes`, their values all
- * in `valueBytes`.
+ * A cursor that reads several elements together and returns them one by one. The keys of a batch are all in `keyBytes`, the
+ * values all in `valueBytes`.
  */
 export abstract class BatchedCursor implements EntryCursor {
   readonly keySize: number;
@@ -174,36 +174,35 @@ export abstract class BatchedCursor implements EntryCursor {
   /** The offsets of the keys and values of the current batch. */
   protected keyOffsets: Int32Array;
   protected valueOffsets: Int32Array;
-  #count = 0;
-  #index = 0;
+  /** The next element of the batch, and the batch's end; -1 after the walk. */
+  protected index = 0;
+  protected batchEnd = 0;
 
-  /** `room` is the maximum number of elements in a batch. */
-  constructor({ keySize, valueSize, cpuCount }: Shape, room: number) {
+  constructor({ keySize, valueSize, cpuCount }: Shape, keyOffsets: Int32Array, valueOffsets: Int32Array) {
     this.keySize = keySize;
     this.valueSize = valueSize;
     this.cpuCount = cpuCount;
     this.valueStride = cpuCount === 0 ? 0 : roundUp8(valueSize);
-    this.keyOffsets = new Int32Array(room);
-    this.valueOffsets = new Int32Array(room);
+    this.keyOffsets = keyOffsets;
+    this.valueOffsets = valueOffsets;
   }
 
-  /** Reads the next batch and returns its size. 0 at the end; it is not called again. */
-  protected abstract fill(): number;
+  /** Reads the next batch: elements `index` to `batchEnd` of the offsets. False at the end; it is not called again. */
+  protected abstract fill(): boolean;
 
   next(): boolean {
-    if (this.#index >= this.#count && !this.#refill()) return false;
-    const index = this.#index++;
+    if (this.index >= this.batchEnd && !this.#refill()) return false;
+    const index = this.index++;
     this.keyOffset = this.keyOffsets[index]!;
     this.valueOffset = this.valueOffsets[index]!;
     return true;
   }
 
   #refill(): boolean {
-    if (this.#count < 0) return false;
-    this.#index = 0;
-    this.#count = this.fill();
-    if (this.#count === 0) this[Symbol.dispose]();
-    return this.#count > 0;
+    if (this.batchEnd < 0) return false;
+    if (this.fill()) return true;
+    this[Symbol.dispose]();
+    return false;
   }
 
   get end(): WalkEnd {
@@ -211,7 +210,7 @@ export abstract class BatchedCursor implements EntryCursor {
   }
 
   [Symbol.dispose](): void {
-    this.#count = -1;
+    this.batchEnd = -1;
   }
 }
 
