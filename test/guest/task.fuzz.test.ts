@@ -1,6 +1,6 @@
 /** Captures with damaged tasks, stacks, unwind tables, log and scheduler: every read ends soon, with a result or a KtstrError. */
 import { afterAll, describe, expect } from "bun:test";
-import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdtempSync, openSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { captureGuest } from "../../src/guest/capture/capture.ts";
@@ -8,6 +8,13 @@ import { openGuest } from "../../src/guest/guest.ts";
 import { openKernel } from "../../src/guest/kernel/kernel.ts";
 import { requireSymbol } from "../../src/guest/kernel/symbols.ts";
 import { tasks } from "../../src/guest/kernel/tasks.ts";
+import { schedViews } from "../../src/report/inspect-sched.ts";
+import { stringify } from "../../src/report/json.ts";
+import { Output } from "../../src/report/output.ts";
+import { findingsOf } from "../../src/report/sched-findings.ts";
+import { schedJson } from "../../src/report/sched-json.ts";
+import { writeSched } from "../../src/report/sched-page.ts";
+import { taskText } from "../../src/report/task-list.ts";
 import { dumpLines } from "../../src/sched-text/format.ts";
 import { type LabImage, labImages, testEachMachine } from "./images.ts";
 import { Mutator, offsetsIn, type Place } from "./mutate.ts";
@@ -49,12 +56,24 @@ function placesIn(path: string): Place[] {
   return places;
 }
 
+const PLAIN = { heading: (text: string) => text, dim: (text: string) => text, alarm: (text: string) => text };
+const out = new Output(openSync("/dev/null", "w"));
+let longestMs = 0;
+
 function readAll(path: string, hasScheduler: boolean): void {
   using guest = openGuest({ memory: path });
   if (hasScheduler) {
     const { dumps, cpuCount } = guest.schedulerDumps();
     for (const dump of dumps) expect([...dumpLines(dump, cpuCount)].length).toBeLessThanOrEqual(2 ** 16);
   }
+  if (hasScheduler) {
+    for (const page of schedViews(guest, "").views) {
+      const findings = findingsOf(page);
+      writeSched(out, page, findings, 32, PLAIN);
+      stringify(schedJson(page, findings));
+    }
+  }
+  for (const task of guest.tasks()) taskText(task);
   for (const { frames } of guest.stacks()) expect(frames.length).toBeLessThanOrEqual(1024);
   expect(guest.log().records.length).toBeLessThanOrEqual(2 ** 20);
 }
@@ -78,14 +97,21 @@ describe("damaged captures", () => {
         state.log();
         for (const _ of state.stacks());
         if (hasDump(image)) state.schedulerDumps();
+        if (hasDump(image)) schedViews(state, "");
+        for (const _ of state.tasks());
       });
       writeFileSync(path, Buffer.concat([...made.pieces()]));
       using mutator = new Mutator(path, placesIn(path), 20_261_126);
       const outcomes = mutator.rounds(ROUNDS, () => {
-        readAll(path, hasDump(image));
+        const start = performance.now();
+        try {
+          readAll(path, hasDump(image));
+        } finally {
+          longestMs = Math.max(longestMs, performance.now() - start);
+        }
         return "result";
       });
-      console.log(name, outcomes);
+      console.log(name, outcomes, `longest ${longestMs} ms`);
       expect(outcomes.get("result")).toBeGreaterThan(0);
       readAll(path, hasDump(image));
     },
