@@ -1,6 +1,6 @@
 /**
  * Reads the changing values of a running machine's memory repeatedly. Facts about an object are cached as long as the same id
- * is at the same address, so that a round reads little and a machine that is paused for it is only stopped briefly.
+ * is at the same address, so that a round reads little, and a machine that is paused for it is paused only briefly.
  */
 import { at, i64, ptr, struct, u32, u64 } from "../btf/struct.ts";
 import { KtstrError } from "../errors.ts";
@@ -36,7 +36,7 @@ const MAX_WARNINGS = 20;
 
 interface Known<T> {
   readonly at: Pointer;
-  readonly is: T;
+  readonly value: T;
 }
 
 /** @public Loaded by guest.ts. */
@@ -76,7 +76,7 @@ export class GuestCounter implements Counter {
     let whole: ProgReader | undefined;
     const read = (prog: Pointer, id: number, log: WalkLog): RoundProg | string => {
       const aux = memory.pointer(prog.hi, prog.lo, auxAt, "bpf_prog.aux");
-      if (memory.u32(aux.hi, aux.lo, offsets.id, "bpf_prog.aux->id") !== id) return "its own id is another";
+      if (memory.u32(aux.hi, aux.lo, offsets.id, "bpf_prog.aux->id") !== id) return "its id member differs";
       const loadTimeNs = memory.u64(aux.hi, aux.lo, offsets.load_time, "bpf_prog.aux->load_time");
       let facts = factsAt(known.get(id), prog);
       if (facts?.loadTimeNs !== loadTimeNs) {
@@ -86,7 +86,7 @@ export class GuestCounter implements Counter {
         facts = progFacts(info);
       } else if (BigInt.asIntN(64, memory.u64(aux.hi, aux.lo, offsets.refcnt, "bpf_prog.aux->refcnt")) <= 0n)
         return "being freed";
-      next.set(id, { at: prog, is: facts });
+      next.set(id, { at: prog, value: facts });
       const stats = statsOf(kernel, prog);
       const sum = reader.read(stats.hi, stats.lo);
       return { facts, counters: sum.ok ? sum.value : undefined };
@@ -107,7 +107,7 @@ export class GuestCounter implements Counter {
         if (map.info.id !== id) return "recycled memory";
         one = { map, facts: mapFacts(map.info) };
       }
-      next.set(id, { at, is: one });
+      next.set(id, { at, value: one });
       return {
         facts: one.facts,
         entries: elementCount(kernel, one.map),
@@ -150,5 +150,5 @@ export class GuestCounter implements Counter {
 
 /** Returns the cached facts about an object if it is still at the same address. */
 function factsAt<T>(known: Known<T> | undefined, at: Pointer): T | undefined {
-  return known !== undefined && known.at.hi === at.hi && known.at.lo === at.lo ? known.is : undefined;
+  return known !== undefined && known.at.hi === at.hi && known.at.lo === at.lo ? known.value : undefined;
 }

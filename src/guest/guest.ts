@@ -105,7 +105,7 @@ export class GuestState
   #openFiles: readonly OpenFile[] | undefined;
   #disposed = false;
   /** Whether the kernel belongs to another state, which disposes it. */
-  #isAgain = false;
+  #sharesKernel = false;
 
   /**
    * Takes ownership of the kernel. `captured` has the ids of the maps whose contents are in the image; undefined for all.
@@ -123,10 +123,10 @@ export class GuestState
     return this.#warnings;
   }
 
-  /** Returns a state of the same running kernel without cached listings. It is only valid as long as this one. */
+  /** Returns a state of the same running kernel without cached listings. It is valid until this one is disposed. */
   again(): GuestState {
     const state = new GuestState(this.#alive(), this.#captured, this.vmcoreinfoAt);
-    state.#isAgain = true;
+    state.#sharesKernel = true;
     return state;
   }
 
@@ -360,7 +360,7 @@ export class GuestState
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    if (!this.#isAgain) this.#kernel[Symbol.dispose]();
+    if (!this.#sharesKernel) this.#kernel[Symbol.dispose]();
   }
 
   readonly #warn = (sentence: string): void => {

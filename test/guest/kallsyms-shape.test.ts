@@ -137,6 +137,6 @@ test("an image without tables is an error with a hint", () => {
   const memory = new GuestMemory(physical, new PageTables(physical, x86Paging(4), 0));
   const image = 0xffff_ffff_8000_0000n;
   expect(() => searchKallsyms(memory, physical, image, image)).toThrow(
-    "find the kernel's symbols (kallsyms): VMCOREINFO does not say where it lies, and none was found in the kernel's image",
+    "find the kernel's symbols (kallsyms): VMCOREINFO does not have their address, and none was found in the kernel's image",
   );
 });

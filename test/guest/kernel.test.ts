@@ -262,7 +262,7 @@ describe("inconsistent tables", () => {
       m.machine.bytes.fill(0, m.infoPhysical, m.infoPhysical + 4096);
       m.writeText(m.infoPhysical, text);
     });
-    expect(run).toThrow("VMCOREINFO does not say where it lies, and none was found in the kernel's image");
+    expect(run).toThrow("VMCOREINFO does not have their address, and none was found in the kernel's image");
   });
 });
 

@@ -74,7 +74,7 @@ test("links that are not settled, being freed, or reused are left out and counte
   };
   expect(list(machine, links).map(({ id }) => id)).toEqual([1]);
   expect(machine.warnings).toEqual([
-    "link_idr: not everything could be read: 1 × not yet settled, 1 × being freed, 1 × its own id is another: " +
-      "link 2: not yet settled; link 3: being freed; link 4: its own id is another",
+    "link_idr: not everything could be read: 1 × not yet settled, 1 × being freed, 1 × its id member differs: " +
+      "link 2: not yet settled; link 3: being freed; link 4: its id member differs",
   ]);
 });

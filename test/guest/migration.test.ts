@@ -212,7 +212,7 @@ describe("an unsupported migration stream is an error:", () => {
     [
       "a page behind its block",
       [...start, page(4 * PAGE, 0, "pc.ram")],
-      "a page lies past the end of the block pc.ram",
+      "a page is past the end of the block pc.ram",
     ],
     ["no pages, as multifd leaves it", [...start, EOS, end, EOS], "it holds no page of memory"],
     [

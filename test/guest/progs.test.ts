@@ -116,7 +116,7 @@ test("more functions than the kernel allows are not walked", () => {
   const { prog } = machine.prog(5, { jited_len: 10 }, { func: machine.list([0n]), func_cnt: 0xffff_ffff });
   const info = only(machine, prog);
   expect(info.jitedBytes).toBe(0);
-  expect(machine.warnings[0]).toContain("func_cnt is 4294967295, the kernel allows 256");
+  expect(machine.warnings[0]).toContain("func_cnt is 4294967295; the kernel allows at most 256");
 });
 
 test("a program that is being freed, or was reused, is left out and counted", () => {
@@ -129,7 +129,7 @@ test("a program that is being freed, or was reused, is left out and counted", ()
   expect(list(machine).map(({ id }) => id)).toEqual([1]);
   expect(machine.warnings).toHaveLength(1);
   expect(machine.warnings[0]).toStartWith(
-    "prog_idr: not everything could be read: 1 × being freed, 1 × its own id is another, 1 × memory not-canonical: program 2: being freed",
+    "prog_idr: not everything could be read: 1 × being freed, 1 × its id member differs, 1 × memory not-canonical: program 2: being freed",
   );
 });
 

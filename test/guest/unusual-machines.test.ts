@@ -110,7 +110,7 @@ describe("two kernels in one memory", () => {
 
   const warningOf = (first: SyntheticKernel, second: SyntheticKernel): string => {
     const at = `0x${second.infoPhysical.toString(16)}`;
-    return `This memory contains two kernels. 7.2.0-synthetic by VMCOREINFO at 0x${first.infoPhysical.toString(16)} is used; the other one is 7.3.0-crash by VMCOREINFO at ${at}. One of them may be a crash kernel, or left by an earlier boot. --vmcoreinfo ${at} uses the other one.`;
+    return `This memory contains two kernels. 7.2.0-synthetic (VMCOREINFO at 0x${first.infoPhysical.toString(16)}) is used; the other one is 7.3.0-crash (VMCOREINFO at ${at}). One of them may be a crash kernel, or left by an earlier boot. --vmcoreinfo ${at} uses the other one.`;
   };
 
   test("the first is used, and with --explain a warning says how to select the other", () => {

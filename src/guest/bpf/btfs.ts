@@ -40,7 +40,7 @@ export class GuestBtfs {
     this.#warn = warn;
   }
 
-  /** By ascending id. */
+  /** Returns every object, by ascending id. */
   infos(): readonly BtfInfo[] {
     return this.#list().map(({ info }) => info);
   }
@@ -48,7 +48,7 @@ export class GuestBtfs {
   /** Throws `KtstrError` if there is no object with this id or it cannot be read; `FormatError` if its bytes are not BTF. */
   byId(id: number): Btf {
     const object = this.#list().find(({ info }) => info.id === id);
-    if (object === undefined) throw new KtstrError(`BTF object ${id}: btf_idr has none of this id`);
+    if (object === undefined) throw new KtstrError(`BTF object ${id}: btf_idr has no object with this id`);
     return this.at(object.address);
   }
 
@@ -73,7 +73,8 @@ export class GuestBtfs {
     const base = base_btf === undefined ? NULL : memory.pointer(hi, lo, base_btf, "btf.base_btf");
     if (isKernel && isNull(base)) return kernelBtf;
     const size = memory.u32(hi, lo, layout.data_size, "btf.data_size");
-    if (size > LOCATE_MAX_BYTES) throw new KtstrError(`${object}: ${size} bytes are not believable`);
+    if (size > LOCATE_MAX_BYTES)
+      throw new KtstrError(`${object}: its size of ${size} bytes is not plausible`);
     const data = memory.pointer(hi, lo, layout.data, "btf.data");
     const raw = memory.copy(data.hi, data.lo, 0, size, "btf.data");
     const name = Buffer.from(nameIn(memory.copy(hi, lo, 0, layout.sizeof, "btf"), layout.name)).toString();
@@ -95,7 +96,7 @@ export class GuestBtfs {
     const layout = BTF.resolve(this.#kernel.btf);
     const raw = this.#kernel.memory.copy(address.hi, address.lo, 0, layout.sizeof, "btf");
     const view = new DataView(raw.buffer, raw.byteOffset, raw.length);
-    if (view.getUint32(layout.id, true) !== id) return "its own id is another";
+    if (view.getUint32(layout.id, true) !== id) return "its id member differs";
     if (view.getInt32(layout.refcnt, true) <= 0) return "being freed";
     const info: BtfInfo = {
       id,
@@ -107,7 +108,7 @@ export class GuestBtfs {
   }
 }
 
-/** Reads `btf.name` in a struct's bytes; undefined if the kernel stores none. */
+/** Reads `btf.name` in the bytes of a `struct btf`; empty if the kernel's struct has no name. */
 function nameIn(object: Uint8Array, offset: number | undefined): Uint8Array {
   return offset === undefined ? new Uint8Array(0) : cutAtNul(object.subarray(offset, offset + NAME_BYTES));
 }

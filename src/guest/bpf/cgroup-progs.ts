@@ -43,7 +43,7 @@ const MAX_CGROUPS = 65_536;
 /** Indexes in the arrays of `struct cgroup_bpf` (`enum cgroup_bpf_attach_type`) by `enum bpf_attach_type`. */
 type Slots = ReadonlyMap<number, readonly number[]>;
 
-/** Throws `KtstrError` if this kernel has no cgroups, or not the requested one. */
+/** Lists cgroups with their programs. Throws `KtstrError` if this kernel has no cgroups, or not the requested one. */
 export function listCgroups(
   kernel: GuestKernel,
   { path, isTree, isEffective }: CgroupQuery,
@@ -75,7 +75,10 @@ export function listCgroups(
   return cgroups;
 }
 
-/** Returns the number of levels from `root` to `path`; undefined if it is elsewhere. Paths can start with the mount point. */
+/**
+ * Returns the number of levels from `root` to `path`; undefined if `path` is not below `root`. `root` can start with the mount
+ * point of cgroup2.
+ */
 function below(path: string, root: string): number | undefined {
   for (const prefix of ["", "/sys/fs/cgroup"]) {
     if (!root.startsWith(prefix)) continue;
@@ -94,7 +97,7 @@ function slotsOf({ btf }: GuestKernel): Slots {
     const struct = btf.find("cgroup_bpf", BTF_KIND.STRUCT);
     if (struct !== undefined && btf.sizeOf(struct) > 0)
       return new Map(
-        CGROUP_ATTACH_TYPES.filter((type) => type < ownTypes(btf)).map((type) => [type, [type]]),
+        CGROUP_ATTACH_TYPES.filter((type) => type < attachTypeCount(btf)).map((type) => [type, [type]]),
       );
     throw new KtstrError("this kernel has no programs on cgroups", {
       hint: "It was built without CONFIG_CGROUP_BPF.",
@@ -116,7 +119,7 @@ function slotsOf({ btf }: GuestKernel): Slots {
 }
 
 /** `MAX_BPF_ATTACH_TYPE` of this kernel. */
-function ownTypes(btf: Btf): number {
+function attachTypeCount(btf: Btf): number {
   const id = btf.find("bpf_attach_type", BTF_KIND.ENUM);
   return id === undefined ? 0 : (enumValues(btf, id).get("__MAX_BPF_ATTACH_TYPE") ?? 0);
 }
@@ -168,7 +171,7 @@ function attached(kernel: GuestKernel, cgroup: StructAt, slot: number): Attached
   const offsets = CGROUP.resolve(kernel.btf);
   const list = PROG_LIST.resolve(kernel.btf);
   const progs: Attached[] = [];
-  // Flags are bytes since 6.0, before u32. The list is a hlist_head since 6.0, which ends with NULL, before a list_head.
+  // Since 6.0 flags are bytes, and the list is a hlist_head, which ends with NULL. Before, they were u32 and a list_head.
   const flagsBytes = offsets.nextAttachFlags - offsets.attachFlags;
   const flags = cgroup.u8(offsets.attachFlags + slot * flagsBytes, "bpf.flags");
   const first = offsets.progs + slot * (offsets.nextProgs - offsets.progs);

@@ -14,7 +14,7 @@ const STATS = struct("bpf_prog_stats", {
   misses: optional(u64, "since 5.12"),
 });
 
-/** By ascending CPU. Throws `KtstrError` if there are none, `GuestFault` if a CPU's counters cannot be read. */
+/** Returns counters by ascending CPU. Throws `KtstrError` if there are none, `GuestFault` if a CPU's counters cannot be read. */
 export function readCpuStats(kernel: GuestKernel, prog: ProgInfo): CpuStats[] {
   const { memory, btf, cpus } = kernel;
   const from = statsOf(kernel, fromBigInt(prog.address ?? 0n));

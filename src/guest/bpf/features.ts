@@ -37,9 +37,7 @@ export function readFeatures(kernel: GuestKernel): Features {
     ]),
   ) as Record<Sysctl, number>;
   const config = attempt("the kernel's configuration", () => readConfig(kernel));
-  problems.push(
-    "helpers of each program type, and what only a try tells (misc): which helpers a type may call is answered by the kernel's code, and nothing runs in memory",
-  );
+  problems.push("helpers of each program type, and the misc probes: only a running kernel can answer them");
   return {
     sysctls,
     config,
@@ -92,8 +90,8 @@ const MAX_CONFIG_BYTES = 64 * 1024 * 1024;
 export function readConfig({ memory, symbols }: Pick<GuestKernel, "memory" | "symbols">): string {
   const [start, end] = [symbols.address("kernel_config_data"), symbols.address("kernel_config_data_end")];
   if (start === undefined)
-    throw new KtstrError("the kernel was built without CONFIG_IKCONFIG, or as a module of it", {
-      hint: "/boot/config-RELEASE of the machine has it",
+    throw new KtstrError("the kernel was built without CONFIG_IKCONFIG, or with CONFIG_IKCONFIG=m", {
+      hint: "/boot/config-RELEASE on the machine has the configuration.",
     });
   const size =
     end === undefined ? undefined : Number(toBigInt(end.hi, end.lo) - toBigInt(start.hi, start.lo));

@@ -216,10 +216,10 @@ export const readKprobeMulti: LinkReader = ({ kernel, link }) => {
   };
 };
 
-/** x86-64 with CONFIG_X86_KERNEL_IBT: a function starts with `endbr64`, and its probe can follow that. */
+/** x86-64 with CONFIG_X86_KERNEL_IBT: a function starts with `endbr64`, and its probe can be after that instruction. */
 const ENDBR_BYTES = 4;
 
-/** Returns the function at an address, as bpftool finds it: module null is the kernel itself. */
+/** Returns the function at an address, as bpftool finds it. `module` is null for the kernel itself. */
 function functionAt(names: AddressNames, address: bigint): LinkDetails {
   const found = names.find(fromBigInt(address));
   if (found === undefined || (found.offset !== 0 && found.offset !== ENDBR_BYTES)) return {};

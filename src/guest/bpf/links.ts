@@ -63,7 +63,7 @@ export function listLinks(kernel: GuestKernel, warn: Warn, open: () => GuestKern
       const link = new StructAt(kernel.memory, address, "bpf_link.");
       const own = link.u32(layout.id, "id");
       if (own === 0) return "not yet settled";
-      if (own !== id) return "its own id is another";
+      if (own !== id) return "its id member differs";
       if (link.u64(layout.refcnt, "refcnt") === 0n) return "being freed";
       const type = link.u32(layout.type, "type");
       const attachType =

@@ -79,7 +79,7 @@ export function readMap(kernel: GuestKernel, map: Pointer, path: string): GuestM
     : { btfKeyTypeId: u32At(offsets.btf_key_type_id), btfValueTypeId: u32At(offsets.btf_value_type_id) };
   const owner = readOwner(kernel, map, attributes.type, path);
   const offloaded = isOffloaded(kernel, ops);
-  const withoutCost: MapInfo = {
+  const withoutMemlock: MapInfo = {
     ...attributes,
     ...btfTypes,
     ...owner,
@@ -89,14 +89,14 @@ export function readMap(kernel: GuestKernel, map: Pointer, path: string): GuestM
     memlockBytes: undefined,
     location: undefined,
   };
-  const guestMap: GuestMap = { info: withoutCost, at: map, isOffloaded: offloaded };
+  const guestMap: GuestMap = { info: withoutMemlock, at: map, isOffloaded: offloaded };
   const location = {
     address: toBigInt(map.hi, map.lo),
     physical: memory.physicalOf(map.hi, map.lo, path),
     valueAddress: valueAddress(kernel, guestMap),
   };
   const memlock = memlockBytes(kernel, guestMap);
-  return { ...guestMap, info: { ...withoutCost, memlockBytes: memlock, location } };
+  return { ...guestMap, info: { ...withoutMemlock, memlockBytes: memlock, location } };
 }
 
 /** `btf_obj_id()`; 0 if there is none. */

@@ -57,12 +57,12 @@ export function listNetworks(
   const init = requireSymbol(kernel.symbols, "init_net");
   const layout = NET.resolve(kernel.btf);
   const tc = new TcReader(kernel, btfs, warn);
-  const told = tell(warn, "network namespaces are left out");
+  const onFault = warnWith(warn, "network namespaces are left out");
   const networks: Network[] = [];
   const names = new Set<string>();
   let isFound = devname === undefined;
   let budget = MAX_DEVICES;
-  for (const net of listOf(kernel, head, layout.list, "net_namespace_list", told)) {
+  for (const net of listOf(kernel, head, layout.list, "net_namespace_list", onFault)) {
     if (networks.length === MAX_NETWORKS || budget <= 0) {
       warn(`network namespaces: stopped after ${networks.length}`);
       break;
@@ -81,7 +81,7 @@ export function listNetworks(
       if (toBigInt(net.hi, net.lo) === toBigInt(init.hi, init.lo)) networks.unshift(network);
       else if (!isEmpty) networks.push(network);
     } catch (error) {
-      told(error);
+      onFault(error);
     }
   }
   if (!isFound) {
@@ -96,15 +96,15 @@ export function listNetworks(
   return networks;
 }
 
-/** Returns a handler that warns about a `KtstrError` and throws other errors. */
-function tell(warn: (sentence: string) => void, what: string): (error: unknown) => void {
+/** Returns a handler that warns about an `Error`, and throws any other value. */
+function warnWith(warn: (sentence: string) => void, what: string): (error: unknown) => void {
   return (error) => {
     if (!(error instanceof Error)) throw error;
     warn(`${what}: ${error.message}`);
   };
 }
 
-/** Yields the devices by index, in the order of rtnetlink. */
+/** Returns up to `limit` devices, by ascending index, which is the order of rtnetlink. */
 function devicesOf(
   kernel: GuestKernel,
   net: Pointer,
@@ -113,9 +113,9 @@ function devicesOf(
 ): DeviceAt[] {
   const layout = NET_DEVICE.resolve(kernel.btf);
   const devices: DeviceAt[] = [];
-  const told = tell(warn, "network devices are left out");
+  const onFault = warnWith(warn, "network devices are left out");
   const head = add(net, NET.resolve(kernel.btf).dev_base_head);
-  for (const address of listOf(kernel, head, layout.dev_list, "net.dev_base_head", told)) {
+  for (const address of listOf(kernel, head, layout.dev_list, "net.dev_base_head", onFault)) {
     if (devices.length >= limit) break;
     const { hi, lo } = address;
     try {
@@ -126,7 +126,7 @@ function devicesOf(
       });
     } catch (error) {
       if (!(error instanceof KtstrError)) throw error;
-      told(error);
+      onFault(error);
     }
   }
   return devices.sort((a, b) => a.ifindex - b.ifindex);

@@ -39,7 +39,7 @@ const OPERATIONS: Readonly<Record<PinnedKind, readonly [string, HeldKind]>> = {
 
 /** The same limit as for the running kernel. */
 const MAX_PATHS = 100_000;
-/** Limit on super blocks: there is one per mounted file system, and containers have dozens each. */
+/** Limit on the mounts of one file system: each mount namespace can have its own. */
 const MAX_MOUNTS = 4096;
 const MAX_TYPE_BYTES = 32;
 /** Addresses in the last page are `MNT_NS_INTERNAL` and other error values. */
@@ -59,11 +59,11 @@ export function listPins(
   const operations = toBigIntOf(requireSymbol(symbols, symbol));
   const inode = INODE.resolve(btf);
   const paths = new Map<number, Uint8Array[]>();
-  const told = (error: unknown): void =>
+  const onFault = (error: unknown): void =>
     warn(`pins are left out: ${error instanceof Error ? error.message : error}`);
-  for (const { root, mounts } of bpfFileSystems(kernel, told)) {
+  for (const { root, mounts } of bpfFileSystems(kernel, onFault)) {
     try {
-      for (const { dentry, node, path } of dentries(kernel, root, told)) {
+      for (const { dentry, node, path } of dentries(kernel, root, onFault)) {
         if (toBigIntOf(node.pointer(inode.i_op, "i_op")) !== operations) continue;
         const id = idOf(kernel, held, node.follow(inode.i_private, "i_private"));
         const names = mounts.map((mount) => pathOf(kernel, mount, dentry));
@@ -72,7 +72,7 @@ export function listPins(
       }
     } catch (error) {
       if (!(error instanceof KtstrError)) throw error;
-      told(error);
+      onFault(error);
     }
   }
   return paths;
@@ -81,7 +81,7 @@ export function listPins(
 export interface BpfFileSystem {
   /** `struct super_block` */
   readonly block: StructAt;
-  /** Its root's `struct dentry`. */
+  /** `struct dentry` of its root. */
   readonly root: Pointer;
   /** `struct vfsmount`s; empty if the file system is open but not mounted. */
   readonly mounts: readonly Pointer[];
@@ -90,12 +90,12 @@ export interface BpfFileSystem {
 /** Yields every file system of type bpf, in the order of `super_blocks`. Throws `KtstrError` if there is no such list. */
 export function* bpfFileSystems(
   kernel: GuestKernel,
-  told: (error: unknown) => void,
+  onFault: (error: unknown) => void,
 ): Generator<BpfFileSystem> {
   const { btf, memory, symbols } = kernel;
   const layout = SUPER_BLOCK.resolve(btf);
   const head = requireSymbol(symbols, "super_blocks");
-  for (const address of listOf(kernel, head, layout.s_list, "super_blocks", told)) {
+  for (const address of listOf(kernel, head, layout.s_list, "super_blocks", onFault)) {
     try {
       const block = new StructAt(memory, address, "super_block.");
       const type = block
@@ -103,10 +103,10 @@ export function* bpfFileSystems(
         .string(FS_TYPE.resolve(btf).name, "name", MAX_TYPE_BYTES);
       const root = block.pointer(layout.s_root, "s_root");
       if (type !== "bpf" || isNull(root)) continue;
-      yield { block, root, mounts: mountsOf(kernel, block, told) };
+      yield { block, root, mounts: mountsOf(kernel, block, onFault) };
     } catch (error) {
       if (!(error instanceof KtstrError)) throw error;
-      told(error);
+      onFault(error);
     }
   }
 }
@@ -114,7 +114,7 @@ export function* bpfFileSystems(
 const toBigIntOf = ({ hi, lo }: Pointer): bigint => toBigInt(hi, lo);
 
 /** Returns the `struct vfsmount` of each mount that is in a mount namespace. */
-function mountsOf(kernel: GuestKernel, block: StructAt, told: (error: unknown) => void): Pointer[] {
+function mountsOf(kernel: GuestKernel, block: StructAt, onFault: (error: unknown) => void): Pointer[] {
   const layout = MOUNT.resolve(kernel.btf);
   const { s_mounts } = SUPER_BLOCK.resolve(kernel.btf);
   const all: Pointer[] = [];
@@ -124,7 +124,7 @@ function mountsOf(kernel: GuestKernel, block: StructAt, told: (error: unknown) =
       add(block.at, s_mounts),
       layout.mnt_instance,
       "super_block.s_mounts",
-      told,
+      onFault,
     )) {
       if (all.length === MAX_MOUNTS) break;
       all.push(mount);
@@ -156,14 +156,14 @@ interface Entry {
 const NAME = struct("dentry", { name: at(ptr, "d_name.name") });
 const MAX_NAME_BYTES = 256;
 
-/** Yields everything below a directory that has an inode and a name. */
-function* dentries(kernel: GuestKernel, root: Pointer, told: (error: unknown) => void): Generator<Entry> {
+/** Yields every dentry below `root`, except those without an inode and unhashed ones, which are deleted. */
+function* dentries(kernel: GuestKernel, root: Pointer, onFault: (error: unknown) => void): Generator<Entry> {
   const { memory, btf } = kernel;
   const layout = DENTRY.resolve(btf);
   const pending = [{ at: root, path: "" }];
   const seen = new Set<bigint>();
   for (let directory = pending.pop(); directory !== undefined; directory = pending.pop()) {
-    for (const child of childrenOf(kernel, directory.at, told)) {
+    for (const child of childrenOf(kernel, directory.at, onFault)) {
       if (seen.size >= MAX_PATHS || seen.has(toBigIntOf(child))) return;
       seen.add(toBigIntOf(child));
       const dentry = new StructAt(memory, child, "dentry.");
@@ -179,12 +179,12 @@ function* dentries(kernel: GuestKernel, root: Pointer, told: (error: unknown) =>
 function* childrenOf(
   kernel: GuestKernel,
   directory: Pointer,
-  told: (error: unknown) => void,
+  onFault: (error: unknown) => void,
 ): Generator<Pointer> {
   const { memory, btf } = kernel;
   const { d_subdirs, d_child, d_children, d_sib, nextSibling } = DENTRY.resolve(btf);
   if (d_subdirs !== undefined && d_child !== undefined) {
-    yield* listOf(kernel, add(directory, d_subdirs), d_child, "dentry.d_subdirs", told);
+    yield* listOf(kernel, add(directory, d_subdirs), d_child, "dentry.d_subdirs", onFault);
     return;
   }
   if (d_children === undefined || d_sib === undefined || nextSibling === undefined) return;

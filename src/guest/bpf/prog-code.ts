@@ -114,7 +114,7 @@ function lineAddresses(kernel: GuestKernel, from: Pointer, count: number): bigin
 /** Returns `value`. Throws `KtstrError` if it exceeds `most`. */
 export function bounded(what: string, value: number, most: number): number {
   if (value <= most) return value;
-  throw new KtstrError(`its ${what} is ${value}, the kernel allows ${most}`);
+  throw new KtstrError(`its ${what} is ${value}; the kernel allows at most ${most}`);
 }
 
 /** Copies any number of bytes into a new buffer. Throws `GuestFault`. */

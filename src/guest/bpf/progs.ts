@@ -118,7 +118,7 @@ export class ProgReader {
     this.#uid = USER.resolve(kernel.btf).uid;
   }
 
-  /** Returns a clause if there is nothing to show. Throws `GuestFault` if the program itself is not in the image. */
+  /** Returns a reason if the program is left out. Throws `GuestFault` if the program itself is not in the image. */
   read(prog: Pointer, id: number, log: WalkLog): ProgInfo | string {
     const { memory } = this.#kernel;
     const layout = this.#prog;
@@ -128,7 +128,7 @@ export class ProgReader {
     const aux = pointerIn(view, layout.aux);
     const auxBytes = memory.copy(aux.hi, aux.lo, 0, auxLayout.sizeof, "bpf_prog.aux");
     const auxView = new DataView(auxBytes.buffer);
-    if (auxView.getUint32(auxLayout.id, true) !== id) return "its own id is another";
+    if (auxView.getUint32(auxLayout.id, true) !== id) return "its id member differs";
     if (auxView.getBigInt64(auxLayout.refcnt, true) <= 0n) return "being freed";
 
     const part = <T>(what: string, instead: T, read: () => T): T =>
@@ -211,7 +211,8 @@ export class ProgReader {
     const { memory } = this.#kernel;
     const count = auxView.getUint32(this.#aux.func_cnt, true);
     if (count === 0) return view.getUint32(this.#prog.jited_len, true);
-    if (count > MAX_SUBPROGS) throw new KtstrError(`func_cnt is ${count}, the kernel allows ${MAX_SUBPROGS}`);
+    if (count > MAX_SUBPROGS)
+      throw new KtstrError(`func_cnt is ${count}; the kernel allows at most ${MAX_SUBPROGS}`);
     const list = pointerIn(auxView, this.#aux.func);
     let sum = 0;
     for (let index = 0; index < count; index++) {

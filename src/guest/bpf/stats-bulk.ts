@@ -2,7 +2,7 @@
  * Sums a program's three counters over all CPUs. The counters of a CPU are adjacent and read together. The counters of about
  * a hundred programs are in the same page of per-CPU memory, which is translated once for all of them.
  *
- * A closure, like page-cache.ts, for the same reason.
+ * A closure instead of a class, for the reason in page-cache.ts.
  */
 import type { GuestMemory } from "../memory/memory.ts";
 
@@ -118,7 +118,7 @@ export function bulkReader(
     return magnitudes < LINEAR_END && magnitudes === counts + runTimes + missed ? ALL : cleared(bits);
   }
 
-  /** The same if CPUs' copies are missing or in different windows. */
+  /** Like `load`, if CPUs' copies of the page are missing or in different windows. */
   function loadApart(word: number, bits: Float64Array): typeof ALL | typeof SOME | typeof NONE {
     let magnitudes = 0;
     let answer: typeof ALL | typeof SOME = ALL;

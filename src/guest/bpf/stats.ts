@@ -83,7 +83,7 @@ export class StatsReader {
   }
 
   /**
-   * `hi:lo` is `bpf_prog.stats`, a per-CPU address. NULL is not readable, as opposed to zero. If a counter is absent, there is
+   * `hi:lo` is `bpf_prog.stats`, a per-CPU address. NULL gives an error, not zeros. If a counter is absent, there is
    * no sum; the message then has the sum of the others.
    */
   read(hi: number, lo: number): Read<ProgStats> {

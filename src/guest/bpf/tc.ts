@@ -259,7 +259,7 @@ export class TcReader {
     }
     this.#areFiltersUnknown = this.#filterTypes === undefined;
     if (this.#areFiltersUnknown)
-      this.#warn('filters of the kind "bpf" are left out: there are no types of the module cls_bpf');
+      this.#warn('filters of the kind "bpf" are left out: the types of the module cls_bpf were not found');
     return this.#filterTypes;
   }
 }

@@ -27,11 +27,11 @@ const ENUMS = {
 export function listTokenMounts(kernel: GuestKernel, warn: (sentence: string) => void): TokenMount[] {
   const options = MOUNT_OPTS.resolveIfPresent(kernel.btf);
   if (options === undefined) return [];
-  const told = (error: unknown): void =>
+  const onFault = (error: unknown): void =>
     warn(`bpf file systems are left out: ${error instanceof Error ? error.message : error}`);
   const { s_fs_info } = SUPER_BLOCK.resolve(kernel.btf);
   const all: TokenMount[] = [];
-  for (const { block, root, mounts } of bpfFileSystems(kernel, told)) {
+  for (const { block, root, mounts } of bpfFileSystems(kernel, onFault)) {
     const of = block.follow(s_fs_info, "s_fs_info");
     if (of.isNull) continue;
     const named = (kind: keyof typeof ENUMS): string[] => {

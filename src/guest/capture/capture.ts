@@ -35,13 +35,13 @@ export interface Capture extends Disposable {
 }
 
 /**
- * Opens a frozen machine, calls `ask` to run all queries on it, and captures the pages that they read. The same memory and
+ * Opens a frozen machine, calls `runQueries` on it, and captures the pages that they read. The same memory and
  * queries give the same file. Throws `KtstrError` if the machine cannot be opened.
  *
  *     using capture = captureGuest({ memory: [{ path: "mem" }] }, readForCapture);
  *     for (const piece of capture.pieces()) writeSync(fd, piece);
  */
-export function captureGuest(options: CaptureOptions, ask: (state: GuestState) => void): Capture {
+export function captureGuest(options: CaptureOptions, runQueries: (state: GuestState) => void): Capture {
   const recorder = new Recorder();
   const kernel = openKernel({ ...options, recorder });
   try {
@@ -56,7 +56,7 @@ export function captureGuest(options: CaptureOptions, ask: (state: GuestState) =
     );
     const values = had === undefined && options.keep === undefined ? undefined : kept;
     const state = new GuestState(kernel, values);
-    ask(state);
+    runQueries(state);
     touchBtf(kernel);
     const note: CaptureNote = {
       memoryBytes: kernel.memory.physical.sizeBytes,

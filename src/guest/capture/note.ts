@@ -1,6 +1,6 @@
 /**
- * The note of a capture: an ELF note next to VMCOREINFO, also as text with one fact per line. It holds results that do not
- * come from captured memory: the symbols that were looked up (kallsyms has several MB, and a lookup of fifty names would
+ * The note of a capture: an ELF note after that of VMCOREINFO, and like it a text with one fact per line. It holds results that
+ * do not come from captured memory: the symbols that were looked up (kallsyms has several MB, and a lookup of fifty names would
  * touch most of it), and the assumptions made when the kernel was opened.
  */
 

@@ -48,7 +48,7 @@ export interface CoreFile {
   pieces(): Generator<Uint8Array>;
 }
 
-/** Computes the file's layout. All runs must lie in `memory`. */
+/** Computes the file's layout. All runs must be in `memory`. */
 export function coreFile(memory: PhysicalMemory, contents: CoreContents): CoreFile {
   const { runs, notes } = contents;
   const aliases = imageRuns(runs, contents.image);
@@ -90,7 +90,7 @@ export function coreFile(memory: PhysicalMemory, contents: CoreContents): CoreFi
   };
 }
 
-/** Returns the parts of the runs that lie in the kernel's image. */
+/** Returns the parts of the runs that are in the kernel's image. */
 function imageRuns(
   runs: readonly PageRun[],
   image: MappedRange | undefined,

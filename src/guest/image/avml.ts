@@ -1,5 +1,5 @@
 /**
- * Reads the files of AVML's `--compress`. Each block of memory has a LiME header with a different magic number, followed by
+ * Reads files of AVML with `--compress`. Each block of memory has a LiME header with a different magic number, followed by
  * its data in Snappy's framing format (Snappy's framing_format.txt) and the size of that data. The file is converted to a
  * LiME dump in a temporary file.
  */

@@ -173,7 +173,7 @@ function resolveOverlaps(records: readonly (readonly [number, Record])[]): Recor
   return kept.sort((a, b) => a.offset - b.offset);
 }
 
-/** Returns the parts of a record that lie outside another. */
+/** Returns the parts of `part` that are outside `cover`. */
 function subtract(part: Record, cover: Record): Record[] {
   const from = Math.max(part.offset, cover.offset);
   const to = Math.min(part.offset + part.size, cover.offset + cover.size);

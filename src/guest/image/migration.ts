@@ -292,7 +292,7 @@ class PageIndex {
       const block = this.#block;
       if (block === undefined) throw stream.error("a page belongs to a block that is not in the list");
       if (word >= block.length)
-        throw stream.error(`a page lies past the end of the block ${escapeText(block.name)}`);
+        throw stream.error(`a page is past the end of the block ${escapeText(block.name)}`);
       const place = kind === RAM_SAVE_FLAG_ZERO ? -1 - stream.u8() : stream.at;
       if (place > 0) stream.skip(pageBytes);
       if (block === this.#ram) this.places[(word - flags) / pageBytes] = place;

@@ -84,7 +84,7 @@ export class SmallFile implements DataFile {
     visit(viewOf(this.#range(from, to - from)), from);
   }
 
-  /** Returns the part of a range that lies in the file. The ranges of captures each lie in one chunk, so no join is needed. */
+  /** Returns the part of a range that is in the file. Each range of a capture is in one chunk, so no join is needed. */
   #range(offset: number, length: number): Uint8Array<ArrayBuffer> {
     const from = Math.min(offset, this.sizeBytes);
     const to = Math.min(from + Math.max(0, length), this.sizeBytes);

@@ -103,7 +103,7 @@ function framesOf(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer>[] | u
 }
 
 interface Frame extends Span {
-  /** Lies past the end of the file if the frame is truncated. */
+  /** Past the end of the file if the frame is truncated. */
   readonly end: number;
   /** Decompressed size; undefined if it is not stored. */
   readonly contentBytes: number | undefined;

@@ -21,7 +21,7 @@ const UNNAMED_TIMEKEEPER = 8;
 /** Limit on a plausible time: a clock that was never set counts from 1970, and nanoseconds in a s64 end in 2262. */
 const MAX_NS = 2n ** 63n;
 
-/** Returns the address of the core `struct timekeeper`; undefined if this kernel stores it differently. */
+/** Reads members of the core `struct timekeeper`, `start` bytes after `base`; undefined if they are not in the image. */
 class Timekeeper {
   readonly #memory: GuestMemory;
   readonly #base: Pointer;

@@ -14,7 +14,7 @@ import {
 } from "./layout.ts";
 import { checkMachine, type Machine, machineOf } from "./machine.ts";
 import { parseVmcoreinfo, searchVmcoreinfo, type Vmcoreinfo } from "./vmcoreinfo.ts";
-import type { TextUnder } from "./without-vmcoreinfo.ts";
+import type { TextInLayout } from "./without-vmcoreinfo.ts";
 
 /** A kernel's VMCOREINFO, and the memory in the layout in which it is valid. */
 export interface Found {
@@ -64,7 +64,7 @@ export function discover(image: MemoryImage, options: DiscoverOptions, readRam: 
   throw notFound(image, search.refusals, tables);
 }
 
-/** Finds other texts in raw memory that are valid like the one that was chosen. A kernel has its own text twice. */
+/** Finds other valid VMCOREINFO texts in raw memory. Copies of the chosen text are left out: a kernel has its text twice. */
 export function findOthers(image: MemoryImage, found: Found): readonly Vmcoreinfo[] {
   const others = new Map<string, Vmcoreinfo>();
   searchVmcoreinfo(image, (candidate) => {
@@ -139,7 +139,7 @@ class Search {
     const layouts = this.#image.layoutIsKnown
       ? [this.#image.pieces]
       : [...layoutsToTry("x86_64", this.#image.sizeBytes), ...layoutsToTry("aarch64", this.#image.sizeBytes)];
-    const texts: TextUnder[] = [];
+    const texts: TextInLayout[] = [];
     for (const layout of layouts) {
       if (!this.#image.layoutIsKnown) this.#image.arrange(layout);
       const memory = this.#image.physicalMemory();
@@ -163,8 +163,8 @@ class Search {
     return this.try(layouts.map((layout) => ({ text: candidate, layout })));
   }
 
-  /** Takes the first candidate that the kernel confirms, else the first valid one. All have one kernel, in different layouts. */
-  try(texts: readonly TextUnder[]): boolean {
+  /** Takes the first candidate that the kernel confirms, else the first valid one. All are of one kernel, in several layouts. */
+  try(texts: readonly TextInLayout[]): boolean {
     let why = "";
     let unconfirmed: Found | undefined;
     for (const { text, layout } of texts) {

@@ -50,9 +50,9 @@ export function searchKallsyms(
   }
   const why =
     problems.length === 0
-      ? "VMCOREINFO does not say where it lies, and none was found in the kernel's image"
+      ? "VMCOREINFO does not have their address, and none was found in the kernel's image"
       : `none of ${problems.length} tables matches this kernel: ${problems.slice(0, 3).join("; ")}`;
   throw new KtstrError(`find the kernel's symbols (kallsyms): ${why}`, {
-    hint: "Give --vmlinux; or dump all memory: pages may be missing, or the kernel was built without CONFIG_KALLSYMS.",
+    hint: "Give --vmlinux. Pages may be missing from the dump, or the kernel was built without CONFIG_KALLSYMS.",
   });
 }

@@ -1,6 +1,6 @@
 /**
  * Finds the tables of kallsyms by their form. Kernels before 6.0 do not have their addresses in VMCOREINFO, and memory may
- * have no VMCOREINFO. Their order (scripts/kallsyms.c, write_src), each aligned to 8 bytes, since 7.x to 4:
+ * have no VMCOREINFO. Their order (scripts/kallsyms.c, write_src), each aligned to 8 bytes (since 7.x to 4):
  *
  * - 5.10 to 6.1: offsets, relative_base, num_syms, names, markers, token_table, token_index
  * - 6.2, 6.3 and updates of 6.1: the same with seqs_of_names before token_table
@@ -188,7 +188,7 @@ export class KallsymsShape {
     return to - from >= MIN_GROUP_BYTES && to - from <= MAX_GROUP_BYTES;
   }
 
-  /** Returns how many markers ascend from there. */
+  /** Returns how many markers ascend from the address `markers`. */
   #marksFrom(markers: number, end: number): number {
     let groups = 1;
     while (
@@ -201,7 +201,7 @@ export class KallsymsShape {
   }
 
   /**
-   * Finds the count, which lies up to one group of names before the place that the last marker gives. The bytes after the
+   * Finds the count, which is up to one group of names before the place that the last marker gives. The bytes after the
    * markers may look like another marker.
    */
   #namesBefore(
@@ -224,7 +224,7 @@ export class KallsymsShape {
     return undefined;
   }
 
-  /** Between markers and tokens lies either nothing or three bytes per symbol. */
+  /** Between markers and tokens there is either nothing, or three bytes per symbol. */
   #isBetween(end: number, count: number, tokens: number): boolean {
     const gap = tokens - end;
     return (gap >= 0 && gap < 8) || (gap >= 3 * count && gap < 3 * count + 16);

@@ -63,7 +63,7 @@ export class Kallsyms implements Symbols {
     const countAt = fromBigInt(required(info, "kallsyms_num_syms"));
     this.count = memory.u32(countAt.hi, countAt.lo, 0, "kallsyms_num_syms");
     if (this.count === 0 || this.count > MAX_SYMBOLS) throw broken(0, `${this.count} symbols`);
-    // Between the names and the tokens lie only markers, and in 6.1 sequence numbers.
+    // Only markers, and in 6.1 sequence numbers, are between the names and the tokens.
     this.#names = table(memory, names, tokenTable, MAX_NAME_TABLE_BYTES, "kallsyms_names");
     this.#tokens = readTokens(memory, tokenTable, tokenIndex);
     const { hi, lo } = this.#offsetsAt;
@@ -218,7 +218,7 @@ export class Kallsyms implements Symbols {
       const { hi, lo } = this.#addressAt(index, rule);
       if (toBigInt(hi, lo) === start) return rule;
     }
-    throw broken(4 * index, "_stext has another address than in VMCOREINFO");
+    throw broken(4 * index, "the address of _stext differs from that in VMCOREINFO");
   }
 }
 

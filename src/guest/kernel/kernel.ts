@@ -32,7 +32,7 @@ export interface OpenKernelOptions extends DiscoverOptions {
   readonly memory: readonly MemorySource[];
   /** An ELF file whose symbols and types are used instead of those in the image. */
   readonly vmlinux?: string | undefined;
-  /** Records everything that is read of the machine, to make a capture. */
+  /** Records the pages that are read and the symbols that are looked up, to make a capture. */
   readonly recorder?: Recorder | undefined;
 }
 
@@ -102,14 +102,14 @@ export function openKernel(options: OpenKernelOptions): OpenedKernel {
 /** Finds the same kernel again and records the pages that are read, without those of rejected candidates. */
 function recorded(image: MemoryImage, found: Found, recorder: Recorder): Found {
   const { ObservedPhysical } = require("../image/observed.ts") as typeof import("../image/observed.ts");
-  const physical = new ObservedPhysical(found.physical, alsoFilled(image, recorder.pages));
+  const physical = new ObservedPhysical(found.physical, fillThenRecord(image, recorder.pages));
   const tables = checkMachine(physical, found.machine, found.info);
   if (typeof tables === "string") throw new KtstrError(`find the kernel a second time: ${tables}`);
   return { ...found, physical, tables };
 }
 
-/** Returns an observer that fills pages that are read on demand before they are recorded. */
-function alsoFilled({ pages }: MemoryImage, recorded: PageObserver): PageObserver {
+/** Returns an observer that first fills pages that are read on demand, then records them. */
+function fillThenRecord({ pages }: MemoryImage, recorded: PageObserver): PageObserver {
   if (pages === undefined) return recorded;
   return { note: (physical, length) => pages.note(physical, length) && recorded.note(physical, length) };
 }
@@ -127,7 +127,9 @@ function checkBuildId({ info }: Found, { path, buildId }: Vmlinux): void {
   if (info.buildId === "" || buildId === "" || info.buildId === buildId) return;
   throw new KtstrError(
     `open vmlinux ${path}: its build id is ${buildId}, but that of the kernel in memory (${info.release}) is ${info.buildId}`,
-    { hint: "Give the vmlinux of that very build, or none: the image has symbols and types of its own." },
+    {
+      hint: "Give the vmlinux of the same build, or omit --vmlinux: the image has its own symbols and types.",
+    },
   );
 }
 
@@ -137,7 +139,7 @@ const STATIC_KEY = struct("static_key_false", { enabled: at(u32, "key.enabled.co
 /** Returns a warning that names the kernel that was chosen and the option that chooses another one. */
 function twoKernels(info: Vmcoreinfo, others: readonly Vmcoreinfo[]): string[] {
   const named = ({ release, physical }: Vmcoreinfo): string =>
-    `${release} by VMCOREINFO at 0x${(physical ?? 0).toString(16)}`;
+    `${release} (VMCOREINFO at 0x${(physical ?? 0).toString(16)})`;
   return others.map(
     (other) =>
       `This memory contains two kernels. ${named(info)} is used; the other one is ${named(other)}. One of them may be a crash kernel, or left by an earlier boot. --vmcoreinfo 0x${other.physical!.toString(16)} uses the other one.`,
@@ -159,7 +161,7 @@ function hasCrashKernel({ memory, symbols }: GuestKernel): boolean {
 
 const NO_CORE = 2n ** 64n - 1n;
 
-function whereIs({ physical, isRebuilt }: Vmcoreinfo): string {
+function describePlace({ physical, isRebuilt }: Vmcoreinfo): string {
   if (isRebuilt) return "not in this memory; derived from the kernel's symbol table";
   return physical === undefined ? "in the dump's note" : `at physical 0x${physical.toString(16)}`;
 }
@@ -186,7 +188,10 @@ class Kernel implements OpenedKernel {
     this.#recorder = recorder;
     this.assumptions = found.assumption === "" ? image.warnings : [...image.warnings, found.assumption];
     this.warnings = [...this.assumptions];
-    this.memory = memoryOf(found, recorder === undefined ? image.pages : alsoFilled(image, recorder.pages));
+    this.memory = memoryOf(
+      found,
+      recorder === undefined ? image.pages : fillThenRecord(image, recorder.pages),
+    );
     const symbols = this.#openSymbols();
     this.symbols = recorder?.symbols(symbols) ?? symbols;
     this.#addImage();
@@ -320,7 +325,7 @@ class Kernel implements OpenedKernel {
     };
   }
 
-  /** The user count of `bpf_stats_enabled_key` (kernel/bpf/core.c), a static key. */
+  /** Returns whether the static key `bpf_stats_enabled_key` (kernel/bpf/core.c) is enabled. */
   #statsEnabled(): boolean | undefined {
     const key = this.symbols.address("bpf_stats_enabled_key");
     const offsets = STATIC_KEY.resolveIfPresent(this.btf);
@@ -337,7 +342,7 @@ class Kernel implements OpenedKernel {
     };
     add("memory", `${this.#image.format}, ${describeLayout(this.#image.pieces)}`);
     for (const doubt of this.#image.doubts) add("format", doubt);
-    add("VMCOREINFO", whereIs(info));
+    add("VMCOREINFO", describePlace(info));
     add("kernel", `${info.release}${info.buildId === "" ? "" : `, build id ${info.buildId}`}`);
     const moved = info.isRebuilt ? undefined : (info.number("KERNELOFFSET") ?? 0n);
     add("KASLR offset", moved === undefined ? "not known" : `0x${moved.toString(16)}`);

@@ -35,7 +35,7 @@ export function listObjects<T extends object>(
       skipError(log, `${what} ${id}`, error);
     }
   }
-  tell(log, symbol, warn);
+  warnAbout(log, symbol, warn);
   return objects;
 }
 
@@ -54,8 +54,8 @@ function skipError(log: WalkLog, object: string, error: unknown): void {
   log.skip(error instanceof GuestFault ? `memory ${error.reason}` : "corrupt", `${object}: ${error.message}`);
 }
 
-/** Reports in one sentence what a listing of `name` could not read, if anything. */
-function tell(log: WalkLog, name: string, warn: Warn): void {
+/** Warns, in one sentence, about the parts of `name` that a listing could not read. */
+function warnAbout(log: WalkLog, name: string, warn: Warn): void {
   if (log.complete) return;
   const counts = [...log.skipped].map(([reason, count]) => `${count} × ${reason}`);
   const all = log.stopped === "" ? counts : [`the walk was stopped (${log.stopped})`, ...counts];

@@ -53,7 +53,7 @@ function x86Machine(info: Vmcoreinfo): Machine | Refusal {
   };
 }
 
-/** Returns a bit of 51:32, or 0. Other values are not valid. */
+/** Returns `sme_mask` if it is one of the bits 51:32; otherwise 0. */
 function encryptionMask(info: Vmcoreinfo): bigint {
   const mask = BigInt.asUintN(64, info.number("NUMBER(sme_mask)") ?? 0n);
   const isOneBit = mask !== 0n && (mask & (mask - 1n)) === 0n;
@@ -119,7 +119,7 @@ const UTS_FIELDS = { system: 0, release: 2, version: 3, machine: 4 } as const;
 
 function checkRelease(memory: PhysicalMemory, physical: number, info: Vmcoreinfo): Refusal | undefined {
   const names = readUtsName(memory, physical, info);
-  if (names === undefined) return "init_uts_ns lies outside the image";
+  if (names === undefined) return "init_uts_ns is outside the image";
   if (names.system !== "Linux") return `init_uts_ns does not hold "Linux"`;
   // setarch's personality can change the output of uname, but not this value (kernel/sys.c, override_release).
   if (names.release !== info.release) return `init_uts_ns holds the release "${names.release}"`;

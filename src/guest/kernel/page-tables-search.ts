@@ -1,7 +1,7 @@
 /**
  * Finds the kernel's page tables by checking candidates, for memory in which neither VMCOREINFO nor the kernel's variables
- * say where they lie or how far KASLR moved the image. The physical places of the image are known: its symbol table was
- * found. A top table is one that maps all of them at the same distance, which is then that of the image.
+ * give their address or the KASLR offset. The physical addresses of the image are known, because its symbol table was
+ * found. A candidate is accepted if it maps all of them with the same offset, which is then that of the image.
  */
 import type { PhysicalMemory } from "../image/physical.ts";
 import { entryAddress, PageTables, type PagingMode } from "../memory/mmu.ts";
@@ -22,7 +22,7 @@ export interface ImagePlaces {
   readonly lowest: (mode: PagingMode) => bigint;
   /** Difference between virtual and physical addresses, if it is known. */
   readonly imageOffset: bigint | undefined;
-  /** Start of the direct map, if it is known. Small tables that map the image alone are for changing over to the kernel. */
+  /** Start of the direct map, if it is known. Small tables that map only the image are used during boot. */
   readonly directBase: (mode: PagingMode) => bigint | undefined;
 }
 
@@ -96,7 +96,7 @@ class CandidateCheck {
     return this.#entries > MAX_ENTRIES;
   }
 
-  /** The image's offset under a top table; undefined if it does not map the image. */
+  /** Returns the offset at which a top table maps the image; undefined if it does not map it. */
   imageOffset(mode: PagingMode, root: number): bigint | undefined {
     const { imageOffset, physical } = this.#places;
     if (imageOffset !== undefined) {
@@ -121,14 +121,14 @@ class CandidateCheck {
     );
   }
 
-  /** Differences between the virtual addresses that map a physical address, from the image's lowest one, and it. */
+  /** Returns the offset (virtual minus physical) of each mapping of a physical address at or above `lowest`. */
   #aliases(mode: PagingMode, root: number, physical: number): bigint[] {
     const offsets: bigint[] = [];
     const lowest = this.#places.lowest(mode);
     const seen = new Set<number>();
     const last = mode.levels.length - 1;
     const visit = (table: number, start: bigint, depth: number): void => {
-      // Tables may be shared, as those of KASAN's shadow are, and hostile ones may form a ring.
+      // Tables can be shared, such as those of KASAN's shadow, and hostile ones can form a cycle.
       const key = table * 8 + depth;
       if (seen.has(key)) return;
       seen.add(key);

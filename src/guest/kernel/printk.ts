@@ -56,7 +56,7 @@ const CALLER_IS_CPU = 0x8000_0000;
 
 /**
  * Returns every finalized record, oldest first, like `prb_read_valid`. Descriptors that were being written, and records whose
- * text is not where they say, are counted as torn. Throws `KtstrError` if the kernel has no such ring (before 5.10) or if
+ * text position is not valid, are counted as torn. Throws `KtstrError` if the kernel has no such ring (before 5.10) or if
  * the ring itself cannot be read.
  */
 export function readPrintk(kernel: GuestKernel): KernelLog {
@@ -104,7 +104,7 @@ class Ring {
     const between = (head - this.tail) & ID_MASK;
     if (between > this.#countMask)
       throw new KtstrError(
-        `read the kernel's log: its ring has ${this.#countMask + 1n} descriptors, but ${between + 1n} lie between tail_id and head_id`,
+        `read the kernel's log: its ring has ${this.#countMask + 1n} descriptors, but ${between + 1n} are from tail_id to head_id`,
       );
     this.used = between + 1n;
   }

@@ -23,8 +23,8 @@ import { memoryOf } from "./memory-of.ts";
 import { type EachPage, type FoundTables, searchDirectMap, searchPageTables } from "./page-tables-search.ts";
 import { parseVmcoreinfo, type Vmcoreinfo } from "./vmcoreinfo.ts";
 
-/** Virtual base at which kallsyms is read by physical address. It is above all of the kernel's own symbols. */
-const SEEN_AT = 0xffff_0000_0000_0000n;
+/** Base of a linear mapping of physical memory, through which kallsyms is read. It is above all of the kernel's own symbols. */
+const LINEAR_BASE = 0xffff_0000_0000_0000n;
 const BANNER = Buffer.from("Linux version ", "latin1");
 const BANNER_BYTES = 128;
 /** The image is contiguous. KASLR moves it by multiples of 64 KiB (2 MiB on most kernels), virtually and physically. */
@@ -97,15 +97,15 @@ class UnknownKernel {
   readonly #tables: KallsymsTables;
   readonly #symbols: Kallsyms;
   /** Difference between the virtual addresses in kallsyms and the physical addresses of the image. */
-  #offset = SEEN_AT;
+  #offset = LINEAR_BASE;
 
   /** Throws `FormatError` or `GuestFault` if the tables are inconsistent. */
   constructor(memory: PhysicalMemory, pages: PageObserver | undefined, tables: KallsymsTables) {
     this.#memory = memory;
     this.#tables = tables;
     const seen = memoryOf({ physical: memory, tables: new PageTables(memory, x86Paging(4), 0) }, pages);
-    seen.addLinear(fromBigInt(SEEN_AT), 0, memory.end);
-    this.#symbols = new Kallsyms(seen, this.#places(SEEN_AT));
+    seen.addLinear(fromBigInt(LINEAR_BASE), 0, memory.end);
+    this.#symbols = new Kallsyms(seen, this.#places(LINEAR_BASE));
     this.problem = this.#problem();
   }
 
@@ -163,9 +163,9 @@ class UnknownKernel {
     return /^Linux version ([\x21-\x7e]{1,64}) /.exec(banner)?.[1] ?? "";
   }
 
-  /** What the kernel's variables give, then what its page tables give if they are found by checking candidates. */
+  /** Yields texts from the kernel's variables, then texts from page tables that are found by checking candidates. */
   *texts(eachPage: EachPage): Generator<string[]> {
-    const offset = this.#toldOffset();
+    const offset = this.#offsetWithoutTables();
     if (offset !== undefined) yield* this.#textsWith(offset, undefined);
     const found = this.#search(offset, eachPage);
     if (found !== undefined) yield* this.#textsWith(found.imageOffset, found);
@@ -175,28 +175,28 @@ class UnknownKernel {
     return this.#address("phys_base") !== undefined || this.#address("init_top_pgt") !== undefined;
   }
 
-  /** The image's offset by the addresses of its symbols, else by the kernel's own variables. */
-  #toldOffset(): bigint | undefined {
-    if (this.#offset !== SEEN_AT) return this.#offset;
+  /** Returns the image's offset, from the addresses of its symbols, or else from the kernel's own variables. */
+  #offsetWithoutTables(): bigint | undefined {
+    if (this.#offset !== LINEAR_BASE) return this.#offset;
     const physBase = this.#u64("phys_base");
     return physBase === undefined
       ? this.#u64("kimage_voffset")
       : X86_IMAGE_BASE - BigInt.asIntN(64, physBase);
   }
 
-  #search(told: bigint | undefined, eachPage: EachPage): FoundTables | undefined {
+  #search(withoutTables: bigint | undefined, eachPage: EachPage): FoundTables | undefined {
     const physical = ["_stext", "linux_banner", "init_uts_ns"].map((name) => this.#physical(name));
     if (!physical.every((at) => at !== undefined)) return undefined;
     const roots = ["init_top_pgt", "swapper_pg_dir"].flatMap((name) => this.#physical(name) ?? []);
     const isX86 = this.#isX86;
     const modes = isX86 ? [x86Paging(5), x86Paging(4)] : arm64Modes();
-    // arm64's image lies above the direct map, which is the lower half (arch/arm64/include/asm/memory.h, PAGE_END).
+    // arm64's image is above the direct map, which is the lower half (arch/arm64/include/asm/memory.h, PAGE_END).
     const lowest = ({ addressBits }: PagingMode): bigint =>
       isX86 ? X86_IMAGE_BASE : (1n << 64n) - (1n << BigInt(addressBits - 1));
     const directBase = ({ levels }: PagingMode): bigint | undefined =>
       isX86 ? this.#u64("page_offset_base") || X86_DIRECT_MAP[levels.length === 5 ? 5 : 4] : undefined;
-    const isKnown = this.#offset !== SEEN_AT;
-    const imageOffset = isKnown ? told : undefined;
+    const isKnown = this.#offset !== LINEAR_BASE;
+    const imageOffset = isKnown ? withoutTables : undefined;
     return searchPageTables(
       this.#memory,
       modes,
@@ -207,20 +207,20 @@ class UnknownKernel {
     );
   }
 
-  /** arm64's PHYS_OFFSET: the kernel's variable if the page tables agree, else what they say. */
+  /** Returns arm64's PHYS_OFFSET: the kernel's variable if the page tables confirm it, else the value from the tables. */
   #memoryStart(mode: PagingMode, linkedBits: number, found: FoundTables | undefined): bigint {
-    const told = this.#u64("memstart_addr") ?? 0n;
+    const variable = this.#u64("memstart_addr") ?? 0n;
     const stext = this.#physical("_stext");
     const root = found?.root ?? this.#physical("swapper_pg_dir");
-    if (stext === undefined || root === undefined) return told;
+    if (stext === undefined || root === undefined) return variable;
     const pageOffset = -(1n << BigInt(linkedBits));
-    const { hi, lo } = fromBigInt(BigInt.asUintN(64, pageOffset - told + BigInt(stext)));
-    if (new PageTables(this.#memory, mode, root).translate(hi, lo) === stext) return told;
+    const { hi, lo } = fromBigInt(BigInt.asUintN(64, pageOffset - variable + BigInt(stext)));
+    if (new PageTables(this.#memory, mode, root).translate(hi, lo) === stext) return variable;
     const base = searchDirectMap(this.#memory, { mode, root }, stext);
-    return base === undefined ? told : BigInt.asUintN(64, pageOffset - base);
+    return base === undefined ? variable : BigInt.asUintN(64, pageOffset - base);
   }
 
-  /** Texts with this offset of the image, in each mode; with the table and the mode that were found, if they were. */
+  /** Yields texts with this offset of the image: for the table and mode of `found`, or for each mode if it is undefined. */
   *#textsWith(imageOffset: bigint, found: FoundTables | undefined): Generator<string[]> {
     const uts = this.#physical("init_uts_ns");
     if (uts === undefined) return;

@@ -35,12 +35,12 @@ export function requireSymbol(symbols: Symbols, name: string): Pointer {
   throw new KtstrError(
     `find symbol ${name}: ${symbols.source} does not have it among its ${symbols.count} symbols`,
     {
-      hint: "The kernel was built without what is asked for, or it was stripped; --vmlinux gives others.",
+      hint: "The kernel was built without this feature, or its symbols were stripped. --vmlinux gives other symbols.",
     },
   );
 }
 
-/** Base of the polynomial that `hashBytes` computes modulo 2^32. It must be odd, so that every character counts. */
+/** Base of the polynomial that `hashBytes` computes modulo 2^32. It must be odd, so that every character affects the hash. */
 export const HASH_BASE = 0x0100_0193;
 
 /** The hash of `bytes[from, to)`; the hash of two strings in a row is `hash(a) * HASH_BASE ** b.length + hash(b)`. */

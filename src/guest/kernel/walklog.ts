@@ -3,7 +3,7 @@ import type { WalkEnd } from "../../state.ts";
 /** Limit on remembered sentences. */
 const MAX_DETAILS = 8;
 
-/** Counts the parts that a walk could not read by reason, and keeps the first messages. */
+/** Counts, by reason, the parts that a walk could not read, and keeps the first messages. */
 export class WalkLog implements WalkEnd {
   readonly skipped: Map<string, number> = new Map();
   /** The first messages in full ("read map_idr -> slots[3]: 0xffff... is not mapped"). */
@@ -20,7 +20,7 @@ export class WalkLog implements WalkEnd {
     if (this.details.length < MAX_DETAILS) this.details.push(detail);
   }
 
-  /** The walk ends here, for a reason; the first one counts. */
+  /** Records why the walk ends. Only the first reason is kept. */
   stop(reason: string): void {
     if (this.stopped === "") this.stopped = reason;
   }

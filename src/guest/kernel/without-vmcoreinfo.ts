@@ -10,7 +10,7 @@ import type { Vmcoreinfo } from "./vmcoreinfo.ts";
 const MAX_TABLES = 8;
 
 /** A rebuilt VMCOREINFO text, and the memory layout for which it is valid. */
-export interface TextUnder {
+export interface TextInLayout {
   readonly text: Vmcoreinfo;
   readonly layout: readonly Piece[];
 }
@@ -21,7 +21,7 @@ export interface TextUnder {
  */
 export function searchSymbolTables(
   image: MemoryImage,
-  accept: (texts: readonly TextUnder[]) => boolean,
+  accept: (texts: readonly TextInLayout[]) => boolean,
   onProgress?: (done: number, total: number) => void,
 ): { readonly tables: number; readonly refusals: readonly string[] } {
   const layouts = image.layoutIsKnown
@@ -42,7 +42,7 @@ export function searchSymbolTables(
   const refusals: string[] = [];
   for (const place of places) {
     let why = "";
-    const texts = layouts.flatMap((layout): TextUnder[] => {
+    const texts = layouts.flatMap((layout): TextInLayout[] => {
       if (!image.layoutIsKnown) image.arrange(layout);
       const memory = image.physicalMemory();
       const at = image.layoutIsKnown ? place : addressOf(layout, place);

@@ -13,12 +13,12 @@ export type FaultReason =
 
 const SENTENCES: Readonly<Record<FaultReason, string>> = {
   "not-mapped": "is not mapped",
-  "outside-image": "lies outside the memory image",
-  unreadable: "lies in a page of the memory image that is damaged",
-  "table-outside": "cannot be translated: a page table lies outside the memory image",
+  "outside-image": "is outside the memory image",
+  unreadable: "is in a damaged page of the memory image",
+  "table-outside": "cannot be translated: a page table is outside the memory image",
   "not-canonical": "is not a kernel address",
-  wraps: "runs past the end of the address space",
-  "too-long": "has a length that no object of the kernel has",
+  wraps: "extends past the end of the address space",
+  "too-long": "is the start of a range that is longer than any kernel object",
 };
 
 /**

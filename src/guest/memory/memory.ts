@@ -235,7 +235,7 @@ export class GuestMemory {
     return 0;
   }
 
-  /** Start of the buffer in which ranges are joined. */
+  /** Returns the buffer in which ranges are joined, with at least `length` bytes. */
   #scratchOf(length: number): Window {
     if (this.#scratch.bytes.length < length)
       this.#scratch = windowOf(0, new Uint8Array(Math.max(length, 2 * this.#scratch.bytes.length)));

@@ -172,7 +172,7 @@ export class PageTables {
   }
 }
 
-/** Returns the physical address in an entry, of which `hi` and `lo` are the words. */
+/** Returns the physical address in an entry. `hi` and `lo` are the entry's words. */
 export function entryAddress(mode: PagingMode, hi: number, lo: number): number {
   const { addressMaskHi, addressMaskLo, extraShift, extraMask, extraUnit } = mode;
   return (

@@ -199,7 +199,7 @@ export function pageCache(memory: PhysicalMemory, { mode }: PageTables): PageCac
     return -1;
   }
 
-  /** Four adjacent regions have adjacent slots. Others are spread by Fibonacci hashing, also those with a distance of 2^n. */
+  /** Four adjacent regions have adjacent slots. Fibonacci hashing spreads the others, also those with a distance of 2^n. */
   function slotOf(hi: number, lo: number): number {
     const region = (hi << (32 - regionShift)) | (lo >>> regionShift);
     const group = Math.imul(region >>> 2, 0x9e37_79b1) >>> (34 - SLOT_BITS);
@@ -227,12 +227,12 @@ interface WindowPages {
   readonly firstPage: Int32Array;
   readonly endPage: Int32Array;
   readonly firstAt: Int32Array;
-  /** For every `2^nearbyShift` pages of physical memory, a window that lies there: the first one to try. */
+  /** For every `2^nearbyShift` pages of physical memory, a window in that range: the first one to try. */
   readonly nearby: Int32Array;
   readonly nearbyShift: number;
 }
 
-/** Limit on the number of such parts. */
+/** Limit on the length of `nearby`. */
 const NEARBY = 4096;
 
 function pagesOf({ windows, end }: PhysicalMemory, pageBytes: number): WindowPages {

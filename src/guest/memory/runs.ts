@@ -5,7 +5,7 @@ import type { AddressBatch } from "./address-batch.ts";
 import type { PageRange } from "./page-range.ts";
 import { fromBigInt, type Pointer, toBigInt } from "./pointer.ts";
 
-/** A range of such addresses in one window and with the same high word. */
+/** A range of linearly mapped addresses, in one window and with the same high word. */
 export interface LinearRun {
   readonly hi: number;
   readonly lo: number;

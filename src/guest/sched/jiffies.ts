@@ -15,7 +15,7 @@ export interface Jiffies {
 }
 
 /**
- * `jiffies`, and HZ by `clocksource_jiffies`, whose `mult >> shift` is TICK_NSEC (kernel/time/jiffies.c). Throws
+ * Reads `jiffies`, and HZ from `clocksource_jiffies`, whose `mult >> shift` is TICK_NSEC (kernel/time/jiffies.c). Throws
  * `GuestFault`, and `KtstrError` if the kernel has no such symbol.
  */
 export function readJiffies({ memory, btf, symbols }: GuestKernel): Jiffies {

@@ -68,7 +68,7 @@ function schedulerOf({ opsName, reason, message, backtrace }: SchedNotice<Line>)
 
 /** Returns the notices ordered by time. Throws `KtstrError` if the log cannot be read. */
 function schedNotices(kernel: GuestKernel): SchedNotice<Line>[] {
-  // The lines of one caller are in order, but those of other callers can lie between them.
+  // The lines of one caller are in order, but lines of other callers can be between them.
   const byCaller = new Map<string, Line[]>();
   for (const record of readPrintk(kernel).records) {
     const line = { text: Buffer.from(record.text).toString("utf8"), record };

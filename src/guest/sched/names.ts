@@ -91,5 +91,5 @@ function taskStates(btf: Btf): EnumRow[] {
     .map(({ name, value }) => ({ name, mask: mask >> shift, value: value >> shift }));
 }
 
-/** Names are needed because other fields have a number 0 too. */
+/** States are selected by name, because enumerators of other fields have the value 0 too. */
 const STATES = ["NONE", "INIT_BEGIN", "INIT", "READY", "ENABLED", "DEAD"];

@@ -43,7 +43,7 @@ const KICKS: readonly (readonly [member: string, name: string])[] = [
   ["cpus_to_sync", "cpus_to_sync"],
 ];
 
-/** Reads what a CPU was doing; undefined without its registers. */
+/** Returns the stack of a CPU's current task; undefined if the CPU's registers are not known. */
 export type TraceOf = (area: PerCpuArea, current: Pointer) => CpuTrace | undefined;
 
 export interface CpuRead {
@@ -135,7 +135,7 @@ function rescueText({ memory, btf }: GuestKernel, { hi, lo }: Pointer): string {
 }
 
 /**
- * Reads the masks of pending kicks that are not empty. They lie in `rq->scx`; since 7.3 all but the last lie in every
+ * Reads the masks of pending kicks that are not empty. They are in `rq->scx`; since 7.3 all but the last are in every
  * scheduler's `struct scx_sched_pcpu`. Throws `GuestFault`.
  */
 export function kicksIn(kernel: GuestKernel, base: Pointer, type: string, prefix: string): DumpKick[] {

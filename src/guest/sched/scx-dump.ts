@@ -22,7 +22,7 @@ const SCHED = struct("scx_sched", {
   pcpu: optional(ptr, "since 6.17"),
 });
 const OPS = struct("sched_ext_ops", { dump: ptr, dump_cpu: ptr, dump_task: ptr });
-/** Whether a task's line has `no_mig`: no type shows it, but this member is of the same release. */
+/** Whether a task's line has `no_mig`: no type shows it, but this member was added in the same release. */
 const EXIT = struct("scx_exit_info", { flags: optional(place, "since 6.18") });
 
 /** The format of this kernel's dump, derived from the members of its types. */

@@ -49,7 +49,7 @@ const SCX_TASK = struct("task_struct", {
   dsq_vtime: at(u64, "scx.dsq_vtime"),
   sched: optional(at(ptr, "scx.sched"), "since 7.1"),
   migration_disabled: optional(at(u16, "migration_disabled"), "with CONFIG_SMP"),
-  cpu: optional(at(u32, "thread_info.cpu"), "where thread_info lies in the task"),
+  cpu: optional(at(u32, "thread_info.cpu"), "if thread_info is in the task"),
 });
 const DSQ = struct("scx_dispatch_q", { id: u64 });
 const SCHED = struct("scx_sched", {

@@ -41,7 +41,7 @@ function unwindFrom(what: UnwindTask, startPc: bigint, startFp: bigint, visit: V
     if (!isText(what, pc)) return `0x${pc.toString(16)} on its stack is not an address of code`;
     if (!visit(pc)) return "it has more frames than fit in a stack";
     const [next, address] = [stack.u64(fp), stack.u64(fp + 8n)];
-    if (next === undefined || address === undefined) return "a frame record lies outside the stack";
+    if (next === undefined || address === undefined) return "a frame record is outside the stack";
     const before = fp;
     if (next === 0n && address === 0n) {
       // The record of an exception is zero. Its type follows it, and it is part of the saved registers.
@@ -52,13 +52,13 @@ function unwindFrom(what: UnwindTask, startPc: bigint, startFp: bigint, visit: V
         stack.u64(start + BigInt(regs.regs) + 8n * FRAME_POINTER),
       ];
       if (interrupted === undefined || pointer === undefined)
-        return "an exception's registers lie outside the stack";
+        return "an exception's registers are outside the stack";
       pc = interrupted | PAC_BITS;
       fp = pointer;
     } else {
       pc = address | PAC_BITS;
       fp = next;
     }
-    if (!stack.isCallerFrame(before, fp)) return "the caller's frame does not lie above its callee's";
+    if (!stack.isCallerFrame(before, fp)) return "the caller's frame is not above its callee's";
   }
 }

@@ -43,7 +43,7 @@ export class StackMemory {
     return this.#ranges.some((range) => isIn(range, next) && (next > before || !isIn(range, before)));
   }
 
-  /** Returns undefined if the address lies outside the stack. Throws `GuestFault` if it is not in the image. */
+  /** Returns undefined if the address is outside the stack. Throws `GuestFault` if it is not in the image. */
   u64(address: bigint): bigint | undefined {
     if (!this.holds(address)) return undefined;
     const { hi, lo } = fromBigInt(address);
@@ -99,7 +99,7 @@ function stackOf(kernel: GuestKernel, names: AddressNames, task: TaskAt): TaskSt
 
 /**
  * Visits the innermost frame first. Returns why it stopped; "" at the end of the stack. Throws `KtstrError`. The CPU of a
- * running task is looked up where it is not given.
+ * running task is looked up if `cpu` is not given.
  */
 export function walkStack(
   kernel: GuestKernel,

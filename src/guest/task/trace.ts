@@ -63,7 +63,7 @@ export interface CpuTrace {
 
 /**
  * Reads the stack of a CPU's current task from its registers; undefined if they are not in the image. A frame names the
- * instruction, or the call before a return address. A stack that cannot be read ends where it cannot.
+ * instruction, or the call before a return address. If a frame cannot be read, the stack ends before it.
  */
 export function cpuTrace(
   kernel: GuestKernel,

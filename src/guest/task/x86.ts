@@ -66,25 +66,25 @@ function unwindFrom(what: UnwindTask, start: Start, visit: Visit): string {
     signal = entry.signal;
     if (entry.type === "call") {
       const address = stack.u64(previous - 8n);
-      if (address === undefined) return "the caller's frame lies outside the stack";
+      if (address === undefined) return "the caller's frame is outside the stack";
       ip = address;
       sp = previous;
       const known = callerBp(what, entry, previous, bp);
-      if (known === undefined) return "the caller's frame pointer lies outside the stack";
+      if (known === undefined) return "the caller's frame pointer is outside the stack";
       bp = known;
     } else {
-      // `regs-partial`: the stack holds only what the processor pushed, from ip on.
+      // `regs-partial`: the stack holds only the registers that the processor pushed, from ip on.
       const start = previous - (entry.type === "regs" ? 0n : BigInt(regs.ip));
       const read = (offset: number): bigint | undefined => stack.u64(start + BigInt(offset));
       const [nextIp, cs, nextSp] = [read(regs.ip), read(regs.cs), read(regs.sp)];
       if (nextIp === undefined || cs === undefined || nextSp === undefined)
-        return "an interrupt's registers lie outside the stack";
+        return "an interrupt's registers are outside the stack";
       if ((cs & USER_MODE) === USER_MODE) return "";
       ip = nextIp;
       sp = nextSp;
       if (entry.type === "regs") bp = read(regs.bp) ?? bp;
     }
-    if (!stack.isCallerFrame(before, sp)) return "the caller's frame does not lie above its callee's";
+    if (!stack.isCallerFrame(before, sp)) return "the caller's frame is not above its callee's";
   }
 }
 

@@ -1,4 +1,4 @@
-/** What QEMU's arguments and its memory map say of the guest's RAM, and which mappings of its process that is. */
+/** Finds the guest's RAM among the mappings of QEMU's process, by QEMU's arguments and its memory map. */
 import type { Mapping } from "./ram.ts";
 
 const sizeIn = (text: string): number | undefined => {
@@ -52,7 +52,7 @@ function optionsIn(text: string): ReadonlyMap<string, string> {
 const valuesOf = (words: readonly string[], option: string): string[] =>
   words.flatMap((word, at) => (word === option ? [words[at + 1] ?? ""] : []));
 
-/** Bytes if the size has no unit, unlike that of `-m`. */
+/** Parses a size. Without a unit it is in bytes, unlike in `-m`. */
 function objectBytes(text: string): number | undefined {
   return /^\d+$/.test(text) ? Number(text) : sizeIn(text);
 }
@@ -88,7 +88,7 @@ function isAt(name: string, path: string): boolean {
 
 /**
  * Returns each node's mapping, or why one is not found. `addressOf` returns an address in a node's memory, if QEMU can be
- * asked. Without it, nodes of the same size and kind are told apart by their files, else by their addresses: Linux maps
+ * asked. Without it, nodes of the same size and kind are distinguished by their files, else by their addresses: Linux maps
  * from high addresses to low ones.
  */
 export function chooseNodes(
@@ -123,9 +123,9 @@ export function chooseNodes(
     );
     const [mapping] = fitting;
     if (mapping === undefined)
-      return `no mapping is that of the memory object ${JSON.stringify(node.id)} of ${node.sizeBytes} bytes`;
+      return `no mapping matches the memory object ${JSON.stringify(node.id)} of ${node.sizeBytes} bytes`;
     if (address === undefined && fitting.length > alike.length)
-      return `${fitting.length} mappings can be that of the memory object ${JSON.stringify(node.id)}; give QEMU's QMP socket`;
+      return `${fitting.length} mappings match the memory object ${JSON.stringify(node.id)}; give QEMU's QMP socket`;
     chosen.set(node, mapping);
     free.delete(mapping);
   }

@@ -70,17 +70,17 @@ export function chooseRam(mappings: readonly Mapping[], sizeBytes: number | unde
   return fitting.find(({ inode }) => inode !== 0) ?? fitting[0];
 }
 
-/** What the machine itself tells about its RAM, if it can be asked. */
+/** Facts about the machine's RAM that QEMU reports through QMP. */
 export interface RamFacts {
   /** The size of the RAM that it started with. */
   readonly sizeBytes: number | undefined;
-  /** Returns a virtual address of the process that lies in the memory object with this id. */
+  /** Returns a virtual address of the process that is in the memory object with this id. */
   addressOf(id: string): number | undefined;
 }
 
 /**
- * Opens the RAM of a process's guest: one mapping, or those of its NUMA nodes, joined in the nodes' order. What `facts` does
- * not tell is taken from QEMU's arguments. Throws `KtstrError` if the process cannot be read or has no such mapping.
+ * Opens the RAM of a process's guest: one mapping, or those of its NUMA nodes, joined in the nodes' order. Facts that
+ * are undefined are taken from QEMU's arguments. Throws `KtstrError` if the process cannot be read or has no such mapping.
  */
 export function openRam(pid: number, facts: RamFacts | undefined): DataFile {
   const mappings = mappingsIn(readProc(pid, "maps"));

@@ -7,7 +7,7 @@ import type { Qmp } from "./qmp.ts";
 const MAX_CPUS = 4096;
 const REGISTERS = 34;
 
-/** Returns one note for each CPU, or none if the machine runs: then each CPU's registers would be of another moment. */
+/** Returns one note for each CPU, or none if the machine runs: then each CPU's registers would be read at a different time. */
 export function prstatusOf(qmp: Qmp): Uint8Array[] {
   if (qmp.command("query-status")["running"] === true) return [];
   return parseRegisters(qmp.monitor("info registers -a"));

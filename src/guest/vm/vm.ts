@@ -12,7 +12,7 @@ function processOf(path: string): number | undefined {
   return pid === undefined ? undefined : Number(pid);
 }
 
-/** Asks QEMU. Memory objects are asked about only if there are several. */
+/** Reads facts through QMP. The memory map is read only if the address of a memory object is needed. */
 function factsOf(qmp: Qmp): RamFacts {
   const base = qmp.command("query-memory-size-summary")["base-memory"];
   let map: string | undefined;
@@ -63,7 +63,7 @@ export class RunningVm implements Disposable {
     }
   }
 
-  /** Returns the machine's RAM, which is read on demand, and if it is paused and has a QMP socket, its CPUs' registers. Throws `KtstrError` if it is not found. */
+  /** Returns the machine's RAM; also its CPUs' registers if it is paused and has a QMP socket. Throws `KtstrError`. */
   ram(): MemorySource {
     const prstatus = this.#qmp === undefined ? [] : prstatusOf(this.#qmp);
     return { path: this.#path, ram: openRam(this.#pid, this.#qmp && factsOf(this.#qmp)), prstatus };

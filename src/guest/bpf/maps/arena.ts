@@ -25,7 +25,7 @@ const RANGE_NODE = struct("range_node", { rn_rbnode: place, rn_start: u32, rn_la
 const RANGE_TREE = struct("range_tree", { it_root: place });
 const RB_NODE = struct("rb_node", { rb_right: ptr, rb_left: ptr });
 
-/** Kernel address of the page with index 0. */
+/** Addresses of the page with index 0, in the kernel and in user space. */
 export interface ArenaStart {
   readonly kernel: Pointer;
   readonly user: bigint;
@@ -41,7 +41,7 @@ export function arenaStart({ memory, btf }: GuestKernel, map: GuestMap): ArenaSt
   const vm = memory.pointer(hi, lo, arena.kern_vm, `${path}.kern_vm`);
   const address = memory.pointer(vm.hi, vm.lo, area.addr, `${path}.kern_vm.addr`);
   const size = memory.u64(vm.hi, vm.lo, area.size, `${path}.kern_vm.size`);
-  // GUARD_SZ is 64 KiB rounded up to two pages. get_vm_area() adds another guard page.
+  // GUARD_SZ is 64 KiB, rounded up to a multiple of two pages. get_vm_area() adds another guard page.
   const pageBytes = 1 << memory.tables.mode.pageShift;
   const guard = Number(size) - SPAN_MAX_BYTES - pageBytes;
   if (guard !== Math.max(65_536, 2 * pageBytes))
@@ -49,7 +49,7 @@ export function arenaStart({ memory, btf }: GuestKernel, map: GuestMap): ArenaSt
   return { kernel: add(address, guard / 2 + Number(user & 0xffff_ffffn)), user };
 }
 
-/** Every page that is allocated, by ascending index. */
+/** Returns every allocated page, by ascending index. */
 export function arenaPages(kernel: GuestKernel, map: GuestMap): Read<ArenaPages> {
   if (map.info.type !== MapType.arena) return unreadable("wrong-type", "not an arena");
   return attempt(() => {

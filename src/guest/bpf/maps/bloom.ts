@@ -25,11 +25,11 @@ export function describeBloom(kernel: GuestKernel, map: GuestMap): Unreadable {
   }
   return unreadable(
     "unsupported",
-    `a bloom filter keeps no list of its values; ${set} of its ${bits} bits are set, ${hashes} a value`,
+    `a bloom filter does not store its values; ${set} of its ${bits} bits are set (hash functions: ${hashes})`,
   ).why;
 }
 
-/** Returns the number of set bits in a byte. */
+/** Number of set bits of each byte value. */
 const ONES: Uint8Array = Uint8Array.from({ length: 256 }, (_, byte) => {
   let count = 0;
   for (let rest = byte; rest !== 0; rest &= rest - 1) count++;

@@ -66,7 +66,7 @@ export function sockhashEntries(kernel: GuestKernel, map: GuestMap): EntryCursor
 
 function bucketCount(count: number, map: GuestMap): number {
   if (count !== 0 && (count & (count - 1)) === 0) return count;
-  throw new CorruptMap(`map ${map.info.id}: it has ${count} buckets, which is no power of two`);
+  throw new CorruptMap(`map ${map.info.id}: it has ${count} buckets, which is not a power of two`);
 }
 
 const RHTAB = struct("bpf_rhtab", { tbl: at(ptr, "ht.tbl") });
@@ -92,7 +92,7 @@ export function rhashEntries(kernel: GuestKernel, map: GuestMap): EntryCursor {
     const count = memory.u32(at.hi, at.lo, offsets.size, `map ${id}.ht.tbl.size`);
     // The kernel nests the table if it has no contiguous memory for it. This is not supported.
     if (memory.u32(at.hi, at.lo, offsets.nest, `map ${id}.ht.tbl.nest`) !== 0)
-      throw new CorruptMap(`map ${id}: its bucket table is nested, which is not read yet`);
+      throw new CorruptMap(`map ${id}: its bucket table is nested, which is not supported`);
     tables.push({ at: add(at, offsets.buckets), count, bytesEach: 8, first: 0, hasLockBit: true });
     at = memory.pointer(at.hi, at.lo, offsets.future_tbl, `map ${id}.ht.tbl.future_tbl`);
   }

@@ -33,7 +33,7 @@ export function openHash(kernel: GuestKernel, map: GuestMap): EntryCursor {
   const element = HTAB_ELEM.resolve(btf);
   const count = memory.u32(map.at.hi, map.at.lo, htab.n_buckets, `map ${id}.n_buckets`);
   if (count === 0 || (count & (count - 1)) !== 0)
-    throw new CorruptMap(`map ${id}: it has ${count} buckets, which is no power of two`);
+    throw new CorruptMap(`map ${id}: it has ${count} buckets, which is not a power of two`);
   const table = {
     at: memory.pointer(map.at.hi, map.at.lo, htab.buckets, `map ${id}.buckets`),
     count,

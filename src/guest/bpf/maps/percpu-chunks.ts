@@ -1,4 +1,4 @@
-/** Checks whether a word is a per-CPU pointer: it must lie in one of the chunks of per-CPU memory. */
+/** Checks whether a word is a per-CPU pointer: it must point into one of the chunks of per-CPU memory. */
 import { i32, place, ptr, struct } from "../../../btf/struct.ts";
 import type { GuestKernel } from "../../kernel/kernel.ts";
 import { requireSymbol } from "../../kernel/symbols.ts";

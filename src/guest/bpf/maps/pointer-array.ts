@@ -18,7 +18,7 @@ const CPU_MAP_ENTRY = struct("bpf_cpu_map_entry", { value: place });
 const STAB = struct("bpf_stab", { sks: ptr });
 const REUSEPORT = struct("reuseport_array", { ptrs: place });
 
-/** The pointers' offset, the conversion of a pointer, and the value of NULL; `undefined` leaves the index out. */
+/** Address of the first pointer, the reader of values, and the message for NULL; if undefined, the index is left out. */
 interface PointerTable {
   readonly at: Pointer;
   readonly reader: ValueReader;

@@ -17,7 +17,7 @@ export function queueRecords(kernel: GuestKernel, map: GuestMap): Records {
   const tail = memory.u32(hi, lo, offsets.tail, `map ${id}.tail`);
   const size = memory.u32(hi, lo, offsets.size, `map ${id}.size`);
   if (size !== maxEntries + 1 || head >= size || tail >= size)
-    throw new CorruptMap(`map ${id}: head ${head} and tail ${tail} do not fit its ${size} places`);
+    throw new CorruptMap(`map ${id}: head ${head} and tail ${tail} do not fit its ${size} slots`);
   const count = (head - tail + size) % size;
   const account = new Account();
   const records: ContentRecord[] = [];

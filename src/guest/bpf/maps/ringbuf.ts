@@ -71,14 +71,13 @@ function readRecords(
     const headerAt = memory.locate(ring.hi, ring.lo, offset, HEADER_BYTES);
     if (headerAt < 0) {
       account.skip("not-present");
-      account.stopped =
-        "stopped: a record's header is not in the image, and where the next begins is not known";
+      account.stopped = "stopped: a record's header is not in the image, so the next record cannot be found";
       break;
     }
     const header = memory.view.getInt32(headerAt, true);
     const length = header & LENGTH_MASK;
     if (length + HEADER_BYTES > producer - position) {
-      account.stopped = "stopped: a record is longer than what is left of the ring";
+      account.stopped = "stopped: a record extends past the producer position";
       break;
     }
     const at = memory.locate(ring.hi, ring.lo, offset + HEADER_BYTES, length);

@@ -62,7 +62,7 @@ function fromOffArr({ btf, memory }: GuestKernel, { hi, lo }: Pointer): SpecialF
   }));
 }
 
-/** Clears the parts of the fields that lie in `bytes`. The value starts at `start`, which can be negative. */
+/** Clears the parts of the fields that are in `bytes`. The value starts at `start`, which can be negative. */
 export function clearFields(fields: readonly SpecialField[], bytes: Uint8Array, start: number): void {
   for (const { offset, size } of fields)
     bytes.fill(0, Math.max(0, start + offset), Math.max(0, start + offset + size));

@@ -27,7 +27,7 @@ const MAX_DEPTH = 2048;
 
 /** Does not throw for data that is not in the image: the result says so. */
 export function readOwner(kernel: GuestKernel, type: number, owner: Pointer): StorageOwner {
-  if (isNull(owner)) return { kind: "unknown", why: "its owner is going away" };
+  if (isNull(owner)) return { kind: "unknown", why: "its owner is being freed" };
   try {
     switch (type) {
       case MapType.task_storage:

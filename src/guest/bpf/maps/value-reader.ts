@@ -1,4 +1,4 @@
-/** Readers for values that are not stored in a map's element as they are. */
+/** Readers for values that the kernel stores in another form than user space sees. */
 import type { GuestMemory } from "../../memory/memory.ts";
 import type { IdReader } from "./object-id.ts";
 import type { PerCpuValue } from "./percpu-value.ts";

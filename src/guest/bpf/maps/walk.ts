@@ -22,7 +22,7 @@ export interface GuestMap {
   readonly isOffloaded: boolean;
 }
 
-/** Counts elements that could not be read by reason, and says why the walk was stopped early. */
+/** Counts, by reason, the elements that could not be read, and stores why the walk was stopped early. */
 export class Account {
   readonly skipped: Map<string, number> = new Map();
   /** "" while the walk continues, or if it ended normally. */
@@ -51,7 +51,7 @@ export class Account {
   }
 }
 
-/** An absent page (of 16 KiB) has at most 4,096 elements. */
+/** Several absent pages in a row: a page of 16 KiB has at most 4,096 elements. */
 const MAX_SKIPS_IN_A_ROW = 16_384;
 
 /** Returns the limit on objects of at least `bytesEach` bytes: as many as the machine's memory can hold. */
