@@ -69,7 +69,7 @@ export function readArena(sys: Sys, fd: Fd, map: MapInfo, btf: () => Btf): Read<
   }
 }
 
-/** `GUARD_SZ` of kernel/bpf/arena.c: the reach of an s16 offset, rounded up to two pages. Half of it lies on each side. */
+/** `GUARD_SZ` of kernel/bpf/arena.c: the reach of an s16 offset, rounded up to a multiple of two pages; half on each side. */
 function guardBytes(pageSize: number): bigint {
   return BigInt(Math.ceil(65_536 / (2 * pageSize)) * 2 * pageSize);
 }

@@ -31,7 +31,7 @@ export class Attr<Names extends string = string> {
     return this;
   }
 
-  /** Points a u64 field at a buffer, which must not be empty; `undefined` is NULL. */
+  /** Sets a u64 field to the address of a buffer, which must not be empty; `undefined` sets NULL. */
   point(name: Names, at: PinnedBytes | undefined): this {
     this.#pointees ??= new Map();
     if (at !== undefined && this.#pointees.get(name) === at) return this;

@@ -41,7 +41,7 @@ function readBtfBytes(sys: Sys, id: number): { info: BtfInfo; bytes: Uint8Array 
   const object = `BTF object ${id}`;
   const info = readBtfInfo(sys, fd, object);
   if (info.sizeBytes > MAX_BTF_BYTES)
-    throw new KtstrError(`${object}: the kernel reports ${info.sizeBytes} bytes, which cannot be right`);
+    throw new KtstrError(`${object}: the kernel reports ${info.sizeBytes} bytes, which is not plausible`);
   const bytes = pinned(info.sizeBytes);
   const second = new Attr(BTF_INFO, { btf_size: info.sizeBytes }).point("btf", bytes);
   objectInfo(sys, fd, BTF_INFO, object, second.bytes);

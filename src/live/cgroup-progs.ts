@@ -11,14 +11,14 @@ import { mountsOf } from "./mounts.ts";
 import { pinned } from "./objects.ts";
 import { bpfError, type Sys } from "./sys.ts";
 
-/** A cgroup takes 64 programs of an attach type (BPF_CGROUP_MAX_PROGS), and so does each ancestor. */
+/** Limit: a cgroup and each of its ancestors can have 64 programs of an attach type (BPF_CGROUP_MAX_PROGS). */
 const MAX_PROGS = 4096;
 
 /** Throws `SyscallError`, or `KtstrError` if cgroup2 or /proc is not mounted. */
 export function queryCgroups(sys: Sys, { path, isTree, isEffective }: CgroupQuery): CgroupProgs[] {
   const mounts = path === undefined ? mountsOf(sys, "cgroup2") : [path];
   if (mounts === undefined)
-    throw new KtstrError("/proc/self/mounts, which tells where cgroup2 is mounted, cannot be read", {
+    throw new KtstrError("/proc/self/mounts, which lists the mounts of cgroup2, cannot be read", {
       hint: "`mount -t proc proc /proc` mounts it, or `ktstr cgroup tree DIR` lists the cgroups of DIR",
     });
   const [root] = mounts;
@@ -62,7 +62,7 @@ function progsOf(sys: Sys, fd: Fd, path: string, isEffective: boolean): CgroupPr
   return CGROUP_ATTACH_TYPES.flatMap((type) => ofType(sys, fd, path, type, isEffective));
 }
 
-/** An attach type that this kernel does not have gives EINVAL and no programs. */
+/** Queries one attach type. The kernel returns EINVAL for a type that it does not have; the result is then empty. */
 function ofType(sys: Sys, fd: Fd, path: string, attachType: number, isEffective: boolean): CgroupProg[] {
   const count = new Attr(QUERY_ATTR, {
     target_fd: fd.number,

@@ -42,7 +42,7 @@ export class CgroupPaths {
     this.#sys = sys;
   }
 
-  /** Returns undefined if there is no such cgroup or cgroup2 is not mounted. */
+  /** Returns the path of a cgroup; undefined if there is no such cgroup or cgroup2 is not mounted. */
   of(id: number | bigint): Uint8Array | undefined {
     this.#paths ??= this.#list();
     return this.#paths.get(BigInt(id));

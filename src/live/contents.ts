@@ -25,7 +25,7 @@ export function readContents(sys: Sys, fd: Fd, map: MapInfo, cpuCount: () => num
     case MapType.cgrp_storage:
       return readCgroupStorage(sys, fd, map);
     case MapType.bloom_filter:
-      return cannot("a bloom filter can only be tested for one value; it keeps no list of values");
+      return cannot("a bloom filter does not store its values; it can only be tested for one value");
     case MapType.sk_storage:
     case MapType.inode_storage:
       return cannot(
@@ -95,7 +95,7 @@ function readRingBuffer(sys: Sys, fd: Fd, map: MapInfo): MapContents {
     position <= producer &&
     producer - position <= size;
   const start = position;
-  let stopped = isSound ? "" : "the positions contradict each other";
+  let stopped = isSound ? "" : "the consumer and producer positions are inconsistent";
   while (stopped === "" && position < producer) {
     const at = 2 * page + (position % size);
     const header = view.getUint32(at, true);
@@ -128,7 +128,7 @@ function readTaskStorage(sys: Sys, fd: Fd, map: MapInfo): MapContents {
       const pid = Number(thread);
       const opened = sys.openPid(pid, pid !== tgid);
       if (typeof opened === "number") {
-        if (opened !== -ESRCH) skip(skipped, threadsWhy(-opened, pid !== tgid));
+        if (opened !== -ESRCH) skip(skipped, pidfdProblem(-opened, pid !== tgid));
         continue;
       }
       using task = opened;
@@ -141,8 +141,8 @@ function readTaskStorage(sys: Sys, fd: Fd, map: MapInfo): MapContents {
   return { kind: "records", records, end: { complete: skipped.size === 0, stopped: "", skipped } };
 }
 
-/** Before 6.9 a pidfd of a thread that is not a group leader gives EINVAL (kernel/pid.c, pidfd_open: PIDFD_THREAD). */
-function threadsWhy(errno: number, isThread: boolean): string {
+/** Before 6.9 pidfd_open(2) returns EINVAL for a thread that is not a group leader (kernel/pid.c, PIDFD_THREAD). */
+function pidfdProblem(errno: number, isThread: boolean): string {
   if (isThread && errno === EINVAL) return "threads cannot be looked up before Linux 6.9";
   return `pidfd_open: ${errnoName(errno)}`;
 }

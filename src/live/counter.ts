@@ -18,8 +18,8 @@ import { PROG_INFO } from "../uapi/bpf.ts";
 import { ENOENT } from "../uapi/errno.ts";
 import { BPF_F_NO_PREALLOC, isArrayMap, isHashMap, isPerCpuHashMap, MapType } from "../uapi/names.ts";
 import { BtfCache } from "./btfs.ts";
-import { EntryCounter } from "./count.ts";
 import { cpuCounts } from "./cpus.ts";
+import { EntryCounter } from "./entry-counter.ts";
 import { fdInfoNumber } from "./fdinfo.ts";
 import { readMapInfo } from "./maps.ts";
 import { forEachId, forEachObject, LINKS, MAPS, objectInfo, openId, PROGS, pinned } from "./objects.ts";
@@ -161,7 +161,7 @@ export class LiveCounter implements Counter {
       info,
       round: { facts: mapFacts(info), entries, bytes: info.memlockBytes },
       isFixed: !grows,
-      isCounted: isHash && this.#entries.takes(info),
+      isCounted: isHash && this.#entries.canCount(info),
     };
   }
 

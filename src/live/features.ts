@@ -223,7 +223,7 @@ function shapeOf(sys: Sys, type: number): MapShape {
     case MapType.user_ringbuf:
       return { key_size: 0, value_size: 0, max_entries: sys.pageSize() };
     case MapType.struct_ops:
-      // -1 is no valid descriptor. Kernels before 6.9 do not know the field.
+      // -1 is not a valid descriptor. Kernels before 6.9 do not know the field.
       return { btf_vmlinux_value_type_id: 1, value_type_btf_obj_fd: 2 ** 32 - 1 };
     case MapType.arena:
       return { key_size: 0, value_size: 0, map_flags: BPF_F_MMAPABLE };
@@ -243,7 +243,7 @@ const STORAGE_TYPES: readonly number[] = [
 ];
 
 function hasMapType(sys: Sys, type: number): boolean {
-  using needed = new Needed(sys);
+  using needed = new ProbeObjects(sys);
   let shape: MapShape = { map_type: type, ...HASH_SHAPE, ...shapeOf(sys, type) };
   if (STORAGE_TYPES.includes(type)) {
     const btf = needed.keep(loadStorageBtf(sys));
@@ -260,8 +260,8 @@ function hasMapType(sys: Sys, type: number): boolean {
   return type === MapType.struct_ops ? result === -ENOTSUPP : result >= 0;
 }
 
-/** Descriptors that are closed together. */
-class Needed implements Disposable {
+/** Keeps the descriptors of a probe open until it ends. */
+class ProbeObjects implements Disposable {
   readonly #sys: Sys;
   readonly #fds: Fd[] = [];
 

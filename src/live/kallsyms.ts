@@ -10,8 +10,8 @@ export interface KernelSymbol {
 const PATH = "/proc/kallsyms";
 
 /**
- * Returns the symbols at exactly these addresses; of aliases, the first. On x86 kernels with IBT a probe is attached after
- * the `endbr` of a function, so a symbol four bytes before the address also matches.
+ * Returns the symbols at exactly these addresses; the first of several aliases. On x86 kernels with IBT a probe is attached
+ * after the `endbr` of a function, so a symbol four bytes before the address also matches.
  */
 export function symbolsAt(sys: Sys, addresses: readonly bigint[]): ReadonlyMap<bigint, KernelSymbol> {
   const wanted = new Map<string, bigint>();

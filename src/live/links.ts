@@ -52,7 +52,7 @@ export function readLinkInfo(sys: Sys, fd: Fd, object: string, cgroups: CgroupPa
     view = objectInfo(sys, fd, LINK_INFO, object, into);
   }
   const details: Details = {};
-  if (type === LinkType.perf_event) openPerfEvent(view, details);
+  if (type === LinkType.perf_event) showPerfEventKind(view, details);
   for (const field of arms) showField(sys, view, field, texts, details);
   if (type === LinkType.iter) showIterTarget(view, details);
   addCgroupPath(details, cgroups);
@@ -130,7 +130,7 @@ function showField(
 }
 
 /** Adds the facts before a perf_event link's arm: whether it is a return probe, or its event. */
-function openPerfEvent(view: DataView, details: Details): void {
+function showPerfEventKind(view: DataView, details: Details): void {
   const kind = view.getUint32(PERF_EVENT_TYPE_OFFSET, true);
   if (PERF_EVENT_PROBE_TYPES.includes(kind)) details["retprobe"] = PERF_EVENT_RETURN_TYPES.includes(kind);
   if (kind !== PERF_EVENT_EVENT.kind) return;

@@ -289,7 +289,7 @@ export class LiveState implements BpfState, LogAccessor, AttachmentAccessor, Pin
       this.#symbols = SymbolTable.read(this.#sys);
       if (this.#symbols.isEmpty)
         this.#warn(
-          "symbols are not known: /proc/kallsyms is not there, or shows no addresses to this user (CAP_SYSLOG)",
+          "symbols are not known: /proc/kallsyms does not exist, or shows no addresses to this user (CAP_SYSLOG)",
         );
     }
     return this.#symbols.at(address);

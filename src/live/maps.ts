@@ -102,8 +102,8 @@ export class LiveMaps implements Disposable, PinAccessor {
       const { listHolders } = require("./holders.ts") as typeof import("./holders.ts");
       const listed = listHolders(this.#sys);
       if (listed === undefined) {
-        const why = "/proc is not mounted: which processes hold objects is not known";
-        this.warnings.push(`${why}, nor what maps cost and whether they are frozen`);
+        const why = "/proc is not mounted: the processes that hold objects are not known";
+        this.warnings.push(`${why}, nor the memory of maps and whether they are frozen`);
         this.#holders = unreadable("unsupported", why);
         return this.#holders;
       }

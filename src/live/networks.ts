@@ -19,7 +19,7 @@ interface Device {
 
 const NO_NAME = new Uint8Array();
 
-/** Throws `SyscallError`, or `KtstrError` if there is no device with the name. `warn` gets what could not be read. */
+/** Throws `SyscallError`, or `KtstrError` if no device has the name. `warn` receives a sentence about each omission. */
 export function queryNetworks(
   sys: Sys,
   devname: string | undefined,
@@ -63,11 +63,11 @@ function xdpProgs(nested: Uint8Array | undefined): XdpDevice["progs"] {
   const id = (type: number): number | undefined => netlink.numberOf(attributes.get(type));
   const attached = netlink.XDP_ATTACHED[id(netlink.IFLA_XDP_ATTACHED) ?? 0];
   if (attached === undefined) return [];
-  const told =
+  const reported =
     attached === "multi"
       ? XDP_MODES.map((mode, index) => ({ mode, progId: id(netlink.IFLA_XDP_MODE_PROG_IDS[index]!) }))
       : [{ mode: attached, progId: id(netlink.IFLA_XDP_PROG_ID) }];
-  return told.flatMap(({ mode, progId }) =>
+  return reported.flatMap(({ mode, progId }) =>
     progId === undefined ? [] : [{ mode, progId, hasLink: undefined }],
   );
 }
@@ -168,12 +168,12 @@ function bpfActions(nested: Uint8Array): NonNullable<TcFilter["actions"]> {
   });
 }
 
-/** Kernels before 5.8 cannot query it. */
+/** Returns the program id; undefined if there is none, or before 5.8, which cannot query it. */
 function queryFlowDissector(sys: Sys, warn: (sentence: string) => void): number | undefined {
   const opened = sys.openFile("/proc/self/ns/net");
   if (typeof opened === "number") {
     if (opened === -ENOENT) {
-      warn("the flow dissector is not shown: it is asked by /proc/self/ns/net, which is not there");
+      warn("the flow dissector is not shown: its query needs /proc/self/ns/net, which does not exist");
       return undefined;
     }
     throw new SyscallError("open", "/proc/self/ns/net", -opened, errnoName(-opened), "");

@@ -40,13 +40,13 @@ export const BTFS: ObjectKind = {
 const MAX_IDS = 16_777_216;
 
 // Calls are sequential, so one attribute per command is enough; a listing makes thousands of calls.
-const behind = new Attr(ID_ATTR);
-const byId = new Attr(ID_ATTR);
-const getInfo = new Attr(INFO_ATTR);
+const nextIdAttr = new Attr(ID_ATTR);
+const byIdAttr = new Attr(ID_ATTR);
+const infoAttr = new Attr(INFO_ATTR);
 
 /** Returns an owned descriptor for an id, or `-errno`. */
 export function openId(sys: Sys, kind: ObjectKind, id: number): Fd | number {
-  const result = sys.bpf(kind.fdById, byId.set("start_id", id));
+  const result = sys.bpf(kind.fdById, byIdAttr.set("start_id", id));
   return result < 0 ? result : new Fd(result, `${kind.noun} ${id}`, sys.close);
 }
 
@@ -59,9 +59,9 @@ export function openIdOrThrow(sys: Sys, kind: ObjectKind, id: number): Fd {
 
 /**
  * Opens every object of a kind by ascending id and passes it to `visit`, which owns the descriptor. The cursor advances
- * before an object is opened, so an object that is freed during the walk does not end it. Another failure is a warning with
- * id and errno, and the walk continues. A full descriptor table ends the walk, because all further opens would fail. Throws
- * `SyscallError` if the ids cannot be walked.
+ * before an object is opened, so an object that is freed during the walk does not end it. Any other failure gives a warning
+ * with id and errno, and the walk continues. A full descriptor table ends the walk, because all further opens would fail.
+ * Throws `SyscallError` if the ids cannot be walked.
  */
 export function forEachObject(
   sys: Sys,
@@ -98,15 +98,15 @@ export function forEachId(sys: Sys, kind: ObjectKind, visit: (id: number) => voi
 
 /** Returns the id after `id`, or `-ENOENT` after the last. */
 function nextId(sys: Sys, kind: ObjectKind, id: number): number {
-  const result = sys.bpf(kind.nextId, behind.set("start_id", id));
-  if (result === 0) return behind.get("next_id");
+  const result = sys.bpf(kind.nextId, nextIdAttr.set("start_id", id));
+  if (result === 0) return nextIdAttr.get("next_id");
   if (result === -ENOENT) return result;
   throw bpfError(kind.nextId, id === 0 ? "" : `after ${kind.noun} ${id}`, result);
 }
 
 function skip(id: number, kind: ObjectKind, errno: number, warn: (sentence: string) => void): void {
   if (errno === -ENOENT) {
-    log.debug(`${kind.noun} ${id} went away before it was opened`);
+    log.debug(`${kind.noun} ${id} was freed before it was opened`);
     return;
   }
   const error = bpfError(kind.fdById, `${kind.noun} ${id}`, errno);
@@ -138,16 +138,16 @@ export function objectInfo(
   object: string,
   into: PinnedBytes = pinned(layout.size),
 ): DataView {
-  getInfo.set("bpf_fd", fd.number).set("info_len", into.length).point("info", into);
-  bpfOrThrow(sys, "BPF_OBJ_GET_INFO_BY_FD", getInfo, object);
+  infoAttr.set("bpf_fd", fd.number).set("info_len", into.length).point("info", into);
+  bpfOrThrow(sys, "BPF_OBJ_GET_INFO_BY_FD", infoAttr, object);
   return new DataView(into.buffer, into.byteOffset, into.length);
 }
 
 /** Returns the id, which maps, programs and links have at one offset of their info. Returns undefined on error. */
 export function objectId(sys: Sys, fd: Fd): number | undefined {
   const into = pinned(8);
-  getInfo.set("bpf_fd", fd.number).set("info_len", into.length).point("info", into);
-  return sys.bpf("BPF_OBJ_GET_INFO_BY_FD", getInfo) < 0
+  infoAttr.set("bpf_fd", fd.number).set("info_len", into.length).point("info", into);
+  return sys.bpf("BPF_OBJ_GET_INFO_BY_FD", infoAttr) < 0
     ? undefined
     : new DataView(into.buffer).getUint32(4, true);
 }

@@ -9,7 +9,7 @@ interface DeviceFields {
   readonly netns_ino: { readonly offset: number };
 }
 
-/** From `struct bpf_map_info` or `struct bpf_prog_info`. Returns undefined if the object is not offloaded. */
+/** Reads the members of a `struct bpf_map_info` or `struct bpf_prog_info`. Returns undefined if the object is not offloaded. */
 export function offloadDevice(sys: Sys, info: DataView, fields: DeviceFields): OffloadDevice | undefined {
   const ifindex = info.getUint32(fields.ifindex.offset, true);
   if (ifindex === 0) return undefined;

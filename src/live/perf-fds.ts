@@ -12,8 +12,8 @@ import { bpfError, type Sys } from "./sys.ts";
 const NAME_BYTES = 4096;
 
 /**
- * A descriptor without a program gives an error and is left out. Throws `SyscallError` without CAP_SYS_ADMIN, where the kernel
- * rejects every query, and `KtstrError` if /proc is not mounted.
+ * A descriptor without a program gives an error and is left out. Throws `SyscallError` without CAP_SYS_ADMIN, because the
+ * kernel then rejects every query, and `KtstrError` if /proc is not mounted.
  */
 export function queryDescriptors(sys: Sys): PerfAttachment[] {
   const all: PerfAttachment[] = [];
@@ -28,7 +28,7 @@ export function queryDescriptors(sys: Sys): PerfAttachment[] {
   let refused = "";
   const pids = numbers("/proc");
   if (pids.length === 0)
-    throw new KtstrError("descriptors are asked one by one, and /proc, which lists them, is not mounted", {
+    throw new KtstrError("descriptors are queried one by one, and /proc, which lists them, is not mounted", {
       hint: "`mount -t proc proc /proc` mounts it",
     });
   for (const pid of pids)

@@ -9,7 +9,7 @@ import { readMapInfo } from "./maps.ts";
 import { forEachObject, MAPS, openId } from "./objects.ts";
 import { bpfError, realSys, type Sys } from "./sys.ts";
 
-/** A map that stays alive until `fd` is closed, and the number of other maps with the same name. */
+/** A map that stays alive until `fd` is closed, and the ids of the other maps with the same name. */
 export interface PinnedMap extends Disposable {
   readonly info: MapInfo;
   readonly fd: Fd;
@@ -40,7 +40,7 @@ export class NoSuchMapError extends KtstrError {
 export class MapFreedError extends KtstrError {
   constructor(name: string, id: number) {
     super(`map ${id} (${JSON.stringify(name)}) was freed between the look-up and the open`, {
-      hint: "its last user went away just now; try again, or pin it earlier",
+      hint: "its last reference was just dropped; try again, or pin it earlier",
     });
   }
 }

@@ -3,7 +3,7 @@ import type { Sys } from "./sys.ts";
 
 const PATH = "/proc/kallsyms";
 const DIGITS = 16;
-/** kallsyms has no sizes: an address further behind a symbol than this is not attributed to it. */
+/** kallsyms has no sizes: an address more than this many bytes after a symbol is not attributed to it. */
 const MAX_OFFSET_KERNEL = 2 ** 20;
 const MAX_OFFSET_LOADED = 2 ** 16;
 /** The kernel, its modules and programs are in the highest 2^52 bytes: offsets from here are exact as doubles. */
@@ -37,7 +37,7 @@ export class SymbolTable {
       lines.push(start);
     }
     const order = Uint32Array.from(places.keys());
-    // Of aliases, the first in the file is found.
+    // The first of several aliases in the file is found.
     order.sort((a, b) => places[a]! - places[b]! || a - b);
     return new SymbolTable(
       text,

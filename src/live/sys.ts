@@ -273,7 +273,7 @@ const needs = (command: string): string => `${command} needs ${privilegeFor(comm
 function hintFor(command: string, errno: number): string {
   switch (errno) {
     case EACCES:
-      // The kernel also returns EPERM for a path outside a bpf file system (kernel/bpf/inode.c, `bpf_inode_type`).
+      // The kernel returns EACCES also for a path outside a bpf file system (kernel/bpf/inode.c, `bpf_inode_type`).
       if (command === "BPF_OBJ_GET")
         return "pins are in a bpf file system, such as /sys/fs/bpf, and this user must be allowed to open them";
       return needs(command);
@@ -292,7 +292,7 @@ function hintFor(command: string, errno: number): string {
     case ENOMEM:
       return "the kernel has no memory for it; a memlock limit counts here before 5.11 (`ulimit -l unlimited`)";
     case ENOENT:
-      return "it is gone, or was never there";
+      return "it was freed, or never existed";
     default:
       return "";
   }

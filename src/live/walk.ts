@@ -89,7 +89,7 @@ class BatchCursor implements EntryCursor {
   #visited = 0;
   #last = false;
   #stopped = "";
-  /** Set if the kernel has no batch look-up for the map: it then does the whole walk. */
+  /** The cursor that does the whole walk if the kernel has no batch look-up for the map. */
   #fallback: KeyCursor | undefined;
 
   constructor(sys: Sys, fd: Fd, map: MapInfo, shape: ValueShape) {
@@ -202,7 +202,7 @@ class BatchCursor implements EntryCursor {
 }
 
 /** Types whose keys can be deleted: a key that is not found was deleted during the walk. In other types every key exists. */
-const HAVE_NO_FIXED_KEYS: readonly number[] = [
+const HAVE_DELETABLE_KEYS: readonly number[] = [
   MapType.hash,
   MapType.lru_hash,
   MapType.percpu_hash,
@@ -303,7 +303,7 @@ class KeyCursor implements EntryCursor {
     if (result >= 0) return true;
     if (result === -ENOENT) {
       if (holesAreSilent(this.#map.type)) return false;
-      if (HAVE_NO_FIXED_KEYS.includes(this.#map.type)) {
+      if (HAVE_DELETABLE_KEYS.includes(this.#map.type)) {
         this.#skipped.set("lost-race", (this.#skipped.get("lost-race") ?? 0) + 1);
         return false;
       }

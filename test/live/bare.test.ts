@@ -13,7 +13,7 @@ import { kernelType, loadProg, someTypes, usesMaps } from "./kit-progs.ts";
 
 /** The warning of listings about /proc. */
 const NO_HOLDERS =
-  "ktstr: warn: /proc is not mounted: which processes hold objects is not known, nor what maps cost and whether they are frozen\n";
+  "ktstr: warn: /proc is not mounted: the processes that hold objects are not known, nor the memory of maps and whether they are frozen\n";
 
 const asList = (answer: unknown): unknown[] => (Array.isArray(answer) ? answer : [answer]);
 

@@ -133,8 +133,6 @@ describe("BPF_PROG_QUERY", () => {
     other.files.set("/proc/self/mounts", "none /c tmpfs rw 0 0\n");
     expect(() => queryCgroups(other, tree)).toThrow("cgroup2 is not mounted");
     other.files.delete("/proc/self/mounts");
-    expect(() => queryCgroups(other, tree)).toThrow(
-      "/proc/self/mounts, which tells where cgroup2 is mounted",
-    );
+    expect(() => queryCgroups(other, tree)).toThrow("/proc/self/mounts, which lists the mounts of cgroup2");
   });
 });

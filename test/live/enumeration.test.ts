@@ -72,7 +72,7 @@ for (const { noun, prefix, list } of KINDS) {
       using live = openLive({ sys: kernel });
       expect(live[list]().map(({ id }) => id)).toEqual([3, 9]);
       expect(live.warnings).toEqual([]);
-      expect(debug).toHaveBeenCalledWith(`${noun} 4 went away before it was opened`);
+      expect(debug).toHaveBeenCalledWith(`${noun} 4 was freed before it was opened`);
       debug.mockRestore();
     });
 

@@ -1,4 +1,4 @@
-/** Counts the elements of a small hash table of the running kernel. bpf(2) has no count, so batches are read and dropped. */
+/** Counts the elements of small hash tables of the running kernel. bpf(2) gives no count, so all elements are read in batches. */
 import type { Fd } from "../ffi.ts";
 import type { MapInfo } from "../state.ts";
 import { BATCH_ATTR } from "../uapi/bpf.ts";
@@ -32,7 +32,7 @@ export class EntryCounter {
   }
 
   /** Returns true if the hash table is small enough to be counted and the size of its values is known. */
-  takes(map: MapInfo): boolean {
+  canCount(map: MapInfo): boolean {
     const valueBytes = this.#valueBytes(map);
     if (valueBytes === undefined || map.maxEntries > MAX_ENTRIES) return false;
     return map.maxEntries * (map.keySize + valueBytes) <= MAX_BYTES;
