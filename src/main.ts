@@ -1,6 +1,6 @@
 /** The command table, the error boundary and the exit status. */
 import { type Command, type CommandTable, command } from "./commands/command.ts";
-import { howToTell, parseCommandLine, type Telling } from "./commands/parse.ts";
+import { type ErrorFormat, errorFormatOf, parseCommandLine } from "./commands/parse.ts";
 import { runLine } from "./commands/run.ts";
 import { KtstrError, UsageError } from "./errors.ts";
 import { enableDebugLog, log } from "./log.ts";
@@ -50,7 +50,7 @@ const root: Command = command({
 /** Runs one command line. Returns the exit status: 0, 1 for a failure, 2 for wrong usage. */
 export async function main(argv: readonly string[]): Promise<number> {
   const out = new Output();
-  const how = howToTell(argv);
+  const how = errorFormatOf(argv);
   if (how.debug) enableDebugLog();
   const warn = (sentence: string): void => log.warn(sentence);
   try {
@@ -62,7 +62,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
-async function report(error: unknown, out: Output, { json, pretty, debug }: Telling): Promise<number> {
+async function report(error: unknown, out: Output, { json, pretty, debug }: ErrorFormat): Promise<number> {
   if (error instanceof ClosedPipeError) return 0;
   if (!(error instanceof KtstrError)) {
     const detail = error instanceof Error ? (error.stack ?? error.message) : String(error);

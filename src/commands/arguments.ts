@@ -21,7 +21,7 @@ export interface Given {
   value: string | undefined;
 }
 
-/** Reads the arguments before `--`. Options may stand anywhere among the words. */
+/** Reads the arguments before `--`. Options can be anywhere among the words. */
 export function readArguments(argv: readonly string[]): Arguments {
   const words: string[] = [];
   const given: Given[] = [];

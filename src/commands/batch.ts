@@ -24,7 +24,7 @@ const batch: Command = command({
     if (word === undefined || !isPrefix(word, "file") || path === undefined)
       throw new UsageError("batch: no file given: file FILE, or file - for standard input");
     if (rest.length > 0) throw new UsageError(`batch file ${path}: unexpected arguments: ${rest.join(" ")}`);
-    if (depth >= MAX_DEPTH) throw new KtstrError(`batch file ${path}: batches in batches, ${depth} deep`);
+    if (depth >= MAX_DEPTH) throw new KtstrError(`batch file ${path}: batches are nested ${depth} deep`);
     depth++;
     using _kept = keepMemoryOpen();
     try {
@@ -49,7 +49,7 @@ async function runAll(context: Context, path: string): Promise<ExitStatus> {
       const status = await runLine(context.root, await lineOf(context, words), out, context.warn);
       if (status !== 0) return status;
     } catch (error) {
-      throw told(error, `batch file ${path}, line ${number}`);
+      throw withPlace(error, `batch file ${path}, line ${number}`);
     }
     out.flush();
     count++;
@@ -133,7 +133,7 @@ function inherited(own: Options, outer: Options): Options {
 }
 
 /** Returns the error with the place in the file added. */
-function told(error: unknown, place: string): unknown {
+function withPlace(error: unknown, place: string): unknown {
   if (error instanceof ClosedPipeError || !(error instanceof KtstrError)) return error;
   const { hint } = error;
   const Kind = error instanceof UsageError ? UsageError : KtstrError;

@@ -186,8 +186,8 @@ const MODULES = "/sys/kernel/btf/";
 
 /**
  * Reads a file of raw BTF, as under /sys/kernel/btf, or the `.BTF` section of an ELF file, in either byte order. The base of
- * split BTF is the file `basePath`; if none is given, a module's under /sys/kernel/btf has the kernel's. Throws `FormatError`
- * or `KtstrError`.
+ * split BTF is the file `basePath`; if none is given, that of a module under /sys/kernel/btf is the kernel's BTF. Throws
+ * `FormatError` or `KtstrError`.
  */
 function readBtfFile(path: string, basePath?: string): Btf {
   const isModule = path.startsWith(MODULES) && path !== `${MODULES}vmlinux`;

@@ -14,7 +14,7 @@ import { linkText } from "../report/text.ts";
 import { MapType } from "../uapi/names.ts";
 import { PLAIN } from "./terminal.ts";
 
-/** Reads everything a command can print, with pointers in values followed to depth `follow`. Returns the number of map elements. */
+/** Reads everything that a command can print, following pointers in values to depth `follow`. Returns the number of elements. */
 export function readForCapture(state: GuestState, follow: number): number {
   const fd = openSync(devNull, "w");
   try {
@@ -24,15 +24,15 @@ export function readForCapture(state: GuestState, follow: number): number {
     state.explain();
     const place = linkPlaces(state);
     for (const link of state.links()) out.line(linkText(link, () => undefined, place(link)));
-    ifThere(() => state.perfAttachments());
-    ifThere(() => state.networks());
-    ifThere(() => state.features());
-    ifThere(() => state.tokenMounts());
-    for (const kind of ["map", "program", "link"] as const) ifThere(() => state.pinnedPaths(kind));
+    ignoreErrors(() => state.perfAttachments());
+    ignoreErrors(() => state.networks());
+    ignoreErrors(() => state.features());
+    ignoreErrors(() => state.tokenMounts());
+    for (const kind of ["map", "program", "link"] as const) ignoreErrors(() => state.pinnedPaths(kind));
     for (const isEffective of [false, true])
-      ifThere(() => state.cgroups({ path: undefined, isTree: true, isEffective }));
+      ignoreErrors(() => state.cgroups({ path: undefined, isTree: true, isEffective }));
     for (const map of state.maps())
-      if (map.type === MapType.struct_ops) ifThere(() => structOpsDump(state, map, false));
+      if (map.type === MapType.struct_ops) ignoreErrors(() => structOpsDump(state, map, false));
     // An address outside every function makes the lookup read the lists of modules and programs.
     state.symbolAt(2n ** 64n - 1n);
     for (const { id } of state.btfs()) state.btf(id);
@@ -40,13 +40,13 @@ export function readForCapture(state: GuestState, follow: number): number {
     const codes = state.progs().map((prog) => state.progCode(prog));
     for (const prog of state.progs()) state.machineCode(prog);
     state.callTargets(codes.filter((code) => code.ok).map((code) => code.value));
-    ifThere(() => state.log());
-    ifThere(() => state.scheduler());
-    ifThere(() => state.schedulerDumps());
-    ifThere(() => {
+    ignoreErrors(() => state.log());
+    ignoreErrors(() => state.scheduler());
+    ignoreErrors(() => state.schedulerDumps());
+    ignoreErrors(() => {
       for (const _ of state.tasks());
     });
-    ifThere(() => {
+    ignoreErrors(() => {
       for (const _ of state.stacks());
     });
     let elements = 0;
@@ -61,8 +61,8 @@ export function readForCapture(state: GuestState, follow: number): number {
   }
 }
 
-/** Ignores a query that the source cannot answer: an older kernel, or a capture that does not hold the pages for it. */
-function ifThere(query: () => void): void {
+/** Runs a query and ignores its `KtstrError`: the kernel may be older, or a capture may not hold the pages for it. */
+function ignoreErrors(query: () => void): void {
   try {
     query();
   } catch (error) {

@@ -118,10 +118,10 @@ function checkSize({ sizeBytes }: Capture): void {
   });
 }
 
-function* counted(pieces: Iterable<Uint8Array>, tell: (size: number) => void): Generator<Uint8Array> {
+function* counted(pieces: Iterable<Uint8Array>, onPiece: (size: number) => void): Generator<Uint8Array> {
   for (const piece of pieces) {
     yield piece;
-    tell(piece.length);
+    onPiece(piece.length);
   }
 }
 

@@ -18,7 +18,7 @@ export interface Expected {
   readonly keywords: readonly string[];
   /** Placeholders of values, such as "N" after `id`. */
   readonly placeholders: readonly string[];
-  /** "map" after `btf dump map id`, where the object is of another kind than the command's; else "". */
+  /** "map" after `btf dump map id`, if the object is of another kind than the command's; else "". */
   readonly noun: string;
 }
 

@@ -4,7 +4,7 @@ import type { HeldKind, Holders } from "../state.ts";
 import { printable, utf8 } from "../text.ts";
 import type { MapSource } from "./source.ts";
 
-/** The fields that processes holding an object add to it, by id, with bpftool's keys. */
+/** Fields for the processes that hold an object, by the object's id, with bpftool's keys. */
 export interface Pids {
   readonly json: (id: number, cookie?: Json) => { readonly [key: string]: Json };
   readonly text: (id: number) => string;
@@ -13,7 +13,7 @@ export interface Pids {
 /** bpftool reads `bpf_cookie` of a perf_event link together with `pids` and prints it if there are any. */
 export function pidsFor({ state }: Pick<MapSource, "state">, kind: HeldKind): Pids {
   const read = state.holders();
-  // Older captures have no answer, so this is not a warning of every listing.
+  // Not a warning, because captures by older versions never have this data.
   if (!read.ok) log.debug(`holders of objects are not shown: ${read.why.detail}`);
   const holders: Holders[HeldKind] = read.ok ? read.value[kind] : new Map();
   return {

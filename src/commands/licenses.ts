@@ -11,7 +11,7 @@ const PACKAGES: readonly (readonly [name: string, use: string, license: string])
   ["uPlot", "draws the charts of reports", uplot],
 ];
 
-/** Capstone.js's package does not have the notices of what it was compiled from. */
+/** Capstone.js's package does not have the notices of the sources that it was compiled from. */
 const CAPSTONE = `Capstone (https://www.capstone-engine.org), which Capstone.js contains
 
 The conditions of the BSD 3-Clause License above.

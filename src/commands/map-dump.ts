@@ -83,14 +83,14 @@ function dumpAllJson(context: Context, source: Source, maps: readonly MapInfo[],
   const { out } = context;
   const gap = context.options.pretty ? "\n  " : "";
   let status: ExitStatus = 0;
-  // Reads all contents before printing: an option may not fit a map.
+  // Reads all contents before printing, because an option can be invalid for one of the maps.
   const all = maps.map((map) => ({ map, contents: contentsOf(context, source, map, wanted) }));
   if (maps.length > 1) out.text("[");
   all.forEach(({ map, contents }, index) => {
     if (index > 0) out.text(",");
     if (maps.length > 1) out.text(`${stringify(mapHeaderJson(map)).slice(0, -1)},"elements":`);
     const result = dumpJson(out, map, contents, styleFor(source.state, map, wanted), gap);
-    status = tell(context, source, map, result) || status;
+    status = reportMissing(context, source, map, result) || status;
     if (maps.length > 1) out.text("}");
   });
   if (maps.length > 1) out.text("]");
@@ -106,7 +106,7 @@ function dumpAllText(context: Context, source: Source, maps: readonly MapInfo[],
     if (maps.length > 1) out.line(`${index > 0 ? "\n" : ""}${mapTitle(map)}`);
     const result = dumpText(out, map, contents, styleFor(source.state, map, wanted));
     out.line(`Found ${result.count} element${result.count === 1 ? "" : "s"}`);
-    status = tell(context, source, map, result) || status;
+    status = reportMissing(context, source, map, result) || status;
   });
   return status;
 }
@@ -129,13 +129,13 @@ function dumpAllPlain(
   });
   let status: ExitStatus = 0;
   dumpBpftool(context.out, plain).forEach((result, index) => {
-    status = tell(context, source, maps[index]!, result) || status;
+    status = reportMissing(context, source, maps[index]!, result) || status;
   });
   return status;
 }
 
-/** Reports on stderr and in the exit status what is missing from a dump: its JSON has no field for it. */
-function tell(context: Context, { state }: Source, map: MapInfo, result: DumpResult): ExitStatus {
+/** Warns about parts that are missing from a dump, because its JSON has no field for them. Returns the exit status. */
+function reportMissing(context: Context, { state }: Source, map: MapInfo, result: DumpResult): ExitStatus {
   const untyped = whyUntyped(state, map);
   const name = map.name.length === 0 ? "" : ` (${printable(map.name)})`;
   if (untyped !== undefined)

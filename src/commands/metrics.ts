@@ -108,7 +108,7 @@ async function serve({ options, warn }: Context, { hostname, port }: Place): Pro
   using ending = new Ending();
   using source = await openRounds(options, []);
   const readings = new Readings(source);
-  let told = 0;
+  let shownWarnings = 0;
   const server = (() => {
     try {
       return Bun.serve({
@@ -121,8 +121,8 @@ async function serve({ options, warn }: Context, { hostname, port }: Place): Pro
         reusePort: false,
         fetch: (request) => {
           const answer = answerTo(request, readings);
-          for (const sentence of source.warnings.slice(told)) warn(sentence);
-          told = source.warnings.length;
+          for (const sentence of source.warnings.slice(shownWarnings)) warn(sentence);
+          shownWarnings = source.warnings.length;
           return answer;
         },
       });

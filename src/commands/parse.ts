@@ -17,9 +17,9 @@ export interface CommandLine {
 }
 
 /** Options that determine the format of errors, including errors of the command line. */
-export type Telling = Pick<Options, "json" | "pretty" | "debug">;
+export type ErrorFormat = Pick<Options, "json" | "pretty" | "debug">;
 
-export function howToTell(argv: readonly string[]): Telling {
+export function errorFormatOf(argv: readonly string[]): ErrorFormat {
   const given = readArguments(beforeDashes(argv)).given.filter(({ value }) => value === undefined);
   const pretty = has(given, "pretty");
   return { json: has(given, "json") || pretty, pretty, debug: has(given, "debug") };

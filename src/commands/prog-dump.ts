@@ -59,7 +59,7 @@ export interface Dump {
   json(indent: string): void;
 }
 
-export interface How extends XlatedStyle {
+export interface DumpOptions extends XlatedStyle {
   readonly visual: boolean;
   readonly file: string | undefined;
 }
@@ -87,7 +87,7 @@ function takeSelector(words: string[], form: Form): Selector {
 /** In bpftool's order. */
 const KEYWORDS = ["file", "opcodes", "visual", "linum"] as const;
 
-function takeRest(words: readonly string[], form: Form, json: boolean): How {
+function takeRest(words: readonly string[], form: Form, json: boolean): DumpOptions {
   const given = new Set<string>();
   let file: string | undefined;
   const rest = [...words];
@@ -136,7 +136,7 @@ async function writeFile({ out, options }: Context, path: string, bytes: Uint8Ar
   if (options.json) out.line("null");
 }
 
-function xlatedDumps(context: Context, source: Source, progs: readonly ProgInfo[], how: How): Dump[] {
+function xlatedDumps(context: Context, source: Source, progs: readonly ProgInfo[], how: DumpOptions): Dump[] {
   const { out } = context;
   const codes = progs.map((prog) => codeOf(source, prog));
   let targets: CallTargets | undefined;
@@ -156,10 +156,11 @@ function xlatedDumps(context: Context, source: Source, progs: readonly ProgInfo[
   }));
 }
 
-/** Returns undefined if the program has no BTF, or if it cannot be read, which is a warning. */
+/** Returns undefined if the program has no BTF. If the BTF cannot be read, also warns. */
 export function btfOf(context: Context, { state }: Source, prog: ProgInfo): Btf | undefined {
   const btf = prog.btfId === 0 ? undefined : state.btf(prog.btfId);
-  if (btf?.ok === false) context.warn(`prog ${prog.id}: its BTF: ${btf.why.detail}: no lines are shown`);
+  if (btf?.ok === false)
+    context.warn(`prog ${prog.id}: no lines are shown: its BTF cannot be read: ${btf.why.detail}`);
   return btf?.ok === true ? btf.value : undefined;
 }
 

@@ -6,7 +6,7 @@ import { type Jited, jitedJson, jitedText, linesByFunction } from "../report/jit
 import { Xlated } from "../report/xlated.ts";
 import type { ProgInfo } from "../state.ts";
 import type { Context } from "./command.ts";
-import { btfOf, type Dump, type How } from "./prog-dump.ts";
+import { btfOf, type Dump, type DumpOptions } from "./prog-dump.ts";
 import type { Source } from "./source.ts";
 
 /** Throws `KtstrError` if the machine code cannot be read or disassembled, or the kernel does not show it. */
@@ -14,7 +14,7 @@ export async function jitedDumps(
   context: Context,
   source: Source,
   progs: readonly ProgInfo[],
-  how: How,
+  how: DumpOptions,
 ): Promise<Dump[]> {
   const { out } = context;
   const codes = progs.map((prog) => machineCodeOf(source, prog));
@@ -26,7 +26,7 @@ export async function jitedDumps(
       const code = linesOf(context, source, prog);
       const xlated = new Xlated(code, NO_TARGETS, btfOf(context, source, prog));
       if (linesByFunction(code, functions, xlated.lineCount) === undefined)
-        context.warn(`prog ${prog.id}: its line info does not match its machine code: no lines are shown`);
+        context.warn(`prog ${prog.id}: no lines are shown: its line info does not match its machine code`);
       return {
         functions,
         names: functions.map(({ address }) => nameAt(source, address)),
@@ -75,11 +75,11 @@ const NO_CODE: ProgCode = {
 function linesOf(context: Context, { state }: Source, prog: ProgInfo): ProgCode {
   const read = state.progCode(prog);
   if (read.ok) return read.value;
-  context.warn(`prog ${prog.id}: its lines: ${read.why.detail}: none are shown`);
+  context.warn(`prog ${prog.id}: no lines are shown: they cannot be read: ${read.why.detail}`);
   return NO_CODE;
 }
 
-/** Returns the symbol that begins at an address, without kallsyms' module of programs, "[bpf]". */
+/** Returns the symbol that begins at an address, without "[bpf]", the module that kallsyms prints for programs. */
 function nameAt({ state }: Source, address: bigint): string | undefined {
   const [, name, offset] =
     /^(\S+?)(\+0x[0-9a-f]+)?(?: \[\S+\])?$/.exec(state.symbolAt?.(address) ?? "") ?? [];

@@ -34,12 +34,12 @@ const record: Command = command({
     file.line(headerLine(source.facts, schedule.intervalMs, pkg.version));
     const lines = new RoundLines();
     let rounds = 0;
-    let told = 0;
+    let shownWarnings = 0;
     const missed = await onSchedule(schedule, ending, () => {
       file.line(lines.next(source.round()));
       rounds++;
-      for (const sentence of source.warnings.slice(told)) context.warn(sentence);
-      told = source.warnings.length;
+      for (const sentence of source.warnings.slice(shownWarnings)) context.warn(sentence);
+      shownWarnings = source.warnings.length;
     });
     const { bytes } = file;
     if (options.json)
@@ -88,7 +88,7 @@ class RecordFile implements Disposable {
     this.#sync();
   }
 
-  /** Syncs asynchronously: a slow disk must not delay rounds. A crash of the machine loses what is not synced yet. */
+  /** Syncs asynchronously: a slow disk must not delay rounds. A crash of the machine loses lines that were not synced. */
   #sync(): void {
     if (this.#isSyncing) return;
     this.#isSyncing = true;
@@ -113,7 +113,7 @@ function attempt<T>(call: string, path: string, run: () => T): T {
 }
 
 const HINTS: Readonly<Record<string, string>> = {
-  ENOSPC: "The disk is full. What was recorded before is in the file.",
+  ENOSPC: "The disk is full. The rounds before are in the file.",
   EACCES: "This user may not write there.",
   ENOENT: "That folder does not exist.",
 };

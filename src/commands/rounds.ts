@@ -42,12 +42,12 @@ export const globalsOption = (options: Options): string[] =>
  * `--memory /proc/kcore`. Throws `KtstrError`.
  */
 export async function openRounds(options: Options, globals: readonly string[]): Promise<RoundSource> {
-  const { goesOn, refuseMemory } = await import("./source.ts");
+  const { isRunning, refuseMemory } = await import("./source.ts");
   if (options.memory.length === 0) {
     refuseMemory(options, "without --vm or --memory");
     return await openLiveRounds(globals);
   }
-  if (options.memory.length > 1 || !goesOn(options.memory[0] ?? ""))
+  if (options.memory.length > 1 || !isRunning(options.memory[0] ?? ""))
     throw new UsageError("a frozen machine's counters do not change", {
       hint: "--vm reads a running one; `ktstr diff A B` compares two memory files",
     });

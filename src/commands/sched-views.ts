@@ -5,40 +5,40 @@ import { framesOf, type SchedView, viewsOfSysfs } from "../report/sched-view.ts"
 import type { Context } from "./command.ts";
 import { fromKernelMemory, type KernelMemory, warnAll } from "./source.ts";
 
-export interface ToldSched {
+export interface MachineScheds {
   /** "enabled", ... */
   readonly state: string;
   readonly views: readonly SchedView[];
 }
 
 /** Reads the running kernel from /proc/kcore, or from /sys if its memory is not accessible. Throws `KtstrError`. */
-export async function readSchedViews(context: Context): Promise<ToldSched> {
+export async function readSchedViews(context: Context): Promise<MachineScheds> {
   const { options } = context;
   const symbols = options.own["lines"] === true ? await import("../report/symbol.ts") : undefined;
   return fromKernelMemory(options, fromMemory, bySysfs);
 
-  function fromMemory(source: KernelMemory): ToldSched {
-    const told = schedViews(source.state, options.memory.join(" ") || "the running kernel");
+  function fromMemory(source: KernelMemory): MachineScheds {
+    const sched = schedViews(source.state, options.memory.join(" ") || "the running kernel");
     const names = symbols && new symbols.PlaceNames(source.state);
-    const views = told.views.map((view) =>
+    const views = sched.views.map((view) =>
       names === undefined ? view : { ...view, frameLines: names.linesOfFrames(framesOf(view)) },
     );
     warnAll(context, source.state);
-    return { ...told, views };
+    return { ...sched, views };
   }
 
-  async function bySysfs(why: KtstrError): Promise<ToldSched | undefined> {
+  async function bySysfs(why: KtstrError): Promise<MachineScheds | undefined> {
     const [{ readSysfsSched }, { realSys }] = await Promise.all([
       import("../live/sched-ext.ts"),
       import("../live/sys.ts"),
     ]);
     const found = readSysfsSched(realSys);
     if (found === undefined) return undefined;
-    const told = { state: found.state, views: viewsOfSysfs(found, why.message) };
-    if (told.views.length === 0)
+    const sched = { state: found.state, views: viewsOfSysfs(found, why.message) };
+    if (sched.views.length === 0)
       context.warn(
         `schedulers that were ejected are not shown, because that needs the kernel's memory: ${why.message}`,
       );
-    return told;
+    return sched;
   }
 }

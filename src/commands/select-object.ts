@@ -5,7 +5,7 @@ import { SyscallError, UsageError } from "../errors.ts";
 import type { Fd } from "../ffi.ts";
 import type { BtfInfo, LinkInfo, ProgInfo } from "../state.ts";
 import { ENOENT } from "../uapi/errno.ts";
-import { choose, noneHas, type Selectable, type Selector } from "./select.ts";
+import { choose, noSuchObject, type Selectable, type Selector } from "./select.ts";
 import type { Source } from "./source.ts";
 
 /** Returns at least one. Throws `KtstrError` or `UsageError`. */
@@ -67,7 +67,7 @@ export function openAlone<T>(noun: string, id: number, open: () => T): T {
   try {
     return open();
   } catch (error) {
-    if (error instanceof SyscallError && error.errno === ENOENT) throw noneHas(noun, `id ${id}`);
+    if (error instanceof SyscallError && error.errno === ENOENT) throw noSuchObject(noun, `id ${id}`);
     throw error;
   }
 }

@@ -104,10 +104,10 @@ export function choose<T extends Selectable>(
   }
   const what =
     selector.kind === "id" ? `id ${selector.id}` : selector.kind === "tag" ? `tag ${selector.tag}` : "";
-  throw noneHas(noun, `${what} (${all.length} seen)`);
+  throw noSuchObject(noun, `${what} (${all.length} seen)`);
 }
 
 /** Returns the error for an object that does not exist. `what` describes it, such as "id 5". */
-export function noneHas(noun: string, what: string): KtstrError {
+export function noSuchObject(noun: string, what: string): KtstrError {
   return new KtstrError(`no ${noun} has ${what}`, { hint: `\`ktstr ${noun} show\` lists them` });
 }

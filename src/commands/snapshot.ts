@@ -44,7 +44,7 @@ export function recordedSnapshots(path: string): readonly [Taken, Taken] | undef
     first ??= round;
     last = round;
   }
-  if (first === undefined || last === undefined) throw new KtstrError(`${path}: a record without a round`);
+  if (first === undefined || last === undefined) throw new KtstrError(`${path}: the record has no rounds`);
   const taken = (round: Round, which: string): Taken => ({
     snapshot: roundSnapshot(record.facts, round),
     source: `${path}, ${which} round`,

@@ -16,7 +16,7 @@ import type { Context, Options } from "./command.ts";
 
 export interface Source extends Disposable {
   readonly state: BpfState & LogAccessor & AttachmentAccessor & PinAccessor & FeatureAccessor;
-  /** Set for the running kernel: only there are pinned paths and descriptors. */
+  /** Set for the running kernel. Only this has pinned paths and descriptors. */
   readonly live: LiveState | undefined;
 }
 
@@ -131,7 +131,7 @@ export function keepMemoryOpen(): Disposable {
 async function openMemory(options: Options): Promise<KernelMemory> {
   const { memory, vmlinux, vmcoreinfo, format } = options;
   // A running machine is read anew by every command.
-  if (kept === undefined || memory.some(goesOn)) return openMemoryAnew(options);
+  if (kept === undefined || memory.some(isRunning)) return openMemoryAnew(options);
   const key = JSON.stringify([memory, vmlinux, vmcoreinfo, format]);
   const source = kept.get(key) ?? (await openMemoryAnew(options));
   kept.set(key, source);
@@ -141,8 +141,8 @@ async function openMemory(options: Options): Promise<KernelMemory> {
 /** include/uapi/linux/magic.h */
 const PROC_SUPER_MAGIC = 0x9fa0;
 
-/** True for /proc/kcore and running machines. */
-export function goesOn(given: string): boolean {
+/** Returns true if the memory is that of a running machine: /proc/kcore, or a virtual machine. */
+export function isRunning(given: string): boolean {
   const { path } = memorySource(given);
   if (isVm(path)) return true;
   try {
@@ -263,12 +263,12 @@ function addressOf(option: string, text: string): number {
   });
 }
 
-const told: WeakMap<object, number> = new WeakMap();
+const shownWarnings: WeakMap<object, number> = new WeakMap();
 
 /** Prints the warnings of a state on stderr, each once, even if several commands read the state. */
 export function warnAll(context: Context, state: Pick<BpfState, "warnings">): void {
-  for (const sentence of state.warnings.slice(told.get(state) ?? 0)) context.warn(sentence);
-  told.set(state, state.warnings.length);
+  for (const sentence of state.warnings.slice(shownWarnings.get(state) ?? 0)) context.warn(sentence);
+  shownWarnings.set(state, state.warnings.length);
 }
 
 function note(sentence: string): void {
@@ -292,21 +292,21 @@ export class Progress implements Disposable {
 
   /** Shows progress in items, not bytes. */
   count(what: string, done: number, total: number): void {
-    this.#tell(what, (100 * done) / Math.max(1, total), `${done} of ${total}`);
+    this.#print(what, (100 * done) / Math.max(1, total), `${done} of ${total}`);
   }
 
   /** Shows the number of bytes if `total` is 0 (unknown). */
   #show(what: string, done: number, total: number): void {
     const percent = (100 * done) / (total === 0 ? GIB : total);
-    this.#tell(
+    this.#print(
       what,
       percent,
       total === 0 ? sizeText(done) : `${Math.floor(percent)} % of ${sizeText(total)}`,
     );
   }
 
-  #tell(what: string, far: number, text: string): void {
-    const percent = Math.floor(far);
+  #print(what: string, exactPercent: number, text: string): void {
+    const percent = Math.floor(exactPercent);
     if (percent === this.#percent || performance.now() - this.#started < SILENT_MS) return;
     if (!process.stderr.isTTY) return; // checked last: the first access to process.stderr takes 7 ms
     this.#percent = percent;

@@ -5,8 +5,8 @@ import type { Context } from "./command.ts";
 const MAX_SECONDS = 86_400;
 
 /**
- * Counts for `--stats SECONDS`, if given. The returned interval begins at its start and ends at the next reading. Statistics
- * are disabled again when this returns; counters keep their values.
+ * Enables run-time statistics for the time of `--stats SECONDS`, if given. The returned interval begins with that time and
+ * ends at the next reading. Statistics are disabled again when this returns; counters keep their values.
  */
 export async function withStats(context: Context): Promise<StatsInterval | undefined> {
   const wanted = context.options.own["stats"];

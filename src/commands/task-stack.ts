@@ -25,16 +25,16 @@ const stack: Command = command({
     const { out, options, words } = context;
     const pid = pidOf(words);
     const lines = options.own["lines"] === true ? await import("../report/symbol.ts") : undefined;
-    const withLines = (state: BpfState, stack: TaskStack): Told => ({
+    const withLines = (state: BpfState, stack: TaskStack): StackWithLines => ({
       stack,
       lines: lines && new lines.PlaceNames(state).linesOfFrames(stack.frames.map(({ symbol }) => symbol)),
     });
     const found = await fromKernelMemory(
       options,
       ({ state }) => {
-        const told = withLines(state, state.stack(pid));
+        const found = withLines(state, state.stack(pid));
         warnAll(context, state);
-        return told;
+        return found;
       },
       async (why) => {
         const [{ readProcStack }, { realSys }] = await Promise.all([
@@ -44,9 +44,9 @@ const stack: Command = command({
         const stack = readProcStack(realSys, pid, why);
         if (lines === undefined) return { stack, lines };
         using source = await openSource(options, () => false);
-        const told = withLines(source.state, stack);
+        const found = withLines(source.state, stack);
         warnAll(context, source.state);
-        return told;
+        return found;
       },
     );
     if (options.json) out.line(stringify(stackJson(found.stack, found.lines), indentOf(context)));
@@ -57,7 +57,7 @@ const stack: Command = command({
 
 export default stack;
 
-interface Told {
+interface StackWithLines {
   readonly stack: TaskStack;
   /** Undefined without `--lines`. */
   readonly lines: FrameLines | undefined;

@@ -12,7 +12,7 @@ export const terminalWidth = (): number => (isTerminal() ? process.stdout.column
 export const cutWidth = (): number =>
   (isTerminal() ? process.stdout.columns : undefined) || Number.POSITIVE_INFINITY;
 
-/** Checks the descriptor first: the first access to `process.stdout` takes 7 ms, and most output is no terminal. */
+/** Checks the descriptor first: the first access to `process.stdout` takes 7 ms, and most output is not a terminal. */
 function isTerminal(): boolean {
   try {
     const { fstatSync, statSync } = process.getBuiltinModule("node:fs");

@@ -57,7 +57,7 @@ interface Feed extends Disposable {
   readonly intervalMs: number;
   readonly isReplay: boolean;
   history: History;
-  /** Returns what runs a program as texts; undefined if the source has no such data. */
+  /** Returns the places that run a program, as texts; undefined if the source has no such data. */
   places(progId: number): readonly string[] | undefined;
   /** Returns the next round; undefined if there is none. */
   next(): Rates | undefined;
@@ -66,7 +66,7 @@ interface Feed extends Disposable {
   /** Position in a replay. */
   status(): string;
   /** Returns messages that were not shown yet. */
-  news(): readonly string[];
+  newMessages(): readonly string[];
   damage(): string;
 }
 
@@ -74,7 +74,7 @@ async function liveFeed({ options }: Context): Promise<Feed> {
   const intervalMs = intervalOption(options);
   const source: RoundSource = await openRounds(options, globalsOption(options));
   let before: Round | undefined;
-  let told = 0;
+  let shownWarnings = 0;
   const feed: Feed = {
     facts: source.facts,
     intervalMs,
@@ -90,10 +90,10 @@ async function liveFeed({ options }: Context): Promise<Feed> {
     back: () => undefined,
     places: (progId) => source.places(progId),
     status: () => "",
-    news() {
+    newMessages() {
       const { warnings } = source;
-      const fresh = warnings.slice(told);
-      told = warnings.length;
+      const fresh = warnings.slice(shownWarnings);
+      shownWarnings = warnings.length;
       return fresh;
     },
     damage: () => "",
@@ -131,7 +131,7 @@ function replayFeed({ options }: Context, path: string): Feed {
       return rates(at);
     },
     status: () => `Replay of ${escapeText(path)}: round ${at + 1} of ${rounds.length}`,
-    news: () => [],
+    newMessages: () => [],
     damage: () => record.damage,
     [Symbol.dispose]: () => {},
   };
@@ -145,12 +145,12 @@ const FIRST_MS = 500;
 
 async function showScreen(feed: Feed, ending: Ending, rounds = Number.POSITIVE_INFINITY): Promise<void> {
   const view = new TopView({ ...feed, style: terminalStyle() });
-  let news = "";
+  let message = "";
   const show = (rates: Rates | undefined): void => {
     if (rates === undefined) return;
     view.history = feed.history;
-    news = feed.news().at(-1) ?? news;
-    view.status = news === "" ? feed.status() : escapeSentence(news);
+    message = feed.newMessages().at(-1) ?? message;
+    view.status = message === "" ? feed.status() : escapeSentence(message);
     view.show(rates);
   };
   const draw = (): void => screen.draw(view.lines(screen.columns, screen.rows));
@@ -193,7 +193,7 @@ async function printRounds(
   const { options, out } = context;
   let left = rounds;
   const print = (rates: Rates): void => {
-    for (const sentence of feed.news()) context.warn(sentence);
+    for (const sentence of feed.newMessages()) context.warn(sentence);
     if (rates.seconds === 0) return;
     left--;
     if (options.json) out.line(stringify(topJson(rates, feed.facts.globals)));

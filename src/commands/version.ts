@@ -27,8 +27,8 @@ const version: Command = command({
 
 export default version;
 
-/** bpftool's keys (tools/bpf/bpftool/main.c, do_version), for features that ktstr does not have. */
-const BPFTOOLS: { readonly [key: string]: Json } = {
+/** Values of bpftool's keys (tools/bpf/bpftool/main.c, do_version): ktstr has none of these features. */
+const BPFTOOL_KEYS: { readonly [key: string]: Json } = {
   libbpf_version: null,
   features: { libbfd: false, llvm: false, crypto: false, skeletons: false, bootstrap: false },
 };
@@ -36,7 +36,9 @@ const BPFTOOLS: { readonly [key: string]: Json } = {
 export function printVersion(context: Pick<Context, "out" | "options">): 0 {
   const { out, options } = context;
   if (options.json)
-    out.line(stringify({ version: pkg.version, ...BPFTOOLS, bun_version: Bun.version }, indentOf(context)));
+    out.line(
+      stringify({ version: pkg.version, ...BPFTOOL_KEYS, bun_version: Bun.version }, indentOf(context)),
+    );
   else out.line(`ktstr v${pkg.version}`).line(`using Bun ${Bun.version}, and no libbpf`);
   return 0;
 }

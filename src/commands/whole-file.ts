@@ -24,8 +24,8 @@ export function writeWholeFile(
   mode = 0o600,
 ): void {
   const there = statSync(path, { throwIfNoEntry: false });
-  if (there !== undefined && !there.isFile()) throw noFile(path);
-  if (there !== undefined && !replace) throw taken(path);
+  if (there !== undefined && !there.isFile()) throw notRegular(path);
+  if (there !== undefined && !replace) throw alreadyExists(path);
   const temporary = join(dirname(path), `.${basename(path)}.${process.pid}.tmp`);
   const fd = step("create", temporary, () => openSync(temporary, "wx", mode));
   try {
@@ -49,13 +49,13 @@ function exists(path: string): boolean {
 }
 
 /** Special files such as /dev/null must not be replaced. */
-function noFile(path: string): KtstrError {
+function notRegular(path: string): KtstrError {
   return new KtstrError(`write ${path}: it exists and is not a regular file`, {
     hint: "Give the name of a file.",
   });
 }
 
-function taken(path: string): KtstrError {
+function alreadyExists(path: string): KtstrError {
   return new KtstrError(`write ${path}: it exists already`, { hint: "--force replaces it." });
 }
 
@@ -70,7 +70,7 @@ function nameOnce(temporary: string, path: string): void {
     linkSync(temporary, path);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    if (code === "EEXIST" || exists(path)) throw taken(path);
+    if (code === "EEXIST" || exists(path)) throw alreadyExists(path);
     step("rename", path, () => renameSync(temporary, path));
     return;
   }

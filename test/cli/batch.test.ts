@@ -151,7 +151,7 @@ describe.skipIf(whyNoKernel() !== "")("batch file", () => {
     writeFileSync(path, `batch file ${path}\n`);
     const { status, out, err } = ktstr(["-j", "batch", "file", path]);
     expect([status, err]).toEqual([1, ""]);
-    expect(JSON.stringify(JSON.parse(out))).toContain("batches in batches");
+    expect(JSON.stringify(JSON.parse(out))).toContain("batches are nested");
   });
 
   test("a closed pipe ends it without a message", () => {

@@ -25,7 +25,7 @@ export function describeBloom(kernel: GuestKernel, map: GuestMap): Unreadable {
   }
   return unreadable(
     "unsupported",
-    `a bloom filter does not store its values; ${set} of its ${bits} bits are set (hash functions: ${hashes})`,
+    `a bloom filter does not store its values; ${set} of ${bits} bits are set (${hashes} hash functions)`,
   ).why;
 }
 
