@@ -246,7 +246,7 @@ describe("inconsistent tables", () => {
       },
     ],
     [
-      "_stext has another address",
+      "the address of _stext differs",
       (m) => {
         for (let at = 0; at < 20; at++) m.machine.writeU32(m.physicalOf("kallsyms_offsets") + 4 * at, 12345);
       },

@@ -186,7 +186,7 @@ describe("ring buffer", () => {
     const contents = readContents(ring.kernel, ring.map);
     if (contents.kind !== "records") throw new Error(JSON.stringify(contents));
     expect(contents.records).toHaveLength(1);
-    expect(contents.end.stopped).toContain("longer than what is left");
+    expect(contents.end.stopped).toContain("extends past the producer position");
   });
 
   test("positions that are further apart than the size of the ring are an error", () => {

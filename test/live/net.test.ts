@@ -153,7 +153,7 @@ test("several XDP modes, and actions of filters", () => {
     },
   ]);
   // The model has no /proc.
-  expect(warnings).toEqual([expect.stringContaining("/proc/self/ns/net, which is not there")]);
+  expect(warnings).toEqual([expect.stringContaining("/proc/self/ns/net, which does not exist")]);
   expect(() => queryNetworks(kernel, "eth", () => {})).toThrow(KtstrError);
 });
 
