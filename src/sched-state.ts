@@ -147,6 +147,8 @@ export interface CpuState extends Omit<DumpCpu, "tasks"> {
    * the source does not have the registers.
    */
   readonly stack: readonly string[] | undefined;
+  /** Why the stack ends early; "" if it is whole or undefined. */
+  readonly stackStopped: string;
   /** undefined if the source does not have the registers. */
   readonly areInterruptsOff: boolean | undefined;
 }

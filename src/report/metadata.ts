@@ -13,7 +13,7 @@ export function mayHoldMetadata(map: MapInfo): boolean {
   return isSection(map) && Buffer.from(map.name).includes(".rodata");
 }
 
-/** Returns a program's metadata from the first map that has any, with names without their prefix; empty if there is none. */
+/** Returns a program's metadata from the first map that has any. The names have no prefix. Empty if no map has metadata. */
 export function metadataOf(state: BpfState, prog: ProgInfo): readonly Variable[] {
   let section: MapInfo | undefined;
   for (const id of prog.mapIds) {

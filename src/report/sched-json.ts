@@ -126,6 +126,7 @@ export function cpuJson(cpu: SchedCpu, enums?: ScxEnums): Record<string, Json | 
     clock_ns: cpu.clockNs,
     interrupts_off: cpu.areInterruptsOff,
     stack: cpu.stack,
+    stack_stopped: cpu.stackStopped || undefined,
     unknown: cpu.unknown,
   };
 }

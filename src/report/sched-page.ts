@@ -123,6 +123,8 @@ function writeCpus(out: Output, view: SchedView, style: Style): void {
   for (const cpu of cpus) {
     out.line(cpuText(cpu, view.enums));
     for (const line of stackText(cpu.stack ?? [], view, "             ")) out.line(style.dim(line));
+    const { stackStopped = "" } = cpu;
+    if (stackStopped !== "") out.line(style.dim(`             (${escapeText(stackStopped)})`));
   }
 }
 

@@ -114,7 +114,9 @@ describe("NUMA nodes", () => {
   test("without a mapping, or with too many that can be it, are an error", () => {
     const nodes = nodesIn(["-object", "memory-backend-ram,id=x,size=128M", "-numa", "node,memdev=x"]);
     expect(chooseNodes([], nodes)).toContain('no mapping matches the memory object "x"');
-    expect(chooseNodes([at(0, "", 0), at(2 ** 40, "", 0)], nodes)).toContain("2 mappings match the memory object");
+    expect(chooseNodes([at(0, "", 0), at(2 ** 40, "", 0)], nodes)).toContain(
+      "2 mappings match the memory object",
+    );
   });
 
   test("have a place in the memory map of QEMU", () => {

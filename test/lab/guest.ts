@@ -16,7 +16,8 @@ export interface StartOptions {
   readonly cpus?: number;
   readonly memoryMiB?: number;
   readonly fiveLevel?: boolean;
-  /** As in `MachineOptions`. */
+  /** These four are as in `MachineOptions`. */
+  readonly cpuSockets?: number;
   readonly machine?: X86Machine;
   readonly numaNodes?: number;
   readonly append?: string;
@@ -101,6 +102,7 @@ async function bootOnce(options: StartOptions): Promise<Guest> {
       memoryMiB,
       cpus,
       fiveLevel,
+      cpuSockets: options.cpuSockets,
       machine: options.machine,
       numaNodes: options.numaNodes,
       append: options.append,

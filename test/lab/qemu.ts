@@ -16,6 +16,8 @@ export interface MachineOptions {
   readonly kernel: Kernel;
   readonly initrd: string;
   readonly cpus: number;
+  /** Sockets with an equal number of CPUs each; QEMU chooses if it is undefined. A socket is on one NUMA node. */
+  readonly cpuSockets?: number | undefined;
   readonly memoryMiB: number;
   /** x86-64 only: 5-level page tables (LA57), as `-cpu max` has them. */
   readonly fiveLevel: boolean;
@@ -87,8 +89,10 @@ export function qemuArguments(options: MachineOptions): string[] {
   // Emulated CPUs stand still for seconds when the machine is busy, which RCU takes for a stall and sched_ext for the
   // scheduler's fault.
   const words = `${console}panic=0 ${mode} rcupdate.rcu_cpu_stall_suppress=1${append === undefined ? "" : ` ${append}`}`;
+  const { cpus, cpuSockets } = options;
+  const smp = `${cpus}${cpuSockets === undefined ? "" : `,sockets=${cpuSockets}`}`;
   return [
-    ...["-accel", "tcg,thread=multi", "-cpu", cpu, "-smp", String(options.cpus), "-m", `${memoryMiB}M`],
+    ...["-accel", "tcg,thread=multi", "-cpu", cpu, "-smp", smp, "-m", `${memoryMiB}M`],
     ...["-machine", `${x86 ? (machine === "microvm" ? MICROVM : machine) : "virt"}${backend}`],
     ...memoryArguments(options),
     ...["-display", "none", "-nodefaults", "-no-user-config", "-no-reboot"],

@@ -18,8 +18,6 @@ const kernels: readonly KernelName[] =
 const bootMs = 900_000;
 const folder = import.meta.dir;
 
-/** As `-smp` takes it: QEMU places all CPUs of a socket on the same node. */
-const TWO_SOCKETS = "4,sockets=2" as unknown as number;
 const NODES: readonly (readonly number[])[] = [
   [0, 1],
   [2, 3],
@@ -112,7 +110,8 @@ async function askOnce(kernel: KernelName): Promise<Idle> {
   } as const;
   await using guest = await startGuest({
     kernel,
-    cpus: TWO_SOCKETS,
+    cpus: 4,
+    cpuSockets: 2,
     numaNodes: 2,
     memoryMiB: 768,
     overlays: [cpio([program])],

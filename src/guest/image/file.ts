@@ -1,7 +1,9 @@
 /** Access to a memory file's bytes: copies, mapped windows, and a search that skips the file's holes. */
+
 import { KtstrError, SyscallError } from "../../errors.ts";
 import { Fd, lseek, Mapping, mmap, pread, SEEK_DATA, SEEK_END, SEEK_HOLE } from "../../ffi.ts";
 import { EINVAL, errnoName } from "../../uapi/errno.ts";
+import type { PageObserver } from "./observed.ts";
 import { WINDOW_BYTES } from "./physical.ts";
 
 /**
@@ -41,6 +43,14 @@ export interface DataFile extends ReadableFile {
    */
   search(from: number, to: number, visit: (view: DataView, offset: number) => boolean): void;
 }
+
+/** A file with pages that are read when they are first accessed. */
+export interface OnDemandPages extends PageObserver {
+  /** Marks all pages as unread, because the memory belongs to a running machine. The next access reads them again. */
+  forget(): void;
+}
+
+export const isOnDemand = (file: ReadableFile): file is DataFile & OnDemandPages => "note" in file;
 
 export class ImageFile implements DataFile {
   readonly path: string;

@@ -1,11 +1,10 @@
 /** The guest's physical memory, read from files: raw memory, several pieces, or a dump in one of the formats of formats.ts. */
 import { KtstrError, UsageError } from "../../errors.ts";
 import { type CaptureNote, parseCaptureNote } from "../capture/note.ts";
-import type { DataFile, ReadableFile } from "./file.ts";
+import { type DataFile, isOnDemand, type ReadableFile } from "./file.ts";
 import type { Piece } from "./format.ts";
 import { detectFormat } from "./formats.ts";
 import type { PageObserver } from "./observed.ts";
-import type { OnDemandPages } from "./on-demand.ts";
 import { PhysicalMemory, type Window, windowOf } from "./physical.ts";
 import { openDataFile, SmallFile } from "./small-file.ts";
 import type { OnUnpack } from "./temporary.ts";
@@ -22,8 +21,8 @@ export interface MemorySource {
   readonly decompressed?: Chunks | undefined;
   /** A running machine's RAM instead of a file. Closed with the image. */
   readonly ram?: DataFile | undefined;
-  /** NT_PRSTATUS notes of that machine: the registers of its CPUs. */
-  readonly prstatus?: readonly Uint8Array[] | undefined;
+  /** Reads the NT_PRSTATUS notes of that machine: the registers of its CPUs. */
+  readonly registers?: (() => readonly Uint8Array[]) | undefined;
 }
 
 interface FilePiece extends Piece {
@@ -39,8 +38,8 @@ export class MemoryImage implements Disposable {
   /** The VMCOREINFO note of an ELF core. */
   readonly vmcoreinfo: Uint8Array | undefined;
   readonly warnings: readonly string[];
-  /** NT_PRSTATUS notes: the CPUs' registers. */
-  readonly prstatus: readonly Uint8Array[];
+  readonly #registers: () => readonly Uint8Array[];
+  #prstatus: readonly Uint8Array[] | undefined;
   /** The contents of a capture's note; undefined if the file is not a capture. */
   readonly captureNote: CaptureNote | undefined;
   /** "raw", or the dump format's name. */
@@ -62,14 +61,15 @@ export class MemoryImage implements Disposable {
     let captureNote: Uint8Array | undefined;
     const doubts: string[] = [];
     const prstatus: Uint8Array[] = [];
+    let runningRegisters: MemorySource["registers"];
     let format = "raw";
     let isPlaced = false;
     try {
-      for (const { path, physical, format: named, decompressed, ram, prstatus: notes } of sources) {
+      for (const { path, physical, format: named, decompressed, ram, registers } of sources) {
         if (ram !== undefined) {
           files.push(ram);
           pieces.push({ file: ram, fileOffset: 0, physical: 0, length: ram.sizeBytes });
-          prstatus.push(...(notes ?? []));
+          runningRegisters = registers;
           format = "running machine";
           continue;
         }
@@ -119,10 +119,16 @@ export class MemoryImage implements Disposable {
       throw error;
     }
     this.vmcoreinfo = vmcoreinfo;
-    this.prstatus = prstatus;
+    this.#registers = runningRegisters ?? (() => prstatus);
     this.warnings = [...warnings, ...(this.captureNote?.warnings ?? [])];
     this.format = format;
     this.doubts = doubts;
+  }
+
+  /** NT_PRSTATUS notes: the CPUs' registers. Those of a running machine are read when they are first asked for. */
+  get prstatus(): readonly Uint8Array[] {
+    this.#prstatus ??= this.#registers();
+    return this.#prstatus;
   }
 
   /** Marks all pages that were read on demand as unread, so that they are read again. */
@@ -239,8 +245,6 @@ export class MemoryImage implements Disposable {
 
 const unplaced = (path: string): UsageError =>
   new UsageError(`${path}: each of several memory files needs an address: FILE@ADDRESS`);
-
-const isOnDemand = (file: ReadableFile): file is DataFile & OnDemandPages => "note" in file;
 
 /** Sorts pieces by address. Throws `KtstrError` if two of them overlap. */
 function sortPieces(pieces: FilePiece[]): readonly FilePiece[] {

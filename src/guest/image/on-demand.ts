@@ -7,9 +7,8 @@ import { SyscallError } from "../../errors.ts";
 import { type Mapping, mmapPrivate } from "../../ffi.ts";
 import { errnoName } from "../../uapi/errno.ts";
 import { viewOf } from "../../uapi/layout.ts";
-import type { DataFile } from "./file.ts";
+import type { DataFile, OnDemandPages } from "./file.ts";
 import type { Piece } from "./format.ts";
-import type { PageObserver } from "./observed.ts";
 import { WINDOW_BYTES } from "./physical.ts";
 
 /** Consecutive pages in a dump, as physical addresses that are multiples of the source's `pageBytes`. */
@@ -31,12 +30,6 @@ export interface PageSource extends Disposable {
   forget?(): void;
   /** Reads the page at a physical address in `ranges` into `pageBytes` bytes. Returns false if the page is damaged. */
   readPage(physical: number, into: Uint8Array<ArrayBuffer>): boolean;
-}
-
-/** A file with pages that are read when they are first accessed. */
-export interface OnDemandPages extends PageObserver {
-  /** Marks all pages as unread, because the memory belongs to a running machine. The next access reads them again. */
-  forget(): void;
 }
 
 const UNREAD = 0;

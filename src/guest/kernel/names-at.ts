@@ -1,4 +1,4 @@
-/** Finds the symbol at an address of the kernel: of its image, of a module, or of a BPF program's function. */
+/** Finds the symbol at an address of the kernel: of its image, of a module, of a BPF program's function or of a trampoline. */
 import { at, bytes, optional, place, ptr, struct, u8, u32, u64 } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
 import { SYM } from "../../uapi/elf.ts";
@@ -66,8 +66,6 @@ const PROG_AUX = struct("bpf_prog_aux", {
   func_cnt: u32,
 });
 
-const MAX_MODULES = 4096;
-const MAX_MODULE_SYMBOLS = 2 ** 20;
 /** Trampolines are in no other list. */
 const KSYM = struct("bpf_ksym", {
   start: u64,
@@ -76,6 +74,9 @@ const KSYM = struct("bpf_ksym", {
   lnode: place,
   prog: u8,
 });
+
+const MAX_MODULES = 4096;
+const MAX_MODULE_SYMBOLS = 2 ** 20;
 const MAX_KSYMS = 2 ** 16;
 
 /** include/linux/bpf_verifier.h: `BPF_MAX_SUBPROGS`. */

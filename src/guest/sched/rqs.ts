@@ -115,7 +115,8 @@ export function readRunQueue(
     nrRealtime: u32At(offsets.rt, "rt.rt_nr_running"),
     nrDeadline: u32At(offsets.dl, "dl.dl_nr_running"),
     clockNs: memory.u64(rq.hi, rq.lo, offsets.clock, "rq->clock"),
-    stack: trace?.stack,
+    stack: trace?.stack.frames.map(({ symbol }) => symbol),
+    stackStopped: trace?.stack.stopped ?? "",
     areInterruptsOff: trace?.areInterruptsOff,
   };
   return { cpu, tasks: [...running, ...waiting], queues };

@@ -80,16 +80,18 @@ export function* readTaskStacks(kernel: GuestKernel, names: AddressNames): Gener
   for (const task of tasks(kernel)) yield stackOf(kernel, names, task);
 }
 
-function stackOf(kernel: GuestKernel, names: AddressNames, task: TaskAt): TaskStack {
+/** Reads a task's stack as far as it can be continued. `cpu` is as in `walkStack`. */
+export function stackOf(kernel: GuestKernel, names: AddressNames, task: TaskAt, cpu?: PerCpuArea): TaskStack {
   const frames: StackFrame[] = [];
   let stopped = "";
+  const visit = (address: bigint): boolean => {
+    // The first address of a running task is an instruction, not a return address.
+    const behind = task.onCpu && frames.length === 0 ? 0 : 1;
+    frames.push({ address, symbol: symbolOf(names, address, behind) });
+    return frames.length < MAX_FRAMES;
+  };
   try {
-    stopped = walkStack(kernel, names, task, (address) => {
-      // The first address of a running task is an instruction, not a return address.
-      const behind = task.onCpu && frames.length === 0 ? 0 : 1;
-      frames.push({ address, symbol: symbolOf(names, address, behind) });
-      return frames.length < MAX_FRAMES;
-    });
+    stopped = walkStack(kernel, names, task, visit, cpu);
   } catch (error) {
     if (!(error instanceof KtstrError)) throw error;
     stopped = error.message;
@@ -141,7 +143,7 @@ function stackBytes({ symbols }: GuestKernel): number {
  * Returns the symbol of an address, like `sprint_backtrace` (kernel/kallsyms.c): a call may be a function's last instruction,
  * so the byte before a return address is looked up. `behind` is 1 for a return address, 0 for an instruction.
  */
-export function symbolOf(names: AddressNames, address: bigint, behind: number): string {
+function symbolOf(names: AddressNames, address: bigint, behind: number): string {
   const found = names.find(fromBigInt(address - BigInt(behind)));
   if (found === undefined) return "";
   const module = found.module === "" ? "" : ` [${found.module}]`;

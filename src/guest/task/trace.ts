@@ -1,5 +1,6 @@
 /** Formats stacks for `ktstr sched`: a waiting task's as the kernel's sched_ext dump does, and those of the CPUs. */
 import { KtstrError } from "../../errors.ts";
+import type { TaskStack } from "../../task-stack.ts";
 import type { GuestKernel } from "../kernel/kernel.ts";
 import type { AddressNames } from "../kernel/names-at.ts";
 import type { PerCpuArea } from "../kernel/percpu.ts";
@@ -7,7 +8,7 @@ import { requireSymbol } from "../kernel/symbols.ts";
 import { taskAt } from "../kernel/tasks.ts";
 import { fromBigInt, type Pointer, toBigInt } from "../memory/pointer.ts";
 import { registersOf } from "./registers.ts";
-import { symbolOf, walkStack } from "./stack.ts";
+import { stackOf, walkStack } from "./stack.ts";
 
 /** SCX_EXIT_BT_LEN. */
 const MAX_ENTRIES = 64;
@@ -56,15 +57,11 @@ export function schedTraces(kernel: GuestKernel, names: AddressNames): (task: Po
 
 /** What a CPU was doing when the machine was frozen. */
 export interface CpuTrace {
-  /** The functions that its task was in, the innermost first. Empty in user mode. */
-  readonly stack: readonly string[];
+  readonly stack: TaskStack;
   readonly areInterruptsOff: boolean;
 }
 
-/**
- * Reads the stack of a CPU's current task from its registers; undefined if they are not in the image. A frame names the
- * instruction, or the call before a return address. If a frame cannot be read, the stack ends before it.
- */
+/** Reads the stack of a CPU's current task from its registers; undefined if they are not in the image. Throws `KtstrError`. */
 export function cpuTrace(
   kernel: GuestKernel,
   names: AddressNames,
@@ -74,16 +71,7 @@ export function cpuTrace(
   if (kernel.prstatus.length === 0) return undefined;
   const task = taskAt(kernel, current);
   const registers = registersOf(kernel, task, area);
-  if (registers === undefined) return undefined;
-  const stack: string[] = [];
-  const visit = (address: bigint): boolean => {
-    stack.push(symbolOf(names, address, stack.length === 0 ? 0 : 1));
-    return stack.length < MAX_ENTRIES;
-  };
-  try {
-    if (task.onCpu) walkStack(kernel, names, task, visit, area);
-  } catch (error) {
-    if (!(error instanceof KtstrError)) throw error;
-  }
-  return { stack, areInterruptsOff: registers.areInterruptsOff };
+  return (
+    registers && { stack: stackOf(kernel, names, task, area), areInterruptsOff: registers.areInterruptsOff }
+  );
 }

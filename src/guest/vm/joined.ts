@@ -1,7 +1,6 @@
 /** Several mappings of a process as one file: the RAM of a machine whose NUMA nodes each have memory of their own. */
 import { KtstrError } from "../../errors.ts";
-import type { DataFile } from "../image/file.ts";
-import type { OnDemandPages } from "../image/on-demand.ts";
+import { type DataFile, isOnDemand, type OnDemandPages } from "../image/file.ts";
 
 interface Part {
   readonly file: DataFile;
@@ -43,14 +42,13 @@ export class JoinedFile implements DataFile, OnDemandPages {
   }
 
   forget(): void {
-    for (const { file } of this.#parts) if ("forget" in file) (file as DataFile & OnDemandPages).forget();
+    for (const { file } of this.#parts) if (isOnDemand(file)) file.forget();
   }
 
   note(offset: number, length: number): boolean {
     for (const { file, start, end } of this.#parts) {
       const [from, to] = [Math.max(offset, start), Math.min(offset + length, end)];
-      if (from >= to || !("note" in file)) continue;
-      if (!(file as DataFile & OnDemandPages).note(from - start, to - from)) return false;
+      if (from < to && isOnDemand(file) && !file.note(from - start, to - from)) return false;
     }
     return true;
   }

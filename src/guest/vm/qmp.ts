@@ -5,8 +5,8 @@ import { escapeText } from "../../text.ts";
 import { errnoName } from "../../uapi/errno.ts";
 
 const TIMEOUT_S = 10;
-/** Responses to the commands used here have a few hundred bytes. */
-const MAX_LINE_BYTES = 2 ** 20;
+/** The registers of a CPU take 3 KB. Other responses are shorter. */
+const MAX_LINE_BYTES = 2 ** 24;
 /** Limit on messages per command: events can precede the response. */
 const MAX_MESSAGES = 1000;
 
@@ -74,7 +74,7 @@ export class Qmp implements Disposable {
       if (got < 0) throw this.#error(`there is no response within ${TIMEOUT_S} seconds`);
       if (this.#received.length > MAX_LINE_BYTES) throw this.#error("the response is too long");
       this.#received += Buffer.from(into.subarray(0, got)).toString("latin1");
-      end = this.#received.indexOf("\n");
+      end = this.#received.indexOf("\n", this.#received.length - got);
     }
     const line = this.#received.slice(0, end);
     this.#received = this.#received.slice(end + 1);

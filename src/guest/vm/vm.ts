@@ -63,10 +63,14 @@ export class RunningVm implements Disposable {
     }
   }
 
-  /** Returns the machine's RAM; also its CPUs' registers if it is paused and has a QMP socket. Throws `KtstrError`. */
+  /**
+   * Returns the machine's RAM, which is read on demand. The registers are those of a paused machine with a QMP socket. Throws
+   * `KtstrError` if the RAM is not found.
+   */
   ram(): MemorySource {
-    const prstatus = this.#qmp === undefined ? [] : prstatusOf(this.#qmp);
-    return { path: this.#path, ram: openRam(this.#pid, this.#qmp && factsOf(this.#qmp)), prstatus };
+    const qmp = this.#qmp;
+    const registers = qmp && (() => prstatusOf(qmp));
+    return { path: this.#path, ram: openRam(this.#pid, qmp && factsOf(qmp)), registers };
   }
 
   /** Pauses the machine. Returns undefined if it was already paused. */
