@@ -175,7 +175,7 @@ describe("a socket with invalid QMP is an error:", () => {
       "qmp_capabilities: \\x1b[31mno",
     ],
     ["it sends only events", HELLO, '{"event":"X"}\n', 1001, "there is no response to qmp_capabilities"],
-    ["it sends an endless line", HELLO, "x", 2 ** 21, "the response is too long"],
+    ["it sends an endless line", HELLO, "x", 2 ** 25, "the response is too long"],
   ])("%s", async (_, greeting, answer, times, says) => {
     const path = await serve(greeting, answer, times);
     expect(() => new Qmp(path)).toThrow(says);
