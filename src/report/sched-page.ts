@@ -122,9 +122,11 @@ function writeCpus(out: Output, view: SchedView, style: Style): void {
   out.line(`\n${style.heading(`CPUs (${cpus.length})`)}  ${style.dim(about)}`.trimEnd());
   for (const cpu of cpus) {
     out.line(cpuText(cpu, view.enums));
-    for (const line of stackText(cpu.stack ?? [], view, "             ")) out.line(style.dim(line));
-    const { stackStopped = "" } = cpu;
-    if (stackStopped !== "") out.line(style.dim(`             (${escapeText(stackStopped)})`));
+    const { stack = [], stackStopped = "" } = cpu;
+    for (const line of stackText(stack, view, "             ")) out.line(style.dim(line));
+    // An idle CPU without a stack has nothing to explain.
+    if (stackStopped !== "" && (stack.length > 0 || cpu.currClass !== "idle_sched_class"))
+      out.line(style.dim(`             (${escapeText(stackStopped)})`));
   }
 }
 
