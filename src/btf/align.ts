@@ -55,7 +55,7 @@ export class Alignments {
   }
 }
 
-/** Returns whether a bit-field crosses a boundary of its type's storage units. In a struct that is not packed, none does. */
+/** Returns whether a bit-field crosses a boundary of its type's storage units, which happens only in packed structs. */
 function straddles(bitOffset: number, bitSize: number, unitBits: number): boolean {
   return (
     unitBits > 0 && Math.floor(bitOffset / unitBits) !== Math.floor((bitOffset + bitSize - 1) / unitBits)

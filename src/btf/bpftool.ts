@@ -6,7 +6,7 @@
  * array that has an object per variable. An enum's value is read as signed, so an unsigned one-byte enumerator above
  * 127 has no name.
  *
- * Where bpftool's output is not valid JSON or not the value, this writes the value. Floats are numbers (bpftool stops).
+ * If bpftool's output is invalid JSON or a wrong value, ktstr prints the value. Floats are numbers (bpftool stops).
  * Integers with several encoding flags are decimal (bpftool stops). A `"` or `\` in a char is escaped. A `\` in a
  * string is kept (bpftool writes a line feed). Void, incomplete types and missing bytes are null. A bool that is
  * neither 0 nor 1 is true; bpftool's result depends on its compiler (on arm64, 2 is false).
@@ -25,7 +25,7 @@ import {
   shapeOf,
 } from "./shape.ts";
 import { signature } from "./signature.ts";
-import { Walk } from "./walk.ts";
+import { ValueWalk } from "./value-walk.ts";
 
 /** Notation of values that have no JSON form (btf_dumper.c, `is_plain_text`). */
 interface Notation {
@@ -52,7 +52,7 @@ const PLAIN_NOTATION: Notation = {
 /** Returns the name of the program with this id, for function pointers that hold ids (`prog_id_as_func_ptr`). */
 export type CalleeName = (progId: number) => string | undefined;
 
-class BpftoolWalk extends Walk {
+class BpftoolWalk extends ValueWalk {
   readonly notation: Notation;
   readonly callee: CalleeName | undefined;
 
@@ -114,7 +114,7 @@ function valueJson(walk: BpftoolWalk, shape: Shape, at: number, bitOffset: numbe
 /** Program ids are u32. */
 const MAX_ID = 0xffff_ffffn;
 
-/** A program id in a function pointer is printed as the function's signature and the program (dump_prog_id_as_func_ptr). */
+/** Renders a pointer. A program id in a function pointer becomes a signature and a name (dump_prog_id_as_func_ptr). */
 function pointerJson(
   walk: BpftoolWalk,
   shape: Extract<Shape, { readonly kind: "pointer" }>,
@@ -128,7 +128,7 @@ function pointerJson(
   return quoteJson(`${proto} ${callee(Number(value)) ?? "<unknown_prog_name>"}/prog_id:${value}`);
 }
 
-/** bpftool sign-extends the value regardless of the enum's signedness and compares it with the i32 in BTF. */
+/** Renders an enum. bpftool sign-extends the value regardless of the enum's signedness, and compares it with BTF's i32. */
 function enumJson(walk: BpftoolWalk, shape: EnumShape, at: number): string {
   const value = readInteger(walk.bytes, at, shape.size, true);
   const name = shape.size < 4 ? storedName(walk.btf, shape.id, value) : nameOf(walk, shape, at);

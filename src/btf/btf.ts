@@ -82,7 +82,7 @@ export class Btf {
     return new Btf(bytes, options);
   }
 
-  /** `BTF_KIND_*`. Kinds that this reader does not know are returned as numbers. */
+  /** Returns the type's `BTF_KIND_*`, which can be a number that this reader does not know. */
   kind(id: number): number {
     return btfKind(this.#info(id));
   }
@@ -91,35 +91,38 @@ export class Btf {
     return btfKindFlag(this.#info(id));
   }
 
-  /** `vlen`: the number of members, values, parameters or variables; for a FUNC, its linkage. */
+  /** Returns `vlen`: the number of members, values, parameters or variables; for a FUNC, its linkage. */
   vlen(id: number): number {
     return btfVlen(this.#info(id));
   }
 
-  /** The type's name; "" if it has none. */
+  /** Returns the type's name, or "" if it has none. */
   typeName(id: number): string {
     return id === 0 ? "" : this.string(this.#word(id, 0));
   }
 
-  /** The bytes of the type's name, in any encoding. Shares memory with the input. */
+  /** Returns the bytes of the type's name, in any encoding. Shares memory with the input. */
   nameBytes(id: number): Uint8Array {
     return id === 0 ? new Uint8Array(0) : this.#stringBytes(this.#word(id, 0));
   }
 
   /**
-   * `btf_type.type`: the target of a pointer, typedef, modifier, variable, function or tag; the return type of a
-   * prototype.
+   * Returns `btf_type.type`: the target of a pointer, typedef, modifier, variable, function or tag; the return type of
+   * a prototype.
    */
   referenced(id: number): number {
     return this.#word(id, 2);
   }
 
-  /** `btf_type.size` in bytes. Valid for INT, FLOAT, ENUM, ENUM64, STRUCT, UNION and DATASEC. */
+  /** Returns `btf_type.size` in bytes. Valid for INT, FLOAT, ENUM, ENUM64, STRUCT, UNION and DATASEC. */
   storedSize(id: number): number {
     return this.#word(id, 2);
   }
 
-  /** The u32 after the record of an INT (see `btfIntBits`), VAR (linkage) or DECL_TAG (component index; 2^32-1: none). */
+  /**
+   * Returns the u32 after `struct btf_type`. INT: see `btfIntBits`. VAR: linkage. DECL_TAG: component index, or 2^32-1
+   * if the tag applies to the whole target.
+   */
   trailer(id: number): number {
     return this.#word(id, 3);
   }
@@ -129,7 +132,7 @@ export class Btf {
     return { elementTypeId: this.#word(id, 3), indexTypeId: this.#word(id, 4), count: this.#word(id, 5) };
   }
 
-  /** Member `n` of a struct or union. */
+  /** Returns member `n` of a struct or union. */
   memberAt(id: number, n: number): MemberRecord {
     this.#expect(id, BTF_KIND.STRUCT, BTF_KIND.UNION);
     const at = this.#element(id, n, 3);
@@ -171,7 +174,7 @@ export class Btf {
     }
   }
 
-  /** The values of an ENUM or ENUM64; signed if the kind flag is set. */
+  /** Yields the values of an ENUM or ENUM64. They are signed if the kind flag is set. */
   *enumValues(id: number): Generator<EnumValue> {
     const wide = this.kind(id) === BTF_KIND.ENUM64;
     if (!wide) this.#expect(id, BTF_KIND.ENUM, BTF_KIND.ENUM64);
@@ -213,10 +216,10 @@ export class Btf {
       if (!isAlias(this.kind(current))) return current;
       current = this.referenced(current);
     }
-    throw this.#error(id, `a chain of more than ${BTF_MAX_RESOLVE_DEPTH} typedefs and modifiers`);
+    throw this.#error(id, `its chain of typedefs and modifiers is longer than ${BTF_MAX_RESOLVE_DEPTH}`);
   }
 
-  /** `sizeof` in bytes, at most 2^53-1. Returns 0 for void, functions and forward declarations. */
+  /** Returns `sizeof` in bytes, at most 2^53-1; 0 for void, functions and forward declarations. */
   sizeOf(id: number): number {
     let current = id;
     let count = 1;
@@ -329,7 +332,7 @@ export class Btf {
     );
   }
 
-  /** The object (this or a base) whose string section contains the offset. */
+  /** Returns the object (this or a base) whose string section contains the offset. */
   #stringOwner(offset: number): Btf {
     return offset < this.#firstString ? this.base!.#stringOwner(offset) : this;
   }
@@ -339,7 +342,7 @@ export class Btf {
     return hashName(this.#strings, offset - this.#firstString);
   }
 
-  /** `btf_type.name_off` of a type of this object. */
+  /** Returns `btf_type.name_off` of a type of this object. */
   #nameAt(place: number): number {
     return this.#words[this.#index[place]!]! >>> 0;
   }
@@ -354,20 +357,20 @@ export class Btf {
     return nameEquals(this.#strings, offset - this.#firstString, name);
   }
 
-  /** `btf_type.info`; 0 for void. */
+  /** Returns `btf_type.info`; 0 for void. */
   #info(id: number): number {
     const at = this.#index[id - this.firstId];
     if (at !== undefined) return this.#words[at + 1]!;
     return id === 0 ? 0 : this.#foreignWord(id, 1);
   }
 
-  /** Word `n` of a type's record. The caller knows from the kind that the record has this word. */
+  /** Returns word `n` of a type's record. The caller knows from the kind that the record has this word. */
   #word(id: number, n: number): number {
     const at = this.#index[id - this.firstId];
     return at === undefined ? this.#foreignWord(id, n) : (this.#words[at + n] ?? 0) >>> 0;
   }
 
-  /** Word `n` of a type that is not in this object's index. */
+  /** Returns word `n` of a type of the base. Throws `FormatError` if no object has the type. */
   #foreignWord(id: number, n: number): number {
     if (id < this.firstId && this.base !== undefined) return this.base.#word(id, n);
     throw this.#outside(

@@ -1,6 +1,6 @@
 /**
- * The order of types in `format c`: enums, integers, structs by name, then functions. Types that refer to another type
- * are sorted with it (tools/bpf/bpftool/btf.c, sort_btf_c). The order keeps the diff of two kernels' headers small.
+ * Sorts types for `format c`: enums, integers, structs by name, then functions. A type that refers to another type is
+ * sorted by that type (tools/bpf/bpftool/btf.c, sort_btf_c). This order keeps the diff of two kernels' headers small.
  */
 import { FormatError } from "../errors.ts";
 import { BTF_KIND } from "../uapi/btf.ts";
@@ -14,7 +14,7 @@ const MAX_DEPTH = 256;
 interface Key {
   readonly id: number;
   readonly rank: number;
-  /** The name of the type that it refers to. */
+  /** The name of the type at the end of the chain of references. */
   readonly sortName: string;
   readonly name: string;
   /** Breaks ties between types with equal names. Computed lazily. */
@@ -54,7 +54,7 @@ function compare(btf: Btf, a: Key, b: Key): number {
 const isReference = (kind: number): boolean =>
   kind === BTF_KIND.PTR || kind === BTF_KIND.TYPEDEF || kind === BTF_KIND.DECL_TAG || isModifier(kind);
 
-/** `btf_type_rank`. */
+/** Does what `btf_type_rank` does. */
 function rankOf(btf: Btf, start: number): number {
   let id = start;
   let hasName = false;
@@ -73,7 +73,7 @@ function rankOf(btf: Btf, start: number): number {
   throw chainError(start);
 }
 
-/** `btf_type_sort_name`. */
+/** Does what `btf_type_sort_name` does. */
 function sortNameOf(btf: Btf, start: number): string {
   let id = start;
   for (let depth = 0; depth < MAX_DEPTH; depth++) {
@@ -91,7 +91,7 @@ function sortNameOf(btf: Btf, start: number): string {
   throw chainError(start);
 }
 
-/** `btf_type_disambig_hash`: hashes names and, if `withMembers`, the names and types of members. */
+/** Hashes names and, if `withMembers`, the names and types of members (`btf_type_disambig_hash`). */
 function hashOf(btf: Btf, id: number, withMembers: boolean, depth: number): Hash {
   if (depth > MAX_DEPTH) throw chainError(id);
   const kind = btf.kind(id);
@@ -111,7 +111,7 @@ function hashOf(btf: Btf, id: number, withMembers: boolean, depth: number): Hash
 
 const TWO_32 = 2 ** 32;
 
-/** `hash * 31 + value` in 64 bits. */
+/** Returns `hash * 31 + value` in 64 bits. */
 function add({ hi, lo }: Hash, value: Hash): Hash {
   const low = lo * 31 + value.lo;
   return { hi: (hi * 31 + value.hi + Math.floor(low / TWO_32)) % TWO_32, lo: low % TWO_32 };
@@ -121,7 +121,7 @@ function addName(hash: Hash, name: string): Hash {
   return name === "" ? hash : add(hash, nameHash(name));
 }
 
-/** `str_hash` of tools/lib/bpf/hashmap.h. Its characters are signed. */
+/** Hashes a string as `str_hash` of tools/lib/bpf/hashmap.h does, where characters are signed. */
 function nameHash(name: string): Hash {
   let hash: Hash = { hi: 0, lo: 0 };
   for (const byte of Buffer.from(name))

@@ -6,7 +6,7 @@
 import { FormatError } from "../errors.ts";
 import { BTF_KIND } from "../uapi/btf.ts";
 import type { Btf } from "./btf.ts";
-import { CBodies } from "./c-body.ts";
+import { CDefinitions } from "./c-definitions.ts";
 import { kfuncs } from "./c-kfuncs.ts";
 import { sortedIds } from "./c-order.ts";
 import { isModifier, isStruct } from "./kinds.ts";
@@ -66,7 +66,7 @@ export interface CDumpOptions {
   readonly unsorted?: boolean;
 }
 
-/** Yields pieces of text. Throws `FormatError` if types contain each other. */
+/** Yields the dump in pieces of text. Throws `FormatError` if types contain each other. */
 export function* cDump(btf: Btf, { ids, unsorted = false }: CDumpOptions = {}): Generator<string> {
   const dump = new CDump(btf);
   yield HEADER;
@@ -85,14 +85,14 @@ function* ownIds(btf: Btf): Generator<number> {
 const PENDING = 0;
 const DOING = 1;
 const DONE = 2;
-/** Container for types that are used but not defined here, such as the parameters of kfuncs. */
-const NOTHING = -1;
-/** Container for types that are defined at the top level. */
+/** The type is used outside of all structs and is not defined here, such as the parameters of kfuncs. */
+const NO_CONTAINER = -1;
+/** The type is defined at the top level. */
 const TOP = 0;
 
 class CDump {
   readonly #btf: Btf;
-  readonly #bodies: CBodies;
+  readonly #definitions: CDefinitions;
   readonly #order: Uint8Array;
   readonly #emitted: Uint8Array;
   /** 1 if a forward declaration or a typedef's line has been written. */
@@ -104,7 +104,7 @@ class CDump {
 
   constructor(btf: Btf) {
     this.#btf = btf;
-    this.#bodies = new CBodies(btf);
+    this.#definitions = new CDefinitions(btf);
     this.#order = new Uint8Array(btf.typeCount);
     this.#emitted = new Uint8Array(btf.typeCount);
     this.#declared = new Uint8Array(btf.typeCount);
@@ -120,17 +120,17 @@ class CDump {
   /** Writes the definition of a type after those of its dependencies, unless they are written already. */
   add(id: number): void {
     this.#queue = [];
-    this.#arrange(id, false, 0);
+    this.#queueDefinitions(id, false, 0);
     for (const each of this.#queue) this.#emit(each, TOP, 0);
   }
 
   addKfuncs(): void {
     const found = kfuncs(this.#btf);
     // The prototypes of a split BTF can refer to types of the base that none of its own types needs.
-    for (const { protoId } of found) this.#emit(protoId, NOTHING, 0);
+    for (const { protoId } of found) this.#emit(protoId, NO_CONTAINER, 0);
     this.pending += "\n/* BPF kfuncs */\n#ifndef BPF_NO_KFUNC_PROTOTYPES\n";
     for (const { name, protoId, isFastcall } of found)
-      this.pending += `extern ${isFastcall ? "__bpf_fastcall " : ""}${this.#bodies.declare(protoId, name, "")} __weak __ksym;\n`;
+      this.pending += `extern ${isFastcall ? "__bpf_fastcall " : ""}${this.#definitions.declare(protoId, name, "")} __weak __ksym;\n`;
     this.pending += "#endif\n\n";
   }
 
@@ -143,7 +143,7 @@ class CDump {
    * Queues the definitions that a use of the type needs, and its own definition. Returns true if the use needs the
    * complete type, false if a forward declaration suffices.
    */
-  #arrange(id: number, throughPointer: boolean, depth: number): boolean {
+  #queueDefinitions(id: number, throughPointer: boolean, depth: number): boolean {
     this.#step(id, depth);
     if (id === 0) return true;
     const btf = this.#btf;
@@ -157,17 +157,17 @@ class CDump {
     }
     switch (kind) {
       case BTF_KIND.PTR: {
-        const isStrong = this.#arrange(btf.referenced(id), true, depth + 1);
+        const isStrong = this.#queueDefinitions(btf.referenced(id), true, depth + 1);
         state[id] = DONE;
         return isStrong;
       }
       case BTF_KIND.ARRAY:
-        return this.#arrange(btf.array(id).elementTypeId, false, depth + 1);
+        return this.#queueDefinitions(btf.array(id).elementTypeId, false, depth + 1);
       case BTF_KIND.STRUCT:
       case BTF_KIND.UNION:
         if (throughPointer && isNamed) return false;
         state[id] = DOING;
-        for (const { typeId } of btf.members(id)) this.#arrange(typeId, false, depth + 1);
+        for (const { typeId } of btf.members(id)) this.#queueDefinitions(typeId, false, depth + 1);
         if (isNamed) this.#queue.push(id);
         state[id] = DONE;
         return true;
@@ -178,20 +178,20 @@ class CDump {
         state[id] = DONE;
         return true;
       case BTF_KIND.TYPEDEF: {
-        const isStrong = this.#arrange(btf.referenced(id), throughPointer, depth + 1);
+        const isStrong = this.#queueDefinitions(btf.referenced(id), throughPointer, depth + 1);
         if (throughPointer && !isStrong) return false;
         this.#queue.push(id);
         state[id] = DONE;
         return true;
       }
       case BTF_KIND.FUNC_PROTO: {
-        let isStrong = this.#arrange(btf.referenced(id), throughPointer, depth + 1);
+        let isStrong = this.#queueDefinitions(btf.referenced(id), throughPointer, depth + 1);
         for (const { typeId } of btf.params(id))
-          isStrong = this.#arrange(typeId, throughPointer, depth + 1) || isStrong;
+          isStrong = this.#queueDefinitions(typeId, throughPointer, depth + 1) || isStrong;
         return isStrong;
       }
       default:
-        if (isModifier(kind)) return this.#arrange(btf.referenced(id), throughPointer, depth + 1);
+        if (isModifier(kind)) return this.#queueDefinitions(btf.referenced(id), throughPointer, depth + 1);
     }
     state[id] = DONE;
     return false;
@@ -225,7 +225,7 @@ class CDump {
       }
       case BTF_KIND.ENUM:
       case BTF_KIND.ENUM64:
-        if (container === TOP) this.pending += `${this.#bodies.enumeration(id, "")};\n\n`;
+        if (container === TOP) this.pending += `${this.#definitions.enumeration(id, "")};\n\n`;
         this.#emitted[id] = DONE;
         break;
       case BTF_KIND.FWD:
@@ -265,12 +265,12 @@ class CDump {
     if (container === TOP || isAnonymous) {
       for (const { typeId } of btf.members(id)) this.#emit(typeId, isAnonymous ? container : id, depth + 1);
     } else if (this.#declared[id] === 0 && id !== container) this.#declare(id);
-    if (container === TOP) this.pending += `${this.#bodies.struct(id, "")};\n\n`;
+    if (container === TOP) this.pending += `${this.#definitions.struct(id, "")};\n\n`;
     this.#emitted[id] = container === TOP ? DONE : PENDING;
   }
 
   #declare(id: number): void {
-    this.pending += `${this.#bodies.tag(id)};\n\n`;
+    this.pending += `${this.#definitions.tag(id)};\n\n`;
     this.#declared[id] = 1;
   }
 
@@ -282,6 +282,6 @@ class CDump {
     if (name === "__builtin_va_list") return;
     if (name === "__gnuc_va_list" && btf.referenced(id) === 0)
       this.pending += "typedef __builtin_va_list __gnuc_va_list;\n\n";
-    else this.pending += `${this.#bodies.typedef(id)};\n\n`;
+    else this.pending += `${this.#definitions.typedef(id)};\n\n`;
   }
 }

@@ -4,7 +4,7 @@ import { BTF_KIND, BTF_MAX_RESOLVE_DEPTH } from "../uapi/btf.ts";
 import type { Btf } from "./btf.ts";
 import { isModifier } from "./kinds.ts";
 
-/** The parts of C declarations in which the C dump differs from text output. */
+/** The parts of C declarations that differ between the C dump and text output. */
 export interface Dialect {
   /** The type specifier of a type that is not a pointer, array, function or modifier. */
   readonly base: (id: number) => string;
@@ -22,13 +22,13 @@ export interface Dialect {
  * if the type nests too deep.
  */
 export function declaration(btf: Btf, typeId: number, name: string, dialect?: Dialect): string {
-  const people = {
+  const textDialect = {
     base: (id: number) => baseName(btf, id),
     identifier: (text: string) => text,
     emptyArray: "[]",
     typeTag: () => "",
   };
-  return declare({ btf, steps: MAX_STEPS, ...(dialect ?? people) }, typeId, name, 0);
+  return declare({ btf, steps: MAX_STEPS, ...(dialect ?? textDialect) }, typeId, name, 0);
 }
 
 interface Context extends Dialect {
@@ -39,7 +39,7 @@ interface Context extends Dialect {
 
 const MAX_STEPS = 10_000;
 
-/** C declarators are built from the name outwards. `inner` is the text so far. */
+/** Returns a declaration. A C declarator is built from the name outwards; `inner` is the text so far. */
 function declare(context: Context, id: number, inner: string, depth: number): string {
   const { btf } = context;
   if (depth > BTF_MAX_RESOLVE_DEPTH || --context.steps < 0)

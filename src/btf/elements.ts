@@ -1,4 +1,4 @@
-/** The elements that follow a type record in BTF (include/uapi/linux/btf.h). */
+/** Types of the elements after a `struct btf_type`: members, values, parameters, variables (include/uapi/linux/btf.h). */
 
 /** `struct btf_member`. Offsets and sizes are in bits. `bitSize` is 0 if the member is not a bit-field. */
 export interface Member {

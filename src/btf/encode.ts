@@ -29,7 +29,7 @@ export function encodeValue(btf: Btf, typeId: number, value: Jsonable, size: num
   return bytes;
 }
 
-/** `base`: offset of the struct that `place` is relative to. `path`: the path to the part, for messages. */
+/** Writes a part. `base` is the offset of the struct that `place` is relative to. `path` names the part in messages. */
 function write(btf: Btf, into: Uint8Array, place: Place, base: number, value: Jsonable, path: string): void {
   const { shape, bitSize } = place;
   const at = base + place.byteOffset;

@@ -1,4 +1,4 @@
-/** Exact integers from little-endian bytes. BigInt is used only if a value needs more than 53 bits. */
+/** Reads and writes exact integers in little-endian bytes. Reads return a bigint only if a value needs more than 53 bits. */
 
 /**
  * Combines two u32 halves to a u64 or i64: a number if it fits in 53 bits, else a bigint. Both print the same digits.
@@ -66,7 +66,7 @@ function readWideBits(
   return Number.isSafeInteger(number) ? number : exact;
 }
 
-/** Number of bytes that contain `bitCount` bits starting at bit `bitOffset`. */
+/** Returns the number of bytes that contain `bitCount` bits starting at bit `bitOffset`. */
 export function bytesOfBits(bitOffset: number, bitCount: number): number {
   return Math.ceil((bitOffset + bitCount) / 8);
 }

@@ -21,22 +21,22 @@ const SIZED = kindTable(
   BTF_KIND.DATASEC,
 );
 
-/** CONST, VOLATILE, RESTRICT or TYPE_TAG. */
+/** Returns whether the kind is CONST, VOLATILE, RESTRICT or TYPE_TAG. */
 export function isModifier(kind: number): boolean {
   return MODIFIERS[kind] === 1;
 }
 
-/** STRUCT or UNION. */
+/** Returns whether the kind is STRUCT or UNION. */
 export function isStruct(kind: number): boolean {
   return kind === BTF_KIND.STRUCT || kind === BTF_KIND.UNION;
 }
 
-/** A modifier or TYPEDEF: the type is equivalent to the one that it refers to. */
+/** Returns whether the kind is a modifier or TYPEDEF: the type is equivalent to the one that it refers to. */
 export function isAlias(kind: number): boolean {
   return ALIASES[kind] === 1;
 }
 
-/** The kind's name: "STRUCT", or "kind 20" for a kind that this reader does not know. */
+/** Returns the kind's name: "STRUCT", or "kind 20" for a kind that this reader does not know. */
 export function kindName(kind: number): string {
   return BTF_KIND_NAMES[kind] ?? `kind ${kind}`;
 }

@@ -1,4 +1,4 @@
-/** Finds struct members by path. */
+/** Finds struct members by path, for `Btf.member`. place.ts follows the paths that users write. */
 import { BTF_KIND, btfIntBits, btfIntOffset } from "../uapi/btf.ts";
 import type { Btf } from "./btf.ts";
 

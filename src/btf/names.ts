@@ -16,8 +16,7 @@ export interface NameIndex {
 
 /**
  * Builds the hash table over the types in `index` and `words`, which the parser made. Strings before `stringStart`
- * belong to the base BTF. Four of five names in a kernel are names of functions; `withFunctions` = false leaves them
- * out.
+ * belong to the base BTF. Without `withFunctions`, functions are left out: they have four fifths of a kernel's names.
  */
 export function buildNameIndex(
   words: Int32Array,
@@ -42,7 +41,7 @@ export function buildNameIndex(
   return { heads, next, places };
 }
 
-/** Indexes of the named types, ascending. Entry 0 is unused. */
+/** Returns the indexes of the named types, ascending. Entry 0 is unused. */
 function namedPlaces(words: Int32Array, index: Int32Array, withFunctions: boolean): Int32Array {
   let places: Int32Array = new Int32Array(withFunctions ? index.length + 1 : (index.length >>> 2) + 1);
   let count = 1;
@@ -86,7 +85,7 @@ export function nameEquals(strings: Uint8Array, offset: number, name: Uint8Array
   return true;
 }
 
-/** strcmp() of the NUL-terminated string at `offset` and `name`. Bytes outside the section read as NUL. */
+/** Compares the NUL-terminated string at `offset` with `name`, like strcmp(). Bytes outside the section read as NUL. */
 export function compareName(strings: Uint8Array, offset: number, name: Uint8Array): number {
   const length = name.length;
   for (let at = 0; at < length; at++) {
@@ -99,7 +98,7 @@ export function compareName(strings: Uint8Array, offset: number, name: Uint8Arra
 /** Bytes that `compareStrings` compares at most: a hostile string can be very long. */
 const COMPARED_BYTES = 1024;
 
-/** strcmp() of two NUL-terminated strings, limited to `COMPARED_BYTES`. */
+/** Compares two NUL-terminated strings, like strcmp(), up to `COMPARED_BYTES`. */
 export function compareStrings(
   strings: Uint8Array,
   offset: number,
@@ -134,7 +133,7 @@ export function areNamesSorted(count: number, compare: (place: number, other: nu
   return true;
 }
 
-/** Binary search in `count` sorted types: returns the first index whose name compares equal and that `fits`, or -1. */
+/** Searches `count` sorted types. Returns the first index whose name compares equal and for which `fits` is true, or -1. */
 export function findSorted(
   count: number,
   compare: (place: number) => number,

@@ -122,9 +122,9 @@ function swappedWords(bytes: Uint8Array, start: number, length: number): Int32Ar
 }
 
 /**
- * Record sizes in words, indexed by the upper byte of `info` (kind flag and kind). The low 8 bits are the size of the
- * fixed part with `struct btf_type`; the bits above are the size of one element. 0: unknown kind. Sizes of kinds that
- * this parser does not know come from the object's layout section, so these records can be skipped.
+ * Returns record sizes in words, indexed by the upper byte of `info` (kind flag and kind). The low 8 bits are the size
+ * of the fixed part with `struct btf_type`; the bits above are the size of one element. 0: unknown kind. Sizes of kinds
+ * that this parser does not know come from the object's layout section, so their records can be skipped.
  */
 function recordSteps(bytes: Uint8Array, { layoutStart, layoutLength }: Header): Int32Array {
   const steps = new Int32Array(256);

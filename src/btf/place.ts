@@ -19,7 +19,7 @@ export interface Place {
   readonly flexible: boolean;
 }
 
-/** A path does not resolve. `at` is the offset in the path of the step that failed. */
+/** A path does not resolve. `at` is the offset of the failed step in the path. */
 export class PathError extends KtstrError {
   readonly at: number;
 
@@ -131,7 +131,7 @@ function elementPlace(btf: Btf, from: Place, index: number, before: string, at: 
 
 const pathText = (path: string): string => (path === "" ? "the value" : path);
 
-/** The kind of a type in words, for messages. */
+/** Returns the kind of a type in words, for messages. */
 export function describeType({ shape, bitSize }: Pick<Place, "shape" | "bitSize">): string {
   if (bitSize > 0) return "a bit-field";
   switch (shape.kind) {
@@ -154,7 +154,7 @@ export function describeType({ shape, bitSize }: Pick<Place, "shape" | "bitSize"
 
 const MAX_NAMES = 4096;
 
-/** Names of a struct's members, including the members of its anonymous members. */
+/** Returns the names of a struct's members, including the members of its anonymous members. */
 export function memberNames(shape: Shape): string[] {
   const names: string[] = [];
   const pending: { shape: Shape; depth: number }[] = [{ shape, depth: 0 }];
@@ -168,7 +168,7 @@ export function memberNames(shape: Shape): string[] {
   return names;
 }
 
-/** A hint for a name that does not exist: similar names, or the first of the existing names. */
+/** Returns a hint for a name that does not exist: similar names, or the first of the existing names. */
 export function hintOf(wanted: string, names: readonly string[]): string {
   const near = similarWords(wanted, names);
   if (near.length > 0) return `did you mean ${near.join(" or ")}?`;

@@ -4,7 +4,7 @@ import type { Btf } from "./btf.ts";
 import { readInteger } from "./integer.ts";
 import { isAlias } from "./kinds.ts";
 import { type Shape, shapeOf } from "./shape.ts";
-import { Walk } from "./walk.ts";
+import { ValueWalk } from "./value-walk.ts";
 
 export interface PointerAt {
   /** Never 0. */
@@ -24,11 +24,11 @@ const MAX_ELEMENTS = 65_536;
  */
 export function pointersIn(btf: Btf, typeId: number, bytes: Uint8Array): PointerAt[] {
   const found: PointerAt[] = [];
-  collect(new Walk(btf, bytes), shapeOf(btf, typeId), 0, found);
+  collect(new ValueWalk(btf, bytes), shapeOf(btf, typeId), 0, found);
   return found;
 }
 
-function collect(walk: Walk, shape: Shape, at: number, found: PointerAt[]): void {
+function collect(walk: ValueWalk, shape: Shape, at: number, found: PointerAt[]): void {
   walk.countPart();
   switch (shape.kind) {
     case "pointer": {

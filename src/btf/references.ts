@@ -1,4 +1,4 @@
-/** Which types another type refers to. */
+/** Finds the types that other types refer to. */
 import { BTF_KIND } from "../uapi/btf.ts";
 import type { Btf } from "./btf.ts";
 import { isModifier } from "./kinds.ts";

@@ -4,7 +4,7 @@ import { readBits, readInteger } from "./integer.ts";
 import type { Place } from "./place.ts";
 import type { IntShape } from "./shape.ts";
 
-/** A bool is 0 or 1, an enum its integer. Integers are bigints only if they do not fit in 53 bits. */
+/** A bool is 0 or 1. An enum is its integer. An integer is a bigint only if it does not fit in 53 bits. */
 export type Scalar = number | bigint | string;
 
 export type ScalarReader = (bytes: Uint8Array, base: number) => Scalar;
@@ -37,7 +37,7 @@ export function scalarReader({ shape, byteOffset, bitOffset, bitSize }: Place): 
   }
 }
 
-/** Number of bytes from the start of the value to the end of the part. */
+/** Returns the number of bytes from the start of the value to the end of the part. */
 export function endOf({ shape, byteOffset, bitOffset, bitSize }: Place): number {
   return byteOffset + (bitSize > 0 ? Math.ceil((bitOffset + bitSize) / 8) : shape.size);
 }
@@ -48,7 +48,7 @@ function textAt(bytes: Uint8Array, at: number, count: number): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset + at, end - at).toString("utf8");
 }
 
-/** The type assumed for bytes without BTF: an unsigned integer, if they have the size of one. */
+/** Returns the type assumed for bytes without BTF: an unsigned integer if they have the size of one, else undefined. */
 export function rawPlace(size: number): Place | undefined {
   if (size !== 1 && size !== 2 && size !== 4 && size !== 8) return undefined;
   const shape: IntShape = {

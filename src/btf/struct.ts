@@ -1,6 +1,6 @@
 /**
- * Tables that declare which members of a kernel struct are read, and how. `resolve` looks up the offsets once in the
- * BTF of the kernel and returns them as plain numbers:
+ * Declares the members of a kernel struct that are read, as a table. `resolve` looks up their offsets in the kernel's
+ * BTF once and returns them as plain numbers:
  *
  *     const NODE = struct("xa_node", { shift: u8, slots: bytes(64 * 8) });
  *     const node = NODE.resolve(btf); // node.shift === 0, node.sizeof === 576
@@ -47,7 +47,7 @@ export interface StructTable<Required extends string, Optional extends string = 
   resolveIfPresent(btf: Btf): Offsets<Required, Optional> | undefined;
 }
 
-/** A kernel's BTF lacks something that a table needs. */
+/** A kernel's BTF does not have a declared struct or member, or has the member with another size. */
 export class LayoutError extends KtstrError {}
 
 export const u8: MemberSpec<false> = spec("u8", 8, true);
@@ -67,7 +67,7 @@ export const bits = (count: number): MemberSpec<false> => ({
 /** A nested struct or an array of any size; only its offset is used. */
 export const place: MemberSpec<false> = spec("place", 0, false);
 
-/** Reads the member at `paths` instead of its key. The first path that this kernel has is used. */
+/** Reads the member at the first of `paths` that this kernel has, instead of at its key. */
 export function at<Optional extends boolean>(
   member: MemberSpec<Optional>,
   ...paths: readonly [string, ...string[]]
@@ -75,7 +75,7 @@ export function at<Optional extends boolean>(
   return { ...member, paths };
 }
 
-/** A member that not every kernel has. `note` gives the first or last release with it: "since 6.9". */
+/** Marks a member that not every kernel has. `note` gives the first or last release with it: "since 6.9". */
 export function optional(member: MemberSpec, note: string): MemberSpec<true> {
   return { ...member, optional: true, note };
 }

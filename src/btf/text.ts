@@ -3,8 +3,8 @@
  *
  *     { pid = 42, comm = "bash", in = [1, 0 <6 times>], next = 0xffff888000001000 }
  *
- * A value that is too wide for one line is broken over several lines. Names and strings from the machine are escaped,
- * so they cannot send control sequences to the terminal.
+ * A value that does not fit on one line is printed on several lines. Names and strings from the machine are escaped, so
+ * they cannot send control sequences to the terminal.
  */
 import { escapeText, printable } from "../text.ts";
 import type { Btf } from "./btf.ts";
@@ -20,7 +20,7 @@ import {
   type StructShape,
   shapeOf,
 } from "./shape.ts";
-import { Walk } from "./walk.ts";
+import { ValueWalk } from "./value-walk.ts";
 
 export interface TextOptions {
   /** Maximum line width in columns. Default 100. */
@@ -49,19 +49,22 @@ export function valueText(btf: Btf, typeId: number, bytes: Uint8Array, options: 
 }
 
 class TextRenderer {
-  readonly #walk: Walk;
+  readonly #walk: ValueWalk;
   readonly #options: TextOptions;
   readonly #width: number;
   readonly #limit: number;
 
   constructor(btf: Btf, bytes: Uint8Array, options: TextOptions) {
-    this.#walk = new Walk(btf, bytes);
+    this.#walk = new ValueWalk(btf, bytes);
     this.#options = options;
     this.#width = options.width ?? 100;
     this.#limit = options.limit ?? 64;
   }
 
-  /** `indent` starts every line after the first. `last`: no bytes follow the value, so a flexible array takes the rest. */
+  /**
+   * Renders a value. `indent` starts every line after the first. `last`: no bytes follow the value, so a flexible array
+   * extends to the end.
+   */
   value(shape: Shape, at: number, bitOffset: number, indent: string, last: boolean): string {
     const walk = this.#walk;
     walk.countPart();
@@ -192,7 +195,7 @@ class TextRenderer {
     return simple ? this.#filled(items, indent) : this.#block("[", items, "]", indent, lines);
   }
 
-  /** Number of elements from `n` on that have the same bytes. */
+  /** Returns the number of elements from `n` on that have the same bytes. */
   #runLength(at: number, size: number, n: number, count: number): number {
     const { bytes } = this.#walk;
     const first = at + n * size;
@@ -202,7 +205,7 @@ class TextRenderer {
     return Math.max(1, Math.floor((next - first) / size));
   }
 
-  /** A char array, printed up to its NUL. If it has no NUL, its length is printed too. */
+  /** Renders a char array up to its NUL. If it has no NUL, its length is printed too. */
   #string(at: number, count: number, room: number): string {
     if (count > room) return NOT_THERE;
     const bytes = this.#walk.bytes.subarray(at, at + count);

@@ -14,7 +14,7 @@ import { readFloat } from "./float.ts";
 import { bytesOfBits, readBits, readInteger } from "./integer.ts";
 import type { Place } from "./place.ts";
 import { type ArrayTypeShape, type IntShape, type Shape, type StructShape, shapeOf } from "./shape.ts";
-import { Walk } from "./walk.ts";
+import { ValueWalk } from "./value-walk.ts";
 
 export type PlainValue =
   | null
@@ -27,19 +27,25 @@ export type PlainValue =
 
 /** Converts the value at the start of `bytes`. Throws `FormatError` if the type is hostile. */
 export function plainValue(btf: Btf, typeId: number, bytes: Uint8Array): PlainValue {
-  return renderValue(new Walk(btf, bytes), shapeOf(btf, typeId), 0, 0, true);
+  return renderValue(new ValueWalk(btf, bytes), shapeOf(btf, typeId), 0, 0, true);
 }
 
 /** Converts a part of the value at the start of `bytes`. Throws `FormatError` if the type is hostile. */
 export function plainPart(btf: Btf, place: Place, bytes: Uint8Array): PlainValue {
   const { shape, byteOffset, bitOffset, bitSize } = place;
-  const walk = new Walk(btf, bytes);
+  const walk = new ValueWalk(btf, bytes);
   if (bitSize > 0) return bitFieldValue(walk, shape, byteOffset, bitOffset, bitSize);
   return renderValue(walk, shape, byteOffset, bitOffset, true);
 }
 
-/** `last`: no bytes follow the value, so a flexible array takes the rest. */
-function renderValue(walk: Walk, shape: Shape, at: number, bitOffset: number, last: boolean): PlainValue {
+/** Converts a value. `last`: no bytes follow the value, so a flexible array extends to the end. */
+function renderValue(
+  walk: ValueWalk,
+  shape: Shape,
+  at: number,
+  bitOffset: number,
+  last: boolean,
+): PlainValue {
   walk.countPart();
   switch (shape.kind) {
     case "int":
@@ -72,7 +78,7 @@ function renderValue(walk: Walk, shape: Shape, at: number, bitOffset: number, la
 }
 
 function scalarValue(
-  walk: Walk,
+  walk: ValueWalk,
   shape: Shape & { kind: "enum" | "pointer" | "float" },
   at: number,
 ): PlainValue {
@@ -85,14 +91,14 @@ function scalarValue(
   return shape.names.get(value) ?? value;
 }
 
-function nested(walk: Walk, shape: Shape, at: number, last = false): PlainValue {
+function nested(walk: ValueWalk, shape: Shape, at: number, last = false): PlainValue {
   walk.enter();
   const value = renderValue(walk, shape, at, 0, last);
   walk.leave();
   return value;
 }
 
-function intValue(walk: Walk, shape: IntShape, at: number, memberBitOffset: number): PlainValue {
+function intValue(walk: ValueWalk, shape: IntShape, at: number, memberBitOffset: number): PlainValue {
   const bitOffset = memberBitOffset + shape.bitOffset;
   const whole = bitOffset === 0 && shape.bits === shape.size * 8;
   if (!walk.has(at, whole ? shape.size : bytesOfBits(bitOffset, shape.bits))) return null;
@@ -103,7 +109,7 @@ function intValue(walk: Walk, shape: IntShape, at: number, memberBitOffset: numb
 }
 
 function addMembers(
-  walk: Walk,
+  walk: ValueWalk,
   shape: StructShape,
   at: number,
   into: { [name: string]: PlainValue },
@@ -128,7 +134,7 @@ function addMembers(
   walk.leave();
 }
 
-function bitFieldValue(walk: Walk, shape: Shape, at: number, bit: number, bitSize: number): PlainValue {
+function bitFieldValue(walk: ValueWalk, shape: Shape, at: number, bit: number, bitSize: number): PlainValue {
   walk.countPart();
   if (!walk.has(at, bytesOfBits(bit, bitSize))) return null;
   const signed = (shape.kind === "int" || shape.kind === "enum") && shape.signed;
@@ -137,7 +143,7 @@ function bitFieldValue(walk: Walk, shape: Shape, at: number, bit: number, bitSiz
   return shape.kind === "enum" ? (shape.names.get(value) ?? value) : value;
 }
 
-function arrayValue(walk: Walk, shape: ArrayTypeShape, at: number, last: boolean): PlainValue {
+function arrayValue(walk: ValueWalk, shape: ArrayTypeShape, at: number, last: boolean): PlainValue {
   const { element } = shape;
   const room = Math.max(0, walk.end - at);
   const flexible = last && shape.count === 0 && element.size > 0;

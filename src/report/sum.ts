@@ -3,7 +3,7 @@ import { readFloat } from "../btf/float.ts";
 import { readBits, readInteger, writeBits, writeInteger } from "../btf/integer.ts";
 import { rawPlace } from "../btf/scalar.ts";
 import { type Shape, shapeOf } from "../btf/shape.ts";
-import { Walk } from "../btf/walk.ts";
+import { ValueWalk } from "../btf/value-walk.ts";
 import { UsageError } from "../errors.ts";
 import type { TypeRef } from "./typed.ts";
 
@@ -45,11 +45,11 @@ export class Summer {
   sum(bytes: Uint8Array, first: number, stride: number, count: number): void {
     // Bytes that are not summed, such as padding, are copied from the first CPU.
     this.total.set(bytes.subarray(first, first + this.total.length));
-    const walk = this.#type === undefined ? undefined : new Walk(this.#type.btf, this.total);
+    const walk = this.#type === undefined ? undefined : new ValueWalk(this.#type.btf, this.total);
     this.#add({ bytes, first, stride, count }, walk, this.#shape, 0, "");
   }
 
-  #add(copies: Copies, walk: Walk | undefined, shape: Shape, at: number, path: string): void {
+  #add(copies: Copies, walk: ValueWalk | undefined, shape: Shape, at: number, path: string): void {
     walk?.countPart();
     if (at + shape.size > this.total.length) return;
     switch (shape.kind) {

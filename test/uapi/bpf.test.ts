@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { checkLayout } from "../../src/btf/check.ts";
+import { checkLayout } from "../../src/btf/check-layout.ts";
 import {
   BATCH_ATTR,
   BTF_INFO,

@@ -2,7 +2,7 @@
 import { bpftoolJson } from "../../../src/btf/bpftool.ts";
 import { Btf } from "../../../src/btf/btf.ts";
 import { cDump } from "../../../src/btf/c.ts";
-import { checkLayout } from "../../../src/btf/check.ts";
+import { checkLayout } from "../../../src/btf/check-layout.ts";
 import { declaration } from "../../../src/btf/declare.ts";
 import { rawJson, rawText } from "../../../src/btf/raw.ts";
 import { optional, struct, u32 } from "../../../src/btf/struct.ts";

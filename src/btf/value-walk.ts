@@ -1,4 +1,4 @@
-/** State and limits of one rendering, shared by all renderers. */
+/** State and limits of a walk over the parts of a value. Every renderer uses it. */
 import { FormatError } from "../errors.ts";
 import type { Btf } from "./btf.ts";
 
@@ -8,8 +8,8 @@ const MAX_DEPTH = 64;
 const PARTS_BASE = 10_000;
 const PARTS_PER_BYTE = 64;
 
-/** One rendering of a value. A hostile type ends it with a `FormatError`. */
-export class Walk {
+/** A walk over the parts of a value. Throws `FormatError` if the type is hostile. */
+export class ValueWalk {
   readonly btf: Btf;
   readonly bytes: Uint8Array;
   /** End of a flexible array: the end of the value, or in a section the end of the variable. */

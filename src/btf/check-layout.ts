@@ -1,4 +1,4 @@
-/** Compares the ABI layouts in src/uapi with a kernel's BTF. */
+/** Compares the layouts in src/uapi with a kernel's BTF. Tests use it. */
 import { BTF_KIND } from "../uapi/btf.ts";
 import type { Layout } from "../uapi/layout.ts";
 import type { Btf } from "./btf.ts";
@@ -7,13 +7,13 @@ import type { Btf } from "./btf.ts";
 const MAX_DEPTH = 4;
 
 /**
- * Returns the differences between a layout and the struct or union that its name gives ("struct bpf_map_info", "union
- * bpf_attr"): one sentence for each field, empty if there are none. `path` is the member where the layout starts, if
- * the layout is a named arm ("info"). If a union has several anonymous arms, the best match is compared.
+ * Returns the differences between a layout and the struct or union with its name ("struct bpf_map_info", "union
+ * bpf_attr"): one sentence per difference. `path` is the member where the layout starts if the layout is a named arm
+ * ("info"). If a union has several anonymous arms, the arm with the fewest differences is compared.
  */
 export function checkLayout(btf: Btf, layout: Layout, path = ""): readonly string[] {
   const [, keyword, name] = /^(struct|union) (\w+)/.exec(layout.name) ?? [];
-  if (name === undefined) return [`"${layout.name}" names no struct or union`];
+  if (name === undefined) return [`"${layout.name}" is not the name of a struct or union`];
   const outer = btf.find(name, keyword === "struct" ? BTF_KIND.STRUCT : BTF_KIND.UNION);
   if (outer === undefined) return [`there is no ${keyword} ${name}`];
   const start = path === "" ? outer : btf.member(outer, path)?.typeId;

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { Btf } from "../../src/btf/btf.ts";
-import { checkLayout } from "../../src/btf/check.ts";
+import { checkLayout } from "../../src/btf/check-layout.ts";
 import { layout, u32, u64 } from "../../src/uapi/layout.ts";
 import { vmlinuxBytes, whyNoLive } from "./support/live.ts";
 
@@ -39,6 +39,6 @@ kernelTest("every field with a wrong offset, size or name is a difference", () =
   expect(checkLayout(btf, wrong, "x")).toEqual(["struct bpf_map_info has no member x"]);
   expect(checkLayout(btf, wrong, "id")).toEqual(["struct bpf_map_info.id is not a struct or union"]);
   expect(checkLayout(btf, layout("bpf_map_info", 4, {}))).toEqual([
-    '"bpf_map_info" names no struct or union',
+    '"bpf_map_info" is not the name of a struct or union',
   ]);
 });

@@ -1,4 +1,4 @@
-/** Definitions of a C dump: structs with padding, enums, typedefs. */
+/** Writes the definitions of a C dump: structs with padding, enums, typedefs. */
 import { FormatError } from "../errors.ts";
 import { BTF_KIND, btfIntBits, btfIntOffset } from "../uapi/btf.ts";
 import { Alignments } from "./align.ts";
@@ -16,7 +16,7 @@ const MEMBERS_BASE = 100_000;
 /** Limit on a gap between members. Compilers do not emit larger ones. */
 const MAX_PADDING_BYTES = 1 << 20;
 
-export class CBodies {
+export class CDefinitions {
   readonly #btf: Btf;
   readonly #names: CNames;
   readonly #alignments: Alignments;
@@ -30,7 +30,7 @@ export class CBodies {
     this.#membersLeft = MEMBERS_BASE + MEMBERS_PER_TYPE * btf.typeCount;
   }
 
-  /** "struct name". */
+  /** Returns the keyword and the name: "struct name". */
   tag(id: number): string {
     return `${this.#keyword(id)} ${this.#names.ofType(id)}`;
   }
@@ -113,7 +113,7 @@ export class CBodies {
       : ` __attribute__((mode(${mode})))`;
   }
 
-  /** Returns whether the values alone make the compiler choose 8 bytes. */
+  /** Returns whether a value does not fit in 4 bytes, so that the compiler chooses 8 without an attribute. */
   #isWide(id: number): boolean {
     for (const { value } of this.#btf.enumValues(id)) {
       if (value > 0xffff_ffff || value < -0x8000_0000) return true;
@@ -183,8 +183,8 @@ const PADS: readonly (readonly [type: string, bits: number])[] = [
 ];
 
 /**
- * Fills bits `from .. to` with unnamed bit-fields before a member with this alignment. Writes as few as libbpf
- * (tools/lib/bpf/btf_dump.c, btf_dump_emit_bit_padding).
+ * Fills bits `from .. to` with unnamed bit-fields before a member with this alignment. Writes the same bit-fields as
+ * libbpf (tools/lib/bpf/btf_dump.c, btf_dump_emit_bit_padding).
  */
 function pad(lines: string[], from: number, to: number, alignmentBits: number, inBits: boolean): void {
   if (from >= to) return;
