@@ -18,7 +18,7 @@ import { sumIdr, walkAll } from "./walk.ts";
 
 const HTAB = struct("bpf_htab", { buckets: ptr, n_buckets: u32 });
 const BUCKET = struct("bucket", { head: place });
-const ELEMENT = struct("htab_elem", { hash_node: place, key: place });
+const ELEMENT = struct("htab_elem", { hash_node: place, hash: place, key: place });
 const IDR = struct("idr", { head: at(ptr, "idr_rt.xa_head") });
 const NODE = struct("xa_node", { shift: place, slots: place });
 
@@ -54,6 +54,7 @@ function prepareHash(path: string): Prepared {
   const layout = [
     BUCKET.resolve(btf).sizeof,
     element.hash_node,
+    element.hash,
     element.key,
     value,
     map.info.valueSize,

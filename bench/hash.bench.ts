@@ -79,7 +79,7 @@ function build(folder: string, { count, preallocated, perBucket, valueSize, cpus
     for (let index = 0; index < count; index++) machine.setU32(area, index * valueSize, index + cpu);
   machine.finish();
   const perCpu = [value, valueSize, machine.kernel.addressOf("__per_cpu_offset"), cpus];
-  const plain = [element.key, value, valueSize, count];
+  const plain = [element.hash, element.key, value, valueSize, count];
   const layout = [bucket.sizeof, element.hash_node, ...(isPerCpu ? perCpu : plain)];
   return { path: machine.path, words: [...machine.guestWords(), buckets.address, bucketCount, ...layout] };
 }
@@ -128,7 +128,7 @@ function caseOf(name: string, shape: Shape, target?: number): Case {
   return {
     name: `hash ${name}, ${kind}, ${perBucket} a bucket, values of ${valueSize}`,
     ...(target === undefined ? {} : { target }),
-    times: count >= 10_000_000 ? 5 : count >= 1_000_000 ? 9 : 15,
+    times: count >= 10_000_000 ? 5 : count >= 1_000_000 ? 9 : 40,
     loops: Math.max(1, Math.floor(300_000 / count)),
     prepare: (folder) => prepare(folder, shape),
   };

@@ -1,19 +1,24 @@
-/** Runs both sides of a case alternately, and computes one row of the table. */
+/**
+ * Runs both sides of a case alternately, and computes one row of the table.
+ *
+ * Times are elapsed times, and a side's figure is the minimum over all repetitions of all rounds: other load and the host only
+ * add time. CPU time has no valid minimum on a virtual machine: the kernel subtracts steal time (`update_rq_clock_task` in
+ * kernel/sched/core.c), and some repetitions then have a tenth of their elapsed time.
+ */
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { clockNs } from "../src/ffi.ts";
 import type { Case, Prepared, Side, Suite, Work } from "./case.ts";
 import { compileReference, median, output, runCommand } from "./harness.ts";
 
 export interface Row {
   readonly name: string;
   readonly items: number;
-  /** Nanoseconds per item: medians over the rounds. */
+  /** Nanoseconds per item: minima over the rounds. */
   readonly oursNs: number;
   readonly referenceNs: number;
-  /** Median of the rounds' ratios. */
+  /** Ratio of these minima. */
   readonly ratio: number;
-  /** Half of the interquartile range of the rounds, as a share of the ratio. */
+  /** Half of the interquartile range of the rounds' ratios, as a share of the ratio. */
   readonly noise: number;
   /** Ratio of the first repetitions; for commands, of CPU times. */
   readonly otherRatio: number;
@@ -27,8 +32,6 @@ interface Run {
   readonly otherNs: number;
 }
 
-/** linux/time.h. */
-const CLOCK_THREAD_CPUTIME_ID = 3;
 /** Repetitions at the start that do not count, while the compiler settles. */
 const WARM_UP = 3;
 
@@ -75,7 +78,9 @@ function check(
 function rowOf(name: string, target: number | undefined, ours: readonly Run[], theirs: readonly Run[]): Row {
   const perItem = ({ ns, work }: Run): number => ns / work.items;
   const ratios = ours.map((run, round) => perItem(run) / perItem(theirs[round]!));
-  const ratio = median(ratios);
+  const oursNs = Math.min(...ours.map(perItem));
+  const referenceNs = Math.min(...theirs.map(perItem));
+  const ratio = oursNs / referenceNs;
   const other = ours.map((run, round) => {
     const theirRun = theirs[round]!;
     return run.otherNs / run.work.items / (theirRun.otherNs / theirRun.work.items);
@@ -85,8 +90,8 @@ function rowOf(name: string, target: number | undefined, ours: readonly Run[], t
   return {
     name,
     items: ours[0]!.work.items,
-    oursNs: median(ours.map(perItem)),
-    referenceNs: median(theirs.map(perItem)),
+    oursNs,
+    referenceNs,
     ratio,
     noise: (quartile(0.75) - quartile(0.25)) / 2 / ratio,
     otherRatio: median(other),
@@ -129,7 +134,7 @@ function parse(text: string, name: string): Run {
   if (items === undefined || checksum === undefined || !(items > 0) || times.length === 0)
     throw new Error(`${name}: a side printed ${JSON.stringify(text.slice(0, 200))}`);
   const settled = times.length > WARM_UP ? times.slice(WARM_UP) : times;
-  return { work: { items, checksum }, ns: median(settled), otherNs: times[0]! };
+  return { work: { items, checksum }, ns: Math.min(...settled), otherNs: times[0]! };
 }
 
 /** Runs in its own process: once, then `loops` times for each of `times`. Prints the same format as the references. */
@@ -144,12 +149,9 @@ export async function runJob(
   let done: Work = { items: 0, checksum: 0 };
   for (let n = 0; n < Number(times); n++) {
     const count = n === 0 ? 1 : Number(loops);
-    const start = threadNs();
+    const start = Bun.nanoseconds();
     for (let loop = 0; loop < count; loop++) done = work();
-    ns.push((threadNs() - start) / count);
+    ns.push((Bun.nanoseconds() - start) / count);
   }
   console.log([`${done.items} ${done.checksum >>> 0}`, ...ns].join("\n"));
 }
-
-/** CPU time of this thread. */
-const threadNs = (): number => Number(clockNs(CLOCK_THREAD_CPUTIME_ID));
