@@ -1,4 +1,4 @@
-/** Values computed from counters. They are computed when they are printed and not stored. */
+/** Computes rates and averages from a program's counters, when they are printed. */
 import type { ProgStats } from "./state.ts";
 
 const U64_MAX = 2n ** 64n - 1n;
@@ -9,18 +9,21 @@ export function saturatingAdd(a: bigint, b: bigint): bigint {
   return sum > U64_MAX ? U64_MAX : sum;
 }
 
-/** Nanoseconds per call; 0 if there were no calls. */
+/** Returns nanoseconds per call; 0 if there were no calls. */
 export function nsPerCall(stats: ProgStats): number {
   return stats.count === 0n ? 0 : Number(stats.runTimeNs) / Number(stats.count);
 }
 
-/** misses / (count + misses); 0 if both are 0. */
+/** Returns misses / (count + misses); 0 if both are 0. */
 export function missRate(stats: ProgStats): number {
   const all = Number(stats.count) + Number(stats.misses);
   return all === 0 ? 0 : Number(stats.misses) / all;
 }
 
-/** `NAME: cnt=100 nsecs=200 misses=3 ns/call=2.000 miss_rate=0.0291`. The last two are omitted without calls or misses. */
+/**
+ * Returns `NAME: cnt=100 nsecs=200 misses=3 ns/call=2.000 miss_rate=0.0291`. ns/call is omitted if there were no calls,
+ * miss_rate if there were no misses.
+ */
 export function statsLine(name: string, stats: ProgStats): string {
   let line = `${name}: cnt=${stats.count} nsecs=${stats.runTimeNs} misses=${stats.misses}`;
   if (stats.count > 0n) line += ` ns/call=${nsPerCall(stats).toFixed(3)}`;

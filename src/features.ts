@@ -22,8 +22,8 @@ export const MISC_FEATURES = [
 
 export type MiscFeature = (typeof MISC_FEATURES)[number];
 
-/** Helpers whose probe writes a message to the kernel's log. */
-export const NOTED_HELPERS: readonly string[] = ["trace_printk", "trace_vprintk", "probe_write_user"];
+/** Helpers whose probe makes the kernel write a message to its log. They are probed only on request. */
+export const LOGGING_HELPERS: readonly string[] = ["trace_printk", "trace_vprintk", "probe_write_user"];
 
 export interface Features {
   /** -1 if the sysctl cannot be read. */

@@ -136,7 +136,7 @@ export function bpf(command: number, attr: PinnedBytes): number {
 const NR_PIDFD_OPEN = 434;
 const PIDFD_THREAD = 0o200;
 
-/** `pidfd_open(pid)`. Returns a descriptor or `-errno`. `thread` allows any thread and needs Linux 6.9. */
+/** `pidfd_open(pid)`. Returns a descriptor or `-errno`. With `thread`, `pid` can be any thread's id (since Linux 6.9). */
 export function pidfdOpen(pid: number, thread: boolean): number {
   const flags = thread ? PIDFD_THREAD : 0;
   return orErrno(libc().syscall(NR_PIDFD_OPEN, pid, flags as Pointer, 0, 0, 0, 0));
@@ -145,7 +145,7 @@ export function pidfdOpen(pid: number, thread: boolean): number {
 export const CLOCK_REALTIME = 0;
 export const CLOCK_BOOTTIME = 7;
 
-/** clock_gettime(2) in nanoseconds. */
+/** Returns the time of a clock in nanoseconds (clock_gettime(2)). */
 export function clockNs(clock: number): bigint {
   const time = new BigInt64Array(2);
   libc().clock_gettime(clock, time);
@@ -155,7 +155,10 @@ export function clockNs(clock: number): bigint {
 /** `IF_NAMESIZE` (net/if.h): a device's name with its NUL. */
 const DEVICE_NAME_BYTES = 16;
 
-/** if_indextoname(3): the name of a device in our own network namespace, padded with NULs. undefined if there is none. */
+/**
+ * Returns the name of a device in our own network namespace, padded with NULs, or undefined if there is none
+ * (if_indextoname(3)).
+ */
 export function deviceName(index: number): Uint8Array | undefined {
   const name = new Uint8Array(new ArrayBuffer(DEVICE_NAME_BYTES));
   return libc().if_indextoname(index, name) === null ? undefined : name;
@@ -263,7 +266,7 @@ export function lseek(fd: number, offset: number, whence: number): number {
 
 const SC_PAGESIZE = 30;
 
-/** Page size of the machine that ktstr runs on, which can differ from an image's. */
+/** Returns the page size of the machine that ktstr runs on. The page size of an image can be another. */
 export function pageSize(): number {
   return Number(libc().sysconf(SC_PAGESIZE));
 }

@@ -1,18 +1,19 @@
 /**
- * Thresholds at which the engine compiles code. Most commands end before compiled code pays for its compilation. On two
- * processors the compiler's threads also take time from the main thread: 13 % of `inspect --sample`.
+ * Sets how often code runs before the engine compiles it. Most commands end before compiled code has saved the time of
+ * its compilation. On two processors the compiler's threads also take time from the main thread: 13 % of
+ * `inspect --sample`.
  */
 
 /** Factor on the engine's thresholds: code runs this many times more often before it is compiled. */
 const THRESHOLD_FACTOR = 16;
 
-/** Called at the start of a command. */
+/** Raises the thresholds. Called at the start of a command. */
 export function raiseJitThreshold(): void {
   // Bun 1.4.0 does not have this function.
   Bun.unsafe.setJITPolicy?.(THRESHOLD_FACTOR);
 }
 
-/** Called when a command turns out to run long. */
+/** Restores the engine's thresholds, for commands that run long. */
 export function resetJitThreshold(): void {
   Bun.unsafe.setJITPolicy?.(1);
 }

@@ -43,7 +43,7 @@ const FACILITIES = [
 ] as const;
 const FIRST_LOCAL = 16;
 
-/** "kern", "daemon"; the number if syslog(3) has no name for it. */
+/** Returns "kern", "daemon" and so on, or the number if syslog(3) has no name for it. */
 export function facilityName(facility: number): string {
   const [named, local] = FACILITIES;
   return named[facility] ?? local[facility - FIRST_LOCAL] ?? String(facility);
@@ -62,7 +62,7 @@ export class LogBuilder {
     this.#torn.set(reason, (this.#torn.get(reason) ?? 0) + 1);
   }
 
-  /** The first record since boot has sequence number 0, so the first one found gives the number of overwritten records. */
+  /** Returns the log. Sequence numbers start at 0, so the first record's number is the number of overwritten records. */
   finish(): KernelLog {
     return {
       records: this.#records,

@@ -50,15 +50,15 @@ const root: Command = command({
 /** Runs one command line. Returns the exit status: 0, 1 for a failure, 2 for wrong usage. */
 export async function main(argv: readonly string[]): Promise<number> {
   const out = new Output();
-  const how = errorFormatOf(argv);
-  if (how.debug) enableDebugLog();
+  const format = errorFormatOf(argv);
+  if (format.debug) enableDebugLog();
   const warn = (sentence: string): void => log.warn(sentence);
   try {
     const status = await runLine(root, await parseCommandLine(root, argv), out, warn);
     out.flush();
     return status;
   } catch (error) {
-    return report(error, out, how);
+    return report(error, out, format);
   }
 }
 
@@ -70,17 +70,17 @@ async function report(error: unknown, out: Output, { json, pretty, debug }: Erro
   }
   const { errorJson, sentenceOf } = await import("./commands/failure.ts");
   const sentence = sentenceOf(error);
-  let isTold = !(error instanceof KtstrError);
+  let isReported = !(error instanceof KtstrError);
   try {
     // Incomplete JSON is useless to its reader; incomplete text is not.
     if (json && out.rewind(0)) {
       out.line(errorJson(sentence, pretty)).flush();
-      isTold = true;
+      isReported = true;
     } else out.flush();
   } catch (late) {
     if (late instanceof ClosedPipeError) return 1;
   }
-  if (!isTold) log.error(sentence);
+  if (!isReported) log.error(sentence);
   if (error instanceof KtstrError && debug) writeError(`${error.stack ?? ""}\n`);
   return error instanceof UsageError ? 2 : 1;
 }

@@ -1,4 +1,4 @@
-/** A program's code, as `bpf_prog_get_info_by_fd` (kernel/bpf/syscall.c) returns it. Both data paths return this type. */
+/** Types that both data paths return for a program's code, with the data of `bpf_prog_get_info_by_fd` (kernel/bpf/syscall.c). */
 import { CALL, helperOf, insnAt, PSEUDO_CALL } from "./uapi/disasm.ts";
 
 export interface ProgCode {

@@ -1,5 +1,5 @@
 /**
- * The state of sched_ext in a kernel's memory as plain data. A text dump has less data (src/sched-text/dump.ts). A member is
+ * Types for the state of sched_ext in a kernel's memory. A text dump has less data (src/sched-text/dump.ts). A member is
  * undefined if the release does not have it. Times are in milliseconds of jiffies, up to the last tick before the freeze.
  */
 

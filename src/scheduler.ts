@@ -121,7 +121,7 @@ function candidates(source: Source, btf: Btf): Candidate[] {
   return result;
 }
 
-/** `common.state` since 6.9, `state` before. */
+/** Returns the `enum bpf_struct_ops_state` of a value: `common.state` since 6.9, `state` before. -1 if it has none. */
 function stateOf(btf: Btf, valueType: number, view: DataView): number {
   const place = btf.member(valueType, "common.state") ?? btf.member(valueType, "state");
   return place === undefined || place.byteOffset + 4 > view.byteLength

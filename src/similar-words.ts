@@ -1,4 +1,4 @@
-/** Suggestions for a mistyped word: at most three of the candidates, the most similar first. */
+/** Returns suggestions for a mistyped word: at most three of the candidates, the most similar first. */
 export function similarWords(word: string, candidates: readonly string[]): string[] {
   const maxDistance = Math.max(2, Math.floor(word.length / 3));
   return (
@@ -16,7 +16,7 @@ export function similarWords(word: string, candidates: readonly string[]): strin
   );
 }
 
-/** The Levenshtein distance, computed row by row. */
+/** Returns the Levenshtein distance, computed row by row. */
 function distanceOf(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, index) => index);
   for (let i = 1; i <= a.length; i++) {

@@ -16,7 +16,7 @@ export interface Unreadable {
     | "wrong-type" // the map's type does not support this kind of read
     | "out-of-range" // a key >= max_entries, or bytes outside of the value
     | "not-present" // a page, per-CPU area or pointer target that the image does not contain
-    | "lost-race" // the object went away during the read
+    | "lost-race" // the object was freed during the read
     | "not-permitted" // the kernel denies the read (privilege, flags, a write-only map)
     | "unsupported" // this kernel or data path cannot read it
     | "corrupt"; // the data is inconsistent
@@ -245,7 +245,7 @@ export interface ProgStats {
   readonly misses: bigint;
 }
 
-/** One CPU's part of them. */
+/** The run-time counters of one CPU. */
 export interface CpuStats extends ProgStats {
   readonly cpu: number;
 }
@@ -256,7 +256,7 @@ export interface LinkInfo {
   /** `enum bpf_link_type`. */
   readonly type: number;
   readonly progId: number;
-  /** On the guest path, these are read lazily, so the guest must still be open. */
+  /** Read lazily on the guest path, so the guest must still be open. */
   readonly details: LinkDetails;
 }
 
@@ -347,7 +347,7 @@ export interface KernelInfo {
   readonly uptimeNs: bigint | undefined;
 }
 
-/** A data path: everything that reports read. */
+/** The interface of a data path: every read that reports use. */
 export interface BpfState extends MapAccessor, ProgAccessor, Disposable {
   kernel(): KernelInfo;
   /** Returns which processes hold objects. The result is cached. */

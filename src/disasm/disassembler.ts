@@ -12,7 +12,7 @@ const INSNS_PER_CALL = 4096;
 /** Longest instruction of x86-64; arm64 instructions are shorter. */
 const LONGEST_BYTES = 15;
 
-/** `machine` is a name as in `uname -m`. Throws `KtstrError` if it is neither x86-64 nor arm64. */
+/** Loads Capstone for a machine, named as in `uname -m`. Throws `KtstrError` if it is neither x86-64 nor arm64. */
 export async function loadDisassembler(machine: string): Promise<Disassembler> {
   const isArm = machine === "aarch64";
   if (!isArm && machine !== "x86_64")
@@ -77,7 +77,7 @@ function decodeOrEmpty<T>(decode: () => T[]): T[] {
   }
 }
 
-/** Returns a text for bytes that Capstone does not know, as binutils prints them. */
+/** Returns bytes that Capstone cannot decode as text, as binutils prints them. */
 function undecodable(bytes: Uint8Array, offset: number, isArm: boolean): MachineInsn {
   if (!isArm) return { offset, length: 1, operation: "(bad)", operands: [] };
   const word = bytes.slice(offset, offset + 4);
@@ -85,7 +85,7 @@ function undecodable(bytes: Uint8Array, offset: number, isArm: boolean): Machine
   return { offset, length: word.length, operation: ".inst", operands: [value] };
 }
 
-/** Splits at commas, but not inside brackets. */
+/** Splits at commas that are not inside brackets. */
 function splitOperands(text: string): string[] {
   return text === "" ? [] : text.split(/, (?![^([{]*[)\]}])/);
 }

@@ -3,7 +3,7 @@
  * emit: no suffix if a register gives the size, hexadecimal numbers, and displacements of 0 and scales of 1 are printed.
  */
 
-/** The text of an instruction. */
+/** An instruction as text. */
 export interface InsnText {
   readonly operation: string;
   readonly operands: readonly string[];
@@ -16,7 +16,7 @@ const SIZED =
 const ALWAYS_LONG = new Set(["call", "jmp", "leave", "pop", "push", "ret"]);
 const BITS: Readonly<Record<string, number>> = { b: 8, w: 16, l: 32, q: 64 };
 
-/** `operands` are Capstone's, split; `bytes` are the bytes of the instruction. */
+/** Returns an instruction in binutils' spelling. `operands` are Capstone's; `bytes` are the instruction's bytes. */
 export function x86Text(mnemonic: string, operands: readonly string[], bytes: Uint8Array): InsnText {
   const [, prefix = "", stem = "", suffix = ""] = SIZED.exec(mnemonic) ?? [];
   const isSized = stem !== "";

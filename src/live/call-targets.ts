@@ -1,6 +1,6 @@
 /** Resolves the call targets of programs by `/proc/kallsyms`, which shows addresses only with CAP_SYSLOG (else zeros). */
 import { type CallTargets, calledAddresses, NO_TARGETS, type ProgCode } from "../prog-code.ts";
-import { pickAlias } from "../uapi/alias.ts";
+import { pickAlias } from "../uapi/symbol-alias.ts";
 import type { Sys } from "./sys.ts";
 
 const PATH = "/proc/kallsyms";

@@ -1,6 +1,6 @@
 /** Probes the features of the running kernel with the same programs and maps as libbpf's `libbpf_probes.c` and bpftool's `feature.c`. */
 import { gunzipSync } from "node:zlib";
-import { type Features, type MiscFeature, NOTED_HELPERS, type Sysctl } from "../features.ts";
+import { type Features, LOGGING_HELPERS, type MiscFeature, type Sysctl } from "../features.ts";
 import { type Fd, Fd as OwnedFd } from "../ffi.ts";
 import { BTF_LOAD_ATTR, MAP_CREATE_ATTR, PROG_LOAD_ATTR } from "../uapi/bpf.ts";
 import { EAGAIN, EINVAL, ENOSYS, EPERM } from "../uapi/errno.ts";
@@ -169,7 +169,7 @@ function helpersOf(sys: Sys, type: number, full: boolean): number[] {
   const probe = { ...PROBES[type], hasLog: true };
   const all: number[] = [];
   for (const [id, name] of HELPERS.entries()) {
-    if (id === 0 || (!full && NOTED_HELPERS.includes(name))) continue;
+    if (id === 0 || (!full && LOGGING_HELPERS.includes(name))) continue;
     const { result, log } = load(sys, type, [call(id), exit()], probe);
     if (result >= 0 || !UNKNOWN_HELPER.test(log)) all.push(id);
   }

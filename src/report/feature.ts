@@ -1,5 +1,5 @@
 /** BPF features of a kernel as `bpftool feature probe` prints them (tools/bpf/bpftool/feature.c). */
-import { type Features, MISC_FEATURES, NOTED_HELPERS, SYSCTLS, type Sysctl } from "../features.ts";
+import { type Features, LOGGING_HELPERS, MISC_FEATURES, SYSCTLS, type Sysctl } from "../features.ts";
 import { escapeText } from "../text.ts";
 import { HELPERS } from "../uapi/helpers.ts";
 import { MAP_TYPES, PROG_TYPES } from "../uapi/names.ts";
@@ -202,7 +202,7 @@ export function featuresMacros(features: Features, prefix: string, full: boolean
       `	${prefix}BPF__PROG_TYPE_ ## prog_type ## __HELPER_ ## helper`,
       ...named(PROG_TYPES, progTypes).flatMap(({ name, type }) =>
         HELPERS.flatMap((helper, id) =>
-          id === 0 || (!full && NOTED_HELPERS.includes(helper))
+          id === 0 || (!full && LOGGING_HELPERS.includes(helper))
             ? []
             : [
                 `#define ${prefix}BPF__PROG_TYPE_${name}__HELPER_bpf_${helper} ${helpers[type]?.includes(id) === true ? 1 : 0}`,

@@ -244,7 +244,7 @@ function newTask({
   };
 }
 
-/** Sets the members of a task from a line's fields. Values that do not parse leave the members undefined. Returns true. */
+/** Sets the members of a task from a line's fields. A member stays undefined if its value does not parse. Returns true. */
 function addFields(task: Task, fields: Fields): true {
   for (const [name, text] of fields) SETTERS[name]?.(task, text);
   return true;

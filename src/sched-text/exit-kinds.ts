@@ -16,7 +16,7 @@ const KINDS: readonly (readonly [kind: number, name: string, reason: string])[] 
   [1028, "SCX_EXIT_ERROR_RESCUE", ""],
 ];
 
-/** The name of an exit kind: "SCX_EXIT_ERROR_STALL", or "exit kind 7" if it is unknown. */
+/** Returns the name of an exit kind: "SCX_EXIT_ERROR_STALL", or "exit kind 7" if it is unknown. */
 export const exitKindText = (kind: number): string =>
   KINDS.find(([number]) => number === kind)?.[1] ?? `exit kind ${kind}`;
 

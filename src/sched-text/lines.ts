@@ -17,7 +17,7 @@ const LAYERS: readonly RegExp[] = [
   // tracefs, trace-cmd: `  sh-2145    [000] d..1.    40.140226: sched_ext_dump: TEXT`; perf adds the subsystem
   /^\s{0,20}\S.{0,40}?-\d+\s+(?:\(\s*[-\d]+\)\s+)?\[\d+\]\s+(?:[^\s:]{4,8}\s+)?[\d.]+: (?:\w+:)?(?<source>\w+):(?: |$)/,
   /^\s{0,20}\S.{0,40}?\s+\d+\s+\[\d+\]\s+[\d.]+: (?:\w+:)?(?<source>\w+):(?: |$)/,
-  // docker compose, GitHub's quotes
+  // docker compose; quotes in GitHub issues
   /^[\w.-]+\s*\| /,
   /^> /,
   // ISO time of journalctl -o short-iso and of CI logs: `2026-11-26T12:00:00+0000 host `, `2026-11-26T12:00:00.1Z `

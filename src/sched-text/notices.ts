@@ -27,7 +27,7 @@ export function readNotices<Line extends { readonly text: string }>(
 ): SchedNotice<Line>[] {
   const found: SchedNotice<Line>[] = [];
   lines.forEach((line, index) => {
-    // A quick check: most lines of a log are about something else.
+    // Most lines of a log are no notices. This check is faster than the patterns.
     if (!line.text.startsWith("sched_ext: BPF ")) return;
     const enabled = ENABLED.exec(line.text);
     if (enabled !== null) {

@@ -70,7 +70,7 @@ function addLine(writer: Writer, each: ClassifiedLine): boolean {
   const { owner } = writer;
   writer.owner = undefined;
   const isHeading = parsed.kind === "debug" || parsed.kind === "exit";
-  // No heading follows the line "simple: root". Inside a dump, the scheduler printed it.
+  // A line "simple: root" without a heading after it is not the start of a dump. Inside a dump, the scheduler printed it.
   if (owner !== undefined && !isHeading) writer.open?.add(owner.line, { kind: "other" });
   if (parsed.kind === "owner") {
     writer.owner = each;
@@ -95,7 +95,7 @@ function countUnknown({ unknown, cpus }: ScxDump): number {
   );
 }
 
-/** Returns whether the log is in reverse order: a task's lines have a fixed order, so count the pairs in either order. */
+/** Returns whether the log is in reverse order. A task's lines have a fixed order: pairs in both directions are counted. */
 function isReverseOrder(read: readonly ClassifiedLine[]): boolean {
   let forward = 0;
   let backward = 0;

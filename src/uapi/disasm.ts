@@ -123,8 +123,8 @@ const MOVSX = ["(s8)", "(s16)", undefined, "(s32)"];
 const PROBE_MEM = 0x20;
 const PROBE_MEM32 = 0xa0;
 
-/** Returns the original code of an access that the verifier marked as one that can fault. Other codes are unchanged. */
-export function plainLoad(code: number): number {
+/** Returns the original opcode of a load or store that the verifier marked as one that can fault; other opcodes as they are. */
+export function plainAccess(code: number): number {
   const kind = classOf(code);
   const mode = modeOf(code);
   const isMarked =
@@ -248,7 +248,7 @@ export const PSEUDO_MAP_VALUE = 2;
 const PSEUDO_FUNC = 4;
 const PSEUDO_MAP_IDX_VALUE = 6;
 
-/** tools/bpf/bpftool/xlated_dumper.c, `print_imm`. */
+/** Returns the text of a 64-bit immediate (tools/bpf/bpftool/xlated_dumper.c, `print_imm`). */
 function wide({ source, immediate, next }: Insn): string {
   switch (source) {
     case PSEUDO_MAP_FD:

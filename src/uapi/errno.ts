@@ -1,4 +1,4 @@
-/** Names of the errno values that bpf(2), mmap(2) and the file calls return (uapi/asm-generic/errno*.h). */
+/** Names of the errno values that bpf(2), mmap(2) and file operations return (uapi/asm-generic/errno*.h). */
 const NAMES: Readonly<Record<number, string>> = {
   1: "EPERM",
   2: "ENOENT",
@@ -58,7 +58,7 @@ export const EOPNOTSUPP = 95;
 /** Internal to the kernel, but bpf(2) returns it. */
 export const ENOTSUPP = 524;
 
-/** glibc's messages for the errno values that a lookup can return; bpftool prints them. */
+/** glibc's messages for the errno values that a lookup can return. bpftool prints them. */
 const SENTENCES: Readonly<Record<number, string>> = {
   1: "Operation not permitted",
   2: "No such file or directory",

@@ -1,9 +1,9 @@
-/** Encodes the `struct bpf_insn`s that ktstr's own program uses: 8 bytes each, 16 for a 64-bit immediate. */
+/** Encodes BPF instructions for the programs that ktstr loads: `struct bpf_insn`, 8 bytes, or 16 with a 64-bit immediate. */
 
 /** Registers r0 to r10. */
 export type Register = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10;
 
-/** One instruction: 8 bytes. `offset` is an s16, `immediate` an s32. */
+/** Returns one instruction, 8 bytes. `offset` is an s16, `immediate` an s32. */
 export function insn(
   code: number,
   destination: Register,

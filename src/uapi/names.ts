@@ -223,7 +223,7 @@ function byName<Name extends string>(names: readonly Name[]): Readonly<Record<Na
   return Object.fromEntries(names.map((name, value) => [name, value])) as Record<Name, number>;
 }
 
-/** Per-CPU map types. Their lookups return one value per possible CPU. */
+/** Returns whether the type is a per-CPU map. A lookup in such a map returns one value per possible CPU. */
 export function isPerCpuMap(type: number): boolean {
   return (
     type === MapType.percpu_hash ||
@@ -233,12 +233,12 @@ export function isPerCpuMap(type: number): boolean {
   );
 }
 
-/** Hash tables that `BPF_MAP_LOOKUP_BATCH` reads bucket by bucket. */
+/** Returns whether the type is a hash table with one value per key. `BPF_MAP_LOOKUP_BATCH` reads it bucket by bucket. */
 export function isHashMap(type: number): boolean {
   return type === MapType.hash || type === MapType.lru_hash;
 }
 
-/** Arrays. All of their elements always exist. */
+/** Returns whether the type is an array. All elements of an array always exist. */
 export function isArrayMap(type: number): boolean {
   return type === MapType.array || type === MapType.percpu_array;
 }

@@ -87,7 +87,7 @@ export function attributesOf(bytes: Uint8Array): Attributes {
   return all;
 }
 
-/** Reads a number of 1 or 4 bytes. Returns undefined if it is missing. */
+/** Reads the number in an attribute of 1 or 4 bytes. Returns undefined if the attribute is missing or too short. */
 export function numberOf(bytes: Uint8Array | undefined): number | undefined {
   if (bytes?.length === 1) return bytes[0];
   if (bytes === undefined || bytes.length < 4) return undefined;

@@ -20,7 +20,7 @@ import {
   PSEUDO_CALL,
   PSEUDO_MAP_FD,
   PSEUDO_MAP_VALUE,
-  plainLoad,
+  plainAccess,
   TAIL_CALL,
   TAIL_CALL_HELPER,
 } from "../../uapi/disasm.ts";
@@ -187,7 +187,7 @@ function prepareDump(
         break;
       }
       default:
-        view.setUint8(at, plainLoad(code));
+        view.setUint8(at, plainAccess(code));
     }
     // Like the kernel, this also checks the second half of an immediate: its code is 0.
   }

@@ -1,5 +1,5 @@
 /**
- * Returns the symbol that bpftool prints if several have the same address: the one that its binary search finds
+ * Returns the symbol that bpftool prints if several symbols have the same address: the one that its binary search finds
  * (tools/bpf/bpftool/xlated_dumper.c, `kernel_syms_search`). The search compares only the low 32 bits of addresses.
  *
  * `names` are the symbols at `address` in the order of /proc/kallsyms. `all` yields the low 32 bits of every symbol's
