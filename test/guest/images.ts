@@ -3,7 +3,7 @@ import { describe, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { labDir } from "../lab/cache.ts";
-import { frozenRow, labRows } from "../lab/matrix.ts";
+import { frozenRow, labRows, stallRows } from "../lab/matrix.ts";
 import { whyNoLab } from "../lab/promise.ts";
 import { isSilent, type Stall } from "../lab/stall/run.ts";
 
@@ -35,6 +35,14 @@ export async function labImages(): Promise<LabImage[]> {
   const kept = imagesIn(join(labDir(), "frozen"));
   if (kept.length === 0) console.warn("skipped: no frozen machine is kept here (KTSTR_LAB=1 boots them)");
   return kept;
+}
+
+/** `labImages`, and if guests may be booted, also the rows of the lab's own scheduler, which do not have the zoo. */
+export async function labAndStallImages(): Promise<LabImage[]> {
+  const images = await labImages();
+  if ((process.env["KTSTR_LAB_IMAGES"] ?? "") !== "" || (await whyNoLab()) !== "") return images;
+  for (const row of stallRows()) images.push(openFolder(row, (await frozenRow(row)).dir));
+  return images;
 }
 
 function imagesIn(folder: string): LabImage[] {

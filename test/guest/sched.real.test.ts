@@ -10,9 +10,9 @@ import { type SchedView, viewsOfReport, viewsOfSysfs } from "../../src/report/sc
 import type { SchedReport } from "../../src/sched-state.ts";
 import { parseLog } from "../../src/sched-text/parse.ts";
 import { flagNames, nameIn } from "../../src/scx-enums.ts";
-import { hasLateAnswers, type LabImage, labImages, testEachMachine } from "./images.ts";
+import { hasLateAnswers, type LabImage, labAndStallImages, testEachMachine } from "./images.ts";
 
-const images = (await labImages()).filter(({ answer }) => answer("scx-dump") !== undefined);
+const images = (await labAndStallImages()).filter(({ answer }) => answer("scx-dump") !== undefined);
 
 const reports = new Map<string, SchedReport>();
 function reportOf({ memory }: LabImage): SchedReport {
@@ -88,6 +88,20 @@ describe("an ejected scheduler", () => {
     expect(count).toBeGreaterThan(3);
     expect(reportOf(image).schedulers[0]?.exit?.backtrace).toEqual(frames.slice(0, count) as string[]);
   });
+
+  testEachMachine(
+    ejected,
+    "%s: the dump that the kernel kept is equal to the one in its trace, byte for byte",
+    (image) => {
+      // The tracepoint `sched_ext_dump` prints each line of the dump that `struct scx_exit_info` keeps (`dump_line()`).
+      const printed = image
+        .answer("scx-dump")!
+        .split("\n")
+        .flatMap((line) => / sched_ext_dump: (.*)$/.exec(line)?.[1] ?? []);
+      expect(printed.length).toBeGreaterThan(40);
+      expect(reportOf(image).schedulers[0]?.exit?.dump).toBe(printed.map((line) => `${line}\n`).join(""));
+    },
+  );
 
   testEachMachine(ejected, "%s: queues have the names of the variables that its loader stated", (image) => {
     const { kind, shared_dsq, unconsumed_dsq } = statementOf(image)!;
