@@ -1,6 +1,14 @@
 /** Dumps of one frozen machine in the formats of the tools that write them: every answer is equal to the raw memory's. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import {
+  appendFileSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openKernel } from "../../src/guest/kernel/kernel.ts";
@@ -24,10 +32,35 @@ const cli = join(import.meta.dir, "../../src/cli.ts");
 const bootMs = 600_000;
 const dumpMs = 120_000;
 
-async function inspect(...files: readonly string[]): Promise<string> {
-  const memory = files.flatMap((file) => ["--memory", file]);
-  const child = Bun.spawn([process.execPath, cli, "-j", "inspect", ...memory], { stderr: "pipe" });
+interface Ran {
+  readonly out: string;
+  readonly err: string;
+  readonly status: number;
+}
+
+async function ktstr(...words: readonly string[]): Promise<Ran> {
+  const child = Bun.spawn([process.execPath, cli, ...words], { stderr: "pipe" });
   const [out, err, status] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
+  return { out, err, status };
+}
+
+/** Runs makedumpfile with a file system of `sizeBytes` for its output, which is then copied to `output`. */
+async function dumpToFullDisk(sizeBytes: number, core: string, output: string): Promise<void> {
+  const tool = JSON.stringify(join(import.meta.dir, "makedumpfile.ts"));
+  const program = `await (await import(${tool})).makedumpfile("-c", "-d", "31", ...process.argv.slice(-2));`;
+  const script = `mount -t tmpfs -o size="$1" none "$2" || exit 3
+"$3" -e "$4" -- "$5" "$2/kdump" 2> /dev/null && exit 4
+cp --sparse=always "$2/kdump" "$6"`;
+  const mountPoint = mkdtempSync(join(tmpdir(), "ktstr-full-"));
+  const words = [script, "sh", `${sizeBytes}`, mountPoint, process.execPath, program, core, output];
+  const child = Bun.spawn(["unshare", "--mount", "--map-root-user", "sh", "-c", ...words]);
+  const status = await child.exited;
+  rmSync(mountPoint, { recursive: true });
+  expect(status).toBe(0);
+}
+
+async function inspect(...files: readonly string[]): Promise<string> {
+  const { out, err, status } = await ktstr("-j", "inspect", ...files.flatMap((file) => ["--memory", file]));
   expect([status, err]).toEqual([0, ""]);
   return out;
 }
@@ -120,6 +153,45 @@ describe.skipIf((await whyNoLab()) !== "")("dumps of a 6.1 guest", () => {
         path("part3"),
       );
       expect(await inspect(path("part1"), path("part2"), path("part3"))).toBe(raw);
+    },
+    dumpMs,
+  );
+
+  /**
+   * Checks what an incomplete dump shows against the whole memory. Where the kernel's own pages are missing, the dump cannot
+   * be opened, and the error names the reason.
+   */
+  async function checkIncomplete(file: string, sentence: string): Promise<string> {
+    const { out, err, status } = await ktstr("-j", "inspect", "--memory", path(file));
+    expect(`${out}${err}`.includes(`${file} is incomplete: ${sentence}`)).toBe(true);
+    if (status !== 0) return "cannot be opened";
+    const shown = JSON.parse(out) as { maps: { id: number; name: string; bytes_value: number }[] };
+    const whole = JSON.parse(raw) as typeof shown;
+    for (const { id, name, bytes_value } of shown.maps)
+      expect(whole.maps.find((map) => map.id === id)).toMatchObject({ name, bytes_value });
+    expect(out === raw).toBe(false);
+    return `shows ${shown.maps.length} of ${whole.maps.length} maps`;
+  }
+
+  test(
+    "a dump of makedumpfile whose disk was full, and one that was cut off: ktstr says so and shows what is there",
+    async () => {
+      await makedumpfile("-c", "-d", "31", path("core"), path("kdump"));
+      const { size } = statSync(path("kdump"));
+      const results: string[] = [];
+      for (const percent of [60, 95]) {
+        await dumpToFullDisk(Math.floor((size * percent) / 100), path("core"), path("full"));
+        // struct disk_dump_header, status
+        expect(
+          Buffer.from(await Bun.file(path("full")).slice(424, 428).arrayBuffer()).readUInt32LE() & 8,
+        ).toBe(8);
+        const result = await checkIncomplete("full", "the disk was full when it was written");
+        results.push(`${percent}% written: ${result}`);
+      }
+      truncateSync(path("kdump"), Math.floor(size * 0.95));
+      results.push(`95% left: ${await checkIncomplete("kdump", "it ends before its last pages")}`);
+      console.log(results.join("; "));
+      for (const file of ["kdump", "full"]) rmSync(path(file));
     },
     dumpMs,
   );

@@ -106,11 +106,16 @@ function open(file: ReadableFile): Contents {
   const header = headerOf(file);
   if (typeof header === "string") throw new FormatError(`kdump file ${file.path}`, 0, header);
   const warnings: string[] = [];
+  const pages = new KdumpPages(file, header);
   if (header.isIncomplete)
     warnings.push(
       `${basename(file.path)} is incomplete: the disk was full when it was written, and later pages are missing.`,
     );
-  const memory = new OnDemandFile(new KdumpPages(file, header));
+  else if (!pages.hasLastPages)
+    warnings.push(
+      `${basename(file.path)} is incomplete: it ends before its last pages. It was cut off, or its writer was stopped.`,
+    );
+  const memory = new OnDemandFile(pages);
   const { vmcoreinfoAt, vmcoreinfoBytes, notesAt, notesBytes } = header;
   const hasText = vmcoreinfoBytes > 0 && vmcoreinfoBytes <= MAX_VMCOREINFO_BYTES;
   return {
@@ -127,6 +132,8 @@ function open(file: ReadableFile): Contents {
 const RANK_PFNS = 512;
 /** Number of consecutive descriptors that are read at once. */
 const DESCRIPTORS = 256;
+/** Number of pages at the end whose data is looked for. */
+const MAX_LAST_PAGES = 65_536;
 
 class KdumpPages implements PageSource {
   readonly path: string;
@@ -157,6 +164,27 @@ class KdumpPages implements PageSource {
     this.#before = ranksOf(this.#bitmap);
     this.ranges = this.#rangesOf();
     this.#requireCodecs();
+  }
+
+  /**
+   * Whether the data of the last pages is in the file; true if there are none. All pages of zeros share the data of the first
+   * one, so earlier pages are checked until two have data of their own.
+   */
+  get hasLastPages(): boolean {
+    const last = this.ranges.at(-1);
+    if (last === undefined) return true;
+    const rank = this.#rank(last.end / this.pageBytes - 1 - this.#firstPfn);
+    const { offset, size } = PAGE_DESC.fields;
+    const places = new Set<number>();
+    for (let index = rank; index >= 0 && index > rank - MAX_LAST_PAGES && places.size < 3; index--) {
+      const at = this.#descriptor(index);
+      const bytes = at < 0 ? 0 : this.#descriptors.getUint32(at + size.offset, true);
+      if (bytes === 0) return false;
+      const place = u53(this.#descriptors, at + offset.offset);
+      if (place + bytes > this.#file.sizeBytes) return false;
+      places.add(place);
+    }
+    return true;
   }
 
   /** Opens the libraries that the first pages need, so that a missing library fails the opening of the file. */

@@ -64,31 +64,39 @@ export function discover(image: MemoryImage, options: DiscoverOptions, readRam: 
   throw notFound(image, search.refusals, tables);
 }
 
-/** Finds other valid VMCOREINFO texts in raw memory. Copies of the chosen text are left out: a kernel has its text twice. */
+/** Finds other kernels' valid VMCOREINFO texts in raw memory. Each kernel has several copies of its text. */
 export function findOthers(image: MemoryImage, found: Found): readonly Vmcoreinfo[] {
+  const chosen = beforeCrash(found.info);
   const others = new Map<string, Vmcoreinfo>();
   searchVmcoreinfo(image, (candidate) => {
     const machine = machineOf(candidate);
-    if (candidate.text === found.info.text || others.has(candidate.text) || typeof machine === "string")
-      return false;
-    if (typeof checkMachine(found.physical, machine, candidate) !== "string")
-      others.set(candidate.text, candidate);
+    const text = beforeCrash(candidate);
+    if (text === chosen || others.has(text) || typeof machine === "string") return false;
+    if (typeof checkMachine(found.physical, machine, candidate) !== "string") others.set(text, candidate);
     return false;
   });
   return [...others.values()];
 }
 
+/**
+ * Returns the text as it was before a crash. If a crash kernel is loaded, a panic appends CRASHTIME to one copy of the text and
+ * to the note, but not to the original (kernel/crash_core.c, crash_save_vmcoreinfo).
+ */
+const beforeCrash = ({ text }: Vmcoreinfo): string => text.replace(/^CRASHTIME=.*\n?/m, "");
+
 const filesOf = (image: MemoryImage): string => `${image.format} memory of ${image.sizeBytes} bytes`;
 const PIECES_HINT =
   "If the file is not the whole memory from its start, give the addresses of its pieces (FILE@ADDRESS).";
+
+/** Returns what to do if parts of the memory seem to be missing. */
+const partHint = ({ warnings, layoutIsKnown }: MemoryImage): string =>
+  layoutIsKnown && warnings.length > 0 ? `Part of the memory is missing: ${warnings.join(" ")}` : PIECES_HINT;
 
 function notAt(image: MemoryImage, refusals: readonly string[], at: number): KtstrError {
   if (refusals.length > 0)
     return new KtstrError(
       `find the kernel in ${filesOf(image)}: VMCOREINFO does not match this memory: ${refusals[0]}`,
-      {
-        hint: PIECES_HINT,
-      },
+      { hint: partHint(image) },
     );
   return new KtstrError(
     `find the kernel in ${filesOf(image)}: there is no VMCOREINFO at 0x${at.toString(16)}`,
@@ -115,7 +123,7 @@ function notFound(
       : `a symbol table (kallsyms) was found ${tables.tables} times, but does not lead to a kernel: ${first(tables.refusals)}`;
   const hint =
     refusals.length + tables.tables > 0
-      ? PIECES_HINT
+      ? partHint(image)
       : [
           ...image.doubts.map((sentence) => `${sentence}.`),
           "It must be the whole memory of a Linux since 5.10 with CONFIG_KALLSYMS, neither encrypted nor compressed.",
