@@ -78,6 +78,18 @@ const FORMATS: readonly Format[] = [
     load: () => (require("./vmware.ts") as typeof import("./vmware.ts")).vmware,
   },
   {
+    name: "firecracker",
+    what: "a Firecracker state file",
+    // x86-64 and arm64, by serde (0) and by versionize (1).
+    magic: [
+      "\0\0\x64\x86\x84\x19\x10\x07",
+      "\x01\0\x64\x86\x84\x19\x10\x07",
+      "\0\0\xaa\xaa\x84\x19\x10\x07",
+      "\x01\0\xaa\xaa\x84\x19\x10\x07",
+    ],
+    load: () => (require("./firecracker.ts") as typeof import("./firecracker.ts")).firecracker,
+  },
+  {
     name: "gzip",
     what: "a gzip file",
     magic: ["\x1f\x8b\x08"],
@@ -141,7 +153,7 @@ export function detectFormat(file: ReadableFile, named?: string, onUnpack?: OnUn
   for (let layer = 0; layer < MAX_LAYERS; layer++) {
     const format = layer === 0 && named !== undefined ? byName(named) : byContent(current, doubts);
     if (format === undefined && isInPlace(current)) {
-      const contents = named === RAW ? undefined : vmemContents(current);
+      const contents = named === RAW ? undefined : contentsBeside(current);
       return { memory: current, contents, opened: files, doubts };
     }
     if (format === undefined)
@@ -161,10 +173,15 @@ export function detectFormat(file: ReadableFile, named?: string, onUnpack?: OnUn
 
 const isInPlace = (file: ReadableFile): file is DataFile => "window" in file;
 
-/** Returns the memory layout from the VMware state file next to a .vmem file. */
-function vmemContents(file: DataFile): Contents | undefined {
-  if (!file.path.endsWith(".vmem")) return undefined;
-  return (require("./vmware.ts") as typeof import("./vmware.ts")).contentsOfVmem(file);
+/** Returns the memory layout from the state file next to a VMware or Cloud Hypervisor memory file. */
+function contentsBeside(file: DataFile): Contents | undefined {
+  if (file.path.endsWith(".vmem"))
+    return (require("./vmware.ts") as typeof import("./vmware.ts")).contentsOfVmem(file);
+  if (file.path.endsWith("memory-ranges"))
+    return (require("./cloud-hypervisor.ts") as typeof import("./cloud-hypervisor.ts")).contentsOfRanges(
+      file,
+    );
+  return undefined;
 }
 
 /** Adds the file that the pieces refer to. A file that can be read but not mapped is read on demand. */

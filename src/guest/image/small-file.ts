@@ -35,6 +35,7 @@ function readWhole(path: string): Uint8Array<ArrayBuffer> {
 }
 
 const HINTS: Readonly<Record<string, string>> = {
+  EISDIR: "Give the file with the memory. In a snapshot of Cloud Hypervisor, it is memory-ranges.",
   // fs/proc/kcore.c, open_kcore.
   EPERM: "/proc/kcore requires CAP_SYS_RAWIO and a kernel that is not locked down (kernel_lockdown(7)).",
 };

@@ -21,7 +21,8 @@ const FOUR_GIB = 2 ** 32;
 /**
  * Returns the layouts to try for a file of this size, the most likely first. x86-64: QEMU's q35 has 2 GiB below 4 GiB if
  * there are more than 2.75, its `pc` 3 GiB if there are more than 3.5 (hw/i386/pc_q35.c, pc_piix.c: max_ram_below_4g), Cloud
- * Hypervisor 3, Firecracker 3.25; all have the rest at 4 GiB. arm64: `virt` starts at 1 GiB (hw/arm/virt.c, base_memmap).
+ * Hypervisor 3, Firecracker 3 (older releases 3.25); all have the rest at 4 GiB. arm64: `virt` and Cloud Hypervisor start at 1
+ * GiB (hw/arm/virt.c, base_memmap; arch/src/aarch64/layout.rs, RAM_START), Firecracker at 2 (src/vmm/src/arch/aarch64/layout.rs).
  */
 export function layoutsToTry(machine: "x86_64" | "aarch64", sizeBytes: number): (readonly Piece[])[] {
   if (machine === "aarch64") return [GIB, 0, 2 * GIB, 1024 * GIB].map((base) => startingAt(base, sizeBytes));
