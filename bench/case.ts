@@ -48,6 +48,8 @@ export interface Case {
   readonly name: string;
   /** Limit of the ratio. */
   readonly target?: number;
+  /** Limit of the subject's resident memory in MB, if the subject is a command of Bun. It is measured in a run of its own. */
+  readonly peakTargetMb?: number;
   /** Repetitions in one process; the first is also reported separately. */
   readonly times?: number;
   /** Number of jobs in a repetition except the first, large enough for the clock. */

@@ -34,7 +34,6 @@ export interface CommandRun {
   readonly wallMs: number;
   /** User and system time of the process. */
   readonly cpuMs: number;
-  readonly peakBytes: number;
 }
 
 export async function runCommand(command: readonly string[], into: string): Promise<CommandRun> {
@@ -46,7 +45,18 @@ export async function runCommand(command: readonly string[], into: string): Prom
   if (code !== 0) throw new Error(`${command.join(" ")}: exit ${code}: ${said.trim().slice(0, 500)}`);
   const usage = child.resourceUsage();
   if (usage === undefined) throw new Error(`${command.join(" ")}: no resource usage`);
-  return { wallMs, cpuMs: Number(usage.cpuTime.total) / 1000, peakBytes: usage.maxRSS };
+  return { wallMs, cpuMs: Number(usage.cpuTime.total) / 1000 };
+}
+
+/** Runs a command of Bun once, and returns the peak of its resident memory in MB (peak.ts). */
+export function peakOf([bun = "", ...words]: readonly string[]): number {
+  const done = Bun.spawnSync([bun, "--preload", join(import.meta.dir, "peak.ts"), ...words], {
+    stdout: "ignore",
+    stderr: "pipe",
+  });
+  const kilobytes = /^peak (\d+)$/m.exec(done.stderr.toString())?.[1];
+  if (!done.success || kilobytes === undefined) throw new Error(`${words.join(" ")}: exit ${done.exitCode}`);
+  return (Number(kilobytes) * 1024) / 1e6;
 }
 
 const labBpftool = join(labBpftoolDir(), "bpftool");

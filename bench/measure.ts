@@ -8,7 +8,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Case, Prepared, Side, Suite, Work } from "./case.ts";
-import { compileReference, median, output, runCommand } from "./harness.ts";
+import { compileReference, median, output, peakOf, runCommand } from "./harness.ts";
 
 export interface Row {
   readonly name: string;
@@ -23,6 +23,8 @@ export interface Row {
   /** Ratio of the first repetitions; for commands, of CPU times. */
   readonly otherRatio: number;
   readonly target: number | undefined;
+  /** Peak of the subject's resident memory and its limit, if the case has one. */
+  readonly peak: { readonly mb: number; readonly targetMb: number } | undefined;
 }
 
 /** One process of one side. */
@@ -37,7 +39,7 @@ const WARM_UP = 3;
 
 export async function measureCase(
   file: string,
-  { name, target, times = 9, loops = 1, prepare }: Case,
+  { name, target, peakTargetMb, times = 9, loops = 1, prepare }: Case,
   rounds: number,
   folder: string,
 ): Promise<Row> {
@@ -55,10 +57,16 @@ export async function measureCase(
       if (round % 2 === 1) reference.push(await run(prepared.reference));
     }
     check(name, prepared, subject, reference);
-    return rowOf(name, target, subject, reference);
+    return { ...rowOf(name, target, subject, reference), peak: peakIn(prepared.subject, peakTargetMb) };
   } finally {
     rmSync(place, { recursive: true });
   }
+}
+
+function peakIn(side: Side, targetMb: number | undefined): Row["peak"] {
+  return targetMb === undefined || side.kind !== "command"
+    ? undefined
+    : { mb: peakOf(side.command), targetMb };
 }
 
 function check(
@@ -75,7 +83,12 @@ function check(
     output("cmp", subject.into ?? "", reference.into ?? "");
 }
 
-function rowOf(name: string, target: number | undefined, ours: readonly Run[], theirs: readonly Run[]): Row {
+function rowOf(
+  name: string,
+  target: number | undefined,
+  ours: readonly Run[],
+  theirs: readonly Run[],
+): Omit<Row, "peak"> {
   const perItem = ({ ns, work }: Run): number => ns / work.items;
   const ratios = ours.map((run, round) => perItem(run) / perItem(theirs[round]!));
   const oursNs = Math.min(...ours.map(perItem));

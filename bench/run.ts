@@ -86,7 +86,7 @@ async function main(): Promise<void> {
 
 const HEADER = `${"".padEnd(66)}     items   ours ns    ref. ns   ratio  ±%  first  target`;
 
-function lineOf({ name, items, oursNs, referenceNs, ratio, noise, otherRatio, target }: Row): string {
+function lineOf({ name, items, oursNs, referenceNs, ratio, noise, otherRatio, target, peak }: Row): string {
   const ns = (value: number): string => value.toPrecision(3).padStart(11);
   const verdict = target === undefined ? "" : `${target}${ratio <= target ? "" : " MISSED"}`;
   const cells = [
@@ -99,6 +99,10 @@ function lineOf({ name, items, oursNs, referenceNs, ratio, noise, otherRatio, ta
     otherRatio.toFixed(2).padStart(7),
     `  ${verdict}`,
   ];
+  if (peak !== undefined)
+    cells.push(
+      `  peak ${peak.mb.toFixed(0)} MB, limit ${peak.targetMb}${peak.mb <= peak.targetMb ? "" : " MISSED"}`,
+    );
   return cells.join("");
 }
 

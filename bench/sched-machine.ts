@@ -14,6 +14,14 @@ const QUEUED = 1;
 const ENABLED = 4 << 8;
 const USER_QUEUES = 16;
 const BUCKETS = 64;
+/**
+ * `task_struct_cachep` of the lab's Debian 7.3: slabs of 32 KiB (`oo` 0x30003: order 3, 3 objects), each object
+ * 9,024 bytes. The types have 6,144 of them: `struct fpu` follows, whose size the kernel computes at boot
+ * (arch/x86/kernel/fpu/init.c, fpu__init_task_struct_size). A task's other memory (stack, `mm_struct`) is not read.
+ */
+const TASK_OBJECT_BYTES = 9024;
+const TASKS_PER_SLAB = 3;
+const SLAB_BYTES = 32 * 1024;
 /** Every other task is on a CPU's local queue, the rest on user-made queues. */
 const isLocal = (task: number): boolean => task % 2 === 0;
 
@@ -23,7 +31,7 @@ export function makeSchedMachine(folder: string, typesPath: string, cpus: number
   const types = new Uint8Array(readFileSync(typesPath));
   const btf = Btf.parse(types);
   const sizeOf = (name: string): number => btf.sizeOf(typeOf(btf, name));
-  const taskBytes = 64 * Math.ceil((sizeOf("task_struct") + sizeOf("signal_struct")) / 64);
+  const taskBytes = Math.ceil(SLAB_BYTES / TASKS_PER_SLAB) + 64 * Math.ceil(sizeOf("signal_struct") / 64);
   const size = 2 ** 21 * Math.ceil((tasks * taskBytes + cpus * 2 * STRIDE + 64 * 2 ** 20) / 2 ** 21);
   const fd = openSync(path, "w+");
   ftruncateSync(fd, size);
@@ -52,6 +60,8 @@ class SchedMachine {
   readonly #kernel: SyntheticKernel;
   readonly #btf: Btf;
   readonly #cpus: number;
+  /** Physical address of the slabs of all tasks. */
+  #slabs = 0;
 
   constructor(bytes: Uint8Array<ArrayBuffer>, types: Uint8Array, btf: Btf, cpus: number) {
     this.#btf = btf;
@@ -104,10 +114,14 @@ class SchedMachine {
     const runnable = rqs.map((rq) => this.#list(rq, "scx.runnable_list"));
     const local = rqs.map((rq) => this.#list(rq, "scx.local_dsq.list"));
     const user = queues.map((queue) => this.#list(queue, "list"));
+    const slabBytes = SLAB_BYTES * Math.ceil(count / TASKS_PER_SLAB);
+    this.#slabs = machine.allocate(slabBytes, SLAB_BYTES);
+    // A hole in the file would not count as resident when its neighbours are read.
+    for (let at = 0; at < slabBytes; at += 4096) machine.writeU64(this.#slabs + at, 0n);
     for (let n = 0; n < count; n++) {
       const cpu = n % this.#cpus;
       const queue = isLocal(n) ? undefined : queues[(n >>> 1) % queues.length]!;
-      const task = this.#task(n, cpu, mask, sched);
+      const task = this.#task(n, cpu, sched);
       processes.add(task, "tasks");
       runnable[cpu]!.add(task, "scx.runnable_node");
       (queue === undefined ? local[cpu]! : user[queues.indexOf(queue)]!).add(task, "scx.dsq_list.node");
@@ -116,14 +130,17 @@ class SchedMachine {
     }
   }
 
-  #task(n: number, cpu: number, mask: bigint, sched: At): At {
-    const task = this.#new("task_struct");
+  #task(n: number, cpu: number, sched: At): At {
+    const { machine } = this.#kernel;
+    const task = this.#newTask(n);
     const signal = this.#new("signal_struct");
     this.#text(task, "comm", `waiter-${n}`);
     this.#u32(task, "pid", 1000 + n);
     this.#u32(task, "tgid", 1000 + n);
     this.#u64(task, "sched_class", this.#kernel.addressOf("ext_sched_class"));
-    this.#u64(task, "cpus_ptr", mask);
+    const mask = this.#offset("task_struct", "cpus_mask");
+    machine.write(task.at + mask, this.#maskBytes());
+    this.#u64(task, "cpus_ptr", task.address + BigInt(mask));
     this.#u64(task, "signal", signal.address);
     this.#list(signal, "thread_head").add(task, "thread_node");
     this.#u32(task, "thread_info.cpu", cpu);
@@ -133,6 +150,12 @@ class SchedMachine {
     this.#u64(task, "scx.slice", 20_000_000n);
     if (this.#has("task_struct", "scx.sched")) this.#u64(task, "scx.sched", sched.address);
     return task;
+  }
+
+  #newTask(n: number): At {
+    const slab = this.#slabs + SLAB_BYTES * Math.floor(n / TASKS_PER_SLAB);
+    const at = slab + (n % TASKS_PER_SLAB) * TASK_OBJECT_BYTES;
+    return { type: "task_struct", at, address: this.#kernel.machine.direct(at) };
   }
 
   #runQueue(cpu: number, idle: At, mask: bigint): At {
@@ -185,8 +208,12 @@ class SchedMachine {
   #allMask(): bigint {
     const { machine } = this.#kernel;
     const at = machine.allocate(this.#size("cpumask"), 64);
-    machine.write(at, new Uint8Array(this.#cpus / 8).fill(0xff));
+    machine.write(at, this.#maskBytes());
     return machine.direct(at);
+  }
+
+  #maskBytes(): Uint8Array {
+    return new Uint8Array(this.#cpus / 8).fill(0xff);
   }
 
   /** An empty `struct list_head`; `add` appends members. */

@@ -29,6 +29,7 @@ function schedExtTypes(): string | undefined {
 const many: Case = {
   name: `sched: ${CPUS} CPUs, ${TASKS} tasks, to ${TASKS / 10} tasks`,
   target: 10,
+  peakTargetMb: 200,
   missing: () => (schedExtTypes() === undefined ? "the lab has no types of a kernel with sched_ext" : ""),
   prepare: (folder) => {
     const make = (tasks: number): string => `${makeSchedMachine(folder, schedExtTypes()!, CPUS, tasks)}@0`;

@@ -115,10 +115,17 @@ function watchdogNear({ watchdog, exit }: SchedView, waiting: readonly SchedTask
 /** Groups tasks that wait in the same place for the same CPUs. */
 function waits(view: SchedView, waiting: readonly SchedTask[]): Finding[] {
   const groups = new Map<string, SchedTask[]>();
-  const masks = new Map<readonly number[] | undefined, string>();
+  // Equal lists have one number. The text of a list can be long, so that it is not part of a task's key.
+  const numbers = new Map<string, number>();
+  const masks = new Map<readonly number[] | undefined, number>();
   for (const task of waiting) {
-    const mask = masks.get(task.cpus) ?? task.cpus?.join() ?? "";
-    masks.set(task.cpus, mask);
+    let mask = masks.get(task.cpus);
+    if (mask === undefined) {
+      const text = task.cpus?.join() ?? "";
+      mask = numbers.get(text) ?? numbers.size;
+      numbers.set(text, mask);
+      masks.set(task.cpus, mask);
+    }
     const key = `${placeOf(task)} ${mask} ${isPinned(task) ? task.cpu : ""}`;
     const group = groups.get(key);
     if (group === undefined) groups.set(key, [task]);

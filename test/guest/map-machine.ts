@@ -190,6 +190,7 @@ export class MapMachine {
       warnings: [],
       explain: () => [],
       check: () => {},
+      limitPages() {},
       [Symbol.dispose]: () => {},
     };
   }

@@ -188,6 +188,7 @@ export class ObjectMachine {
       warnings: [],
       explain: () => [],
       check: () => {},
+      limitPages() {},
       [Symbol.dispose]: () => {},
     };
   }

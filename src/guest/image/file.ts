@@ -13,6 +13,8 @@ import { WINDOW_BYTES } from "./physical.ts";
 const SEARCH_BYTES = 8 * 2 ** 20;
 /** asm-generic/mman-common.h, since 5.14. Older kernels reject it, and pages are then populated by page faults. */
 const MADV_POPULATE_READ = 22;
+/** asm-generic/mman-common.h. */
+const MADV_DONTNEED = 4;
 const GUEST_PAGE_BYTES = 4096;
 /** Limit on extents. After that many, the rest of the file is read including its holes. */
 const MAX_EXTENTS = 1_000_000;
@@ -24,6 +26,8 @@ export interface ReadableFile extends Disposable {
   readonly sizeBytes: number;
   /** Throws `KtstrError` if the file is shorter than when it was opened. */
   check(): void;
+  /** Removes mapped pages from this process's resident memory; absent if the file is not mapped. */
+  releasePages?(): void;
   /** Reads up to `length` bytes at an offset; fewer at the end of the file. */
   read(offset: number, length: number): Uint8Array<ArrayBuffer>;
 }
@@ -110,6 +114,14 @@ export class ImageFile implements DataFile {
     this.#chunks[index] ??= this.#map(start, Math.min(WINDOW_BYTES, this.sizeBytes - start));
     const { buffer } = this.#chunks[index]!;
     return new Uint8Array(buffer, offset - start, Math.min(length, buffer.byteLength - (offset - start)));
+  }
+
+  /**
+   * Removes the file's pages from this process's resident memory. Windows stay valid: the next access to a page maps it again,
+   * usually from the page cache.
+   */
+  releasePages(): void {
+    for (const mapping of this.#chunks) mapping?.advise(MADV_DONTNEED);
   }
 
   #map(offset: number, length: number): Mapping {

@@ -1,5 +1,7 @@
 /** The guest's physical memory, read from files: raw memory, several pieces, or a dump in one of the formats of formats.ts. */
+import { readFileSync } from "node:fs";
 import { KtstrError, UsageError } from "../../errors.ts";
+import { pageSize } from "../../ffi.ts";
 import { type CaptureNote, parseCaptureNote } from "../capture/note.ts";
 import { type DataFile, isOnDemand, type ReadableFile } from "./file.ts";
 import type { Piece } from "./format.ts";
@@ -29,10 +31,14 @@ interface FilePiece extends Piece {
   readonly file: DataFile;
 }
 
+const MAX_GROWTH_BYTES = 16 * 2 ** 20;
+
 export class MemoryImage implements Disposable {
   readonly #files: readonly ReadableFile[];
   readonly #pages: PageObserver | undefined;
   #pieces: readonly FilePiece[];
+  /** Resident bytes of files after pages were removed; 0 before. */
+  #leastResident = 0;
   /** False for a single raw file: the physical addresses of its bytes are not known. */
   readonly layoutIsKnown: boolean;
   /** The VMCOREINFO note of an ELF core. */
@@ -134,6 +140,17 @@ export class MemoryImage implements Disposable {
   /** Marks all pages that were read on demand as unread, so that they are read again. */
   forget(): void {
     for (const file of this.#files) if (isOnDemand(file)) file.forget();
+  }
+
+  /**
+   * Removes the pages of mapped files from this process's resident memory if they have grown by `MAX_GROWTH_BYTES` since the
+   * last time. Windows stay valid (`ImageFile.releasePages`).
+   */
+  limitPages(): void {
+    const mapped = this.#files.filter(({ releasePages }) => releasePages !== undefined);
+    if (mapped.length === 0 || residentFileBytes() - this.#leastResident < MAX_GROWTH_BYTES) return;
+    for (const file of mapped) file.releasePages?.();
+    this.#leastResident = residentFileBytes();
   }
 
   /** Returns an observer that passes each access to the file that holds it; undefined if no file is read on demand. */
@@ -240,6 +257,15 @@ export class MemoryImage implements Disposable {
 
   [Symbol.dispose](): void {
     for (const file of this.#files) file[Symbol.dispose]();
+  }
+}
+
+/** Resident pages of files in this process (fs/proc/task_mmu.c, task_statm: `shared`); infinite if /proc is not mounted. */
+function residentFileBytes(): number {
+  try {
+    return Number(readFileSync("/proc/self/statm", "latin1").split(" ")[2]) * pageSize();
+  } catch {
+    return Number.POSITIVE_INFINITY;
   }
 }
 

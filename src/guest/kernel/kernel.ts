@@ -60,6 +60,11 @@ export interface GuestKernel extends Disposable {
   explain(): readonly Finding[];
   /** Throws `KtstrError` if a memory file shrank. Called before each listing. */
   check(): void;
+  /**
+   * Removes mapped pages of memory files from this process's resident memory if they are many. Reads map them again. Called by
+   * walks that visit structs all over the memory.
+   */
+  limitPages(): void;
 }
 
 /** A kernel with the details that only captures and `--explain` use. */
@@ -373,6 +378,10 @@ class Kernel implements OpenedKernel {
 
   check(): void {
     this.#image.check();
+  }
+
+  limitPages(): void {
+    this.#image.limitPages();
   }
 
   refresh(): void {

@@ -6,6 +6,9 @@ import type { Pointer } from "../memory/pointer.ts";
 export class CpuMasks {
   readonly #kernel: GuestKernel;
   readonly #known = new Map<string, readonly number[]>();
+  /** The words of the last mask, and its CPUs. */
+  #words = new Uint32Array(0);
+  #cpus: readonly number[] = [];
 
   constructor(kernel: GuestKernel) {
     this.#kernel = kernel;
@@ -16,13 +19,17 @@ export class CpuMasks {
     const { memory, cpus } = this.#kernel;
     const words = 1 + ((cpus.possible.at(-1) ?? 0) >>> 5);
     const at = memory.expect(mask.hi, mask.lo, 0, 4 * words, path);
-    let key = "";
-    for (let word = 0; word < words; word++) key += `${memory.view.getUint32(at + 4 * word, true)},`;
-    const before = this.#known.get(key);
-    if (before !== undefined) return before;
-    const found = cpusOf(this.#kernel, mask, path);
-    this.#known.set(key, found);
-    return found;
+    let same = words === this.#words.length;
+    for (let word = 0; word < words && same; word++)
+      same = memory.view.getUint32(at + 4 * word, true) === this.#words[word];
+    if (same) return this.#cpus;
+    this.#words = Uint32Array.from({ length: words }, (_, word) =>
+      memory.view.getUint32(at + 4 * word, true),
+    );
+    const key = this.#words.join();
+    this.#cpus = this.#known.get(key) ?? cpusOf(this.#kernel, mask, path);
+    this.#known.set(key, this.#cpus);
+    return this.#cpus;
   }
 }
 

@@ -79,7 +79,9 @@ export function readRunQueue(
   const { runnable } = ENTITY_LIST.resolve(btf);
   for (const task of listOf(kernel, head, runnable, "rq->scx.runnable_list", onFault)) {
     try {
-      waiting.push({ ...tasks.at(task), cpu: area.cpu });
+      const read = tasks.at(task);
+      // Most tasks are not copied, because the page can have many.
+      waiting.push(read.cpu === area.cpu ? read : { ...read, cpu: area.cpu });
     } catch (error) {
       onFault(error);
     }

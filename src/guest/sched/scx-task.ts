@@ -69,12 +69,24 @@ const STATE_MASK = 7 << STATE_SHIFT;
 /** `SCX_OPSS_QSEQ_SHIFT`. */
 const QSEQ_SHIFT = 2n;
 
+const NONE: readonly string[] = [];
+
+/**
+ * Visited tasks between two calls of `limitPages`. Visits follow lists, whose neighbours are far apart in memory. A visit maps the
+ * 64 KiB around the task (mm/memory.c, do_fault_around), or 2 MiB if the file is in the page cache as large folios
+ * (finish_fault).
+ */
+const VISITS_PER_LIMIT = 16;
+
 /** Reads tasks of one machine. Each task is read once. */
 export class ScxTasks {
   readonly #kernel: GuestKernel;
   readonly #jiffies: Jiffies;
+  #visits = 0;
+  /** Addresses by pid. */
   readonly #addresses = new Map<number, Pointer>();
-  readonly #known = new Map<string, TaskState>();
+  /** Tasks by the words of their address: a key as text would be the largest part of a task. */
+  readonly #known = new Map<number, Map<number, TaskState>>();
   readonly #masks: CpuMasks;
   readonly #classes = new Map<string, string>();
 
@@ -86,11 +98,16 @@ export class ScxTasks {
 
   /** Reads a `struct task_struct`. Throws `GuestFault` and `LayoutError`. */
   at(task: Pointer): TaskState {
-    const key = `${task.hi},${task.lo}`;
-    const before = this.#known.get(key);
+    if (++this.#visits % VISITS_PER_LIMIT === 0) this.#kernel.limitPages();
+    let known = this.#known.get(task.hi);
+    if (known === undefined) {
+      known = new Map();
+      this.#known.set(task.hi, known);
+    }
+    const before = known.get(task.lo);
     if (before !== undefined) return before;
     const read = this.#read(task);
-    this.#known.set(key, read);
+    known.set(task.lo, read);
     this.#addresses.set(read.pid, task);
     return read;
   }
@@ -117,22 +134,22 @@ export class ScxTasks {
     const { hi, lo } = task;
     const basics = TASK_BASICS.resolve(btf);
     const scx = SCX_TASK.resolve(btf);
-    const u32At = (offset: number, member: string): number => memory.u32(hi, lo, offset, `task->${member}`);
-    const i32At = (offset: number, member: string): number => memory.i32(hi, lo, offset, `task->${member}`);
-    const u64At = (offset: number, member: string): bigint => memory.u64(hi, lo, offset, `task->${member}`);
-    const opsState = u64At(scx.ops_state, "scx.ops_state");
-    const flags = u32At(scx.flags, "scx.flags");
+    const u32At = (offset: number, path: string): number => memory.u32(hi, lo, offset, path);
+    const i32At = (offset: number, path: string): number => memory.i32(hi, lo, offset, path);
+    const u64At = (offset: number, path: string): bigint => memory.u64(hi, lo, offset, path);
+    const opsState = u64At(scx.ops_state, "task->scx.ops_state");
+    const flags = u32At(scx.flags, "task->scx.flags");
     const dsq = memory.pointer(hi, lo, scx.dsq, "task->scx.dsq");
     const mask = memory.pointer(hi, lo, basics.cpus_ptr, "task->cpus_ptr");
     return {
       isCurrent: false,
-      state: stateLetter(u32At(basics.state, "__state"), i32At(basics.exit_state, "exit_state")),
+      state: stateLetter(u32At(basics.state, "task->__state"), i32At(basics.exit_state, "task->exit_state")),
       comm: commOf(memory.cstring(hi, lo, basics.comm, COMM_BYTES, "task->comm")),
-      pid: i32At(basics.pid, "pid"),
-      tgid: i32At(basics.tgid, "tgid"),
-      policy: u32At(basics.policy, "policy"),
+      pid: i32At(basics.pid, "task->pid"),
+      tgid: i32At(basics.tgid, "task->tgid"),
+      policy: u32At(basics.policy, "task->policy"),
       schedClass: this.className(memory.pointer(hi, lo, basics.sched_class, "task->sched_class")),
-      cpu: scx.cpu === undefined ? -1 : u32At(scx.cpu, "thread_info.cpu"),
+      cpu: scx.cpu === undefined ? -1 : u32At(scx.cpu, "task->thread_info.cpu"),
       scheduler:
         scx.sched === undefined
           ? undefined
@@ -140,18 +157,18 @@ export class ScxTasks {
       // Depends on the scheduler whose dump is printed.
       isOwn: undefined,
       // In changing memory (/proc/kcore), a task may have become runnable after jiffies was read.
-      waitMs: Math.max(0, this.#jiffies.sinceMs(u64At(scx.runnable_at, "scx.runnable_at"))),
+      waitMs: Math.max(0, this.#jiffies.sinceMs(u64At(scx.runnable_at, "task->scx.runnable_at"))),
       scxState: (flags & STATE_MASK) >>> STATE_SHIFT,
       flags: (flags & ~STATE_MASK) >>> 0,
-      dsqFlags: u32At(scx.dsq_flags, "scx.dsq_flags"),
+      dsqFlags: u32At(scx.dsq_flags, "task->scx.dsq_flags"),
       opsState: Number(opsState & 3n),
       qseq: opsState >> QSEQ_SHIFT,
-      stickyCpu: i32At(scx.sticky_cpu, "scx.sticky_cpu"),
-      holdingCpu: i32At(scx.holding_cpu, "scx.holding_cpu"),
+      stickyCpu: i32At(scx.sticky_cpu, "task->scx.sticky_cpu"),
+      holdingCpu: i32At(scx.holding_cpu, "task->scx.holding_cpu"),
       dsqId: isNull(dsq) ? null : memory.u64(dsq.hi, dsq.lo, DSQ.resolve(btf).id, "task->scx.dsq->id"),
-      vtime: u64At(scx.dsq_vtime, "scx.dsq_vtime"),
-      sliceNs: u64At(scx.slice, "scx.slice"),
-      weight: u32At(scx.weight, "scx.weight"),
+      vtime: u64At(scx.dsq_vtime, "task->scx.dsq_vtime"),
+      sliceNs: u64At(scx.slice, "task->scx.slice"),
+      weight: u32At(scx.weight, "task->scx.weight"),
       cpus: this.#masks.at(mask, "task->cpus_ptr"),
       migrationDisabled:
         scx.migration_disabled === undefined
@@ -160,8 +177,8 @@ export class ScxTasks {
               memory.expect(hi, lo, scx.migration_disabled, 2, "task->migration_disabled"),
               true,
             ),
-      stack: [],
-      unknown: [],
+      stack: NONE,
+      unknown: NONE,
     };
   }
 

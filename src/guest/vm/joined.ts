@@ -41,6 +41,10 @@ export class JoinedFile implements DataFile, OnDemandPages {
     for (const { file } of this.#parts) file.check();
   }
 
+  releasePages(): void {
+    for (const { file } of this.#parts) file.releasePages?.();
+  }
+
   forget(): void {
     for (const { file } of this.#parts) if (isOnDemand(file)) file.forget();
   }
