@@ -77,23 +77,34 @@ describe("a preallocated hash", () => {
     expect(pairs).toEqual(keysOf(count, bucketCount).map(pair));
   });
 
-  test("elements in an absent page, and those after them in their chains, are skipped", () => {
-    const table = new Table(300, 512);
-    table.machine.unmap(AREA + BigInt(2 * PAGE), "PTE");
-    const { pairs, complete } = table.walk();
-    const isWhole = (key: number): boolean => (key + 1) * STRIDE <= 2 * PAGE || key * STRIDE >= 3 * PAGE;
-    expect(complete).toBe(false);
-    expect(pairs).toEqual(keysOf(300, 512).filter(isWhole).map(pair));
-  });
+  test.each([
+    [300, 512],
+    [9000, 8192],
+  ])(
+    "of %i elements in %i buckets, those in an absent page, and those after them in their chains, are skipped",
+    (count, bucketCount) => {
+      const table = new Table(count, bucketCount);
+      table.machine.unmap(AREA + BigInt(2 * PAGE), "PTE");
+      const { pairs, complete } = table.walk();
+      const isWhole = (key: number): boolean => (key + 1) * STRIDE <= 2 * PAGE || key * STRIDE >= 3 * PAGE;
+      expect(complete).toBe(false);
+      expect(pairs).toEqual(keysOf(count, bucketCount).filter(isWhole).map(pair));
+    },
+  );
 
-  test.each([0n, 0xdead_0000_0000_0000n, AREA + 0x5000n, AREA - 0x1000_0000n])(
+  describe.each([0n, 0xdead_0000_0000_0000n, AREA + 0x5000n, AREA - 0x1000_0000n])(
     "all elements are read if elems is %i, which is not their area",
     (elems) => {
-      const table = new Table(300, 256);
-      table.pointer(table.at + HTAB.elems, elems);
-      const { pairs, complete } = table.walk();
-      expect(complete).toBe(true);
-      expect(pairs).toEqual(keysOf(300, 256).map(pair));
+      test.each([
+        [300, 256],
+        [9000, 8192],
+      ])("%i elements in %i buckets", (count, bucketCount) => {
+        const table = new Table(count, bucketCount);
+        table.pointer(table.at + HTAB.elems, elems);
+        const { pairs, complete } = table.walk();
+        expect(complete).toBe(true);
+        expect(pairs).toEqual(keysOf(count, bucketCount).map(pair));
+      });
     },
   );
 });

@@ -1,5 +1,6 @@
 /** Ranges of kernel addresses whose pages are located once, so that a loop finds an address by one load. */
 import type { Window } from "../image/physical.ts";
+import type { AddressBatch } from "./address-batch.ts";
 import type { GuestMemory } from "./memory.ts";
 
 /**
@@ -16,6 +17,10 @@ export interface PageRange {
   /** Offset of each page in `window`; -1 if it is not there. */
   readonly pages: Int32Array;
   readonly window: Window;
+  /** The index of `window` in `physical.windows`. */
+  readonly index: number;
+  /** Whether pages that are not in `window` are missing, and not in another one. */
+  readonly isOneWindow: boolean;
 }
 
 /** Limit on the length of a range. */
@@ -37,10 +42,47 @@ export function locatePages(
   const bytes = Math.min(length + ((lo - start) | 0), 2 ** 32 - (start >>> 0), MAX_BYTES);
   const pages = new Int32Array(Math.ceil(bytes / pageBytes));
   let window: Window | undefined;
+  let isOneWindow = true;
   for (let page = 0; page < pages.length; page++) {
     const at = memory.locate(hi, start, page * pageBytes, pageBytes);
     if (at >= 0) window ??= memory.window;
-    pages[page] = at >= 0 && memory.window === window ? at : -1;
+    const isHere = memory.window === window;
+    pages[page] = at >= 0 && isHere ? at : -1;
+    isOneWindow &&= at < 0 || isHere;
   }
-  return window && { hi: hi | 0, lo: start, length: bytes, pageShift, pages, window };
+  if (window === undefined) return undefined;
+  // -1 for a part of a window, which a linear run can have.
+  const index = memory.physical.windows.indexOf(window);
+  isOneWindow &&= index >= 0;
+  return { hi: hi | 0, lo: start, length: bytes, pageShift, pages, window, index, isOneWindow };
+}
+
+/**
+ * Stores the places of the first `count` addresses of a batch plus `offset`; -1 if the `length` bytes there are not in one page
+ * of the range.
+ */
+export function findInPages(
+  range: PageRange,
+  batch: AddressBatch,
+  count: number,
+  offset: number,
+  length: number,
+): void {
+  const { hi: rangeHi, pages, pageShift, index } = range;
+  const { hi, lo, at: ats, index: indexes } = batch;
+  const rangeLo = (range.lo - offset) | 0;
+  const rangeBytes = range.length | 0;
+  const inPageMask = ~(-1 << pageShift);
+  const lastInPage = (2 ** pageShift - length) | 0;
+  for (let n = 0; n < count; n++) {
+    const inRange = (lo[n]! - rangeLo) | 0;
+    const inPage = inRange & inPageMask;
+    let at = -1;
+    if (hi[n] === rangeHi && inRange >= 0 && inRange < rangeBytes && inPage <= lastInPage) {
+      const page = pages[inRange >>> pageShift]!;
+      if (page >= 0) at = (page + inPage) | 0;
+    }
+    ats[n] = at;
+    indexes[n] = index;
+  }
 }

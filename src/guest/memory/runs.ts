@@ -59,6 +59,8 @@ export class LinearRuns {
           pageShift: RUN_PAGE_SHIFT,
           pages: Int32Array.of(at),
           window,
+          index,
+          isOneWindow: true,
         };
         this.#runs.push({ hi, lo, length: size, window: part, index, start: at, range });
         from += size;

@@ -3,7 +3,7 @@ import type { Window } from "../../image/physical.ts";
 import type { GuestKernel } from "../../kernel/kernel.ts";
 import { type AddressBatch, addressBatch } from "../../memory/address-batch.ts";
 import type { GuestMemory } from "../../memory/memory.ts";
-import type { PageRange } from "../../memory/page-range.ts";
+import { findInPages, type PageRange } from "../../memory/page-range.ts";
 import type { BucketTable, Elements } from "./chain-layout.ts";
 import { type Account, mostObjects } from "./walk.ts";
 
@@ -298,20 +298,26 @@ export class ChainHeads {
    * element.
    */
   #prefetch(): void {
-    const memory = this.#memory;
-    const elementAt = 0 - this.#nodeAt;
-    const nodeEnd = this.#nodeAt + 8;
     let { batch } = this.#buffers;
     const { followers } = this.#buffers;
     let { count } = this;
     this.#isLocated = true;
-    memory.locateEach(batch, count, elementAt, nodeEnd);
+    this.#locate(batch, count);
     for (let left = PREFETCH_BYTES / this.#span; count > 0 && left > 0; left -= count) {
       this.#touch(batch, count);
       count = this.#readNext(batch, count);
       batch = followers;
-      memory.locateEach(batch, count, elementAt, nodeEnd);
+      this.#locate(batch, count);
     }
+  }
+
+  /** Locates the start of each element, up to the end of its node. */
+  #locate(batch: AddressBatch, count: number): void {
+    const elementAt = 0 - this.#nodeAt;
+    const nodeEnd = this.#nodeAt + 8;
+    const pages = this.#pages;
+    if (pages?.isOneWindow === true) findInPages(pages, batch, count, elementAt, nodeEnd);
+    else this.#memory.locateEach(batch, count, elementAt, nodeEnd);
   }
 
   /**
@@ -348,9 +354,11 @@ export class ChainHeads {
       const { view } = this.#windows[windows[n]!]!;
       const low = view.getInt32(at, true);
       const high = view.getInt32(at + 4, true);
-      if ((low & 1) === 1 || (low | high) === 0) continue;
       lo[next] = low;
-      hi[next++] = high;
+      hi[next] = high;
+      // Branchless, as in `#removeEmpty`: the next element overwrites the end of a chain.
+      const either = low | high;
+      next += ~low & ((either | -either) >>> 31);
     }
     return next;
   }
