@@ -143,6 +143,11 @@ export interface CpuState extends Omit<DumpCpu, "tasks"> {
   /** `rq->clock`: nanoseconds since boot when the run queue was last used. The timer tick updates it. */
   readonly clockNs: bigint;
   /**
+   * `sched_info.last_arrival` of the running task: when it last got the CPU, in nanoseconds of `rq->clock`. undefined for the
+   * idle task, for which the kernel does not record it, and for kernels without CONFIG_SCHED_INFO.
+   */
+  readonly currSinceNs: bigint | undefined;
+  /**
    * The stack of the running task from the CPU's registers, the innermost function first; empty in user mode. undefined if
    * the source does not have the registers.
    */

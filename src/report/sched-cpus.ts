@@ -8,8 +8,10 @@ export interface CpuActivity {
   readonly task: string;
   /** "ext_sched_class"; "" if not known. */
   readonly schedClass: string;
-  /** Upper bound on the time: since the current task last became runnable. undefined: not known. */
+  /** Time for which the task has run. undefined: not known. */
   readonly forMs: number | undefined;
+  /** false: `forMs` is an upper bound, the time since the task became runnable. */
+  readonly isForExact: boolean;
 }
 
 export function activityOf(view: SchedView, cpu: number): CpuActivity {
@@ -24,12 +26,17 @@ export function activityOf(view: SchedView, cpu: number): CpuActivity {
 
 /** Cached, because many findings use the same CPUs. */
 const known: WeakMap<SchedView, Map<number, CpuActivity>> = new WeakMap();
-const unknown = { task: "", schedClass: "", forMs: undefined };
+const unknown = { task: "", schedClass: "", forMs: undefined, isForExact: false };
 
-function activityOn(
-  { cpu, currComm, currPid, currClass }: SchedCpu,
-  currents: readonly SchedTask[],
-): CpuActivity {
+/** Milliseconds since the CPU's task was switched in, until the last update of the run queue's clock. undefined: not known. */
+export function runningMs({ currSinceNs, clockNs }: SchedCpu): number | undefined {
+  if (currSinceNs === undefined || clockNs === undefined) return undefined;
+  return Math.max(0, Number(clockNs - currSinceNs) / 1e6);
+}
+
+function activityOn(each: SchedCpu, currents: readonly SchedTask[]): CpuActivity {
+  const { cpu, currComm, currPid, currClass } = each;
+  const ranMs = runningMs(each);
   if (currPid === undefined) return { ...unknown, cpu, isIdle: false };
   const current = currents.find((task) => task.cpu === cpu && task.pid === currPid);
   return {
@@ -37,7 +44,8 @@ function activityOn(
     isIdle: currClass === "idle_sched_class",
     task: `${currComm}[${currPid}]`,
     schedClass: currClass,
-    forMs: current?.waitMs,
+    forMs: ranMs ?? current?.waitMs,
+    isForExact: ranMs !== undefined,
   };
 }
 
@@ -47,9 +55,12 @@ const NAMED = 8;
 export function activityText(activities: readonly CpuActivity[]): string {
   const idle = activities.filter(({ isIdle }) => isIdle).map(({ cpu }) => cpu);
   const busy = activities.filter(({ isIdle }) => !isIdle);
-  const sentences = busy.slice(0, NAMED).map(({ cpu, task, schedClass, forMs }) => {
+  const sentences = busy.slice(0, NAMED).map(({ cpu, task, schedClass, forMs, isForExact }) => {
     if (task === "") return `the current task of CPU ${cpu} is not known`;
-    const time = forMs === undefined ? "" : `, for at most ${(Math.max(0, forMs) / 1000).toFixed(3)} s`;
+    const time =
+      forMs === undefined
+        ? ""
+        : `, for ${isForExact ? "" : "at most "}${(Math.max(0, forMs) / 1000).toFixed(3)} s`;
     return `CPU ${cpu} runs ${task} (${schedClass.replace(/_sched_class$/, "")})${time}`;
   });
   if (busy.length > NAMED) sentences.push(`${busy.length - NAMED} more CPUs are busy`);

@@ -214,7 +214,9 @@ function causeOf(
     };
   if (task.opsState === OPSS_QUEUED)
     return { kind: "not-dispatched", why: `, which has not dispatched ${them}` };
-  return { kind: "long-wait", why: "" };
+  const newcomers = queue?.tasks.filter(({ waitMs }) => waitMs < LONG_MS).length ?? 0;
+  const added = `${countText(newcomers)} ${newcomers === 1 ? "task was" : "tasks were"} added within the last second`;
+  return { kind: "long-wait", why: newcomers === 0 ? "" : `, to which ${added}` };
 }
 
 /** Compares pids, because a memory image has separate objects for a task in a queue and in the runnable list. */

@@ -121,7 +121,9 @@ export function cpuJson(cpu: SchedCpu, enums?: ScxEnums): Record<string, Json | 
     sequences: Object.fromEntries(cpu.sequences.map(({ name, value }) => [name, value])),
     rescue: cpu.rescue,
     curr:
-      cpu.currPid === undefined ? undefined : { comm: cpu.currComm, pid: cpu.currPid, class: cpu.currClass },
+      cpu.currPid === undefined
+        ? undefined
+        : { comm: cpu.currComm, pid: cpu.currPid, class: cpu.currClass, since_ns: cpu.currSinceNs },
     kicks: Object.fromEntries(cpu.kicks.map(({ name, cpus }) => [name, cpus])),
     clock_ns: cpu.clockNs,
     interrupts_off: cpu.areInterruptsOff,

@@ -5,6 +5,7 @@ import { escapeText } from "../text.ts";
 import { cpuList } from "./cpu-list.ts";
 import type { Style } from "./inspection-text.ts";
 import type { Output } from "./output.ts";
+import { runningMs } from "./sched-cpus.ts";
 import { type Finding, hexId, queueName, secondsText } from "./sched-findings.ts";
 import type { SchedCpu, SchedExit, SchedQueue, SchedTask, SchedView } from "./sched-view.ts";
 import { lineText } from "./symbol.ts";
@@ -142,10 +143,12 @@ function cpuText(cpu: SchedCpu, enums: ScxEnums | undefined): string {
   ].join("\n");
 }
 
-/** Describes a CPU's state, except for the task that it runs. */
+/** Describes a CPU's state: for how long it has run its task, and everything else but the task's name and class. */
 export function cpuRest(cpu: SchedCpu, enums: ScxEnums | undefined): string[] {
   const { nrRunning, flags } = cpu;
-  const rest = [`nr_running ${nrRunning ?? "?"}${othersText(cpu)}`];
+  const ranMs = runningMs(cpu);
+  const rest = ranMs === undefined ? [] : [`for ${secondsText(ranMs)}`];
+  rest.push(`nr_running ${nrRunning ?? "?"}${othersText(cpu)}`);
   if (flags !== undefined) rest.push(`flags ${flagsText(enums?.rqFlags ?? [], flags)}`);
   if ((cpu.cpuReleased ?? 0) !== 0) rest.push("cpu_released");
   if (cpu.areInterruptsOff) rest.push("interrupts off");

@@ -22,7 +22,11 @@ export interface Row extends Omit<BootOptions, "dir" | "overlays" | "onProgress"
   readonly captured?: boolean;
 }
 
-export type StallRowName = `stall-${StallKind}` | `ejected-${EjectedKind}`;
+/** Releases with sched_ext beside sid's. */
+const releases = ["6.16", "6.17", "6.18", "6.19", "7.0", "7.1", "7.3"] as const;
+type Release = (typeof releases)[number];
+
+export type StallRowName = `stall-${StallKind}` | `ejected-${EjectedKind}` | `starved-${Release}`;
 
 export type RowName =
   | StallRowName
@@ -51,6 +55,11 @@ const stalled = (kind: StallKind, ci = false): Row => ({
   kernel: "sid",
   stall: { kind, ejected: false },
 });
+
+/** The same stall on each release: tasks wait in a queue while it is dumped and when the guest is frozen. */
+const starved = Object.fromEntries(
+  releases.map((kernel) => [`starved-${kernel}`, { ...stalled("starved"), kernel }]),
+) as { readonly [name in `starved-${Release}`]: Row };
 
 const ejected = (kind: EjectedKind): Row => ({
   about: "after the watchdog ejected the scheduler",
@@ -179,6 +188,9 @@ export const rows: { readonly [name in RowName]: Row } = {
   "stall-near": stalled("near"),
   "stall-held": stalled("held"),
   "stall-rt-all": stalled("rt-all"),
+  "stall-starved": stalled("starved"),
+  "stall-dl-all": stalled("dl-all"),
+  ...starved,
   "ejected-lost-comm": ejected("lost-comm"),
   "ejected-lost-dsq": ejected("lost-dsq"),
   "ejected-pinned": ejected("pinned"),

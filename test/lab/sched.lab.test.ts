@@ -9,7 +9,7 @@ import { readSchedulerDumps } from "../../src/guest/sched/scx-dump.ts";
 import { listTasks } from "../../src/guest/sched/task-list.ts";
 import { dsqNames } from "../../src/report/dsq-names.ts";
 import { type Finding, findingsOf } from "../../src/report/sched-findings.ts";
-import { viewsOfReport } from "../../src/report/sched-view.ts";
+import { viewOfDump, viewsOfReport } from "../../src/report/sched-view.ts";
 import { view } from "../../src/report/view.ts";
 import type { SchedReport, TaskState } from "../../src/sched-state.ts";
 import type { DumpTask } from "../../src/sched-text/dump.ts";
@@ -53,6 +53,7 @@ const CAUSES: { readonly [kind: string]: string } = {
   pinned: "local-queue-long",
   "slice-inf": "slice-long",
   "rt-hog": "rt-holds-cpus",
+  starved: "long-wait",
 };
 
 /** Fields that do not change while a task waits. */
@@ -155,16 +156,47 @@ const SILENT: {
     for (const cpu of [0, 1])
       expect(held!.details.join(" ")).toMatch(new RegExp(`CPU ${cpu} runs hog-${cpu}\\[`));
   },
-  "stall-rt-all": (findings, _, pids) => {
-    const late = findings.find(({ kind }) => kind === "watchdog-late")!;
-    // The worker looked last at most 5 s before the stall began, which was 9 s before the freeze.
-    const seconds = Number(/(?:could not|has not) run for ([\d.]+) s/.exec(late.summary)?.[1]);
-    expect(seconds).toBeGreaterThan(8);
-    expect(seconds).toBeLessThan(16);
-    const held = findings.find((each) => each.kind === "rt-holds-cpus" && each.pids.includes(pids[0]!));
-    expect(held?.pids).toEqual(expect.arrayContaining([...pids]));
-  },
+  "stall-rt-all": (findings, _, pids) => expectAllHeld(findings, pids, "rt"),
+  "stall-dl-all": (findings, _, pids) => expectAllHeld(findings, pids, "dl"),
 };
+
+/** Hogs of a higher class hold every CPU, also from the watchdog's worker. */
+function expectAllHeld(findings: readonly Finding[], pids: readonly number[], schedClass: string): void {
+  const late = findings.find(({ kind }) => kind === "watchdog-late")!;
+  // The worker looked last at most 5 s before the stall began, which was 9 s before the freeze.
+  const seconds = Number(/(?:did not|has not) run for ([\d.]+) s/.exec(late.summary)?.[1]);
+  expect(seconds).toBeGreaterThan(8);
+  expect(seconds).toBeLessThan(16);
+  const held = findings.find((each) => each.kind === "rt-holds-cpus" && each.pids.includes(pids[0]!));
+  expect(held?.pids).toEqual(expect.arrayContaining([...pids]));
+  expect(held?.cpus).toEqual([0, 1]);
+  for (const cpu of [0, 1])
+    expect(held!.details.join(" ")).toMatch(
+      new RegExp(`CPU ${cpu} runs hog-${cpu}\\[\\d+\\] \\(${schedClass}\\)`),
+    );
+}
+
+/**
+ * Hogs never sleep, and run since the loader woke them, by its CLOCK_MONOTONIC. When the loader woke the victims, it may have
+ * interrupted the hog of one CPU.
+ */
+function expectSince({ memoryPath }: FrozenImage, { cpus }: SchedReport): void {
+  using guest = view(openGuest({ memory: memoryPath }));
+  const bss = guest.map("stall.bss");
+  const [hogsNs, allNs] = [Number(bss.global("hogs_woken_ns")), Number(bss.global("all_woken_ns"))];
+  expect(hogsNs).toBeGreaterThan(0);
+  const shares = cpus.map(({ clockNs, currSinceNs }) => {
+    const sinceNs = Number(currSinceNs);
+    const ranNs = Number(clockNs) - hogsNs;
+    expect(sinceNs).toBeGreaterThan(hogsNs - 0.05 * ranNs);
+    expect(sinceNs).toBeLessThan(allNs + 0.05 * ranNs);
+    return (sinceNs - hogsNs) / ranNs;
+  });
+  console.log(
+    `time that hogs run: less than the loader's statement by ${shares.map((x) => (100 * x).toFixed(2)).join(" and ")} %`,
+  );
+  expect(Math.min(...shares.map(Math.abs))).toBeLessThan(0.05);
+}
 
 describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
   test.each(inTheMiddle)(
@@ -194,7 +226,8 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
       expect(report.cpus.map(({ nrDeadline }) => nrDeadline)).toEqual(runnableIn(debug, "dl_nr_running"));
       const idle = report.cpus.filter(({ currClass }) => currClass === "idle_sched_class");
       expect(report.idleCpus).toEqual(idle.map(({ cpu }) => cpu));
-      const { kind, victims } = JSON.parse((await image.answers.text("stall.json"))!) as Statement;
+      const statement = JSON.parse((await image.answers.text("stall.json"))!) as Statement;
+      const { kind, victims, shared_dsq: sharedDsq } = statement;
       const pids = (tasks: readonly TaskState[]): number[] =>
         tasks.map(({ pid }) => pid).sort((a, b) => a - b);
       const findings = viewsOfReport(report, "").flatMap(findingsOf);
@@ -206,8 +239,26 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
         expect.arrayContaining(victims.map(({ pid }) => pid)),
       );
       expect(findings.map((finding) => String(finding.kind))).toContain(CAUSES[kind]!);
+      // The text that the kernel printed seconds before gives the same causes.
+      const causes = (all: readonly Finding[]) =>
+        victims.map(({ pid }) =>
+          all
+            .filter((each) => each.kind !== "watchdog-near" && each.pids.includes(pid))
+            .map((each) => [each.kind, each.dsqId]),
+        );
+      const byText = dumps.map((dump) => viewOfDump(dump, "")).flatMap(findingsOf);
+      expect(causes(byText)).toEqual(causes(findings));
       expect(pids(waiting)).toEqual(expect.arrayContaining(victims.map(({ pid }) => pid)));
       if (kind !== "rt-hog") expectWaits(waiting, victims, lastAsked(image));
+      if (kind === "starved") {
+        // Behind all tasks that came later, in the order in which they came.
+        const shared = report.queues.find(({ id }) => id === BigInt(sharedDsq));
+        expect(shared).toMatchObject({ isByVtime: true, length: shared!.tasks.length });
+        expect(shared!.tasks.slice(-victims.length).map(({ pid }) => pid)).toEqual(
+          [...victims].sort((a, b) => a.enqueued_ns - b.enqueued_ns).map(({ pid }) => pid),
+        );
+        expect(shared!.tasks.length).toBeGreaterThan(victims.length);
+      }
       if (kind === "lost-dsq") {
         const lost = report.queues.find(({ id }) => id === 0xdead0n);
         expect(pids(lost!.tasks)).toEqual(victims.map(({ pid }) => pid));
@@ -246,6 +297,7 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
         report,
         victims.map(({ pid }) => pid),
       );
+      if (row !== "stall-near") expectSince(image, report);
     },
     bootMs,
   );

@@ -12,6 +12,9 @@ function findingsIn(log: string): Finding[] {
   return viewsOfLog(parseLog(log), "a log").flatMap(findingsOf);
 }
 const kinds = (findings: readonly Finding[]): string[] => findings.map(({ kind }) => kind);
+/** Returns the names in the text of the tasks of a finding. */
+const findingTasks = (name: string, { pids }: Finding): string[] =>
+  pids.flatMap((pid) => new RegExp(`(\\S+)\\[${pid}\\](?: \\*root)? -`).exec(trace(name))?.[1] ?? []).sort();
 const findingsInEdited = (name: string, edit: (line: string) => string): Finding[] =>
   findingsIn(plain(name).map(edit).join("\n"));
 
@@ -53,6 +56,19 @@ test("a queue with a new task is not reported as not consumed", () => {
   );
   expect(kinds(findings)).toEqual(["long-wait"]);
 });
+
+test.each(["6.17-starved", "6.19-starved", "7.0-starved", "7.1-starved"])(
+  "%s: tasks behind ones that come later wait long",
+  (name) => {
+    const [finding, ...others] = findingsIn(trace(name));
+    expect(others).toEqual([]);
+    expect(finding).toMatchObject({ kind: "long-wait", dsqId: 0x5ced0n });
+    expect(findingTasks(name, finding!)).toEqual(["victim-0", "victim-1", "victim-2"]);
+    expect(finding?.summary).toMatch(
+      /^3 tasks have waited [\d.]+ s(?: to [\d.]+ s)? on queue 0x5ced0, to which \d+ tasks were added within the last second$/,
+    );
+  },
+);
 
 test("a long local queue while another CPU has none, and the task with the long slice", () => {
   const findings = findingsIn(trace("7.2-pinned"));

@@ -4,7 +4,11 @@ import { join } from "node:path";
 
 export const TEXTS = [
   "6.16-simple",
+  "6.17-starved",
   "6.18-flatcg",
+  "6.19-starved",
+  "7.0-starved",
+  "7.1-starved",
   "7.2-central",
   "7.2-lost-comm",
   "7.2-lost-dsq",

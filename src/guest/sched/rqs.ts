@@ -8,6 +8,7 @@ import type { GuestKernel } from "../kernel/kernel.ts";
 import { listOf } from "../kernel/list.ts";
 import { type PerCpuArea, perCpuAddress } from "../kernel/percpu.ts";
 import { requireSymbol } from "../kernel/symbols.ts";
+import { GuestFault } from "../memory/fault.ts";
 import { add, isNull, type Pointer } from "../memory/pointer.ts";
 import type { CpuTrace } from "../task/trace.ts";
 import { cpusOf } from "./cpu-mask.ts";
@@ -31,6 +32,14 @@ const RQ = struct("rq", {
   pnt_seq: optional(at(u64, "scx.pnt_seq"), "until 6.18"),
   ksync: optional(at(u64, "scx.kick_sync"), "since 6.19"),
   rescue: optional(at(place, "scx.rescue"), "since 7.3"),
+});
+/**
+ * `sched_info_arrive()` (kernel/sched/stats.h) stores `rq->clock` here when a task of any class but idle is switched in. It does
+ * not change while the same task continues. `rq->clock` is `sched_clock_cpu()`: the time since boot without suspend.
+ * CLOCK_MONOTONIC starts at another moment of the boot: in guests of the lab, they differ by less than 0.1 s.
+ */
+const ARRIVAL = struct("task_struct", {
+  since: optional(at(u64, "sched_info.last_arrival"), "with CONFIG_SCHED_INFO"),
 });
 const RESCUE = struct("scx_rq_rescue", { nr: at(u32, "dsq.nr"), budget: i64, curr: ptr });
 
@@ -117,11 +126,24 @@ export function readRunQueue(
     nrRealtime: u32At(offsets.rt, "rt.rt_nr_running"),
     nrDeadline: u32At(offsets.dl, "dl.dl_nr_running"),
     clockNs: memory.u64(rq.hi, rq.lo, offsets.clock, "rq->clock"),
+    currSinceNs: sinceOf(kernel, curr),
     stack: trace?.stack.frames.map(({ symbol }) => symbol),
     stackStopped: trace?.stack.stopped ?? "",
     areInterruptsOff: trace?.areInterruptsOff,
   };
   return { cpu, tasks: [...running, ...waiting], queues };
+}
+
+/** 0: the task has never been switched in, as the idle tasks. A fault: a capture that an older ktstr wrote. */
+function sinceOf({ memory, btf }: GuestKernel, { hi, lo }: Pointer): bigint | undefined {
+  const { since } = ARRIVAL.resolve(btf);
+  if (since === undefined) return undefined;
+  try {
+    return memory.u64(hi, lo, since, "rq->curr->sched_info.last_arrival") || undefined;
+  } catch (error) {
+    if (error instanceof GuestFault) return undefined;
+    throw error;
+  }
 }
 
 /** As `scx_rescue_dump()` prints it. */

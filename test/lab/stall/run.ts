@@ -14,15 +14,17 @@ export const stallKinds = [
   "near",
   "held",
   "rt-all",
+  "starved",
+  "dl-all",
 ] as const;
 
 export type StallKind = (typeof stallKinds)[number];
 
 /** Nobody answers in the middle of these, or not in time: their answers are those of the moment before. */
-export type SilentKind = "near" | "held" | "rt-all" | "loop";
+export type SilentKind = "near" | "held" | "rt-all" | "dl-all" | "loop";
 
 /** Stalls that the kernel ends in time for the lab. */
-export type EjectedKind = Exclude<StallKind, "healthy" | "near" | "held" | "rt-all">;
+export type EjectedKind = Exclude<StallKind, "healthy" | "starved" | Exclude<SilentKind, "loop">>;
 
 /** From the stall's begin to the freeze. */
 const SILENT_MS: { readonly [kind in SilentKind]: number } = {
@@ -31,6 +33,7 @@ const SILENT_MS: { readonly [kind in SilentKind]: number } = {
   held: 5_000,
   // Later than three quarters of the timeout that the watchdog's worker has to look.
   "rt-all": 9_000,
+  "dl-all": 9_000,
   // Well before the soft lockup detector ejects the scheduler: after 20 s on one CPU.
   loop: 8_000,
 };
@@ -62,7 +65,7 @@ async function must(guest: Guest, what: string, script: string, timeoutMs = 120_
 export async function startStall(guest: Guest, stall: Stall): Promise<void> {
   const timeoutMs = stall.ejected
     ? SHORT_TIMEOUT_MS
-    : stall.kind === "rt-all"
+    : stall.kind === "rt-all" || stall.kind === "dl-all"
       ? RT_ALL_TIMEOUT_MS
       : LONG_TIMEOUT_MS;
   const script = `
@@ -79,10 +82,14 @@ done
 
 /**
  * The real-time task may have its CPU for itself: without the throttle of real-time tasks, and without the servers that lend
- * fair and scx tasks time (kernel/sched/deadline.c, fair_server and ext_server).
+ * fair and scx tasks time (kernel/sched/deadline.c, fair_server and ext_server). A deadline task may have it for minutes: its
+ * period is limited to four seconds otherwise. Without the throttle, it may also be bound to a CPU (kernel/sched/syscalls.c).
+ * The soft lockup detector would interrupt it every four seconds with a task of the stop class (kernel/watchdog.c).
  */
 const UNLEASH_RT = `
+echo 0 > /proc/sys/kernel/watchdog
 echo -1 > /proc/sys/kernel/sched_rt_runtime_us
+echo 100000000 > /proc/sys/kernel/sched_deadline_period_max_us
 for server in fair_server ext_server; do
   for f in /sys/kernel/debug/sched/$server/cpu*/runtime; do
     [ ! -e $f ] || echo 0 > $f

@@ -20,6 +20,10 @@ bool stalling;
 /* The last moment at which the kernel asked for anything: of a frozen machine, when it was frozen. */
 __u64 last_ns;
 struct victim victims[MAX_VICTIMS];
+/* CLOCK_MONOTONIC, by the loader: before it woke the hogs, and after it woke the victims, which may interrupt a hog. */
+__u64 hogs_woken_ns;
+__u64 all_woken_ns;
+__u64 releases;
 __u64 loop_started_ns;
 __u64 loop_ended_ns;
 struct exit_record exited;
@@ -56,6 +60,18 @@ s32 BPF_PROG(stall_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_fla
 	return cpu;
 }
 
+/* A virtual time after that of all other tasks, which have 0 and are served in the order of their insertion. */
+#define LATE_VTIME (1ULL << 40)
+
+/* A queue is either FIFO or ordered by virtual time: of STARVED, always the latter. */
+static void insert_shared(struct task_struct *p, u64 vtime, u64 enq_flags)
+{
+	if (kind == STARVED)
+		scx_bpf_dsq_insert_vtime(p, shared_dsq, SCX_SLICE_DFL, vtime, enq_flags);
+	else
+		scx_bpf_dsq_insert(p, shared_dsq, SCX_SLICE_DFL, enq_flags);
+}
+
 static void enqueue_victim(struct task_struct *p, u64 enq_flags)
 {
 	note_victim(p);
@@ -70,7 +86,7 @@ static void enqueue_victim(struct task_struct *p, u64 enq_flags)
 		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL_ON | STALL_CPU, SCX_SLICE_DFL, enq_flags);
 		return;
 	default:
-		scx_bpf_dsq_insert(p, shared_dsq, SCX_SLICE_DFL, enq_flags);
+		insert_shared(p, LATE_VTIME, enq_flags);
 	}
 }
 
@@ -79,7 +95,7 @@ void BPF_PROG(stall_enqueue, struct task_struct *p, u64 enq_flags)
 {
 	if (stalling && is_victim(p)) {
 		enqueue_victim(p, enq_flags);
-	} else if (stalling && is_hog(p)) {
+	} else if (stalling && is_hog(p) && kind != STARVED) {
 		u64 slice = kind == SLICE_INF || kind == HELD ? SCX_SLICE_INF : LONG_SLICE_NS;
 		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, slice, enq_flags);
 	} else if (stalling && kind == SLICE_INF) {
@@ -88,7 +104,7 @@ void BPF_PROG(stall_enqueue, struct task_struct *p, u64 enq_flags)
 			    bpf_core_enum_value(enum scx_enq_flags, SCX_ENQ_PREEMPT);
 		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, SCX_SLICE_DFL, enq_flags | ahead);
 	} else {
-		scx_bpf_dsq_insert(p, shared_dsq, SCX_SLICE_DFL, enq_flags);
+		insert_shared(p, 0, enq_flags);
 	}
 }
 
@@ -123,6 +139,13 @@ void BPF_PROG(stall_tick, struct task_struct *p)
 	last_ns = bpf_ktime_get_ns();
 }
 
+/* The kernel notes in `scx_rq.cpu_released` that a task of a higher class took the CPU only for schedulers with this callback. */
+SEC("struct_ops/stall_cpu_release")
+void BPF_PROG(stall_cpu_release, s32 cpu, struct scx_cpu_release_args *args)
+{
+	releases++;
+}
+
 SEC("struct_ops.s/stall_init")
 s32 BPF_PROG(stall_init)
 {
@@ -146,6 +169,7 @@ struct sched_ext_ops stall_ops = {
 	.enqueue = (void *)stall_enqueue,
 	.dispatch = (void *)stall_dispatch,
 	.tick = (void *)stall_tick,
+	.cpu_release = (void *)stall_cpu_release,
 	.init = (void *)stall_init,
 	.exit = (void *)stall_exit,
 	.name = "stall",

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 #include <bpf/libbpf.h>
@@ -30,6 +31,7 @@ static const char *const names[] = {
 	[HEALTHY] = "healthy",	 [LOST_COMM] = "lost-comm", [LOST_DSQ] = "lost-dsq", [PINNED] = "pinned",
 	[SLICE_INF] = "slice-inf", [LOOP] = "loop",	    [RT_HOG] = "rt-hog",
 	[NEAR] = "near",	 [HELD] = "held",	    [RT_ALL] = "rt-all",
+	[STARVED] = "starved",	 [DL_ALL] = "dl-all",
 };
 
 struct actor {
@@ -69,6 +71,36 @@ static void set_policy(int policy, int priority)
 		die("sched_setscheduler %d: %m", policy);
 }
 
+#ifndef SCHED_DEADLINE
+#define SCHED_DEADLINE 6
+#endif
+/* `struct sched_attr` of sched_setattr(2) in its first version; libc may not have it. */
+struct deadline_attr {
+	unsigned int size, policy;
+	unsigned long long flags;
+	int nice;
+	unsigned int priority;
+	unsigned long long runtime_ns, deadline_ns, period_ns;
+};
+
+static void set_deadline(unsigned long long runtime_ns, unsigned long long period_ns)
+{
+	struct deadline_attr attr = {
+		.size = sizeof(attr),
+		.policy = SCHED_DEADLINE,
+		.runtime_ns = runtime_ns,
+		.deadline_ns = period_ns,
+		.period_ns = period_ns,
+	};
+	if (syscall(SYS_sched_setattr, 0, &attr, 0))
+		die("sched_setattr: %m");
+}
+
+/* Longer than the guest lives after the stall began: a hog whose budget is used up would pause. */
+#define HOG_PERIOD_NS 60000000000ULL
+/* A shorter period than the hogs': the loader preempts them. */
+#define LOADER_PERIOD_NS 2000000000ULL
+
 /* The end of a hog's pause: spin, without a system call, until killed. */
 static void spin(void)
 {
@@ -106,9 +138,21 @@ static void start(struct actor *actor, enum stall_kind kind, bool is_hog)
 		set_policy(SCHED_FIFO, 50);
 	char byte;
 	while (read(ends[0], &byte, 1) == 1)
-		if (is_hog)
+		if (is_hog) {
+			/* Here, because the limits on real-time tasks are lifted only before the stall begins. */
+			if (kind == DL_ALL)
+				set_deadline(HOG_PERIOD_NS, HOG_PERIOD_NS);
 			spin();
+		}
 	_exit(0);
+}
+
+/* Hogs of STARVED beside one for each CPU: so many that tasks are always in the queue ahead of the victims. */
+#define MORE_HOGS 4
+
+static int hogs_of(enum stall_kind kind, int cpus)
+{
+	return kind == STARVED ? cpus + MORE_HOGS : cpus;
 }
 
 static void start_actors(enum stall_kind kind)
@@ -121,11 +165,11 @@ static void start_actors(enum stall_kind kind)
 		snprintf(victims[i].comm, sizeof(victims[i].comm), "victim-%d", i);
 		start(&victims[i], kind, false);
 	}
-	for (int cpu = 0; cpu < cpus && cpu < MAX_HOGS; cpu++) {
-		if (kind != SLICE_INF && kind != HELD && kind != RT_ALL && !((kind == PINNED || kind == RT_HOG) && cpu == STALL_CPU))
+	for (int cpu = 0; cpu < hogs_of(kind, cpus) && cpu < MAX_HOGS; cpu++) {
+		if (kind != SLICE_INF && kind != HELD && kind != RT_ALL && kind != STARVED && kind != DL_ALL && !((kind == PINNED || kind == RT_HOG) && cpu == STALL_CPU))
 			continue;
 		struct actor *hog = &hogs[hog_count++];
-		hog->cpu = cpu;
+		hog->cpu = kind == STARVED ? -1 : cpu;
 		snprintf(hog->comm, sizeof(hog->comm), "hog-%d", cpu);
 		start(hog, kind, true);
 	}
@@ -191,13 +235,19 @@ static void on_begin(int signal)
 	began = 1;
 }
 
+/* Kinds whose scheduler is correct all the while. */
+static bool is_harmless(enum stall_kind kind)
+{
+	return kind == HEALTHY || kind == RT_HOG || kind == RT_ALL || kind == DL_ALL;
+}
+
 /* Whether everything that the statement tells has happened. */
 static bool has_begun(enum stall_kind kind, const struct stall *skel)
 {
 	if (kind == LOOP && !skel->bss->loop_started_ns)
 		return false;
 	/* Victims of a healthy scheduler may be put on an idle CPU's queue without ops.enqueue(). */
-	for (int i = 0; kind != HEALTHY && kind != RT_HOG && kind != RT_ALL && i < VICTIMS; i++)
+	for (int i = 0; !is_harmless(kind) && i < VICTIMS; i++)
 		if (!skel->bss->victims[i].enqueued_ns)
 			return false;
 	return true;
@@ -206,14 +256,16 @@ static bool has_begun(enum stall_kind kind, const struct stall *skel)
 static void begin(enum stall_kind kind, struct stall *skel)
 {
 	began_ns = now_ns();
-	if (kind != HEALTHY && kind != RT_HOG && kind != RT_ALL)
+	if (!is_harmless(kind))
 		skel->bss->stalling = true;
+	skel->bss->hogs_woken_ns = began_ns;
 	for (int i = 0; i < hog_count; i++)
 		wake(&hogs[i]);
 	if (hog_count)
 		usleep(300000);
 	for (int i = 0; i < VICTIMS; i++)
 		wake(&victims[i]);
+	skel->bss->all_woken_ns = now_ns();
 	for (int tries = 0; tries < 50 && !has_begun(kind, skel); tries++)
 		usleep(20000);
 }
@@ -224,9 +276,9 @@ int main(int argc, char **argv)
 
 	if (argc != 5)
 		die("usage: lab-stall KIND TIMEOUT_MS LOOP_MS STATEMENT");
-	while (kind <= RT_ALL && strcmp(names[kind], argv[1]))
+	while (kind < STALL_KINDS && strcmp(names[kind], argv[1]))
 		kind++;
-	if (kind > RT_ALL)
+	if (kind == STALL_KINDS)
 		die("no kind %s", argv[1]);
 	struct stall *skel = stall__open();
 	if (!skel)
@@ -251,10 +303,12 @@ int main(int argc, char **argv)
 	/* Above the hogs, which would keep it from waking the victims. */
 	if (kind == RT_HOG || kind == HELD || kind == RT_ALL)
 		set_policy(SCHED_FIFO, 60);
+	if (kind == DL_ALL)
+		set_deadline(LOADER_PERIOD_NS / 2, LOADER_PERIOD_NS);
 	begin(kind, skel);
 	state(argv[4], kind, skel);
 	/* A hog that is interrupted now and then has not run all the while. */
-	while (kind != HELD && !skel->bss->exited.kind)
+	while (kind != HELD && kind != RT_ALL && kind != DL_ALL && !skel->bss->exited.kind)
 		usleep(50000);
 	if (skel->bss->exited.kind)
 		state(argv[4], kind, skel);

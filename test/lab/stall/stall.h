@@ -23,6 +23,11 @@ enum stall_kind {
 	HELD,
 	/* The scheduler is healthy: SCHED_FIFO tasks hold every CPU, also from the watchdog's worker. */
 	RT_ALL,
+	/* Tasks go to the end of the shared queue, behind tasks that come later: hogs take turns on all CPUs. */
+	STARVED,
+	/* As RT_ALL, with SCHED_DEADLINE tasks. */
+	DL_ALL,
+	STALL_KINDS,
 };
 
 #define MAX_VICTIMS 4

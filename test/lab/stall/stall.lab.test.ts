@@ -54,6 +54,7 @@ const inTheWay: { readonly [kind in StallKind]?: (dump: string, victim: string) 
     expect(victim).toContain("dsq_id=0x5ced0");
     expect(dump).toContain("slice=18446744073709551615");
   },
+  starved: (_, victim) => expect(victim).toMatch(/dsq_id=0x5ced0 dsq_vtime=1099511627776/),
   "rt-hog": (dump) => expect(dump).toMatch(/CPU 1 .*\n +curr=hog-1\[\d+\] class=rt_sched_class/),
 };
 
