@@ -96,7 +96,7 @@ export function eachMachine(
 export function testEachMachine(
   images: readonly LabImage[],
   title: string,
-  body: (image: LabImage) => void,
+  body: (image: LabImage) => void | Promise<void>,
   timeout?: number,
 ): void {
   if (images.length === 0) test.skip(title.replace("%s", "every frozen machine"), () => {});

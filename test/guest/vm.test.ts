@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { chooseNodes, memoryArgument, nodesIn, placeIn } from "../../src/guest/vm/arguments.ts";
+import { chooseMicroVmRam, isMicroVm } from "../../src/guest/vm/microvm.ts";
 import { vmNamed } from "../../src/guest/vm/named.ts";
 import { Qmp } from "../../src/guest/vm/qmp.ts";
 import { chooseRam, mappingsIn } from "../../src/guest/vm/ram.ts";
@@ -135,6 +136,67 @@ FlatView #1
   });
 });
 
+describe("the RAM of Firecracker and Cloud Hypervisor", () => {
+  const GIB = 2 ** 30;
+  const END = 0x7f00_0000_0000;
+  const at = (start: number, length: number, name = "", inode = 0, fileOffset = 0) => ({
+    start,
+    length,
+    isShared: false,
+    inode,
+    fileOffset,
+    name,
+  });
+  const heap = at(0x5600_0000_0000, 4 * MIB, "[heap]");
+  const stack = at(END + MIB, 2 * MIB);
+
+  test("is told by the program's name", () => {
+    const programs = [
+      "/usr/bin/firecracker-v1.10.1-x86_64",
+      "cloud-hypervisor",
+      "/usr/bin/qemu-system-x86_64",
+    ];
+    expect(programs.map((program) => isMicroVm([program, "--id", "x"]))).toEqual([true, true, false]);
+    expect(isMicroVm([])).toBe(false);
+  });
+
+  test("is one mapping, or two that the kernel joined, of which the first region is the upper one", () => {
+    const one = at(END - 2 * GIB, 2 * GIB);
+    expect(chooseMicroVmRam([heap, one, stack], true)).toEqual([one]);
+    const joined = at(END - 5 * GIB, 5 * GIB);
+    expect(chooseMicroVmRam([heap, joined, stack], true)).toEqual([
+      at(END - 3 * GIB, 3 * GIB),
+      at(END - 5 * GIB, 2 * GIB),
+    ]);
+    expect(chooseMicroVmRam([heap, joined], false)).toEqual([joined]);
+    expect(chooseMicroVmRam([], true)).toEqual([]);
+  });
+
+  test.each([3, 3.25])("is two mappings with guard pages between them: %d GiB below the hole", (gib) => {
+    const low = at(END - gib * GIB, gib * GIB);
+    for (const bytes of [MIB, 8 * GIB]) {
+      const high = at(low.start - 8192 - bytes, bytes);
+      expect(chooseMicroVmRam([heap, high, low, stack], true)).toEqual([low, high]);
+    }
+    expect(chooseMicroVmRam([heap, low, stack], true)).toEqual([low]);
+  });
+
+  test("is the parts of a file by their offsets, and of several files by their addresses", () => {
+    const [low, high] = [
+      at(END - 3 * GIB, 3 * GIB, "/memfd:guest_mem (deleted)", 7),
+      at(END - 2 * GIB, 2 * GIB, "/memfd:guest_mem (deleted)", 7, 3 * GIB),
+    ];
+    expect(chooseMicroVmRam([heap, low, high], true)).toEqual([low, high]);
+    const [first, second] = [
+      at(END, 3 * GIB, "/memfd:ch_ram (deleted)", 8),
+      at(END - 3 * GIB, 3 * GIB, "/memfd:ch_ram (deleted)", 9),
+    ];
+    expect(chooseMicroVmRam([second, first, at(0, 8 * GIB)], true)).toEqual([first, second]);
+    const file = [at(END - GIB, GIB, "/srv/mem", 5, 3 * GIB), at(END - 4 * GIB, 3 * GIB, "/srv/mem", 5)];
+    expect(chooseMicroVmRam([heap, ...file], true)).toEqual(file.toReversed());
+  });
+});
+
 describe("a socket with invalid QMP is an error:", () => {
   let folder = "";
   let serial = 0;
@@ -209,18 +271,19 @@ describe("a guest's name", () => {
   }
   const unique = `ktstr-${process.pid}`;
 
-  test("is that of -name, in libvirt's form and in the short form", async () => {
+  test("is that of -name, in libvirt's form and in the short form, or of Firecracker's --id", async () => {
     const [web, db] = [`${unique}-web`, `${unique}-db`];
     const first = await start("/usr/bin/qemu-system-x86_64", "-name", `guest=${web},debug-threads=on`);
     const second = await start("kvm", "-m", "1G", "-name", db);
     await start("less", "-name", web);
-    expect([vmNamed(web), vmNamed(db)]).toEqual([first, second]);
+    const third = await start("/usr/bin/firecracker", "--id", `${unique}-micro`);
+    expect([vmNamed(web), vmNamed(db), vmNamed(`${unique}-micro`)]).toEqual([first, second, third]);
   });
 
   test("of no process, or of two, is an error", async () => {
     const words = ["qemu-system-aarch64", "-name", `${unique}-twice`] as const;
     const twice = [await start(...words), await start(...words)];
     expect(() => vmNamed(`${unique}-twice`)).toThrow(`processes ${twice.join(", ")} have that name`);
-    expect(() => vmNamed(`${unique}\x1b[m`)).toThrow("\\x1b[m: no QEMU process has that name");
+    expect(() => vmNamed(`${unique}\x1b[m`)).toThrow("\\x1b[m: no QEMU or Firecracker process has that name");
   });
 });

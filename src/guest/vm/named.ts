@@ -1,9 +1,16 @@
-/** Finds the process of a QEMU guest by the name in its `-name` argument. libvirt passes the domain's name there. */
+/**
+ * Finds the process of a guest by the name in QEMU's `-name` argument or Firecracker's `--id`. libvirt passes the domain's
+ * name in `-name`.
+ */
 import { KtstrError } from "../../errors.ts";
 import { escapeText } from "../../text.ts";
 
-/** Parses `-name web` and `-name guest=web,debug-threads=on` (QEMU's manual; the key is optional). */
+/** Parses `--id web` of Firecracker, `-name web` and `-name guest=web,debug-threads=on` of QEMU (its manual; the key is optional). */
 function nameIn(words: readonly string[]): string | undefined {
+  if (/(?:^|\/)firecracker[^/]*$/.test(words[0] ?? "")) {
+    const id = words.indexOf("--id");
+    return id < 1 ? undefined : words[id + 1];
+  }
   const at = words.indexOf("-name");
   if (at < 1 || !/(?:^|\/)(?:qemu[^/]*|kvm)$/.test(words[0] ?? "")) return undefined;
   const parts = (words[at + 1] ?? "").split(",");
@@ -25,8 +32,8 @@ export function vmNamed(name: string): number {
   if (pid !== undefined && found.length === 1) return Number(pid);
   throw new KtstrError(
     found.length === 0
-      ? `--vm ${escapeText(name)}: no QEMU process has that name`
+      ? `--vm ${escapeText(name)}: no QEMU or Firecracker process has that name`
       : `--vm ${escapeText(name)}: the processes ${found.join(", ")} have that name`,
-    { hint: "Give its process id (`pgrep -a qemu`) or the path of its QMP socket." },
+    { hint: "Give its process id (`pgrep -a qemu`, `pgrep -a firecracker`) or the path of its QMP socket." },
   );
 }

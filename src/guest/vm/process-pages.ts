@@ -15,19 +15,26 @@ export class ProcessPages implements PageSource {
   readonly ranges: readonly PageRange[];
   readonly #start: number;
   readonly #memory: Fd;
-  /** Used for anonymous memory: pages that were never written are not present, and reading them would allocate them. */
+  /** Used for private mappings: pages that are not present are not read through the process, which would allocate them. */
   readonly #pagemap: Fd | undefined;
+  /** The file behind a private mapping, for pages that are not present. Undefined for anonymous memory, whose pages are then zeros. */
+  readonly #file: Fd | undefined;
+  readonly #fileOffset: number;
   readonly #hostPageBytes: number = pageSize();
   #entries: DataView = new DataView(new ArrayBuffer(0));
   #firstEntry = 0;
 
   /** Throws `SyscallError` if this user may not read the process. */
-  constructor(pid: number, { start, length, inode }: Mapping) {
+  constructor(pid: number, { start, length, inode, isShared, fileOffset }: Mapping) {
     this.path = `/proc/${pid}/mem`;
     this.#start = start;
     this.ranges = [{ start: 0, end: length - (length % PAGE_BYTES) }];
     this.#memory = Fd.openFile(this.path, "It requires the process's own user or root (CAP_SYS_PTRACE).");
-    const pagemap = inode === 0 ? open(`/proc/${pid}/pagemap`) : -1;
+    const range = `${start.toString(16)}-${(start + length).toString(16)}`;
+    const file = inode !== 0 && !isShared ? open(`/proc/${pid}/map_files/${range}`) : -1;
+    this.#file = file < 0 ? undefined : new Fd(file, "map_files");
+    this.#fileOffset = fileOffset;
+    const pagemap = inode === 0 || file >= 0 ? open(`/proc/${pid}/pagemap`) : -1;
     this.#pagemap = pagemap < 0 ? undefined : new Fd(pagemap, "pagemap");
   }
 
@@ -42,6 +49,8 @@ export class ProcessPages implements PageSource {
   readPage(offset: number, into: PinnedBytes): boolean {
     const address = this.#start + offset;
     if (!this.#isInUse(address)) {
+      if (this.#file !== undefined)
+        return pread(this.#file.number, into, this.#fileOffset + offset) === into.length;
       into.fill(0);
       return true;
     }
@@ -66,5 +75,6 @@ export class ProcessPages implements PageSource {
   [Symbol.dispose](): void {
     this.#memory[Symbol.dispose]();
     this.#pagemap?.[Symbol.dispose]();
+    this.#file?.[Symbol.dispose]();
   }
 }

@@ -4,6 +4,7 @@ import { type DataFile, ImageFile } from "../image/file.ts";
 import { OnDemandFile } from "../image/on-demand.ts";
 import { chooseNodes, memoryArgument, nodesIn } from "./arguments.ts";
 import { JoinedFile } from "./joined.ts";
+import { chooseMicroVmRam, isMicroVm } from "./microvm.ts";
 import { ProcessPages } from "./process-pages.ts";
 
 /** A range of a process's virtual addresses. */
@@ -79,12 +80,17 @@ export interface RamFacts {
 }
 
 /**
- * Opens the RAM of a process's guest: one mapping, or those of its NUMA nodes, joined in the nodes' order. Facts that
- * are undefined are taken from QEMU's arguments. Throws `KtstrError` if the process cannot be read or has no such mapping.
+ * Opens the RAM of a process's guest: one mapping, or those of QEMU's NUMA nodes or of a microVM's regions, joined in their
+ * order. Facts that are undefined are taken from QEMU's arguments. Throws `KtstrError` if the process cannot be read or has no such mapping.
  */
 export function openRam(pid: number, facts: RamFacts | undefined): DataFile {
   const mappings = mappingsIn(readProc(pid, "maps"));
   const words = readProc(pid, "cmdline").split("\0");
+  if (isMicroVm(words)) {
+    const chosen = chooseMicroVmRam(mappings, process.arch === "x64");
+    if (chosen.length === 0) throw notFound(pid, "it has no writable memory");
+    return openAll(pid, chosen);
+  }
   const nodes = nodesIn(words);
   if (nodes.length > 0) {
     const chosen = chooseNodes(mappings, nodes, facts?.addressOf);
@@ -107,10 +113,12 @@ const notFound = (pid: number, why: string): KtstrError =>
   });
 
 function openAll(pid: number, mappings: readonly Mapping[]): DataFile {
+  const whole = openMapped(pid, mappings);
+  if (whole !== undefined) return whole;
   const files: DataFile[] = [];
   try {
     for (const each of mappings)
-      files.push(openMapped(pid, each) ?? new OnDemandFile(new ProcessPages(pid, each)));
+      files.push(openMapped(pid, [each]) ?? new OnDemandFile(new ProcessPages(pid, each)));
   } catch (error) {
     for (const file of files) file[Symbol.dispose]();
     throw error;
@@ -118,16 +126,23 @@ function openAll(pid: number, mappings: readonly Mapping[]): DataFile {
   return files.length === 1 ? files[0]! : new JoinedFile(`/proc/${pid}/mem`, files);
 }
 
-/** Maps the file behind shared memory. Its holes stay holes; a read through the process would allocate them. */
-function openMapped(
-  pid: number,
-  { start, length, isShared, inode, fileOffset, name }: Mapping,
-): ImageFile | undefined {
-  if (!isShared || inode === 0 || fileOffset !== 0 || name.includes("huge")) return undefined;
-  const range = `${start.toString(16)}-${(start + length).toString(16)}`;
+/**
+ * Maps the file behind shared memory if the mappings are all of it, in its order. Its holes stay holes; a read through the
+ * process would allocate them.
+ */
+function openMapped(pid: number, mappings: readonly Mapping[]): ImageFile | undefined {
+  const [first] = mappings;
+  let end = 0;
+  for (const { isShared, inode, fileOffset, length, name } of mappings) {
+    if (!isShared || inode === 0 || inode !== first?.inode || fileOffset !== end || name.includes("huge"))
+      return undefined;
+    end += length;
+  }
+  if (first === undefined) return undefined;
+  const range = `${first.start.toString(16)}-${(first.start + first.length).toString(16)}`;
   try {
     const file = new ImageFile(`/proc/${pid}/map_files/${range}`);
-    if (file.sizeBytes === length) return file;
+    if (file.sizeBytes === end) return file;
     file[Symbol.dispose]();
   } catch (error) {
     if (!(error instanceof KtstrError)) throw error;
