@@ -125,7 +125,7 @@ function caseOf(count: number, cpus: number, of: "C" | "scalar", target?: number
   return {
     name: `stats of ${count} programs on ${cpus} CPUs${against}`,
     ...(target === undefined ? {} : { target }),
-    times: 15,
+    times: 40,
     loops: Math.max(1, Math.ceil(1_000_000 / (count * cpus))),
     prepare: (folder) => {
       const { c, bulk, scalar } = build(folder, count, cpus);
