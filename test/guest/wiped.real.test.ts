@@ -1,6 +1,6 @@
 /**
- * Frozen machines of the lab with VMCOREINFO overwritten in a copy of their memory, then with what else says where the image
- * and the page tables lie: the answers are those of the whole memory.
+ * Frozen machines of the lab with init_uts_ns or VMCOREINFO overwritten in a copy of their memory, then with what else says
+ * where the image and the page tables lie: the answers are those of the whole memory.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from "node:fs";
@@ -20,12 +20,20 @@ const CHUNK = 2 ** 24;
 
 const json = (guest: GuestState): string => stringify(inspectionJson(buildInspection(guest, 4)));
 
-function answerOf(memory: string): { readonly text: string; readonly kernel: string; readonly how: string } {
+interface Answer {
+  readonly text: string;
+  readonly kernel: string;
+  readonly how: string;
+  readonly release: string;
+}
+
+function answerOf(memory: string): Answer {
   using guest = openGuest({ memory });
   const explained = new Map(guest.explain().map(({ what, text }) => [what, text]));
   return {
     text: json(guest),
     how: explained.get("VMCOREINFO") ?? "",
+    release: explained.get("kernel") ?? "",
     kernel: `${explained.get("kernel image")}; ${explained.get("page tables")}`,
   };
 }
@@ -54,15 +62,31 @@ function wipeVmcoreinfo(path: string): number {
   return count;
 }
 
-/** Overwrites memory at a physical address. */
-function wipe(path: string, { found }: OpenedKernel, physical: number, length: number): void {
+/** Writes zeros, or `bytes`, at a physical address. Returns the bytes that were there. */
+function wipe(
+  path: string,
+  { found }: OpenedKernel,
+  physical: number,
+  length: number,
+  bytes = Buffer.alloc(length),
+): Buffer<ArrayBuffer> {
   const piece = found.layout.find(
     (each) => physical >= each.physical && physical < each.physical + each.length,
   )!;
   const file = openSync(path, "r+");
-  writeSync(file, Buffer.alloc(length), 0, length, physical - piece.physical + piece.fileOffset);
+  const at = physical - piece.physical + piece.fileOffset;
+  const before = Buffer.alloc(length);
+  readSync(file, before, 0, length, at);
+  writeSync(file, bytes, 0, length, at);
   closeSync(file);
+  return before;
 }
+
+/** More than the names in `init_uts_ns` (include/uapi/linux/utsname.h: six of 65 bytes, after a reference count). */
+const UTS_BYTES = 400;
+
+const symbolOf = (image: LabImage, name: string): string =>
+  new RegExp(`^([0-9a-f]{16}) \\S ${name}$`, "m").exec(image.answer("kallsyms")!)![1]!;
 
 let folder = "";
 beforeAll(() => {
@@ -78,12 +102,23 @@ async function copyOf(image: LabImage): Promise<string> {
 
 eachMachine(images, (image) => {
   test(
-    "without VMCOREINFO, then without the kernel's variables, then without its top page table",
+    "without init_uts_ns, without VMCOREINFO, then without the kernel's variables, then without its top page table",
     async () => {
       const whole = answerOf(image.memory);
       using kernel = openKernel({ memory: [{ path: image.memory }] });
       const { machine } = kernel.found;
       const path = await copyOf(image);
+
+      // The release is then that of linux_banner, which is constant.
+      const uts = Number(BigInt(`0x${symbolOf(image, "init_uts_ns")}`) - machine.imageOffset);
+      const names = wipe(path, kernel, uts, UTS_BYTES);
+      expect(names.includes(`\0${kernel.release}\0`)).toBe(true);
+      const banner = ", confirmed by linux_banner: init_uts_ns is overwritten";
+      const named = answerOf(path);
+      expect([named.release, named.how]).toEqual([`${whole.release}${banner}`, whole.how]);
+      expect(named.text === whole.text).toBe(true);
+      wipe(path, kernel, uts, UTS_BYTES, names);
+
       expect(wipeVmcoreinfo(path)).toBeGreaterThan(1);
       const first = answerOf(path);
       expect(first.how).toBe("not in this memory; derived from the kernel's symbol table");
@@ -103,6 +138,12 @@ eachMachine(images, (image) => {
       const second = answerOf(path);
       expect(second.kernel).toBe(whole.kernel);
       expect(second.text === whole.text).toBe(true);
+
+      wipe(path, kernel, uts, UTS_BYTES);
+      const unnamed = answerOf(path);
+      expect(unnamed.release).toEndWith(banner);
+      expect(unnamed.text === whole.text).toBe(true);
+      wipe(path, kernel, uts, UTS_BYTES, names);
 
       // On x86-64 each process has a top table with the kernel's half; on arm64 there is one.
       if (machine.machine !== "x86_64") return;

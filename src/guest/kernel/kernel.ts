@@ -20,7 +20,7 @@ import { clocks } from "./clock.ts";
 import { type DiscoverOptions, discover, type Found, findOthers } from "./discover.ts";
 import type { Kallsyms } from "./kallsyms.ts";
 import { describeLayout, readRamRanges } from "./layout.ts";
-import { checkMachine, readUtsName, X86_DIRECT_MAP } from "./machine.ts";
+import { checkMachine, kernelNames, X86_DIRECT_MAP } from "./machine.ts";
 import { memoryOf } from "./memory-of.ts";
 import { type Cpus, readCpus } from "./percpu.ts";
 import { requireSymbol, type Symbols } from "./symbols.ts";
@@ -317,10 +317,9 @@ class Kernel implements OpenedKernel {
 
   get info(): KernelInfo {
     const { info, machine, physical } = this.found;
-    const uts = readUtsName(physical, Number(info.symbol("init_uts_ns")! - machine.imageOffset), info);
     return {
       release: this.release,
-      version: uts?.version ?? "",
+      version: kernelNames(physical, machine, info)?.version ?? "",
       machine: machine.machine,
       possibleCpus: this.cpus.possible.length,
       onlineCpus: this.cpus.onlineCount,
@@ -348,7 +347,9 @@ class Kernel implements OpenedKernel {
     add("memory", `${this.#image.format}, ${describeLayout(this.#image.pieces)}`);
     for (const doubt of this.#image.doubts) add("format", doubt);
     add("VMCOREINFO", describePlace(info));
-    add("kernel", `${info.release}${info.buildId === "" ? "" : `, build id ${info.buildId}`}`);
+    const isOverwritten = kernelNames(this.found.physical, machine, info)?.from === "linux_banner";
+    const from = isOverwritten ? ", confirmed by linux_banner: init_uts_ns is overwritten" : "";
+    add("kernel", `${info.release}${info.buildId === "" ? "" : `, build id ${info.buildId}`}${from}`);
     const moved = info.isRebuilt ? undefined : (info.number("KERNELOFFSET") ?? 0n);
     add("KASLR offset", moved === undefined ? "not known" : `0x${moved.toString(16)}`);
     add("page tables", `${machine.mode.name}, top table at physical 0x${machine.root.toString(16)}`);

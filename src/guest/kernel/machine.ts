@@ -3,6 +3,7 @@
 import type { PhysicalMemory } from "../image/physical.ts";
 import { arm64Paging, PageTables, type PagingMode, x86Paging } from "../memory/mmu.ts";
 import { fromBigInt, hex } from "../memory/pointer.ts";
+import { findBanner } from "./banner.ts";
 import type { Vmcoreinfo } from "./vmcoreinfo.ts";
 
 /** A kernel's address translation, according to its VMCOREINFO. */
@@ -93,7 +94,8 @@ function arm64Machine(info: Vmcoreinfo): Machine | Refusal {
 
 /**
  * Checks whether the text belongs to this memory's kernel: the page tables must translate `_stext` according to the image's
- * offset, and the release in `init_uts_ns` must be the same. A copy from an earlier boot fails the check.
+ * offset, and the release in `init_uts_ns`, or in `linux_banner` if that is overwritten, must be the same. A copy from an
+ * earlier boot fails the check.
  */
 export function checkMachine(
   memory: PhysicalMemory,
@@ -102,32 +104,55 @@ export function checkMachine(
 ): PageTables | Refusal {
   const tables = new PageTables(memory, machine.mode, machine.root);
   const start = info.symbol("_stext");
-  const uts = info.symbol("init_uts_ns");
-  if (start === undefined || uts === undefined) return "it does not have _stext and init_uts_ns";
+  if (start === undefined) return "it does not have _stext";
   const { hi, lo } = fromBigInt(start);
   const translated = tables.translate(hi, lo);
   if (translated < 0)
     return `the page tables at 0x${machine.root.toString(16)} do not map _stext (${hex(hi, lo)}, ended at ${tables.level})`;
   if (BigInt(translated) !== start - machine.imageOffset)
     return `the page tables map _stext (${hex(hi, lo)}) to 0x${translated.toString(16)}, which is not the kernel's address`;
-  return checkRelease(memory, Number(uts - machine.imageOffset), info) ?? tables;
+  return checkRelease(memory, machine, info) ?? tables;
 }
 
 /** include/uapi/linux/utsname.h: `struct new_utsname`, six strings of 65 bytes; the release is the third. */
 const UTS_FIELD_BYTES = 65;
-const UTS_FIELDS = { system: 0, release: 2, version: 3, machine: 4 } as const;
+const UTS_FIELDS = { system: 0, release: 2, version: 3 } as const;
 
-function checkRelease(memory: PhysicalMemory, physical: number, info: Vmcoreinfo): Refusal | undefined {
-  const names = readUtsName(memory, physical, info);
-  if (names === undefined) return "init_uts_ns is outside the image";
-  if (names.system !== "Linux") return `init_uts_ns does not hold "Linux"`;
-  // setarch's personality can change the output of uname, but not this value (kernel/sys.c, override_release).
-  if (names.release !== info.release) return `init_uts_ns holds the release "${names.release}"`;
-  return undefined;
+/** Limit on the search for linux_banner from `_stext`: the images of distributions have 30 to 60 MiB with all their data. */
+const MAX_IMAGE_BYTES = 128 * 2 ** 20;
+
+/** The names of the kernel's release and version, and the variable that has them. */
+export interface KernelNames {
+  /** `uname -r`. setarch's personality can change the output of uname, but not this value (kernel/sys.c, override_release). */
+  readonly release: string;
+  /** `uname -v`. */
+  readonly version: string;
+  readonly from: "init_uts_ns" | "linux_banner";
+}
+
+/** Reads the names from `init_uts_ns`, or from `linux_banner` if it is overwritten or not known; undefined if neither has them. */
+export function kernelNames(
+  memory: PhysicalMemory,
+  machine: Pick<Machine, "imageOffset">,
+  info: Vmcoreinfo,
+): KernelNames | undefined {
+  const at = info.symbol("init_uts_ns");
+  const names = at === undefined ? undefined : readUtsName(memory, Number(at - machine.imageOffset), info);
+  if (names?.system === "Linux") return { ...names, from: "init_uts_ns" };
+  const start = Number(info.symbol("_stext")! - machine.imageOffset);
+  const banner = findBanner(memory, start, start + MAX_IMAGE_BYTES);
+  return banner && { ...banner, from: "linux_banner" };
+}
+
+function checkRelease(memory: PhysicalMemory, machine: Machine, info: Vmcoreinfo): Refusal | undefined {
+  const names = kernelNames(memory, machine, info);
+  if (names === undefined)
+    return `init_uts_ns does not hold "Linux", and the kernel's image has no linux_banner`;
+  return names.release === info.release ? undefined : `${names.from} holds the release "${names.release}"`;
 }
 
 /** Reads `init_uts_ns.name`; undefined if it is not in the image. */
-export function readUtsName(
+function readUtsName(
   memory: PhysicalMemory,
   physical: number,
   info: Vmcoreinfo,
@@ -145,7 +170,6 @@ export function readUtsName(
     system: field(UTS_FIELDS.system),
     release: field(UTS_FIELDS.release),
     version: field(UTS_FIELDS.version),
-    machine: field(UTS_FIELDS.machine),
   };
 }
 
