@@ -29,7 +29,7 @@ export async function labImages(): Promise<LabImage[]> {
   if (process.env["KTSTR_LAB"] !== undefined || process.env["KTSTR_REQUIRE_LAB"] === "1") {
     if ((await whyNoLab()) !== "") return [];
     const booted: LabImage[] = [];
-    for (const row of labRows()) booted.push(openFolder(row, (await frozenRow(row)).dir));
+    for (const row of labRows()) booted.push(labImage(row, (await frozenRow(row)).dir));
     return booted;
   }
   const kept = imagesIn(join(labDir(), "frozen"));
@@ -41,7 +41,7 @@ export async function labImages(): Promise<LabImage[]> {
 export async function labAndStallImages(): Promise<LabImage[]> {
   const images = await labImages();
   if ((process.env["KTSTR_LAB_IMAGES"] ?? "") !== "" || (await whyNoLab()) !== "") return images;
-  for (const row of stallRows()) images.push(openFolder(row, (await frozenRow(row)).dir));
+  for (const row of stallRows()) images.push(labImage(row, (await frozenRow(row)).dir));
   return images;
 }
 
@@ -50,11 +50,12 @@ function imagesIn(folder: string): LabImage[] {
   return readdirSync(folder)
     .map((name) => ({ name, dir: join(folder, name) }))
     .filter(({ name, dir }) => !name.startsWith(".") && existsSync(join(dir, "meta.json")))
-    .map(({ name, dir }) => openFolder(name, dir))
+    .map(({ name, dir }) => labImage(name, dir))
     .sort((a, b) => a.name.localeCompare(b.name));
 }
 
-function openFolder(name: string, dir: string): LabImage {
+/** Opens a frozen machine's folder, which has a `meta.json`. */
+export function labImage(name: string, dir: string): LabImage {
   const meta = JSON.parse(readFileSync(join(dir, "meta.json"), "utf8")) as Pick<LabImage, "pieces">;
   const bytes = (file: string): Uint8Array | undefined => {
     const path = join(dir, "answers", file);
