@@ -125,6 +125,10 @@ class SchedMachine {
       processes.add(task, "tasks");
       runnable[cpu]!.add(task, "scx.runnable_node");
       (queue === undefined ? local[cpu]! : user[queues.indexOf(queue)]!).add(task, "scx.dsq_list.node");
+      // `nr` is the number of tasks so far.
+      const [dsq, nr] = queue === undefined ? [rqs[cpu]!, "scx.local_dsq.nr"] : [queue, "nr"];
+      const nrAt = dsq.at + this.#offset(dsq.type, nr);
+      machine.writeU32(nrAt, Number(machine.readU64(nrAt) & 0xffff_ffffn) + 1);
       const place = queue?.address ?? rqs[cpu]!.address + BigInt(this.#offset("rq", "scx.local_dsq"));
       this.#u64(task, "scx.dsq", place);
     }

@@ -243,12 +243,15 @@ const LONG_SLICE_NS = 1_000_000_000n;
  * task that runs there or is in its local queue.
  */
 function longSlices({ tasks, queues }: SchedView, waiting: readonly SchedTask[]): Finding[] {
+  const local = new Set(
+    queues.flatMap(({ kind, tasks: own }) => (kind === "local" ? own.map(({ pid }) => pid) : [])),
+  );
+  const waitingFor = tasksByCpu(waiting);
   return tasks.flatMap((task) => {
     const { sliceNs, cpu, isCurrent, waitMs } = task;
     if (sliceNs === undefined || sliceNs < LONG_SLICE_NS) return [];
-    const isLocal = queues.some((queue) => queue.kind === "local" && holds(queue.tasks, task));
-    if (isCurrent ? waitMs < LONG_MS : !isLocal || waitMs >= LONG_MS) return [];
-    const behind = waiting.filter((each) => (isPinned(each) ? each.cpu === cpu : each.cpus?.includes(cpu)));
+    if (isCurrent ? waitMs < LONG_MS : !local.has(task.pid) || waitMs >= LONG_MS) return [];
+    const behind = waitingFor(cpu);
     if (behind.length === 0) return [];
     const slice =
       sliceNs === SLICE_INFINITE
@@ -270,6 +273,24 @@ function longSlices({ tasks, queues }: SchedView, waiting: readonly SchedTask[])
       },
     ];
   });
+}
+
+/** Returns a function that returns the tasks that may run on a CPU. Each CPU and each list of CPUs is searched once. */
+function tasksByCpu(tasks: readonly SchedTask[]): (cpu: number) => readonly SchedTask[] {
+  const found = new Map<number, readonly SchedTask[]>();
+  const sets = new Map<readonly number[] | undefined, ReadonlySet<number>>();
+  return (cpu) => {
+    const before = found.get(cpu);
+    if (before !== undefined) return before;
+    const able = tasks.filter((task) => {
+      if (isPinned(task)) return task.cpu === cpu;
+      const usable = sets.get(task.cpus) ?? new Set(task.cpus);
+      sets.set(task.cpus, usable);
+      return usable.has(cpu);
+    });
+    found.set(cpu, able);
+    return able;
+  };
 }
 
 /** `SCX_OPSS_QUEUED` of kernel/sched/ext: the BPF scheduler holds the task. */
