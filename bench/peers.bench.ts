@@ -1,10 +1,12 @@
 /**
  * Whole commands compared with drgn and crash, which need the kernel's debug info. `KTSTR_PEERS` names the folder that
  * bench/peers.sh created. drgn opens no memory without VMCOREINFO, so it reads ktstr's capture of the same machine. crash reads
- * QEMU's core of it.
+ * QEMU's core of it. All three also read a compressed kdump file (makedumpfile -c) of one machine.
  */
 import { existsSync, linkSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { openKernel } from "../src/guest/kernel/kernel.ts";
+import { makedumpfile, writeCore } from "../test/lab/makedumpfile.ts";
 import type { Case, Side } from "./case.ts";
 import { frozenCore, frozenMemory } from "./commands.bench.ts";
 import { KTSTR, output } from "./harness.ts";
@@ -114,10 +116,73 @@ function withCrash(image: string): Case {
   };
 }
 
+/** A kernel that the lab boots with memory in one piece, which `writeCore` needs. */
+const KDUMP_OF = "sid-5level";
+
+/** Writes an ELF core of the machine and a kdump file of the core. Level 0: makedumpfile does not know all kernels. */
+async function writeKdump(core: string, kdump: string): Promise<void> {
+  const memory = (await frozenMemory(KDUMP_OF))!;
+  using kernel = openKernel({ memory: [{ path: memory }] });
+  await writeCore(memory, kernel.found.info.text, core);
+  await makedumpfile("-c", "-d", "0", core, kdump);
+}
+
+const needKdump = async (): Promise<string> =>
+  (await frozenMemory(KDUMP_OF)) === undefined ? `no frozen ${KDUMP_OF} is kept` : "";
+
+const MAP_SHOW = [...KTSTR, "map", "show", "--memory"];
+
+const kdumpToCore: Case = {
+  name: `peer: map show of a kdump file of ${KDUMP_OF}, to its ELF core`,
+  target: 2,
+  missing: needKdump,
+  prepare: async (folder) => {
+    const [core, kdump] = [join(folder, "core"), join(folder, "kdump")];
+    await writeKdump(core, kdump);
+    return {
+      subject: command("ktstr", [...MAP_SHOW, kdump]),
+      reference: command("ktstr", [...MAP_SHOW, core]),
+      sameOutput: true,
+      [Symbol.dispose]: () => {
+        for (const path of [core, kdump]) rmSync(path);
+      },
+    };
+  },
+};
+
+/** `words` are for the command in the chroot, which finds `script` as /bench.script. */
+function kdumpWith(name: string, script: string, words: readonly string[]): Case {
+  return {
+    name: `peer: map show of a kdump file of ${KDUMP_OF}, to ${name}`,
+    missing: async () => missing() || (await needKdump()),
+    prepare: async (folder) => {
+      const core = join(folder, "core");
+      const kdump = inPeers("bench.kdump");
+      const commands = inPeers("bench.script");
+      writeFileSync(commands.path, script);
+      await writeKdump(core, kdump.path);
+      rmSync(core);
+      return {
+        subject: command("ktstr", [...MAP_SHOW, kdump.path]),
+        reference: command(name, ["chroot", peers, ...words]),
+        [Symbol.dispose]: () => {
+          kdump[Symbol.dispose]();
+          commands[Symbol.dispose]();
+        },
+      };
+    },
+  };
+}
+
 export const jobs = {};
 
 export const cases: readonly Case[] = [
   withDrgn("sid-5level"),
   withDrgn("sid-4level"),
   withCrash("sid-4level"),
+  kdumpToCore,
+  kdumpWith("drgn", LIST, ["/usr/bin/python3", "/bench.script", "/bench.kdump", "/debug/vmlinux"]),
+  kdumpWith("crash", "bpf\nquit\n", [
+    ...["/usr/bin/crash", "-s", "-i", "/bench.script", "/debug/vmlinux", "/bench.kdump"],
+  ]),
 ];

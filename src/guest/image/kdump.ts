@@ -128,8 +128,10 @@ function open(file: ReadableFile): Contents {
   };
 }
 
-/** Number of page frames per entry of `#before`. */
-const RANK_PFNS = 512;
+/** Bytes of the bitmap that are compared at once with all ones or all zeros. */
+const BLOCK_BYTES = 512;
+const ONES = Buffer.alloc(BLOCK_BYTES, 0xff);
+const ZEROS = Buffer.alloc(BLOCK_BYTES);
 /** Number of consecutive descriptors that are read at once. */
 const DESCRIPTORS = 256;
 /** Number of pages at the end whose data is looked for. */
@@ -141,11 +143,10 @@ class KdumpPages implements PageSource {
   readonly ranges: readonly PageRange[];
   readonly #file: ReadableFile;
   readonly #descriptorsAt: number;
-  /** The second bitmap (bit 0 of byte 0 is page frame 0), limited to this file's page frames. */
-  readonly #bitmap: Uint8Array;
-  readonly #firstPfn: number;
-  /** For each group of `RANK_PFNS` page frames from `#firstPfn`: the number of pages in the file before it. */
-  readonly #before: Uint32Array;
+  /** For each range: the number of pages in the file before it. */
+  readonly #before: number[] = [];
+  /** Index of the range that was read last. */
+  #range = 0;
   readonly #codecs: Map<number, PageCodec | undefined> = new Map();
   #descriptors: DataView = viewOf(new Uint8Array(0));
   #firstDescriptor = 0;
@@ -156,13 +157,18 @@ class KdumpPages implements PageSource {
     this.#file = file;
     this.#descriptorsAt = header.bitmapsAt + 2 * header.bitmapBytes;
     // Rounded down to a whole byte; the bits before `startPfn` are cleared.
-    this.#firstPfn = header.startPfn - (header.startPfn % 8);
-    const bytes = Math.max(0, Math.ceil((header.endPfn - this.#firstPfn) / 8));
-    this.#bitmap = file.read(header.bitmapsAt + header.bitmapBytes + this.#firstPfn / 8, bytes);
-    this.#clear(0, header.startPfn - this.#firstPfn);
-    this.#clear(header.endPfn - this.#firstPfn, this.#bitmap.length * 8);
-    this.#before = ranksOf(this.#bitmap);
-    this.ranges = this.#rangesOf();
+    const firstPfn = header.startPfn - (header.startPfn % 8);
+    const bytes = Math.max(0, Math.ceil((header.endPfn - firstPfn) / 8));
+    // The second bitmap (bit 0 of byte 0 is page frame 0), limited to this file's page frames.
+    const bitmap = file.read(header.bitmapsAt + header.bitmapBytes + firstPfn / 8, bytes);
+    clear(bitmap, 0, header.startPfn - firstPfn);
+    clear(bitmap, header.endPfn - firstPfn, bitmap.length * 8);
+    this.ranges = rangesOf(bitmap, firstPfn, this.pageBytes);
+    let count = 0;
+    for (const { start, end } of this.ranges) {
+      this.#before.push(count);
+      count += (end - start) / this.pageBytes;
+    }
     this.#requireCodecs();
   }
 
@@ -173,7 +179,7 @@ class KdumpPages implements PageSource {
   get hasLastPages(): boolean {
     const last = this.ranges.at(-1);
     if (last === undefined) return true;
-    const rank = this.#rank(last.end / this.pageBytes - 1 - this.#firstPfn);
+    const rank = this.#before.at(-1)! + (last.end - last.start) / this.pageBytes - 1;
     const { offset, size } = PAGE_DESC.fields;
     const places = new Set<number>();
     for (let index = rank; index >= 0 && index > rank - MAX_LAST_PAGES && places.size < 3; index--) {
@@ -194,40 +200,13 @@ class KdumpPages implements PageSource {
       this.#codec(this.#descriptors.getUint32(at + PAGE_DESC.fields.flags.offset, true));
   }
 
-  #clear(from: number, to: number): void {
-    for (let bit = from; bit < to; bit++) this.#bitmap[bit >>> 3]! &= ~(1 << (bit & 7));
-  }
-
-  #rangesOf(): PageRange[] {
-    const ranges: PageRange[] = [];
-    const bits = this.#bitmap.length * 8;
-    const address = (bit: number): number => (this.#firstPfn + bit) * this.pageBytes;
-    let start = -1;
-    for (let bit = 0; bit < bits; ) {
-      const byte = this.#bitmap[bit >>> 3]!;
-      // Fast path: most bytes are all ones or all zeros.
-      if ((bit & 7) === 0 && (byte === 0xff || byte === 0) && start >= 0 === (byte === 0xff)) {
-        bit += 8;
-        continue;
-      }
-      const isSet = ((byte >>> (bit & 7)) & 1) === 1;
-      if (isSet && start < 0) start = bit;
-      if (!isSet && start >= 0) {
-        ranges.push({ start: address(start), end: address(bit) });
-        start = -1;
-      }
-      bit++;
-    }
-    if (start >= 0) ranges.push({ start: address(start), end: address(bits) });
-    return ranges;
-  }
-
   check(): void {
     this.#file.check();
   }
 
   readPage(physical: number, into: Uint8Array<ArrayBuffer>): boolean {
-    const descriptor = this.#descriptor(this.#rank(physical / this.pageBytes - this.#firstPfn));
+    const { start } = this.ranges[this.#rangeAt(physical)]!;
+    const descriptor = this.#descriptor(this.#before[this.#range]! + (physical - start) / this.pageBytes);
     if (descriptor < 0) return false;
     const { fields } = PAGE_DESC;
     const size = this.#descriptors.getUint32(descriptor + fields.size.offset, true);
@@ -243,12 +222,19 @@ class KdumpPages implements PageSource {
     return this.#codecs.get(flags);
   }
 
-  /** Returns the number of pages in the file before a set bit. */
-  #rank(bit: number): number {
-    const block = Math.floor(bit / RANK_PFNS);
-    let count = this.#before[block]!;
-    for (let byte = (block * RANK_PFNS) >>> 3; byte < bit >>> 3; byte++) count += bitsOf(this.#bitmap[byte]!);
-    return count + bitsOf(this.#bitmap[bit >>> 3]! & ((1 << (bit & 7)) - 1));
+  /** Returns the index of the range that contains an address. */
+  #rangeAt(physical: number): number {
+    const last = this.ranges[this.#range]!;
+    if (physical >= last.start && physical < last.end) return this.#range;
+    let low = 0;
+    let high = this.ranges.length - 1;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.ranges[middle]!.end <= physical) low = middle + 1;
+      else high = middle;
+    }
+    this.#range = low;
+    return low;
   }
 
   /** Returns the offset in `#descriptors` of the descriptor with this index, or -1 if the file ends before it. */
@@ -266,19 +252,40 @@ class KdumpPages implements PageSource {
   [Symbol.dispose](): void {}
 }
 
-function ranksOf(bitmap: Uint8Array): Uint32Array {
-  const before = new Uint32Array(Math.floor((bitmap.length * 8) / RANK_PFNS) + 1);
-  let count = 0;
-  for (let byte = 0; byte < bitmap.length; byte++) {
-    if ((byte * 8) % RANK_PFNS === 0) before[(byte * 8) / RANK_PFNS] = count;
-    count += bitsOf(bitmap[byte]!);
-  }
-  return before;
+function clear(bitmap: Uint8Array, from: number, to: number): void {
+  for (let bit = from; bit < to; bit++) bitmap[bit >>> 3]! &= ~(1 << (bit & 7));
 }
 
-/** Returns the number of set bits in a byte. */
-function bitsOf(byte: number): number {
-  let bits = byte - ((byte >>> 1) & 0x55);
-  bits = (bits & 0x33) + ((bits >>> 2) & 0x33);
-  return (bits + (bits >>> 4)) & 0x0f;
+/** Returns the runs of set bits as ranges of addresses. Bit 0 is page frame `firstPfn`. */
+function rangesOf(bitmap: Uint8Array, firstPfn: number, pageBytes: number): PageRange[] {
+  const bytes = Buffer.from(bitmap.buffer, bitmap.byteOffset, bitmap.length);
+  const ranges: PageRange[] = [];
+  const bits = bytes.length * 8;
+  const address = (bit: number): number => (firstPfn + bit) * pageBytes;
+  let start = -1;
+  for (let bit = 0; bit < bits; ) {
+    const at = bit >>> 3;
+    // Most of a bitmap is all ones or all zeros. This loop runs before the engine has compiled it.
+    if (bit % (8 * BLOCK_BYTES) === 0 && at + BLOCK_BYTES <= bytes.length) {
+      const same = start >= 0 ? ONES : ZEROS;
+      if (bytes.compare(same, 0, BLOCK_BYTES, at, at + BLOCK_BYTES) === 0) {
+        bit += 8 * BLOCK_BYTES;
+        continue;
+      }
+    }
+    const byte = bytes[at]!;
+    if ((bit & 7) === 0 && byte === (start >= 0 ? 0xff : 0)) {
+      bit += 8;
+      continue;
+    }
+    const isSet = ((byte >>> (bit & 7)) & 1) === 1;
+    if (isSet && start < 0) start = bit;
+    if (!isSet && start >= 0) {
+      ranges.push({ start: address(start), end: address(bit) });
+      start = -1;
+    }
+    bit++;
+  }
+  if (start >= 0) ranges.push({ start: address(start), end: address(bits) });
+  return ranges;
 }

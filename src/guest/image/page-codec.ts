@@ -20,7 +20,7 @@ export function pageCodec(flags: number): PageCodec | undefined {
     case 0:
       return stored;
     case DUMP_DH_COMPRESSED_ZLIB:
-      return inflate;
+      return libdeflateCodec() ?? inflate;
     case DUMP_DH_COMPRESSED_ZSTD:
       return unzstd;
     case DUMP_DH_COMPRESSED_LZO:
@@ -43,6 +43,31 @@ function stored(from: Uint8Array<ArrayBuffer>, into: Uint8Array<ArrayBuffer>): b
 
 /** windowBits from 8 to 15 select the zlib format (RFC 1950). */
 const ZLIB_CONTAINER = { windowBits: 15 } as const;
+
+/**
+ * libdeflate: `enum libdeflate_result libdeflate_zlib_decompress(d, in, in_nbytes, out, out_nbytes_avail, actual_out)`, which
+ * returns 0 if the output has exactly this size. It takes two thirds of the time of `Bun.inflateSync`, and writes in place.
+ * Returns undefined if the library is not installed.
+ */
+function libdeflateCodec(): PageCodec | undefined {
+  try {
+    const { libdeflate_alloc_decompressor, libdeflate_zlib_decompress } = sharedLibrary(
+      ["libdeflate.so.0"],
+      {
+        libdeflate_alloc_decompressor: { args: [], returns: "i64_fast" },
+        libdeflate_zlib_decompress: { args: ["ptr", "ptr", "u64", "ptr", "u64", "ptr"], returns: "i32" },
+      },
+      (why) => missing("zlib", "libdeflate0", why, WITH_ZLIB),
+    );
+    // It is freed with the process: 11 KB.
+    const decompressor = libdeflate_alloc_decompressor();
+    if (decompressor === 0) return undefined;
+    return (from, into) =>
+      libdeflate_zlib_decompress(decompressor, from, from.length, into, into.length, null) === 0;
+  } catch {
+    return undefined;
+  }
+}
 
 function inflate(from: Uint8Array<ArrayBuffer>, into: Uint8Array<ArrayBuffer>): boolean {
   return decompressInto(() => Bun.inflateSync(from, ZLIB_CONTAINER), into);

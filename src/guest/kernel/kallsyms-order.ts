@@ -3,7 +3,7 @@
  * their addresses. They are derived from the addresses of the other tables, depending on the layout.
  */
 import { viewOf } from "../../uapi/layout.ts";
-import type { GuestMemory } from "../memory/memory.ts";
+import type { GuestMemory, LazyBytes } from "../memory/memory.ts";
 import { fromBigInt } from "../memory/pointer.ts";
 
 /** The number of symbols and the addresses of tables in VMCOREINFO. */
@@ -16,7 +16,7 @@ export interface KnownTables {
 
 export interface NameOrder {
   /** Symbol indexes sorted by name, as big-endian u24 (since 6.2, and in 6.1's later updates). */
-  readonly sequences: Uint8Array;
+  readonly sequences: LazyBytes;
   /** Offset of every 256th name. */
   readonly marks: Uint32Array;
 }
@@ -49,9 +49,10 @@ export function* nameOrders(memory: GuestMemory, known: KnownTables): Generator<
 function findMarks(memory: GuestMemory, count: number, end: bigint): Uint32Array | undefined {
   const groups = Math.ceil(count / 256);
   for (const padding of [0n, 4n]) {
-    const bytes = read(memory, end - BigInt(4 * groups) - padding, 4 * groups);
-    if (bytes === undefined) continue;
-    const view = viewOf(bytes);
+    const table = read(memory, end - BigInt(4 * groups) - padding, 4 * groups);
+    if (table === undefined) continue;
+    table.need(0, 4 * groups);
+    const view = viewOf(table.bytes);
     const marks = Uint32Array.from({ length: groups }, (_, group) => view.getUint32(4 * group, true));
     if (
       marks.every((mark, group) => (group === 0 ? mark === 0 : mark - marks[group - 1]! >= MIN_GROUP_BYTES))
@@ -61,10 +62,9 @@ function findMarks(memory: GuestMemory, count: number, end: bigint): Uint32Array
   return undefined;
 }
 
-function read(memory: GuestMemory, address: bigint, length: number): Uint8Array | undefined {
+function read(memory: GuestMemory, address: bigint, length: number): LazyBytes | undefined {
   const { hi, lo } = fromBigInt(address);
-  const at = memory.locate(hi, lo, 0, length);
-  return at < 0 ? undefined : memory.bytes.slice(at, at + length);
+  return memory.lazily(hi, lo, length);
 }
 
 function roundUp(value: number, unit: number): number {

@@ -7,7 +7,7 @@
  */
 import { FormatError } from "../../errors.ts";
 import { viewOf } from "../../uapi/layout.ts";
-import type { GuestMemory } from "../memory/memory.ts";
+import type { GuestMemory, LazyBytes } from "../memory/memory.ts";
 import { add, distance, fromBigInt, isBelow, type Pointer, toBigInt } from "../memory/pointer.ts";
 import { type NameOrder, nameOrders } from "./kallsyms-order.ts";
 import { HASH_BASE, hashBytes, type NearSymbol, type Symbols } from "./symbols.ts";
@@ -36,14 +36,15 @@ export class Kallsyms implements Symbols {
   /** Address of the names. */
   readonly at: Pointer;
   readonly count: number;
-  readonly #names: Uint8Array;
+  readonly #names: LazyBytes;
   readonly #tokens: readonly string[];
+  readonly #offsetTable: LazyBytes;
   readonly #offsets: DataView;
   readonly #offsetsAt: Pointer;
   readonly #base: Pointer | undefined;
   readonly #rule: AddressRule;
   /** Symbol indexes sorted by name, as big-endian u24; undefined if the kernel has no such list. */
-  #sequences: Uint8Array | undefined;
+  #sequences: LazyBytes | undefined;
   /** Offset of every 256th name. */
   #marks: Uint32Array = new Uint32Array(0);
   /** Hash per symbol, by ascending address. Only used without `#sequences`. */
@@ -66,9 +67,8 @@ export class Kallsyms implements Symbols {
     // Only markers, and in 6.1 sequence numbers, are between the names and the tokens.
     this.#names = table(memory, names, tokenTable, MAX_NAME_TABLE_BYTES, "kallsyms_names");
     this.#tokens = readTokens(memory, tokenTable, tokenIndex);
-    const { hi, lo } = this.#offsetsAt;
-    const offsets = memory.share(hi, lo, 0, 4 * this.count, "kallsyms_offsets");
-    this.#offsets = viewOf(offsets);
+    this.#offsetTable = lazily(memory, this.#offsetsAt, 4 * this.count, "kallsyms_offsets");
+    this.#offsets = viewOf(this.#offsetTable.bytes);
     this.#base = base === undefined ? undefined : readBase(memory, base);
     const offsetsAt = required(info, "kallsyms_offsets");
     const tables = { count: this.count, offsets: offsetsAt, base, tokens: tokenTable };
@@ -101,6 +101,7 @@ export class Kallsyms implements Symbols {
 
   /** Yields all symbols by ascending address, with the type letter of `/proc/kallsyms`. */
   *all(): Generator<{ readonly name: string; readonly type: string; readonly address: Pointer }> {
+    this.#names.need(0, this.#names.bytes.length);
     let at = 0;
     for (let index = 0; index < this.count; index++) {
       const { text, end } = this.#expand(at);
@@ -147,29 +148,35 @@ export class Kallsyms implements Symbols {
   /** Returns the symbol index at a position of the list sorted by name; `count` if it is not valid. */
   #sequence(place: number): number {
     const at = 3 * place;
-    const list = this.#sequences!;
+    const { bytes: list, need } = this.#sequences!;
     if (at + 3 > list.length) return this.count;
+    need(at, 3);
     return (list[at]! << 16) | (list[at + 1]! << 8) | list[at + 2]!;
   }
 
   /** Returns a symbol's name; "" if there is no such symbol. */
   #nameAt(index: number): string {
     if (index >= this.count) return "";
-    let at = this.#marks[index >>> MARK_SHIFT]!;
+    const { bytes: names, need } = this.#names;
+    const group = index >>> MARK_SHIFT;
+    let at = this.#marks[group]!;
+    const end = Math.min(this.#marks[group + 1] ?? names.length, names.length);
+    if (at < end) need(at, end - at);
     for (let step = index & (MARK_EVERY - 1); step > 0; step--) {
-      const length = this.#names[at]!;
-      at += length < 0x80 ? 1 + length : 2 + ((length & 0x7f) | (this.#names[at + 1]! << 7));
+      const length = names[at]!;
+      at += length < 0x80 ? 1 + length : 2 + ((length & 0x7f) | (names[at + 1]! << 7));
     }
     return this.#expand(at).text.slice(1);
   }
 
   /** Returns the name at an offset, with its type letter, and the offset of the next one. */
   #expand(at: number): { readonly text: string; readonly end: number } {
-    let length = this.#names[at++] ?? 0;
-    if (length >= 0x80) length = (length & 0x7f) | ((this.#names[at++] ?? 0) << 7);
+    const names = this.#names.bytes;
+    let length = names[at++] ?? 0;
+    if (length >= 0x80) length = (length & 0x7f) | ((names[at++] ?? 0) << 7);
     const end = at + length;
     let text = "";
-    while (at < end && text.length < MAX_NAME_BYTES) text += this.#tokens[this.#names[at++] ?? 0]!;
+    while (at < end && text.length < MAX_NAME_BYTES) text += this.#tokens[names[at++] ?? 0]!;
     return { text, end };
   }
 
@@ -178,7 +185,8 @@ export class Kallsyms implements Symbols {
     this.#sequences = undefined;
     this.#marks = new Uint32Array(Math.ceil(this.count / MARK_EVERY));
     this.#hashes = new Uint32Array(this.count);
-    const names = this.#names;
+    const names = this.#names.bytes;
+    this.#names.need(0, names.length);
     const { hashes, powers, typedHashes } = tokenHashes(this.#tokens);
     let at = 0;
     for (let index = 0; index < this.count; index++) {
@@ -197,8 +205,13 @@ export class Kallsyms implements Symbols {
     }
   }
 
+  #offset(index: number): number {
+    this.#offsetTable.need(4 * index, 4);
+    return this.#offsets.getInt32(4 * index, true);
+  }
+
   #addressAt(index: number, rule: AddressRule): Pointer {
-    const offset = this.#offsets.getInt32(4 * index, true);
+    const offset = this.#offset(index);
     if (rule === "self-relative") return add(this.#offsetsAt, 4 * index + offset);
     if (rule === "base-relative") return add(this.#base!, offset >>> 0);
     return offset >= 0 ? { hi: 0, lo: offset } : add(this.#base!, -1 - offset);
@@ -208,7 +221,7 @@ export class Kallsyms implements Symbols {
   #findRule(start: bigint | undefined): AddressRule {
     if (start === undefined) {
       if (this.#base === undefined) return "self-relative";
-      return this.#offsets.getInt32(4 * (this.count - 1), true) < 0 ? "absolute-percpu" : "base-relative";
+      return this.#offset(this.count - 1) < 0 ? "absolute-percpu" : "base-relative";
     }
     const rules: readonly AddressRule[] =
       this.#base === undefined ? ["self-relative"] : ["absolute-percpu", "base-relative"];
@@ -232,17 +245,24 @@ function broken(offset: number, problem: string): FormatError {
   return new FormatError("kallsyms", offset, problem);
 }
 
-/** Copies the bytes between two addresses. */
-function table(memory: GuestMemory, from: bigint, to: bigint, maxBytes: number, what: string): Uint8Array {
+function lazily(memory: GuestMemory, { hi, lo }: Pointer, length: number, what: string): LazyBytes {
+  const bytes = memory.lazily(hi, lo, length);
+  if (bytes === undefined) throw memory.fault(what);
+  return bytes;
+}
+
+/** Returns the bytes between two addresses. */
+function table(memory: GuestMemory, from: bigint, to: bigint, maxBytes: number, what: string): LazyBytes {
   const size = Number(to - from);
   if (!(size > 0 && size <= maxBytes)) throw broken(0, `${what} would have ${size} bytes`);
-  const { hi, lo } = fromBigInt(from);
-  return memory.share(hi, lo, 0, size, what);
+  return lazily(memory, fromBigInt(from), size, what);
 }
 
 /** Reads the 256 tokens: `kallsyms_token_index[i]` is the offset of token `i` in `kallsyms_token_table`. */
 function readTokens(memory: GuestMemory, tokenTable: bigint, tokenIndex: bigint): string[] {
-  const text = Buffer.from(table(memory, tokenTable, tokenIndex, 65_536, "kallsyms_token_table"));
+  const tokens = table(memory, tokenTable, tokenIndex, 65_536, "kallsyms_token_table");
+  tokens.need(0, tokens.bytes.length);
+  const text = Buffer.from(tokens.bytes);
   const { hi, lo } = fromBigInt(tokenIndex);
   const index = Buffer.from(memory.copy(hi, lo, 0, 512, "kallsyms_token_index"));
   return Array.from({ length: 256 }, (_, token) => {

@@ -37,6 +37,14 @@ import { LinearRuns } from "./runs.ts";
 const TWO_32 = 2 ** 32;
 const SIGN = 0x8000_0000 | 0;
 
+/** A table in the image, whose pages may not have been read yet. */
+export interface LazyBytes {
+  /** Valid until the image is closed. */
+  readonly bytes: Uint8Array;
+  /** Must be called before a part of `bytes` is read. Throws `GuestFault` if a page is damaged. */
+  need(offset: number, length: number): void;
+}
+
 /** Maximum length of a range in `locate`. Longer ranges are read in parts. */
 export const LOCATE_MAX_BYTES: number = 64 * 2 ** 20;
 
@@ -365,6 +373,17 @@ export class GuestMemory {
     const at = this.expect(hi, lo, offset, length, path);
     const part = this.bytes.subarray(at, at + length);
     return this.window === this.#scratch ? part.slice() : part;
+  }
+
+  /**
+   * Returns `length` bytes in the image, or undefined if a page is absent; `fault` then gives the reason. Of memory that is
+   * read on demand, no page is read yet, if the pages are adjacent in the image.
+   */
+  lazily(hi: number, lo: number, length: number): LazyBytes | undefined {
+    const at = this.locate(hi, lo, 0, length);
+    if (at < 0) return undefined;
+    const part = this.bytes.subarray(at, at + length);
+    return { bytes: this.window === this.#scratch ? part.slice() : part, need: () => {} };
   }
 
   /** Returns a new copy of `length` bytes (at most `LOCATE_MAX_BYTES`). */

@@ -2,7 +2,7 @@
 import type { PageObserver } from "../image/observed.ts";
 import type { PhysicalMemory } from "../image/physical.ts";
 import type { AddressBatch } from "./address-batch.ts";
-import { GuestMemory, LOCATE_MAX_BYTES } from "./memory.ts";
+import { GuestMemory, type LazyBytes, LOCATE_MAX_BYTES } from "./memory.ts";
 import type { PageTables } from "./mmu.ts";
 import { add, type Pointer } from "./pointer.ts";
 
@@ -53,6 +53,20 @@ export class ObservedMemory extends GuestMemory {
     const at = add(start, got);
     this.failUnreadable(at.hi, at.lo);
     return got;
+  }
+
+  override lazily(hi: number, lo: number, length: number): LazyBytes | undefined {
+    const at = super.locate(hi, lo, 0, length);
+    if (at < 0) return undefined;
+    // Parts that are not adjacent are copied into one buffer, so they are read now.
+    if (!this.physical.windows.includes(this.window)) return super.lazily(hi, lo, length);
+    const need = (from: number, count: number): void => {
+      const start = add({ hi, lo }, from);
+      if (this.#noted(start, count) >= 0) return;
+      this.failUnreadable(start.hi, start.lo);
+      throw this.fault("");
+    };
+    return { bytes: this.bytes.subarray(at, at + length), need };
   }
 
   /** Returns the number of observed bytes up to the first fault; `~count` if the page after them is unreadable. */
