@@ -1,4 +1,4 @@
-/** The lab's end of the guest's second serial port: shell scripts go in, exit status and output come back. */
+/** Runs shell scripts in a guest through its second serial port, and returns their exit status and output. */
 import { connect, type Socket } from "node:net";
 import { LabError } from "./process.ts";
 
@@ -9,9 +9,9 @@ export interface ExecResult {
 }
 
 export interface Agent extends Disposable {
-  /** Settles when the guest's init is ready for commands. */
+  /** Resolves when the guest's init is ready for commands. */
   readonly ready: Promise<void>;
-  /** Runs a shell script in the guest. Commands queue up; one that never ends holds the others. */
+  /** Runs a shell script in the guest. Commands run one after the other: a command that does not end blocks the others. */
   exec(script: string): Promise<ExecResult>;
 }
 
@@ -22,7 +22,7 @@ interface Header {
   readonly errSize: number;
 }
 
-/** "@@7 0 1234 0": command 7 ended with status 0, 1234 bytes of stdout follow, then none of stderr. */
+/** Parses "@@7 0 1234 0": command 7 ended with status 0; 1234 bytes of stdout and 0 bytes of stderr follow. */
 export function parseHeader(line: string): Header | undefined {
   const fields = /^@@(\d+) (\d+) (\d+) (\d+)$/.exec(line);
   if (fields === null) return undefined;
@@ -30,7 +30,7 @@ export function parseHeader(line: string): Header | undefined {
   return { id, status, outSize, errSize };
 }
 
-/** Takes the stream apart: lines until a header comes, then as many bytes as it announces. */
+/** Parses the stream: lines up to a header, then the number of bytes that the header gives. */
 export class AgentStream {
   #pending: Uint8Array<ArrayBuffer> = new Uint8Array(0);
   #chunks: Uint8Array<ArrayBuffer>[] = [];
@@ -47,7 +47,7 @@ export class AgentStream {
   push(chunk: Uint8Array): void {
     this.#chunks.push(new Uint8Array(chunk));
     this.#chunkBytes += chunk.length;
-    // Megabytes arrive in small chunks: join them only once the announced bytes are all here.
+    // Megabytes arrive in small chunks. They are joined once, when all bytes have arrived.
     const wanted = this.#header === undefined ? 0 : this.#header.outSize + this.#header.errSize;
     if (this.#pending.length + this.#chunkBytes < wanted) return;
     this.#pending = Bun.concatArrayBuffers([this.#pending, ...this.#chunks], Number.POSITIVE_INFINITY, true);
@@ -87,7 +87,7 @@ export function connectAgent(path: string): Agent {
     waiting.delete(id);
   });
   const fail = (why: string): void => {
-    const error = new LabError(`lab: the guest's agent: ${why}`);
+    const error = new LabError(`lab: agent of the guest: ${why}`);
     ready.promise.catch(() => {});
     ready.reject(error);
     for (const { reject } of waiting.values()) reject(error);

@@ -1,4 +1,4 @@
-/** What the guest's own kernel and tools say, collected inside it right before the freeze. */
+/** Collects the answers of a guest: output of its kernel and tools, collected in the guest just before the freeze. */
 import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -6,7 +6,7 @@ import { writeWhole } from "./cache.ts";
 import type { Guest } from "./guest.ts";
 import { LabError, run } from "./process.ts";
 
-/** Symbols whose addresses are kept from /proc/kallsyms (the whole table is there too, as a digest and a count). */
+/** Symbols whose addresses are taken from /proc/kallsyms. Of the whole table, a digest and a count are taken. */
 const symbols =
   "_stext _text _etext _end swapper_pg_dir init_top_pgt init_uts_ns linux_banner map_idr prog_idr btf_idr link_idr " +
   "__per_cpu_offset __per_cpu_start pcpu_base_addr nr_cpu_ids __cpu_possible_mask __cpu_online_mask page_offset_base " +
@@ -16,11 +16,11 @@ const symbols =
   "sysctl_unprivileged_bpf_disabled bpf_map_types cgrp_dfl_root physvirt_offset vabits_actual";
 
 /**
- * Collects into /tmp/answers and prints it as a tar archive. Maps are asked for one by one, of Debian's bpftool: bpftool
- * 7.8 does not clear its `struct bpf_map_info` between two maps of a listing, and Linux 7.x copies it in
- * (bpf_map_get_info_by_fd), so that a map without BTF is listed with the `btf_id` of the one before it. The lab's own
- * lists them once more, with `pids`: `withPids` puts these beside the rest. bpftool's own maps are gone when they are asked
- * for, and xargs would give up at its status of 255, before the answers that others are still writing.
+ * Writes answers to /tmp/answers and prints the folder as a tar archive. Debian's bpftool shows each map with a command
+ * of its own: in a listing, bpftool 7.8 does not clear its `struct bpf_map_info` between two maps, and Linux 7.x copies
+ * the struct in (bpf_map_get_info_by_fd), so a map without BTF has the `btf_id` of the previous map. The lab's bpftool
+ * lists the maps again with `pids`, and `withPids` adds them. Maps of the listing bpftool no longer exist when they are
+ * shown: bpftool exits with 255, at which xargs would stop before its other processes have ended, so `true` follows.
  */
 const collectScript = `
 d=/tmp/answers; rm -rf $d; mkdir -p $d/map-dump $d/prog-dump $d/sched_ext
@@ -102,9 +102,9 @@ tar -c -C $d . | gzip -1
 `;
 
 /**
- * What moves all the time, collected last: the freeze follows at once. Every task's counts of switches (\`status\`) are taken
- * before its stack, so that a task whose counts in memory are still the same has slept since, and its stack is the one here.
- * The kernel's own dump of the scheduler (kernel/sched/ext, sysrq_handle_sched_ext_dump) goes to the trace.
+ * Collects changing data last, directly before the freeze. The counts of a task's switches (\`status\`) are read before its
+ * stack: if memory has the same counts, the task has slept since then, and its stack is the one read here. The kernel writes
+ * its dump of the scheduler (kernel/sched/ext, sysrq_handle_sched_ext_dump) to the trace.
  */
 const lateScript = `
 d=/tmp/late; rm -rf $d; mkdir -p $d/sched_ext
@@ -128,8 +128,8 @@ tar -c -C $d . | gzip -1
 `;
 
 /**
- * bpftool's JSON as it printed it. Numbers past 2^53 lose bits in `JSON.parse`: `text` keeps the bytes. `value` is
- * undefined where bpftool's words are no JSON (btf_dumper.c prints a float as `(unsupported-kind)`).
+ * JSON that bpftool printed. Numbers above 2^53 lose bits in `JSON.parse`; `text` has all digits. `value` is undefined if
+ * the output is not valid JSON (btf_dumper.c prints a float as `(unsupported-kind)`).
  */
 export interface Printed {
   readonly text: string;
@@ -145,30 +145,30 @@ function parsed(text: string): unknown {
 }
 
 export interface Answers {
-  /** The folder that holds them, one file each. */
+  /** The folder with one file per answer. */
   readonly dir: string;
-  /** One answer by its file's name; undefined: the guest had none. */
+  /** Returns the answer with this file name, or undefined if the guest has no such answer. */
   text(name: string): Promise<string | undefined>;
-  /** A JSON answer by its file's name without ".json": "map-show", "prog-show", "link-show", "btf-show", "loader". */
+  /** Returns a JSON answer by its file name without ".json": "map-show", "prog-show", "link-show", "btf-show", "loader". */
   json(name: string): Promise<Printed | undefined>;
-  /** `bpftool -j map dump id N`; undefined where bpftool printed nothing (storage, ring buffers, arenas). */
+  /** Returns `bpftool -j map dump id N`; undefined if bpftool printed nothing (storage, ring buffers, arenas). */
   mapDump(id: number): Promise<Printed | undefined>;
-  /** Ids of the maps that `bpftool map show` listed. */
+  /** Returns the ids of the maps that `bpftool map show` listed. */
   mapIds(): Promise<number[]>;
-  /** Addresses of the kernel's symbols that the lab keeps, by name. */
+  /** Returns the addresses of the collected kernel symbols by name. */
   kallsyms(): Promise<ReadonlyMap<string, bigint>>;
 }
 
 async function unpackAnswers(guest: Pick<Guest, "exec">, script: string, dir: string): Promise<void> {
   const { status, stdout, stderr } = await guest.exec(script);
-  if (status !== 0) throw new LabError(`lab: the guest's answers: status ${status}: ${stderr}`);
+  if (status !== 0) throw new LabError(`lab: collecting answers in the guest: status ${status}: ${stderr}`);
   await mkdir(dir, { recursive: true });
   await run(["tar", "-xz", "--no-same-owner", "-C", dir], { input: stdout });
 }
 
 /**
- * Collects everything but what moves all the time: see `collectLate`. `withCode` adds the text of every program's
- * instructions, and its machine code: minutes under emulation.
+ * Collects all answers except those of `collectLate`. `withCode` adds the instructions of every program as text, and its
+ * machine code, which takes minutes under emulation.
  */
 export async function collectAnswers(
   guest: Pick<Guest, "exec">,
@@ -182,12 +182,12 @@ export async function collectAnswers(
   return openAnswers(dir);
 }
 
-/** Collects tasks, stacks, the kernel's log and its dump of the scheduler: right before the freeze. */
+/** Collects tasks, stacks, the kernel's log and its dump of the scheduler, just before the freeze. */
 export async function collectLate(guest: Pick<Guest, "exec">, dir: string): Promise<void> {
   await unpackAnswers(guest, lateScript, dir);
 }
 
-/** The maps of `shown` as they are printed there, each with the `pids` that `listed` prints of it. */
+/** Returns the maps of `shown` as printed there, each with the `pids` that `listed` has for it. */
 export function withPids(shown: string, listed: string): string {
   const pids = new Map<string, string>();
   for (const map of listed.split(/(?=\{"id":)/)) {
@@ -202,7 +202,7 @@ export function withPids(shown: string, listed: string): string {
   return maps.join("");
 }
 
-/** Answers that an earlier run left in a folder. */
+/** Opens the answers of an earlier run in a folder. */
 export function openAnswers(dir: string): Answers {
   const text = async (name: string): Promise<string | undefined> => {
     const path = join(dir, name);
@@ -231,7 +231,7 @@ export function openAnswers(dir: string): Answers {
   };
 }
 
-/** "ffffffffa1e00000 T _stext" lines: name -> address; the first of several same names. */
+/** Parses lines such as "ffffffffa1e00000 T _stext" into addresses by name. The first of several equal names is kept. */
 export function parseKallsyms(text: string): Map<string, bigint> {
   const byName = new Map<string, bigint>();
   for (const line of text.split("\n")) {

@@ -1,7 +1,7 @@
 /**
- * bpftool 7.8 with everything that Debian's packages leave out: the BPF skeletons (`pids`, `prog profile`) and the
- * disassembler of machine code (`prog dump jited`). Built from the kernel's sources as tools/bpf/bpftool/Makefile does,
- * and linked statically, so that one file runs on the machine and in guests of any release.
+ * Builds bpftool 7.8 with the parts that Debian's package does not have: the BPF skeletons (`pids`, `prog profile`) and
+ * the disassembler of machine code (`prog dump jited`). It is built from the kernel's sources as by
+ * tools/bpf/bpftool/Makefile, and linked statically, so one file runs on the machine and in guests of any release.
  */
 import { mkdir, readdir, readlink, rename, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -12,11 +12,11 @@ import { fetchKernel } from "./kernels.ts";
 import { type Arch, packageTree } from "./packages.ts";
 import { compileBpf, compileStatic, hostArch, runBpftool, sysroot, vmlinuxHeader } from "./toolchain.ts";
 
-/** The Makefile's -D options, for libbfd of Debian trixie (binutils 2.44: four arguments, styled output). */
+/** The -D options of the Makefile for libbfd of Debian trixie (binutils 2.44: four arguments, styled output). */
 const defines = [
   ...["-D_GNU_SOURCE", "-D_LARGEFILE64_SOURCE", "-D_FILE_OFFSET_BITS=64", "-D__EXPORTED_HEADERS__"],
   ...['-DPACKAGE="bpftool"', "-DHAVE_LIBBFD_SUPPORT", "-DDISASM_FOUR_ARGS_SIGNATURE", "-DDISASM_INIT_STYLED"],
-  // The signing of programs would need libcrypto.
+  // Signing of programs needs libcrypto.
   "-DBPFTOOL_WITHOUT_CRYPTO",
 ];
 
@@ -27,7 +27,7 @@ async function filesIn(folder: string, suffix: string): Promise<string[]> {
   return names.map((name) => join(folder, name));
 }
 
-/** libbpf's headers as `bpf/*.h`: the tree's own, with the helpers' definitions that its build would generate. */
+/** Creates a folder with libbpf's headers as `bpf/*.h`: those of the tree, and the helper definitions that its build generates. */
 async function libbpfHeaders(tree: string, out: string): Promise<string> {
   const include = join(out, "include");
   await mkdir(join(include, "bpf"), { recursive: true });
@@ -65,8 +65,8 @@ async function build(arch: Arch, tree: string, out: string): Promise<void> {
 }
 
 /**
- * The path of the lab's bpftool for an architecture, built if the cache lacks it. `bpftool/ARCH` in the cache then
- * leads to its folder: tests that do not load the lab find it there.
+ * Returns the path of the lab's bpftool for an architecture. Builds it if it is not in the cache. `bpftool/ARCH` in the
+ * cache is a link to its folder, for tests that do not import the lab.
  */
 export async function buildBpftool(arch: Arch): Promise<string> {
   const { tree, version } = await kernelTools();

@@ -1,6 +1,6 @@
 /**
- * Entries of the lab's cache folder. An entry appears whole (temporary name, then rename) and is made once, however
- * many processes ask for it at the same time.
+ * Creates entries of the lab's cache folder. An entry is written under a temporary name and then renamed, so it is always
+ * complete. If several processes request an entry at the same time, it is created once.
  */
 import { existsSync } from "node:fs";
 import { mkdir, rename, rm, writeFile } from "node:fs/promises";
@@ -12,22 +12,22 @@ export { labDir };
 
 let serial = 0;
 
-/** A name beside `path` that nobody else uses. */
+/** Returns an unused name in the folder of `path`. */
 function temporary(path: string): string {
   serial += 1;
   return `${path}.tmp-${process.pid}-${serial}`;
 }
 
 /**
- * The entry at `path`, made by `make` (which fills the temporary path that it is given) unless it is there.
- * Other processes that want the same entry wait for the first one.
+ * Returns the entry at `path`. If it does not exist, `make` creates it at the given temporary path. Other processes that
+ * request the same entry wait.
  */
 export async function cached(path: string, make: (temporaryPath: string) => Promise<void>): Promise<string> {
   if (existsSync(path)) return path;
   await mkdir(dirname(path), { recursive: true });
   const locks = join(labDir(), "locks");
   await mkdir(locks, { recursive: true });
-  // Lock files stay: one that is removed while others wait for it lets two of them in.
+  // Lock files are not removed: if one is removed while two processes wait for it, both can get a lock.
   await using _lock = await holdLock(join(locks, keyOf(path)));
   if (existsSync(path)) return path;
   const fresh = temporary(path);
@@ -40,7 +40,7 @@ export async function cached(path: string, make: (temporaryPath: string) => Prom
   return path;
 }
 
-/** Writes a file whole or not at all. */
+/** Writes a file completely or not at all. */
 export async function writeWhole(path: string, data: string | Uint8Array): Promise<void> {
   await mkdir(dirname(path), { recursive: true });
   const fresh = temporary(path);
@@ -48,7 +48,7 @@ export async function writeWhole(path: string, data: string | Uint8Array): Promi
   await rename(fresh, path);
 }
 
-/** A short name for a list of inputs: entries made from other inputs get other names. */
+/** Returns a short name for a list of inputs. Different inputs have different names. */
 export function keyOf(...inputs: readonly string[]): string {
   return new Bun.CryptoHasher("sha256").update(inputs.join("\0")).digest("hex").slice(0, 16);
 }

@@ -1,4 +1,4 @@
-/** What the project carries of frozen guests: the sample that ships with it, and the captures that tests read. */
+/** Makes captures of frozen guests for the repository: the sample of `ktstr --sample`, and the captures that tests read. */
 import { readdirSync, readFileSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join, relative } from "node:path";
@@ -15,17 +15,17 @@ import { LabError } from "./process.ts";
 
 const project = join(import.meta.dir, "../..");
 export const SAMPLE_PATH: string = join(project, "sample/sid.vmcore.zst");
-/** What the scheduler's loader stated in the sample's guest. */
+/** The statement of the scheduler's loader in the sample's guest. */
 export const STATEMENT_PATH: string = join(project, "test/fixtures/sample-stall.json");
 export const CAPTURES_PATH: string = join(project, "test/fixtures/machines.cpio.zst");
 
-/** Steps that are captured of what kernel pointers lead to. */
+/** `--follow` of the captures: number of steps along kernel pointers. */
 const FOLLOW = 3;
 
-/** Higher levels save a tenth, and take a quarter longer to decompress. */
+/** A higher level saves a tenth of the size, and decompression takes a quarter longer. */
 const SAMPLE_LEVEL = 12;
 
-/** Level 19, and a window over all of it (2^27 bytes): the machines' types and the zoo's maps are much the same. */
+/** Compresses with level 19 and a window of 2^27 bytes, because the machines have similar BTF and the same maps of the zoo. */
 function compress(bytes: Uint8Array): Uint8Array {
   return zstdCompressSync(bytes, {
     params: {
@@ -37,7 +37,7 @@ function compress(bytes: Uint8Array): Uint8Array {
   });
 }
 
-/** The capture of a frozen guest, the file in pieces. Throws `LabError` where it tells of this machine's folders. */
+/** Returns the capture of a frozen guest as pieces of a file. Throws `LabError` if it contains a path of this machine. */
 function captureOf(image: FrozenImage): readonly Uint8Array[] {
   using capture = captureGuest({ memory: [sourceOf(image)] }, (state) => {
     readForCapture(state, FOLLOW);
@@ -47,10 +47,10 @@ function captureOf(image: FrozenImage): readonly Uint8Array[] {
   return file;
 }
 
-/** A core says where its memory belongs, and has the CPUs' registers; a lone piece's address is told. */
+/** Returns the memory to open. A core is preferred: it has physical addresses and the CPUs' registers. */
 function sourceOf({ memoryPath: path, pieces, vmcorePath }: FrozenImage): MemorySource {
   if (vmcorePath !== undefined) return { path: vmcorePath };
-  // Parts of one file are laid out by the kernel's own list of RAM.
+  // If the file has several pieces, the kernel's list of RAM gives their addresses.
   return pieces.length === 1 ? { path, physical: pieces[0]!.gpa } : { path };
 }
 
@@ -58,13 +58,13 @@ function refusePaths(what: string, bytes: Uint8Array): void {
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
   for (const path of [project, labDir()])
     if (text.includes(path))
-      throw new LabError(`lab: ${what} has ${path} in it: a program was built with its path`);
+      throw new LabError(`lab: ${what} contains ${path}: a program was built with this path`);
 }
 
-/** The row of the matrix that `--sample` reads: a scheduler that stalls, and the zoo. */
+/** The row of the sample: a scheduler that stalls, and the zoo. */
 const SAMPLE_ROW = "stall-lost-dsq";
 
-/** What `--sample` reads; its size. */
+/** Makes the capture of `ktstr --sample`. Returns its size in bytes. */
 export async function makeSample(onProgress: (line: string) => void): Promise<number> {
   onProgress(SAMPLE_ROW);
   const image = await frozenRow(SAMPLE_ROW);
@@ -77,11 +77,11 @@ export async function makeSample(onProgress: (line: string) => void): Promise<nu
   return file.length;
 }
 
-/** Answers that are about no BPF state, or large and about symbols that a capture does not have. */
+/** Answers without BPF state, and large answers about symbols that a capture does not have. */
 const LEFT_OUT =
   /^(kallsyms|iomem|modules|vmcoreinfo|cmdline|uptime|task-|scx-dump|sched-debug|schedstat|loadavg|sleepers)/;
 
-/** One archive of the captures and answers of frozen rows, by their names; its size. */
+/** Makes an archive with the captures and answers of frozen rows, by row name. Returns its size in bytes. */
 export async function makeCaptures(
   rows: ReadonlyMap<string, FrozenImage>,
   onProgress: (line: string) => void,

@@ -14,11 +14,11 @@ async function lab(...args: string[]): Promise<{ status: number; out: string; er
 describe("bun run lab", () => {
   test.each([
     [["boot", "--bogus"], "--bogus"],
-    [["boot", "--kernel", "5.4"], "none of sid"],
+    [["boot", "--kernel", "5.4"], "not one of sid"],
     [["boot", "--cpus", "0"], "--cpus 0"],
     [["boot", "--memory", "lots"], "--memory lots"],
-    [["boot", "--stall", "nope"], "none of healthy"],
-    [["boot", "--stall", "loop", "--scheduler", "scx_sdt"], "give one"],
+    [["boot", "--stall", "nope"], "not one of healthy"],
+    [["boot", "--stall", "loop", "--scheduler", "scx_sdt"], "cannot be combined"],
     [["boot", "--stall", "healthy", "--ejected"], "--ejected"],
     [["matrix", "--row", "nope"], "--row nope"],
     [["nope"], "no such command"],
@@ -47,7 +47,7 @@ describe("bun run lab", () => {
       "/nowhere/frozen",
     );
     expect(status).toBe(1);
-    expect(err).toContain("that kernel has no sched_ext");
+    expect(err).toContain("the kernel has no sched_ext");
   });
 });
 

@@ -1,4 +1,4 @@
-/** `bun run lab`: the lab for people. */
+/** `bun run lab`: the lab's commands. */
 import { existsSync } from "node:fs";
 import { readdir, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
@@ -19,23 +19,25 @@ import { shell } from "./shell.ts";
 import { stallKinds } from "./stall/run.ts";
 import { hostArch } from "./toolchain.ts";
 
-const help = `Real kernels under QEMU, for ktstr's tests and for people.
+const help = `Boots real kernels under QEMU, for ktstr's tests and by hand.
 
-  bun run lab boot   [machine] [load] [--out DIR]   boot, load, ask, freeze: memory, answers and console stay in DIR
-  bun run lab shell  [machine] [--ktstr]            a guest's shell on this terminal (Ctrl-A X ends it)
-  bun run lab fetch  [--kernel K]... [--update]     kernels, userland, schedulers and zoo into the cache
-  bun run lab matrix [--row R]... [--ci] [--times N] [--out DIR]   every row's boot, and a table
-  bun run lab sample                                boots a guest and makes what \`ktstr --sample\` reads
-  bun run lab captures [--from DIR]                 makes test/fixtures from its rows; DIR: one that \`matrix --out\` made
-  bun run lab bpftool [--arch amd64|arm64]          the path of bpftool 7.8 with \`pids\` and the disassembler, built if absent
-  bun run lab clean                                 what died and half-made runs leave; the cache stays
+  bun run lab boot   [machine] [load] [--out DIR]   boots a guest, runs the load, collects answers, freezes the guest;
+                                                    writes memory, answers and console to DIR
+  bun run lab shell  [machine] [--ktstr]            opens a guest's shell on this terminal (Ctrl-A X ends it)
+  bun run lab fetch  [--kernel K]... [--update]     fetches kernels and userland, builds schedulers and zoo, into the cache
+  bun run lab matrix [--row R]... [--ci] [--times N] [--out DIR]   boots every row and prints a table
+  bun run lab sample                                boots a guest and makes the capture of \`ktstr --sample\`
+  bun run lab captures [--from DIR]                 makes the captures in test/fixtures; DIR is the --out of \`matrix\`
+  bun run lab bpftool [--arch amd64|arm64]          prints the path of bpftool 7.8 with \`pids\` and the disassembler;
+                                                    builds it if it is not in the cache
+  bun run lab clean                                 removes what failed and unfinished runs left; keeps the cache
 
 machine: --kernel ${kernelNames.join("|")} (default sid), --cpus N, --memory 3G|512M, --no-5level (x86-64: 4-level paging),
-         --machine q35|pc|microvm (x86-64; default q35), --numa N (nodes, 2 to 4, each a memory file of its own),
-         --append WORDS (more of the kernel's command line, such as nokaslr)
+         --machine q35|pc|microvm (x86-64; default q35), --numa N (2 to 4 nodes, each with its own memory file),
+         --append WORDS (added to the kernel's command line, such as nokaslr)
 load:    --scheduler ${schedulerNames.join("|")}
-         --stall ${stallKinds.join("|")}: the lab's own scheduler, frozen in the middle
-         of its stall, or with --ejected when the kernel has thrown it out
+         --stall ${stallKinds.join("|")}: the lab's own scheduler, frozen during
+         its stall, or with --ejected after the kernel has ejected it
          --zoo, --ktstr (Bun and this project in /ktstr), --panic, --vmcore
 rows:    ${rowNames.join(", ")}
 
@@ -44,7 +46,7 @@ rows:    ${rowNames.join(", ")}
   bun run lab shell --kernel arm64-16k --ktstr
   bun run lab matrix --row 6.1 --row panicked --times 10
 
-The cache is ${labDir()} (KTSTR_LAB_DIR names another).
+The cache is ${labDir()} (KTSTR_LAB_DIR sets another folder).
 `;
 
 const machineOptions = {
@@ -71,22 +73,22 @@ const bootFlags = {
 
 function oneOf<T extends string>(what: string, value: string, among: readonly T[]): T {
   const found = among.find((each) => each === value);
-  if (found === undefined) throw new UsageError(`${what} ${value}: none of ${among.join(", ")}`);
+  if (found === undefined) throw new UsageError(`${what} ${value}: not one of ${among.join(", ")}`);
   return found;
 }
 
-/** "3G", "512M" in MiB. */
+/** Parses "3G" or "512M". Returns MiB. */
 export function memoryMiB(text: string): number {
   const [, digits = "", unit = ""] = /^(\d+)([GM])$/i.exec(text) ?? [];
   const size = Number(digits) * (unit.toUpperCase() === "G" ? 1024 : 1);
   if (size >= 128 && size <= 64 * 1024) return size;
-  throw new UsageError(`--memory ${text}: give it as 512M or 3G, 128M at least`);
+  throw new UsageError(`--memory ${text}: not a size of at least 128M, such as 512M or 3G`);
 }
 
 function positive(flag: string, text: string, most: number): number {
   const value = /^\d+$/.test(text) ? Number(text) : 0;
   if (value >= 1 && value <= most) return value;
-  throw new UsageError(`${flag} ${text}: give a number from 1 to ${most}`);
+  throw new UsageError(`${flag} ${text}: not a number from 1 to ${most}`);
 }
 
 interface MachineValues {
@@ -115,7 +117,7 @@ function machineOf(values: MachineValues): BootOptions {
 
 const started = Date.now();
 
-/** Progress is for people: on a terminal, and never among the data. */
+/** Returns a function that prints progress on stderr, if stderr is a terminal. */
 function progress(prefix: string): (line: string) => void {
   return (line) => {
     if (!process.stderr.isTTY && process.env["CI"] === undefined) return;
@@ -128,13 +130,14 @@ async function boot(args: string[]): Promise<number> {
   const scheduler: SchedulerName | undefined =
     values.scheduler === undefined ? undefined : oneOf("--scheduler", values.scheduler, schedulerNames);
   const kind = values.stall === undefined ? undefined : oneOf("--stall", values.stall, stallKinds);
-  if (kind !== undefined && scheduler !== undefined) throw new UsageError("--stall, --scheduler: give one");
+  if (kind !== undefined && scheduler !== undefined)
+    throw new UsageError("--stall and --scheduler cannot be combined");
   if (values.ejected && (kind === undefined || kind === "healthy"))
-    throw new UsageError("--ejected: needs --stall and a stall");
+    throw new UsageError("--ejected needs --stall with a kind that the kernel ejects");
   const stall = kind === undefined ? {} : { stall: { kind, ejected: values.ejected } };
   const dir = resolve(values.out ?? `frozen-${values.kernel}`);
   if (existsSync(dir) && !existsSync(join(dir, "meta.json")) && (await readdir(dir)).length > 0)
-    throw new UsageError(`--out ${dir}: there, and not a frozen guest's folder`);
+    throw new UsageError(`--out ${dir}: exists and is not the folder of a frozen guest`);
   const { zoo, panic, vmcore } = values;
   const onProgress = progress("");
   const options = { ...machineOf(values), ...stall, zoo, panic, vmcore, dir, onProgress };
@@ -259,11 +262,12 @@ async function main(argv: readonly string[]): Promise<number> {
     return argv.length === 0 ? 2 : 0;
   }
   const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
-  if (command === undefined) throw new UsageError(`lab ${name}: no such command; see bun run lab --help`);
+  if (command === undefined)
+    throw new UsageError(`lab ${name}: there is no such command; see bun run lab --help`);
   return command(args);
 }
 
-/** parseArgs's own errors are wrong usage, too. */
+/** Returns whether the command line is wrong. parseArgs throws a `TypeError` with a code. */
 const isUsage = (error: unknown): boolean =>
   error instanceof UsageError ||
   (error instanceof TypeError && String((error as { code?: unknown }).code).startsWith("ERR_PARSE_ARGS"));

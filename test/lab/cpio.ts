@@ -1,4 +1,4 @@
-/** The initramfs's archive format, cpio "newc" (Documentation/driver-api/early-userspace/buffer-format.rst). */
+/** Writes cpio archives in the format of an initramfs, "newc" (Documentation/driver-api/early-userspace/buffer-format.rst). */
 
 export type CpioEntry =
   | { readonly kind: "file"; readonly path: string; readonly data: Uint8Array; readonly executable?: boolean }
@@ -39,7 +39,7 @@ function record(
   return [header, name, padding(header.length + name.length), data, padding(data.length)];
 }
 
-/** The entries, with every folder that they lie in before them: the kernel makes no parents. */
+/** Returns the entries with their parent folders before them. The kernel does not create parents. */
 function withParents(entries: readonly CpioEntry[]): CpioEntry[] {
   const made = new Set<string>();
   const all: CpioEntry[] = [];
@@ -57,7 +57,7 @@ function withParents(entries: readonly CpioEntry[]): CpioEntry[] {
   return all;
 }
 
-/** One archive. Paths are relative ("bin/sh"); parents are added. Archives may be laid one after the other. */
+/** Returns an archive. Paths are relative ("bin/sh"); parents are added. Archives can be concatenated. */
 export function cpio(entries: readonly CpioEntry[]): Uint8Array<ArrayBuffer> {
   const chunks: Uint8Array[] = [];
   let index = 1;

@@ -1,4 +1,4 @@
-/** Which shared libraries an ELF program asks for: `DT_NEEDED` of its dynamic section, and its interpreter. */
+/** Finds the shared libraries that an ELF program needs: `DT_NEEDED` of its dynamic section, and its interpreter. */
 
 const ptLoad = 1;
 const ptDynamic = 2;
@@ -11,7 +11,7 @@ export interface Needed {
   readonly interpreter: string | undefined;
 }
 
-/** Reads 64-bit little-endian ELF; anything else needs nothing. */
+/** Reads 64-bit little-endian ELF. Other files need no libraries. */
 export function neededBy(elf: Uint8Array): Needed {
   const view = new DataView(elf.buffer, elf.byteOffset, elf.byteLength);
   if (elf.length < 64 || view.getUint32(0, false) !== 0x7f454c46)

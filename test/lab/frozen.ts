@@ -1,6 +1,6 @@
 /**
- * Frozen guests: booted with a load, asked, stopped. `bootGuest` gives one that can be thawed; `frozenImage` gives the
- * folder that such a guest leaves, made once for all who ask for the same row.
+ * Makes frozen guests: boots them with a load, collects their answers, and stops them. `bootGuest` returns a guest that can
+ * be thawed. `frozenImage` returns the folder of a frozen guest, which is made once per row and cached.
  */
 import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, rename, rm } from "node:fs/promises";
@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { type Answers, collectAnswers, collectLate, openAnswers } from "./answers.ts";
 import { cached, keyOf, labDir, writeWhole } from "./cache.ts";
 import { type Guest, type StartOptions, startGuest } from "./guest.ts";
+import { GuestDied } from "./guest-watch.ts";
 import { fetchKernel, type Kernel, kernelNames, kernelSources } from "./kernels.ts";
 import { ktstrOverlay } from "./ktstr.ts";
 import { insertModules, loadOverlay, startScheduler, startWorkload, startZoo } from "./load.ts";
@@ -15,28 +16,27 @@ import { LabError } from "./process.ts";
 import type { MemoryPiece } from "./qemu.ts";
 import type { SchedulerName } from "./schedulers.ts";
 import { type Stall, stallAndCollect, startStall } from "./stall/run.ts";
-import { GuestDied } from "./vigil.ts";
 
 export interface BootOptions extends StartOptions {
-  /** A sched_ext scheduler to attach, where the kernel has sched_ext. */
+  /** A sched_ext scheduler to attach, if the kernel has sched_ext. */
   readonly scheduler?: SchedulerName;
-  /** The lab's own scheduler instead, and how it stalls before the freeze. Needs two CPUs. */
+  /** The stall of the lab's own scheduler, which is attached instead. Needs two CPUs. */
   readonly stall?: Stall;
   /** Whether to load the BPF zoo. */
   readonly zoo?: boolean;
-  /** Modules of the kernel to insert first, by name; ones that depend on no other. */
+  /** Names of kernel modules to insert first. They must not depend on other modules. */
   readonly modules?: readonly string[];
-  /** Whether to start the workload; by default it is started with a scheduler or the zoo. */
+  /** Whether to start the workload. Default: only with a scheduler or the zoo. */
   readonly workload?: boolean;
-  /** Whether Bun and the project lie in the guest, in /ktstr. Takes 1 GiB of guest memory. */
+  /** Whether the guest has Bun and the project in /ktstr. Takes 1 GiB of guest memory. */
   readonly withKtstr?: boolean;
-  /** Whether the guest panics (sysrq) after its answers, before the freeze. */
+  /** Whether the guest panics (sysrq) between its answers and the freeze. */
   readonly panic?: boolean;
-  /** Whether QEMU's ELF core is written too. */
+  /** Whether to write QEMU's ELF core too. */
   readonly vmcore?: boolean;
-  /** Whether the text and the machine code of every program are answers too. They take minutes. */
+  /** Whether the answers include instructions and machine code of every program. Takes minutes. */
   readonly withCode?: boolean;
-  /** How many guests may die before one succeeds. */
+  /** Maximum number of guests that are booted until one does not die. Default 3. */
   readonly attempts?: number;
 }
 
@@ -44,15 +44,15 @@ export interface FrozenGuest extends Guest {
   readonly answers: Answers;
   /** Guests that died before this one. */
   readonly deaths: readonly GuestDied[];
-  /** QEMU's ELF core, where it was asked for. */
+  /** QEMU's ELF core, if it was requested. */
   readonly vmcorePath: string | undefined;
 }
 
-/** Boots a guest with its load, collects its answers, and freezes it. Guests that die are tried again, a bounded number of times. */
+/** Boots a guest with its load, collects its answers, and freezes it. If a guest dies, boots another, up to `attempts`. */
 export async function bootGuest(options: BootOptions): Promise<FrozenGuest> {
   const scheduler = options.stall === undefined ? options.scheduler : "a scheduler that stalls";
   if (scheduler !== undefined && !kernelSources[options.kernel].hasSchedExt)
-    throw new LabError(`lab: ${scheduler} on ${options.kernel}: that kernel has no sched_ext`, {
+    throw new LabError(`lab: ${scheduler} on ${options.kernel}: the kernel has no sched_ext`, {
       hint: `sched_ext schedulers run on ${kernelNames.filter((name) => kernelSources[name].hasSchedExt).join(", ")}`,
     });
   const progress = options.onProgress ?? (() => {});
@@ -106,7 +106,7 @@ async function bootOnce(options: BootOptions, deaths: readonly GuestDied[]): Pro
     else await stallAndCollect(guest, options.stall, answers.dir);
     if (options.panic === true) await guest.panic();
     await guest.freeze();
-    // Between the answers and the freeze much may happen on a slow machine: then the answers are another guest's.
+    // The guest can die between the answers and the freeze, which takes long on a slow machine.
     if (options.panic !== true) await guest.check();
     progress("frozen");
     const vmcorePath = options.vmcore === true ? await guest.dumpVmcore() : undefined;
@@ -117,7 +117,7 @@ async function bootOnce(options: BootOptions, deaths: readonly GuestDied[]): Pro
   }
 }
 
-/** What a frozen guest leaves in its folder. */
+/** The contents of a frozen guest's folder. */
 export interface FrozenImage {
   readonly dir: string;
   readonly memoryPath: string;
@@ -134,14 +134,14 @@ interface Meta {
   readonly deaths: readonly string[];
 }
 
-/** Keeps a frozen guest's folder readable by `openImage` once the guest is gone. */
+/** Writes the data that `openImage` needs to open a frozen guest's folder later. */
 export async function writeMeta(guest: FrozenGuest): Promise<void> {
   const deaths = guest.deaths.map((death) => `${death.message} (${death.consolePath})`);
   const meta: Meta = { kernel: guest.kernel, pieces: guest.pieces, deaths };
   await writeWhole(join(guest.dir, "meta.json"), `${JSON.stringify(meta, null, 2)}\n`);
 }
 
-/** A folder that `bun run lab boot` or `frozenImage` left. */
+/** Opens a folder that `bun run lab boot` or `frozenImage` wrote. */
 export async function openImage(dir: string): Promise<FrozenImage> {
   const meta = JSON.parse(await readFile(join(dir, "meta.json"), "utf8")) as Meta;
   const vmcore = join(dir, "vmcore");
@@ -156,7 +156,7 @@ export async function openImage(dir: string): Promise<FrozenImage> {
   };
 }
 
-/** Changes with the lab's and the zoo's own files: an image of older ones is not what a test asks for. */
+/** Returns a hash of the lab's and the zoo's sources. An image of other sources is not reused. */
 async function sourcesKey(): Promise<string> {
   const names = (await readdir(import.meta.dir, { recursive: true })).filter(
     (name) => /\.(ts|c|h|S)$/.test(name) && !/\.test\.ts$/.test(name),
@@ -168,8 +168,8 @@ async function sourcesKey(): Promise<string> {
 }
 
 /**
- * The frozen image of a boot, from the cache's `folder` where the same boot was made before. Do not write into the image's
- * own folder.
+ * Returns the frozen image of a boot. If `folder` of the cache has an image of the same boot, returns that. Do not write into
+ * the image's folder.
  */
 export async function frozenImage(
   name: string,
@@ -189,12 +189,12 @@ export async function frozenImage(
   return openImage(path);
 }
 
-/** Images of the same row by older sources: a gigabyte each, and nobody asks for them again. */
+/** Removes images of the same row that were made by other sources. Each has about a gigabyte. */
 async function dropOlder(frozen: string, name: string, key: string): Promise<void> {
   for (const entry of await readdir(frozen)) {
     const [, row, rowKey] = /^(.*)-([0-9a-f]{16})$/.exec(entry) ?? [];
     if (row !== name || rowKey === key) continue;
-    // Renamed first: who has it open keeps its files, and who looks for it finds nothing half removed.
+    // Renamed first, so that no other process opens a folder that is half removed. Open files stay readable.
     const doomed = join(frozen, `.old-${entry}-${process.pid}`);
     await rename(join(frozen, entry), doomed).catch(() => {});
     await rm(doomed, { recursive: true, force: true });

@@ -4,8 +4,8 @@ import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { startGuest } from "./guest.ts";
+import { GuestDied } from "./guest-watch.ts";
 import { whyNoLab } from "./promise.ts";
-import { GuestDied } from "./vigil.ts";
 
 const bootMs = 300_000;
 

@@ -1,54 +1,54 @@
-/** A running guest: booted, told what to do through its agent, frozen, and gone when disposed. */
+/** Boots guests and controls them: commands through the agent, freeze, thaw, core. Disposing a guest ends it. */
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Agent, connectAgent, type ExecResult } from "./agent.ts";
 import { buildBpftool } from "./bpftool.ts";
 import { labDir } from "./cache.ts";
+import { GuestDied, GuestWatch } from "./guest-watch.ts";
 import { baseInitramfs } from "./initramfs.ts";
 import { fetchKernel, type Kernel, type KernelName } from "./kernels.ts";
 import { LabError } from "./process.ts";
 import { type Machine, type MemoryPiece, piecesIn, startQemu, type X86Machine } from "./qemu.ts";
-import { GuestDied, Vigil } from "./vigil.ts";
 
 export interface StartOptions {
   readonly kernel: KernelName;
   readonly cpus?: number;
   readonly memoryMiB?: number;
   readonly fiveLevel?: boolean;
-  /** These four are as in `MachineOptions`. */
+  /** These four: see `MachineOptions`. */
   readonly cpuSockets?: number;
   readonly machine?: X86Machine;
   readonly numaNodes?: number;
   readonly append?: string;
-  /** Archives (cpio, uncompressed) laid over the base userland. */
+  /** Archives (cpio, uncompressed) that are unpacked over the base userland. */
   readonly overlays?: readonly Uint8Array[];
-  /** Where memory, console and answers go; by default a fresh folder under the cache, removed on disposal. */
+  /** Folder for memory, console and answers. Default: a new folder in the cache, which is removed on disposal. */
   readonly dir?: string;
-  /** From QEMU's start until init answers. Emulation on a busy machine is slow: this ends hangs, it measures nothing. */
+  /** Time from QEMU's start until init answers, after which the guest counts as hung. Emulation on a busy machine is slow. */
   readonly bootTimeoutMs?: number;
   readonly onProgress?: (line: string) => void;
-  /** Whether a scheduler that the kernel ejects is no death of the guest. */
+  /** If true, a guest does not count as dead if the kernel ejects its scheduler. */
   readonly mayBeEjected?: boolean;
 }
 
 export interface Guest extends AsyncDisposable {
   readonly kernel: Kernel;
   readonly dir: string;
-  /** The guest's physical memory as a file; it stands still between `freeze` and `thaw`. */
+  /** File with the guest's physical memory. It does not change between `freeze` and `thaw`. */
   readonly memoryPath: string;
   readonly pieces: readonly MemoryPiece[];
   /** QEMU's process. */
   readonly pid: number;
-  /** Runs a shell script in the guest; `GuestDied` when the guest panics, ends or is silent for too long. */
+  /** Runs a shell script in the guest. Throws `GuestDied` if the guest panics, ends, or does not answer in time. */
   exec(script: string, timeoutMs?: number): Promise<ExecResult>;
   console(): Promise<string>;
-  /** Throws `GuestDied` where the console shows a panic, an oops, or a scheduler that the kernel threw out. */
+  /** Throws `GuestDied` if the console shows a panic, an oops, or a scheduler that the kernel ejected. */
   check(): Promise<void>;
   qmp(command: string, args?: { readonly [key: string]: unknown }): Promise<unknown>;
   freeze(): Promise<void>;
   thaw(): Promise<void>;
-  /** QEMU's ELF core of the guest (`dump-guest-memory`, physical addresses); gives its path. */
+  /** Writes QEMU's ELF core of the guest (`dump-guest-memory`, physical addresses). Returns its path. */
   dumpVmcore(): Promise<string>;
   /** Makes the kernel panic (sysrq c) and waits until the console shows it. */
   panic(): Promise<void>;
@@ -63,8 +63,8 @@ async function writeInitrd(kernel: Kernel, path: string, overlays: readonly Uint
 
 const BOOTS = 3;
 /**
- * A kernel that patches its code puts a breakpoint there first, for the other CPUs. Emulated ones may run into it when the
- * patch is done, and nobody knows of it any more: that is QEMU's doing, and seldom.
+ * A kernel that patches its code first writes a breakpoint for the other CPUs. An emulated CPU can, seldom, hit the breakpoint
+ * after the kernel has finished the patch and no longer handles it. This is a defect of QEMU, not of the guest.
  */
 const EMULATED_DEATH = "Oops: int3";
 
@@ -129,18 +129,23 @@ interface Placement {
   readonly dir: string;
   readonly sockets: string;
   readonly memoryMiB: number;
-  /** What goes away with the guest. */
+  /** Files and folders that are removed with the guest. */
   readonly temporary: readonly string[];
   readonly mayBeEjected: boolean;
 }
 
-/** The guest behind a machine that was started, once its agent answers. Ends the machine on any failure. */
+/** Returns the guest of a started machine when its agent answers. Ends the machine on any failure. */
 async function attach(machine: Machine, placement: Placement, bootTimeoutMs: number): Promise<Guest> {
   const { kernel, dir, sockets, memoryMiB, temporary } = placement;
-  const vigil = new Vigil(kernel.name, join(dir, "con.txt"), machine.child.exited, placement.mayBeEjected);
+  const watch = new GuestWatch(
+    kernel.name,
+    join(dir, "con.txt"),
+    machine.child.exited,
+    placement.mayBeEjected,
+  );
   const agent = connectAgent(join(sockets, "agent"));
   const end = async (): Promise<void> => {
-    vigil.stop();
+    watch.stop();
     agent[Symbol.dispose]();
     await machine[Symbol.asyncDispose]();
     await removeAll(temporary);
@@ -148,8 +153,8 @@ async function attach(machine: Machine, placement: Placement, bootTimeoutMs: num
   try {
     const flatView = await machine.qmp.command("human-monitor-command", { "command-line": "info mtree -f" });
     const pieces = piecesIn(String(flatView), memoryMiB * 1024 * 1024);
-    await vigil.guard(agent.ready, "boot", bootTimeoutMs);
-    return { ...behind(machine, vigil, agent, dir), kernel, dir, pieces, [Symbol.asyncDispose]: end };
+    await watch.guard(agent.ready, "boot", bootTimeoutMs);
+    return { ...behind(machine, watch, agent, dir), kernel, dir, pieces, [Symbol.asyncDispose]: end };
   } catch (error) {
     await end();
     throw error;
@@ -158,14 +163,14 @@ async function attach(machine: Machine, placement: Placement, bootTimeoutMs: num
 
 type Controls = Omit<Guest, "kernel" | "dir" | "pieces" | typeof Symbol.asyncDispose>;
 
-function behind(machine: Machine, vigil: Vigil, agent: Agent, dir: string): Controls {
+function behind(machine: Machine, watch: GuestWatch, agent: Agent, dir: string): Controls {
   return {
     pid: machine.child.pid,
     memoryPath: join(dir, "mem"),
-    console: () => vigil.console(),
-    check: () => vigil.check(),
+    console: () => watch.console(),
+    check: () => watch.check(),
     exec: (script, timeoutMs = 300_000) =>
-      vigil.guard(agent.exec(script), "a command in the guest", timeoutMs),
+      watch.guard(agent.exec(script), "a command in the guest", timeoutMs),
     qmp: (command, args) => machine.qmp.command(command, args),
     freeze: async () => void (await machine.qmp.command("stop")),
     thaw: async () => void (await machine.qmp.command("cont")),
@@ -175,11 +180,11 @@ function behind(machine: Machine, vigil: Vigil, agent: Agent, dir: string): Cont
       return path;
     },
     async panic(): Promise<void> {
-      // Never answered: the guest is gone while the command runs.
+      // This command does not return: the guest panics.
       agent.exec("echo c > /proc/sysrq-trigger").catch(() => {});
       const late = Bun.sleep(60_000).then(() => undefined);
-      if ((await Promise.race([vigil.death, late])) !== undefined) return;
-      throw new LabError("lab: sysrq c brought no panic onto the console in 60 s");
+      if ((await Promise.race([watch.death, late])) !== undefined) return;
+      throw new LabError("lab: the console shows no panic 60 s after sysrq c");
     },
   };
 }

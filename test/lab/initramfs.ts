@@ -1,6 +1,6 @@
 /**
- * A guest's userland: sid's busybox, the lab's bpftool and libraries for the guest's architecture, an init that mounts
- * what BPF needs, and the agent that runs the lab's commands. What a test adds is laid behind it as more archives.
+ * Builds the userland of guests: sid's busybox, the lab's bpftool and libraries for the guest's architecture, an init that
+ * mounts the file systems of BPF, and the agent that runs the lab's commands. Tests append archives of their own.
  */
 import { existsSync, realpathSync } from "node:fs";
 import { readFile } from "node:fs/promises";
@@ -10,7 +10,7 @@ import { neededBy } from "./elf-needed.ts";
 import { type Arch, packageTree } from "./packages.ts";
 import { LabError } from "./process.ts";
 
-/** Everything that guests run and that their programs are linked with comes from one suite, whatever the kernel. */
+/** Programs of guests and the libraries that they are linked with come from one suite, for all kernels. */
 const userlandPackages = [
   "busybox-static",
   "bpftool",
@@ -30,7 +30,7 @@ const userlandPackages = [
   "linux-libc-dev",
 ];
 
-/** The tree that the initramfs takes its files from; also the sysroot that programs for guests are built against. */
+/** Returns the folder with the files of the initramfs. It is also the sysroot for programs that run in guests. */
 export async function userland(arch: Arch): Promise<string> {
   return packageTree("sid", arch, userlandPackages);
 }
@@ -40,7 +40,7 @@ export const triplet: { readonly [arch in Arch]: string } = {
   arm64: "aarch64-linux-gnu",
 };
 
-/** Commands of the guest: base64 of a shell script in, exit status, sizes and bytes out. `$1`: the agent's serial port. */
+/** The guest's agent reads shell scripts in base64 and writes exit status, sizes and output. `$1` is its serial port. */
 const init = `#!/bin/sh
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root
 mount -t devtmpfs dev /dev
@@ -77,14 +77,14 @@ done
 
 const libraryFolders = (arch: Arch): string[] => [`usr/lib/${triplet[arch]}`, "usr/lib", "usr/lib64"];
 
-/** A library's file in the tree; its path in the guest is where the loader looks first. */
+/** Returns a library's file in the tree. In the guest it is in the folder that the loader searches first. */
 function libraryIn(tree: string, arch: Arch, name: string): string {
   for (const folder of libraryFolders(arch))
     if (existsSync(join(tree, folder, name))) return join(tree, folder, name);
-  throw new LabError(`lab: no package of the guest's userland (${arch}) holds ${name}`);
+  throw new LabError(`lab: no package of the guest's userland (${arch}) has ${name}`);
 }
 
-/** A program and, after it, every library that it needs and the seen set does not hold yet. */
+/** Returns a program, followed by the libraries that it needs and that are not in `seen`. */
 export async function withLibraries(
   program: { readonly from: string; readonly to: string },
   arch: Arch,
@@ -125,7 +125,7 @@ function fixedEntries(): CpioEntry[] {
   ];
 }
 
-/** Applets that the lab's scripts and people at `lab shell` use; each is a link to busybox. */
+/** Applets for the lab's scripts and for `lab shell`. Each is a link to busybox. */
 const applets =
   "sh ash mount umount mkdir rmdir rm ls cat cp mv ln echo printf sleep stat stty base64 tar gzip sha256sum sed awk grep " +
   "cut sort uniq head tail wc tr find xargs ps kill killall top free dmesg uname hostname ip ping poweroff reboot setsid " +
@@ -133,14 +133,14 @@ const applets =
   "unshare nsenter which timeout mktemp basename dirname readlink realpath mknod sync usleep yes watch nc";
 
 /**
- * The base archive. `bpftool`: the path of the lab's own (bpftool.ts). Debian's, of the same sources without the BPF
- * skeletons, is `bpftool-debian`: it answers fast under emulation, for it loads no program to find `pids`.
+ * Returns the base archive. `bpftool` is the path of the lab's bpftool (bpftool.ts). Debian's bpftool is `bpftool-debian` in
+ * the guest: it has the same sources without BPF skeletons, so it loads no program to find `pids` and is fast under emulation.
  */
 export async function baseInitramfs(arch: Arch, bpftool: string): Promise<Uint8Array<ArrayBuffer>> {
   const tree = await userland(arch);
   const first = (...names: string[]): string => {
     const path = names.map((name) => join(tree, name)).find((name) => existsSync(name));
-    if (path === undefined) throw new LabError(`lab: ${tree} lacks ${names[0]}`);
+    if (path === undefined) throw new LabError(`lab: ${tree} does not have ${names[0]}`);
     return path;
   };
   const busybox = first("usr/bin/busybox", "bin/busybox");

@@ -1,11 +1,11 @@
-/** The parts of the kernel's own source tree that the lab builds tools from, out of sid's `linux-source` package. */
+/** Unpacks the parts of the kernel's source tree that the lab builds tools from, from sid's `linux-source` package. */
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { cached, keyOf, labDir } from "./cache.ts";
 import { dependsOf, describe, packageTree } from "./packages.ts";
 import { LabError, run } from "./process.ts";
 
-/** What is unpacked: the schedulers, bpftool with its libbpf and the kernel's disassembler, and their headers. */
+/** Unpacked paths: the schedulers, bpftool with its libbpf and the kernel's disassembler, and their headers. */
 const wanted = [
   "tools/sched_ext",
   "tools/include",
@@ -19,18 +19,18 @@ const wanted = [
   "kernel/bpf/disasm.h",
 ];
 
-/** The tree's folder, and the version of the package that it came from. Fetched once, then from the cache. */
+/** Returns the tree's folder and the version of its package. The tree is cached. */
 export async function kernelTools(): Promise<{ readonly tree: string; readonly version: string }> {
   const name = dependsOf(await describe("sid", "amd64", "linux-source")).find((each) =>
     /^linux-source-\d/.test(each),
   );
-  if (name === undefined) throw new LabError("lab: linux-source of sid names no source package");
+  if (name === undefined) throw new LabError("lab: linux-source of sid does not depend on a source package");
   const { version } = await describe("sid", "amd64", name);
   const tree = await cached(join(labDir(), "src", `tools-${keyOf(version, ...wanted)}`), async (fresh) => {
     const unpacked = await packageTree("sid", "amd64", [name]);
     const folder = join(unpacked, "usr/src");
     const archive = (await readdir(folder)).find((file) => /^linux-source-.*\.tar\.xz$/.test(file));
-    if (archive === undefined) throw new LabError(`lab: ${name} holds no archive`);
+    if (archive === undefined) throw new LabError(`lab: ${name} has no archive of the sources`);
     await mkdir(fresh, { recursive: true });
     const paths = wanted.map((path) => `${archive.replace(/\.tar\.xz$/, "")}/${path}`);
     await run(["tar", "-xJf", join(folder, archive), "-C", fresh, "--strip-components=1", ...paths]);

@@ -1,4 +1,4 @@
-/** Debian's kernels by the lab's names: which package they come from, their boot image, and their BTF carved out of it. */
+/** Fetches Debian's kernels by the lab's names: package, boot image, modules, and the BTF in the boot image. */
 import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -6,7 +6,7 @@ import { cached, keyOf, labDir } from "./cache.ts";
 import { type Arch, dependsOf, describe, packagesLike, packageTree, type Suite } from "./packages.ts";
 import { LabError, run } from "./process.ts";
 
-/** What every kernel of the lab is known by; releases are Debian's newest of that series. */
+/** Names of the lab's kernels. A name stands for Debian's newest release of the series. */
 export type KernelName =
   | "sid"
   | "sid-rt"
@@ -28,7 +28,7 @@ export type KernelName =
 interface KernelSource {
   readonly suite: Suite;
   readonly arch: Arch;
-  /** The metapackage that follows the suite's newest kernel; undefined: the newest package of the series that names it. */
+  /** The metapackage of the suite's newest kernel. If undefined, the newest package of the series in the kernel's name. */
   readonly meta?: string;
   /** `CONFIG_SCHED_CLASS_EXT=y`. */
   readonly hasSchedExt: boolean;
@@ -63,11 +63,11 @@ export interface Kernel {
   readonly suite: Suite;
   /** `uname -r`. */
   readonly release: string;
-  /** The boot image as QEMU's `-kernel` takes it. */
+  /** The boot image for QEMU's `-kernel`. */
   readonly image: string;
 }
 
-/** The release that a metapackage's `Depends` names: "linux-image-7.2.13+deb14-amd64" -> "7.2.13+deb14-amd64". */
+/** Returns the release in a metapackage's `Depends`: "linux-image-7.2.13+deb14-amd64" -> "7.2.13+deb14-amd64". */
 export function releaseIn(depends: readonly string[]): string | undefined {
   for (const name of depends) {
     const release = /^linux-image-(\d.*)$/.exec(name)?.[1];
@@ -77,8 +77,8 @@ export function releaseIn(depends: readonly string[]): string | undefined {
 }
 
 /**
- * The newest release of a series among packages' names, of the plain flavour: for "6.16", "linux-image-6.16.12+deb13-amd64"
- * -> "6.16.12+deb13-amd64". Backports keep every release that they had, and their metapackage follows the newest series.
+ * Returns the newest release of a series among package names, without flavour: for "6.16", "linux-image-6.16.12+deb13-amd64"
+ * -> "6.16.12+deb13-amd64". Backports keep all of their releases, and their metapackage follows the newest series.
  */
 export function newestOf(series: string, arch: Arch, packages: readonly string[]): string | undefined {
   const pattern = new RegExp(`^linux-image-(${RegExp.escape(series)}\\.(\\d+)\\+deb\\d+-${arch})$`);
@@ -101,11 +101,11 @@ async function releaseOf(name: KernelName): Promise<string> {
   throw new LabError(`lab: ${suite} (${arch}) has no kernel image for ${meta ?? name}`);
 }
 
-/** Fetches a kernel (nothing, once it is in the cache). */
+/** Returns a kernel. Fetches it if it is not in the cache. */
 export async function fetchKernel(name: KernelName): Promise<Kernel> {
   const { suite, arch } = kernelSources[name];
   const release = await releaseOf(name);
-  // Since 7.x the image's package is empty and depends on linux-binary-V; before, it holds everything.
+  // Since 7.x the image's package is empty and depends on linux-binary-V. Before, it has all files.
   const parts = dependsOf(await describe(suite, arch, `linux-image-${release}`));
   const binary = parts.includes(`linux-binary-${release}`)
     ? `linux-binary-${release}`
@@ -118,11 +118,11 @@ export async function fetchKernel(name: KernelName): Promise<Kernel> {
     join(tree, "usr/lib/modules", release, "vmlinuz"),
   ];
   const image = places.find((path) => existsSync(path));
-  if (image === undefined) throw new LabError(`lab: ${binary} holds no vmlinuz`);
+  if (image === undefined) throw new LabError(`lab: ${binary} has no vmlinuz`);
   return { name, arch, suite, release, image };
 }
 
-/** The folder of some of a kernel's modules, xz-compressed or not: file names -> paths under the tree. */
+/** Returns the paths of a kernel's modules, xz-compressed or not. Fetches them if they are not in the cache. */
 export async function fetchModules(kernel: Kernel, names: readonly string[]): Promise<string[]> {
   const parts = dependsOf(await describe(kernel.suite, kernel.arch, `linux-image-${kernel.release}`));
   const split = `linux-modules-${kernel.release}`;
@@ -133,32 +133,32 @@ export async function fetchModules(kernel: Kernel, names: readonly string[]): Pr
   const inside = await readdir(tree, { recursive: true });
   return names.map((name) => {
     const path = inside.find((entry) => new RegExp(`/${name}\\.ko(\\.xz)?$`).test(entry));
-    if (path === undefined) throw new LabError(`lab: ${from} holds no module ${name}`);
+    if (path === undefined) throw new LabError(`lab: ${from} has no module ${name}`);
     return join(tree, path);
   });
 }
 
-/** The kernel's own BTF as a raw file, found inside its boot image. */
+/** Returns the path of a raw file with the kernel's BTF, which is extracted from its boot image. */
 export async function kernelBtf(kernel: Kernel): Promise<string> {
   const path = join(labDir(), "btf", `${kernel.release}-${keyOf(kernel.image)}.btf`);
   return cached(path, async (fresh) => {
     const btf = carveBtf(await decompressImage(new Uint8Array(await readFile(kernel.image))));
-    if (btf === undefined) throw new LabError(`lab: no BTF inside ${kernel.image}`);
+    if (btf === undefined) throw new LabError(`lab: ${kernel.image} contains no BTF`);
     await mkdir(join(labDir(), "btf"), { recursive: true });
     await writeFile(fresh, btf);
   });
 }
 
 /**
- * What a boot image unpacks to: the payload of a bzImage (Documentation/arch/x86/boot.rst: `payload_offset` 0x248 and
- * `payload_length` 0x24c count from the protected-mode code, which follows `setup_sects` 0x1f1 + 1 sectors), or the
- * bytes as they are (arm64's Image).
+ * Unpacks a boot image: decompresses the payload of a bzImage, or returns the bytes unchanged (arm64's Image).
+ * Documentation/arch/x86/boot.rst: `payload_offset` (0x248) is relative to the protected-mode code, which follows
+ * `setup_sects` (0x1f1) + 1 sectors; `payload_length` is at 0x24c.
  */
 async function decompressImage(image: Uint8Array<ArrayBuffer>): Promise<Uint8Array> {
   const view = new DataView(image.buffer, image.byteOffset, image.byteLength);
   if (view.getUint32(0x202, true) !== 0x53726448) return image;
   const start = ((image[0x1f1] || 4) + 1) * 512 + view.getUint32(0x248, true);
-  // The last four bytes are the size of the unpacked kernel, not part of the stream.
+  // The last four bytes are the size of the unpacked kernel. They are not part of the stream.
   const payload = image.slice(start, start + view.getUint32(0x24c, true) - 4);
   const magic = new DataView(payload.buffer).getUint32(0, false);
   if (magic === 0xfd377a58) return run(["xz", "-dc", "--single-stream"], { input: payload });
@@ -169,7 +169,7 @@ async function decompressImage(image: Uint8Array<ArrayBuffer>): Promise<Uint8Arr
   );
 }
 
-/** The largest blob that starts as BTF does (`struct btf_header`) and whose sections lie inside the bytes. */
+/** Returns the largest range of bytes that starts with a `struct btf_header` whose sections are inside the bytes. */
 export function carveBtf(bytes: Uint8Array): Uint8Array<ArrayBuffer> | undefined {
   const haystack = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const magic = Buffer.from([0x9f, 0xeb, 0x01, 0x00]);

@@ -1,4 +1,4 @@
-/** Bun and this project for a guest: `/ktstr` with the sources and their packages, `/bin/bun` with its libraries. */
+/** Packs Bun and this project for a guest: `/ktstr` with the sources and their packages, `/bin/bun` with its libraries. */
 import { readdir, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { cached, labDir } from "./cache.ts";
@@ -14,7 +14,7 @@ const bunPackage: { readonly [arch in Arch]: string } = {
   arm64: "@oven/bun-linux-aarch64",
 };
 
-/** The same version of Bun as runs the lab, for the guest's architecture, out of its npm package. */
+/** Returns the path of Bun for the guest's architecture, from its npm package, in the version that runs the lab. */
 export async function bunFor(arch: Arch): Promise<string> {
   const name = `${bunPackage[arch]}@${Bun.version}`;
   const dir = await cached(join(labDir(), "bun", `${arch}-${Bun.version}`), async (fresh) => {
@@ -24,7 +24,7 @@ export async function bunFor(arch: Arch): Promise<string> {
       const hint = "npm fetches Bun for guests once; later boots have it in the cache";
       await run([tool("npm"), "pack", name, "--silent", "--pack-destination", packed], { hint });
       const [archive] = await readdir(packed);
-      if (archive === undefined) throw new LabError(`lab: npm pack ${name} left no archive`);
+      if (archive === undefined) throw new LabError(`lab: npm pack ${name} wrote no archive`);
       await run(["tar", "-xzf", join(packed, archive), "-C", fresh, "--strip-components=1"]);
     } finally {
       await rm(packed, { recursive: true, force: true });
@@ -43,7 +43,7 @@ async function folder(from: string, to: string, wanted: (path: string) => boolea
   return entries;
 }
 
-/** An archive for the guest: `cd /ktstr && bun run ktstr inspect` runs there as it does here, and `bun test test/live` too. */
+/** Returns an archive for the guest, in which `cd /ktstr && bun run ktstr inspect` and `bun test test/live` then work. */
 export async function ktstrOverlay(arch: Arch): Promise<Uint8Array> {
   const entries = await withLibraries({ from: await bunFor(arch), to: "bin/bun" }, arch);
   for (const name of ["package.json", "bunfig.toml", "tsconfig.json"])
@@ -64,7 +64,7 @@ export async function ktstrOverlay(arch: Arch): Promise<Uint8Array> {
   return cpio(entries);
 }
 
-/** The lab itself stays outside: guests in guests are nobody's wish. */
+/** Returns whether the file is copied. The lab is not: it is not used inside guests. */
 const isOurs = (name: string): boolean => name.endsWith(".ts") && !name.startsWith("lab/");
 
 const isNeeded = (name: string): boolean => /\.(m?js|cjs|json)$/.test(name);

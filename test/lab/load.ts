@@ -1,4 +1,4 @@
-/** What a guest is given to do: the zoo, a scheduler, and work that makes counters move. */
+/** Starts the load of a guest: the zoo, a scheduler, and processes that change the counters. */
 import { readFile } from "node:fs/promises";
 import { type CpioEntry, cpio } from "./cpio.ts";
 import type { Guest } from "./guest.ts";
@@ -12,13 +12,13 @@ import { buildZoo } from "./zoo/build.ts";
 export interface Load {
   readonly schedulers: readonly SchedulerName[];
   readonly zoo: boolean;
-  /** Modules of the guest's own kernel, by name, without dependencies. */
+  /** Names of modules of the guest's kernel, without dependencies. */
   readonly modules?: readonly string[];
-  /** Whether the lab's own scheduler lies ready. */
+  /** Whether to add the lab's own scheduler. */
   readonly stall?: boolean;
 }
 
-/** The load's programs as an archive for the guest: `/bin/scx_...`, `/zoo-loader`, `/lab-sleepers`, `/lab-stall`, modules. */
+/** Returns the load's programs as an archive: `/bin/scx_...`, `/zoo-loader`, `/lab-sleepers`, `/lab-stall`, modules. */
 export async function loadOverlay(load: Load, kernel: Kernel): Promise<Uint8Array> {
   const { arch } = kernel;
   const entries: CpioEntry[] = [];
@@ -43,14 +43,14 @@ async function must(guest: Guest, what: string, script: string, timeoutMs: numbe
   if (status !== 0) throw new LabError(`lab: ${what} in the guest: status ${status}: ${stderr.trim()}`);
 }
 
-/** Puts the load's modules into the kernel: their BTF is split BTF over the kernel's. */
+/** Inserts the load's modules into the kernel. Their BTF is split BTF with the kernel's BTF as its base. */
 export async function insertModules(guest: Guest, names: readonly string[]): Promise<void> {
   for (const name of names) await must(guest, `module ${name}`, `insmod /lib/modules/${name}.ko`, 60_000);
 }
 
 /**
- * Two busy loops and two sleepers, in three cgroups of different weights; all of them sleep now and then. Beside them
- * processes that sleep until the end, each in another place of the kernel (sleepers/sleepers.c).
+ * Starts two busy loops and two sleepers in three cgroups of different weights. All of them sleep now and then. Also starts
+ * processes that sleep until the end, each in a different place of the kernel (sleepers/sleepers.c).
  */
 export async function startWorkload(guest: Guest): Promise<void> {
   const script = `
@@ -75,7 +75,7 @@ done
   await must(guest, "the workload", script, 60_000);
 }
 
-/** Starts a scheduler and waits until the kernel says that it runs. */
+/** Starts a scheduler and waits until the kernel reports it as enabled. */
 export async function startScheduler(guest: Guest, name: SchedulerName): Promise<void> {
   const script = `
 n=$(cat /sys/kernel/sched_ext/enable_seq)
@@ -94,7 +94,7 @@ exit 1
   await must(guest, name, script, 120_000);
 }
 
-/** Ends a scheduler and waits until the kernel is back to its own. */
+/** Ends a scheduler and waits until the kernel uses its own scheduler again. */
 export async function stopScheduler(guest: Guest, name: SchedulerName): Promise<void> {
   const script = `
 kill -INT $(cat /tmp/${name}.pid)
@@ -108,7 +108,7 @@ exit 1
   await must(guest, `the end of ${name}`, script, 120_000);
 }
 
-/** Starts the zoo's loader and waits until it stored everything; its JSON is `/tmp/loader.json` then. */
+/** Starts the zoo's loader and waits until it has filled everything. Its JSON is in `/tmp/loader.json`. */
 export async function startZoo(guest: Guest): Promise<void> {
   const script = `
 /zoo-loader --answers /tmp/loader.json > /tmp/zoo.log 2>&1 &

@@ -1,10 +1,10 @@
 import { describe, expect, test } from "bun:test";
 import { parseKallsyms } from "./answers.ts";
-import { iomemStart, offsetOf } from "./check.ts";
+import { iomemStart, offsetOf } from "./check-image.ts";
 import { neededBy } from "./elf-needed.ts";
+import { deathIn } from "./guest-watch.ts";
 import { carveBtf } from "./kernels.ts";
 import { piecesIn, qemuArguments } from "./qemu.ts";
-import { deathIn } from "./vigil.ts";
 
 const kernel = { name: "sid", arch: "amd64", suite: "sid", release: "7", image: "/k" } as const;
 const base = {
@@ -51,7 +51,9 @@ FlatView #1\n AS "memory", root: system\n Root memory region: system\n${lines}\n
 
   test("RAM that is not all mapped is an error, not a shorter list", () => {
     const lines = "  0000000040000000-000000004fffffff (prio 0, ram): m";
-    expect(() => piecesIn(view(lines), 0x20000000)).toThrow("maps 268435456 of the guest's 536870912 bytes");
+    expect(() => piecesIn(view(lines), 0x20000000)).toThrow(
+      "maps 268435456 bytes of RAM, but the guest has 536870912",
+    );
   });
 });
 

@@ -1,4 +1,4 @@
-/** makedumpfile of Debian sid, and cores that it reads. */
+/** Runs makedumpfile of Debian sid, and writes cores that it can read. */
 import { realpathSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
@@ -12,7 +12,7 @@ const packages = [
   ...["libc6", "libdw1t64", "libelf1t64", "zlib1g", "libbz2-1.0", "liblzma5", "liblzo2-2", "libzstd1"],
 ];
 
-/** Runs it through its own loader and libraries. Throws `LabError` where it fails. */
+/** Runs makedumpfile with its own loader and libraries. Returns its standard output. Throws `LabError` if it fails. */
 export async function makedumpfile(...args: readonly string[]): Promise<Uint8Array<ArrayBuffer>> {
   const arch = hostArch();
   const tree = await packageTree("sid", arch, packages);
@@ -28,8 +28,8 @@ const EHDR_BYTES = 64;
 const PHDR_BYTES = 56;
 
 /**
- * Writes memory that begins at physical address 0 as an ELF core with a VMCOREINFO note, as /proc/vmcore is. (QEMU puts
- * section headers before the program headers, where makedumpfile 1.7 does not look for them.)
+ * Writes memory that begins at physical address 0 as an ELF core with a VMCOREINFO note, like /proc/vmcore. A core of QEMU
+ * cannot be used: its section headers are before the program headers, which makedumpfile 1.7 does not support.
  */
 export async function writeCore(memoryPath: string, vmcoreinfo: string, corePath: string): Promise<void> {
   const memory = Bun.file(memoryPath);

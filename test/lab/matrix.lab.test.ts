@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { stat } from "node:fs/promises";
-import { checkImage } from "./check.ts";
+import { checkImage } from "./check-image.ts";
 import type { FrozenImage } from "./frozen.ts";
 import { frozenRow, labRows, type RowName, rows } from "./matrix.ts";
 import { whyNoLab } from "./promise.ts";

@@ -1,8 +1,8 @@
-/** The guests that ktstr must be right on, by name, and a run over them that tells a dead guest from a failure of ours. */
+/** The rows of the lab's matrix: guests that ktstr is tested on, by name. Runs them, and reports deaths of guests separately. */
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { labDir } from "./cache.ts";
-import { checkImage } from "./check.ts";
+import { checkImage } from "./check-image.ts";
 import {
   type BootOptions,
   bootGuest,
@@ -11,14 +11,14 @@ import {
   openImage,
   writeMeta,
 } from "./frozen.ts";
+import { GuestDied } from "./guest-watch.ts";
 import type { EjectedKind, StallKind } from "./stall/run.ts";
-import { GuestDied } from "./vigil.ts";
 
 export interface Row extends Omit<BootOptions, "dir" | "overlays" | "onProgress"> {
   readonly about: string;
   /** Whether CI runs it. */
   readonly ci: boolean;
-  /** Whether `bun run lab captures` takes it into test/fixtures. */
+  /** Whether `bun run lab captures` writes its capture to test/fixtures. */
   readonly captured?: boolean;
 }
 
@@ -203,19 +203,19 @@ export const rowNames: readonly RowName[] = Object.keys(rows) as RowName[];
 
 const isBooted = (name: RowName): boolean => rows[name].ci || process.env["KTSTR_LAB"] === "all";
 
-/** The rows with the zoo that are booted here: CI's, or every one of them under KTSTR_LAB=all. */
+/** Returns the rows with the zoo that tests boot: those of CI, or all under KTSTR_LAB=all. */
 export function labRows(): RowName[] {
   return rowNames.filter((name) => isBooted(name) && rows[name].stall === undefined);
 }
 
-/** The rows of the lab's own scheduler that are booted here. */
+/** Returns the rows with the lab's own scheduler that tests boot. */
 export function stallRows(): StallRowName[] {
   return rowNames.filter((name): name is StallRowName => isBooted(name) && rows[name].stall !== undefined);
 }
 
-/** A row's frozen image, booted once for all tests that ask for it. Do not write into its folder. */
+/** Returns a row's frozen image, which is booted once for all tests. Do not write into its folder. */
 export function frozenRow(name: RowName): Promise<FrozenImage> {
-  // Tests take every image of `frozen` for one that holds the zoo.
+  // Tests expect the zoo in every image of the folder `frozen`.
   return frozenImage(name, bootOptionsOf(name), rows[name].stall === undefined ? "frozen" : "apart");
 }
 
@@ -237,7 +237,7 @@ export interface RowResult {
   readonly detail: string;
 }
 
-/** Boots a row to its frozen image, checks that against its own answers, and removes it unless `keepIn` names a folder. */
+/** Boots a row, freezes it, checks the image against its answers, and removes it unless `keepIn` gives a folder. */
 export async function runRow(
   name: RowName,
   onProgress: (line: string) => void,
@@ -268,7 +268,7 @@ export async function runRow(
   }
 }
 
-/** A table for people. */
+/** Returns the results as a text table. */
 export function tableOf(results: readonly RowResult[]): string {
   const head = ["row", "kernel", "outcome", "seconds", "maps", "progs", "died before", ""];
   const lines = results.map((result) => [

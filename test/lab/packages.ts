@@ -1,6 +1,6 @@
 /**
- * Debian packages without installing any: apt with a private state per suite and architecture, `apt-get download`,
- * `dpkg-deb`. Which version a suite holds is fixed by its package lists in the cache until `updateLists`.
+ * Fetches and unpacks Debian packages without installing them: apt with a private state per suite and architecture,
+ * `apt-get download`, `dpkg-deb`. The package lists in the cache give the versions, which change only with `updateLists`.
  */
 import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, rm, symlink } from "node:fs/promises";
@@ -14,10 +14,10 @@ export type Suite = "sid" | "trixie-backports" | "trixie" | "bookworm" | "bullse
 const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const noNetwork = "the first fetch needs the network and a Debian mirror; later boots run from the cache";
 
-/** One stanza of apt's answers: field -> value. */
+/** One stanza of apt's output: values by field name. */
 type Stanza = ReadonlyMap<string, string>;
 
-/** Stanzas of `apt-cache show`, in deb822: `Field: value`, continuation lines start with a blank. */
+/** Parses the output of `apt-cache show` (deb822): `Field: value`; continuation lines start with a blank. */
 export function parseStanzas(text: string): Stanza[] {
   const stanzas: Stanza[] = [];
   for (const block of text.split(/\n{2,}/)) {
@@ -37,7 +37,7 @@ export function parseStanzas(text: string): Stanza[] {
   return stanzas;
 }
 
-/** The Debian archive among apt's sources: one-line lists and deb822 files. undefined: none of them is it. */
+/** Returns the Debian archive among apt's sources, which are one-line lists and deb822 files; undefined if there is none. */
 export function mirrorIn(
   sources: readonly { readonly name: string; readonly text: string }[],
 ): string | undefined {
@@ -61,8 +61,8 @@ async function mirror(): Promise<string> {
   for (const name of files) if (existsSync(name)) sources.push({ name, text: await readFile(name, "utf8") });
   const uri = mirrorIn(sources);
   if (uri !== undefined) return uri;
-  throw new LabError("lab: no Debian archive among apt's sources in /etc/apt", {
-    hint: "name a mirror in KTSTR_LAB_MIRROR, such as the URI that a Debian machine's sources file has",
+  throw new LabError("lab: apt's sources in /etc/apt contain no Debian archive", {
+    hint: "set KTSTR_LAB_MIRROR to a mirror, such as the URI in the sources file of a Debian machine",
   });
 }
 
@@ -97,12 +97,12 @@ const aptEnv = (suite: Suite, arch: Arch): { APT_CONFIG: string; LC_ALL: string 
   LC_ALL: "C",
 });
 
-/** What the lab asks of a package list: version and dependencies by package name. */
+/** The data of a package list that the lab uses: version and dependencies by package name. */
 type Index = { readonly [name: string]: { readonly version: string; readonly depends: string } };
 
 const indexPath = (suite: Suite, arch: Arch): string => join(stateDir(suite, arch), "index.json");
 
-/** apt needs a second to open its lists; what the lab wants of them is kept as a file of its own. */
+/** Fetches a suite's package lists, and writes the index to a file, because apt takes a second to open its lists. */
 async function fetchLists(suite: Suite, arch: Arch): Promise<void> {
   await cached(stateDir(suite, arch), (dir) => writeConfig(suite, arch, dir));
   await cached(indexPath(suite, arch), async (fresh) => {
@@ -126,38 +126,38 @@ async function readIndex(suite: Suite, arch: Arch): Promise<Index> {
   return JSON.parse(await readFile(path, "utf8")) as Index;
 }
 
-/** Fetches the suite's package lists anew: the only place where versions may move. */
+/** Fetches the suite's package lists again. Only this function changes versions. */
 export async function updateLists(suite: Suite, arch: Arch): Promise<void> {
   await rm(indexPath(suite, arch), { force: true });
   indexes.delete(`${suite}-${arch}`);
   await fetchLists(suite, arch);
 }
 
-/** The suite's list of packages, read once. */
+/** Returns the suite's index, which is read once. */
 function indexOf(suite: Suite, arch: Arch): Promise<Index> {
   const key = `${suite}-${arch}`;
   const index = indexes.get(key) ?? readIndex(suite, arch);
   indexes.set(key, index);
-  // One that failed is asked again: the network may be back.
+  // A failed read is repeated at the next call, when the network may work again.
   index.catch(() => indexes.delete(key));
   return index;
 }
 
-/** Names of the suite's packages that match. */
+/** Returns the names of the suite's packages that match. */
 export async function packagesLike(suite: Suite, arch: Arch, pattern: RegExp): Promise<string[]> {
   return Object.keys(await indexOf(suite, arch)).filter((name) => pattern.test(name));
 }
 
-/** What the suite's list says about a package. */
+/** Returns a package's version and dependencies. Throws `LabError` if the suite does not have it. */
 export async function describe(suite: Suite, arch: Arch, name: string): Promise<Index[string]> {
   const found = (await indexOf(suite, arch))[name];
   if (found !== undefined) return found;
   throw new LabError(`lab: ${suite} (${arch}) has no package ${name}`, {
-    hint: "`bun run lab fetch --update` refreshes the package lists",
+    hint: "`bun run lab fetch --update` fetches the package lists again",
   });
 }
 
-/** Names in a `Depends` field, the first of each alternative, without version bounds. */
+/** Returns the names in a `Depends` field: the first of each alternative, without versions. */
 export function dependsOf(described: { readonly depends: string }): string[] {
   const names = described.depends.split(",").map((part) => /^\s*([^\s|(:]+)/.exec(part)?.[1] ?? "");
   return names.filter((name) => name !== "");
@@ -185,7 +185,7 @@ export interface TreeOptions {
   readonly only?: readonly string[];
 }
 
-/** A folder with the contents of these packages, laid over each other as an installation would (merged /usr). */
+/** Returns a folder with the contents of these packages, as if they were installed (merged /usr). */
 export async function packageTree(
   suite: Suite,
   arch: Arch,
@@ -210,7 +210,7 @@ async function unpack(deb: string, into: string, only: readonly string[]): Promi
   const argv = [tool("tar"), "-x", "--keep-directory-symlink", "--no-same-owner", "-C", into, ...patterns];
   const tar = Bun.spawn(argv, { stdin: dpkg.stdout, stdout: "ignore", stderr: "pipe" });
   const [complaint, status] = await Promise.all([tar.stderr.text(), tar.exited]);
-  // A pattern that matches nothing in one of several packages is no failure.
+  // A pattern need not match in every package.
   const nothingMatched = only.length > 0 && /Not found in archive/.test(complaint);
   if (status !== 0 && !nothingMatched) throw new LabError(`lab: unpack ${deb}: ${complaint.trim()}`);
 }

@@ -1,10 +1,10 @@
-/** Other programs: run to their end with what they printed, or kept as a lock; and errors that say what to install. */
+/** Runs other programs, and holds locks. If a program is not installed, the error gives its Debian package. */
 import { KtstrError } from "../../src/errors.ts";
 
-/** The lab itself could not do its work: a missing tool, no network, a tool that failed. Not a guest's death. */
+/** The lab failed: a tool is missing or failed, or there is no network. The death of a guest is a `GuestDied`. */
 export class LabError extends KtstrError {}
 
-/** Debian packages that bring the tools which the lab runs. */
+/** Debian packages of the tools that the lab runs. */
 const packageOf: { readonly [tool: string]: string } = {
   "qemu-system-x86_64": "qemu-system-x86",
   "qemu-system-aarch64": "qemu-system-arm",
@@ -19,7 +19,7 @@ const packageOf: { readonly [tool: string]: string } = {
   tar: "tar",
 };
 
-/** The path of a tool; a `LabError` that names its package when it is not there. */
+/** Returns the path of a tool. Throws a `LabError` with its package if it is not installed. */
 export function tool(name: string): string {
   const path = Bun.which(name);
   if (path !== null) return path;
@@ -34,11 +34,11 @@ export interface RunOptions {
   readonly env?: { readonly [name: string]: string };
   readonly input?: Uint8Array;
   readonly timeoutMs?: number;
-  /** What to do about a failure. */
+  /** The hint of the error. */
   readonly hint?: string;
 }
 
-/** Runs a program to its end and gives its standard output. Anything but exit status 0 is a `LabError`. */
+/** Runs a program to its end and returns its standard output. Throws `LabError` if the exit status is not 0. */
 export async function run(
   argv: readonly string[],
   options: RunOptions = {},
@@ -69,7 +69,7 @@ export async function runText(argv: readonly string[], options: RunOptions = {})
   return new TextDecoder().decode(await run(argv, options));
 }
 
-/** Holds a lock file until disposed; a holder that is killed lets it go, for the kernel closes `flock`'s stdin. */
+/** Holds a lock file until it is disposed. If the holder is killed, the kernel closes `flock`'s stdin, which ends the lock. */
 export async function holdLock(path: string): Promise<AsyncDisposable> {
   const child = Bun.spawn([tool("flock"), "-x", path, "sh", "-c", "echo held; exec cat >/dev/null"], {
     stdin: "pipe",

@@ -1,4 +1,7 @@
-/** Whether this machine has the lab: tests that need it skip with the reason, or fail where it was promised. */
+/**
+ * Checks whether this machine can run the lab. Otherwise tests that need the lab skip with the reason, or fail under
+ * KTSTR_REQUIRE_LAB=1, which promises a lab.
+ */
 import { fetchKernel } from "./kernels.ts";
 import { LabError } from "./process.ts";
 import { qemuFor } from "./qemu.ts";
@@ -41,8 +44,8 @@ async function answer(): Promise<string> {
 let asked: Promise<string> | undefined;
 
 /**
- * Why guests cannot be booted here; "" where they can. Booting takes minutes, so that it is asked for: KTSTR_LAB=1 or
- * all, or KTSTR_REQUIRE_LAB=1, under which a missing tool or network is a failure.
+ * Returns why guests cannot be booted here, or "" if they can. Booting takes minutes, so it must be requested with
+ * KTSTR_LAB=1 or all, or with KTSTR_REQUIRE_LAB=1, under which a missing tool or network is a failure.
  */
 export function whyNoLab(): Promise<string> {
   asked ??= answer();

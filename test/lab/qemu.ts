@@ -1,4 +1,4 @@
-/** QEMU as a child that cannot outlive us: its command line, its end on every path, and where it put the guest's RAM. */
+/** Runs QEMU as a child process that always ends with this process: its command line, and the location of the guest's RAM. */
 import { rmSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
@@ -8,7 +8,7 @@ import type { Arch } from "./packages.ts";
 import { LabError, tool } from "./process.ts";
 import { connectQmp, type Qmp } from "./qmp.ts";
 
-/** x86-64 only: QEMU's machines. microvm has no firmware tables, and one serial port. */
+/** QEMU's machines for x86-64. microvm has no firmware tables and one serial port. */
 export const x86Machines = ["q35", "pc", "microvm"] as const;
 export type X86Machine = (typeof x86Machines)[number];
 
@@ -21,23 +21,23 @@ export interface MachineOptions {
   readonly memoryMiB: number;
   /** x86-64 only: 5-level page tables (LA57), as `-cpu max` has them. */
   readonly fiveLevel: boolean;
-  /** x86-64 only; without it q35. */
+  /** x86-64 only. Default q35. */
   readonly machine?: X86Machine | undefined;
-  /** NUMA nodes of equal size, each with a memory file of its own: mem, mem1, and so on. Without it none is made. */
+  /** Number of NUMA nodes, of equal size, each with its own memory file: mem, mem1, and so on. Default: no NUMA. */
   readonly numaNodes?: number | undefined;
-  /** More words for the kernel's command line, such as nokaslr. */
+  /** Words to add to the kernel's command line, such as nokaslr. */
   readonly append?: string | undefined;
-  /** A folder of the machine's own: memory file, console, what QEMU complains about. */
+  /** The machine's folder: memory file, console, QEMU's errors. */
   readonly dir: string;
-  /** A folder for its sockets: a socket's path has room for 107 bytes only. */
+  /** A folder for sockets, with a short path: the path of a socket has at most 107 bytes. */
   readonly sockets: string;
-  /** The console on our own terminal, for people. */
+  /** Use this terminal as the console. */
   readonly interactive: boolean;
 }
 
-/** A run of the guest's RAM: where it lies in the memory file, and in guest-physical memory. Bytes. */
+/** A contiguous piece of the guest's RAM: its offset in the memory file, its guest physical address, its size in bytes. */
 export interface MemoryPiece {
-  /** The file's name, where it is another than "mem": that of a further NUMA node. */
+  /** Name of the file if it is not "mem": the file of another NUMA node. */
   readonly file?: string;
   readonly fileOffset: number;
   readonly gpa: number;
@@ -51,7 +51,7 @@ export const qemuFor: { readonly [arch in Arch]: string } = {
   arm64: "qemu-system-aarch64",
 };
 
-/** RAM: one file, or one a NUMA node. */
+/** Returns the arguments for RAM: one file, or one per NUMA node. */
 function memoryArguments({ dir, memoryMiB, numaNodes }: MachineOptions): string[] {
   const nodes = numaNodes ?? 1;
   const sizeMiB = memoryMiB / nodes;
@@ -64,10 +64,10 @@ function memoryArguments({ dir, memoryMiB, numaNodes }: MachineOptions): string[
   return backends.flat();
 }
 
-/** Emulated microvm has no clock to go by but the old ones, which its kernel takes only without ACPI. */
+/** An emulated microvm has only the old clocks (PIT, RTC), which its kernel uses only without ACPI. */
 const MICROVM = "microvm,acpi=off,pit=on,pic=on,rtc=on";
 
-/** microvm has one ISA port, which is the agent's: no console is left. */
+/** Returns the kernel's console and the agent's port. microvm has one ISA port; the agent uses it, so there is no console. */
 function serialOf({ kernel, machine }: MachineOptions): { readonly console: string; readonly port: string } {
   if (machine === "microvm") return { console: "", port: "ttyS0" };
   return {
@@ -76,7 +76,7 @@ function serialOf({ kernel, machine }: MachineOptions): { readonly console: stri
   };
 }
 
-/** QEMU's arguments. The agent's port is the second ISA UART on q35, a PCI one on virt (which has one PL011 only). */
+/** Returns QEMU's arguments. The agent's port is the second ISA UART on q35, and a PCI UART on virt, which has one PL011. */
 export function qemuArguments(options: MachineOptions): string[] {
   const { kernel, dir, memoryMiB, machine = "q35", numaNodes, append } = options;
   const x86 = kernel.arch === "amd64";
@@ -86,8 +86,7 @@ export function qemuArguments(options: MachineOptions): string[] {
   const agent = x86 ? ["-serial", "chardev:agent"] : ["-device", "pci-serial,chardev=agent"];
   const consoleFile = ["-chardev", `file,id=console,path=${join(dir, "con.txt")}`];
   const backend = numaNodes === undefined ? ",memory-backend=m" : "";
-  // Emulated CPUs stand still for seconds when the machine is busy, which RCU takes for a stall and sched_ext for the
-  // scheduler's fault.
+  // On a busy machine emulated CPUs do not run for seconds, so RCU reports stalls and sched_ext ejects the scheduler.
   const words = `${console}panic=0 ${mode} rcupdate.rcu_cpu_stall_suppress=1${append === undefined ? "" : ` ${append}`}`;
   const { cpus, cpuSockets } = options;
   const smp = `${cpus}${cpuSockets === undefined ? "" : `,sockets=${cpuSockets}`}`;
@@ -127,7 +126,7 @@ export interface Machine extends AsyncDisposable {
   readonly qmp: Qmp;
 }
 
-/** Starts QEMU. `setpriv --pdeathsig` ends it even when our own process is killed outright. */
+/** Starts QEMU. `setpriv --pdeathsig` ends it even if this process is killed with SIGKILL. */
 export async function startQemu(options: MachineOptions): Promise<Machine> {
   const qemu = tool(qemuFor[options.kernel.arch]);
   await mkdir(options.dir, { recursive: true });
@@ -166,7 +165,7 @@ async function reachQmp(child: Subprocess, { dir, sockets }: MachineOptions): Pr
       const said = await Bun.file(join(dir, "qemu.txt"))
         .text()
         .catch(() => "");
-      throw new LabError(`lab: QEMU ended at once with status ${child.exitCode}: ${said.trim()}`);
+      throw new LabError(`lab: QEMU ended at its start with status ${child.exitCode}: ${said.trim()}`);
     }
     const qmp = await connectQmp(socket).catch(() => undefined);
     if (qmp !== undefined) return qmp;
@@ -176,9 +175,9 @@ async function reachQmp(child: Subprocess, { dir, sockets }: MachineOptions): Pr
 }
 
 /**
- * The pieces of the memory file as QEMU maps them, from the flat view of system memory (`info mtree -f`): lines such as
- * `0000000100000000-000000013fffffff (prio 0, ram): m @0000000080000000`. Holes that devices shadow split a run; runs
- * whose file offsets and addresses go on together are joined over them.
+ * Returns the pieces of the memory file as QEMU maps them, from the flat view of system memory (`info mtree -f`): lines such
+ * as `0000000100000000-000000013fffffff (prio 0, ram): m @0000000080000000`. Ranges of devices split a piece; two parts are
+ * joined if their distance in the file equals their distance in memory.
  */
 export function piecesIn(flatView: string, memoryBytes: number): MemoryPiece[] {
   const view = flatView.split(/^FlatView/m).find((part) => /Root memory region: system/.test(part)) ?? "";
@@ -202,5 +201,5 @@ export function piecesIn(flatView: string, memoryBytes: number): MemoryPiece[] {
   }
   const mapped = pieces.reduce((sum, { size }) => sum + size, 0);
   if (mapped === memoryBytes) return pieces;
-  throw new LabError(`lab: QEMU maps ${mapped} of the guest's ${memoryBytes} bytes of RAM`);
+  throw new LabError(`lab: QEMU maps ${mapped} bytes of RAM, but the guest has ${memoryBytes}`);
 }

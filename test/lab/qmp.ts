@@ -1,4 +1,4 @@
-/** QEMU's machine protocol over its Unix socket: one command at a time, answers matched to it, events set aside. */
+/** Speaks QEMU's machine protocol over its Unix socket: one command at a time. Events are ignored. */
 import { connect, type Socket } from "node:net";
 import { LabError } from "./process.ts";
 
@@ -8,7 +8,7 @@ export type QmpMessage =
   | { readonly kind: "error"; readonly description: string }
   | { readonly kind: "event"; readonly name: string };
 
-/** One line of the protocol. undefined: not a message. */
+/** Parses one line of the protocol. Returns undefined if it is not a message. */
 export function parseQmp(line: string): QmpMessage | undefined {
   let value: unknown;
   try {
@@ -26,7 +26,7 @@ export function parseQmp(line: string): QmpMessage | undefined {
   return { kind: "error", description: String((error as { desc?: unknown }).desc) };
 }
 
-/** Splits a stream into lines; what has no newline yet waits for the next chunk. */
+/** Splits a stream into lines. An incomplete line is kept until the next chunk. */
 export function lineSplitter(take: (line: string) => void): (chunk: string) => void {
   let rest = "";
   return (chunk) => {
@@ -45,7 +45,7 @@ interface Waiting {
   reject(error: Error): void;
 }
 
-/** Connects and negotiates. The socket exists before QEMU runs the guest. */
+/** Connects and negotiates capabilities. The socket exists before QEMU runs the guest. */
 export async function connectQmp(path: string): Promise<Qmp> {
   const socket: Socket = connect(path);
   const waiting: Waiting[] = [];

@@ -1,6 +1,6 @@
 /**
- * The kernel tree's own sched_ext schedulers, built in the cache from Debian's source package as the tree's Makefile
- * (tools/sched_ext/Makefile) does: BPF object, linked, skeleton and subskeleton, and a loader around it.
+ * Builds the sched_ext schedulers of the kernel's tree from Debian's source package, as tools/sched_ext/Makefile does: a
+ * linked BPF object, its skeleton and subskeleton, and the loader.
  */
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -38,7 +38,7 @@ async function build(name: SchedulerName, kernel: Kernel, tree: string, out: str
   await compileStatic(kernel.arch, join(out, name), [...include, join(folder, `${name}.c`)]);
 }
 
-/** A scheduler's static program, compiled for sid's kernel of an architecture. It runs on every release that has sched_ext. */
+/** Returns the path of a scheduler's static program. It is compiled for sid's kernel and runs on every release with sched_ext. */
 export async function buildScheduler(name: SchedulerName, arch: Arch): Promise<string> {
   const kernel = await fetchKernel(arch === "amd64" ? "sid" : "arm64");
   const key = keyOf(kernel.release, build.toString(), compileBpf.toString(), withoutPaths.toString());

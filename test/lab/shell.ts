@@ -1,4 +1,4 @@
-/** A guest whose console is this terminal, for people. */
+/** `bun run lab shell`: a guest whose console is this terminal. */
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,7 +11,7 @@ import { loadOverlay } from "./load.ts";
 import { startQemu } from "./qemu.ts";
 import { schedulerNames } from "./schedulers.ts";
 
-/** Boots to a shell and waits for its end; gives QEMU's exit status. Every scheduler and the zoo's loader lie ready in it. */
+/** Boots to a shell and waits for its end. Returns QEMU's exit status. The guest has every scheduler and the zoo's loader. */
 export async function shell(options: BootOptions): Promise<number> {
   const kernel = await fetchKernel(options.kernel);
   const dir = await mkdtemp(join(tmpdir(), "ktstr-lab-"));

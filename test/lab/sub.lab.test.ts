@@ -10,9 +10,9 @@ import { CLI } from "../live/bpftool.ts";
 import { schedProblems } from "../report/schema.ts";
 import { cpio } from "./cpio.ts";
 import { type Guest, startGuest } from "./guest.ts";
+import { GuestDied } from "./guest-watch.ts";
 import { whyNoLab } from "./promise.ts";
 import { buildSub } from "./sub/build.ts";
-import { GuestDied } from "./vigil.ts";
 
 const OUTER = "/lab-outer";
 const INNER = "/lab-outer/inner";

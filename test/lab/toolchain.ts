@@ -1,4 +1,4 @@
-/** Compiling C for guests: clang for both architectures, Debian stable's static libraries, sid's bpftool. */
+/** Compiles C for guests: clang for both architectures, Debian stable's static libraries, sid's bpftool. */
 import { realpathSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
@@ -8,7 +8,7 @@ import { type Kernel, kernelBtf } from "./kernels.ts";
 import { type Arch, packageTree } from "./packages.ts";
 import { run, tool } from "./process.ts";
 
-/** What a static program is linked with: of Debian stable, so that it does not move. */
+/** Libraries for static programs. They are from Debian stable, so their versions do not change. */
 const sysrootPackages = [
   "libbpf-dev",
   "libelf-dev",
@@ -26,7 +26,7 @@ export async function sysroot(arch: Arch): Promise<string> {
   return packageTree("trixie", arch, sysrootPackages);
 }
 
-/** LLVM's linker knows every architecture; the machine's own, or the one of the release that clang-19 came from. */
+/** Returns LLVM's linker, which supports all architectures: the machine's, or the one of clang-19's release. */
 async function linker(): Promise<string> {
   const own = Bun.which("ld.lld-19");
   if (own !== null) return own;
@@ -34,12 +34,12 @@ async function linker(): Promise<string> {
   return join(tree, "usr/lib/llvm-19/bin/ld.lld");
 }
 
-/** Of clang: that nothing it writes (types, line information, `__FILE__`) tells where on this machine the folders lie. */
+/** Returns options for clang that keep the paths of these folders out of its output (types, line information, `__FILE__`). */
 export function withoutPaths(...folders: readonly string[]): string[] {
   return ["-fdebug-compilation-dir=.", ...folders.map((folder) => `-ffile-prefix-map=${folder}=.`)];
 }
 
-/** Compiles and links a static program against the sysroot's libbpf. `options`: include paths, defines, sources. */
+/** Compiles a static program and links it with the sysroot's libbpf. `options` are include paths, defines and sources. */
 export async function compileStatic(arch: Arch, out: string, options: readonly string[]): Promise<void> {
   const root = await sysroot(arch);
   const target = triplet[arch];
@@ -54,7 +54,7 @@ export async function compileStatic(arch: Arch, out: string, options: readonly s
   ]);
 }
 
-/** sid's bpftool run here, whatever the machine's own is: through its own loader and libraries. */
+/** Runs sid's bpftool on this machine, with its own loader and libraries. */
 export async function runBpftool(args: readonly string[]): Promise<Uint8Array<ArrayBuffer>> {
   const arch = hostArch();
   const tree = await userland(arch);
@@ -65,7 +65,7 @@ export async function runBpftool(args: readonly string[]): Promise<Uint8Array<Ar
   return run([loader, "--library-path", libraries, join(tree, "usr/sbin/bpftool"), ...args]);
 }
 
-/** `vmlinux.h` of a kernel, made from the BTF inside its boot image. */
+/** Returns the path of a kernel's `vmlinux.h`, which is made from the BTF in its boot image. */
 export async function vmlinuxHeader(kernel: Kernel): Promise<string> {
   const btf = await kernelBtf(kernel);
   const dir = await cached(join(labDir(), "btf", `${basename(btf)}.include`), async (fresh) => {
@@ -75,7 +75,7 @@ export async function vmlinuxHeader(kernel: Kernel): Promise<string> {
   return dir;
 }
 
-/** Compiles a BPF object for a kernel's architecture. `include`: folders, searched before the sysroot's. */
+/** Compiles a BPF object for a kernel's architecture. Folders of `include` are searched before the sysroot's. */
 export async function compileBpf(
   source: string,
   kernel: Kernel,

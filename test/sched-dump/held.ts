@@ -4,12 +4,12 @@ import { join } from "node:path";
 import { cached, keyOf, labDir } from "../lab/cache.ts";
 import { cpio } from "../lab/cpio.ts";
 import { type Guest, startGuest } from "../lab/guest.ts";
+import { GuestDied } from "../lab/guest-watch.ts";
 import { fetchKernel, type KernelName } from "../lab/kernels.ts";
 import { loadOverlay, startScheduler, startWorkload } from "../lab/load.ts";
 import { LabError } from "../lab/process.ts";
 import type { SchedulerName } from "../lab/schedulers.ts";
 import { compileStatic } from "../lab/toolchain.ts";
-import { GuestDied } from "../lab/vigil.ts";
 
 /** Seconds from the start: longer than it takes until the freeze, shorter than the timeout of any watchdog (30 s; RCU's is 21 s). */
 const HOLD_S = 16;

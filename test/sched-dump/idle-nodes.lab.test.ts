@@ -8,10 +8,10 @@ import { view } from "../../src/report/view.ts";
 import { cached, keyOf, labDir } from "../lab/cache.ts";
 import { cpio } from "../lab/cpio.ts";
 import { type Guest, startGuest } from "../lab/guest.ts";
+import { GuestDied } from "../lab/guest-watch.ts";
 import { fetchKernel, type KernelName } from "../lab/kernels.ts";
 import { whyNoLab } from "../lab/promise.ts";
 import { compileBpf, compileStatic, runBpftool, sysroot, vmlinuxHeader } from "../lab/toolchain.ts";
-import { GuestDied } from "../lab/vigil.ts";
 
 const kernels: readonly KernelName[] =
   process.env["KTSTR_LAB"] === "all" ? ["6.16", "6.18", "sid", "7.3"] : ["sid"];

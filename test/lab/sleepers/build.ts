@@ -5,7 +5,7 @@ import { cached, keyOf, labDir } from "../cache.ts";
 import type { Arch } from "../packages.ts";
 import { compileStatic } from "../toolchain.ts";
 
-/** The static program for an architecture. */
+/** Returns the path of the static program for an architecture. */
 export async function buildSleepers(arch: Arch): Promise<string> {
   const source = join(import.meta.dir, "sleepers.c");
   const key = keyOf(await Bun.file(source).text(), compileStatic.toString());

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Processes that wait in as many places of the kernel as a few lines can reach, each under a name of its own, so that a
- * frozen guest has stacks, states and policies worth comparing. Prints `[{"pid": N, "comm": "..."}, ...]` once all of them
- * had time to fall asleep, then waits for its end.
+* Starts processes that sleep in many different places of the kernel, each with its own name, so that a frozen guest has
+ * different stacks, states and policies to compare. Prints `[{"pid": N, "comm": "..."}, ...]` when all of them had time to
+ * fall asleep, then waits for its end.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -153,7 +153,7 @@ static void in_unix_accept(void)
 {
 	struct sockaddr_un name = { .sun_family = AF_UNIX };
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-	/* Only the family: the kernel picks an abstract name. */
+	/* The address has only the family: the kernel chooses an abstract name. */
 	bind(fd, (struct sockaddr *)&name, sizeof(sa_family_t));
 	listen(fd, 1);
 	accept(fd, NULL, NULL);
@@ -195,7 +195,7 @@ static void traced(void)
 		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
 		raise(SIGUSR1);
 	}
-	/* WNOWAIT leaves the child where it stopped. */
+	/* WNOWAIT leaves the child in its stopped state. */
 	siginfo_t info;
 	waitid(P_PID, (id_t)child, &info, WSTOPPED | WNOWAIT);
 	pause();
@@ -289,7 +289,7 @@ static const struct {
 	{ "sl-idle", idle },
 	{ "sl-nice", niced },
 	{ "sl-pinned", pinned },
-	/* A name that is hostile to who parses or prints it. */
+	/* A name with characters that break naive parsers and printers. */
 	{ "sl) R 1\x1b[31m", in_pause },
 };
 

@@ -1,4 +1,4 @@
-/** Builds the lab's own scheduler, which stalls in the way that it is told. */
+/** Builds the lab's own scheduler, which stalls on request in one of several ways. */
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { cached, keyOf, labDir } from "../cache.ts";
@@ -20,7 +20,7 @@ async function build(arch: Arch, out: string): Promise<void> {
   await compileStatic(arch, join(out, "lab-stall"), [...options, join(folder, "stall.c")]);
 }
 
-/** The loader's static program, compiled for sid's kernel of an architecture. It runs on every release from 6.16 on. */
+/** Returns the path of the loader's static program. It is compiled for sid's kernel and runs on every release since 6.16. */
 export async function buildStall(arch: Arch): Promise<string> {
   const names = ["stall.h", "stall.bpf.c", "stall.c", "build.ts"];
   const texts = names.map((name) => Bun.file(join(folder, name)).text());

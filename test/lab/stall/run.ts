@@ -1,4 +1,4 @@
-/** A stall in a guest: the scheduler is attached, healthy at first; the stall begins when the other answers are collected. */
+/** Runs a stall in a guest. The scheduler is attached and works; the stall begins after the other answers are collected. */
 import { collectLate } from "../answers.ts";
 import type { Guest } from "../guest.ts";
 import { LabError } from "../process.ts";
@@ -20,18 +20,18 @@ export const stallKinds = [
 
 export type StallKind = (typeof stallKinds)[number];
 
-/** Nobody answers in the middle of these, or not in time: their answers are those of the moment before. */
+/** Stalls during which the guest cannot answer in time. Its late answers are collected just before the stall. */
 export type SilentKind = "near" | "held" | "rt-all" | "dl-all" | "loop";
 
-/** Stalls that the kernel ends in time for the lab. */
+/** Stalls after which the kernel ejects the scheduler early enough for the lab. */
 export type EjectedKind = Exclude<StallKind, "healthy" | "starved" | Exclude<SilentKind, "loop">>;
 
-/** From the stall's begin to the freeze. */
+/** Time from the begin of the stall to the freeze. */
 const SILENT_MS: { readonly [kind in SilentKind]: number } = {
   // Two thirds of the watchdog's timeout.
   near: 20_000,
   held: 5_000,
-  // Later than three quarters of the timeout that the watchdog's worker has to look.
+  // After three quarters of the watchdog's timeout, during which its worker does not run.
   "rt-all": 9_000,
   "dl-all": 9_000,
   // Well before the soft lockup detector ejects the scheduler: after 20 s on one CPU.
@@ -41,19 +41,19 @@ const SILENT_MS: { readonly [kind in SilentKind]: number } = {
 export const isSilent = (kind: StallKind): kind is SilentKind => Object.hasOwn(SILENT_MS, kind);
 
 export interface Stall {
-  /** What the scheduler does from then on: see stall.h. `rt-hog`: it is healthy, and a SCHED_FIFO task holds a CPU. */
+  /** The kind of stall (stall.h). `rt-hog`: the scheduler works, and a SCHED_FIFO task holds a CPU. */
   readonly kind: StallKind;
-  /** Whether the freeze waits until the kernel's watchdog has ejected the scheduler, instead of coming before. */
+  /** Whether the guest is frozen after the kernel's watchdog has ejected the scheduler. Otherwise it is frozen before. */
   readonly ejected: boolean;
 }
 
-/** sched_ext's longest, and its default (kernel/sched/ext, SCX_WATCHDOG_MAX_TIMEOUT). */
+/** The maximum of sched_ext, which is also its default (kernel/sched/ext, SCX_WATCHDOG_MAX_TIMEOUT). */
 const LONG_TIMEOUT_MS = 30_000;
 const SHORT_TIMEOUT_MS = 6_000;
-/** Within which the watchdog's worker cannot look, and which has passed for most of the time of the freeze. */
+/** Timeout for `rt-all`: the watchdog's worker cannot run, and the guest is frozen when most of the timeout has passed. */
 const RT_ALL_TIMEOUT_MS = 10_000;
 const LOOP_MS = 20_000;
-/** From the begin of a stall to the answers, which are collected in two to ten seconds: well before the watchdog strikes. */
+/** Time from the begin of a stall to the answers. Collecting them takes two to ten seconds, less than the watchdog's timeout. */
 const STALLED_MS = 3_000;
 
 async function must(guest: Guest, what: string, script: string, timeoutMs = 120_000): Promise<void> {
@@ -61,7 +61,7 @@ async function must(guest: Guest, what: string, script: string, timeoutMs = 120_
   if (status !== 0) throw new LabError(`lab: ${what} in the guest: status ${status}: ${stderr.trim()}`);
 }
 
-/** Attaches the scheduler; its tasks sleep, and it serves everybody. */
+/** Attaches the scheduler, which works until the stall begins. Its own tasks sleep. */
 export async function startStall(guest: Guest, stall: Stall): Promise<void> {
   const timeoutMs = stall.ejected
     ? SHORT_TIMEOUT_MS
@@ -81,10 +81,10 @@ done
 }
 
 /**
- * The real-time task may have its CPU for itself: without the throttle of real-time tasks, and without the servers that lend
- * fair and scx tasks time (kernel/sched/deadline.c, fair_server and ext_server). A deadline task may have it for minutes: its
- * period is limited to four seconds otherwise. Without the throttle, it may also be bound to a CPU (kernel/sched/syscalls.c).
- * The soft lockup detector would interrupt it every four seconds with a task of the stop class (kernel/watchdog.c).
+ * Lets a real-time task use its whole CPU: turns off the throttling of real-time tasks, and the servers that reserve time for
+ * fair and sched_ext tasks (kernel/sched/deadline.c, fair_server and ext_server). Allows deadline tasks a period of more than
+ * four seconds. Without the throttling, a deadline task can be bound to a CPU (kernel/sched/syscalls.c). Turns off the soft
+ * lockup detector, which would interrupt the task every four seconds with a task of the stop class (kernel/watchdog.c).
  */
 const UNLEASH_RT = `
 echo 0 > /proc/sys/kernel/watchdog
@@ -108,14 +108,14 @@ done
 cat /tmp/stall.json
 `;
 
-/** Begins the stall of a scheduler that was started; gives the loader's statement. */
+/** Begins the stall of an attached scheduler. Returns the loader's statement. */
 export async function beginStall(guest: Guest): Promise<string> {
   const { status, stdout, stderr } = await guest.exec(BEGIN, 120_000);
-  if (status !== 0) throw new LabError(`lab: the stall's begin: status ${status}: ${stderr.trim()}`);
+  if (status !== 0) throw new LabError(`lab: beginning the stall: status ${status}: ${stderr.trim()}`);
   return new TextDecoder().decode(stdout);
 }
 
-/** Begins the stall and collects the late answers in its middle, or after the ejection. The freeze follows at once. */
+/** Begins the stall and collects the late answers during it, or after the ejection. The caller then freezes the guest. */
 export async function stallAndCollect(guest: Guest, stall: Stall, answersDir: string): Promise<void> {
   if (isSilent(stall.kind) && !stall.ejected) return stallInSilence(guest, stall.kind, answersDir);
   await must(guest, "real-time limits", stall.kind === "rt-hog" ? UNLEASH_RT : "");
@@ -125,11 +125,11 @@ export async function stallAndCollect(guest: Guest, stall: Stall, answersDir: st
   await collectLate(guest, answersDir);
 }
 
-/** The statement has only who takes part: what began is not told any more. */
+/** Begins a stall during which the guest does not answer. The loader's statement then has only the tasks, not the stall. */
 async function stallInSilence(guest: Guest, kind: SilentKind, answersDir: string): Promise<void> {
   await must(guest, "real-time limits", UNLEASH_RT);
   await collectLate(guest, answersDir);
-  await must(guest, "the stall's begin", "(sleep 1; kill -USR1 $(cat /tmp/stall.pid)) > /dev/null 2>&1 &");
+  await must(guest, "beginning the stall", "(sleep 1; kill -USR1 $(cat /tmp/stall.pid)) > /dev/null 2>&1 &");
   await Bun.sleep(1000 + SILENT_MS[kind]);
 }
 

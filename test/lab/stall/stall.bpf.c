@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
 /*
- * A FIFO scheduler over one shared queue, which serves everybody until its loader sets `stalling`. From then on it treats
- * tasks whose comm starts with "victim" or "hog" as `kind` says. All other tasks are served, so that the guest answers.
+* A FIFO scheduler with one shared queue. It runs all tasks until its loader sets `stalling`. From then on `kind` selects how
+ * it treats tasks whose comm starts with "victim" or "hog". It still runs all other tasks, so that the guest answers.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
@@ -17,7 +17,7 @@ const volatile __u64 unconsumed_dsq = 0xdead0;
 const volatile __u64 loop_ns = 20000000000ULL;
 
 bool stalling;
-/* The last moment at which the kernel asked for anything: of a frozen machine, when it was frozen. */
+/* Time of the kernel's last call of an operation: on a frozen machine, the time of the freeze. */
 __u64 last_ns;
 struct victim victims[MAX_VICTIMS];
 /* CLOCK_MONOTONIC, by the loader: before it woke the hogs, and after it woke the victims, which may interrupt a hog. */
@@ -28,7 +28,7 @@ __u64 loop_started_ns;
 __u64 loop_ended_ns;
 struct exit_record exited;
 
-/* The longest slice that is not infinite, for the long task of PINNED. */
+/* The longest slice that is not infinite, for the long-running task of PINNED. */
 #define LONG_SLICE_NS 600000000000ULL
 
 static bool is_victim(const struct task_struct *p)
@@ -54,7 +54,7 @@ s32 BPF_PROG(stall_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_fla
 	bool is_idle = false;
 	s32 cpu = scx_bpf_select_cpu_dfl(p, prev_cpu, wake_flags, &is_idle);
 
-	/* Without an insertion here the task goes through ops.enqueue(). */
+	/* If the task is not inserted into a queue here, the kernel calls ops.enqueue(). */
 	if (is_idle && !(stalling && (is_victim(p) || is_hog(p))))
 		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, SCX_SLICE_DFL, 0);
 	return cpu;
@@ -99,7 +99,7 @@ void BPF_PROG(stall_enqueue, struct task_struct *p, u64 enq_flags)
 		u64 slice = kind == SLICE_INF || kind == HELD ? SCX_SLICE_INF : LONG_SLICE_NS;
 		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, slice, enq_flags);
 	} else if (stalling && kind == SLICE_INF) {
-		/* Ahead of the hog that runs there; the victims wait in the shared queue meanwhile. */
+		/* Queued before the hog of that CPU. The victims wait in the shared queue. */
 		u64 ahead = bpf_core_enum_value(enum scx_enq_flags, SCX_ENQ_HEAD) |
 			    bpf_core_enum_value(enum scx_enq_flags, SCX_ENQ_PREEMPT);
 		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, SCX_SLICE_DFL, enq_flags | ahead);
@@ -125,14 +125,14 @@ void BPF_PROG(stall_dispatch, s32 cpu, struct task_struct *prev)
 	last_ns = bpf_ktime_get_ns();
 	if (kind == LOOP && stalling && cpu == STALL_CPU && !loop_started_ns) {
 		loop_started_ns = bpf_ktime_get_ns();
-		/* As long as the verifier lets it be: 2^43 rounds, or until the time is over. */
+		/* Loops until the time is over, or for 2^43 rounds, the most that the verifier accepts. */
 		bpf_loop(1 << 23, outer_loop, NULL, 0);
 		loop_ended_ns = bpf_ktime_get_ns();
 	}
 	scx_bpf_dsq_move_to_local(shared_dsq);
 }
 
-/* Also where one task runs all the while. */
+/* ops.tick(): called also while a CPU runs one task all the time. */
 SEC("struct_ops/stall_tick")
 void BPF_PROG(stall_tick, struct task_struct *p)
 {

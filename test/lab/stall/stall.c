@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * lab-stall KIND TIMEOUT_MS LOOP_MS STATEMENT: attaches the scheduler and makes its tasks, which sleep, and
- * names them in the file STATEMENT as JSON. On SIGUSR1 the stall begins: hogs start to spin, then victims are woken, and what
- * happened is written to that file; once more when the kernel ejects the scheduler. The process stays, so that its programs and maps do.
+* lab-stall KIND TIMEOUT_MS LOOP_MS STATEMENT: attaches the scheduler, creates its tasks, which sleep, and writes them to the
+ * file STATEMENT as JSON. On SIGUSR1 the stall begins: hogs start to spin, then victims are woken, and the events are written
+ * to STATEMENT. It is written again when the kernel ejects the scheduler. The process keeps running and keeps its programs and
+ * maps loaded.
  */
 #define _GNU_SOURCE
 #include <sched.h>
@@ -24,7 +25,7 @@
 #ifndef SCHED_EXT
 #define SCHED_EXT 7
 #endif
-/* kernel/sched/ext: only tasks of the policy SCHED_EXT are the scheduler's. */
+/* kernel/sched/ext: the scheduler gets only tasks with the policy SCHED_EXT. */
 #define SCX_OPS_SWITCH_PARTIAL (1 << 3)
 
 static const char *const names[] = {
@@ -37,8 +38,8 @@ static const char *const names[] = {
 struct actor {
 	int pid;
 	char comm[16];
-	int wake; /* The writing end of the pipe in which it sleeps. */
-	int cpu;  /* The one that it is bound to, or -1. */
+	int wake; /* Write end of the pipe that the task sleeps in. */
+	int cpu;  /* The CPU that the task is bound to, or -1. */
 	unsigned long long woken_ns;
 };
 
@@ -96,12 +97,12 @@ static void set_deadline(unsigned long long runtime_ns, unsigned long long perio
 		die("sched_setattr: %m");
 }
 
-/* Longer than the guest lives after the stall began: a hog whose budget is used up would pause. */
+/* Longer than the guest runs after the stall has begun: a hog that has used its budget would pause. */
 #define HOG_PERIOD_NS 60000000000ULL
 /* A shorter period than the hogs': the loader preempts them. */
 #define LOADER_PERIOD_NS 2000000000ULL
 
-/* The end of a hog's pause: spin, without a system call, until killed. */
+/* Spins without system calls until the hog is killed. */
 static void spin(void)
 {
 	for (volatile unsigned long long i = 0;; i++)
@@ -235,18 +236,18 @@ static void on_begin(int signal)
 	began = 1;
 }
 
-/* Kinds whose scheduler is correct all the while. */
+/* Returns whether the scheduler works correctly during this kind of stall. */
 static bool is_harmless(enum stall_kind kind)
 {
 	return kind == HEALTHY || kind == RT_HOG || kind == RT_ALL || kind == DL_ALL;
 }
 
-/* Whether everything that the statement tells has happened. */
+/* Returns whether all events of the statement have happened. */
 static bool has_begun(enum stall_kind kind, const struct stall *skel)
 {
 	if (kind == LOOP && !skel->bss->loop_started_ns)
 		return false;
-	/* Victims of a healthy scheduler may be put on an idle CPU's queue without ops.enqueue(). */
+	/* A working scheduler can queue victims on an idle CPU without ops.enqueue(). */
 	for (int i = 0; !is_harmless(kind) && i < VICTIMS; i++)
 		if (!skel->bss->victims[i].enqueued_ns)
 			return false;
@@ -286,7 +287,7 @@ int main(int argc, char **argv)
 	skel->rodata->kind = kind;
 	skel->rodata->loop_ns = strtoull(argv[3], NULL, 10) * 1000000;
 	skel->struct_ops.stall_ops->timeout_ms = strtoul(argv[2], NULL, 10);
-	/* Beside a task that never ends its turn everybody else on that CPU needs a higher class. */
+	/* If a task never yields its CPU, other tasks on that CPU need a higher scheduling class. */
 	if (kind == PINNED)
 		skel->struct_ops.stall_ops->flags = SCX_OPS_SWITCH_PARTIAL;
 	if (stall__load(skel))
@@ -300,14 +301,14 @@ int main(int argc, char **argv)
 	state(argv[4], kind, skel);
 	while (!began)
 		usleep(50000);
-	/* Above the hogs, which would keep it from waking the victims. */
+	/* A higher class than the hogs', which would otherwise keep this process from waking the victims. */
 	if (kind == RT_HOG || kind == HELD || kind == RT_ALL)
 		set_policy(SCHED_FIFO, 60);
 	if (kind == DL_ALL)
 		set_deadline(LOADER_PERIOD_NS / 2, LOADER_PERIOD_NS);
 	begin(kind, skel);
 	state(argv[4], kind, skel);
-	/* A hog that is interrupted now and then has not run all the while. */
+	/* A hog that other tasks interrupt does not run all the time. */
 	while (kind != HELD && kind != RT_ALL && kind != DL_ALL && !skel->bss->exited.kind)
 		usleep(50000);
 	if (skel->bss->exited.kind)

@@ -1,27 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* What the scheduler and its loader share. */
+/* Types that the scheduler and its loader share. */
 #ifndef LAB_STALL_H
 #define LAB_STALL_H
 
 enum stall_kind {
 	HEALTHY,
-	/* Tasks of one comm are never dispatched. */
+	/* Tasks with one comm are never dispatched. */
 	LOST_COMM,
-	/* They are dispatched to a queue that no CPU consumes. */
+	/* The victims are dispatched to a queue that no CPU consumes. */
 	LOST_DSQ,
-	/* They are put on the local queue of the one CPU that runs a long task. */
+	/* The victims are dispatched to the local queue of the CPU that runs a long-running task. */
 	PINNED,
 	/* Tasks on every CPU have infinite slices. */
 	SLICE_INF,
 	/* ops.dispatch() of one CPU loops. */
 	LOOP,
-	/* The scheduler is healthy: a SCHED_FIFO task holds the only CPU that the tasks may use. */
+	/* The scheduler works: a SCHED_FIFO task holds the only CPU that the tasks may use. */
 	RT_HOG,
-	/* As LOST_COMM; frozen when most of the watchdog's timeout has passed. */
+	/* Like LOST_COMM, but frozen when most of the watchdog's timeout has passed. */
 	NEAR,
-	/* Tasks on every CPU have infinite slices, and nobody is served beside them. */
+	/* Tasks on every CPU have infinite slices, and no other task is dispatched. */
 	HELD,
-	/* The scheduler is healthy: SCHED_FIFO tasks hold every CPU, also from the watchdog's worker. */
+	/* The scheduler works: SCHED_FIFO tasks hold every CPU, so that the watchdog's worker does not run either. */
 	RT_ALL,
 	/* Tasks go to the end of the shared queue, behind tasks that come later: hogs take turns on all CPUs. */
 	STARVED,
@@ -32,13 +32,13 @@ enum stall_kind {
 
 #define MAX_VICTIMS 4
 #define MAX_HOGS 64
-/* The CPU of the long task, of the loop, of the SCHED_FIFO task. */
+/* The CPU of the long-running task, of the loop, and of the SCHED_FIFO task. */
 #define STALL_CPU 1
 
 struct victim {
 	int pid;
 	int unused;
-	/* CLOCK_MONOTONIC, by the scheduler: when it was asked to queue the task; 0: not since the stall began. */
+	/* CLOCK_MONOTONIC time of the task's ops.enqueue(); 0 if it was not called since the stall began. */
 	unsigned long long enqueued_ns;
 };
 

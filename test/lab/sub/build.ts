@@ -18,7 +18,7 @@ async function build(arch: Arch, out: string): Promise<void> {
   await compileStatic(arch, join(out, "lab-sub"), ["-Wall", "-Wextra", `-I${out}`, join(folder, "sub.c")]);
 }
 
-/** A static program for guests of sid's kernel: sub-schedulers came with 7.1. */
+/** Returns the path of a static program for guests with sid's kernel. Sub-schedulers exist since 7.1. */
 export async function buildSub(): Promise<string> {
   const names = ["sub.bpf.c", "sub.c", "build.ts"];
   const texts = names.map((name) => Bun.file(join(folder, name)).text());

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
 /*
- * Three schedulers that leave all to the kernel's defaults, each of which takes the next one as its sub-scheduler. Only
- * operations of the form `sched_ext_ops_cid` may do so, and the kernel wants such a scheduler's programs to use an arena.
+* Three schedulers with the kernel's default operations. Each accepts the next one as its sub-scheduler. This needs
+ * `sched_ext_ops_cid`, and the kernel requires that programs of such a scheduler use an arena.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * lab-sub OUTER INNER: attaches a scheduler, a sub-scheduler of it to the cgroup OUTER, and one of that to INNER, which lies
- * in OUTER. Both are empty. Prints the cgroups' ids, then waits for its end.
+* lab-sub OUTER INNER: attaches a scheduler, its sub-scheduler to the cgroup OUTER, and a sub-scheduler of that to the cgroup
+ * INNER, a child of OUTER. Both cgroups are empty. Prints their ids, then waits for its end.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -12,7 +12,7 @@
 #include <bpf/libbpf.h>
 #include "sub.skel.h"
 
-/* On 64-bit machines a cgroup's id is its inode's number. */
+/* On 64-bit machines the id of a cgroup is its inode number. */
 static unsigned long long make_cgroup(const char *path)
 {
 	struct stat found;

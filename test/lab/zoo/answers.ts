@@ -1,4 +1,4 @@
-/** The document that the zoo's loader prints. Bytes are hex, numbers of 64 bits decimal strings. */
+/** Types of the JSON document that the zoo's loader prints. Bytes are hex. 64-bit numbers are decimal strings. */
 
 export interface ZooAnswers {
   readonly version: 1;
@@ -11,11 +11,11 @@ export interface ZooAnswers {
   readonly maps: readonly ZooMap[];
   readonly programs: readonly ZooProgram[];
   readonly links: readonly ZooLink[];
-  /** What this kernel refused, and in whose words. */
+  /** Objects that this kernel refused, with the error messages. */
   readonly skipped: readonly ZooSkip[];
 }
 
-/** What a value means, by member names. Rules: README.md. */
+/** The expected value, by member names. README.md has the rules. */
 export type Expected =
   | null
   | boolean
@@ -46,25 +46,25 @@ export interface ZooMap {
   readonly max_entries: number;
   readonly map_flags: number;
   readonly map_extra: string;
-  /** 0: the map has no BTF. */
+  /** 0 if the map has no BTF. */
   readonly btf_id: number;
   /** The shape of `entries`. */
   readonly content: ZooContent;
   readonly static: boolean;
-  /** Why it does not stand still; only where `static` is false. */
+  /** Why the map changes; only if `static` is false. */
   readonly moving?: string;
-  /** What a moving map is held to. */
+  /** Bounds that a changing map keeps. */
   readonly bounds?: { readonly [name: string]: number | boolean };
-  /** Arenas: where the loader has mapped it; absent where it has not. */
+  /** Arenas: the address where the loader mapped it; absent if it is not mapped. */
   readonly user_base?: string;
-  /** Of the map as a whole: struct_ops. */
+  /** The expected value of a whole map (struct_ops). */
   readonly expect?: Expected;
-  /** A full map's errno to one key more. */
+  /** The errno of adding a key to the full map. */
   readonly overflow_errno?: number;
   readonly entries: readonly ZooEntry[];
 }
 
-/** Names are hex: a task may call itself anything. 64-bit numbers are decimal strings. */
+/** Names are hex, because a task's name can have any bytes. 64-bit numbers are decimal strings. */
 type ZooOwner =
   | { readonly kind: "task"; readonly pid: number; readonly tgid: number; readonly comm: string }
   | { readonly kind: "cgroup"; readonly id: string; readonly path: string }
@@ -74,11 +74,11 @@ type ZooOwner =
 export interface ZooEntry {
   readonly key?: string;
   readonly value?: string;
-  /** One for each possible CPU, from CPU 0. */
+  /** One value per possible CPU, from CPU 0. */
   readonly values?: readonly string[];
   readonly owner?: ZooOwner;
   readonly note?: string;
-  /** Arenas: where these bytes lie. What lies between the entries of a page is zero, other pages are absent. */
+  /** Arenas: the page of these bytes. The bytes between the entries of a page are zero. Other pages are not allocated. */
   readonly page?: number;
   readonly offset?: number;
   readonly address?: string;
@@ -90,7 +90,7 @@ interface ZooProgram {
   readonly id: number;
   /** `enum bpf_prog_type`. */
   readonly type: number;
-  /** Runs so far; `exact` where only the loader runs it. */
+  /** Number of runs; `exact` if only the loader runs the program. */
   readonly runs: { readonly exact: string } | { readonly min: string };
   readonly map_ids: readonly number[];
 }

@@ -1,6 +1,6 @@
 /**
- * Builds the zoo: BPF objects (one set for every kernel and architecture) inside a loader that is linked statically,
- * so that one file is all that a guest needs. clang is the compiler of both, and the cross compiler.
+ * Builds the zoo: a statically linked loader that contains the BPF objects, which are the same for all kernels and
+ * architectures. A guest needs only this file. clang compiles both, and cross-compiles the loader.
  */
 import { mkdir, readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
@@ -12,14 +12,14 @@ import { compileStatic, sysroot, withoutPaths } from "../toolchain.ts";
 
 export interface ZooOptions {
   readonly arch: Arch;
-  /** Where to build; without it the build is an entry of the lab's cache, made again when a source changes. */
+  /** Output folder. Default: an entry of the lab's cache, which is built again if a source changes. */
   readonly outDir?: string;
 }
 
 export interface Zoo {
-  /** The static program to put into a guest. */
+  /** Path of the static program. */
   readonly loader: string;
-  /** The folder with the objects that are inside the loader, one file a subject. */
+  /** Folder with the BPF objects that the loader contains. */
   readonly objects: string;
 }
 
@@ -45,7 +45,7 @@ async function sources(): Promise<{ bpf: string[]; loader: string[]; headers: st
 
 async function compileObject(source: string, root: string, arch: Arch, out: string): Promise<void> {
   const include = join(root, "usr/include");
-  // Arenas need addr_space_cast, whose kernels (6.9) know the fourth instruction set too; the rest loads on 6.1.
+  // Arenas need addr_space_cast: kernels with it (since 6.9) also have instruction set v4. The other objects load on 6.1.
   const cpu = basename(source).startsWith("arena") ? "v4" : "v3";
   const options = ["-target", "bpf", `-mcpu=${cpu}`, "-O2", "-g", ...warnings, "-Wno-unused-parameter"];
   const paths = ["-isystem", include, "-isystem", join(include, triplet[arch])];
@@ -71,7 +71,7 @@ async function build(arch: Arch, out: string): Promise<void> {
   await compileStatic(arch, join(out, "zoo-loader"), [...options, ...loader]);
 }
 
-/** Builds the zoo for an architecture. Throws a `LabError` that names the missing tool, or shows the compiler's words. */
+/** Builds the zoo for an architecture. Throws a `LabError` with the missing tool or the compiler's messages. */
 export async function buildZoo(options: ZooOptions): Promise<Zoo> {
   const { arch, outDir } = options;
   if (outDir !== undefined) {

@@ -1,24 +1,24 @@
-/** The loader's answers against what bpftool dumped from the same kernel, on a host or in a guest. */
+/** Compares the loader's answers with bpftool's dumps of the same kernel, on this machine or in a guest. */
 import type { ZooAnswers, ZooEntry, ZooMap } from "./answers.ts";
 import { difference, parseExactly, sectionMembers } from "./expect.ts";
 
-/** What contradicts what, a line each, and how much was held against each other. */
+/** The differences, one per line, and the number of comparisons. */
 export interface Comparison {
   readonly problems: readonly string[];
-  /** Maps whose bytes were compared, by the shape of their contents. */
+  /** Number of maps whose bytes were compared, by the kind of their contents. */
   readonly maps: { readonly entries: number; readonly percpu: number; readonly ids: number };
-  /** Values whose meaning was compared. */
+  /** Number of values that were compared by member names. */
   readonly typed: number;
-  /** Maps of which bpftool wrote no JSON: its 7.x has no words for a float. */
+  /** Maps for which bpftool printed invalid JSON: bpftool 7.x cannot print floats. */
   readonly unprintable: readonly string[];
 }
 
-/** bpftool's bytes, `"0x01","0x02"`, as plain hex. */
+/** Converts bpftool's bytes, `"0x01","0x02"`, to plain hex. */
 const hex = (bytes: string): string => bytes.replace(/[",\s]|0x/g, "");
 
 const bytes = `((?:"0x..",?)+)`;
 
-/** `key=value` of a plain map. Not by JSON.parse, for bpftool's JSON is none once a value's BTF has a float. */
+/** Returns `key=value` of each element. Does not use JSON.parse: bpftool's JSON is invalid if a value's BTF has a float. */
 function plainPairs(text: string): string[] {
   const found = text.matchAll(new RegExp(`"key":\\[${bytes}\\],"value":\\[${bytes}\\]`, "g"));
   return [...found].map(([, key = "", value = ""]) => `${hex(key)}=${hex(value)}`);
@@ -29,7 +29,7 @@ function percpuPairs(text: string): string[] {
   return dumped.map(({ key, values }) => `${hex(`${key}`)}=${values.map(({ value }) => hex(`${value}`))}`);
 }
 
-/** Ids in a map of maps or programs; an empty slot has an error in its value's place. */
+/** Returns the ids in a map of maps or programs. An empty element has an error instead of a value. */
 function idPairs(text: string): string[] {
   const found = text.matchAll(
     new RegExp(`"key":\\[${bytes}\\],"(?:value|inner_map_id)":\\[${bytes}\\]`, "g"),
@@ -48,7 +48,7 @@ const shapes: {
 
 const stored = ({ key, value, values }: ZooEntry): string => `${key}=${value ?? values}`;
 
-/** Pairs of one side alone, at most three of each: enough to see what went wrong. */
+/** Returns pairs that only one side has, at most three per side. */
 function strangers(ours: readonly string[], theirs: readonly string[]): string {
   const only = (a: readonly string[], b: ReadonlySet<string>): string[] =>
     a.filter((pair) => !b.has(pair)).slice(0, 3);
@@ -60,7 +60,7 @@ function strangers(ours: readonly string[], theirs: readonly string[]): string {
   );
 }
 
-/** Compares the meaning of a map's values; gives how many, or undefined where bpftool's text is no JSON. */
+/** Compares a map's values by member names. Returns their number, or undefined if bpftool's output is not valid JSON. */
 function compareTyped(map: ZooMap, text: string, problems: string[]): number | undefined {
   const expected = map.entries.filter(({ expect }) => expect !== undefined);
   if (expected.length === 0) return 0;
@@ -75,10 +75,10 @@ function compareTyped(map: ZooMap, text: string, problems: string[]): number | u
   return expected.length;
 }
 
-/** BPF_F_WRONLY: the syscall reads nothing. */
+/** Returns whether the map has BPF_F_WRONLY, so that bpf(2) cannot read it. */
 const writeOnly = ({ map_flags }: ZooMap): boolean => (map_flags & 0x10) !== 0;
 
-/** Holds every static map that bpftool can dump against its answer. `dump` gives `bpftool -j map dump id N`. */
+/** Compares every static map that bpftool can dump with its answer. `dump` returns `bpftool -j map dump id N`. */
 export async function compareWithBpftool(
   answers: ZooAnswers,
   dump: (id: number) => Promise<string | undefined>,

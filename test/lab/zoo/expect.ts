@@ -1,13 +1,13 @@
 /**
- * Holds bpftool's `formatted` values against the zoo's handwritten ones. bpftool's rules (7.x): members of an
- * anonymous struct or union stand under "", bit-fields and 128-bit integers are hex strings without a sign, chars
- * and pointers are numbers, char arrays that a NUL ends after printable text are strings, enumerators are names.
+ * Compares bpftool's `formatted` values with the zoo's handwritten values. bpftool's rules (7.x): an anonymous struct or union
+ * has the key ""; bit-fields and 128-bit integers are hex strings without a sign; chars and pointers are numbers; a char array
+ * of printable text with a NUL is a string; an enum is the enumerator's name.
  */
 import type { Expected } from "./answers.ts";
 
 type Json = null | boolean | number | string | readonly Json[] | { readonly [name: string]: Json };
 
-/** bpftool's JSON with integers past 2^53 as strings, and the several members "" of one struct as "#0", "#1", ...: nothing is lost. */
+/** Parses bpftool's JSON without loss: integers above 2^53 become strings, and several keys "" of a struct "#0", "#1", ... */
 export function parseExactly(text: string): Json {
   let anonymous = 0;
   return JSON.parse(
@@ -18,7 +18,7 @@ export function parseExactly(text: string): Json {
 const isObject = (value: Json | Expected): value is { readonly [name: string]: Json & Expected } =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
-/** The member, also inside anonymous ones. */
+/** Returns the member, also if it is in an anonymous struct or union. */
 function member(value: { readonly [name: string]: Json }, name: string): Json | undefined {
   if (name in value) return value[name];
   for (const [key, inner] of Object.entries(value)) {
@@ -28,7 +28,7 @@ function member(value: { readonly [name: string]: Json }, name: string): Json | 
   return undefined;
 }
 
-/** A bit-field's hex holds as many bits as the field has, which only the answer's sign tells: any width will do. */
+/** Returns whether a bit-field's hex equals a value. The width of the field is unknown here, so any width is accepted. */
 function sameBits(raw: bigint, wanted: bigint): boolean {
   if (raw === wanted) return true;
   for (let bits = 1n; bits <= 128n; bits++)
@@ -49,8 +49,8 @@ const bytesOf = (items: readonly Json[]): string =>
   items.map((item) => (Number(item) & 0xff).toString(16).padStart(2, "0")).join("");
 
 /**
- * Where the two differ, as `path: what`; undefined: nowhere. Enumerators in bit-fields, which bpftool prints as bits, are
- * not held against each other.
+ * Returns the first difference, as `path: difference`, or undefined if there is none. Enumerators in bit-fields are not
+ * compared, because bpftool prints their bits.
  */
 export function difference(actual: Json | undefined, wanted: Expected, path = ""): string | undefined {
   if (actual === undefined) return `${path}: not there`;
@@ -88,7 +88,7 @@ export function difference(actual: Json | undefined, wanted: Expected, path = ""
   return undefined;
 }
 
-/** A section's variables, which bpftool lists as `{".data": [{name: value}, ...]}`, as one object. */
+/** Converts a section's variables, which bpftool prints as `{".data": [{name: value}, ...]}`, to one object. */
 export function sectionMembers(formatted: Json): Json {
   if (!isObject(formatted)) return formatted;
   const [list] = Object.values(formatted);

@@ -1,4 +1,4 @@
-/** The zoo on the machine itself: started, its answers read, ended. */
+/** Runs the zoo's loader on this machine: starts it, reads its answers, ends it. */
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,7 +10,7 @@ export interface RunningZoo extends AsyncDisposable {
   readonly pid: number;
 }
 
-/** Starts the loader with network devices and sockets of its own and waits for its answers, at most `timeoutMs`. */
+/** Starts the loader in its own network namespace and waits for its answers, at most `timeoutMs`. */
 export async function startZoo(loader: string, timeoutMs = 60_000): Promise<RunningZoo> {
   const dir = await mkdtemp(join(tmpdir(), "zoo-"));
   const file = join(dir, "answers.json");
@@ -23,7 +23,7 @@ export async function startZoo(loader: string, timeoutMs = 60_000): Promise<Runn
     const forced = setTimeout(() => child.kill("SIGKILL"), 10_000);
     await child.exited;
     clearTimeout(forced);
-    // Else its descriptor is closed whenever the garbage is collected, and tests that count descriptors see it go.
+    // Closes the descriptor now and not at a garbage collection, because some tests count descriptors.
     if (!child.stderr.locked) await child.stderr.cancel();
     await rm(dir, { recursive: true, force: true });
   };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The zoo's awkward types, for both sides. Both are little-endian LP64 and compiled by one clang, and the
- * assertions at the end hold the sides to one layout.
+* Types of the zoo that are hard to print, for the BPF programs and the loader. Both are little-endian LP64 and compiled by
+ * one clang; the assertions at the end check that both have the same layout.
  */
 #ifndef ZOO_TYPES_H
 #define ZOO_TYPES_H
@@ -18,7 +18,7 @@ enum zoo_big { ZOO_BIG_NONE = 0, ZOO_BIG = 0xfedcba9876543210ULL };
 enum zoo_big_signed { ZOO_BIG_LOW = -0x123456789abcdef0LL, ZOO_BIG_HIGH = 0x7fffffffffffffffLL };
 enum zoo_small { ZOO_SMALL_A = 1, ZOO_SMALL_B = 2, ZOO_SMALL_MINUS = -1 } __attribute__((packed));
 
-/* Fields that start and end inside bytes, signed ones, one that fills its unit, an enum and a bool of bits. */
+/* Bit-fields that start and end inside bytes, signed bit-fields, one that fills its unit, an enum and a bool. */
 struct zoo_bits {
 	__u32 a : 1;
 	__u32 b : 3;
@@ -118,9 +118,9 @@ struct zoo_text {
 	char plain[8];
 	char full[8];	    /* no NUL */
 	char escapes[16];   /* control bytes, quotes, a backslash, an ANSI sequence */
-	char invalid[8];    /* no UTF-8 */
+	char invalid[8];    /* not UTF-8 */
 	char utf8[8];
-	char after_nul[8];  /* bytes behind the NUL */
+	char after_nul[8];  /* bytes after the NUL */
 	char empty[4];
 	signed char s[4];
 	unsigned char u[4];
@@ -154,7 +154,7 @@ struct zoo_flexible {
 	__u32 items[];
 };
 
-/* A key with a hole: bytes 1 to 3 are padding, and part of the key. */
+/* A key with a hole: bytes 1 to 3 are padding. They are part of the key. */
 struct zoo_key {
 	__u8 kind;
 	__u32 number;
@@ -163,14 +163,14 @@ struct zoo_key {
 
 typedef __s32 zoo_vector[4];
 
-/* What the storage maps hold for each owner. */
+/* The value of the storage maps for each owner. */
 struct zoo_owned {
 	__u64 number;
 	enum zoo_mood mood;
 	char label[12];
 };
 
-/* Where the fixed arena is mapped: below the 39 bits of the smallest address space, far from a static program's own. */
+/* Address of the fixed arena: inside the smallest address space (39 bits), far from the mappings of a static program. */
 #define ZOO_ARENA_ADDRESS (1ULL << 36)
 #define ZOO_ARENA_MAGIC 0xa7e4a00dfeed5eedULL
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* An arena at a fixed address: pages that the program allocates, a list across them, global variables in it. */
+/* An arena at a fixed address: pages that the program allocates, a list across the pages, global variables. */
 #include "zoo_bpf.h"
 #include "../zoo_types.h"
 

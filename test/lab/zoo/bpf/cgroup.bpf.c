@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* Programs that hang on a cgroup, and the two deprecated kinds of storage that each attachment of one brings along. */
+/* Programs attached to a cgroup, and the two deprecated kinds of storage that each attachment creates. */
 #include "zoo_bpf.h"
 
 struct {
@@ -26,7 +26,7 @@ int z_cg_egress(struct __sk_buff *skb)
 {
 	__u64 *shared = bpf_get_local_storage(&z_cg_storage, 0);
 	__u32 *own = bpf_get_local_storage(&z_cg_percpu, 0);
-	/* Read only: what the loader stored stands still. */
+	/* Only reads the storage, so the loader's values do not change. */
 	return *shared == 1 && *own == 1 ? 0 : 1;
 }
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* Global sections: .bss, .data, .rodata, sections of the author's naming, statics, a flexible array with its items. */
+/* Global sections: .bss, .data, .rodata, sections with other names, statics, a flexible array with elements. */
 #include "zoo_bpf.h"
 #include "../zoo_types.h"
 
-/* .bss; `runs` is what z_globals_prog counts */
+/* .bss; z_globals_prog counts its runs in `runs` */
 __u64 runs;
 int zero_array[5];
 struct zoo_nested empty_nested;
@@ -29,7 +29,7 @@ const volatile __u32 limit = 123456;
 const volatile char motto[8] = "quiet";
 static const volatile __u64 hidden = 0x1122334455667788ULL;
 
-/* sections of the author's naming */
+/* sections with other names */
 __u32 custom SEC(".data.custom") = 0xc0ffee;
 struct zoo_packed custom_packed SEC(".data.custom") = { 1, 2, 3, 4, 5 };
 const volatile __u16 tuned SEC(".rodata.tuned") = 512;

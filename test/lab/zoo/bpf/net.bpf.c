@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* Programs of the network's hooks. Every one lets everything pass. */
+/* Programs for network hooks. All of them accept every packet. */
 #include "zoo_bpf.h"
 
 struct {
@@ -44,11 +44,11 @@ int z_filter(struct __sk_buff *skb)
 	return (int)skb->len;
 }
 
-/* Global, for ext.bpf.c to replace. */
+/* A global function, which ext.bpf.c replaces. */
 __attribute__((noinline)) int zoo_verdict(struct xdp_md *ctx)
 {
 	int verdict = XDP_PASS;
-	/* Keeps the compiler from knowing the answer, and so the call from going away. */
+	/* Hides the result from the compiler, which would otherwise remove the call. */
 	__asm__ volatile("" : "+r"(verdict) : "r"(ctx));
 	return verdict;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* Ring buffers, and stacks taken by a raw tracepoint. */
+/* Ring buffers, and stacks recorded at a raw tracepoint. */
 #include "zoo_bpf.h"
 
 struct {
@@ -23,14 +23,14 @@ const volatile __u32 loader_pid;
 __u32 failures;
 
 struct request {
-	__u32 size;   /* of the record, at most 256 */
-	__u32 seed;   /* of its bytes */
+	__u32 size;   /* size of the record, at most 256 */
+	__u32 seed;   /* first byte of its pattern */
 	__u32 discard;
 	__u32 wrapped; /* which of the two rings */
-	__u64 stuck;   /* z_ring_hold only: a user address that never gets a page */
+	__u64 stuck;   /* z_ring_hold only: a user address whose page is never provided */
 };
 
-/* Helpers want sizes that they can check at load time: the record is copied from here. */
+/* The record is copied from here, because the verifier must know the sizes that are passed to helpers. */
 static char bytes[256];
 
 SEC("syscall")
@@ -52,7 +52,7 @@ int z_ring_fill(struct request *r)
 	return r->wrapped ? bpf_ringbuf_output(&z_ring_wrapped, bytes, size, 0) : bpf_ringbuf_output(&z_ring, bytes, size, 0);
 }
 
-/* A record between reserve and submit, for as long as nobody gives `stuck` a page. */
+/* Keeps a record between reserve and submit until the page of `stuck` is provided. */
 SEC("syscall")
 int z_ring_hold(struct request *r)
 {
@@ -84,7 +84,7 @@ static long one_sample(struct bpf_dynptr *sample, void *context)
 	return 0;
 }
 
-/* Never run: it stands for the consumer that a user ring buffer has. */
+/* The consumer of the user ring buffer. It is never run. */
 SEC("syscall")
 int z_user_drain(void *ctx)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* Values with fields that are the kernel's: a lock, a timer, a pointer to a task. The syscall shows the first two as zeros. */
+/* Values with special fields: a lock, a timer, a pointer to a task. bpf(2) returns zeros for the first two. */
 #include "zoo_bpf.h"
 
 struct task_struct {
@@ -41,7 +41,7 @@ static int never(void *map, int *key, struct timed *value)
 	return 0;
 }
 
-/* Arms a timer far away and keeps the caller's task. */
+/* Arms a timer that expires late, and stores a pointer to the caller's task. */
 SEC("syscall")
 int z_special(void *ctx)
 {

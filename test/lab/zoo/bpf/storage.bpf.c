@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* Storage that hangs on kernel objects. The loader fills it from outside: these maps need BTF, hence an object. */
+/* Local storage of kernel objects. The loader fills it. These maps need BTF, so they are in an object. */
 #include "zoo_bpf.h"
 #include "../zoo_types.h"
 

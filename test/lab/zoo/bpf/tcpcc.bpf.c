@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* struct_ops that is no scheduler: two TCP congestion controls, one without and one with a link. No socket uses them. */
+/* struct_ops other than schedulers: two TCP congestion controls, one without and one with a link. No socket uses them. */
 #include "zoo_bpf.h"
 
 struct sock;
 struct ack_sample;
 struct rate_sample;
 
-/* The members that are set; libbpf finds the kernel's by name. */
+/* Only the members that are set. libbpf finds the kernel's members by name. */
 struct tcp_congestion_ops {
 	__u32 (*ssthresh)(struct sock *sk);
 	void (*cong_avoid)(struct sock *sk, __u32 ack, __u32 acked);
@@ -52,7 +52,7 @@ struct tcp_congestion_ops z_cc_link = {
 	.name = "zoo_cc_link",
 };
 
-/* Loaded and never attached: its state stays INIT. */
+/* Loaded but not attached: its state stays INIT. */
 SEC(".struct_ops")
 struct tcp_congestion_ops z_cc_idle = {
 	.ssthresh = (void *)z_ssthresh,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* Tracing programs of every way of attaching. Counters are per CPU or atomic, so that their sums can be held to bounds. */
+/* Tracing programs with every kind of attachment. Counters are per-CPU or atomic, so that their sums have known bounds. */
 #include "zoo_bpf.h"
 
 struct {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* Maps whose BTF is awkward to print. */
+/* Maps with BTF that is hard to print. */
 #include "zoo_bpf.h"
 #include "../zoo_types.h"
 
@@ -33,7 +33,7 @@ TYPED(z_typedef, BPF_MAP_TYPE_HASH, zoo_chain_t, zoo_anonymous_t, 3);
 			hits++;                                                                                        \
 	} while (0)
 
-/* Uses every map of this object, so that they all stand in its used_maps. */
+/* Uses every map of this object, so that all of them are in its used_maps. */
 SEC("socket")
 int z_typed_prog(struct __sk_buff *skb)
 {

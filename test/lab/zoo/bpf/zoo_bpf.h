@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * For every object of the zoo. The kernel's types are not taken from a vmlinux.h: an object declares the few
- * members that it touches, and CO-RE relocates them, so one object fits every kernel and architecture.
+* Included by every object of the zoo. There is no vmlinux.h: an object declares the few members of kernel types that it
+ * uses, and CO-RE relocates them, so one object works on every kernel and architecture.
  */
 #ifndef ZOO_BPF_H
 #define ZOO_BPF_H

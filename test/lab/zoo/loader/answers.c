@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The answers: one JSON document, collected by section while the zoo is filled. */
+/* Builds the answers: one JSON document, whose sections are written while the maps are filled. */
 #include "zoo.h"
 
 #include <stdarg.h>

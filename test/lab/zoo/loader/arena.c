@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Arenas (since 6.9): sparse pages that the BPF side and the user's faults allocated, freed ones, empty ones. */
+/* Arenas (since 6.9): sparse pages allocated by BPF programs and by user faults, freed pages, empty pages. */
 #include "zoo.h"
 #include "../zoo_types.h"
 
@@ -18,7 +18,7 @@ struct arena_request {
 	__u32 page_size, page, offset, index, free_it;
 };
 
-/* One region of known bytes; what lies between the regions of an allocated page is zero. */
+/* One region of known bytes. The bytes between the regions of an allocated page are zero. */
 static void tell(__u64 base, __u32 page, __u32 offset, const void *bytes, size_t size, const char *expect)
 {
 	char extra[512];
@@ -27,7 +27,7 @@ static void tell(__u64 base, __u32 page, __u32 offset, const void *bytes, size_t
 	map_record(bytes, size, extra);
 }
 
-/* The list: a node a page, the last one added is the head, so `next` leads to the one before. */
+/* The list has one node per page. The last added node is the head, so `next` points to the node that was added before. */
 static void nodes(int prog)
 {
 	static const struct {
@@ -42,7 +42,7 @@ static void nodes(int prog)
 		LIBBPF_OPTS(bpf_test_run_opts, run, .ctx_in = &r, .ctx_size_in = sizeof(r));
 		if (bpf_prog_test_run_opts(prog, &run) || run.retval)
 			die("z_arena_add %u: %m, returned %u", i, run.retval);
-		/* The page is there, so that looking at it changes nothing. */
+		/* The page is allocated, so this read does not allocate it. */
 		if (memcmp((void *)(unsigned long)(ZOO_ARENA_ADDRESS + (__u64)r.page * zoo.page_size + r.offset), &n, sizeof(n)))
 			die("z_arena: node %u is not what it was to be", i);
 		snprintf(expect, sizeof(expect), "{\"magic\":\"%llu\",\"next\":\"0x%llx\",\"index\":%u}", ZOO_ARENA_MAGIC,
@@ -57,8 +57,8 @@ static void nodes(int prog)
 }
 
 /*
- * The globals lie where this libbpf put them: at the arena's start or (newer ones) its end. They are looked for in the
- * mapping of that one page, which libbpf's own copying has allocated.
+* libbpf places the globals at the start of the arena, and newer versions at its end. They are searched in the mapping of
+ * that page, which libbpf has allocated by copying the initial values.
  */
 static void globals(struct bpf_object *o)
 {
@@ -79,7 +79,7 @@ static void globals(struct bpf_object *o)
 	     (__u32)((address - ZOO_ARENA_ADDRESS) % zoo.page_size), all, size, expect);
 }
 
-/* No program, no fixed address: pages that the user's own writes have allocated. */
+/* An arena without a program and a fixed address: its pages were allocated by writes from user space. */
 static void by_faults(void)
 {
 	enum { PAGES = 64 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Programs on the zoo's cgroup, with a link each; cgroup arrays; the storage that comes with an attachment. */
+/* Programs attached to the zoo's cgroup, each with a link; cgroup arrays; the storage of attachments. */
 #include "zoo.h"
 
 #include <errno.h>
@@ -27,7 +27,7 @@ static void attach_all(struct bpf_object *o)
 	}
 }
 
-/* A program's attachment has made its storage; here it gets its values. */
+/* Fills the storage, which the attachment of the program has created. */
 static void with_attachment(struct bpf_object *o)
 {
 	int fd = object_map(o, "z_cg_storage");

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The objects, inside the loader: one file to carry into a guest. libelf wants them aligned. */
+/* Embeds the objects in the loader, so that a guest needs one file. libelf needs them aligned. */
 .macro object name
 	.section .rodata
 	.balign 16

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* zoo-loader: fills a kernel with BPF objects of every kind, says what it stored, and holds it until it is killed. */
+/* zoo-loader: creates BPF objects of every kind in a kernel, prints their contents, and holds them until it is killed. */
 #include "zoo.h"
 
 #include <errno.h>
@@ -13,7 +13,7 @@
 
 struct zoo zoo;
 
-/* Old static libelf archives leave out the file with the red-black tree that no reader of ours uses (elfutils 0.192, elf_begin.c). */
+/* Old static libelf archives do not contain the red-black tree (elfutils 0.192, elf_begin.c), which the loader does not use. */
 __attribute__((weak)) void eu_search_tree_init(void *tree)
 {
 	(void)tree;
@@ -43,7 +43,7 @@ static const char usage[] =
 	"  --busy-record  keep a ring buffer's record between reserve and submit (delays the freeing of programs)\n"
 	"  --once       ends after the answers\n";
 
-/* Whoever waits for the file sees it whole or not at all; whoever reads the pipe sees its end. */
+/* The file appears when it is complete. The pipe is closed at the end. */
 static void publish(const char *path)
 {
 	char fresh[4096];
@@ -78,7 +78,7 @@ int main(int argc, char **argv)
 		}
 	}
 
-	/* Blocked from the start, so that a signal during the filling is seen at the wait below. */
+	/* Blocked from the start, so that a signal that arrives earlier ends the wait below. */
 	sigset_t end;
 	sigemptyset(&end);
 	sigaddset(&end, SIGTERM);
@@ -92,7 +92,7 @@ int main(int argc, char **argv)
 	if (zoo.own_netns && unshare(CLONE_NEWNET))
 		die("unshare(CLONE_NEWNET): %m");
 
-	/* Run-time statistics for as long as this fd is open, which is the loader's life. */
+	/* Run-time statistics are on while this fd is open: until the loader ends. */
 	if (bpf_enable_stats(BPF_STATS_RUN_TIME) < 0)
 		die("BPF_ENABLE_STATS: %m");
 	answers_begin();

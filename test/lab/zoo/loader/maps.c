@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Maps made without an object (no BTF), and the ways to fill any map. */
+/* Creates maps without an object, which have no BTF, and fills maps of all types. */
 #include "zoo.h"
 
 #include <errno.h>

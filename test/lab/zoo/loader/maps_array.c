@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Arrays: strides, lengths, mmap-able and frozen ones, per-CPU ones. */
+/* Arrays: strides, lengths, mmapable arrays, frozen arrays, per-CPU arrays. */
 #include "zoo.h"
 
 #include <stdlib.h>
@@ -38,7 +38,7 @@ static void percpu(const char *name, size_t value_size, unsigned max)
 	free(values);
 }
 
-/* What nobody wrote is zero: an array has no absent elements. */
+/* Elements that were not written are zero: an array has no absent elements. */
 static void untouched(void)
 {
 	const unsigned char zero[8] = { 0 };
@@ -51,7 +51,7 @@ static void untouched(void)
 	map_close();
 }
 
-/* Instructions' offsets that no program has claimed: what the loader put is what stands there (7.x: kernel/bpf/bpf_insn_array.c). */
+/* Offsets of instructions. No program uses the map, so the loader's values stay (7.x: kernel/bpf/bpf_insn_array.c). */
 static void instructions(void)
 {
 	int fd = raw_map(&(struct raw_map){ ZOO_MAP_TYPE_INSN_ARRAY, "z_insns", 4, 16, 4 });

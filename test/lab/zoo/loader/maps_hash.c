@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Hash maps: sizes, emptiness, fullness, chains, deletions, flags. */
+/* Hash maps: sizes, empty and full maps, chains, deletions, flags. */
 #include "zoo.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Fills with `count` pairs of patterned bytes; key bytes start with a running number. */
+/* Adds `count` pairs of patterned bytes. The key starts with a sequence number. */
 static void fill(int fd, size_t key_size, size_t value_size, unsigned count, unsigned seed)
 {
 	unsigned char *key = calloc(1, key_size), *value = calloc(1, value_size);
@@ -20,7 +20,7 @@ static void fill(int fd, size_t key_size, size_t value_size, unsigned count, uns
 	free(value);
 }
 
-/* A full hash refuses one more key; which errno it gave is an answer too. */
+/* A full hash map refuses another key. The answer has the errno. */
 static int overflow(int fd, size_t key_size, size_t value_size)
 {
 	unsigned char *key = calloc(1, key_size), *value = calloc(1, value_size);
@@ -43,7 +43,7 @@ static void simple(const char *name, size_t key_size, size_t value_size, unsigne
 
 static void overflowing(void)
 {
-	/* Preallocated: the free list keeps one element a CPU in reserve, so that max_entries + CPUs fit at most. */
+	/* A preallocated map has one spare element per CPU, so it accepts at most max_entries + CPUs keys. */
 	int fd = raw_map(&(struct raw_map){ BPF_MAP_TYPE_HASH, "z_h_overflow", 8, 8, 64, BPF_F_NO_PREALLOC });
 	if (fd < 0)
 		return;
@@ -65,7 +65,7 @@ static inline __u32 rol(__u32 x, int n)
 }
 
 /*
- * The hash of a 4-byte key under BPF_F_ZERO_SEED: Jenkins' lookup3 final mix over one word
+* Returns the hash of a 4-byte key under BPF_F_ZERO_SEED: the final mix of Jenkins' lookup3 over one word
  * (include/linux/jhash.h; kernel/bpf/hashtab.c htab_map_hash).
  */
 static __u32 hash_of_word(__u32 word)
@@ -121,7 +121,7 @@ static void with_deletions(void)
 	map_close();
 }
 
-/* Values above the size of the CPU count's rounding, each CPU's own. */
+/* Values whose size is rounded up per CPU, different on each CPU. */
 static void percpu(const char *name, size_t key_size, size_t value_size, unsigned count, unsigned flags)
 {
 	int fd = raw_map(&(struct raw_map){ BPF_MAP_TYPE_PERCPU_HASH, name, key_size, value_size, count, flags });
@@ -139,7 +139,7 @@ static void percpu(const char *name, size_t key_size, size_t value_size, unsigne
 	free(values);
 }
 
-/* BPF_F_RDONLY and BPF_F_WRONLY are about the syscall side: the one cannot be filled by us, the other not be read. */
+/* BPF_F_RDONLY and BPF_F_WRONLY apply to bpf(2): the loader cannot fill the first map, and readers cannot read the second. */
 static void one_way(void)
 {
 	int fd = raw_map(&(struct raw_map){ BPF_MAP_TYPE_HASH, "z_h_rdonly", 4, 4, 4, BPF_F_RDONLY });
@@ -150,7 +150,7 @@ static void one_way(void)
 	simple("z_h_wronly", 4, 4, 4, 3, BPF_F_WRONLY);
 }
 
-/* The resizable hash of 7.x: creation needs BPF_F_NO_PREALLOC (kernel/bpf/hashtab.c). */
+/* The resizable hash of 7.x, which must be created with BPF_F_NO_PREALLOC (kernel/bpf/hashtab.c). */
 static void resizable(void)
 {
 	int fd = raw_map(&(struct raw_map){ ZOO_MAP_TYPE_RHASH, "z_rhash", 5, 9, 500, BPF_F_NO_PREALLOC });

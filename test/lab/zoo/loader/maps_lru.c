@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* LRU maps. The kernel decides what it evicts, so the survivors are read back from it: they are the truth. */
+/* LRU maps. The kernel chooses which elements it evicts, so the answers are the elements that are read back. */
 #include "zoo.h"
 
 #include <stdlib.h>

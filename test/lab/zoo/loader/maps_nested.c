@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Maps that hold maps and programs: their values are ids to a reader, pointers in memory. */
+/* Maps of maps and of programs. bpf(2) returns ids as their values; memory has pointers. */
 #include "zoo.h"
 
 #include <linux/bpf.h>
@@ -24,7 +24,7 @@ static __u32 prog_id(int fd)
 	return info.id;
 }
 
-/* An inner map with one known pair; inner maps are maps of the zoo in their own right. */
+/* An inner map with one known pair. Inner maps have answers of their own. */
 static int inner(const char *name, __u32 type, __u32 max, __u32 flags, unsigned seed)
 {
 	const __u32 key = 0, value = 0x1000 + seed;
@@ -39,7 +39,7 @@ static int inner(const char *name, __u32 type, __u32 max, __u32 flags, unsigned 
 	return fd;
 }
 
-/* The syscall takes an fd and a reader sees an id. */
+/* bpf(2) takes an fd and returns an id. */
 static void put_by_id(int fd, __u32 key, int held_fd, __u32 id)
 {
 	if (bpf_map_update_elem(fd, &key, &held_fd, BPF_ANY))

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Maps without keys: queues, stacks, bloom filters. Records are told in the order that the map gives them out. */
+/* Maps without keys: queues, stacks, bloom filters. Records are in the order in which the map returns them. */
 #include "zoo.h"
 
 #include <errno.h>
 
-/* Pushes `pushed` values and pops `popped` of them: with pushed > max the ring's indices have wrapped. */
+/* Pushes `pushed` values and pops `popped` of them. If pushed > max, the ring's indices have wrapped. */
 static void queue(__u32 type, const char *name, unsigned value_size, unsigned max, unsigned pushed, unsigned popped)
 {
 	unsigned char value[64];
@@ -12,7 +12,7 @@ static void queue(__u32 type, const char *name, unsigned value_size, unsigned ma
 	int fd = raw_map(&(struct raw_map){ type, name, 0, value_size, max });
 	if (fd < 0)
 		return;
-	/* The oldest are popped as soon as there is no room: a queue keeps the last ones, a stack its first ones. */
+	/* If the map is full, one value is popped: a queue keeps the last values, a stack the first ones. */
 	unsigned held[64], count = 0, left = popped;
 	for (unsigned i = 0; i < pushed; i++) {
 		if (count == max && left) {
@@ -42,7 +42,7 @@ static void queue(__u32 type, const char *name, unsigned value_size, unsigned ma
 	map_close();
 }
 
-/* A filter says "perhaps" of what was pushed, and "no" of most else: its records are members, not all that matches. */
+/* A bloom filter can match values that were not pushed. The records are the values that were pushed. */
 static void bloom(const char *name, unsigned value_size, unsigned max, unsigned hashes, unsigned count)
 {
 	unsigned char value[64];

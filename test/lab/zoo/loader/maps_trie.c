@@ -44,7 +44,7 @@ static const struct prefix v6[] = {
 static const struct prefix odd[] = { { 40, "abcde" }, { 40, "abcdf" }, { 39, "zzzz" }, { 3, { 0xe0 } } };
 static const struct prefix byte[] = { { 8, { 0xaa } }, { 7, { 0xaa } }, { 1, { 0x80 } }, { 0, { 0 } } };
 
-/* What remains after deletions that leave inner nodes behind, and after deletions that take them away. */
+/* Elements that remain after deletions that keep inner nodes, and after deletions that remove them. */
 static void with_deletions(void)
 {
 	int fd = trie("z_lpm_deleted", 4, 8);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Values that are awkward to print, each with what it means, written by hand (the JSON's rules: README.md). */
+/* Values that are hard to print, each with its expected JSON, written by hand (README.md has the rules). */
 #include "zoo.h"
 #include "../zoo_types.h"
 
@@ -25,7 +25,7 @@ static void bits(void)
 	int fd = begin("z_bits", "entries");
 	if (fd < 0)
 		return;
-	/* Padding is part of a value: it is set first, and the hole of 7 bits stays 0. */
+	/* Padding is part of a value. It is set first; the hole of 7 bits stays 0. */
 	struct zoo_bits v;
 	memset(&v, 0, sizeof(v));
 	v.a = 1, v.b = 5, v.c = -13, v.d = 0x7abcde, v.e = 0x1fedcba98ULL, v.f = -1000000000, v.g = 9, v.h = 14;
@@ -122,7 +122,7 @@ static void pointers(void)
 		return;
 	struct zoo_pointers v;
 	memset(&v, 0, sizeof(v));
-	/* Never followed: a pointer is a number to whoever prints it. The chain is const, so it is written by its bytes. */
+	/* Pointers are printed as numbers. The chain is const, so its bytes are written. */
 	v.any = (void *)0xffff888000001000ULL;
 	v.text = (const char *)0xffffffff81000010ULL;
 	v.callback = (zoo_callback)0x1234ULL;
@@ -167,7 +167,7 @@ static void text(void)
 	    "\"utf8\":{\"bytes\":\"c3a9e282ac000000\"},\"after_nul\":{\"bytes\":\"6162006364006500\"},"
 	    "\"empty\":{\"bytes\":\"00000000\"},\"s\":{\"bytes\":\"80ff017f\"},\"u\":[128,255,1,127],"
 	    "\"two\":[{\"bytes\":\"61626364\"},{\"bytes\":\"65000000\"}]}");
-	/* The same key but for its padding is another key. */
+	/* A key that differs only in its padding is a different key. */
 	((char *)&key)[2] = 1;
 	memset(&v, 0, sizeof(v));
 	PUT(fd, key, v, NULL);
@@ -229,7 +229,7 @@ static void tops(void)
 	fd = begin("z_bool", "entries");
 	if (fd >= 0) {
 		PUT(fd, (bool){ true }, (bool){ false }, "false");
-		PUT(fd, (bool){ false }, (__u8){ 2 }, NULL); /* no bool that C can make */
+		PUT(fd, (bool){ false }, (__u8){ 2 }, NULL); /* not a valid bool in C */
 		map_close();
 	}
 	fd = begin("z_typedef", "entries");
@@ -254,7 +254,7 @@ void show_typed(void)
 	answer_prog(object_prog(object, "z_typed_prog"), 0, true);
 }
 
-/* A section's bytes come from libbpf's own copy or mapping of it, and its expectations from globals.bpf.c's text. */
+/* The bytes of a section are from libbpf's copy or mapping. The expected values are from the source globals.bpf.c. */
 static void section(struct bpf_object *o, const char *suffix, const char *expect)
 {
 	struct bpf_map *m;

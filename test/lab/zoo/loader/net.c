@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Network programs on the loopback device (every kernel has one) and links of the network's kinds. */
+/* Network programs on the loopback device, which every kernel has, and links of network types. */
 #include "zoo.h"
 
 #include <arpa/inet.h>
@@ -34,7 +34,7 @@ static void loopback_up(void)
 	close(fd);
 }
 
-/* Traffic of the loader's own: a socket that says a line to another one, whose filter counts. */
+/* The loader's own traffic: a socket sends a line to another socket, whose filter counts. */
 static void open_sockets(void)
 {
 	socklen_t n = sizeof(ponger_at);
@@ -48,7 +48,7 @@ static void open_sockets(void)
 		die("SO_ATTACH_BPF: %m");
 }
 
-/* A device's clsact filters and a netkit pair outlive who made them, in a namespace that is not the loader's own. */
+/* clsact filters and a netkit pair stay after the loader ends, if the network namespace is not the loader's own. */
 static int netkit_index;
 static bool has_clsact;
 
@@ -81,7 +81,7 @@ struct link_request {
 	char attrs[128];
 };
 
-/* A netkit pair: the primary is "zoo_netkit", the kernel names its peer. 0: none. */
+/* Creates a netkit pair: the primary is "zoo_netkit", and the kernel names its peer. Returns 0 if it cannot. */
 static int make_netkit(void)
 {
 	struct link_request r = { .h = { .nlmsg_len = NLMSG_LENGTH(sizeof(r.i)),
@@ -110,7 +110,7 @@ static void take_away(void)
 		rtnetlink(&r.h);
 }
 
-/* Filters of the kind "bpf" under clsact, two at ingress and one at egress. */
+/* Filters of kind "bpf" under clsact: two at ingress and one at egress. */
 static void classic_filters(int lo, int prog, int other)
 {
 	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = lo, .attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS);
@@ -131,7 +131,7 @@ static void classic_filters(int lo, int prog, int other)
 		answer_skip("other", "z_clsact", strerror(-error));
 }
 
-/* What has no link: programs of tcx and netkit that were attached by their descriptors. */
+/* Programs of tcx and netkit that are attached without a link, by their descriptors. */
 static void attach_without_link(const char *name, int ifindex, enum bpf_attach_type type)
 {
 	if (bpf_prog_attach_opts(object_prog(net_object, name), ifindex, type, NULL))
@@ -205,7 +205,7 @@ static void replacement(void)
 	answer_prog(bpf_program__fd(p), 0, false);
 }
 
-/* Runs that nobody else causes: no hook leads to these programs. */
+/* Only the loader runs these programs: they are attached to no hook. */
 static __u64 known_runs(const char *name)
 {
 	enum { TIMES = 1000 };

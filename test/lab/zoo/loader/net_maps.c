@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Maps of devices, CPUs and sockets. What a reader sees of them is an index, an id or a cookie; some show nothing. */
+/* Maps of devices, CPUs and sockets. bpf(2) returns an index, an id or a cookie, and nothing for some of them. */
 #include "zoo.h"
 
 #include <arpa/inet.h>
@@ -16,7 +16,7 @@ static __u32 prog_id(int fd)
 	return fd >= 0 && !bpf_prog_get_info_by_fd(fd, &info, &len) ? info.id : 0;
 }
 
-/* A pair that goes in as an fd and comes out as an id; refusals are told. */
+/* Stores an fd, which bpf(2) returns as an id. The answers list refusals. */
 static void put_as(int map, const char *name, __u32 key, const void *in, const void *out, size_t size)
 {
 	if (bpf_map_update_elem(map, &key, in, BPF_ANY))
@@ -35,7 +35,7 @@ static void devices(__u32 type, const char *name, const char *wide_name)
 		put_as(fd, name, 6, &lo, &lo, 4);
 		map_close();
 	}
-	/* With a program: an fd goes in, its id comes out (struct bpf_devmap_val). */
+	/* With a program: stored as an fd, returned as an id (struct bpf_devmap_val). */
 	int prog = object_prog(net_object, "z_xdp_devmap");
 	fd = raw_map(&(struct raw_map){ type, wide_name, 4, 8, 8 });
 	if (fd >= 0) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* BPF objects, loaded as far as this kernel takes them. */
+/* Loads BPF objects without the maps and programs that this kernel refuses. */
 #include "zoo.h"
 
 #include <errno.h>
@@ -14,7 +14,7 @@ struct left_out {
 	char name[NAME_SIZE], why[WHY_SIZE];
 };
 
-/* The last warning of libbpf that names a program or a map: what stopped the load. */
+/* The last warning of libbpf with the name of a program or a map, which stopped the load. */
 static struct left_out culprit;
 static char last_warning[WHY_SIZE];
 
@@ -30,10 +30,10 @@ static int listen_to_libbpf(enum libbpf_print_level level, const char *fmt, va_l
 	const char *prog = strstr(line, "prog '"), *map = strstr(line, "map '");
 	const char *at = prog ? prog + 6 : map ? map + 5 : NULL;
 	const char *end = at ? strchr(at, '\'') : NULL;
-	/* The verifier's log comes as a warning of its own, after the one that says which call failed. */
+	/* The verifier's log is a separate warning, after the warning about the failed call. */
 	if (!end || strstr(line, "BEGIN PROG LOAD LOG"))
 		return 0;
-	/* The first warning about a program has the errno's words. */
+	/* The first warning about a program has the error's text. */
 	if (culprit.name[0] && !strncmp(culprit.name, at, end - at) && !culprit.name[end - at])
 		return 0;
 	culprit.is_map = !prog;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Owners for what is stored on tasks and cgroups: sleepers with known names, folders in cgroup2. */
+/* Creates the owners of task and cgroup storage: sleeping processes with known names, and cgroups. */
 #include "zoo.h"
 
 #include <errno.h>
@@ -18,7 +18,7 @@ struct group groups[GROUPS];
 int group_count;
 static int loader;
 
-/* A plain name, one that fills its 15 characters, one with an escape sequence and quotes, one that is no UTF-8. */
+/* A plain name, a name of 15 characters, a name with an escape sequence and quotes, a name that is not UTF-8. */
 static const char *const names[RESIDENTS] = { "zoo-keeper", "zoo-fifteen-chr", "z\x1b[31m\"\\\n", "z\xff\xfe(\xc3" };
 
 const char *hex_of(const void *bytes, size_t size)
@@ -33,7 +33,7 @@ const char *hex_of(const void *bytes, size_t size)
 	return out;
 }
 
-/* Also on the way out of die(): cgroups outlive their makers otherwise. A folder empties a moment after its task's death. */
+/* Called by die() too, because cgroups stay otherwise. A cgroup becomes empty shortly after its task has ended. */
 static void move_out(void)
 {
 	if (getpid() != loader)
@@ -62,7 +62,7 @@ static void fork_resident(struct resident *r, const char *name)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (getppid() != loader)
 			_exit(0);
-		/* Nobody who waits for the loader's output shall wait for its children. */
+		/* Closed, so that readers of the loader's output do not wait for its children. */
 		for (int fd = 0; fd < 3; fd++)
 			close(fd);
 		prctl(PR_SET_NAME, r->comm);
@@ -72,7 +72,7 @@ static void fork_resident(struct resident *r, const char *name)
 	r->pidfd = (int)syscall(SYS_pidfd_open, r->pid, 0);
 	if (r->pidfd < 0)
 		die("pidfd_open: %m");
-	/* Its name stands before anybody is told of it. */
+	/* Waits until the child has set its name. */
 	char path[64], seen[32];
 	snprintf(path, sizeof(path), "/proc/%d/comm", r->pid);
 	for (int tries = 0; tries < 500; tries++) {
@@ -86,7 +86,7 @@ static void fork_resident(struct resident *r, const char *name)
 	die("a child did not take its name");
 }
 
-/* Where cgroup2 is mounted: the folder in /proc/mounts. */
+/* Returns the mount point of cgroup2, from /proc/mounts. */
 static const char *find_cgroup2(void)
 {
 	static char path[256];
@@ -131,7 +131,7 @@ void move_in(void)
 	make_group(&groups[0], "", name);
 	make_group(&groups[1], groups[0].path, "in ner\x01\"\xff");
 	make_group(&groups[2], groups[0].path, "other");
-	/* One resident lives there, so that the programs on the cgroup have somebody to see. */
+	/* One process is in the cgroup, so that the programs attached to it run. */
 	int procs = openat(groups[2].fd, "cgroup.procs", O_WRONLY);
 	if (procs < 0 || dprintf(procs, "%d", residents[0].pid) < 0)
 		die("cgroup.procs: %m");

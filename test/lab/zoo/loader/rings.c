@@ -18,7 +18,7 @@
 EMBEDDED(rings);
 static struct bpf_object *object;
 
-/* Held for the loader's life: libbpf's side of the user ring. */
+/* libbpf's side of the user ring buffer, open until the loader ends. */
 static struct user_ring_buffer *user_ring;
 static int loader;
 
@@ -41,7 +41,7 @@ static void record(unsigned size, unsigned seed)
 	map_record(bytes, size, NULL);
 }
 
-/* Five records and a discarded one among them, none read. */
+/* Five records and a discarded one between them. None is consumed. */
 static unsigned unread(struct bpf_object *o, int prog)
 {
 	static const unsigned sizes[] = { 1, 8, 13, 100, 256 };
@@ -63,7 +63,7 @@ static unsigned unread(struct bpf_object *o, int prog)
 	return 6;
 }
 
-/* A page that never comes: userfaultfd sees the fault and does nothing about it. */
+/* A page that is never provided: userfaultfd receives the fault and does not handle it. */
 static void *bottomless(void)
 {
 	struct uffdio_api api = { .api = UFFD_API };
@@ -82,8 +82,9 @@ static void wake(void)
 }
 
 /*
- * The loader's exit detaches programs, and waits for the grace period that the sleeper holds up: the sleeper has to die
- * first. Where the loader is killed nobody runs wake(); a guard sees the loader's memory go, which is before its files.
+* The loader's exit detaches programs and waits for a grace period, which does not end while the sleeper sleeps. So the
+ * sleeper must be killed first. If the loader is killed, it does not call wake(): a guard process detects that the loader's
+ * memory is freed, which happens before its files are closed.
  */
 static void guard(void)
 {
@@ -130,7 +131,7 @@ static bool hold_for_ever(int prog)
 		answer_skip("other", "z_ring_busy", "no userfaultfd");
 		return false;
 	}
-	/* It stands still once the fault has put it to sleep. */
+	/* The record does not change after the fault has put the program to sleep. */
 	snprintf(path, sizeof(path), "/proc/%d/wchan", sleeper);
 	for (int tries = 0; tries < 300; tries++) {
 		char where[64] = "";
@@ -155,7 +156,7 @@ static int swallow(void *context, void *data, size_t size)
 
 /*
  * 300 records of 256 (with their header 264) bytes, the first 240 consumed: the ring of 64 KiB has wrapped, and
- * the last ones lie across its end.
+* the last records extend over its end.
  */
 static unsigned wrapped(struct bpf_object *o, int prog)
 {
@@ -182,9 +183,9 @@ static unsigned wrapped(struct bpf_object *o, int prog)
 }
 
 /*
- * A program that sleeps between reserve and submit: a child runs it, and it waits for a page that nobody brings. While it
- * sleeps no RCU tasks-trace grace period ends: freed programs and maps linger, and detaching some programs waits for ever.
- * So it comes last, and only where it was asked for.
+* Runs a program that sleeps between reserve and submit: a child runs it, and it waits for a page that is never provided.
+ * While it sleeps, no RCU tasks-trace grace period ends: freed programs and maps stay in memory, and detaching some programs
+ * does not return. So this is done last, and only on request.
  */
 void show_held_record(void)
 {
@@ -225,7 +226,7 @@ static void from_user(struct bpf_object *o)
 	map_close();
 }
 
-/* One software event a CPU. What it holds has no bytes for a reader; the keys are told. */
+/* One software event per CPU. bpf(2) returns no values, so the answer has only the keys. */
 static void perf_events(void)
 {
 	int fd = raw_map(&(struct raw_map){ BPF_MAP_TYPE_PERF_EVENT_ARRAY, "z_perf_events", 4, 4, zoo.cpus + 1 });
@@ -237,14 +238,14 @@ static void perf_events(void)
 			.type = PERF_TYPE_SOFTWARE, .size = sizeof(attr), .config = PERF_COUNT_SW_BPF_OUTPUT, .sample_type = PERF_SAMPLE_RAW,
 		};
 		int event = (int)syscall(SYS_perf_event_open, &attr, -1, cpu, -1, PERF_FLAG_FD_CLOEXEC);
-		/* An offline CPU has none. */
+		/* An offline CPU has no event. */
 		if (event >= 0 && !bpf_map_update_elem(fd, &cpu, &event, BPF_ANY))
 			map_entry(&cpu, 4, "", 0, NULL);
 	}
 	map_close();
 }
 
-/* A few system calls of the loader's own; detached before the answers, so that the map stands still. */
+/* A few system calls of the loader. The program is detached before the answers, so that the map does not change. */
 static void stacks(struct bpf_object *o)
 {
 	int fd = object_map(o, "z_stacks"), prog = object_prog(o, "z_stack_taker");
@@ -263,7 +264,7 @@ static void stacks(struct bpf_object *o)
 	map_open(fd, "entries", NULL);
 	answer_survivors(fd, 4, 20 * 8, false);
 	map_close();
-	/* No more exact: how many calls it saw is the C library's business. */
+	/* Not exact: the number of calls depends on the C library. */
 	answer_prog(prog, 40, false);
 }
 
@@ -297,7 +298,7 @@ void show_rings(void)
 	for (int i = 0; i < 2; i++) {
 		int idle = object_prog(o, i ? "z_user_drain" : "z_ring_hold");
 		if (idle >= 0)
-			answer_prog(idle, 0, true); /* a run is counted at its end, which the held one's is not */
+			answer_prog(idle, 0, true); /* a run is counted when it ends, and this one has not ended */
 	}
 	answer_sections(o);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Values with a lock, an armed timer and a task's pointer. The answers are what the syscall shows: zeros for the first two. */
+/* Values with a lock, an armed timer and a pointer to a task. The answers are the bytes from bpf(2): zeros for the first two. */
 #include "zoo.h"
 
 #include <string.h>
@@ -48,7 +48,7 @@ void show_special(void)
 	}
 	if (pointing < 0)
 		return;
-	/* Whether the syscall hides the pointer is the kernel's choice: read back. */
+	/* Some kernels hide the pointer from bpf(2), so the value is read back. */
 	map_open(pointing, "entries", NULL);
 	map_field("\"pointer\":{\"key\":1,\"offset\":8,\"pid\":%d}", getpid());
 	answer_survivors(pointing, 4, sizeof(struct pointing), false);

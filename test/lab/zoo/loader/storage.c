@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Local storage with known owners: tasks, cgroups, inodes, sockets. Owners' names are hex: they may be no UTF-8. */
+/* Local storage with known owners: tasks, cgroups, inodes, sockets. Names of owners are hex, because they can be invalid UTF-8. */
 #include "zoo.h"
 #include "../zoo_types.h"
 
@@ -27,7 +27,7 @@ static struct zoo_owned value_of(unsigned i)
 	return v;
 }
 
-/* Stores on the owner that `fd` names and tells it; false: the kernel would not, which is told. */
+/* Stores a value for the owner of `fd` and adds it to the answers. Returns false if the kernel refuses, and adds the refusal. */
 static bool store(int map, const char *map_name, int fd, const void *value, size_t size, const char *fmt, ...)
 	__attribute__((format(printf, 6, 7)));
 static bool store(int map, const char *map_name, int fd, const void *value, size_t size, const char *fmt, ...)
@@ -90,7 +90,7 @@ static void cgroups(void)
 	map_close();
 }
 
-/* Files of memory alone: nothing is left behind on a disk. */
+/* Files in memory, so that no file stays on a disk. */
 static void inodes(void)
 {
 	int map = object_map(object, "z_inode");
@@ -132,7 +132,7 @@ static void sockets(void)
 		map_open(map, "owned", NULL);
 		for (int i = 0; i < 3; i++) {
 			struct zoo_owned v = value_of(300 + i);
-			/* A kernel without IPv6 has no second one. */
+			/* A kernel without IPv6 has no second socket. */
 			if (fds[i] >= 0)
 				on_socket(map, "z_socket", fds[i], &v, sizeof(v));
 		}

@@ -18,7 +18,7 @@ static __u32 id_of(int fd)
 	return info.id;
 }
 
-/* The kernel takes a congestion control's name once: each loader has names of its own. */
+/* Names of congestion controls must be unique in the kernel, so each loader uses different names. */
 static void name_of(const char *map, char name[16])
 {
 	snprintf(name, 16, "%s.%d", map + 2, getpid());
@@ -54,7 +54,7 @@ static void tell(struct bpf_object *o, const char *map, int state)
 static int registered = -1;
 static int loader;
 
-/* A registration without a link outlives every fd: it ends by its element's deletion alone. */
+/* A registration without a link stays after all fds are closed. Only deleting the element ends it. */
 static void unregister(void)
 {
 	if (getpid() == loader)
@@ -76,7 +76,7 @@ static bool attach(struct bpf_object *o, const char *name)
 	return true;
 }
 
-/* The kernel's link; that of a map without BPF_F_LINK is libbpf's own idea, and its fd is the map's. */
+/* Adds the kernel's link. For a map without BPF_F_LINK, the kernel has no link, and the fd of libbpf's link is the map's. */
 static void tell_link(struct bpf_object *o)
 {
 	struct bpf_map *m = bpf_object__find_map_by_name(o, "z_cc_link");

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tracing programs: a link of every kind that this kernel has, runs that are known where only the loader causes them. */
+/* Tracing programs: a link of every type that this kernel has. The number of runs is known if only the loader causes them. */
 #include "zoo.h"
 
 #include <errno.h>
@@ -12,7 +12,7 @@
 EMBEDDED(trace);
 static struct bpf_object *object;
 
-/* What uprobes hang on. */
+/* The function that uprobes are attached to. */
 __attribute__((noinline)) int zoo_uprobe_target(int x)
 {
 	__asm__ volatile("" : "+r"(x));
@@ -24,14 +24,14 @@ static struct bpf_program *loaded(const char *name)
 	return object_prog(object, name) < 0 ? NULL : bpf_object__find_program_by_name(object, name);
 }
 
-/* Tells a link; without one, why. */
+/* Adds a link to the answers, or the error if there is none. */
 static bool tell(const char *name, struct bpf_link *link, const char *extra)
 {
 	if (!link || bpf_link__fd(link) < 0) {
 		answer_skip("link", name, strerror(errno));
 		return false;
 	}
-	/* Before 5.15 a kernel had no link for a perf event, and libbpf attaches without one. */
+	/* Before 5.15 the kernel has no links for perf events, and libbpf attaches without one. */
 	struct bpf_link_info info = {};
 	__u32 len = sizeof(info);
 	if (!bpf_link_get_info_by_fd(bpf_link__fd(link), &info, &len))
@@ -145,7 +145,7 @@ void show_trace(void)
 	moving_maps();
 }
 
-/* What makes the moving programs run, once per tick of the loader's life. */
+/* Causes runs of the programs whose counters change. Called once per tick while the loader runs. */
 void stir_trace(void)
 {
 	LIBBPF_OPTS(bpf_test_run_opts, run);

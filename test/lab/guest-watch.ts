@@ -1,10 +1,10 @@
-/** Watches a guest for its death, so that whoever waits for it learns of that instead of waiting on. */
+/** Watches a guest's console and process, so that a wait for the guest ends if the guest dies. */
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { labDir } from "./cache.ts";
 import { LabError } from "./process.ts";
 
-/** The guest ended or hung on its own, which is no failure of ours. The console's copy outlives the guest's folder. */
+/** The guest ended or hung, which is not a failure of ktstr. The copy of the console is kept after the guest's folder is removed. */
 export class GuestDied extends LabError {
   readonly console: string;
   readonly consolePath: string;
@@ -17,21 +17,20 @@ export class GuestDied extends LabError {
 }
 
 const deathPattern = /Kernel panic - not syncing|BUG: unable to handle|Internal error: Oops|Oops: /;
-// A scheduler that the kernel threw out counts, too: what was asked for is a guest that runs it. One that its own
-// loader ended is "unregistered".
+// A guest also counts as dead if the kernel ejects its scheduler. "unregistered" means that the loader ended the scheduler.
 const ejectionPattern = /sched_ext: BPF scheduler "[^"\n]*" disabled \((?!unregistered)/;
 
 /**
- * What the console shows of a panic, an oops or (unless that was asked for) a scheduler's end by error, the first line of
- * it; undefined: nothing.
+ * Returns the first line of a panic or an oops on the console, or of a scheduler's ejection unless `mayBeEjected`; undefined
+ * if there is none.
  */
 export function deathIn(console: string, mayBeEjected = false): string | undefined {
   const found = deathPattern.exec(console) ?? (mayBeEjected ? null : ejectionPattern.exec(console));
   return found === null ? undefined : console.slice(found.index).split(/\r?\n/)[0];
 }
 
-export class Vigil {
-  /** Settles with the reason once QEMU ended or the console shows a panic. */
+export class GuestWatch {
+  /** Resolves to the reason when QEMU has ended or the console shows a panic. */
   readonly death: Promise<string>;
   readonly #name: string;
   readonly #consolePath: string;
@@ -55,7 +54,7 @@ export class Vigil {
     return readFile(this.#consolePath, "utf8").catch(() => "");
   }
 
-  /** The work's answer; a `GuestDied` when the guest dies first, or when it is silent for too long. */
+  /** Returns the result of `work`. Throws `GuestDied` if the guest dies first or `work` takes longer than `timeoutMs`. */
   async guard<T>(work: Promise<T>, what: string, timeoutMs: number): Promise<T> {
     const silent = Promise.withResolvers<{ why: string }>();
     const timer = setTimeout(
@@ -65,7 +64,7 @@ export class Vigil {
     const death = this.death.then((why) => ({ why }));
     const done = work.then(
       (value) => ({ value }),
-      // QEMU's end closes its sockets a moment before it is reaped: let the death speak first.
+      // If QEMU ends, its sockets close before its exit is seen. Wait, so that the exit is reported and not the socket's error.
       async (error: unknown) => Promise.race([death, Bun.sleep(1000).then(() => ({ error }))]),
     );
     const outcome = await Promise.race([done, death, silent.promise]);
@@ -83,7 +82,7 @@ export class Vigil {
     return new GuestDied(why, text, kept);
   }
 
-  /** Throws `GuestDied` where the console shows by now that the guest is not what it was asked to be. */
+  /** Throws `GuestDied` if the console shows a panic, an oops or an ejected scheduler. */
   async check(): Promise<void> {
     const seen = deathIn(await this.console(), this.#mayBeEjected);
     if (seen !== undefined) throw await this.#dead(seen);

@@ -1,16 +1,16 @@
-/** Whether a frozen image is what its answers say: none of this looks at BPF through the code under test. */
+/** Checks a frozen image against the guest's answers, without the code under test. */
 import { open } from "node:fs/promises";
 import type { FrozenImage } from "./frozen.ts";
 import { LabError } from "./process.ts";
 import type { MemoryPiece } from "./qemu.ts";
 
-/** "05800000-06aca8df : Kernel code" in /proc/iomem: where it starts. */
+/** Returns the start of a resource in /proc/iomem, such as "05800000-06aca8df : Kernel code". */
 export function iomemStart(iomem: string, name: string): number | undefined {
   const line = iomem.split("\n").find((each) => each.trim().endsWith(` : ${name}`));
   return line === undefined ? undefined : Number.parseInt(line.trim(), 16);
 }
 
-/** Where a guest-physical address lies in the memory file. */
+/** Returns the offset of a guest physical address in the memory file. */
 export function offsetOf(pieces: readonly MemoryPiece[], gpa: number): number | undefined {
   const piece = pieces.find((each) => gpa >= each.gpa && gpa < each.gpa + each.size);
   return piece === undefined ? undefined : gpa - piece.gpa + piece.fileOffset;
@@ -23,11 +23,11 @@ async function readAt(path: string, offset: number, size: number): Promise<Buffe
 }
 
 function must<T>(value: T | undefined, what: string): T {
-  if (value === undefined) throw new LabError(`lab: a frozen image: ${what}`);
+  if (value === undefined) throw new LabError(`lab: frozen image: ${what}`);
   return value;
 }
 
-/** /proc/version stands in memory where /proc/iomem and /proc/kallsyms put `linux_banner`. */
+/** Checks that the memory at `linux_banner`, located by /proc/iomem and /proc/kallsyms, contains /proc/version. */
 async function checkBanner(image: FrozenImage): Promise<void> {
   const symbols = await image.answers.kallsyms();
   const iomem = must(await image.answers.text("iomem"), "no /proc/iomem");
@@ -38,12 +38,13 @@ async function checkBanner(image: FrozenImage): Promise<void> {
   const offset = must(offsetOf(image.pieces, start + Number(distance)), "the banner lies outside the RAM");
   const version = must(await image.answers.text("version"), "no /proc/version").trim();
   const found = (await readAt(image.memoryPath, offset, version.length)).toString("latin1");
-  if (found !== version) throw new LabError(`lab: a frozen image: at ${offset} is ${found}, not ${version}`);
+  if (found !== version)
+    throw new LabError(`lab: frozen image: offset ${offset} has ${found}, not ${version}`);
 }
 
 const idsOf = (value: unknown): number[] => (value as { id: number }[]).map(({ id }) => id);
 
-/** Every map that the zoo's loader holds is in bpftool's list, which the kernel made. */
+/** Checks that bpftool's list has every map that the zoo's loader holds. */
 async function checkLists(image: FrozenImage): Promise<{ maps: number; progs: number }> {
   const maps = idsOf(must(await image.answers.json("map-show"), "bpftool listed no maps").value);
   const progs = idsOf(must(await image.answers.json("prog-show"), "bpftool listed no programs").value);
@@ -55,7 +56,7 @@ async function checkLists(image: FrozenImage): Promise<{ maps: number; progs: nu
   return { maps: maps.length, progs: progs.length };
 }
 
-/** Throws a `LabError` that says what contradicts what; else counts what bpftool listed. */
+/** Returns the number of maps and programs that bpftool listed. Throws `LabError` if the image contradicts an answer. */
 export async function checkImage(image: FrozenImage): Promise<{ maps: number; progs: number }> {
   await checkBanner(image);
   return checkLists(image);
