@@ -30,7 +30,11 @@ function missing(): string {
   return process.getuid?.() === 0 ? "" : "it needs root";
 }
 
-const command = (name: string, words: readonly string[]): Side => ({ kind: "command", name, command: words });
+const command = (name: string, words: readonly string[]): Extract<Side, { kind: "command" }> => ({
+  kind: "command",
+  name,
+  command: words,
+});
 
 /** A file in the chroot that is removed with the case. */
 function inPeers(name: string): { readonly path: string } & Disposable {
@@ -140,8 +144,8 @@ const kdumpToCore: Case = {
     const [core, kdump] = [join(folder, "core"), join(folder, "kdump")];
     await writeKdump(core, kdump);
     return {
-      subject: command("ktstr", [...MAP_SHOW, kdump]),
-      reference: command("ktstr", [...MAP_SHOW, core]),
+      subject: { ...command("ktstr", [...MAP_SHOW, kdump]), into: join(folder, "kdump.txt") },
+      reference: { ...command("ktstr", [...MAP_SHOW, core]), into: join(folder, "core.txt") },
       sameOutput: true,
       [Symbol.dispose]: () => {
         for (const path of [core, kdump]) rmSync(path);
