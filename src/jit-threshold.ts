@@ -5,7 +5,7 @@
  */
 
 /** Factor on the engine's thresholds: code runs this many times more often before it is compiled. */
-const THRESHOLD_FACTOR = 16;
+const THRESHOLD_FACTOR = 64;
 
 /** Raises the thresholds. Called at the start of a command. */
 export function raiseJitThreshold(): void {
