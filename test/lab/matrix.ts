@@ -190,6 +190,7 @@ export const rows: { readonly [name in RowName]: Row } = {
   "stall-rt-all": stalled("rt-all"),
   "stall-starved": stalled("starved"),
   "stall-dl-all": stalled("dl-all"),
+  "stall-kicked": stalled("kicked"),
   ...starved,
   "ejected-lost-comm": ejected("lost-comm"),
   "ejected-lost-dsq": ejected("lost-dsq"),

@@ -129,8 +129,10 @@ const stalls = stallRows().map((row) => ({ row, stall: rows[row].stall! }));
 const inTheMiddle = stalls
   .filter(({ stall }) => !stall.ejected && !isSilent(stall.kind))
   .map(({ row }) => row);
+/** Their tests are below. */
+const LOOPS: readonly string[] = ["stall-loop", "stall-kicked"];
 const silent = stalls
-  .filter(({ row, stall }) => isSilent(stall.kind) && row !== "stall-loop" && !stall.ejected)
+  .filter(({ row, stall }) => isSilent(stall.kind) && !LOOPS.includes(row) && !stall.ejected)
   .map(({ row }) => row);
 
 /** Expected findings of guests that could not answer during the stall, from the behavior of their scheduler and hogs. */
@@ -334,6 +336,34 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
       const blind = viewsOfReport(reportOf(image), "");
       expect(blind.flatMap(findingsOf).map(({ kind }) => kind)).not.toContain("cpu-stuck");
       expect(blind[0]!.notTold.join()).toContain("registers are not in the image");
+    },
+    bootMs,
+  );
+
+  test.skipIf(!stalls.some(({ row }) => row === "stall-kicked"))(
+    "stall-kicked: kicks are pending, and the cursor of an iterator is not a task of its queue",
+    async () => {
+      const image = await frozenRow("stall-kicked");
+      using guest = view(openGuest({ memory: image.memoryPath }));
+      const bss = guest.map("stall.bss");
+      expect(Number(bss.global("loop_started_ns"))).toBeGreaterThan(0);
+      expect(Number(bss.global("loop_ended_ns"))).toBe(0);
+      const report = reportOf(image);
+      expect(report.missing).toEqual([]);
+      expect(report.cpus.map(({ kicks }) => kicks)).toEqual([
+        [],
+        [
+          { name: "cpus_to_kick", cpus: [0] },
+          { name: "cpus_to_preempt", cpus: [0] },
+        ],
+      ]);
+      const { victims } = JSON.parse((await image.answers.text("stall.json"))!) as Statement;
+      const shared = report.queues.find(({ id }) => id === BigInt(0x5ced0))!;
+      expect(shared.tasks.map(({ pid }) => pid)).toEqual(
+        expect.arrayContaining(victims.map(({ pid }) => pid)),
+      );
+      // `dsq->nr`, the kernel's own count, leaves the cursor out.
+      expect(shared.tasks).toHaveLength(shared.length);
     },
     bootMs,
   );

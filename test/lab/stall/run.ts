@@ -16,12 +16,13 @@ export const stallKinds = [
   "rt-all",
   "starved",
   "dl-all",
+  "kicked",
 ] as const;
 
 export type StallKind = (typeof stallKinds)[number];
 
 /** Stalls during which the guest cannot answer in time. Its late answers are collected just before the stall. */
-export type SilentKind = "near" | "held" | "rt-all" | "dl-all" | "loop";
+export type SilentKind = "near" | "held" | "rt-all" | "dl-all" | "loop" | "kicked";
 
 /** Stalls after which the kernel ejects the scheduler early enough for the lab. */
 export type EjectedKind = Exclude<StallKind, "healthy" | "starved" | Exclude<SilentKind, "loop">>;
@@ -36,6 +37,7 @@ const SILENT_MS: { readonly [kind in SilentKind]: number } = {
   "dl-all": 9_000,
   // Well before the soft lockup detector ejects the scheduler: after 20 s on one CPU.
   loop: 8_000,
+  kicked: 8_000,
 };
 
 export const isSilent = (kind: StallKind): kind is SilentKind => Object.hasOwn(SILENT_MS, kind);

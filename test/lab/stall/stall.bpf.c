@@ -119,15 +119,29 @@ static long outer_loop(u64 index, void *context)
 	return bpf_ktime_get_ns() - loop_started_ns > loop_ns;
 }
 
+/* Loops until the time is over, or for 2^43 rounds, the most that the verifier accepts. */
+static void loop(void)
+{
+	loop_started_ns = bpf_ktime_get_ns();
+	bpf_loop(1 << 23, outer_loop, NULL, 0);
+	loop_ended_ns = bpf_ktime_get_ns();
+}
+
 SEC("struct_ops/stall_dispatch")
 void BPF_PROG(stall_dispatch, s32 cpu, struct task_struct *prev)
 {
 	last_ns = bpf_ktime_get_ns();
-	if (kind == LOOP && stalling && cpu == STALL_CPU && !loop_started_ns) {
-		loop_started_ns = bpf_ktime_get_ns();
-		/* Loops until the time is over, or for 2^43 rounds, the most that the verifier accepts. */
-		bpf_loop(1 << 23, outer_loop, NULL, 0);
-		loop_ended_ns = bpf_ktime_get_ns();
+	if (kind == LOOP && stalling && cpu == STALL_CPU && !loop_started_ns)
+		loop();
+	if (kind == KICKED && stalling && cpu == STALL_CPU && !loop_started_ns) {
+		struct task_struct *first;
+
+		/* During the loop, the iterator's cursor is in the queue, and the kick is pending because interrupts are off. */
+		bpf_for_each(scx_dsq, first, shared_dsq, 0) {
+			scx_bpf_kick_cpu(0, SCX_KICK_PREEMPT);
+			loop();
+			break;
+		}
 	}
 	scx_bpf_dsq_move_to_local(shared_dsq);
 }

@@ -32,7 +32,7 @@ static const char *const names[] = {
 	[HEALTHY] = "healthy",	 [LOST_COMM] = "lost-comm", [LOST_DSQ] = "lost-dsq", [PINNED] = "pinned",
 	[SLICE_INF] = "slice-inf", [LOOP] = "loop",	    [RT_HOG] = "rt-hog",
 	[NEAR] = "near",	 [HELD] = "held",	    [RT_ALL] = "rt-all",
-	[STARVED] = "starved",	 [DL_ALL] = "dl-all",
+	[STARVED] = "starved",	 [DL_ALL] = "dl-all",	    [KICKED] = "kicked",
 };
 
 struct actor {
@@ -159,7 +159,7 @@ static int hogs_of(enum stall_kind kind, int cpus)
 static void start_actors(enum stall_kind kind)
 {
 	int cpus = sysconf(_SC_NPROCESSORS_ONLN);
-	bool on_stall_cpu = kind == LOOP || kind == RT_HOG;
+	bool on_stall_cpu = kind == LOOP || kind == KICKED || kind == RT_HOG;
 
 	for (int i = 0; i < VICTIMS; i++) {
 		victims[i].cpu = on_stall_cpu ? STALL_CPU : -1;
@@ -245,7 +245,7 @@ static bool is_harmless(enum stall_kind kind)
 /* Returns whether all events of the statement have happened. */
 static bool has_begun(enum stall_kind kind, const struct stall *skel)
 {
-	if (kind == LOOP && !skel->bss->loop_started_ns)
+	if ((kind == LOOP || kind == KICKED) && !skel->bss->loop_started_ns)
 		return false;
 	/* A working scheduler can queue victims on an idle CPU without ops.enqueue(). */
 	for (int i = 0; !is_harmless(kind) && i < VICTIMS; i++)

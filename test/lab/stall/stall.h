@@ -27,6 +27,8 @@ enum stall_kind {
 	STARVED,
 	/* As RT_ALL, with SCHED_DEADLINE tasks. */
 	DL_ALL,
+	/* ops.dispatch() of one CPU kicks another one and loops within an iterator over the shared queue. */
+	KICKED,
 	STALL_KINDS,
 };
 
