@@ -226,8 +226,9 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
       const debug = (await image.answers.text("sched-debug"))!;
       expect(report.cpus.map(({ nrRealtime }) => nrRealtime)).toEqual(runnableIn(debug, "rt_nr_running"));
       expect(report.cpus.map(({ nrDeadline }) => nrDeadline)).toEqual(runnableIn(debug, "dl_nr_running"));
+      // A CPU that a wakeup has claimed is not in the mask, and still runs its idle task until it reschedules.
       const idle = report.cpus.filter(({ currClass }) => currClass === "idle_sched_class");
-      expect(report.idleCpus).toEqual(idle.map(({ cpu }) => cpu));
+      expect(idle.map(({ cpu }) => cpu)).toEqual(expect.arrayContaining([...report.idleCpus]));
       const statement = JSON.parse((await image.answers.text("stall.json"))!) as Statement;
       const { kind, victims, shared_dsq: sharedDsq } = statement;
       const pids = (tasks: readonly TaskState[]): number[] =>
