@@ -2,9 +2,9 @@
 import { describe, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { whyNoLab } from "../lab/availability.ts";
 import { labDir } from "../lab/cache.ts";
 import { frozenRow, labRows, stallRows } from "../lab/matrix.ts";
-import { whyNoLab } from "../lab/promise.ts";
 import { isSilent, type Stall } from "../lab/stall/run.ts";
 
 export interface LabImage {

@@ -8,10 +8,10 @@ import { withoutBpftools } from "../guest/images.ts";
 import { withoutProc } from "../live/bare.ts";
 import { missing, parseExact } from "../live/bpftool.ts";
 import type { ExecResult } from "./agent.ts";
+import { whyNoLab } from "./availability.ts";
 import { cpio } from "./cpio.ts";
 import { bootGuest, type FrozenGuest } from "./frozen.ts";
 import { withLibraries } from "./initramfs.ts";
-import { whyNoLab } from "./promise.ts";
 
 const bareMs = 900_000;
 const decode = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);

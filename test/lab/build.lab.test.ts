@@ -6,11 +6,11 @@ import { join } from "node:path";
 import { buildExecutable } from "../../tools/build.ts";
 import { Kit } from "../live/kit.ts";
 import { loadProg, returns } from "../live/kit-progs.ts";
+import { whyNoLab } from "./availability.ts";
 import { cpio } from "./cpio.ts";
 import { startGuest } from "./guest.ts";
 import { withLibraries } from "./initramfs.ts";
 import { run, tool } from "./process.ts";
-import { whyNoLab } from "./promise.ts";
 
 const why = await whyNoLab();
 const project = join(import.meta.dir, "../..");

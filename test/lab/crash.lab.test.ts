@@ -11,13 +11,13 @@ import { join } from "node:path";
 import { openKernel } from "../../src/guest/kernel/kernel.ts";
 import { labImage } from "../guest/images.ts";
 import { Comparison } from "../guest/support/frozen.ts";
+import { whyNoLab } from "./availability.ts";
 import { type CpioEntry, cpio } from "./cpio.ts";
 import { bootGuest, type FrozenGuest, writeMeta } from "./frozen.ts";
 import { triplet, userland, withLibraries } from "./initramfs.ts";
 import { fetchKernel, type KernelName } from "./kernels.ts";
 import { packageTree } from "./packages.ts";
 import { LabError, run } from "./process.ts";
-import { whyNoLab } from "./promise.ts";
 import { compileStatic } from "./toolchain.ts";
 
 const cli = join(import.meta.dir, "../../src/cli.ts");

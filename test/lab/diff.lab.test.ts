@@ -3,11 +3,11 @@ import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { CLI } from "../live/bpftool.ts";
 import { diffProblems } from "../report/schema.ts";
+import { whyNoLab } from "./availability.ts";
 import { type Guest, startGuest } from "./guest.ts";
 import { GuestDied } from "./guest-watch.ts";
 import { fetchKernel } from "./kernels.ts";
 import { loadOverlay, startScheduler, startWorkload, stopScheduler } from "./load.ts";
-import { whyNoLab } from "./promise.ts";
 import { beginStall, startStall } from "./stall/run.ts";
 
 interface Prog {

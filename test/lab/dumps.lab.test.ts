@@ -23,10 +23,10 @@ import {
   vmwareState,
 } from "../guest/dump-writers.ts";
 import { writeKdump } from "../guest/kdump-writer.ts";
+import { whyNoLab } from "./availability.ts";
 import type { FrozenImage } from "./frozen.ts";
 import { makedumpfile, writeCore } from "./makedumpfile.ts";
 import { frozenRow } from "./matrix.ts";
-import { whyNoLab } from "./promise.ts";
 
 const cli = join(import.meta.dir, "../../src/cli.ts");
 const bootMs = 600_000;

@@ -6,8 +6,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
+import { whyNoLab } from "./availability.ts";
 import { bootGuest, type FrozenGuest } from "./frozen.ts";
-import { whyNoLab } from "./promise.ts";
 import { qemuFor } from "./qemu.ts";
 
 const cli = join(import.meta.dir, "../../src/cli.ts");

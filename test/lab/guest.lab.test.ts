@@ -3,9 +3,9 @@ import { existsSync } from "node:fs";
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { whyNoLab } from "./availability.ts";
 import { startGuest } from "./guest.ts";
 import { GuestDied } from "./guest-watch.ts";
-import { whyNoLab } from "./promise.ts";
 
 const bootMs = 300_000;
 

@@ -15,13 +15,13 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connectAgent } from "./agent.ts";
+import { whyNoLab } from "./availability.ts";
 import { buildBpftool } from "./bpftool.ts";
 import type { Guest } from "./guest.ts";
 import { baseInitramfs } from "./initramfs.ts";
 import { fetchKernel } from "./kernels.ts";
 import { loadOverlay, startZoo } from "./load.ts";
 import { LabError } from "./process.ts";
-import { whyNoLab } from "./promise.ts";
 import { qemuFor } from "./qemu.ts";
 
 const cli = join(import.meta.dir, "../../src/cli.ts");

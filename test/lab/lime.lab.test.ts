@@ -22,6 +22,7 @@ import type { LabImage } from "../guest/images.ts";
 import { Comparison } from "../guest/support/frozen.ts";
 import { connectAgent } from "./agent.ts";
 import { collectAnswers } from "./answers.ts";
+import { whyNoLab } from "./availability.ts";
 import { buildBpftool } from "./bpftool.ts";
 import { cpio } from "./cpio.ts";
 import type { Guest } from "./guest.ts";
@@ -30,7 +31,6 @@ import { fetchKernel, fetchModules, type Kernel } from "./kernels.ts";
 import { loadOverlay, startZoo } from "./load.ts";
 import { packageTree } from "./packages.ts";
 import { LabError, run, tool } from "./process.ts";
-import { whyNoLab } from "./promise.ts";
 import { qemuArguments, qemuFor } from "./qemu.ts";
 import { connectQmp } from "./qmp.ts";
 

@@ -1,10 +1,10 @@
 import { describe, expect, test } from "bun:test";
 import { withoutBpftools } from "../guest/images.ts";
 import { missing, parseExact } from "../live/bpftool.ts";
+import { whyNoLab } from "./availability.ts";
 import { bootGuest, type FrozenGuest } from "./frozen.ts";
 import { GuestDied } from "./guest-watch.ts";
 import { bootOptionsOf, labRows, type RowName } from "./matrix.ts";
-import { whyNoLab } from "./promise.ts";
 import type { ZooAnswers } from "./zoo/answers.ts";
 
 /** Options for the same kernel, through its own memory. */

@@ -2,8 +2,8 @@
 import { describe, expect, test } from "bun:test";
 import { openGuest } from "../../src/guest/guest.ts";
 import { expectSameLog } from "../guest/support/log-answers.ts";
+import { whyNoLab } from "./availability.ts";
 import { bootGuest } from "./frozen.ts";
-import { whyNoLab } from "./promise.ts";
 
 /** 5,000 records of up to 900 bytes: the text buffer of Debian's kernels (2^17 bytes) wraps around many times. */
 const FILL = String.raw`

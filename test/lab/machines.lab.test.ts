@@ -3,8 +3,8 @@ import { describe, expect, test } from "bun:test";
 import { openKernel } from "../../src/guest/kernel/kernel.ts";
 import { labImage } from "../guest/images.ts";
 import { Comparison } from "../guest/support/frozen.ts";
+import { whyNoLab } from "./availability.ts";
 import { type BootOptions, bootGuest, writeMeta } from "./frozen.ts";
-import { whyNoLab } from "./promise.ts";
 
 const cli = new URL("../../src/cli.ts", import.meta.url).pathname;
 const bootMs = 600_000;

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import { stat } from "node:fs/promises";
+import { whyNoLab } from "./availability.ts";
 import { checkImage } from "./check-image.ts";
 import type { FrozenImage } from "./frozen.ts";
 import { frozenRow, labRows, type RowName, rows } from "./matrix.ts";
-import { whyNoLab } from "./promise.ts";
 import type { ZooAnswers } from "./zoo/answers.ts";
 
 const bootMs = 600_000;

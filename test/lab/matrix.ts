@@ -137,14 +137,8 @@ export const rows: { readonly [name in RowName]: Row } = {
   "7.3": { about: "the newest release", ci: false, kernel: "7.3", zoo: true, scheduler: "scx_sdt" },
   "7.2": { about: "layouts of its release", ci: false, kernel: "7.2", zoo: true, scheduler: "scx_simple" },
   "7.1": { about: "layouts of its release", ci: false, kernel: "7.1", zoo: true, scheduler: "scx_flatcg" },
-  "7.0": {
-    about: "a scheduler that decides on one CPU",
-    ci: false,
-    kernel: "7.0",
-    zoo: true,
-    scheduler: "scx_central",
-    cpus: 4,
-  },
+  // Not scx_central: this kernel ejects it when it moves a task with disabled migration, such as bpftool.
+  "7.0": { about: "layouts of its release", ci: false, kernel: "7.0", zoo: true, scheduler: "scx_flatcg" },
   "6.19": { about: "layouts of its release", ci: false, kernel: "6.19", zoo: true, scheduler: "scx_simple" },
   "6.18": { about: "layouts of its release", ci: false, kernel: "6.18", zoo: true, scheduler: "scx_flatcg" },
   "6.17": {

@@ -1,10 +1,10 @@
 /** `metrics` and `report` while a sched_ext scheduler runs, compared with the kernel's own counters before and after. */
 import { describe, expect, test } from "bun:test";
+import { whyNoLab } from "./availability.ts";
 import { type Guest, startGuest } from "./guest.ts";
 import { fetchKernel } from "./kernels.ts";
 import { ktstrOverlay } from "./ktstr.ts";
 import { loadOverlay, startScheduler } from "./load.ts";
-import { whyNoLab } from "./promise.ts";
 
 const SLOW_MS = 900_000;
 

@@ -2,10 +2,10 @@
 import { describe, expect, test } from "bun:test";
 import { openGuest } from "../../src/guest/guest.ts";
 import { findOrphans } from "../../src/report/orphans.ts";
+import { whyNoLab } from "./availability.ts";
 import { type Guest, startGuest } from "./guest.ts";
 import type { KernelName } from "./kernels.ts";
 import { ktstrOverlay } from "./ktstr.ts";
-import { whyNoLab } from "./promise.ts";
 
 const LOST = "no holder found";
 

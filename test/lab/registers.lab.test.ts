@@ -7,9 +7,9 @@ import { type GuestKernel, openKernel } from "../../src/guest/kernel/kernel.ts";
 import type { TaskAt } from "../../src/guest/kernel/tasks.ts";
 import { registersOf } from "../../src/guest/task/registers.ts";
 import { parseRegisters } from "../../src/guest/vm/registers.ts";
+import { whyNoLab } from "./availability.ts";
 import { startGuest } from "./guest.ts";
 import type { KernelName } from "./kernels.ts";
-import { whyNoLab } from "./promise.ts";
 
 const kernels: readonly KernelName[] =
   process.env["KTSTR_LAB"] === "all" ? ["sid", "6.12", "6.1", "7.3", "arm64"] : ["sid"];

@@ -16,11 +16,11 @@ import type { DumpTask } from "../../src/sched-text/dump.ts";
 import { enumsOfDump } from "../../src/sched-text/enums.ts";
 import { parseLog } from "../../src/sched-text/parse.ts";
 import { flagNames, nameIn, type ScxEnums } from "../../src/scx-enums.ts";
+import { whyNoLab } from "./availability.ts";
 import { buildBpftool } from "./bpftool.ts";
 import type { FrozenImage } from "./frozen.ts";
 import { kernelBtf } from "./kernels.ts";
 import { frozenRow, rows, stallRows } from "./matrix.ts";
-import { whyNoLab } from "./promise.ts";
 import { isSilent } from "./stall/run.ts";
 
 const bootMs = 900_000;
@@ -228,7 +228,7 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
       expect(report.cpus.map(({ nrDeadline }) => nrDeadline)).toEqual(runnableIn(debug, "dl_nr_running"));
       // A CPU that a wakeup has claimed is not in the mask, and still runs its idle task until it reschedules.
       const idle = report.cpus.filter(({ currClass }) => currClass === "idle_sched_class");
-      expect(idle.map(({ cpu }) => cpu)).toEqual(expect.arrayContaining([...report.idleCpus]));
+      expect(idle.map(({ cpu }) => cpu)).toEqual(expect.arrayContaining([...report.idleCpus!]));
       const statement = JSON.parse((await image.answers.text("stall.json"))!) as Statement;
       const { kind, victims, shared_dsq: sharedDsq } = statement;
       const pids = (tasks: readonly TaskState[]): number[] =>

@@ -4,8 +4,8 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { join } from "node:path";
+import { whyNoLab } from "./availability.ts";
 import { bootGuest, type FrozenGuest } from "./frozen.ts";
-import { whyNoLab } from "./promise.ts";
 
 const cli = join(import.meta.dir, "../../src/cli.ts");
 const bootMs = 600_000;

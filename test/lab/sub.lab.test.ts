@@ -8,10 +8,10 @@ import { findingsOf } from "../../src/report/sched-findings.ts";
 import { schedJson } from "../../src/report/sched-json.ts";
 import { CLI } from "../live/bpftool.ts";
 import { schedProblems } from "../report/schema.ts";
+import { whyNoLab } from "./availability.ts";
 import { cpio } from "./cpio.ts";
 import { type Guest, startGuest } from "./guest.ts";
 import { GuestDied } from "./guest-watch.ts";
-import { whyNoLab } from "./promise.ts";
 import { buildSub } from "./sub/build.ts";
 
 const OUTER = "/lab-outer";

@@ -1,10 +1,10 @@
 import { describe, expect, test } from "bun:test";
 import { collectAnswers } from "./answers.ts";
+import { whyNoLab } from "./availability.ts";
 import { type Guest, startGuest } from "./guest.ts";
 import { fetchKernel } from "./kernels.ts";
 import { ktstrOverlay } from "./ktstr.ts";
 import { loadOverlay, startScheduler, stopScheduler } from "./load.ts";
-import { whyNoLab } from "./promise.ts";
 
 /** libbpf cuts the object's name to 8 bytes before a suffix of up to 7 (internal_map_name). */
 const bss = "scx_simp.bss";

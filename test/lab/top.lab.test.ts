@@ -9,8 +9,8 @@ import { join } from "node:path";
 import { openRecord } from "../../src/report/record-read.ts";
 import type { Round } from "../../src/round.ts";
 import { spawn } from "../live/bpftool.ts";
+import { whyNoLab } from "./availability.ts";
 import { bootGuest, type FrozenGuest } from "./frozen.ts";
-import { whyNoLab } from "./promise.ts";
 
 const cli = join(import.meta.dir, "../../src/cli.ts");
 const bootMs = 600_000;

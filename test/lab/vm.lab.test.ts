@@ -16,10 +16,10 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { whyNoLab } from "./availability.ts";
 import { bootGuest, type FrozenGuest, type FrozenImage } from "./frozen.ts";
 import { frozenRow } from "./matrix.ts";
 import { tool } from "./process.ts";
-import { whyNoLab } from "./promise.ts";
 import { connectQmp } from "./qmp.ts";
 
 const cli = join(import.meta.dir, "../../src/cli.ts");

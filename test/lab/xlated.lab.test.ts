@@ -1,8 +1,8 @@
 /** `prog dump xlated` of the running kernel inside guests, compared with the guest's own bpftool. */
 import { expect, test } from "bun:test";
+import { whyNoLab } from "./availability.ts";
 import { bootGuest } from "./frozen.ts";
 import { bootOptionsOf, labRows } from "./matrix.ts";
-import { whyNoLab } from "./promise.ts";
 
 /** Takes minutes under emulation, so CI does not run it. */
 const isAsked = process.env["KTSTR_LAB"] === "all";

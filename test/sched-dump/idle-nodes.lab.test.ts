@@ -5,12 +5,12 @@ import { join } from "node:path";
 import { openGuest } from "../../src/guest/guest.ts";
 import type { MemorySource } from "../../src/guest/image/image.ts";
 import { view } from "../../src/report/view.ts";
+import { whyNoLab } from "../lab/availability.ts";
 import { cached, keyOf, labDir } from "../lab/cache.ts";
 import { cpio } from "../lab/cpio.ts";
 import { type Guest, startGuest } from "../lab/guest.ts";
 import { GuestDied } from "../lab/guest-watch.ts";
 import { fetchKernel, type KernelName } from "../lab/kernels.ts";
-import { whyNoLab } from "../lab/promise.ts";
 import { compileBpf, compileStatic, runBpftool, sysroot, vmlinuxHeader } from "../lab/toolchain.ts";
 
 const kernels: readonly KernelName[] =

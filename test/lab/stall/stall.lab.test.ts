@@ -1,8 +1,8 @@
 /** The lab's own scheduler stalls as requested, according to the kernel's dump and watchdog and not only to its loader. */
 import { describe, expect, test } from "bun:test";
+import { whyNoLab } from "../availability.ts";
 import type { FrozenImage } from "../frozen.ts";
 import { frozenRow, rows, type StallRowName, stallRows } from "../matrix.ts";
-import { whyNoLab } from "../promise.ts";
 import { isSilent, type Stall, type StallKind } from "./run.ts";
 
 const BOOT_MS = 600_000;
