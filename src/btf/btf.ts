@@ -39,6 +39,8 @@ export interface BtfOptions {
 const POINTER_SIZE = 8;
 /** Maximum length of a string. The kernel accepts identifiers of up to 511 bytes; tags can be longer. */
 const MAX_STRING = 65_536;
+/** Decoded strings of up to this many bytes are kept: most names are used by several members or types. */
+const MAX_KEPT_STRING = 64;
 
 /**
  * Every method that takes an id throws `FormatError` if the id, or a type or string that its record refers to, does not
@@ -56,6 +58,8 @@ export class Btf {
   readonly #index: Int32Array;
   readonly #strings: Buffer;
   readonly #firstString: number;
+  /** Decoded strings by offset. */
+  readonly #decoded = new Map<number, string>();
   #isSorted: boolean | undefined;
   /** Name indexes with functions (true) and without (false). Used if the types are not sorted by name. */
   readonly #names: Map<boolean, NameIndex> = new Map();
@@ -251,7 +255,13 @@ export class Btf {
 
   /** Returns the string at a `name_off`. Bytes that are not UTF-8 become U+FFFD. Throws `FormatError` if it is out of range. */
   string(offset: number): string {
-    return offset === 0 ? "" : this.#stringBytes(offset).toString("utf8");
+    if (offset === 0) return "";
+    const known = this.#decoded.get(offset);
+    if (known !== undefined) return known;
+    const bytes = this.#stringBytes(offset);
+    const text = bytes.toString("utf8");
+    if (bytes.length <= MAX_KEPT_STRING) this.#decoded.set(offset, text);
+    return text;
   }
 
   /** "BTF vmlinux", for messages. */

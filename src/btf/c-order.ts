@@ -111,6 +111,8 @@ function hashOf(btf: Btf, id: number, withMembers: boolean, depth: number): Hash
 
 const TWO_32 = 2 ** 32;
 
+const isAscii = (name: string): boolean => /^[\0-\x7f]*$/.test(name);
+
 /** Returns `hash * 31 + value` in 64 bits. */
 function add({ hi, lo }: Hash, value: Hash): Hash {
   const low = lo * 31 + value.lo;
@@ -123,10 +125,18 @@ function addName(hash: Hash, name: string): Hash {
 
 /** Hashes a string as `str_hash` of tools/lib/bpf/hashmap.h does, where characters are signed. */
 function nameHash(name: string): Hash {
-  let hash: Hash = { hi: 0, lo: 0 };
-  for (const byte of Buffer.from(name))
-    hash = add(hash, byte < 0x80 ? { hi: 0, lo: byte } : { hi: TWO_32 - 1, lo: byte + TWO_32 - 0x100 });
-  return hash;
+  const bytes = isAscii(name) ? undefined : Buffer.from(name);
+  const length = bytes?.length ?? name.length;
+  let hi = 0;
+  let lo = 0;
+  for (let at = 0; at < length; at++) {
+    const byte = bytes === undefined ? name.charCodeAt(at) : bytes[at]!;
+    const isNegative = byte >= 0x80;
+    const low = lo * 31 + (isNegative ? byte + TWO_32 - 0x100 : byte);
+    hi = (hi * 31 + (isNegative ? TWO_32 - 1 : 0) + Math.floor(low / TWO_32)) % TWO_32;
+    lo = low % TWO_32;
+  }
+  return { hi, lo };
 }
 
 function chainError(id: number): FormatError {
