@@ -21,7 +21,7 @@ const DEFAULT_LIMIT = 8;
 
 const report: Command = command({
   name: "ktstr report",
-  description: "Write everything to one HTML page that can be passed on",
+  description: "Write everything to one HTML page, for a bug report or a mail",
   options: ["output", "limit", "stats"],
   grammar: "[RECORD | A B]",
   examples: [
