@@ -1,39 +1,112 @@
 /** The command table, the error boundary and the exit status. */
-import { type Command, type CommandTable, command } from "./commands/command.ts";
+import { type Command, type CommandTable, command, described } from "./commands/command.ts";
 import { type ErrorFormat, errorFormatOf, parseCommandLine } from "./commands/parse.ts";
 import { runLine } from "./commands/run.ts";
 import { KtstrError, UsageError } from "./errors.ts";
 import { enableDebugLog, log } from "./log.ts";
 import { ClosedPipeError, Output, writeError } from "./report/output.ts";
 
+/** The descriptions are repeated here, so that `--help` and completions load no command. A test compares them. */
 const COMMANDS: CommandTable = {
-  inspect: async () => (await import("./commands/inspect.ts")).default,
-  map: async () => (await import("./commands/map.ts")).default,
-  prog: async () => (await import("./commands/prog.ts")).default,
-  link: async () => (await import("./commands/link.ts")).default,
-  cgroup: async () => (await import("./commands/cgroup.ts")).default,
-  feature: async () => (await import("./commands/feature.ts")).default,
-  token: async () => (await import("./commands/token.ts")).default,
-  net: async () => (await import("./commands/net.ts")).default,
-  perf: async () => (await import("./commands/perf.ts")).default,
-  struct_ops: async () => (await import("./commands/struct-ops.ts")).default,
-  get: async () => (await import("./commands/get.ts")).default,
-  diff: async () => (await import("./commands/diff.ts")).default,
-  top: async () => (await import("./commands/top.ts")).default,
-  record: async () => (await import("./commands/record.ts")).default,
-  sched: async () => (await import("./commands/sched.ts")).default,
-  btf: async () => (await import("./commands/btf.ts")).default,
-  task: async () => (await import("./commands/task.ts")).default,
-  dmesg: async () => (await import("./commands/dmesg.ts")).default,
-  symbol: async () => (await import("./commands/symbol.ts")).default,
-  metrics: async () => (await import("./commands/metrics.ts")).default,
-  report: async () => (await import("./commands/report.ts")).default,
-  capture: async () => (await import("./commands/capture.ts")).default,
-  pin: async () => (await import("./commands/pin.ts")).default,
-  vmlinux: async () => (await import("./commands/vmlinux.ts")).default,
-  completions: async () => (await import("./commands/completions.ts")).default,
-  batch: async () => (await import("./commands/batch.ts")).default,
-  version: async () => (await import("./commands/version.ts")).default,
+  inspect: described(
+    "Show everything: kernel, scheduler, programs, maps with contents",
+    async () => (await import("./commands/inspect.ts")).default,
+  ),
+  map: described("Maps: attributes and contents", async () => (await import("./commands/map.ts")).default),
+  prog: described(
+    "Programs: attributes, run-time costs and instructions",
+    async () => (await import("./commands/prog.ts")).default,
+  ),
+  link: described("Links: attachments of programs", async () => (await import("./commands/link.ts")).default),
+  cgroup: described(
+    "Programs that are attached to cgroups, by a link or without",
+    async () => (await import("./commands/cgroup.ts")).default,
+  ),
+  feature: described(
+    "BPF features of the kernel",
+    async () => (await import("./commands/feature.ts")).default,
+  ),
+  token: described(
+    "File systems that BPF tokens can be created from",
+    async () => (await import("./commands/token.ts")).default,
+  ),
+  net: described(
+    "Programs on network devices and in network namespaces, by a link or without",
+    async () => (await import("./commands/net.ts")).default,
+  ),
+  perf: described(
+    "Programs on perf events: tracepoints, kprobes, uprobes",
+    async () => (await import("./commands/perf.ts")).default,
+  ),
+  struct_ops: described(
+    "struct_ops maps: kernel structs whose functions are BPF programs",
+    async () => (await import("./commands/struct-ops.ts")).default,
+  ),
+  get: described(
+    "Print a global variable, or a part of one",
+    async () => (await import("./commands/get.ts")).default,
+  ),
+  diff: described(
+    "Show what changed between two snapshots: costs as rates, globals, maps, schedulers",
+    async () => (await import("./commands/diff.ts")).default,
+  ),
+  top: described(
+    "Watch programs' costs, maps and the scheduler",
+    async () => (await import("./commands/top.ts")).default,
+  ),
+  record: described(
+    "Record programs' costs, maps and the scheduler over time, until Ctrl-C",
+    async () => (await import("./commands/record.ts")).default,
+  ),
+  sched: described(
+    "sched_ext: why tasks wait, dispatch queues, CPUs, events",
+    async () => (await import("./commands/sched.ts")).default,
+  ),
+  btf: described(
+    "BTF: the types of the kernel and of BPF objects",
+    async () => (await import("./commands/btf.ts")).default,
+  ),
+  task: described(
+    "Tasks of a frozen machine, and their kernel stacks",
+    async () => (await import("./commands/task.ts")).default,
+  ),
+  dmesg: described("Print the kernel's log", async () => (await import("./commands/dmesg.ts")).default),
+  symbol: described(
+    "Print the symbol at an address, and the source line of a BPF program's machine code",
+    async () => (await import("./commands/symbol.ts")).default,
+  ),
+  metrics: described(
+    "Serve costs of programs, maps and events of sched_ext to Prometheus",
+    async () => (await import("./commands/metrics.ts")).default,
+  ),
+  report: described(
+    "Write everything to one HTML page, for a bug report or a mail",
+    async () => (await import("./commands/report.ts")).default,
+  ),
+  capture: described(
+    "Save all BPF state of a frozen machine to one small file",
+    async () => (await import("./commands/capture.ts")).default,
+  ),
+  pin: described(
+    "Hold a map open by name, so that it outlives its owner",
+    async () => (await import("./commands/pin.ts")).default,
+  ),
+  vmlinux: described(
+    "Find the vmlinux (symbols and types) of a kernel image",
+    async () => (await import("./commands/vmlinux.ts")).default,
+  ),
+  completions: described(
+    "Print a shell's completion script",
+    async () => (await import("./commands/completions.ts")).default,
+  ),
+  batch: described(
+    "Run the commands of a file, one per line, until one fails",
+    async () => (await import("./commands/batch.ts")).default,
+  ),
+  version: described(
+    "Print the version, or the licenses of the code that ktstr contains",
+    async () => (await import("./commands/version.ts")).default,
+  ),
 };
 
 const root: Command = command({

@@ -53,8 +53,19 @@ export interface Command {
   readonly start: ((context: Context) => ExitStatus | Promise<ExitStatus>) | undefined;
 }
 
-/** Commands by name, loaded on use. */
-export type CommandTable = Readonly<Record<string, () => Promise<Command>>>;
+/** Loads a command on use. */
+export interface CommandLoader {
+  (): Promise<Command>;
+  /** The command's description, if it is known without loading the command. The command then has no alias. */
+  readonly description?: string;
+}
+
+/** Commands by name. */
+export type CommandTable = Readonly<Record<string, CommandLoader>>;
+
+export function described(description: string, load: () => Promise<Command>): CommandLoader {
+  return Object.assign(() => load(), { description });
+}
 
 type Definition = Pick<Command, "name" | "description" | "examples"> &
   Partial<Omit<Command, "args">> & {

@@ -105,7 +105,7 @@ async function subCommandsOf({ subCommands }: Command): Promise<Candidate[]> {
   return Promise.all(
     Object.entries(subCommands).map(async ([word, load]) => ({
       word,
-      description: (await load()).description,
+      description: load.description ?? (await load()).description,
     })),
   );
 }

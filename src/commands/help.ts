@@ -24,7 +24,10 @@ function cittyCommand(command: Command): CommandDef<ArgsDef> {
   const meta = { name, description, ...(alias && { alias }), ...(version && { version }) };
   const children = Object.entries(subCommands).map(([word, load]) => [
     word,
-    async () => cittyCommand(await load()),
+    async () =>
+      load.description === undefined
+        ? cittyCommand(await load())
+        : defineCommand({ meta: { name: word, description: load.description } }),
   ]);
   return defineCommand<ArgsDef>({
     meta,

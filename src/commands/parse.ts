@@ -102,9 +102,10 @@ export async function subCommand(parent: Command, word: string): Promise<Command
   return only !== undefined && others.length === 0 ? table[only]?.() : undefined;
 }
 
-/** Aliases are known only after the command is loaded. */
+/** Aliases are known only after the command is loaded. Commands with a description in the table have none. */
 async function aliased(table: CommandTable, word: string): Promise<Command | undefined> {
   for (const load of Object.values(table)) {
+    if (load.description !== undefined) continue;
     const candidate = await load();
     if (candidate.alias === word) return candidate;
   }

@@ -214,3 +214,12 @@ describe("words", () => {
     expect(listing.map((map) => map.id)).toContain(id);
   });
 });
+
+test("--help shows each command's own description", () => {
+  const commands = /\nCOMMANDS\n\n(.*?)\n\n/s.exec(ktstr(["--help"]).out)![1]!.split("\n");
+  expect(commands.length).toBeGreaterThan(20);
+  for (const line of commands) {
+    const [name = "", description = ""] = line.trim().split(/ {4}/);
+    expect(ktstr([name, "--help"]).out.split("\n")[0]).toBe(`${description} (ktstr ${name})`);
+  }
+});
