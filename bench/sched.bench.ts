@@ -11,10 +11,10 @@ const CPUS = 256;
 const TASKS = 20_000;
 const nothing = (): void => {};
 
-const page = (memory: string): Side => ({
+const page = (memory: string, ...options: readonly string[]): Side => ({
   kind: "command",
   name: "ktstr",
-  command: [...KTSTR, "sched", "--memory", memory],
+  command: [...KTSTR, ...options, "sched", "--memory", memory],
 });
 
 /** Returns the newest types of a kernel with sched_ext, which the lab extracted from its boot image. */
@@ -26,16 +26,17 @@ function schedExtTypes(): string | undefined {
 }
 
 /** Ten times the tasks on the same CPUs: a walk that is not linear takes more than ten times the time. */
-const many: Case = {
-  name: `sched: ${CPUS} CPUs, ${TASKS} tasks, to ${TASKS / 10} tasks`,
+const many = (...options: readonly string[]): Case => ({
+  name: `${[...options, "sched"].join(" ")}: ${CPUS} CPUs, ${TASKS} tasks, to ${TASKS / 10} tasks`,
   target: 10,
   peakTargetMb: 200,
   missing: () => (schedExtTypes() === undefined ? "the lab has no types of a kernel with sched_ext" : ""),
   prepare: (folder) => {
     const make = (tasks: number): string => `${makeSchedMachine(folder, schedExtTypes()!, CPUS, tasks)}@0`;
-    return { subject: page(make(TASKS)), reference: page(make(TASKS / 10)), [Symbol.dispose]: nothing };
+    const side = (tasks: number): Side => page(make(tasks), ...options);
+    return { subject: side(TASKS), reference: side(TASKS / 10), [Symbol.dispose]: nothing };
   },
-};
+});
 
 /** 200 ms if Bun itself takes 5 ms. */
 const GUEST_TARGET = 40;
@@ -52,5 +53,5 @@ const guest: Case = {
   }),
 };
 
-export const cases: readonly Case[] = [many, guest];
+export const cases: readonly Case[] = [many(), many("-j"), guest];
 export const jobs = {};

@@ -1,7 +1,13 @@
-import { type Json, stringify } from "../report/json.ts";
+import { type Json, stringify, writeJson } from "../report/json.ts";
 import type { Context } from "./command.ts";
 
 export const indentOf = (context: Pick<Context, "options">): string => (context.options.pretty ? "  " : "");
+
+/** Prints a document in pieces: it can be far larger than the data that it is made of. */
+export function printJson(context: Context, value: Json): void {
+  writeJson(context.out, value, indentOf(context));
+  context.out.line();
+}
 
 /** Prints objects as JSON or text. As in bpftool, a list or several objects of one name are an array; a single one is not. */
 export function printList<T>(

@@ -1,10 +1,9 @@
 import { UsageError } from "../errors.ts";
-import { stringify } from "../report/json.ts";
 import { schedDumpsJson } from "../report/sched-dump-json.ts";
 import { dumpLines } from "../sched-text/format.ts";
 import { escapeText } from "../text.ts";
 import { type Command, command } from "./command.ts";
-import { indentOf } from "./print.ts";
+import { printJson } from "./print.ts";
 import { openKernelMemory, warnAll } from "./source.ts";
 
 const dump: Command = command({
@@ -21,7 +20,7 @@ const dump: Command = command({
     if (words.length > 0) throw new UsageError(`sched dump: unexpected arguments: ${words.join(" ")}`);
     using source = await openKernelMemory(options);
     const found = source.state.schedulerDumps();
-    if (options.json) out.line(stringify(schedDumpsJson(found), indentOf(context)));
+    if (options.json) printJson(context, schedDumpsJson(found));
     else
       for (const one of found.dumps)
         for (const line of dumpLines(one, found.cpuCount)) out.line(escapeText(line));

@@ -1,5 +1,4 @@
 import { KtstrError, UsageError } from "../errors.ts";
-import { stringify } from "../report/json.ts";
 import { findingsOf } from "../report/sched-findings.ts";
 import { SCHED_SCHEMA_VERSION, schedJson } from "../report/sched-json.ts";
 import { viewsOfLog } from "../report/sched-log.ts";
@@ -7,7 +6,7 @@ import { writeSched } from "../report/sched-page.ts";
 import { type ParsedLog, parseLog } from "../sched-text/parse.ts";
 import { type Command, type Context, command } from "./command.ts";
 import { countOption } from "./option-values.ts";
-import { indentOf } from "./print.ts";
+import { printJson } from "./print.ts";
 import { terminalStyle } from "./terminal.ts";
 
 const DEFAULT_LIMIT = 32;
@@ -37,17 +36,12 @@ const explain: Command = command({
     const views = viewsOfLog(log, name);
     if (views.length === 0) throw noDump(log, name);
     if (options.json) {
-      out.line(
-        stringify(
-          {
-            schema: "ktstr-sched",
-            schema_version: SCHED_SCHEMA_VERSION,
-            schedulers: views.map((view) => schedJson(view, findingsOf(view))),
-            log: logJson(log),
-          },
-          indentOf(context),
-        ),
-      );
+      printJson(context, {
+        schema: "ktstr-sched",
+        schema_version: SCHED_SCHEMA_VERSION,
+        schedulers: views.map((view) => schedJson(view, findingsOf(view))),
+        log: logJson(log),
+      });
       return 0;
     }
     views.forEach((view, index) => {

@@ -1,11 +1,10 @@
 import { UsageError } from "../errors.ts";
-import { stringify } from "../report/json.ts";
 import { findingsOf } from "../report/sched-findings.ts";
 import { SCHED_SCHEMA_VERSION, schedJson } from "../report/sched-json.ts";
 import { writeSched } from "../report/sched-page.ts";
 import { type Command, command } from "./command.ts";
 import { countOption } from "./option-values.ts";
-import { indentOf } from "./print.ts";
+import { printJson } from "./print.ts";
 import { readSchedViews } from "./sched-views.ts";
 import { terminalStyle } from "./terminal.ts";
 
@@ -35,7 +34,7 @@ const sched: Command = command({
     if (options.json) {
       const schedulers = views.map((view) => schedJson(view, findingsOf(view)));
       const all = { schema: "ktstr-sched", schema_version: SCHED_SCHEMA_VERSION, schedulers };
-      out.line(stringify(all, indentOf(context)));
+      printJson(context, all);
     } else if (views.length === 0) out.line(`No scheduler is loaded; sched_ext is ${state}.`);
     (options.json ? [] : views).forEach((view, index) => {
       if (index > 0) out.line("\n");

@@ -1,10 +1,9 @@
 import { KtstrError, UsageError } from "../errors.ts";
-import { stringify } from "../report/json.ts";
 import { queryRecords } from "../report/record-query.ts";
 import { TASK_FIELDS, tasksJson, taskText } from "../report/task-list.ts";
 import type { TaskInfo } from "../sched-state.ts";
 import { type Command, command } from "./command.ts";
-import { indentOf } from "./print.ts";
+import { printJson } from "./print.ts";
 import { queryOf } from "./query.ts";
 import { openKernelMemory, warnAll } from "./source.ts";
 
@@ -26,7 +25,7 @@ const show: Command = command({
     const { state } = source;
     let matched = 0;
     const found = query(chosen());
-    if (options.json) out.line(stringify(tasksJson(found), indentOf(context)));
+    if (options.json) printJson(context, tasksJson(found));
     else for (const task of found) out.line(taskText(task));
     warnAll(context, state);
     if (matched === 0 && words.length > 0) throw new KtstrError(`task show: no task has ${words.join(" ")}`);

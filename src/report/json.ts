@@ -9,6 +9,15 @@ export class JsonText {
   }
 }
 
+/** A long list whose items are made while they are printed, so that they are not in memory together. */
+export class JsonList {
+  readonly items: () => Iterable<Json>;
+
+  constructor(items: () => Iterable<Json>) {
+    this.items = items;
+  }
+}
+
 /** Plain data to print. Members with value `undefined` are omitted. */
 export type Json =
   | string
@@ -18,6 +27,7 @@ export type Json =
   | null
   | undefined
   | JsonText
+  | JsonList
   | readonly Json[]
   | { readonly [key: string]: Json };
 
@@ -30,34 +40,94 @@ export function stringify(value: Json, indent = ""): string {
 
 function isPlain(value: Json): boolean {
   if (typeof value !== "object" || value === null) return typeof value !== "bigint";
-  if (value instanceof JsonText) return false;
+  if (value instanceof JsonText || value instanceof JsonList) return false;
   if (Array.isArray(value)) return value.every(isPlain);
   for (const key in value) if (!isPlain((value as { readonly [key: string]: Json })[key])) return false;
   return true;
 }
 
 function write(value: Json, indent: string, newline: string): string {
+  let text = "";
+  new Printer((piece) => {
+    text += piece;
+  }, indent).print(value, newline);
+  return text;
+}
+
+/** Prints what `stringify` returns, in pieces, so that the whole text is not in memory. */
+export function writeJson(out: { text(text: string): unknown }, value: Json, indent = ""): void {
+  new Printer((piece) => void out.text(piece), indent).print(value, indent === "" ? "" : "\n");
+}
+
+class Printer {
+  readonly #put: (piece: string) => void;
+  readonly #indent: string;
+  readonly #colon: string;
+  /** The last list of numbers, and its text. Thousands of tasks share one list of hundreds of CPUs. */
+  #last: readonly Json[] = [];
+  #lastInner = "";
+  #lastText = "";
+
+  constructor(put: (piece: string) => void, indent: string) {
+    this.#put = put;
+    this.#indent = indent;
+    this.#colon = indent === "" ? ":" : ": ";
+  }
+
+  /** `newline`: a line feed and the indent of `value`; "" prints one line. */
+  print(value: Json, newline: string): void {
+    if (typeof value !== "object" || value === null) this.#put(scalarText(value));
+    else if (value instanceof JsonText) this.#put(value.text);
+    else if (value instanceof JsonList) this.#list(value.items(), newline);
+    else if (!Array.isArray(value)) this.#object(value as { readonly [key: string]: Json }, newline);
+    else if (value.length > 0 && value.every(Number.isFinite)) this.#numbers(value, newline);
+    else this.#list(value, newline);
+  }
+
+  #numbers(list: readonly Json[], newline: string): void {
+    const inner = newline + this.#indent;
+    if (this.#last !== list || this.#lastInner !== inner) {
+      this.#last = list;
+      this.#lastInner = inner;
+      this.#lastText = `[${inner}${list.join(`,${inner}`)}${newline}]`;
+    }
+    this.#put(this.#lastText);
+  }
+
+  #list(items: Iterable<Json>, newline: string): void {
+    const inner = newline + this.#indent;
+    let before = "[";
+    for (const item of items) {
+      this.#put(before);
+      this.#put(inner);
+      this.print(item, inner);
+      before = ",";
+    }
+    this.#put(before === "[" ? "[]" : `${newline}]`);
+  }
+
+  #object(object: { readonly [key: string]: Json }, newline: string): void {
+    const inner = newline + this.#indent;
+    let before = "{";
+    for (const key in object) {
+      const item = object[key];
+      if (item === undefined) continue;
+      this.#put(before);
+      this.#put(inner);
+      this.#put(quoteKey(key));
+      this.#put(this.#colon);
+      this.print(item, inner);
+      before = ",";
+    }
+    this.#put(before === "{" ? "{}" : `${newline}}`);
+  }
+}
+
+function scalarText(value: string | number | bigint | boolean | null | undefined): string {
   if (value === null || value === undefined) return "null";
-  if (typeof value === "bigint") return value.toString();
   if (typeof value === "string") return quote(value);
   if (typeof value === "number" && !Number.isFinite(value)) return "null"; // JSON cannot express them
-  if (typeof value !== "object") return String(value);
-  if (value instanceof JsonText) return value.text;
-  const inner = newline + indent;
-  const colon = indent === "" ? ":" : ": ";
-  const parts: string[] = [];
-  if (Array.isArray(value)) {
-    // Fast path for lists of CPUs: hundreds of numbers for each of thousands of tasks.
-    if (indent === "" && value.every(Number.isFinite)) return `[${value.join(",")}]`;
-    for (const item of value as readonly Json[]) parts.push(inner + write(item, indent, inner));
-    return parts.length === 0 ? "[]" : `[${parts.join(",")}${newline}]`;
-  }
-  const object = value as { readonly [key: string]: Json };
-  for (const key in object) {
-    const item = object[key];
-    if (item !== undefined) parts.push(inner + quoteKey(key) + colon + write(item, indent, inner));
-  }
-  return parts.length === 0 ? "{}" : `{${parts.join(",")}${newline}}`;
+  return value.toString();
 }
 
 /** Characters that JSON does not escape but terminals may interpret: DEL, C1, bidirectional overrides, separators. */

@@ -1,7 +1,7 @@
 /** `sched dump --json`: the dump's lines as data (schema/sched-dump.schema.json). */
 import type { SchedulerDumps } from "../sched-state.ts";
 import type { ScxDump } from "../sched-text/dump.ts";
-import type { Json } from "./json.ts";
+import { type Json, JsonList } from "./json.ts";
 import { cpuJson, taskJson } from "./sched-json.ts";
 
 /** Incremented if a member is removed or changes its meaning, not if members are added. */
@@ -25,7 +25,7 @@ function dumpJson({ opsName, scheduler, cgroupPath, trigger, cpus, events }: Scx
     trigger: trigger.reason,
     cpus: cpus.map((cpu) => ({
       ...cpuJson(cpu),
-      tasks: cpu.tasks.map((task) => taskJson({ ...task, cpu: cpu.cpu })),
+      tasks: new JsonList(() => cpu.tasks.values().map((task) => taskJson({ ...task, cpu: cpu.cpu }))),
     })),
     events: Object.fromEntries(events.map(({ name, count }) => [name, count])),
   };

@@ -2,7 +2,7 @@
 
 import { exitKindText } from "../sched-text/exit-kinds.ts";
 import { flagNames, nameIn, type ScxEnums } from "../scx-enums.ts";
-import type { Json } from "./json.ts";
+import { type Json, JsonList } from "./json.ts";
 import type { Finding } from "./sched-findings.ts";
 import { hexId } from "./sched-findings.ts";
 import type { SchedCpu, SchedQueue, SchedTask, SchedView } from "./sched-view.ts";
@@ -11,7 +11,7 @@ import { lineJson } from "./symbol.ts";
 /** Incremented if a member is removed or changes its meaning, not if members are added. */
 export const SCHED_SCHEMA_VERSION = 1;
 
-/** One scheduler at one moment. Unknown members are omitted; `dsq_id` of a task that is in no queue is null. */
+/** One scheduler at one moment, to print with `writeJson`. Unknown members are omitted; `dsq_id` of a task that is in no queue is null. */
 export function schedJson(view: SchedView, findings: readonly Finding[]): Json {
   return {
     origin: view.origin,
@@ -23,7 +23,7 @@ export function schedJson(view: SchedView, findings: readonly Finding[]): Json {
       ...queueJson(queue, view),
       pids: queue.tasks.map(({ pid }) => pid),
     })),
-    tasks: view.tasks.map((task) => taskJson(task, view.enums)),
+    tasks: new JsonList(() => view.tasks.values().map((task) => taskJson(task, view.enums))),
     events: eventsJson(view),
     unknown: view.unknown,
     frame_lines:

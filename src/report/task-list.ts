@@ -1,7 +1,7 @@
 /** `task show`: tasks as text, as JSON (schema/task.schema.json), and as fields of filters and orders. */
 import type { TaskInfo } from "../sched-state.ts";
 import { escapeText } from "../text.ts";
-import type { Json } from "./json.ts";
+import { type Json, JsonList } from "./json.ts";
 import type { Fields } from "./record-query.ts";
 import { secondsText } from "./sched-findings.ts";
 
@@ -62,8 +62,13 @@ export function taskText(task: TaskInfo): string {
   return parts.join("  ");
 }
 
+/** All tasks, to print with `writeJson`. */
 export function tasksJson(tasks: readonly TaskInfo[]): Json {
-  return { schema: "ktstr-task", schema_version: TASK_SCHEMA_VERSION, tasks: tasks.map(taskJson) };
+  return {
+    schema: "ktstr-task",
+    schema_version: TASK_SCHEMA_VERSION,
+    tasks: new JsonList(() => tasks.values().map(taskJson)),
+  };
 }
 
 function taskJson(task: TaskInfo): Json {

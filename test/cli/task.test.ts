@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { parseFilter } from "../../src/report/filter-parse.ts";
+import { stringify } from "../../src/report/json.ts";
 import { queryRecords } from "../../src/report/record-query.ts";
 import { TASK_FIELDS, tasksJson, taskText } from "../../src/report/task-list.ts";
 import { stackJson, stackLines } from "../../src/report/task-stack.ts";
@@ -124,7 +125,7 @@ describe("selection of tasks", () => {
 
   test("the JSON follows its schema, and names are escaped", () => {
     const hostile = { ...task(9, 5), comm: "a\u001b[2J" };
-    expect(taskProblems(tasksJson([...all, hostile]))).toEqual([]);
+    expect(taskProblems(JSON.parse(stringify(tasksJson([...all, hostile]))))).toEqual([]);
     expect(taskText(hostile)).toBe(
       "9: a\\x1b[2J  tgid 9  R  ext  NORMAL  CPU 1  scx ENABLED|QUEUED  since 0.005 s runnable  /a",
     );

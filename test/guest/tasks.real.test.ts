@@ -1,6 +1,7 @@
 /** Tasks in the memory of frozen machines, compared with /proc just before the freeze. */
 import { expect } from "bun:test";
 import { openGuest } from "../../src/guest/guest.ts";
+import { stringify } from "../../src/report/json.ts";
 import { tasksJson } from "../../src/report/task-list.ts";
 import { hasLateAnswers, type LabImage, labImages, testEachMachine } from "./images.ts";
 
@@ -18,7 +19,9 @@ interface Shown {
 
 function shownIn({ memory }: LabImage): Map<number, Shown> {
   using guest = openGuest({ memory });
-  const { tasks } = tasksJson([...guest.tasks()]) as unknown as { readonly tasks: readonly Shown[] };
+  const { tasks } = JSON.parse(stringify(tasksJson([...guest.tasks()]))) as {
+    readonly tasks: readonly Shown[];
+  };
   return new Map(tasks.map((task) => [task.pid, task]));
 }
 

@@ -3,6 +3,7 @@
  * format c`), of Debian's 6.16.12, 6.17.13, 6.18.15, 6.19.14, 7.0.13, 7.1.13, 7.2.12 and 7.3.4.
  */
 import { describe, expect, test } from "bun:test";
+import { stringify } from "../../src/report/json.ts";
 import { schedJson } from "../../src/report/sched-json.ts";
 import { viewsOfLog } from "../../src/report/sched-log.ts";
 import { enumsOfDump } from "../../src/sched-text/enums.ts";
@@ -71,7 +72,7 @@ test("a number without a name stays a number", () => {
 
 test("the form of 6.12, where 3 is ENABLED", () => {
   const [view] = viewsOfLog(parseLog(FORM_OF_6_12.join("\n")), "a log");
-  const { tasks } = schedJson(view!, []) as { tasks: unknown[] };
+  const { tasks } = JSON.parse(stringify(schedJson(view!, []))) as { tasks: unknown[] };
   expect(tasks[0]).toMatchObject({
     scx_state_name: "ENABLED",
     flag_names: ["QUEUED", "DEQD_FOR_SLEEP"],
@@ -81,7 +82,7 @@ test("the form of 6.12, where 3 is ENABLED", () => {
 
 test.each([...TEXTS])("every number of %s has a name", (name) => {
   for (const view of viewsOfLog(parseLog(trace(name)), name)) {
-    const { cpus, tasks } = schedJson(view, []) as unknown as {
+    const { cpus, tasks } = JSON.parse(stringify(schedJson(view, []))) as {
       cpus: { flag_names: string[] }[];
       tasks: {
         scx_state_name: string;
