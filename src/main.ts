@@ -66,10 +66,7 @@ const COMMANDS: CommandTable = {
     "BTF: the types of the kernel and of BPF objects",
     async () => (await import("./commands/btf.ts")).default,
   ),
-  task: described(
-    "Tasks of a frozen machine, and their kernel stacks",
-    async () => (await import("./commands/task.ts")).default,
-  ),
+  task: described("Tasks, and their kernel stacks", async () => (await import("./commands/task.ts")).default),
   dmesg: described("Print the kernel's log", async () => (await import("./commands/dmesg.ts")).default),
   symbol: described(
     "Print the symbol at an address, and the source line of a BPF program's machine code",

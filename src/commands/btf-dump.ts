@@ -92,7 +92,7 @@ function takeSource(words: string[]): BtfSource {
     }
     case undefined: {
       const near = similarWords(word, SOURCES);
-      throw new UsageError(`btf dump: ${JSON.stringify(word)} is none of ${SOURCES.join(", ")}`, {
+      throw new UsageError(`btf dump: ${JSON.stringify(word)} is not one of ${SOURCES.join(", ")}`, {
         hint: near.length > 0 ? `did you mean ${near.join(" or ")}?` : "",
       });
     }
@@ -129,7 +129,7 @@ function takeRest(words: readonly string[], json: boolean): { format: Format; ro
   }
   const format = language === "c" && unsorted ? "c unsorted" : language;
   if (format !== "raw" && json)
-    throw new UsageError("btf dump format c: C cannot be printed as JSON", { hint: "leave out -j" });
+    throw new UsageError("btf dump format c: C cannot be printed as JSON", { hint: "omit -j" });
   return { format, roots };
 }
 

@@ -39,7 +39,7 @@ const capture: Command = command({
     const follow = countOption(options, "follow", "steps") ?? DEFAULT_FOLLOW;
     let elements = 0;
     const running = options.memory.find(isVm);
-    if (running === undefined && options.noPause) throw new UsageError("--no-pause goes with --vm");
+    if (running === undefined && options.noPause) throw new UsageError("--no-pause needs --vm");
     // The machine stays stopped until the file is complete: pages are copied last.
     using vm = running === undefined ? undefined : await stopVm(options, running);
     const given = vm?.options() ?? guestOptions(options);

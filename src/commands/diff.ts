@@ -14,7 +14,7 @@ const diff: Command = command({
   grammar: "A [B]",
   examples: [
     "ktstr diff mem.before mem.after   # two memory images, cores or captures",
-    "ktstr diff before.json            # a saved `ktstr -j inspect`, and the running kernel since",
+    "ktstr diff before.json            # a saved `ktstr -j inspect`, and the running kernel",
     "ktstr diff run.ktstr             # the first and the last round of a record",
     "ktstr -j diff before.json after.json",
   ],
@@ -25,7 +25,7 @@ const diff: Command = command({
       throw new UsageError("diff: no files given: A and B are memory images, captures or saved reports");
     if (rest.length > 0) throw new UsageError(`diff: unexpected arguments: ${rest.join(" ")}`);
     if (options.memory.length > 0)
-      throw new UsageError("diff: the files to compare do not go with --memory", {
+      throw new UsageError("diff: --memory cannot be combined with files to compare", {
         hint: "ktstr diff A B, without --memory",
       });
     // A record alone is compared within itself; with another file its last round is used.

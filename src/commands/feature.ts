@@ -38,7 +38,9 @@ function wordsOf(words: readonly string[]): Words {
         hint: "use `bpftool feature probe unprivileged`",
       });
     else
-      throw new UsageError(`feature probe: ${JSON.stringify(word)} is none of kernel, full, macros, prefix`);
+      throw new UsageError(
+        `feature probe: ${JSON.stringify(word)} is not one of kernel, full, macros, prefix`,
+      );
   }
   return { full, prefix };
 }

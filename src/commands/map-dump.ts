@@ -43,7 +43,7 @@ const dump: Command = command({
     };
     const isPlain = isPlainBpftool(context.options);
     if (isPlain && (wanted.follow > 0 || wanted.declarations))
-      throw new UsageError("map dump: --plain bpftool does not go with --follow or --types");
+      throw new UsageError("map dump: --plain bpftool cannot be combined with --follow or --types");
     using source = await openSource(context.options, neededFor(selector));
     const maps = await selectMaps(source, selector);
     const status = context.options.json
@@ -122,8 +122,8 @@ function dumpAllPlain(
     const contents = contentsOf(context, source, map, wanted);
     if (contents.kind === "unreadable") throw new KtstrError(`map dump ${map.id}: ${contents.why.detail}`);
     if (contents.kind !== "entries")
-      throw new UsageError(`map dump: bpftool shows nothing of map ${map.id}`, {
-        hint: "leave --plain out",
+      throw new UsageError(`map dump: bpftool prints nothing for map ${map.id}`, {
+        hint: "omit --plain",
       });
     return { map, types: typesOf(source.state, map), cursor: contents.cursor };
   });

@@ -87,7 +87,8 @@ const lookUpAs =
     const contents = singleElement(map, keyBytes, answer);
     if (contents.kind === "unreadable") throw new KtstrError(`${what} ${map.id}: ${contents.why.detail}`);
     const follow = countOption(options, "follow", "steps") ?? 0;
-    if (isPlain && follow > 0) throw new UsageError(`${what}: --plain bpftool does not go with --follow`);
+    if (isPlain && follow > 0)
+      throw new UsageError(`${what}: --plain bpftool cannot be combined with --follow`);
     const style = styleFor(state, map, { follow, declarations: false });
     if (contents.kind !== "entries" || !(options.json || isPlain)) dumpText(out, map, contents, style);
     else {

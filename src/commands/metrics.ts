@@ -23,7 +23,7 @@ const metrics: Command = command({
     const { options, words } = context;
     if (words.length > 0) throw new UsageError(`metrics: unexpected arguments: ${words.join(" ")}`);
     if (options.json)
-      throw new UsageError("metrics: the output is always Prometheus text", { hint: "leave out -j" });
+      throw new UsageError("metrics: the output is always Prometheus text", { hint: "omit -j" });
     const listen = textOption(options, "listen");
     const path = textOption(options, "output");
     const isOnce = options.own["once"] === true;

@@ -43,7 +43,8 @@ const GLOBAL: ArgsDef = {
   memory: {
     type: "string",
     valueHint: "FILE[@GPA]",
-    description: "read a frozen machine's memory instead of the running kernel; may be repeated",
+    description:
+      "read a frozen machine's memory instead of the running kernel; may be repeated; - is standard input",
   },
   format: {
     type: "string",
@@ -155,12 +156,13 @@ const OWN: Readonly<Record<OwnOption, ArgDef>> = {
     type: "string",
     valueHint: "LEVEL[+],...",
     description:
-      "show only these levels: emerg, alert, crit, err, warn, notice, info, debug; with + also the more severe",
+      "show only these levels: emerg, alert, crit, err, warn, notice, info, debug; with +, also more severe levels",
   },
   since: {
     type: "string",
     valueHint: "[-]SECONDS",
-    description: "show records from this time of the log on; with - from this long before the newest record",
+    description:
+      "show records from this time on; with -, those of this many seconds before the newest record",
   },
   interval: {
     type: "string",
@@ -176,7 +178,7 @@ const OWN: Readonly<Record<OwnOption, ArgDef>> = {
   rounds: { type: "string", valueHint: "N", description: "end after N rounds" },
   once: { type: "boolean", description: "print one reading and end" },
   batch: { type: "boolean", alias: "b", description: "print rounds as lines; needs no terminal" },
-  replay: { type: "string", valueHint: "FILE", description: "show a record of `ktstr record`" },
+  replay: { type: "string", valueHint: "FILE", description: "show a file of `ktstr record`" },
 };
 
 /** Returns the definitions of a command's options, the global ones last. */

@@ -102,7 +102,7 @@ function takeRest(words: readonly string[], form: Form, json: boolean): DumpOpti
     }
   }
   if (file !== undefined && given.size > 0)
-    throw new UsageError(`prog dump: file does not go with ${[...given].join(", ")}`, {
+    throw new UsageError(`prog dump: file cannot be combined with ${[...given].join(", ")}`, {
       hint: "the file contains the bytes of the instructions",
     });
   const visual = given.has("visual");
@@ -111,14 +111,14 @@ function takeRest(words: readonly string[], form: Form, json: boolean): DumpOpti
       hint: "`prog dump xlated ... visual` draws the program's blocks",
     });
   if (visual && json)
-    throw new UsageError("prog dump visual: a graph cannot be printed as JSON", { hint: "leave out -j" });
+    throw new UsageError("prog dump visual: a graph cannot be printed as JSON", { hint: "omit -j" });
   return { file, visual, opcodes: given.has("opcodes"), linum: given.has("linum") };
 }
 
 /** Throws `KtstrError` if the code cannot be read or the kernel does not show it. */
 export function codeOf({ state }: Source, prog: ProgInfo): ProgCode {
   const read = state.progCode(prog);
-  if (!read.ok) throw new KtstrError(`prog ${prog.id}: its instructions: ${read.why.detail}`);
+  if (!read.ok) throw new KtstrError(`prog ${prog.id}: its instructions cannot be read: ${read.why.detail}`);
   if (read.value.insns.length > 0) return read.value;
   throw new KtstrError(`prog ${prog.id}: the kernel does not show its instructions`, {
     hint: "this needs CAP_BPF; a program with blinded constants also needs kernel.kptr_restrict below 2 and CAP_SYSLOG",

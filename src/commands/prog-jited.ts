@@ -50,7 +50,7 @@ function machineCodeOf({ state }: Source, prog: ProgInfo): readonly MachineFunct
       `prog ${prog.id}: it is offloaded to a network card, and ktstr cannot read that machine code`,
     );
   const read = state.machineCode(prog);
-  if (!read.ok) throw new KtstrError(`prog ${prog.id}: its machine code: ${read.why.detail}`);
+  if (!read.ok) throw new KtstrError(`prog ${prog.id}: its machine code cannot be read: ${read.why.detail}`);
   if (read.value.length > 0) return read.value;
   throw new KtstrError(
     prog.jited

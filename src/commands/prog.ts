@@ -59,7 +59,7 @@ const show: Command = command({
       selector.kind === "all",
     );
     for (const sentence of places?.problems ?? [])
-      context.warn(`the list of what runs programs is not complete: ${sentence}`);
+      context.warn(`attachments of programs that are not shown: ${sentence}`);
     warnAll(context, source.state);
     return places === undefined || places.problems.length === 0 ? 0 : 1;
   },

@@ -22,7 +22,7 @@ function cpuOf(text: string | undefined): Query["cpu"] {
   if (text === undefined || text === "all") return undefined;
   if (text === "sum") return text;
   if (!/^\d{1,6}$/.test(text))
-    throw new UsageError(`--cpu ${JSON.stringify(text)}: neither a CPU's number nor all nor sum`);
+    throw new UsageError(`--cpu ${JSON.stringify(text)}: must be the number of a CPU, all or sum`);
   return Number(text);
 }
 

@@ -113,7 +113,7 @@ function attempt<T>(call: string, path: string, run: () => T): T {
 }
 
 const HINTS: Readonly<Record<string, string>> = {
-  ENOSPC: "The disk is full. The rounds before are in the file.",
+  ENOSPC: "The disk is full. The earlier rounds are in the file.",
   EACCES: "This user may not write there.",
   ENOENT: "That folder does not exist.",
 };

@@ -55,7 +55,7 @@ export default report;
 /** Records and snapshots are inputs of their own. Throws `UsageError` if a source option is also given. */
 function refuseOthers({ options }: Context): void {
   if (options.memory.length > 0)
-    throw new UsageError("report: files to report on do not go with --memory", {
+    throw new UsageError("report: --memory cannot be combined with files to report on", {
       hint: "ktstr report RECORD, or ktstr report A B, without --memory",
     });
   for (const name of ["limit", "stats"] as const)

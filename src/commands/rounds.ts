@@ -68,7 +68,7 @@ async function openMemoryRounds(options: Options, globals: readonly string[]): P
     const vm = stack.use(new RunningVm(path));
     memory = [vm.ram()];
     if (!options.noPause) pause = () => vm.pauseBriefly();
-  } else if (options.noPause) throw new UsageError("--no-pause goes with --vm");
+  } else if (options.noPause) throw new UsageError("--no-pause needs --vm");
   using progress = new Progress();
   const state = stack.use(openGuest({ ...given, memory, onProgress: progress.search }));
   const kernel = state.kernel();

@@ -92,7 +92,7 @@ async function readLog(file: string, name: string): Promise<string> {
       size += chunk.length;
       if (size > MAX_LOG_BYTES)
         throw new KtstrError(`sched explain: ${name}: more than 256 MiB`, {
-          hint: "cut out the part around `CPU states` first",
+          hint: "pass only the part around `CPU states`",
         });
       chunks.push(chunk);
     }

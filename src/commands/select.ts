@@ -32,7 +32,7 @@ export function parseSelector(
   const kind = kinds.find((name) => isPrefix(word, name));
   if (kind === undefined) {
     const near = words.length === 1 ? [selectorFor(word, kinds)] : similarWords(word, kinds);
-    throw new UsageError(`${noun}: ${JSON.stringify(word)} is none of ${kinds.join(", ")}`, {
+    throw new UsageError(`${noun}: ${JSON.stringify(word)} is not one of ${kinds.join(", ")}`, {
       hint: near.length > 0 ? `did you mean ${near.join(" or ")}?` : "",
     });
   }

@@ -97,8 +97,8 @@ export async function fromKernelMemory<T>(
 /** For commands that read no kernel: throws `UsageError` if a source option is given. */
 export function refuseMemory(options: Options, command: string): void {
   if (readsMemory(options))
-    throw new UsageError(`${command}: no kernel is read, so --memory does not go with it`, {
-      hint: "leave out --memory and the options that go with it",
+    throw new UsageError(`${command}: it reads no kernel, so --memory cannot be used`, {
+      hint: "omit --memory and the options that need it",
     });
 }
 
@@ -107,8 +107,8 @@ function readsMemory(options: Options): boolean {
   if (options.memory.length > 0) return true;
   for (const name of ["vmlinux", "vmcoreinfo", "format", "explain"] as const)
     if (options[name] !== undefined && options[name] !== false)
-      throw new UsageError(`--${name} goes with --memory`);
-  if (options.noPause) throw new UsageError("--no-pause goes with --vm");
+      throw new UsageError(`--${name} needs --memory`);
+  if (options.noPause) throw new UsageError("--no-pause needs --vm");
   return false;
 }
 
@@ -156,7 +156,7 @@ async function openMemoryAnew(options: Options): Promise<KernelMemory> {
   const given = guestOptions(options);
   const [{ path }] = given.memory as [MemorySource];
   if (isVm(path)) return openVm(options, path);
-  if (options.noPause) throw new UsageError("--no-pause goes with --vm");
+  if (options.noPause) throw new UsageError("--no-pause needs --vm");
   // Starts before the remaining code is loaded, which takes as long.
   const ahead = given.memory.map(async (source) => ({
     ...source,

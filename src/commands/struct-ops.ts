@@ -44,7 +44,8 @@ const show: Command = command({
 
 const dump: Command = command({
   name: "ktstr struct_ops dump",
-  description: "Print a struct_ops map's attributes and value, with programs for functions",
+  description:
+    "Print a struct_ops map's attributes and its value, with the programs that implement its functions",
   grammar: GRAMMAR,
   examples: ["ktstr struct_ops dump", "ktstr -j struct_ops dump id 12"],
   start: (context) =>

@@ -2,7 +2,7 @@ import { type Command, command } from "./command.ts";
 
 const task: Command = command({
   name: "ktstr task",
-  description: "Tasks of a frozen machine, and their kernel stacks",
+  description: "Tasks, and their kernel stacks",
   examples: ["ktstr task stack pid 1 --memory mem"],
   subCommands: {
     show: async () => (await import("./task-show.ts")).default,

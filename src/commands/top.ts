@@ -48,7 +48,7 @@ function needTerminal(): void {
   if (!process.stdout.isTTY) throw new UsageError("top: standard output is not a terminal", { hint });
   if (!process.stdin.isTTY) throw new UsageError("top: standard input is not a terminal", { hint });
   if (process.env["TERM"] === "dumb")
-    throw new UsageError("top: this terminal (TERM=dumb) has no screen", { hint });
+    throw new UsageError("top: this terminal (TERM=dumb) cannot show a screen", { hint });
 }
 
 /** Rounds of a kernel, or of a record. */
@@ -105,7 +105,7 @@ async function liveFeed({ options }: Context): Promise<Feed> {
 function replayFeed({ options }: Context, path: string): Feed {
   if (options.memory.length > 0 || globalsOption(options).length > 0)
     throw new UsageError("top: --replay reads a record, not a kernel", {
-      hint: "leave out --vm, --memory and --get",
+      hint: "omit --vm, --memory and --get",
     });
   const record = openRecord(path);
   const rounds = [...record.rounds()];

@@ -18,8 +18,7 @@ const version: Command = command({
     if (rest.length > 0 || (word !== undefined && word !== "licenses"))
       throw new UsageError(`version: unexpected arguments: ${context.words.join(" ")}`);
     if (word === undefined) return printVersion(context);
-    if (context.options.json)
-      throw new UsageError("version licenses: prints text only", { hint: "leave out -j" });
+    if (context.options.json) throw new UsageError("version licenses: prints text only", { hint: "omit -j" });
     context.out.text((await import("./licenses.ts")).licensesText());
     return 0;
   },

@@ -76,7 +76,7 @@ function readRingBuffer(sys: Sys, fd: Fd, map: MapInfo): MapContents {
   const page = sys.pageSize();
   const size = map.maxEntries;
   const length = 2 * page + 2 * size;
-  if (length > MAX_MAPPING_BYTES) return cannot("a ring buffer of 2 GiB or more does not fit one mapping");
+  if (length > MAX_MAPPING_BYTES) return cannot("a ring buffer of 2 GiB or more does not fit in one mapping");
   const mapping = sys.mmap({ fd: fd.number, offset: 0, length });
   if (typeof mapping === "number") {
     const reason = mapping === -EPERM || mapping === -EACCES ? "not-permitted" : "unsupported";

@@ -183,7 +183,10 @@ export class LiveState implements BpfState, LogAccessor, AttachmentAccessor, Pin
     }
     const whole = Number.isInteger(offset) && Number.isInteger(length);
     if (!whole || offset < 0 || length < 0 || offset + length > map.valueSize) {
-      return unreadable("out-of-range", `bytes ${offset}..${offset + length} of a value of ${map.valueSize}`);
+      return unreadable(
+        "out-of-range",
+        `bytes ${offset} to ${offset + length} are outside a value of ${map.valueSize} bytes`,
+      );
     }
     const value = this.#lookupBytes(map, u32Key(0));
     return value.ok ? found(value.value.subarray(offset, offset + length)) : value;
@@ -250,7 +253,10 @@ export class LiveState implements BpfState, LogAccessor, AttachmentAccessor, Pin
   lookup(map: MapInfo, key: Uint8Array): Read<Uint8Array | readonly CpuValue[]> {
     this.#alive();
     if (key.length !== map.keySize) {
-      return unreadable("out-of-range", `a key of ${key.length} bytes; this map's keys have ${map.keySize}`);
+      return unreadable(
+        "out-of-range",
+        `the key has ${key.length} bytes; keys of this map have ${map.keySize}`,
+      );
     }
     const bytes = this.#lookupBytes(map, key);
     if (!bytes.ok || !isPerCpuMap(map.type)) return bytes;
@@ -410,5 +416,5 @@ export class LiveState implements BpfState, LogAccessor, AttachmentAccessor, Pin
 
 function checkIndex(map: MapInfo, key: number): Read<never> | undefined {
   if (Number.isInteger(key) && key >= 0 && key < map.maxEntries) return undefined;
-  return unreadable("out-of-range", `key ${key} of an array of ${map.maxEntries}`);
+  return unreadable("out-of-range", `key ${key} is out of range: the array has ${map.maxEntries} entries`);
 }

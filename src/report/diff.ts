@@ -187,7 +187,7 @@ function objectChanges<T extends { readonly id: number }>(
   return { gone: onlyA, appeared: onlyB, replaced: new Map(replaced) };
 }
 
-/** Unknown values do not count: one side may have been read where /proc was not mounted. */
+/** Unknown values are not differences: one side may have been read without /proc. */
 export function isKnownToDiffer(a: boolean | undefined, b: boolean | undefined): boolean {
   return a !== undefined && b !== undefined && a !== b;
 }

@@ -14,8 +14,8 @@ const MAX_SMALL_ID = 0xffffn;
 const MAX_NAMES = 3;
 
 /**
- * Returns the ids of the maps of the attached scheduler, or of the one with this struct_ops map: an ejected one, whose loader
- * still holds the map.
+ * Returns the ids of the maps of the attached scheduler, or of the scheduler with this struct_ops map. The map of an ejected
+ * scheduler exists while its loader holds it.
  */
 function mapsOf(state: BpfState, structOpsId: number | undefined): ReadonlySet<number> {
   return structOpsId === undefined

@@ -104,13 +104,13 @@ function placeIn(
 function memberOf(ofKey: boolean, place: Place, map: Scope["map"]): Member {
   const read = scalarReader(place);
   if (read === undefined)
-    throw new PathError(0, `it is ${describeType(place)}, which cannot be compared`, whatInstead(place));
+    throw new PathError(0, `it is ${describeType(place)}, which cannot be compared`, suggestion(place));
   if (endOf(place) > sizeOf(map, ofKey))
-    throw new PathError(0, `it lies outside the ${ofKey ? "key" : "value"} of ${sizeOf(map, ofKey)} bytes`);
+    throw new PathError(0, `it is outside the ${ofKey ? "key" : "value"} of ${sizeOf(map, ofKey)} bytes`);
   return { ofKey, place, read: ofKey ? fromKey(read) : fromValue(read) };
 }
 
-function whatInstead({ shape }: Place): string {
+function suggestion({ shape }: Place): string {
   if (shape.kind === "struct") return `compare a member: ${memberNames(shape).slice(0, 8).join(", ")}`;
   return shape.kind === "array" ? "compare an element: append [0]" : "";
 }

@@ -11,7 +11,7 @@ export interface InspectedSched {
   readonly findings: readonly Finding[];
 }
 
-/** Returns one item per scheduler; none if the source has no data of sched_ext, as a running kernel or an older capture. */
+/** Returns one item per scheduler; none if the source has no data of sched_ext, such as a running kernel or an older capture. */
 export function inspectSched(state: BpfState & Partial<SchedAccessor>): readonly InspectedSched[] {
   try {
     return state.scheduler === undefined

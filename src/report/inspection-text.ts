@@ -130,7 +130,7 @@ function writePrograms(
     interval !== undefined
       ? `  (costs of ${interval.seconds.toFixed(2)} s, and totals)`
       : kernel.statsEnabled === false
-        ? "  (statistics are off: --stats SECONDS counts for a while)"
+        ? "  (statistics are off; --stats SECONDS enables them for this time)"
         : "";
   out.line(`${style.heading(`Programs (${progs.length})`)}${style.dim(about)}`);
   const shown = (prog: ProgInfo): ProgStats | undefined =>
@@ -189,7 +189,7 @@ function writeMap(out: Output, map: InspectedMap, limit: number, style: Style): 
   }
 }
 
-/** Fill of a map that can be partly filled: "  37 / 1,024 (3.6%)". */
+/** Formats the fill of a map whose type can be partly filled: "  37 / 1,024 (3.6%)". */
 function fillText(info: MapInfo, sample: Sample): string {
   if (!hasFill(info) || sample.problem !== "") return "";
   const share = sample.countIsWhole ? ` (${((100 * sample.count) / info.maxEntries).toFixed(1)}%)` : "";

@@ -1,4 +1,4 @@
-/** JSON with exact integers: bigints, which `JSON.stringify` refuses, are printed as their digits. */
+/** Prints JSON with exact integers: bigints, for which `JSON.stringify` throws, are printed as their digits. */
 
 /** Text that is already JSON. */
 export class JsonText {

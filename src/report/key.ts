@@ -67,7 +67,7 @@ function untyped(text: string, map: MapInfo): Uint8Array {
     throw new UsageError(`--key ${text}: the map's key has no type: give a number, or bytes as in hex 01 02`);
   const bits = BigInt(map.keySize * 8);
   if (value >= 1n << bits || value < -(1n << (bits - 1n)))
-    throw new UsageError(`--key ${text}: it does not fit ${map.keySize} bytes`);
+    throw new UsageError(`--key ${text}: it does not fit in ${map.keySize} bytes`);
   const bytes = new Uint8Array(map.keySize);
   let rest = BigInt.asUintN(Number(bits), value);
   for (let at = 0; at < bytes.length && rest > 0n; at++, rest >>= 8n) bytes[at] = Number(rest & 0xffn);

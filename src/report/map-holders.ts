@@ -17,7 +17,7 @@ export interface MapHolders {
 }
 
 /**
- * Returns holders by the map's id; maps without a known holder are absent. `problems`: sentences about what could not be read.
+ * Returns holders by the map's id; maps without a known holder are absent. `problems`: sentences about data that could not be read.
  * Reads the elements of maps of maps, which `state` must hold open.
  */
 export function mapHolders(state: BpfState & PinAccessor): {

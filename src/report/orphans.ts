@@ -33,7 +33,7 @@ export function findOrphans(state: State, known?: ProgPlaces): string[] {
   }
 }
 
-/** Whether the state has listings of pins and networks. States of some tests do not. */
+/** Whether the state can list pins and networks. The states of some tests cannot. */
 export function hasPinsAndNetworks(state: State): state is FullState {
   return state.pinnedPaths !== undefined && state.networks !== undefined;
 }
@@ -60,7 +60,7 @@ function programsWithoutHolder(
 
 /** `enum bpf_struct_ops_state`: the operations are registered, so the kernel keeps the map. */
 const BPF_STRUCT_OPS_STATE_INUSE = 1;
-/** Offset of the state in `struct bpf_struct_ops_common_value`, behind a reference count of 4 bytes. */
+/** Offset of the state in `struct bpf_struct_ops_common_value`, after a reference count of 4 bytes. */
 const STATE_AT = 4;
 
 function isRegistered(state: BpfState, map: MapInfo): boolean {

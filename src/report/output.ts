@@ -190,7 +190,7 @@ export class Output {
     return true;
   }
 
-  /** Appends short ASCII text without a call out of the engine. Returns false if a character is not ASCII. */
+  /** Appends short ASCII text without a call of native code. Returns false if a character is not ASCII. */
   #ascii(text: string): boolean {
     this.#reserve(SHORT);
     const bytes = this.#bytes;

@@ -23,7 +23,7 @@ export interface ProgPlace {
 export interface ProgPlaces {
   /** By the program's id; programs without an attachment are absent. */
   readonly places: ReadonlyMap<number, readonly ProgPlace[]>;
-  /** Sentences about what could not be read. */
+  /** Sentences about data that could not be read. */
   readonly problems: readonly string[];
 }
 

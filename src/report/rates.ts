@@ -85,7 +85,7 @@ type PerSecond = (amount: number) => number;
 
 const idle: WeakMap<RoundProg, ProgRate> = new WeakMap();
 
-/** Returns one shared object for each idle program, so that a long run of `top` makes little garbage. */
+/** Returns one shared object for each idle program, so that `top` allocates little per round. */
 function idleRate(prog: RoundProg): ProgRate {
   let rate = idle.get(prog);
   if (rate === undefined) {

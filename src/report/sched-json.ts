@@ -30,7 +30,7 @@ export function schedJson(view: SchedView, findings: readonly Finding[]): Json {
       view.frameLines === undefined
         ? undefined
         : Object.fromEntries([...view.frameLines].map(([frame, source]) => [frame, lineJson(source)])),
-    not_told: view.notTold,
+    not_told: view.notAvailable,
   };
 }
 

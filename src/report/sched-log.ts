@@ -48,7 +48,7 @@ function ejectedView(origin: string, opsName: string, reason: string, message: s
     tasks: [],
     events: [],
     unknown: [],
-    notTold: [
+    notAvailable: [
       "CPUs, queues, tasks and events: the log has no dump, which the scheduler's own program prints on stderr",
     ],
   };

@@ -29,9 +29,9 @@ export function writeSched(
   }
   writeEvents(out, view, style);
   writeLines(out, "Unrecognized lines", view.unknown, style);
-  if (view.notTold.length > 0) {
+  if (view.notAvailable.length > 0) {
     out.line(`\n${style.heading("Not available")}`);
-    for (const each of view.notTold) out.line(style.dim(`  ${escapeText(each)}`));
+    for (const each of view.notAvailable) out.line(style.dim(`  ${escapeText(each)}`));
   }
 }
 

@@ -1,4 +1,4 @@
-/** Finding for a hanging machine: a program of the scheduler does not return and holds a run queue's lock. */
+/** Finding "cpu-stuck": a program of the scheduler does not return and holds a run queue's lock, so that all CPUs hang. */
 import { type Finding, secondsText } from "./sched-findings.ts";
 import type { SchedCpu, SchedView } from "./sched-view.ts";
 
@@ -15,7 +15,7 @@ const SPINS: readonly string[] = [
 const NAMED = 6;
 
 /**
- * All CPUs have their interrupts off: one or more are in a BPF program, and others spin for a lock. No CPU then handles timer
+ * Detects that all CPUs have their interrupts off: one or more are in a BPF program, and others spin for a lock. No CPU then handles timer
  * ticks, so all clocks in memory stopped at that moment. Needs the CPUs' registers.
  */
 export function stuckCpus({ cpus }: SchedView): Finding[] {
@@ -33,9 +33,9 @@ export function stuckCpus({ cpus }: SchedView): Finding[] {
   return [
     {
       kind: "cpu-stuck",
-      summary: `CPU ${first.cpu} is in the BPF program ${programOf(first)} since ${uptimeText(first.clockNs)} after boot, ${wait}, and all CPUs have interrupts off: the kernel's clock does not run`,
+      summary: `CPU ${first.cpu} has been in the BPF program ${programOf(first)} since ${uptimeText(first.clockNs)} after boot, ${wait}, and all CPUs have interrupts off: the kernel's clock does not run`,
       details: [
-        `All times on this page end ${uptimeText(stopped)} after boot, also if the machine was frozen much later.`,
+        `All times on this page end ${uptimeText(stopped)} after boot, even if the machine was frozen much later.`,
         ...involved.slice(0, NAMED).map(placeText),
       ],
       pids: involved.flatMap(({ currPid }) => (currPid === undefined ? [] : [currPid])),

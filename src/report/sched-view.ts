@@ -40,7 +40,7 @@ export interface SchedView {
   readonly idleCpus?: readonly number[] | undefined;
   /** A dump does not have idle CPUs. */
   readonly cpus: readonly SchedCpu[];
-  /** Whether a CPU that is not in `cpus` is idle. */
+  /** Whether CPUs that are not in `cpus` are idle. */
   readonly othersIdle: boolean;
   readonly queues: readonly SchedQueue[];
   /** Tasks that are runnable on sched_ext, sorted by descending wait. */
@@ -48,8 +48,8 @@ export interface SchedView {
   readonly events: readonly DumpEvent[];
   /** Output of the scheduler's own `dump` callback, and unrecognized lines. */
   readonly unknown: readonly string[];
-  /** Sentences about what the source does not have, and why. */
-  readonly notTold: readonly string[];
+  /** Facts that the source does not have, each with the reason: "event counters: they are not in the text". */
+  readonly notAvailable: readonly string[];
 }
 
 export interface SchedExit {
@@ -149,7 +149,7 @@ export function viewOfDump(dump: ScxDump, origin: string): SchedView {
     tasks,
     events: dump.events,
     unknown: dump.unknown,
-    notTold: notTold(dump, tasks),
+    notAvailable: notAvailable(dump, tasks),
   };
 }
 
@@ -171,7 +171,7 @@ function queuesOf(tasks: readonly SchedTask[]): SchedQueue[] {
   );
 }
 
-function notTold(dump: ScxDump, tasks: readonly SchedTask[]): string[] {
+function notAvailable(dump: ScxDump, tasks: readonly SchedTask[]): string[] {
   const lacking: string[] = [];
   if (dump.incomplete !== "") lacking.push(`the dump is incomplete: ${dump.incomplete}`);
   if (dump.opsName === undefined) lacking.push("the scheduler's name: kernels before 7.2 do not print it");
@@ -214,7 +214,7 @@ export function viewsOfReport(report: SchedReport, origin: string): SchedView[] 
       events: scheduler.events,
       counts: report.counts,
       enums: report.enums,
-      notTold: [...missingFacts(scheduler), ...then.notTold, ...report.missing],
+      notAvailable: [...missingFacts(scheduler), ...then.notAvailable, ...report.missing],
     };
   });
 }
@@ -243,7 +243,7 @@ export function viewsOfSysfs(found: SysfsSched, why: string): SchedView[] {
     mode: switchWords(found),
     counts: found.counts,
     events,
-    notTold: [
+    notAvailable: [
       `flags, watchdog, exit information, CPUs, dispatch queues, tasks, stacks and findings: ${why}`,
       ...(events.length === 0 ? ["event counters: this kernel has no root/events (since 6.15)"] : []),
     ],
@@ -271,7 +271,7 @@ function memoryView(report: SchedReport | undefined): SchedView {
     tasks,
     events: [],
     unknown: [],
-    notTold: areStacksKnown ? [] : ["stacks of tasks that run: the CPUs' registers are not in the image"],
+    notAvailable: areStacksKnown ? [] : ["stacks of running tasks: the CPUs' registers are not in the image"],
   };
 }
 

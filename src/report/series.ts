@@ -18,7 +18,7 @@ export interface PausedMachine {
 export interface SeriesOptions {
   readonly facts: SeriesFacts;
   readonly counter: Counter;
-  /** Opens the kernel in its current state. Called again, after the previous state is disposed, if maps or links came or went. */
+  /** Opens the kernel in its current state. Called again, after the previous state is disposed, if maps or links were added or removed. */
   readonly openState: () => BpfState;
   /** Opens the kernel as `openState` does, with all maps open that may attach programs. */
   readonly openPlaces: () => BpfState & AttachmentAccessor;
@@ -51,8 +51,8 @@ export class Series implements RoundSource {
   }
 
   /**
-   * Reads once without a pause and caches what does not change, so that the pause of the first round is as short as later ones.
-   * Errors are ignored: the machine runs meanwhile, and the round reads again.
+   * Reads once without a pause and caches the facts that do not change, so that the pause of the first round is as short as later ones.
+   * Errors are ignored: the machine runs during this read, and the round reads again.
    */
   warmUp(): void {
     try {
@@ -97,7 +97,7 @@ export class Series implements RoundSource {
     return { ...counts, links, globals: this.facts.globals.map((name) => this.#global(name)) };
   }
 
-  /** Caches links: they change rarely, and reading what they are attached to takes additional calls. */
+  /** Caches links: they change rarely, and reading their attachments takes additional calls. */
   #linksOf(ids: readonly number[], maps: string): readonly LinkFacts[] {
     const linkIds = ids.join();
     const all = `${maps};${linkIds}`;

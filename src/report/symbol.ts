@@ -49,7 +49,7 @@ export class PlaceNames {
     return { address, symbol, prog, source: prog && this.#lineOf(prog, start, address) };
   }
 
-  /** Resolves frames of stacks. The call is before the return address and may end its line, so the byte before is looked up. */
+  /** Resolves frames of stacks. Looks up the byte before each return address, because the return address may begin the next line. */
   linesOfFrames(frames: Iterable<string>): FrameLines {
     const lines = new Map<string, SourceLine>();
     for (const frame of frames) {

@@ -37,7 +37,7 @@ export function progPage(
     loaded,
     counters === undefined
       ? "Counters   cannot be read"
-      : `In all     ${countText(counters.count)} calls, ${timeText(Number(counters.runTimeNs))}, ${countText(counters.misses)} misses`,
+      : `Total      ${countText(counters.count)} calls, ${timeText(Number(counters.runTimeNs))}, ${countText(counters.misses)} misses`,
     "",
     row("CPU%", percentText(rate.cpuShare), past.cpuShare),
     row("Calls/s", rateText(rate.callsPerSecond), past.callsPerSecond),
@@ -87,7 +87,7 @@ export function schedPage({ sched, globals }: Rates, names: readonly string[]): 
   return [
     `Scheduler  ${sched.ops === "" ? "none" : escapeText(sched.ops)}  ${escapeText(sched.state)}`,
     "",
-    events.length === 0 ? "No event counters (since 6.15)" : "EVENTS/S        IN ALL  EVENT",
+    events.length === 0 ? "No event counters (since 6.15)" : "EVENTS/S         TOTAL  EVENT",
     ...events.map(
       ({ name, count, perSecond }) =>
         `${rateText(perSecond).padStart(8)}  ${countText(count).padStart(12)}  ${escapeText(name)}`,

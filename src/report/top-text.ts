@@ -1,4 +1,4 @@
-/** Rounds of `top -b` as lines of text. */
+/** Prints rounds of `top -b` as lines of text. */
 import { escapeText } from "../text.ts";
 import { stringify } from "./json.ts";
 import type { Output } from "./output.ts";

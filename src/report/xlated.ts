@@ -189,7 +189,7 @@ function nameCall(insn: Insn, code: ProgCode, { base, names }: CallTargets): str
   return code.functionCount === 0 ? distance : `${distance}#${name}`;
 }
 
-/** Number of instructions from which compiling the printer pays off. */
+/** Minimum number of instructions for which compiled code of the printer saves time. */
 const LONG_PROGRAM = 4096;
 
 /** Length of text that is joined before it is written, in UTF-16 units. */

@@ -55,7 +55,7 @@ describe("the file", () => {
     [["report", "--sample"], "no output file given"],
     [["report", "--sample", "-o", ""], "no output file given"],
     [["report", "a", "b", "c", "-o", "-"], "unexpected arguments: c"],
-    [["report", "a", "--sample", "-o", "-"], "files to report on do not go with --memory"],
+    [["report", "a", "--sample", "-o", "-"], "--memory cannot be combined with files to report on"],
     [["report", "a", "--limit", "3", "-o", "-"], "--limit applies to a machine"],
     [["report", "--sample", "--stats", "1", "-o", "-"], "counters do not change"],
   ])("%j is wrong usage", (args, sentence) => {

@@ -34,11 +34,11 @@ test.each([
   expect(ktstr(["--memory", "mem", ...words])).toMatchObject({
     status: 2,
     out: "",
-    err: `ktstr: error: ${command}: no kernel is read, so --memory does not go with it. Leave out --memory and the options that go with it\n`,
+    err: `ktstr: error: ${command}: it reads no kernel, so --memory cannot be used. Omit --memory and the options that need it\n`,
   });
   expect(ktstr(["--vmcoreinfo", "0x1000", ...words])).toMatchObject({
     status: 2,
-    err: "ktstr: error: --vmcoreinfo goes with --memory\n",
+    err: "ktstr: error: --vmcoreinfo needs --memory\n",
   });
 });
 
@@ -80,15 +80,15 @@ describe("wrong usage is status 2, one line on stderr and nothing on stdout", ()
     [["map", "show", "id", "4294967296"], "not a 32-bit number"],
     [["map", "show", "id", "-1"], "-1"],
     [["map", "show", "id", "1", "2"], "unexpected arguments: 2"],
-    [["map", "show", "nme", "a"], 'map: "nme" is none of id, name, pinned. Did you mean name?'],
-    [["map", "show", "tag", "0123456789abcdef"], '"tag" is none of'],
+    [["map", "show", "nme", "a"], 'map: "nme" is not one of id, name, pinned. Did you mean name?'],
+    [["map", "show", "tag", "0123456789abcdef"], '"tag" is not one of'],
     [["prog", "show", "tag", "012"], "a tag has 16 hexadecimal digits"],
-    [["link", "show", "name", "x"], '"name" is none of'],
+    [["link", "show", "name", "x"], '"name" is not one of'],
     [["inspect", "everything"], "inspect: unexpected arguments: everything"],
     [["pin"], "pin: no map name given"],
     [["pin", "a", "b"], "Write a command after `--`"],
     [["map", "show", "--", "id", "1"], "takes no words after `--`"],
-    [["--vmlinux", "x", "map"], "--vmlinux goes with --memory"],
+    [["--vmlinux", "x", "map"], "--vmlinux needs --memory"],
     [["map", "dump", "scx.bss"], "Did you mean `name scx.bss`?"],
     [["map", "dump", "158"], "Did you mean `id 158`?"],
     [["map", "update"], "Use `bpftool map update`"],

@@ -137,7 +137,7 @@ describe("the layout of a single file's memory", () => {
     using kernel = open(save(machine));
     expect(kernel.memory.physical.windows[0]!.physical).toBe(GIB);
     expect(kernel.warnings).toEqual([
-      "The file does not say where its memory belongs; by the kernel's own list of RAM it is 0x40000000 to 0x407fffff.",
+      "The file does not contain the addresses of its memory; according to the kernel's own list of RAM it is 0x40000000 to 0x407fffff.",
     ]);
   });
 

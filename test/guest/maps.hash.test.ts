@@ -171,7 +171,7 @@ describe("hash", () => {
     const { pairs, stopped } = hash.walk();
     // One more element per CPU: `extra_elems`.
     expect(pairs).toEqual([1, 5, 9].map(pair));
-    expect(stopped).toContain("more elements than the map takes");
+    expect(stopped).toContain("more elements than max_entries");
   });
 
   test("a table whose bucket count is not a power of two is not walked", () => {

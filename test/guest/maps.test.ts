@@ -97,7 +97,7 @@ describe("lpm trie", () => {
     for (let prefix = 31; prefix >= 0; prefix--) below = trie.node(prefix, [10, 0, 0, 0], [below, below]);
     trie.root(below);
     const { stopped } = walk(readContents(trie.kernel, trie.map));
-    expect(stopped).toContain("more nodes than the map takes");
+    expect(stopped).toContain("more nodes than max_entries");
   });
 });
 

@@ -105,7 +105,7 @@ eachMachine(images, (image) => {
     );
     expect(kernel.memory.physical.windows[0]!.physical).toBe(layout[0]!.physical);
     expect(kernel.warnings).toHaveLength(1);
-    expect(kernel.warnings[0]).toStartWith("The file does not say where its memory belongs");
+    expect(kernel.warnings[0]).toStartWith("The file does not contain the addresses of its memory");
   });
 
   test("the search by shape finds the tables of kallsyms at the addresses in VMCOREINFO", () => {

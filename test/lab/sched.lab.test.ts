@@ -321,7 +321,7 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
       const stuck = findings.find(({ kind }) => kind === "cpu-stuck")!;
       // STALL_CPU of stall.h.
       expect(stuck.cpus[0]).toBe(1);
-      const seconds = /^CPU 1 is in the BPF program stall_dispatch since ([\d.]+) s after boot, /.exec(
+      const seconds = /^CPU 1 has been in the BPF program stall_dispatch since ([\d.]+) s after boot, /.exec(
         stuck.summary,
       )?.[1];
       expect(Number(seconds) * 1e9).toBeGreaterThan(startedNs * 0.95);
@@ -336,7 +336,7 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
       // Memory alone has no registers.
       const blind = viewsOfReport(reportOf(image), "");
       expect(blind.flatMap(findingsOf).map(({ kind }) => kind)).not.toContain("cpu-stuck");
-      expect(blind[0]!.notTold.join()).toContain("registers are not in the image");
+      expect(blind[0]!.notAvailable.join()).toContain("registers are not in the image");
     },
     bootMs,
   );

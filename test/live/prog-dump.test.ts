@@ -217,7 +217,7 @@ describe.skipIf(whyNoKernel() !== "")("prog dump is equal to bpftool's", () => {
       [["prog", "dump", "j"], "jited: which program"],
       [["prog", "dump", "jited", "id", prog, "visual"], "has no graph"],
       [[...words, "file"], "no file given"],
-      [[...words, "file", "/dev/null", "linum"], "does not go with linum"],
+      [[...words, "file", "/dev/null", "linum"], "cannot be combined with linum"],
       [[...words, "all"], "unexpected arguments: all"],
       [["-j", ...words, "visual"], "a graph cannot be printed as JSON"],
     ] as const) {

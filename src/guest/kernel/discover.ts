@@ -201,7 +201,7 @@ class Search {
     if (typeof tables === "string") return tables;
     const assumption = image.layoutIsKnown
       ? ""
-      : `The file does not say where its memory belongs; by the kernel's own list of RAM it is ${describeLayout(layout)}.`;
+      : `The file does not contain the addresses of its memory; according to the kernel's own list of RAM it is ${describeLayout(layout)}.`;
     // The text was found by its file offset, which now has a physical address.
     const textAt =
       info.physical === undefined || image.layoutIsKnown ? info.physical : addressOf(layout, info.physical);

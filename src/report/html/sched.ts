@@ -60,7 +60,7 @@ function viewHtml({ view, findings }: InspectedSched, anchors: Anchors): Html {
   return html`<h3>${escapeText(title)}</h3>
 ${facts(json, anchors, ["queues", "events", "findings"])}${
   view.origin !== "" && html`<p class="dim">${escapeText(view.origin)}</p>`
-}${(view.subSchedulers ?? []).map(({ opsName, place, cgroupPath }) => html`<p>sub-scheduler ${escapeText(`${opsName} ${place} ${cgroupPath ?? ""}`)}</p>`)}${cpusHtml(view)}${queuesHtml(view)}${tasksHtml(view)}${eventsHtml(view)}${linesHtml("Unrecognized lines", view.unknown)}${linesHtml("Not available", view.notTold)}`;
+}${(view.subSchedulers ?? []).map(({ opsName, place, cgroupPath }) => html`<p>sub-scheduler ${escapeText(`${opsName} ${place} ${cgroupPath ?? ""}`)}</p>`)}${cpusHtml(view)}${queuesHtml(view)}${tasksHtml(view)}${eventsHtml(view)}${linesHtml("Unrecognized lines", view.unknown)}${linesHtml("Not available", view.notAvailable)}`;
 }
 
 function cpusHtml({ cpus, idleCpus, othersIdle, enums }: SchedView): Part {

@@ -112,7 +112,7 @@ export function pageWith(name: (index: number) => string): string {
       events: view.events.map((event) => ({ ...event, name: text() })),
       dsqNames: new Map(view.queues.map(({ id }) => [id, text()])),
       unknown: [text()],
-      notTold: [text()],
+      notAvailable: [text()],
     },
     findings: [
       {

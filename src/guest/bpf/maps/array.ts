@@ -207,5 +207,5 @@ export function readPercpuArray(kernel: GuestKernel, map: GuestMap, key: number)
 /** Returns an error if the key is not an index of the map; otherwise undefined. */
 export function checkIndex({ info }: GuestMap, key: number): { ok: false; why: Unreadable } | undefined {
   if (Number.isInteger(key) && key >= 0 && key < info.maxEntries) return undefined;
-  return unreadable("out-of-range", `key ${key} of a map with ${info.maxEntries} entries`);
+  return unreadable("out-of-range", `key ${key} is out of range: the map has ${info.maxEntries} entries`);
 }

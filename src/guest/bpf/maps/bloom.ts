@@ -16,7 +16,8 @@ export function describeBloom(kernel: GuestKernel, map: GuestMap): Unreadable {
   const bits = memory.u32(hi, lo, offsets.bitset_mask, `map ${id}.bitset_mask`) + 1;
   const hashes = memory.u32(hi, lo, offsets.nr_hash_funcs, `map ${id}.nr_hash_funcs`);
   const size = Math.ceil(bits / 8);
-  if (size > mostObjects(kernel, 1)) throw new CorruptMap(`map ${id}: a bit set of ${bits} bits`);
+  if (size > mostObjects(kernel, 1))
+    throw new CorruptMap(`map ${id}: the image cannot hold a bit set of ${bits} bits`);
   let set = 0;
   for (let done = 0; done < size; done += CHUNK_BYTES) {
     const length = Math.min(CHUNK_BYTES, size - done);

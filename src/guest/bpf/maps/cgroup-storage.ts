@@ -38,7 +38,9 @@ class CgroupStorageCursor extends BaseCursor {
     super(isPerCpu ? perCpuShape(kernel, map) : shapeOf(map));
     const { keySize, valueSize, id } = map.info;
     if (keySize > MAX_KEY_BYTES || valueSize > MAX_VALUE_BYTES)
-      throw new CorruptMap(`map ${id}: keys of ${keySize} and values of ${valueSize} bytes`);
+      throw new CorruptMap(
+        `map ${id}: cgroup storage cannot have keys of ${keySize} and values of ${valueSize} bytes`,
+      );
     this.#kernel = kernel;
     this.keyBytes = new Uint8Array(keySize);
     this.#reader = isPerCpu

@@ -339,7 +339,7 @@ export class ChainCursor extends BatchedCursor {
   }
 
   #stop(): false {
-    this.account.stopped = "stopped: there are more elements than the map takes";
+    this.account.stopped = "stopped: there are more elements than max_entries";
     this[Symbol.dispose]();
     return false;
   }

@@ -117,7 +117,10 @@ export function readValue(
   if (type !== MapType.array && type !== MapType.struct_ops)
     return unreadable("wrong-type", "only arrays and struct_ops maps have one value");
   if (!(offset >= 0 && length >= 0 && offset + length <= valueSize))
-    return unreadable("out-of-range", `bytes ${offset}..${offset + length} of a value of ${valueSize}`);
+    return unreadable(
+      "out-of-range",
+      `bytes ${offset} to ${offset + length} are outside a value of ${valueSize} bytes`,
+    );
   if (type === MapType.array) return readArrayPart(kernel, map, offset, length);
   const value = readStructOps(kernel, map);
   return value.ok ? found(value.value.subarray(offset, offset + length)) : value;
@@ -146,7 +149,7 @@ export function lookup(
 ): Read<Uint8Array | readonly CpuValue[]> {
   const { type, keySize } = map.info;
   if (key.length !== keySize)
-    return unreadable("out-of-range", `a key of ${key.length} bytes; this map's keys have ${keySize}`);
+    return unreadable("out-of-range", `the key has ${key.length} bytes; keys of this map have ${keySize}`);
   if (type === MapType.array) return readArray(kernel, map, keyIndex(key));
   if (type === MapType.percpu_array) return readPercpuArray(kernel, map, keyIndex(key));
   const entries = openEntries(kernel, map);

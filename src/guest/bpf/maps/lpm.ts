@@ -51,7 +51,7 @@ class LpmCursor extends BaseCursor {
     this.#node = NODE.resolve(btf);
     this.#dataBytes = keySize - PREFIX_BYTES;
     if (!(this.#dataBytes >= 1 && this.#dataBytes <= MAX_DATA_BYTES))
-      throw new CorruptMap(`map ${id}: keys of ${keySize} bytes, which no trie has`);
+      throw new CorruptMap(`map ${id}: a trie cannot have keys of ${keySize} bytes`);
     this.#maxPrefix = this.#dataBytes * 8;
     this.keyBytes = new Uint8Array(keySize);
     this.#keyView = new DataView(this.keyBytes.buffer);
@@ -83,7 +83,7 @@ class LpmCursor extends BaseCursor {
   #enter(hi: number, lo: number, parentPrefix: number): void {
     if ((hi | lo) === 0) return;
     if (this.#left-- <= 0) {
-      this.account.stopped = "stopped: there are more nodes than the map takes";
+      this.account.stopped = "stopped: there are more nodes than max_entries";
       return;
     }
     const at = this.#memory.locate(hi, lo, 0, this.#node.data);

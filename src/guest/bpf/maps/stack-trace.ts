@@ -17,7 +17,8 @@ export function stackTraceEntries(kernel: GuestKernel, map: GuestMap): EntryCurs
   const stacks = STACK_MAP.resolve(btf);
   const bucket = BUCKET.resolve(btf);
   const frameBytes = (flags & BPF_F_STACK_BUILD_ID) === 0 ? 8 : BUILD_ID.resolve(btf).sizeof;
-  if (valueSize > mostObjects(kernel, 1)) throw new CorruptMap(`map ${id}: values of ${valueSize} bytes`);
+  if (valueSize > mostObjects(kernel, 1))
+    throw new CorruptMap(`map ${id}: the image cannot hold a value of ${valueSize} bytes`);
   const count = memory.u32(hi, lo, stacks.n_buckets, `map ${id}.n_buckets`);
   const value = new Uint8Array(valueSize);
   return new IndexCursor(kernel, shapeOf(map), { count, bytesEach: 8 }, (index, cursor) => {

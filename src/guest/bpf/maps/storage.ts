@@ -35,7 +35,9 @@ export function storageRecords(kernel: GuestKernel, map: GuestMap): Records {
   const buckets = memory.pointer(hi, lo, offsets.buckets, `map ${id}.buckets`);
   const count = 2 ** bucketLog;
   if (count > mostObjects(kernel, bucket.sizeof) || valueSize > MAX_VALUE_BYTES)
-    throw new CorruptMap(`map ${id}: 2^${bucketLog} buckets of values of ${valueSize} bytes`);
+    throw new CorruptMap(
+      `map ${id}: there cannot be 2^${bucketLog} buckets with values of ${valueSize} bytes`,
+    );
   const walk = new StorageWalk(kernel, map);
   for (let n = 0; n < count && walk.account.stopped === ""; n++) {
     const at = memory.locate(buckets.hi, buckets.lo, n * bucket.sizeof + bucket.first, 8);
