@@ -18,10 +18,11 @@ export interface Measured {
 }
 
 export interface Comparison {
-  /** Cases that got worse by more than the noise explains. */
+  /** Sentences about cases whose increase is larger than the noise. */
   readonly worse: readonly string[];
-  /** Cases that seem worse, but within the noise. */
+  /** Sentences about cases whose increase may be noise. */
   readonly unsure: readonly string[];
+  /** Sentences about cases that have no saved ratio. */
   readonly unknown: readonly string[];
 }
 
@@ -29,14 +30,14 @@ export function readBaseline(): Baseline {
   return JSON.parse(readFileSync(FILE, "utf8")) as Baseline;
 }
 
-/** Replaces the rows' ratios in the saved ones. */
+/** Saves the ratios of the rows. Keeps the saved ratios of other cases. */
 export function saveBaseline(rows: readonly Measured[]): void {
   const all: Record<string, number> = { ...readBaseline() };
   for (const { name, ratio } of rows) all[name] = Number(ratio.toFixed(3));
   writeFileSync(FILE, `${JSON.stringify(all, null, 2)}\n`);
 }
 
-/** Returns a sentence for each case that got worse or is unknown. */
+/** Compares ratios with the saved ones. Cases that were not measured are ignored. */
 export function compare(before: Baseline, rows: readonly Measured[]): Comparison {
   const worse: string[] = [];
   const unsure: string[] = [];

@@ -8,7 +8,7 @@ const parse: Job = (path = "") => {
   return () => ({ items: Btf.parse(readFileSync(path)).typeCount, checksum: 0 });
 };
 
-/** The file is read before the measurement; libbpf's figure includes its own read. */
+/** Reads the file before the measurement. libbpf's time includes the read. */
 const index: Job = (path = "") => {
   const bytes = readFileSync(path);
   return () => ({ items: Btf.parse(bytes).typeCount, checksum: 0 });

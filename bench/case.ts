@@ -1,9 +1,9 @@
 /**
- * A benchmark case: one job that two sides do on the same bytes in the same run, and the ratio of their times. A side is a
- * program of `bench/reference`, a function of ktstr in its own process, or a whole command.
+ * Types of a benchmark case. Two sides do the same job on the same bytes in the same run, and the result is the ratio of their
+ * times. A side is a C program of `bench/reference`, a function of ktstr in its own process, or a whole command.
  */
 
-/** The work of a repetition, which must be equal on both sides. */
+/** Result of a repetition. It must be equal on both sides. */
 export interface Work {
   readonly items: number;
   /** Sum over the visited bytes, 32 bits unsigned; 0 if nothing is summed. */
@@ -33,26 +33,26 @@ export type Side =
       readonly into?: string;
     };
 
-/** Both sides; disposal removes what they need. */
+/** Both sides. Disposal removes their input. */
 export interface Prepared extends Disposable {
   readonly subject: Side;
   readonly reference: Side;
-  /** Number of items of a command, which cannot count them itself; default 1. */
+  /** Number of items if a side is a command, which does not report it; default 1. */
   readonly items?: number;
   /** Whether both are commands that must print the same bytes. */
   readonly sameOutput?: boolean;
 }
 
 export interface Case {
-  /** Such as "hash/1M/...", which `bun run bench PATTERN` searches. */
+  /** Such as "IDR, 100K objects". `bun run bench PATTERN` selects cases whose names contain PATTERN. */
   readonly name: string;
   /** Limit of the ratio. */
   readonly target?: number;
-  /** Limit of the subject's resident memory in MB, if the subject is a command of Bun. It is measured in a run of its own. */
+  /** Limit of the subject's resident memory in MB, if the subject is a command of Bun. It is measured in an additional run. */
   readonly peakTargetMb?: number;
-  /** Repetitions in one process; the first is also reported separately. */
+  /** Number of repetitions in one process. The first is also reported separately. */
   readonly times?: number;
-  /** Number of jobs in a repetition except the first, large enough for the clock. */
+  /** Number of jobs in each repetition except the first. Short jobs need many, because the clock has a limited resolution. */
   readonly loops?: number;
   /** The reason why the case cannot be measured here; "" or absent if it can. */
   readonly missing?: () => string | Promise<string>;
@@ -60,7 +60,7 @@ export interface Case {
   prepare(folder: string): Prepared | Promise<Prepared>;
 }
 
-/** Opens the input that the words name, which is not measured, and returns the job, which is. */
+/** Opens the input that the words name, and returns the job. Only the job is measured. */
 export type Job = (...words: string[]) => () => Work;
 
 /** Exports of a `*.bench.ts`. */

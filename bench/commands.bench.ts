@@ -1,4 +1,4 @@
-/** Whole commands after a cold start, compared with Bun's own start and end; and memory compared with the running kernel. */
+/** Whole commands after a cold start, compared with `bun -e 0`; and commands on memory, compared with the running kernel and with smaller memory. */
 import { mkdirSync, truncateSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { MapType } from "../src/uapi/names.ts";
@@ -35,7 +35,7 @@ const CAPTURED = [
 ];
 const SAMPLE = join(import.meta.dir, "../sample/sid.vmcore.zst");
 
-/** Commands on frozen machines of the lab, by the beginning of their names. */
+/** Commands on frozen machines of the lab. */
 const FROZEN = [
   ["inspect"],
   ["-j", "map", "show"],
@@ -45,16 +45,17 @@ const FROZEN = [
 ];
 const IMAGES = ["sid-5level", "6.12", "6.1"];
 
+/** Finds the image of a row of the lab's matrix: its folder is named after the row and the key of its contents. */
 async function frozen(name: string): Promise<LabImage | undefined> {
   return (await labImages()).find((image) => image.name === name || image.name.startsWith(`${name}-`));
 }
 
-/** Returns the memory of such a machine; undefined if none is kept. */
+/** Returns the path of the memory of a frozen machine; undefined if the lab's cache does not have it. */
 export async function frozenMemory(name: string): Promise<string | undefined> {
   return (await frozen(name))?.memory;
 }
 
-/** Returns QEMU's core of the same machine. */
+/** Returns the path of the core that QEMU wrote of the same machine. */
 export async function frozenCore(name: string): Promise<string | undefined> {
   return (await frozen(name))?.vmcore;
 }
@@ -69,11 +70,11 @@ function cold(words: readonly string[], missing: () => string = () => ""): Case 
   };
 }
 
-/** 100 ms if Bun itself takes 5 ms, as on a quiet machine of the kind that was measured. */
+/** Limit of the ratio: 100 ms on a machine where Bun itself takes 5 ms. */
 const SAMPLE_TARGET = 20;
 const INSPECT_SAMPLE = ["inspect", "--sample"];
 
-/** The same with the executable. */
+/** Runs `inspect --sample` with the executable. */
 const coldExecutable: Case = {
   name: "cold: executable ktstr inspect --sample, to bun itself",
   target: SAMPLE_TARGET,
@@ -84,7 +85,7 @@ const coldExecutable: Case = {
   },
 };
 
-/** The same for a command whose words are created in the folder of the case. */
+/** A cold start of a command whose words name files in the folder of the case. */
 function coldWith(what: string, words: (folder: string) => readonly string[]): Case {
   return {
     name: `cold: ktstr ${what}, to bun itself`,
@@ -92,7 +93,7 @@ function coldWith(what: string, words: (folder: string) => readonly string[]): C
   };
 }
 
-/** A build tree with the files that the search looks for. */
+/** Creates a kernel's build tree with an empty image and an empty vmlinux. Returns the path of the image. */
 function kernelTree(folder: string): string {
   const image = join(folder, "arch/x86/boot/bzImage");
   mkdirSync(dirname(image), { recursive: true });
@@ -101,7 +102,7 @@ function kernelTree(folder: string): string {
   return image;
 }
 
-/** A map that is held while a command without effect runs. */
+/** Holds a map while `true` runs. */
 const coldPin: Case = {
   name: "cold: ktstr pin NAME -- true, to bun itself",
   missing: needRoot,
@@ -127,7 +128,7 @@ function coldFrozen(image: string, words: readonly string[]): Case {
   };
 }
 
-/** One machine in a file of 512 MiB, and in one of 64 GiB without further data. */
+/** Compares a machine in a file of 64 GiB, most of it holes, with the same machine in a file of 512 MiB. */
 function prepareSparse(folder: string): Prepared {
   const path = buildHash(folder, { count: 1000, preallocated: true, perBucket: 1, valueSize: 24 });
   const large = join(folder, "large");
@@ -145,7 +146,7 @@ const COUNT = 1_000_000;
 const KEY_BYTES = 8;
 const VALUE_BYTES = 24;
 
-/** A map of the same size, frozen and live. */
+/** Compares the dump of a map in memory with the dump of a map of the same size in the running kernel. */
 function prepareDump(folder: string): Prepared {
   const path = buildHash(folder, { count: COUNT, preallocated: true, perBucket: 1, valueSize: VALUE_BYTES });
   const map = createMap(MapType.hash, KEY_BYTES, VALUE_BYTES, COUNT, "bench_hash");

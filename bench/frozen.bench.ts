@@ -1,6 +1,6 @@
 /**
- * Walks on real frozen x86-64 machines whose memory is one piece, compared with the same walks in C: the hash map with the most
- * elements, and the IDR of maps. Uses the machines that the lab keeps.
+ * Walks in the memory of real frozen machines, compared with the same walks in C: the hash map with the most elements, and the IDR
+ * of maps. Uses the x86-64 machines in the lab's cache whose memory is one piece.
  */
 import { at, place, ptr, struct, u32 } from "../src/btf/struct.ts";
 import { type GuestMap, listMaps } from "../src/guest/bpf/map-info.ts";

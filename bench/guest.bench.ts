@@ -1,4 +1,4 @@
-/** Translation, arrays, per-CPU values, IDRs and listings of a frozen machine. */
+/** Translation of addresses, and walks over arrays, per-CPU arrays and IDRs of a frozen machine, compared with C; listings of maps. */
 import { join } from "node:path";
 import { at, place, ptr, struct } from "../src/btf/struct.ts";
 import { listMaps } from "../src/guest/bpf/map-info.ts";
@@ -19,7 +19,7 @@ const MAP = struct("bpf_map", { id: place });
 
 const nothing = (): void => {};
 
-/** More pages than any cache of translations can hold. */
+/** A number of pages that is larger than any cache of translations. */
 const PAGES = 2 ** 17;
 const READS = 300_000;
 
@@ -57,7 +57,7 @@ const translate: Job = (path = "", highWord = "", lowWord = "", count = "") => {
 /** Number of addresses that a walk over a hash table locates together. */
 const TOGETHER = 256;
 
-/** Reads the same words, located together, as walkers do for scattered objects. */
+/** Reads the same words. Locates many addresses at a time, as walkers do for scattered objects. */
 const translateEach: Job = (path = "", highWord = "", lowWord = "", count = "") => {
   const { memory } = openBench(path);
   const [hi, lo, mask] = [Number(highWord) | 0, Number(lowWord) | 0, Number(count) - 1];
@@ -176,7 +176,7 @@ const idr: Job = (path = "") => {
   };
 };
 
-/** A machine with this many arrays. */
+/** Writes the memory of a machine with `count` arrays. Returns the file's path. */
 function buildMaps(folder: string, count: number): string {
   using machine = new BenchMachine(folder, 2 ** 23 + count * 8192);
   const size = Math.max(ARRAY.resolve(machine.btf).sizeof, MAP.resolve(machine.btf).sizeof) + 64;

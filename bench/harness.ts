@@ -15,7 +15,7 @@ export function output(...command: readonly string[]): string {
   return done.stdout.toString();
 }
 
-/** Returns a folder that is removed with the benchmark. */
+/** Creates a folder. Disposal removes it with its contents. */
 export function scratchFolder(parent: string = tmpdir()): { readonly path: string } & Disposable {
   const path = mkdtempSync(join(parent, "ktstr-bench-"));
   return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true }) };

@@ -20,7 +20,7 @@ export interface Shape {
   /** Elements per bucket, on average. */
   readonly perBucket: number;
   readonly valueSize: number;
-  /** If set: values of this size for each of this many CPUs; an element has a pointer to them. */
+  /** Number of CPUs of a per-CPU hash, in which an element has a pointer to its values. If undefined, the hash is not per-CPU. */
   readonly cpus?: number;
 }
 
@@ -84,7 +84,7 @@ function build(folder: string, { count, preallocated, perBucket, valueSize, cpus
   return { path: machine.path, words: [...machine.guestWords(), buckets.address, bucketCount, ...layout] };
 }
 
-/** Returns the path of the memory of a machine whose only map, id 1, is such a hash. */
+/** Writes the memory of a machine whose only map, with id 1, is a hash of this shape. Returns the file's path. */
 export const buildHash = (folder: string, shape: Shape): string => build(folder, shape).path;
 
 function prepare(folder: string, shape: Shape): Prepared {
@@ -134,7 +134,7 @@ function caseOf(name: string, shape: Shape, target?: number): Case {
   };
 }
 
-/** Elements of a large table may cost a fifth more than those of a small one. */
+/** Compares the time per element of a table of 10M elements with that of a table of 1M. */
 function growth(preallocated: boolean): Case {
   const shape = { preallocated, perBucket: 1, valueSize: 24 };
   return {

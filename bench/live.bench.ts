@@ -31,7 +31,7 @@ const walk: Job = (id = "") => {
 
 export const jobs: Record<string, Job> = { walk };
 
-/** A filled hash of the running kernel. */
+/** Creates and fills a hash of the running kernel, and prepares a case that reads it. */
 function filledHash(
   sides: (id: string) => Pick<Prepared, "subject" | "reference" | "items" | "sameOutput">,
 ): Prepared {

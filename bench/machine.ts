@@ -1,6 +1,6 @@
 /**
- * Frozen machines for measurements: real page tables, this kernel's own types, and as much BPF state as a case needs, in a
- * sparse file. The C references open them, too: `guestWords` has the addresses that they need.
+ * Builds memory files of frozen machines for measurements: sparse files with real page tables, the running kernel's types, and as
+ * much BPF state as a case needs. The C references open the same files; `guestWords` returns the addresses that they need.
  */
 import { closeSync, ftruncateSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -40,7 +40,7 @@ function bytesAt(path: string): typeof ptr {
   return { ...ptr, paths: [path] };
 }
 
-/** Kernel memory of a case: its address, and the physical address of each of its bytes. */
+/** Allocated kernel memory: its virtual address, and the physical address of each of its bytes. */
 export interface Region {
   readonly address: bigint;
   readonly hi: number;
@@ -97,14 +97,14 @@ export class BenchMachine implements Disposable {
     };
   }
 
-  /** kmalloc: contiguous, in the direct map. */
+  /** Allocates like kmalloc: contiguous memory, addressed through the direct map. */
   kmalloc(size: number): Region {
     const { machine } = this.kernel;
     const start = machine.allocate(size, PAGE);
     return regionAt(machine.direct(start), (offset) => start + offset);
   }
 
-  /** vmalloc: scattered pages, in page tables. */
+  /** Allocates like vmalloc: scattered pages, mapped by page tables. */
   vmalloc(size: number): Region {
     const address = this.#vmalloc;
     const count = Math.ceil(size / PAGE);
@@ -125,14 +125,14 @@ export class BenchMachine implements Disposable {
     return regionAt(address, (offset) => pages[Math.floor(offset / PAGE)]! + (offset % PAGE));
   }
 
-  /** Per-CPU memory at the per-CPU address `at` of a page: a region per CPU. */
+  /** Allocates per-CPU memory at the per-CPU address `at`, which must be that of a page. Returns a region per CPU. */
   percpu(at: number, size: number): readonly Region[] {
     return Array.from({ length: this.cpus }, (_, cpu) =>
       this.#map(PERCPU + BigInt(cpu * PERCPU_STRIDE + at), Math.ceil(size / PAGE)),
     );
   }
 
-  /** Returns a per-CPU address as the kernel stores it, without the part that every CPU's offset has. */
+  /** Stores the address of a byte in `to` as a pointer in `region`. */
   setPointer(region: Region, offset: number, to: Region, toOffset: number): void {
     const at = region.physical(offset);
     const lo = to.lo + toOffset;
@@ -169,7 +169,7 @@ export class BenchMachine implements Disposable {
     this.fillIdr("map_idr", this.#maps);
   }
 
-  /** Adds objects with the ids 1, 2 and so on. */
+  /** Builds the IDR of a symbol from objects, which get the ids 1, 2 and so on. */
   fillIdr(symbol: string, objects: readonly bigint[]): void {
     const { machine } = this.kernel;
     const node = NODE.resolve(this.btf);
@@ -206,7 +206,7 @@ function regionAt(address: bigint, physical: (offset: number) => number): Region
   return { address, hi: Number(address >> 32n), lo: Number(address & 0xffff_ffffn), physical };
 }
 
-/** Returns the pages from `start` on in a scattered order, as on a machine that has run for long. */
+/** Returns the addresses of `count` pages from `start` on in random order, as on a machine that has run for a long time. */
 function shuffled(start: number, count: number): Float64Array {
   const pages = Float64Array.from({ length: count }, (_, index) => start + index * PAGE);
   let seed = 1;
@@ -231,7 +231,7 @@ export function onlyMap(kernel: GuestKernel): GuestMap {
   return map;
 }
 
-/** Returns the value of a read that must succeed. */
+/** Returns the value of a read. Throws if the read failed. */
 export function readOf<T>(read: Read<T>): T {
   if (!read.ok) throw new Error(read.why.detail);
   return read.value;

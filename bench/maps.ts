@@ -1,4 +1,4 @@
-/** Maps for the benchmarks, created and filled through ktstr's own bpf(2) layer. They exist as long as this process. */
+/** Creates and fills maps of the running kernel through ktstr's bpf(2) layer. A map exists until its descriptor is closed. */
 import { addressOf, bpf, Fd } from "../src/ffi.ts";
 import { Attr } from "../src/live/attr.ts";
 import { objectInfo } from "../src/live/objects.ts";
@@ -32,7 +32,7 @@ export function createMap(
   return { fd, id };
 }
 
-/** Fills a map with `count` elements, whose keys begin with their number and whose values derive from it. */
+/** Fills a map with `count` elements. The first word of a key is the number of the element, and the value is computed from it. */
 export function fillMap(map: BenchMap, keySize: number, valueSize: number, count: number): void {
   const keys = new Uint8Array(new ArrayBuffer(BATCH * keySize));
   const values = new Uint8Array(new ArrayBuffer(BATCH * valueSize));

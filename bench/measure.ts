@@ -1,9 +1,9 @@
 /**
  * Runs both sides of a case alternately, and computes one row of the table.
  *
- * Times are elapsed times, and a side's figure is the minimum over all repetitions of all rounds: other load and the host only
- * add time. CPU time has no valid minimum on a virtual machine: the kernel subtracts steal time (`update_rq_clock_task` in
- * kernel/sched/core.c), and some repetitions then have a tenth of their elapsed time.
+ * Times are elapsed times. A side's figure is the minimum over all repetitions of all rounds, because other load and the host
+ * can only add time. CPU time is not used: on a virtual machine the kernel subtracts steal time from it (`update_rq_clock_task`
+ * in kernel/sched/core.c), so that some repetitions have a tenth of their elapsed time, and the minimum is wrong.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -34,7 +34,7 @@ interface Run {
   readonly otherNs: number;
 }
 
-/** Repetitions at the start that do not count, while the compiler settles. */
+/** Number of repetitions at the start that do not count, because the engine still compiles. */
 const WARM_UP = 3;
 
 export async function measureCase(
@@ -51,7 +51,7 @@ export async function measureCase(
     const run = (side: Side): Promise<Run> =>
       runSide(side, { file, name, times, loops, folder, items: prepared.items ?? 1 });
     for (let round = 0; round < rounds; round++) {
-      // The order changes, because state that a process leaves behind can help the next one.
+      // The order changes, because a process can leave data in caches that makes the next one faster.
       if (round % 2 === 0) reference.push(await run(prepared.reference));
       subject.push(await run(prepared.subject));
       if (round % 2 === 1) reference.push(await run(prepared.reference));
@@ -150,7 +150,10 @@ function parse(text: string, name: string): Run {
   return { work: { items, checksum }, ns: Math.min(...settled), otherNs: times[0]! };
 }
 
-/** Runs in its own process: once, then `loops` times for each of `times`. Prints the same format as the references. */
+/**
+ * Runs a job in this process, which measures nothing else: `times` repetitions, of which the first runs the job once and the others
+ * run it `loops` times. Prints the same format as the references.
+ */
 export async function runJob(
   file: string,
   job: string,

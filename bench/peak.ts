@@ -1,7 +1,7 @@
 /**
- * Preloaded into a command (`bun --preload`): prints the peak of its resident memory, `VmHWM` in kB, on standard error when it
- * exits. The rusage of a child cannot be used: its maximum includes the memory of the process that started it (fs/exec.c,
- * exec_mmap).
+ * Prints the peak of a command's resident memory, `VmHWM` in kB, on standard error when the command exits. It is loaded into the
+ * command with `bun --preload`. The rusage of a child cannot be used: its maximum includes the memory of the process that
+ * started it (fs/exec.c, exec_mmap).
  */
 import { readFileSync } from "node:fs";
 

@@ -1,7 +1,7 @@
 /**
- * Whole commands compared with drgn and crash, which need the kernel's debug info. `KTSTR_PEERS` names the folder that
- * bench/peers.sh created. drgn opens no memory without VMCOREINFO, so it reads ktstr's capture of the same machine. crash reads
- * QEMU's core of it. All three also read a compressed kdump file (makedumpfile -c) of one machine.
+ * Whole commands compared with drgn and crash, which need the kernel's debug info. `KTSTR_PEERS` is the path of the folder that
+ * bench/peers.sh created. drgn does not open memory without a note with VMCOREINFO, so it reads ktstr's capture of the same
+ * machine. crash reads QEMU's core. All three also read a compressed kdump file (makedumpfile -c) of one machine.
  */
 import { existsSync, linkSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -13,7 +13,7 @@ import { KTSTR, output } from "./harness.ts";
 
 const peers = process.env["KTSTR_PEERS"] ?? "";
 
-/** Prints the ids of maps and programs as JSON. */
+/** A script for drgn that prints attributes of all maps and the ids of all programs as JSON. */
 const LIST = `import sys, json, drgn
 from drgn.helpers.linux.bpf import bpf_map_for_each, bpf_prog_for_each
 prog = drgn.Program()
@@ -26,7 +26,7 @@ print(json.dumps([maps, [int(p.aux.id) for p in bpf_prog_for_each(prog)]]))
 
 function missing(): string {
   if (!existsSync(join(peers, "debug/vmlinux")) || peers === "")
-    return "KTSTR_PEERS names no folder of bench/peers.sh";
+    return "KTSTR_PEERS is not set to a folder that bench/peers.sh created";
   return process.getuid?.() === 0 ? "" : "it needs root";
 }
 
@@ -36,7 +36,7 @@ const command = (name: string, words: readonly string[]): Extract<Side, { kind: 
   command: words,
 });
 
-/** A file in the chroot that is removed with the case. */
+/** Returns the path of a file in the chroot. Removes an old file; disposal removes the new one. */
 function inPeers(name: string): { readonly path: string } & Disposable {
   const path = join(peers, name);
   rmSync(path, { force: true });
@@ -120,7 +120,7 @@ function withCrash(image: string): Case {
   };
 }
 
-/** A kernel that the lab boots with memory in one piece, which `writeCore` needs. */
+/** A row of the lab whose memory is one piece, as `writeCore` requires. */
 const KDUMP_OF = "sid-5level";
 
 /** Writes an ELF core of the machine and a kdump file of the core. Level 0: makedumpfile does not know all kernels. */
@@ -154,7 +154,7 @@ const kdumpToCore: Case = {
   },
 };
 
-/** `words` are for the command in the chroot, which finds `script` as /bench.script. */
+/** `words`: a command in the chroot. It reads `script` in /bench.script. */
 function kdumpWith(name: string, script: string, words: readonly string[]): Case {
   return {
     name: `peer: map show of a kdump file of ${KDUMP_OF}, to ${name}`,

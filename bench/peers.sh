@@ -1,11 +1,11 @@
 #!/bin/sh
-# Prepares drgn and crash of Debian sid in a folder of their own, for the cases that compare with them:
+# Unpacks Debian sid's drgn and crash, and the kernel's debug info, into a folder, for the cases that compare with them:
 #
 #   bun run lab fetch --kernel sid          # makes apt's private state in the lab's cache
 #   bench/peers.sh DIR                      # 1.2 GB to fetch, 0.6 GB to keep
 #   KTSTR_PEERS=DIR bun run bench peer      # as root: they run in a chroot
 #
-# Nothing is installed. The debug info is that of the kernel which the lab boots now.
+# Nothing is installed. The debug info is of the newest kernel of Debian sid, which the lab's row sid boots.
 set -eu
 dir=${1:?usage: bench/peers.sh DIR}
 lab=${KTSTR_LAB_DIR:-$HOME/.cache/ktstr-lab}

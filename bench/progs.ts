@@ -1,4 +1,4 @@
-/** A program for the benchmarks, loaded through ktstr's own bpf(2) layer. It exists as long as its descriptor. */
+/** Loads a long program through ktstr's bpf(2) layer. It exists until its descriptor is closed. */
 import { addressOf, bpf, Fd } from "../src/ffi.ts";
 import { objectInfo } from "../src/live/objects.ts";
 import { realSys } from "../src/live/sys.ts";
@@ -17,7 +17,7 @@ const JUMPS = [0x15, 0x25, 0x55, 0x65] as const;
 /** r6 to r9, which calls preserve. */
 const someRegister = (below: (end: number) => number): Register => (6 + below(4)) as Register;
 
-/** Returns the most common instructions of compilers, in a reproducible mix; `below(n)` is a number from 0 to n - 1. */
+/** Returns one of the instructions that compilers emit most often. `below(n)` returns a number from 0 to n - 1. */
 function someInsn(below: (end: number) => number): Uint8Array {
   const register = someRegister(below);
   const slot = -8 * (1 + below(SLOTS));
@@ -41,7 +41,7 @@ function someInsn(below: (end: number) => number): Uint8Array {
   }
 }
 
-/** xorshift32. */
+/** Returns a pseudorandom generator (xorshift32) that always returns the same numbers. */
 function random(): (end: number) => number {
   let state = 20_261_128;
   return (end) => {
@@ -57,7 +57,7 @@ export interface BenchProg {
   readonly id: number;
 }
 
-/** A socket filter of `count` + 2 instructions. */
+/** Loads a socket filter of `count` + 2 instructions. */
 export function loadLongProg(count: number): BenchProg {
   const pieces = [set(6, 1), set(7, 2), set(8, 3), set(9, 4)];
   for (let slot = 1; slot <= SLOTS; slot++) pieces.push(insn(0x7a, 10, 0, -8 * slot, slot));

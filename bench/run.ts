@@ -1,6 +1,6 @@
 /**
- * `bun run bench [PATTERN] [--rounds N] [--json] [--check] [--save]`: runs every case whose name contains the pattern, each side
- * in its own processes.
+ * `bun run bench [PATTERN] [--rounds N] [--json] [--check] [--save]`: runs every case whose name contains PATTERN. Each side runs
+ * in its own processes, which are started with `--job`.
  *
  * `--json`   prints a JSON document instead of the table
  * `--check`  compares with bench/baseline.json, and exits with 1 if a ratio got worse by more than 15 %
@@ -55,7 +55,7 @@ async function main(): Promise<void> {
   const machine = { cpu: cpus()[0]?.model ?? "unknown CPU", cpus: cpus().length, bun: Bun.version };
   const print = values.json ? console.error : console.log;
   print(`${machine.cpu}, ${machine.cpus} CPUs, Bun ${machine.bun}\n${HEADER}`);
-  // A file system in memory, if there is one: the speed of a disk would hide the difference.
+  // Uses a file system in memory if there is one, because the speed of a disk would hide differences between the sides.
   using folder = scratchFolder(existsSync("/dev/shm") ? "/dev/shm" : undefined);
   const rows: Row[] = [];
   let failed = 0;

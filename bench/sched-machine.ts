@@ -1,4 +1,4 @@
-/** A frozen machine with a sched_ext scheduler, and as many CPUs and waiting tasks as a case needs. */
+/** Builds the memory of a frozen machine with a sched_ext scheduler, and as many CPUs and waiting tasks as a case needs. */
 import { closeSync, ftruncateSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Btf } from "../src/btf/btf.ts";
@@ -22,7 +22,7 @@ const BUCKETS = 64;
 const TASK_OBJECT_BYTES = 9024;
 const TASKS_PER_SLAB = 3;
 const SLAB_BYTES = 32 * 1024;
-/** Every other task is on a CPU's local queue, the rest on user-made queues. */
+/** Every second task is on a CPU's local queue, the others on queues of the scheduler. */
 const isLocal = (task: number): boolean => task % 2 === 0;
 
 /** Writes the machine to `folder`, with the types of a kernel that has sched_ext, and returns its path. */
@@ -172,7 +172,7 @@ class SchedMachine {
     this.#u64(rq, "scx.local_dsq.id", 0x8000_0000_0000_0002n);
     for (const name of ["kick", "kick_if_idle", "preempt", "wait", "sync"]) {
       const member = name.startsWith("kick") ? `scx.cpus_to_${name}` : `scx.cpus_to_${name}`;
-      // Every CPU is requested to reschedule: one shared mask of all CPUs.
+      // All of the CPU's masks point to the same mask, which has all CPUs.
       if (this.#has("rq", member)) this.#u64(rq, member, mask);
     }
     return rq;

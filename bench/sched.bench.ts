@@ -1,4 +1,4 @@
-/** The page of `ktstr sched`: a machine with many CPUs and tasks compared with a tenth of the tasks, and a real guest compared with Bun's own start. */
+/** `ktstr sched`: on a machine with many CPUs and tasks, compared with a tenth of the tasks; on a real guest, compared with Bun's start. */
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { labDir } from "../test/lab/cache.ts";
@@ -17,7 +17,7 @@ const page = (memory: string, ...options: readonly string[]): Side => ({
   command: [...KTSTR, ...options, "sched", "--memory", memory],
 });
 
-/** Returns the newest types of a kernel with sched_ext, which the lab extracted from its boot image. */
+/** Returns the path of the newest BTF that the lab extracted from boot images; undefined if there is none. */
 function schedExtTypes(): string | undefined {
   const folder = join(labDir(), "btf");
   const names = existsSync(folder) ? readdirSync(folder).filter((name) => name.endsWith(".btf")) : [];

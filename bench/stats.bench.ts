@@ -1,4 +1,4 @@
-/** The counters of all programs of a frozen machine, compared with the same sums in C and with ktstr's read of each counter. */
+/** Sums of the counters of all programs of a frozen machine, compared with the same sums in C, and with ktstr reading one counter at a time. */
 import { place, struct } from "../src/btf/struct.ts";
 import { StatsReader, StatsSum } from "../src/guest/bpf/stats.ts";
 import { addressBatch } from "../src/guest/memory/address-batch.ts";

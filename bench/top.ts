@@ -1,6 +1,6 @@
 /**
- * Cost of `ktstr top` next to bpftop, on terminals of tmux in the same run: `bun bench/top.ts [PROGRAMS MAPS SECONDS]`. bpftop is
- * measured if it is in PATH, or if BPFTOP names it. Needs root and tmux.
+ * `bun bench/top.ts [PROGRAMS MAPS SECONDS]`: measures the CPU time and memory of `ktstr top` and of bpftop, which run on two
+ * terminals of tmux at the same time. bpftop is measured if it is in PATH, or if BPFTOP has its path. Needs root and tmux.
  */
 import { readFileSync } from "node:fs";
 import { Terminal } from "../test/cli/support/tmux.ts";
@@ -9,7 +9,7 @@ import { loadProg, testRun, usesMaps } from "../test/live/kit-progs.ts";
 import { KTSTR } from "./harness.ts";
 
 const [progCount = 1000, mapCount = 1000, seconds = 30] = process.argv.slice(2).map(Number);
-/** Programs that run ten times per second, and maps that change. */
+/** Number of programs that run ten times per second. */
 const BUSY = 10;
 /** Time until the engine has compiled the hot code. */
 const WARM_MS = 20_000;
@@ -37,7 +37,7 @@ const busy = setInterval(() => {
 
 const bpftop = process.env["BPFTOP"] ?? Bun.which("bpftop");
 const sides: [string, string][] = [["ktstr top", `${KTSTR.join(" ")} top`]];
-if (bpftop === null) console.warn("skipped: bpftop is not here (BPFTOP names it)");
+if (bpftop === null) console.warn("skipped: bpftop is not in PATH, and BPFTOP is not set");
 else sides.push(["bpftop", bpftop]);
 
 const terminals = sides.map(([name, command]) => {
@@ -57,7 +57,7 @@ for (const [index, { name, terminal }] of terminals.entries()) {
     `${name}: ${share.toFixed(2)} % of a CPU, ${(peakKib / 1024).toFixed(1)} MiB at most, ${progCount} programs, ${mapCount} maps`,
   );
   if (!terminal.text().includes("crowd_"))
-    console.log(`but its screen shows none of them:\n${terminal.text()}`);
+    console.log(`${name}: its screen shows none of these programs and maps:\n${terminal.text()}`);
   terminal[Symbol.dispose]();
 }
 clearInterval(busy);

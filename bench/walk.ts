@@ -1,8 +1,9 @@
+/** Walks of ktstr that read the same bytes as the references in C, and return the same sums. */
 import type { IdrWalk } from "../src/guest/kernel/idr.ts";
 import type { EntryCursor } from "../src/state.ts";
 import type { Work } from "./case.ts";
 
-/** Walks a map and reads one byte of each key and of each value, as the references in C do. */
+/** Walks a map. Sums the first byte of each key and the last byte of each value. */
 export function walkAll(cursor: EntryCursor): Work {
   const last = cursor.valueSize - 1;
   let items = 0;
@@ -15,7 +16,7 @@ export function walkAll(cursor: EntryCursor): Work {
   return { items, checksum };
 }
 
-/** The same for each CPU's copy of a value: its first byte. Throws if the walk is incomplete. */
+/** Walks a map with values per CPU, or with one value. Sums the first byte of each copy. Throws if the walk is incomplete. */
 export function walkCopies(cursor: EntryCursor): Work {
   const copies = Math.max(1, cursor.cpuCount);
   let items = 0;
@@ -29,7 +30,7 @@ export function walkCopies(cursor: EntryCursor): Work {
   return { items, checksum };
 }
 
-/** Sums ids and the pages of addresses, as the reference in C does. */
+/** Sums the ids and page numbers of the objects in a batch of the walk. */
 export function sumIdr({ ids, hi, lo }: IdrWalk, count: number): number {
   let sum = 0;
   for (let n = 0; n < count; n++) sum = (sum + ids[n]! + ((lo[n]! >>> 12) | (hi[n]! << 20))) | 0;

@@ -1,5 +1,5 @@
 /**
- * Assertions on a frozen machine with `bun test`. Nothing runs in the guest, and its vmlinux is not needed.
+ * Assertions on a frozen machine with `bun test`. They need no program in the guest, and no vmlinux.
  *
  *     KTSTR_EXAMPLE_IMAGE=/path/to/memory bun test ./examples/frozen-scheduler.test.ts
  *
@@ -13,7 +13,7 @@ import { type GuestState, openGuest, type StateView, view } from "../src/index.t
 
 const sample = join(import.meta.dir, "../sample/sid.vmcore.zst");
 const image = process.env["KTSTR_EXAMPLE_IMAGE"] ?? sample;
-/** This test fails for the captured machine, whose tasks wait. */
+/** The test about waits is expected to fail for the captured machine, because tasks wait there. */
 const testOfWaits = image === sample ? test.failing : test;
 
 describe("a scheduler in a frozen machine", () => {
@@ -33,11 +33,11 @@ describe("a scheduler in a frozen machine", () => {
     for (const prog of progs) expect(prog.verifiedInsns).toBeGreaterThan(0);
   });
 
-  testOfWaits("let no task wait longer than a second", () => {
+  testOfWaits("has no task that waited longer than a second", () => {
     const { tasks, cpus, missing } = frozen.scheduler();
     expect(missing).toEqual([]);
     expect(cpus.length).toBeGreaterThan(0);
-    // A failure shows the waiting tasks, their times and their queue; null if the scheduler was given the task and has not queued it.
+    // A failure shows the waiting tasks with their times and queues. A task that the scheduler has put on no queue has dsqId null.
     const late = tasks
       .filter(({ isCurrent, waitMs }) => !isCurrent && waitMs > 1000)
       .map(({ comm, pid, waitMs, dsqId }) => ({ comm, pid, waitMs, dsqId }));

@@ -15,8 +15,8 @@ type Arch = keyof typeof TARGETS;
 const project = join(import.meta.dir, "..");
 
 /**
- * Builds one executable and returns its path. `bun`: the Bun executable to embed; default: npm's baseline build for the
- * architecture. Throws `LabError` if that cannot be downloaded.
+ * Builds one executable and returns its path. `bun`: path of the Bun executable to embed; by default, npm's baseline build for the
+ * architecture is downloaded. Throws `LabError` if it cannot be downloaded.
  */
 export async function buildExecutable(arch: Arch, outDir: string, bun?: string): Promise<string> {
   const outfile = join(outDir, `ktstr-linux-${arch}`);
@@ -25,7 +25,7 @@ export async function buildExecutable(arch: Arch, outDir: string, bun?: string):
   const built = await Bun.build({
     entrypoints: [join(project, "src/cli.ts")],
     minify: { whitespace: true, syntax: true, identifiers: false },
-    // Bytecode, split by command, halves the time to start.
+    // Bytecode, split by command, halves the start-up time.
     format: "esm",
     splitting: true,
     bytecode: true,

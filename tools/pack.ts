@@ -1,12 +1,12 @@
 /**
- * Run by `npm pack`: bundles the command into one file, `dist/cli.js`, and its bytecode, `cli.js.jsc`, which halves the time to
- * start. Bun uses the bytecode if it was made by the same version, else it parses the file.
+ * `npm pack` runs this script. It bundles the command into one file, `dist/cli.js`, and writes its bytecode, `cli.js.jsc`, which
+ * halves the start-up time. Bun uses the bytecode if the same version of Bun made it, and else parses the file.
  */
 import { join } from "node:path";
 
 const project = join(import.meta.dir, "..");
 
-/** Writes the command into a folder. */
+/** Writes the bundle and its bytecode to a folder. */
 export async function buildPackage(folder: string): Promise<void> {
   const { outputs } = await Bun.build({
     entrypoints: [join(project, "src/cli.ts")],
@@ -14,9 +14,9 @@ export async function buildPackage(folder: string): Promise<void> {
     format: "cjs",
     bytecode: true,
     minify: { whitespace: true, syntax: true, identifiers: false },
-    // Installed as a dependency. Only one command loads it.
+    // npm installs it as a dependency. Only `prog dump jited` loads it.
     external: ["@alexaltea/capstone-js"],
-    // The package contains the sample once, in the folder of the sources.
+    // The bundle reads the sample from the package's folder sample/, so that the package contains it only once.
     publicPath: "../sample/",
     naming: { asset: "[name].[ext]" },
   });

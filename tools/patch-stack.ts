@@ -1,10 +1,10 @@
 /**
- * Makes an executable of Bun's start without /proc.
+ * Patches an executable of Bun so that it starts without /proc.
  *
- * JavaScriptCore asks `pthread_getattr_np` where the main thread's stack is. glibc reads it in /proc/self/maps
- * (nptl/pthread_getattr_np.c), and JavaScriptCore aborts if that fails, before any JavaScript runs. The patch appends a function
- * (`stack-code.ts`) that calls glibc's and, only if that fails, computes the answer from the auxiliary vector and the limit
- * of the stack's size. Two places of the file change:
+ * JavaScriptCore calls `pthread_getattr_np` for the bounds of the main thread's stack. glibc reads them from /proc/self/maps
+ * (nptl/pthread_getattr_np.c). If that fails, JavaScriptCore aborts before any JavaScript runs. The patch appends a function
+ * (`stack-code.ts`) that first calls glibc's function and, if that fails, computes the bounds from the auxiliary vector and the
+ * limit of the stack's size. Two places of the file change:
  *
  * - The program header PT_NOTE, which nothing reads at run time, becomes PT_LOAD for the appended bytes.
  * - The first instruction of the PLT entry of `pthread_getattr_np` becomes a jump to the function. The rest of the entry, which
@@ -33,7 +33,7 @@ const PLT_ENTRY_BYTES = 16;
 /** Alignment of the code in the file. */
 const CODE_ALIGN = 16;
 
-/** What was changed: addresses of the added code and of the PLT entry that jumps to it. */
+/** Addresses of the added code, and of the PLT entry that jumps to it. */
 export interface Patched {
   readonly machine: "x86_64" | "aarch64";
   readonly address: number;
@@ -41,7 +41,7 @@ export interface Patched {
   readonly targets: Targets;
 }
 
-/** Patches the file in place. Throws an error, and leaves the file as it was, if it is not laid out as Bun's are. */
+/** Patches the file in place. If the file does not have the layout of Bun's executables, throws an error and does not change it. */
 export async function patchStack(path: string): Promise<Patched> {
   await using file = await open(path, "r+");
   const read = async (offset: number, length: number): Promise<Uint8Array> => {
@@ -142,8 +142,8 @@ function slotOfEntry(machine: "x86_64" | "aarch64", code: DataView, address: num
 }
 
 /**
- * Makes a PT_LOAD header of the PT_NOTE one, for bytes at `offset` of the file. The address is above all segments, as
- * loaders want them in ascending order.
+ * Returns a PT_LOAD header for bytes at `offset` of the file, and the offset of the PT_NOTE header that it replaces. The
+ * segment's address is above all others, because loaders require ascending addresses.
  */
 async function placeSegment(
   path: string,

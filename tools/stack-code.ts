@@ -1,5 +1,5 @@
 /**
- * Machine code that the executables call in place of glibc's `pthread_getattr_np` (`patch-stack.ts` says why). In C:
+ * Machine code that the executables call instead of glibc's `pthread_getattr_np` (`patch-stack.ts` has the reason). In C:
  *
  *     int error = pthread_getattr_np(thread, attr);
  *     if (error == 0)
@@ -13,7 +13,7 @@
  *     if (getrlimit(RLIMIT_STACK, &limit) != 0)
  *         return error;
  *     size = min(limit.rlim_cur, 8 MiB) & -4096;
- *     // Another thread's stack: glibc knows it without /proc, so it failed for another reason.
+ *     // This is another thread's stack. glibc knows its bounds without /proc, so it failed for another reason.
  *     if (top - stack_pointer > size)
  *         return error;
  *     return pthread_attr_setstack(attr, top - size, size);
@@ -83,7 +83,7 @@ const X86_64: readonly Line[] = [
   ["ret", "c3"],
 ];
 
-/** arm64: words, with zeros where a reference goes. The call of the slot is what an entry of the PLT does. */
+/** arm64: words, with zeros in the bits of a reference. The function in the slot is called as a PLT entry calls it. */
 const AARCH64: readonly Line[] = [
   ["stp x29, x30, [sp, #-0x40]!", 0xa9bc7bfd],
   ["mov x29, sp", 0x910003fd],

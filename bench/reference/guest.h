@@ -1,6 +1,6 @@
 /*
- * Reads a frozen x86-64 machine's memory as ktstr does: the file is mapped, the direct map is translated by one subtraction, and
- * other addresses by page tables, with a software TLB and a cache of last-level tables.
+  * Reads the memory of a frozen x86-64 machine as ktstr does. The file is mapped. Addresses in the direct map are translated by one
+ * subtraction, others by page tables, with a software TLB and a cache of last-level tables.
  */
 #ifndef KTSTR_BENCH_GUEST_H
 #define KTSTR_BENCH_GUEST_H
@@ -129,7 +129,7 @@ static inline const unsigned char *locate(uint64_t address, unsigned long length
 	return page ? page + inside : NULL;
 }
 
-/* Opens argv: FILE DIRECT_BASE ROOT LEVELS ...; returns the number of words used. */
+/* Opens the file of argv, FILE DIRECT_BASE ROOT LEVELS ...; returns the number of these words. */
 static int open_guest(char **argv)
 {
 	int fd = open(argv[1], O_RDONLY);

@@ -1,4 +1,4 @@
-/* Each CPU's copy of a value, at a per-CPU address plus the CPU's offset. */
+/* Reads the values of all CPUs, each at a per-CPU address plus the CPU's offset. */
 #ifndef KTSTR_BENCH_PERCPU_H
 #define KTSTR_BENCH_PERCPU_H
 #include "guest.h"
@@ -7,7 +7,7 @@ static uint64_t offsets[8192];
 static unsigned cpus, copy_bytes;
 static unsigned char *copies;
 
-/* argv: VALUE_BYTES OFFSETS CPUS, the address of __per_cpu_offset. */
+/* Parses argv: VALUE_BYTES OFFSETS CPUS. OFFSETS is the address of __per_cpu_offset. */
 static void open_percpu(char **argv)
 {
 	uint64_t table = strtoull(argv[1], NULL, 0);
@@ -19,7 +19,7 @@ static void open_percpu(char **argv)
 		offsets[cpu] = u64_at(locate(table + 8 * cpu, 8));
 }
 
-/* Copies all copies into one buffer, and returns the sum of their first bytes. */
+/* Collects the values of all CPUs in one buffer, and returns the sum of their first bytes. */
 static inline uint64_t copy_all(uint64_t address)
 {
 	uint64_t sum = 0;

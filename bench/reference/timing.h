@@ -1,4 +1,4 @@
-/* The output of every reference: "ITEMS CHECKSUM", then the nanoseconds of each repetition, one per line. */
+/* Prints the output that every reference has: "ITEMS CHECKSUM", then the nanoseconds of each repetition, one per line. */
 #ifndef KTSTR_BENCH_TIMING_H
 #define KTSTR_BENCH_TIMING_H
 #include <stdint.h>
@@ -11,7 +11,7 @@ struct result {
 	uint32_t checksum;
 };
 
-/* Elapsed time; ../measure.ts says why it is not CPU time. */
+/* Returns the elapsed time. ../measure.ts explains why CPU time is not used. */
 static double now_ns(void)
 {
 	struct timespec t;
@@ -20,7 +20,7 @@ static double now_ns(void)
 	return t.tv_sec * 1e9 + t.tv_nsec;
 }
 
-/* argv: TIMES LOOPS ...; the first repetition is one loop. */
+/* Parses argv: TIMES LOOPS .... The first repetition runs the job once, the others LOOPS times. */
 static int measure(char **argv, struct result (*run)(void))
 {
 	int times = atoi(argv[1]), loops = atoi(argv[2]);
