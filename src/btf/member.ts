@@ -24,11 +24,14 @@ interface Found {
 const MAX_DEPTH = 16;
 const MAX_VISITS = 100_000;
 
+/** A path of one step, as most are. */
+const NAME = /^[^.[\]]+$/;
 const STEP = /^(?:\.?([^.[\]]+)|\[(\d+)\])/;
 
 /** See `Btf.member`. */
 export function findMember(btf: Btf, structId: number, path: string): MemberPlace | undefined {
   const found: Found = { bits: 0, bitSize: 0, typeId: structId };
+  if (NAME.test(path)) return enterStruct(btf, found, path) ? placeOf(btf, found) : undefined;
   let rest = path;
   while (rest !== "") {
     const step = STEP.exec(rest);

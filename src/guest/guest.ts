@@ -101,6 +101,7 @@ export class GuestState
   #mapInfos: readonly MapInfo[] | undefined;
   #progs: readonly ProgInfo[] | undefined;
   #links: readonly LinkInfo[] | undefined;
+  #scheduler: { readonly active: ActiveScheduler | undefined } | undefined;
   #holders: Read<Holders> | undefined;
   #openFiles: readonly OpenFile[] | undefined;
   #disposed = false;
@@ -232,7 +233,9 @@ export class GuestState
   }
 
   activeScheduler(): ActiveScheduler | undefined {
-    return findActiveScheduler(this, readSchedExtState(this.#alive()));
+    const kernel = this.#alive();
+    this.#scheduler ??= { active: findActiveScheduler(this, readSchedExtState(kernel)) };
+    return this.#scheduler.active;
   }
 
   /**

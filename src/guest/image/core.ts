@@ -50,8 +50,19 @@ const isKcore = (file: ReadableFile): boolean => file.sizeBytes >= KCORE_MIN_BYT
 
 const kcore = (): typeof import("./kcore.ts") => require("./kcore.ts") as typeof import("./kcore.ts");
 
+/** Contents by file: `problem` reads the headers, and `open` returns the same. */
+const contentsOf: WeakMap<ReadableFile, Contents> = new WeakMap();
+
 /** Reads the headers of a core. Throws `FormatError` if it is not a core of a supported 64-bit machine. */
 function readCore(file: ReadableFile): Contents {
+  const known = contentsOf.get(file);
+  if (known !== undefined) return known;
+  const contents = parseCore(file);
+  contentsOf.set(file, contents);
+  return contents;
+}
+
+function parseCore(file: ReadableFile): Contents {
   const header = elfHeader(file);
   const format = `memory file ${file.path}`;
   checkHeader(header, format);

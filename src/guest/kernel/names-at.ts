@@ -22,7 +22,8 @@ interface Range {
 }
 
 interface Code extends Range {
-  readonly name: string;
+  /** Decodes the name. */
+  readonly name: () => string;
 }
 
 /** Offsets of the members of a `struct bpf_ksym`. */
@@ -110,7 +111,7 @@ export class AddressNames {
     const code = this.#code.find((one) => holds(one, address));
     return (
       code && {
-        name: code.name,
+        name: code.name(),
         offset: distance(code.start, address),
         sizeBytes: code.bytes,
         module: "bpf",
@@ -244,10 +245,15 @@ export class AddressNames {
   /** Reads a `struct bpf_ksym` by the offsets of its members in `owner`. */
   #codeAt(owner: StructAt, { start, end, name, nameEnd }: KsymPlaces): Code {
     const nameBytes = Math.min(Math.max(0, nameEnd - name), KSYM_NAME_BYTES.most);
-    const text = cutAtNul(this.#kernel.memory.copy(owner.at.hi, owner.at.lo, name, nameBytes, "ksym.name"));
+    const { memory } = this.#kernel;
+    const { hi, lo } = owner.at;
+    memory.expect(hi, lo, name, nameBytes, "ksym.name");
     const from = owner.pointer(start, "ksym.start");
     const to = owner.pointer(end, "ksym.end");
-    return { start: from, bytes: distance(from, to), name: Buffer.from(text).toString("latin1") };
+    // Most names are not needed.
+    const decode = (): string =>
+      Buffer.from(cutAtNul(memory.copy(hi, lo, name, nameBytes, "ksym.name"))).toString("latin1");
+    return { start: from, bytes: distance(from, to), name: decode };
   }
 }
 

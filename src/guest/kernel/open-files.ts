@@ -12,6 +12,8 @@ const FDTABLE = struct("fdtable", { max_fds: u32, fd: ptr });
 const FILE = struct("file", { f_op: ptr, private_data: ptr });
 
 const POINTER_BYTES = 8;
+/** Slots of a table that are read at a time: most are empty. */
+const BLOCK_SLOTS = 512;
 /** fs/file.c: `sysctl_nr_open` is a million unless it is raised; larger tables are rejected. */
 const MAX_FDS = 2 ** 24;
 /** Limit for all tables together. */
@@ -30,6 +32,11 @@ export interface OpenFile {
   readonly object: StructAt;
 }
 
+/** A `struct file_operations` with a symbol. */
+interface Operations extends Pointer {
+  readonly name: string;
+}
+
 /** Symbols of the `struct file_operations` that are looked for. kernel/bpf/syscall.c, btf.c, kernel/events/core.c. */
 const OPERATIONS: readonly string[] = [
   "bpf_map_fops",
@@ -46,18 +53,18 @@ const OPERATIONS: readonly string[] = [
  * rest of a process's table is skipped if it cannot be read. Throws `KtstrError` if a list of tasks is damaged.
  */
 export function openFiles(kernel: GuestKernel): readonly OpenFile[] {
-  const names = new Map<string, string>();
+  const known: Operations[] = [];
   for (const name of OPERATIONS) {
     try {
       const address = kernel.symbols.address(name);
-      if (address !== undefined) names.set(keyOf(address), name);
+      if (address !== undefined) known.push({ hi: address.hi | 0, lo: address.lo | 0, name });
     } catch (error) {
       // A capture has only the symbols that were looked up when it was made.
       if (!(error instanceof KtstrError)) throw error;
     }
   }
   const all: OpenFile[] = [];
-  if (names.size === 0) return all;
+  if (known.length === 0) return all;
   const seen = new Set<string>();
   let left = MAX_SLOTS;
   for (const { at: task, tgid: pid } of tasks(kernel)) {
@@ -66,7 +73,7 @@ export function openFiles(kernel: GuestKernel): readonly OpenFile[] {
       const key = `${pid} ${keyOf(files)}`;
       if (isNull(files) || seen.has(key)) continue;
       seen.add(key);
-      left -= visitTable(kernel, files, left, names, (file) => all.push({ task, pid, ...file }));
+      left -= visitTable(kernel, files, left, known, (file) => all.push({ task, pid, ...file }));
     } catch (error) {
       if (!(error instanceof KtstrError)) throw error;
     }
@@ -105,25 +112,43 @@ function visitTable(
   { memory, btf }: GuestKernel,
   files: Pointer,
   most: number,
-  names: ReadonlyMap<string, string>,
+  operations: readonly Operations[],
   visit: (file: Pick<OpenFile, "fd" | "operations" | "object">) => void,
 ): number {
   const table = new StructAt(memory, files, "files_struct.").follow(FILES.resolve(btf).fdt, "fdt");
   const layout = FDTABLE.resolve(btf);
   const file = FILE.resolve(btf);
   const count = Math.min(table.u32(layout.max_fds, "max_fds"), MAX_FDS, most);
-  const slots = table.pointer(layout.fd, "fd");
-  for (let fd = 0; fd < count; fd++) {
-    const at = memory.locate(slots.hi, slots.lo, fd * POINTER_BYTES, POINTER_BYTES);
-    if (at < 0) return fd;
-    const [lo, hi] = [memory.view.getInt32(at, true), memory.view.getInt32(at + 4, true)];
-    if (hi === 0 && lo === 0) continue;
-    const open = new StructAt(memory, { hi, lo }, "file.");
-    const operations = names.get(keyOf(open.pointer(file.f_op, "f_op")));
-    if (operations !== undefined)
-      visit({ fd, operations, object: open.follow(file.private_data, "private_data") });
+  const { hi, lo } = table.pointer(layout.fd, "fd");
+  const block = new Int32Array(Math.min(count, BLOCK_SLOTS) * 2);
+  const bytes = new Uint8Array(block.buffer);
+  for (let first = 0; first < count; first += BLOCK_SLOTS) {
+    const wanted = bytes.subarray(0, (count - first) * POINTER_BYTES);
+    const got = memory.copyOut(hi, lo, first * POINTER_BYTES, wanted);
+    const slots = Math.floor(got / POINTER_BYTES);
+    for (let slot = 0; slot < slots; slot++) {
+      const fileLo = block[2 * slot]!;
+      const fileHi = block[2 * slot + 1]!;
+      if (fileLo === 0 && fileHi === 0) continue;
+      const at = memory.expect(fileHi, fileLo, file.f_op, POINTER_BYTES, "file.f_op");
+      const { view } = memory;
+      const name = nameOf(operations, view.getInt32(at + 4, true), view.getInt32(at, true));
+      if (name === undefined) continue;
+      const open = new StructAt(memory, { hi: fileHi, lo: fileLo }, "file.");
+      visit({
+        fd: first + slot,
+        operations: name,
+        object: open.follow(file.private_data, "private_data"),
+      });
+    }
+    if (got < wanted.length) return first + slots;
   }
   return count;
+}
+
+function nameOf(operations: readonly Operations[], hi: number, lo: number): string | undefined {
+  for (const each of operations) if (each.lo === lo && each.hi === hi) return each.name;
+  return undefined;
 }
 
 const keyOf = ({ hi, lo }: Pointer): string => `${hi | 0}:${lo | 0}`;

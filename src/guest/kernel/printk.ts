@@ -123,33 +123,38 @@ class Ring {
 
   /** Returns undefined if the descriptor has no record, or a string that says why it cannot be shown. */
   #record(id: bigint, index: number): LogRecord | string | undefined {
-    const desc = this.#view(this.#descs, index, this.#desc.sizeof, "prb->desc_ring.descs");
-    const state = desc.getBigUint64(this.#desc.state, true);
+    const memory = this.#memory;
+    const desc = this.#desc;
+    const descAt = this.#locate(this.#descs, index, desc.sizeof, "prb->desc_ring.descs");
+    const descs = memory.view;
+    const state = descs.getBigUint64(descAt + desc.state, true);
     // The descriptor is free: its text may have been overwritten.
     if (state >> STATE_SHIFT === REUSABLE) return undefined;
     if ((state & ID_MASK) !== id) return "id of another descriptor";
     if (state >> STATE_SHIFT !== FINALIZED) return "not finalized";
-    const info = this.#view(this.#infos, index, this.#info.sizeof, "prb->desc_ring.infos");
-    const begin = desc.getBigUint64(this.#desc.begin, true);
-    const next = desc.getBigUint64(this.#desc.next, true);
-    const text = this.#text(begin, next, info.getUint16(this.#info.text_len, true), id);
-    return typeof text === "string" ? text : this.#recordOf(info, text);
+    const begin = descs.getBigUint64(descAt + desc.begin, true);
+    const next = descs.getBigUint64(descAt + desc.next, true);
+    const info = this.#info;
+    const infoAt = this.#locate(this.#infos, index, info.sizeof, "prb->desc_ring.infos");
+    const infos = memory.view;
+    const length = infos.getUint16(infoAt + info.text_len, true);
+    // Everything is read before the text: its read may end the view.
+    const record = this.#recordOf(memory.bytes, infos, infoAt);
+    const text = this.#text(begin, next, length, id);
+    return typeof text === "string" ? text : { ...record, text };
   }
 
-  #recordOf(info: DataView, text: Uint8Array): LogRecord {
-    const { level, subsystem, device, ...at } = this.#info;
-    const caller = info.getUint32(at.caller_id, true);
-    const name = (offset: number, size: number): Uint8Array =>
-      cutAtNul(new Uint8Array(info.buffer, info.byteOffset + offset, size));
+  #recordOf(bytes: Uint8Array, view: DataView, at: number): Omit<LogRecord, "text"> {
+    const { level, subsystem, device, seq, ts_nsec, facility, caller_id } = this.#info;
+    const caller = view.getUint32(at + caller_id, true);
     return {
-      seq: info.getBigUint64(at.seq, true),
-      timeNs: info.getBigUint64(at.ts_nsec, true),
-      level: (info.getUint8(level >>> 3) >>> (level & 7)) & 7,
-      facility: info.getUint8(at.facility),
+      seq: view.getBigUint64(at + seq, true),
+      timeNs: view.getBigUint64(at + ts_nsec, true),
+      level: (view.getUint8(at + (level >>> 3)) >>> (level & 7)) & 7,
+      facility: view.getUint8(at + facility),
       caller: caller >= CALLER_IS_CPU ? `C${caller - CALLER_IS_CPU}` : `T${caller}`,
-      text,
-      subsystem: name(subsystem, SUBSYSTEM_BYTES),
-      device: name(device, DEVICE_BYTES),
+      subsystem: nameAt(bytes, at + subsystem, SUBSYSTEM_BYTES),
+      device: nameAt(bytes, at + device, DEVICE_BYTES),
     };
   }
 
@@ -177,7 +182,14 @@ class Ring {
     return block.subarray(BLOCK_ID_BYTES);
   }
 
-  #view({ hi, lo }: Pointer, index: number, size: number, what: string): DataView {
-    return viewOf(this.#memory.copy(hi, lo, index * size, size, what));
+  #locate({ hi, lo }: Pointer, index: number, size: number, what: string): number {
+    return this.#memory.expect(hi, lo, index * size, size, what);
   }
+}
+
+/** Name of messages without a device, which are most messages. */
+const NO_NAME = new Uint8Array();
+
+function nameAt(bytes: Uint8Array, at: number, size: number): Uint8Array {
+  return bytes[at] === 0 ? NO_NAME : cutAtNul(bytes.slice(at, at + size));
 }
