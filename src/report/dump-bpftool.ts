@@ -5,14 +5,14 @@
 import { readU32 } from "../btf/integer.ts";
 import type { EntryCursor, MapInfo } from "../state.ts";
 import { mapHeaderJson } from "./bpftool.ts";
-import { type DumpResult, idMeaning } from "./dump.ts";
+import type { DumpResult } from "./dump.ts";
 import { writeHex } from "./dump-text.ts";
 import { stringify } from "./json.ts";
 import type { Output } from "./output.ts";
 import { mapTitle } from "./text.ts";
 import type { MapTypes } from "./typed.ts";
 import { bpftoolText, formattedJson } from "./typed-json.ts";
-import { whyIncomplete } from "./words.ts";
+import { idMeaning, whyIncomplete } from "./words.ts";
 
 /** A map with its elements. `types`: undefined if it has no BTF. */
 export interface PlainMap {

@@ -5,11 +5,11 @@ import type { TextOptions } from "../btf/text.ts";
 import type { EntryCursor, MapContents, MapInfo } from "../state.ts";
 import { escapeText } from "../text.ts";
 import type { ArenaObject } from "./arena-objects.ts";
-import { type DumpResult, type DumpStyle, idMeaning, valuesOf } from "./dump.ts";
+import { type DumpResult, type DumpStyle, valuesOf } from "./dump.ts";
 import { arenaObjectText, bytesText, recordText } from "./element-text.ts";
 import type { Output } from "./output.ts";
 import { type MapTypes, type TypeRef, text } from "./typed.ts";
-import { arenaIncomplete, hexAddress, whyIncomplete } from "./words.ts";
+import { arenaIncomplete, hexAddress, idMeaning, whyIncomplete } from "./words.ts";
 
 /** Prints `key: .. value: ..` on one line if both are short. Values of per-CPU maps have one line per CPU. */
 export function dumpText(

@@ -4,14 +4,13 @@ import { readU32 } from "../btf/integer.ts";
 import type { TextOptions } from "../btf/text.ts";
 import type { ContentRecord, EntryCursor, MapContents, MapInfo, StorageOwner } from "../state.ts";
 import { printable } from "../text.ts";
-import { MapType } from "../uapi/names.ts";
 import type { ArenaObject, ArenaObjects } from "./arena-objects.ts";
 import type { Follower, Target } from "./follow.ts";
 import { type Json, stringify } from "./json.ts";
 import type { Output } from "./output.ts";
 import type { MapTypes, TypeRef } from "./typed.ts";
 import { formattedJson, json, plain } from "./typed-json.ts";
-import { arenaIncomplete, hexAddress, whyIncomplete } from "./words.ts";
+import { arenaIncomplete, hexAddress, idMeaning, whyIncomplete } from "./words.ts";
 
 /** Options of a dump besides its bytes. */
 export interface DumpStyle {
@@ -129,12 +128,6 @@ function writeValuesJson(out: Output, walk: EntryCursor): void {
     out.text("}");
   }
   out.text("]");
-}
-
-/** Returns the meaning of the map's values, if they are ids of maps or programs. */
-export function idMeaning(map: MapInfo): "inner_map_id" | "prog_id" | undefined {
-  if (map.type === MapType.array_of_maps || map.type === MapType.hash_of_maps) return "inner_map_id";
-  return map.type === MapType.prog_array ? "prog_id" : undefined;
 }
 
 function writeMeaning(out: Output, map: MapInfo, walk: EntryCursor): void {

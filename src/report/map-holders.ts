@@ -4,8 +4,8 @@ import type { PinAccessor } from "../attachments.ts";
 import { readU32 } from "../btf/integer.ts";
 import type { BpfState, Holder, MapInfo } from "../state.ts";
 import { printable, utf8 } from "../text.ts";
-import { idMeaning } from "./dump.ts";
 import type { Json } from "./json.ts";
+import { idMeaning } from "./words.ts";
 
 export interface MapHolders {
   readonly processes: readonly Holder[];

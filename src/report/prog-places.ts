@@ -6,12 +6,12 @@ import { KtstrError } from "../errors.ts";
 import type { BpfState, MapInfo, ProgInfo } from "../state.ts";
 import { printable, utf8 } from "../text.ts";
 import { ATTACH_TYPES, LINK_TYPES, MAP_TYPES, MapType, nameOr } from "../uapi/names.ts";
-import { idMeaning } from "./dump.ts";
 import type { Json } from "./json.ts";
 import { linkPlaces } from "./link-place.ts";
 import { unlinkedPlaces } from "./net.ts";
 import { perfJson, perfText } from "./perf.ts";
 import { typesOf, withFallback } from "./typed.ts";
+import { idMeaning } from "./words.ts";
 
 /** One attachment of a program. */
 export interface ProgPlace {

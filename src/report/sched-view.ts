@@ -2,7 +2,6 @@
 import type { CpuState, SchedCounts, SchedReport, SchedulerState, SysfsSched } from "../sched-state.ts";
 import type { DumpCpu, DumpEvent, DumpTask, ScxDump } from "../sched-text/dump.ts";
 import { enumsOfDump } from "../sched-text/enums.ts";
-import { parseLog } from "../sched-text/parse.ts";
 import type { ScxEnums } from "../scx-enums.ts";
 import type { FrameLines } from "./symbol.ts";
 
@@ -190,7 +189,7 @@ function notAvailable(dump: ScxDump, tasks: readonly SchedTask[]): string[] {
 export function viewsOfReport(report: SchedReport, origin: string): SchedView[] {
   return report.schedulers.map((scheduler, index) => {
     const { exit, level, place, parent, cgroupPath, enabledMs, disabledMs } = scheduler;
-    const kept = scheduler.isLoaded ? undefined : parseLog(exit?.dump ?? "").dumps[0];
+    const kept = scheduler.isLoaded || !exit?.dump ? undefined : parsed(exit.dump);
     const then = kept === undefined ? memoryView(index === 0 ? report : undefined) : viewOfDump(kept, "");
     return {
       ...then,
@@ -217,6 +216,11 @@ export function viewsOfReport(report: SchedReport, origin: string): SchedView[] 
       notAvailable: [...missingFacts(scheduler), ...then.notAvailable, ...report.missing],
     };
   });
+}
+
+function parsed(text: string): ScxDump | undefined {
+  const { parseLog } = require("../sched-text/parse.ts") as typeof import("../sched-text/parse.ts");
+  return parseLog(text).dumps[0];
 }
 
 /** Returns the descendants of a scheduler depth first, in the kernel's order, each once even if damaged memory has a cycle. */

@@ -1,10 +1,9 @@
 /** Resolves kernel addresses: the symbol, and the source line in a program's machine code. */
 import type { ProgCode } from "../prog-code.ts";
-import { NO_TARGETS } from "../prog-code.ts";
 import type { BpfState, ProgInfo } from "../state.ts";
 import { escapeText } from "../text.ts";
 import type { Json } from "./json.ts";
-import { type SourceLine, Xlated } from "./xlated.ts";
+import type { SourceLine } from "./xlated.ts";
 
 export interface NamedPlace {
   readonly address: bigint;
@@ -95,7 +94,10 @@ export class PlaceNames {
       best = line;
       bestAt = at;
     });
-    return best < 0 ? undefined : new Xlated(code, NO_TARGETS, btf.value).source(best);
+    if (best < 0) return undefined;
+    const { NO_TARGETS } = require("../prog-code.ts") as typeof import("../prog-code.ts");
+    const { Xlated } = require("./xlated.ts") as typeof import("./xlated.ts");
+    return new Xlated(code, NO_TARGETS, btf.value).source(best);
   }
 }
 

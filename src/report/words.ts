@@ -1,6 +1,6 @@
 /** Phrases that several reports use. */
-import type { MapContents, WalkEnd } from "../state.ts";
-import { nameOr } from "../uapi/names.ts";
+import type { MapContents, MapInfo, WalkEnd } from "../state.ts";
+import { MapType, nameOr } from "../uapi/names.ts";
 
 /** Returns a type's name, or "type N". */
 export function typeText(names: readonly string[], type: number): string {
@@ -24,4 +24,10 @@ export function whyIncomplete(end: WalkEnd): string {
 
 export function hexAddress(address: bigint): string {
   return `0x${address.toString(16)}`;
+}
+
+/** Returns the meaning of the map's values, if they are ids of maps or programs. */
+export function idMeaning(map: MapInfo): "inner_map_id" | "prog_id" | undefined {
+  if (map.type === MapType.array_of_maps || map.type === MapType.hash_of_maps) return "inner_map_id";
+  return map.type === MapType.prog_array ? "prog_id" : undefined;
 }

@@ -54,8 +54,6 @@ export interface OnDemandPages extends PageObserver {
   forget(): void;
 }
 
-export const isOnDemand = (file: ReadableFile): file is DataFile & OnDemandPages => "note" in file;
-
 export class ImageFile implements DataFile {
   readonly path: string;
   readonly isMapped = true;

@@ -1,5 +1,5 @@
 /** The interfaces between a memory file format and the format table (formats.ts). */
-import type { DataFile, ReadableFile } from "./file.ts";
+import type { DataFile, OnDemandPages, ReadableFile } from "./file.ts";
 import type { OnUnpack } from "./temporary.ts";
 
 /** A piece of memory in a file: `length` bytes at `fileOffset` belong at the guest physical address `physical`. */
@@ -54,3 +54,5 @@ export interface Format {
   /** Loads the reader. Only called for files that start with `magic`, or if `--format` names the format. */
   readonly load: () => FormatReader;
 }
+
+export const isOnDemand = (file: ReadableFile): file is DataFile & OnDemandPages => "note" in file;

@@ -1,10 +1,9 @@
 /** The guest's physical memory, read from files: raw memory, several pieces, or a dump in one of the formats of formats.ts. */
 import { readFileSync } from "node:fs";
 import { KtstrError, UsageError } from "../../errors.ts";
-import { pageSize } from "../../ffi.ts";
 import { type CaptureNote, parseCaptureNote } from "../capture/note.ts";
-import { type DataFile, isOnDemand, type ReadableFile } from "./file.ts";
-import type { Piece } from "./format.ts";
+import type { DataFile, ReadableFile } from "./file.ts";
+import { isOnDemand, type Piece } from "./format.ts";
 import { detectFormat } from "./formats.ts";
 import type { PageObserver } from "./observed.ts";
 import { PhysicalMemory, type Window, windowOf } from "./physical.ts";
@@ -262,6 +261,7 @@ export class MemoryImage implements Disposable {
 
 /** Resident pages of files in this process (fs/proc/task_mmu.c, task_statm: `shared`); infinite if /proc is not mounted. */
 function residentFileBytes(): number {
+  const { pageSize } = require("../../ffi.ts") as typeof import("../../ffi.ts");
   try {
     return Number(readFileSync("/proc/self/statm", "latin1").split(" ")[2]) * pageSize();
   } catch {

@@ -15,7 +15,11 @@ const FRAME_POINTER = 29n;
 /** Kernel addresses have all of these bits set. Pointer authentication stores a code in them. */
 const PAC_BITS = 0xffffn << 48n;
 
-/** Unwinds a sleeping task. Returns why it stopped; "" at the end of the stack. Throws `KtstrError`. */
+/**
+ * Unwinds a sleeping task. Returns why it stopped; "" at the end of the stack. Throws `KtstrError`.
+ *
+ * @public Loaded by stack.ts.
+ */
 export function unwindArm64(what: UnwindTask, context: number, visit: Visit): string {
   const { pc, fp } = CPU_CONTEXT.resolve(what.kernel.btf);
   const { at } = what.task;
@@ -27,7 +31,11 @@ export function unwindArm64(what: UnwindTask, context: number, visit: Visit): st
   );
 }
 
-/** Unwinds a running task from its CPU's registers. */
+/**
+ * Unwinds a running task from its CPU's registers.
+ *
+ * @public Loaded by stack.ts.
+ */
 export function unwindRunningArm64(what: UnwindTask, { ip, fp }: Registers, visit: Visit): string {
   return unwindFrom(what, ip, fp, visit);
 }

@@ -7,10 +7,12 @@ import type { AddressNames } from "../kernel/names-at.ts";
 import type { PerCpuArea } from "../kernel/percpu.ts";
 import { type TaskAt, tasks } from "../kernel/tasks.ts";
 import { distance, fromBigInt, toBigInt } from "../memory/pointer.ts";
-import { unwindArm64, unwindRunningArm64 } from "./arm64.ts";
 import { cpuStacks } from "./cpu-stacks.ts";
 import { cpuOf, registersOf } from "./registers.ts";
-import { unwindRunningX86, unwindX86 } from "./x86.ts";
+
+/** A machine needs one of these. */
+const arm64 = (): typeof import("./arm64.ts") => require("./arm64.ts") as typeof import("./arm64.ts");
+const x86 = (): typeof import("./x86.ts") => require("./x86.ts") as typeof import("./x86.ts");
 
 /** Called with each return address. Returns false to stop. */
 export type Visit = (address: bigint) => boolean;
@@ -122,12 +124,12 @@ export function walkStack(
       return "it was running on a CPU, and the CPU's registers are not in the image";
     if (registers.isUser) return "it was running in user mode";
     const stack = new StackMemory(kernel, [own, ...cpuStacks(kernel, area, size)]);
-    const unwindRunning = layout.sp === undefined ? unwindRunningArm64 : unwindRunningX86;
+    const unwindRunning = layout.sp === undefined ? arm64().unwindRunningArm64 : x86().unwindRunningX86;
     return unwindRunning({ kernel, names, stack, task }, registers, visit);
   }
   const what: UnwindTask = { kernel, names, stack: new StackMemory(kernel, [own]), task };
-  if (layout.sp !== undefined) return unwindX86(what, task.at.u64(layout.sp, "thread.sp"), visit);
-  if (layout.context !== undefined) return unwindArm64(what, layout.context, visit);
+  if (layout.sp !== undefined) return x86().unwindX86(what, task.at.u64(layout.sp, "thread.sp"), visit);
+  if (layout.context !== undefined) return arm64().unwindArm64(what, layout.context, visit);
   return "this architecture is not supported";
 }
 

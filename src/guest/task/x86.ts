@@ -15,7 +15,11 @@ const PT_REGS = struct("pt_regs", {
 /** The two lowest bits of CS are the privilege level: 3 is user space. */
 const USER_MODE = 3n;
 
-/** Unwinds a sleeping task. Returns why it stopped; "" at the end of the stack. Throws `KtstrError`. */
+/**
+ * Unwinds a sleeping task. Returns why it stopped; "" at the end of the stack. Throws `KtstrError`.
+ *
+ * @public Loaded by stack.ts.
+ */
 export function unwindX86(what: UnwindTask, saved: bigint, visit: Visit): string {
   const { kernel, stack } = what;
   const frame = INACTIVE_TASK_FRAME.resolve(kernel.btf);
@@ -43,7 +47,11 @@ interface Start {
   readonly signal: boolean;
 }
 
-/** Unwinds a running task from its CPU's registers. */
+/**
+ * Unwinds a running task from its CPU's registers.
+ *
+ * @public Loaded by stack.ts.
+ */
 export function unwindRunningX86(what: UnwindTask, { ip, sp, fp }: Registers, visit: Visit): string {
   return unwindFrom(what, { ip, sp, bp: fp, signal: true }, visit);
 }

@@ -1,6 +1,7 @@
 /** Several mappings of a process as one file: the RAM of a machine whose NUMA nodes each have memory of their own. */
 import { KtstrError } from "../../errors.ts";
-import { type DataFile, isOnDemand, type OnDemandPages } from "../image/file.ts";
+import type { DataFile, OnDemandPages } from "../image/file.ts";
+import { isOnDemand } from "../image/format.ts";
 
 interface Part {
   readonly file: DataFile;

@@ -4,7 +4,7 @@ import { readU32 } from "../../btf/integer.ts";
 import { escapeText, printable } from "../../text.ts";
 import { MAP_TYPES } from "../../uapi/names.ts";
 import { mapJson } from "../bpftool.ts";
-import { idMeaning, ownerJson } from "../dump.ts";
+import { ownerJson } from "../dump.ts";
 import { arenaObjectText } from "../element-text.ts";
 import type { Variable } from "../globals.ts";
 import {
@@ -17,7 +17,7 @@ import {
 import type { Json } from "../json.ts";
 import { withFallback } from "../typed.ts";
 import { countText, sizeText, totalSizeText } from "../units.ts";
-import { typeText } from "../words.ts";
+import { idMeaning, typeText } from "../words.ts";
 import type { Section } from "./document.ts";
 import { type Anchors, facts, mapLink, progLink } from "./facts.ts";
 import { type Html, html, NOTHING, type Part } from "./markup.ts";
