@@ -61,10 +61,12 @@ function unwindFrom(what: UnwindTask, start: Start, visit: Visit): string {
   const regs = PT_REGS.resolve(kernel.btf);
   const orc = new OrcTables(kernel);
   let { ip, bp, sp, signal } = start;
+  let inThunk = false;
   for (;;) {
     if (!isText(what, ip)) return `0x${ip.toString(16)} on its stack is not an address of code`;
     if (!visit(ip)) return "it has more frames than fit in a stack";
-    const entry = entryAt(what, orc, signal ? ip : ip - 1n);
+    inThunk = (signal || inThunk) && isInThunk(what, ip);
+    const entry = inThunk ? THUNK_ENTRY : entryAt(what, orc, signal ? ip : ip - 1n);
     if (entry === undefined || entry.type === "undefined")
       return "the kernel's ORC tables have no entry for it";
     if (entry.type === "end") return "";
@@ -98,6 +100,22 @@ function unwindFrom(what: UnwindTask, start: Start, visit: Visit): string {
 
 const bigOf = ({ hi, lo }: { hi: number; lo: number }): bigint =>
   (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
+
+/**
+ * Whether the processor is in a thunk for indirect calls or returns (arch/x86/lib/retpoline.S). Most of its instructions have
+ * no usable ORC entry. It is entered with a return address on top of the stack, and calls only itself.
+ */
+const isInThunk = ({ names }: UnwindTask, ip: bigint): boolean =>
+  THUNK.test(names.find(fromBigInt(ip))?.name ?? "");
+const THUNK = /^(?:__pi_)?(?:__x86_indirect_|__x86_return_|srso_|retbleed_|its_)(?:\w+_)?thunk/;
+const THUNK_ENTRY: OrcEntry = {
+  spOffset: 8,
+  bpOffset: 0,
+  spReg: "sp",
+  bpReg: "undefined",
+  type: "call",
+  signal: false,
+};
 
 /** BPF programs keep a frame pointer (arch/x86/net/bpf_jit_comp.c) and have no ORC entries. */
 function entryAt({ names }: UnwindTask, orc: OrcTables, address: bigint): OrcEntry | undefined {
