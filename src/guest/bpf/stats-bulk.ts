@@ -4,6 +4,7 @@
  *
  * A closure instead of a class, for the reason in page-cache.ts.
  */
+import { addEach, addressBatch } from "../memory/address-batch.ts";
 import type { GuestMemory } from "../memory/memory.ts";
 
 /** Indexes of the counters in a sum. */
@@ -66,6 +67,14 @@ export function bulkReader(
       new Float64Array(buffer, 0, Math.floor(buffer.byteLength / 8)),
     ]),
   );
+  /** The windows: their buffers as doubles, and where they begin there: a double, and bytes after it. */
+  const windows = memory.physical.windows.map(({ bytes: { buffer, byteOffset } }) => ({
+    doubles: images.get(buffer)!,
+    start: Math.floor(byteOffset / 8),
+    offset: byteOffset % 8,
+  }));
+  /** The CPUs' copies of the current page. */
+  const copies = addressBatch(cpuCount);
   // The current page: its low word has bit 0 set; 0 if there is none yet.
   let pageHi = 0;
   let pageLo = 0;
@@ -151,17 +160,33 @@ export function bulkReader(
   function turnTo(hi: number, lo: number): void {
     pageHi = hi;
     pageLo = lo | 1;
+    addEach(copies, hi, lo, offsetHi, offsetLo);
+    memory.locateEach(copies, cpuCount, 0, pageBytes);
+    let common: Float64Array | undefined;
+    let isCommon = true;
     for (let index = 0; index < cpuCount; index++) {
-      const at = memory.locateSum(hi, lo, offsetHi[index]!, offsetLo[index]!, 0, pageBytes);
-      // Data that `locate` joined from pieces is in a temporary buffer, not in the image.
-      const image = at < 0 ? undefined : images.get(memory.bytes.buffer);
-      const byte = memory.bytes.byteOffset + at;
-      const isUsable = image !== undefined && byte % 8 === 0;
-      doubles[index] = isUsable ? image : NO_DOUBLES;
-      starts[index] = isUsable ? byte / 8 : -1;
+      const window = windows[copies.index[index]!]!;
+      const at = copies.at[index]!;
+      if (at < 0 || ((window.offset + at) & 7) !== 0) locateOne(hi, lo, index);
+      else {
+        starts[index] = (window.start + ((window.offset + at) >>> 3)) | 0;
+        doubles[index] = window.doubles;
+      }
+      common ??= doubles[index];
+      isCommon &&= starts[index]! >= 0 && doubles[index] === common;
     }
-    const [first] = doubles;
-    shared = doubles.every((each) => each === first) && starts.every((at) => at >= 0) ? first : undefined;
+    shared = isCommon ? common : undefined;
+  }
+
+  /** The same for one CPU whose copy `locateEach` did not find. */
+  function locateOne(hi: number, lo: number, index: number): void {
+    const at = memory.locateSum(hi, lo, offsetHi[index]!, offsetLo[index]!, 0, pageBytes);
+    // Data that `locate` joined from pieces is in a temporary buffer, not in the image.
+    const image = at < 0 ? undefined : images.get(memory.bytes.buffer);
+    const byte = memory.bytes.byteOffset + at;
+    const isUsable = image !== undefined && byte % 8 === 0;
+    doubles[index] = isUsable ? image : NO_DOUBLES;
+    starts[index] = isUsable ? byte / 8 : -1;
   }
 
   return { starts, load };

@@ -15,3 +15,21 @@ export function addressBatch(size: number): AddressBatch {
   const words = (): Int32Array => new Int32Array(size);
   return { hi: words(), lo: words(), at: words(), index: words() };
 }
+
+/** With the sign bit flipped, int32 words compare like unsigned ones. */
+const SIGN = 0x8000_0000 | 0;
+
+/** Sets the addresses of a batch to `hi:lo` plus each of `offsetHi:offsetLo`: a per-CPU address on each CPU. */
+export function addEach(
+  { hi: highs, lo: lows }: AddressBatch,
+  hi: number,
+  lo: number,
+  offsetHi: Int32Array,
+  offsetLo: Int32Array,
+): void {
+  for (let n = 0; n < offsetLo.length; n++) {
+    const low = (lo + offsetLo[n]!) | 0;
+    lows[n] = low;
+    highs[n] = (hi + offsetHi[n]! + ((low ^ SIGN) < (lo ^ SIGN) ? 1 : 0)) | 0;
+  }
+}

@@ -2,16 +2,13 @@
 import type { CpuValue } from "../../../state.ts";
 import type { Window } from "../../image/physical.ts";
 import type { GuestKernel } from "../../kernel/kernel.ts";
-import { type AddressBatch, addressBatch } from "../../memory/address-batch.ts";
+import { type AddressBatch, addEach, addressBatch } from "../../memory/address-batch.ts";
 import type { GuestMemory } from "../../memory/memory.ts";
 import { clearFields, readSpecialFields, type SpecialField } from "./special-fields.ts";
 import { CorruptMap, type GuestMap, roundUp8, type Shape } from "./walk.ts";
 
 /** PCPU_MIN_UNIT_SIZE, which limits a per-CPU value: 32 KiB rounded up to a page. */
 const MAX_PERCPU_BYTES = 64 * 1024;
-
-/** With the sign bit flipped, int32 words compare like unsigned ones. */
-const SIGN = 0x8000_0000 | 0;
 
 /** Longer values are copied with `set`. For short ones a word loop is faster, because `subarray` allocates an object. */
 const FEW_BYTES = 64;
@@ -65,13 +62,8 @@ export class PerCpuValue {
 
   /** Locates each CPU's copy of a page. Consecutive values are often in the same page. */
   #turnTo(hi: number, lo: number): void {
-    const { hi: highs, lo: lows } = this.#batch;
-    for (let cpu = 0; cpu < lows.length; cpu++) {
-      const low = (lo + this.#offsetLo[cpu]!) | 0;
-      lows[cpu] = low;
-      highs[cpu] = (hi + this.#offsetHi[cpu]! + ((low ^ SIGN) < (lo ^ SIGN) ? 1 : 0)) | 0;
-    }
-    this.#memory.locateEach(this.#batch, lows.length, 0, this.#inPage + 1);
+    addEach(this.#batch, hi, lo, this.#offsetHi, this.#offsetLo);
+    this.#memory.locateEach(this.#batch, this.#offsetLo.length, 0, this.#inPage + 1);
     this.#pageHi = hi;
     this.#pageLo = lo;
   }
