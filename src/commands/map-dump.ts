@@ -8,7 +8,7 @@ import { keyFromText } from "../report/key.ts";
 import { applyQuery, type Query, singleElement } from "../report/query.ts";
 import { styleFor } from "../report/style.ts";
 import { mapTitle } from "../report/text.ts";
-import { typesOf, whyUntyped } from "../report/typed.ts";
+import { typesOf, untypedReason } from "../report/typed.ts";
 import type { MapContents, MapInfo } from "../state.ts";
 import { printable } from "../text.ts";
 import { type Command, type Context, command, type ExitStatus } from "./command.ts";
@@ -136,7 +136,7 @@ function dumpAllPlain(
 
 /** Warns about parts that are missing from a dump, because its JSON has no field for them. Returns the exit status. */
 function reportMissing(context: Context, { state }: Source, map: MapInfo, result: DumpResult): ExitStatus {
-  const untyped = whyUntyped(state, map);
+  const untyped = untypedReason(state, map);
   const name = map.name.length === 0 ? "" : ` (${printable(map.name)})`;
   if (untyped !== undefined)
     context.warn(`map ${map.id}${name}: shown as bytes, its types cannot be read: ${untyped}`);

@@ -7,7 +7,7 @@ import { stringify } from "../report/json.ts";
 import { keyFromText, keyFromWords } from "../report/key.ts";
 import { singleElement } from "../report/query.ts";
 import { styleFor } from "../report/style.ts";
-import { typesOf, whyUntyped } from "../report/typed.ts";
+import { typesOf, untypedReason } from "../report/typed.ts";
 import type { BpfState, MapInfo } from "../state.ts";
 import { isPrefix } from "./bpftool-words.ts";
 import { type Command, type Context, command, type ExitStatus } from "./command.ts";
@@ -101,7 +101,7 @@ const lookUpAs =
         out.line();
       }
     }
-    const untyped = whyUntyped(state, map);
+    const untyped = untypedReason(state, map);
     if (untyped === undefined) return 0;
     context.warn(`map ${map.id}: shown as bytes, its types cannot be read: ${untyped}`);
     return 1;

@@ -12,7 +12,7 @@ import type { Output } from "./output.ts";
 import { mapTitle } from "./text.ts";
 import type { MapTypes } from "./typed.ts";
 import { bpftoolText, formattedJson } from "./typed-json.ts";
-import { idMeaning, whyIncomplete } from "./words.ts";
+import { idMeaning, incompleteReason } from "./words.ts";
 
 /** A map with its elements. `types`: undefined if it has no BTF. */
 export interface PlainMap {
@@ -55,7 +55,7 @@ function dumpTyped(out: Output, maps: readonly TypedMap[]): DumpResult[] {
       out.text((count++ === 0 ? "" : ",") + layOutJson(elementText(types, walk), depth + 1));
     out.text(count === 0 ? "]" : `${lineOf(depth)}]`);
     if (isList) out.text(`${lineOf(1)}}`);
-    return { count, incomplete: whyIncomplete(walk.end) };
+    return { count, incomplete: incompleteReason(walk.end) };
   });
   out.line(isList ? "\n]" : "");
   return results;
@@ -112,7 +112,7 @@ function dumpBytes(out: Output, { map, cursor }: PlainMap, index: number, of: nu
   }
   out.line(`Found ${count} element${count === 1 ? "" : "s"}`);
   if (index + 1 < of) out.line();
-  return { count, incomplete: whyIncomplete(walk.end) };
+  return { count, incomplete: incompleteReason(walk.end) };
 }
 
 const LONG_FIELD = 16;

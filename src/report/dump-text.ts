@@ -9,7 +9,7 @@ import { type DumpResult, type DumpStyle, valuesOf } from "./dump.ts";
 import { arenaObjectText, bytesText, recordText } from "./element-text.ts";
 import type { Output } from "./output.ts";
 import { type MapTypes, type TypeRef, text } from "./typed.ts";
-import { arenaIncomplete, hexAddress, idMeaning, whyIncomplete } from "./words.ts";
+import { arenaIncomplete, hexAddress, idMeaning, incompleteReason } from "./words.ts";
 
 /** Prints `key: .. value: ..` on one line if both are short. Values of per-CPU maps have one line per CPU. */
 export function dumpText(
@@ -27,7 +27,7 @@ export function dumpText(
         out.line(recordText(record, types, style.text));
         if (types !== undefined) writeFollowed(out, style, types.value, [record.value]);
       }
-      return { count: contents.records.length, incomplete: whyIncomplete(contents.end) };
+      return { count: contents.records.length, incomplete: incompleteReason(contents.end) };
     case "arena":
       for (const page of contents.arena.pages) {
         out.line(`page ${page.index} at ${hexAddress(page.userAddress)}:`);
@@ -114,7 +114,7 @@ function dumpEntries(out: Output, map: MapInfo, cursor: EntryCursor, style: Dump
     if (walk.note) out.line(`  (${escapeText(walk.note)})`);
     if (types !== undefined) writeFollowed(out, style, types.value, valuesOf(walk));
   }
-  return { count, incomplete: whyIncomplete(walk.end) };
+  return { count, incomplete: incompleteReason(walk.end) };
 }
 
 const WIDE = 100;

@@ -10,7 +10,7 @@ import { type Json, stringify } from "./json.ts";
 import type { Output } from "./output.ts";
 import type { MapTypes, TypeRef } from "./typed.ts";
 import { formattedJson, json, plain } from "./typed-json.ts";
-import { arenaIncomplete, hexAddress, idMeaning, whyIncomplete } from "./words.ts";
+import { arenaIncomplete, hexAddress, idMeaning, incompleteReason } from "./words.ts";
 
 /** Options of a dump besides its bytes. */
 export interface DumpStyle {
@@ -53,7 +53,7 @@ export function dumpJson(
         out.text("}");
       });
       out.text("]");
-      return { count: contents.records.length, incomplete: whyIncomplete(contents.end) };
+      return { count: contents.records.length, incomplete: incompleteReason(contents.end) };
     }
     case "arena": {
       const { arena } = contents;
@@ -93,7 +93,7 @@ function dumpEntriesJson(
     writeEntryJson(out, map, walk, style);
   }
   out.text("]");
-  return { count, incomplete: whyIncomplete(walk.end) };
+  return { count, incomplete: incompleteReason(walk.end) };
 }
 
 /** Prints the cursor's current element. */

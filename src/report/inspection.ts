@@ -24,7 +24,7 @@ import { linkPlaces } from "./link-place.ts";
 import { findOrphans, hasPinsAndNetworks } from "./orphans.ts";
 import { type ProgPlaces, progPlaces } from "./prog-places.ts";
 import { styleFor } from "./style.ts";
-import { arenaIncomplete, hexAddress, whyIncomplete } from "./words.ts";
+import { arenaIncomplete, hexAddress, incompleteReason } from "./words.ts";
 
 export interface Inspection {
   readonly kernel: KernelInfo;
@@ -203,7 +203,7 @@ function takeSample(contents: MapContents, limit: number, style: DumpStyle): Sam
     case "records": {
       const { records, end } = contents;
       const count = records.length;
-      const problem = whyIncomplete(end);
+      const problem = incompleteReason(end);
       return { ...nothing, records: records.slice(0, limit), count, countIsWhole: problem === "", problem };
     }
     case "arena": {
@@ -229,7 +229,7 @@ function takeSample(contents: MapContents, limit: number, style: DumpStyle): Sam
         else if (known !== undefined && known >= count)
           return { ...nothing, entries, count: known, problem: unread(walk) };
       }
-      const problem = ended ? whyIncomplete(walk.end) : "";
+      const problem = ended ? incompleteReason(walk.end) : "";
       return { ...nothing, entries, count, countIsWhole: ended && problem === "", problem };
     }
   }
@@ -237,7 +237,7 @@ function takeSample(contents: MapContents, limit: number, style: DumpStyle): Sam
 
 /** Describes what an unfinished walk could not read so far; "" if nothing. */
 function unread({ end: { skipped, stopped } }: EntryCursor): string {
-  return skipped.size === 0 ? "" : whyIncomplete({ complete: false, skipped, stopped });
+  return skipped.size === 0 ? "" : incompleteReason({ complete: false, skipped, stopped });
 }
 
 function copyEntry(walk: EntryCursor): SampleEntry {

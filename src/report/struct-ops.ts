@@ -8,7 +8,7 @@ import type { BpfState, MapInfo } from "../state.ts";
 import { escapeText, printable, utf8 } from "../text.ts";
 import { BTF_KIND } from "../uapi/btf.ts";
 import { type Json, JsonText } from "./json.ts";
-import { type TypeRef, typesOf, whyUntyped, withFallback } from "./typed.ts";
+import { type TypeRef, typesOf, untypedReason, withFallback } from "./typed.ts";
 
 const VALUE_PREFIX = "bpf_struct_ops_";
 
@@ -16,7 +16,9 @@ const VALUE_PREFIX = "bpf_struct_ops_";
 function valueType(state: BpfState, map: MapInfo): TypeRef {
   const types = typesOf(state, map);
   if (types !== undefined) return types.value;
-  throw new KtstrError(`map ${map.id}: its type cannot be read: ${whyUntyped(state, map) ?? "it has none"}`);
+  throw new KtstrError(
+    `map ${map.id}: its type cannot be read: ${untypedReason(state, map) ?? "it has none"}`,
+  );
 }
 
 /** Returns NAME of the kernel's `struct NAME` that the map implements: "tcp_congestion_ops". Throws `KtstrError`. */

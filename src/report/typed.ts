@@ -33,7 +33,7 @@ export function typesOf(state: BpfState, map: MapInfo): MapTypes | undefined {
 }
 
 /** Returns the reason why a map's types cannot be read; undefined if they can, or the map has none. */
-export function whyUntyped(state: BpfState, map: MapInfo): string | undefined {
+export function untypedReason(state: BpfState, map: MapInfo): string | undefined {
   if (map.btfVmlinuxValueTypeId === 0 && map.btfValueTypeId === 0) return undefined;
   const btf = btfOf(state, map);
   return btf.ok ? undefined : btf.why.detail;

@@ -17,7 +17,7 @@ import { keyFromText } from "./key.ts";
 import { applyQuery, type Query, singleElement } from "./query.ts";
 import { type MapTypes, type TypeRef, typesOf } from "./typed.ts";
 import { plain } from "./typed-json.ts";
-import { whyIncomplete } from "./words.ts";
+import { incompleteReason } from "./words.ts";
 
 /** Selection and order of elements: the options of `ktstr map dump`, with the same names. */
 export interface ElementOptions {
@@ -128,7 +128,7 @@ export class MapView {
   records(options: Omit<ElementOptions, "cpu"> = {}): (PlainValue | Uint8Array)[] {
     const contents = this.#contents(options);
     if (contents.kind !== "records") throw this.#error(`it has ${contents.kind}, not records`);
-    const incomplete = whyIncomplete(contents.end);
+    const incomplete = incompleteReason(contents.end);
     if (incomplete !== "") throw this.#error(incomplete);
     return contents.records.map(({ value }) => plainOr(this.#types?.value, value));
   }
@@ -166,7 +166,7 @@ export class MapView {
         yield { key, values: cpus.map((cpu, copy) => ({ cpu, value: valueAt(copy) })) };
       }
     }
-    const incomplete = whyIncomplete(walk.end);
+    const incomplete = incompleteReason(walk.end);
     if (incomplete !== "") throw this.#error(incomplete);
   }
 

@@ -16,7 +16,7 @@ export function arenaIncomplete({ arena }: Extract<MapContents, { kind: "arena" 
 }
 
 /** Returns the reason why a walk is not complete; "" if it is. */
-export function whyIncomplete(end: WalkEnd): string {
+export function incompleteReason(end: WalkEnd): string {
   if (end.stopped !== "") return end.stopped;
   if (end.complete) return "";
   return [...end.skipped].map(([reason, count]) => `${count} skipped (${reason})`).join(", ");

@@ -1,4 +1,4 @@
-/** `bun run bench --check`: which ratios count as worse. */
+/** `bun run bench --check`: comparison of ratios with the saved ones. */
 import { expect, test } from "bun:test";
 import { compare, type Measured, printComparison } from "../../bench/baseline.ts";
 

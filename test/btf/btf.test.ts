@@ -3,7 +3,7 @@ import { Btf } from "../../src/btf/btf.ts";
 import { FormatError } from "../../src/errors.ts";
 import { BTF_KIND, BTF_KIND_NAMES } from "../../src/uapi/btf.ts";
 import { BtfWriter } from "./support/encode.ts";
-import { LONG_MS, run, vmlinuxBytes, whyNoLive } from "./support/live.ts";
+import { LONG_MS, liveSkipReason, run, vmlinuxBytes } from "./support/live.ts";
 
 /** A type of `bpftool -j btf dump`. */
 interface Dumped {
@@ -24,7 +24,7 @@ interface Dumped {
   readonly params?: readonly { name: string; type_id: number }[];
 }
 
-const kernelTest = test.skipIf(whyNoLive("bpftool") !== "");
+const kernelTest = test.skipIf(liveSkipReason("bpftool") !== "");
 
 describe("the kernel's own types", () => {
   kernelTest(

@@ -7,9 +7,9 @@ import { cDump } from "../../src/btf/c.ts";
 import { FormatError } from "../../src/errors.ts";
 import { BTF_KIND } from "../../src/uapi/btf.ts";
 import { BtfWriter } from "./support/encode.ts";
-import { LONG_MS, run, vmlinuxBytes, whyNoLive } from "./support/live.ts";
+import { LONG_MS, liveSkipReason, run, vmlinuxBytes } from "./support/live.ts";
 
-const compilerTest = test.skipIf(whyNoLive("cc", "clang-19", "llvm-objcopy-19") !== "");
+const compilerTest = test.skipIf(liveSkipReason("cc", "clang-19", "llvm-objcopy-19") !== "");
 let directory = "";
 beforeAll(() => {
   directory = mkdtempSync(join(tmpdir(), "ktstr-c-"));

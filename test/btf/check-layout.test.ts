@@ -2,9 +2,9 @@ import { expect, test } from "bun:test";
 import { Btf } from "../../src/btf/btf.ts";
 import { checkLayout } from "../../src/btf/check-layout.ts";
 import { layout, u32, u64 } from "../../src/uapi/layout.ts";
-import { vmlinuxBytes, whyNoLive } from "./support/live.ts";
+import { liveSkipReason, vmlinuxBytes } from "./support/live.ts";
 
-const kernelTest = test.skipIf(whyNoLive() !== "");
+const kernelTest = test.skipIf(liveSkipReason() !== "");
 
 kernelTest(
   "a layout equal to the kernel's has no differences: of a struct, of a named and of an unnamed union member",

@@ -19,13 +19,14 @@ import { cDump } from "../../src/btf/c.ts";
 import { openGuest } from "../../src/guest/guest.ts";
 import sample from "../../src/sample.ts";
 import { labDir } from "../lab-dir.ts";
-import { LONG_MS, run, vmlinuxBytes, whyNoLive } from "./support/live.ts";
+import { LONG_MS, liveSkipReason, run, vmlinuxBytes } from "./support/live.ts";
 
 const PROGRAMS = join(import.meta.dir, "kfuncs");
 const VMLINUX = "/sys/kernel/btf/vmlinux";
 const HELPERS = "/usr/include/bpf/bpf_helpers.h";
-const whyNoCompiler = whyNoLive("clang-19") || (existsSync(HELPERS) ? "" : `${HELPERS} is not there`);
-const whyNoBpftool = whyNoLive("bpftool");
+const compilerSkipReason =
+  liveSkipReason("clang-19") || (existsSync(HELPERS) ? "" : `${HELPERS} is not there`);
+const bpftoolSkipReason = liveSkipReason("bpftool");
 
 let folder = "";
 beforeAll(() => {
@@ -44,7 +45,7 @@ function compile(header: string, name: string, program: string): string {
   return object;
 }
 
-describe.skipIf(whyNoCompiler !== "")("programs that call kfuncs compile without a warning", () => {
+describe.skipIf(compilerSkipReason !== "")("programs that call kfuncs compile without a warning", () => {
   const everywhere = ["tasks", "packets", "trees"];
 
   test.each(everywhere)(
@@ -103,7 +104,7 @@ function kernels(): [string, string][] {
   ];
 }
 
-describe.skipIf(whyNoBpftool !== "")("`format c` is equal to bpftool's", () => {
+describe.skipIf(bpftoolSkipReason !== "")("`format c` is equal to bpftool's", () => {
   test.each(kernels())(
     "definitions, kfuncs, order: %s",
     (_, path) => {

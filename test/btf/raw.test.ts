@@ -2,10 +2,10 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { Btf } from "../../src/btf/btf.ts";
 import { rawJson, rawText } from "../../src/btf/raw.ts";
-import { LONG_MS, run, vmlinuxBytes, whyNoLive } from "./support/live.ts";
+import { LONG_MS, liveSkipReason, run, vmlinuxBytes } from "./support/live.ts";
 import { LoadedObject } from "./support/load.ts";
 
-const why = whyNoLive("bpftool", "clang-19", "llvm-objcopy-19");
+const why = liveSkipReason("bpftool", "clang-19", "llvm-objcopy-19");
 const liveTest = test.skipIf(why !== "");
 let loaded: LoadedObject;
 let program: Btf;

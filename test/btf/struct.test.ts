@@ -19,9 +19,9 @@ import {
   u64,
 } from "../../src/btf/struct.ts";
 import { BtfWriter } from "./support/encode.ts";
-import { LONG_MS, run, vmlinuxBytes, whyNoLive } from "./support/live.ts";
+import { LONG_MS, liveSkipReason, run, vmlinuxBytes } from "./support/live.ts";
 
-const compilerTest = test.skipIf(whyNoLive("bpftool", "cc") !== "");
+const compilerTest = test.skipIf(liveSkipReason("bpftool", "cc") !== "");
 
 compilerTest(
   "a table's offsets are the ones that a C compiler gives the kernel's structs",

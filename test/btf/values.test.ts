@@ -5,10 +5,10 @@ import { plainValue } from "../../src/btf/value.ts";
 import { FormatError } from "../../src/errors.ts";
 import { BTF_KIND } from "../../src/uapi/btf.ts";
 import { BtfWriter } from "./support/encode.ts";
-import { whyNoLive } from "./support/live.ts";
+import { liveSkipReason } from "./support/live.ts";
 import { LoadedObject } from "./support/load.ts";
 
-const why = whyNoLive("bpftool", "clang-19");
+const why = liveSkipReason("bpftool", "clang-19");
 const liveTest = test.skipIf(why !== "");
 let loaded: LoadedObject;
 

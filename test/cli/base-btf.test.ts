@@ -7,12 +7,12 @@ import { Btf } from "../../src/btf/btf.ts";
 import { BtfWriter } from "../btf/support/encode.ts";
 import { LONG_MS, which } from "../btf/support/live.ts";
 import { labDir } from "../lab-dir.ts";
-import { ktstr, spawn, whyNoKernel } from "../live/bpftool.ts";
+import { kernelSkipReason, ktstr, spawn } from "../live/bpftool.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "ktstr-base-"));
 afterAll(() => rmSync(dir, { recursive: true }));
 
-const noBpftool = whyNoKernel() !== "";
+const noBpftool = kernelSkipReason() !== "";
 
 interface Pair {
   readonly base: string;

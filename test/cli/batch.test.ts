@@ -3,7 +3,7 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { CLI, ktstr, missing, parseExact, type Ran, spawn, whyNoKernel } from "../live/bpftool.ts";
+import { CLI, kernelSkipReason, ktstr, missing, parseExact, type Ran, spawn } from "../live/bpftool.ts";
 import { type HeldMap, Kit, u32 } from "../live/kit.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "ktstr-batch-"));
@@ -36,7 +36,7 @@ function doneByBpftool(text: string): { readonly done: Done[]; readonly failed: 
   return { done: isStale ? done.slice(0, -1) : done, failed: status !== 0 && !isStale };
 }
 
-describe.skipIf(whyNoKernel() !== "")("batch file", () => {
+describe.skipIf(kernelSkipReason() !== "")("batch file", () => {
   const kit = new Kit();
   afterAll(() => kit[Symbol.dispose]());
   const map: HeldMap = kit.map({ type: "hash", name: "batched", maxEntries: 4 });

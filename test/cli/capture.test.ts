@@ -72,7 +72,7 @@ describe("the sample", () => {
     const [scheduler, ...others] = JSON.parse(ktstr("-j", "sched", "--sample").out).schedulers;
     expect(others).toEqual([]);
     expect(scheduler.findings).toMatchObject([{ kind: "queue-not-consumed", pids, dsq_id: id }]);
-    // Time of the program's own clock, when it was last asked.
+    // Time of the program's own clock when it was last read.
     const frozenNs = Number(ktstr("get", "last_ns", "--sample").out);
     for (const { pid, comm, enqueued_ns: enqueuedNs } of victims) {
       const task = scheduler.tasks.find((each: { pid: number }) => each.pid === pid);
@@ -133,7 +133,7 @@ describe("the sample", () => {
     expect(without("-j", "map", "show", "--memory", path("raw"))).toEqual(
       ktstr("-j", "map", "show", "--sample"),
     );
-    // Reading the running kernel needs libc, which shows that the replacement is loaded.
+    // Reading the running kernel needs libc. Its failure shows that the replacement is loaded.
     expect(without("map", "show").err).toContain("bun:ffi was called");
   });
 });
@@ -166,7 +166,7 @@ describe("a capture's file", () => {
     expect(readdirSync(folder).sort()).toEqual(["link", "old"]);
   });
 
-  test("compressed in frames it can be opened for any frame ends, as zstd and pzstd write them", () => {
+  test("can be opened wherever its compressed frames end, as zstd and pzstd write them", () => {
     const plain = zstdDecompressSync(readFileSync(samplePath));
     const cut = (every: number): Buffer[] => {
       const frames: Buffer[] = [];
@@ -201,7 +201,7 @@ describe("a capture's file", () => {
     }
   });
 
-  test("compressed it has frames of whole segments, and the types in one frame", () => {
+  test("has frames of whole segments, and the types in one frame, if it is compressed", () => {
     expect(ktstr("capture", "--sample", "-o", path("frames.zst")).status).toBe(0);
     const bytes = readFileSync(path("frames.zst"));
     const starts: number[] = [];
@@ -228,7 +228,7 @@ describe("a capture's file", () => {
     expect(Math.max(...sizes)).toBeGreaterThanOrEqual(longest);
   });
 
-  test("compressed without its size it can be opened, too; damaged it is a KtstrError", () => {
+  test("can be opened if the compressed frames do not have their size; a damaged one is a KtstrError", () => {
     const plain = zstdDecompressSync(readFileSync(samplePath));
     const bytes = zstdCompressSync(plain, { params: { 200: 0 } });
     writeFileSync(path("unsized"), bytes);
@@ -341,7 +341,7 @@ describe("a failure leaves the old file unchanged, and no partial file", () => {
         stdout: "ignore",
         stderr: "ignore",
       });
-      // Half of them are killed when the temporary file exists, so during the write.
+      // Half of the captures are killed when the temporary file exists, which is during the write.
       const ownFile = (): boolean => readdirSync(folder).some((name) => name.endsWith(`.${child.pid}.tmp`));
       while (round % 2 === 0 && child.exitCode === null && !ownFile()) await Bun.sleep(1);
       if (round % 2 === 1) await Bun.sleep(40 * round);
@@ -355,7 +355,7 @@ describe("a failure leaves the old file unchanged, and no partial file", () => {
     expect(seen.has("old")).toBe(true);
   });
 
-  test("a file that another process creates meanwhile is not replaced", async () => {
+  test("a file that another process creates during the write is not replaced", async () => {
     const child = Bun.spawn([process.execPath, cli, "capture", "--sample", "-o", path("new")], {
       stdout: "ignore",
       stderr: "pipe",

@@ -3,11 +3,11 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { CLI, ktstr, spawn, whyNoKernel } from "../live/bpftool.ts";
+import { CLI, kernelSkipReason, ktstr, spawn } from "../live/bpftool.ts";
 import { type HeldMap, Kit } from "../live/kit.ts";
 import { loadProg } from "../live/kit-progs.ts";
 
-/** A folder with a `ktstr` to find in PATH, as an installation has it, and with files to complete. */
+/** A folder for PATH with a `ktstr`, as in an installation, and with files to complete. */
 const dir = mkdtempSync(join(tmpdir(), "ktstr-completions-"));
 beforeAll(() => {
   writeFileSync(join(dir, "ktstr"), `#!/bin/sh\nexec '${process.execPath}' '${CLI}' "$@"\n`);
@@ -114,7 +114,7 @@ for (const [shell, ask] of SHELLS) {
       }
     });
 
-    describe.skipIf(whyNoKernel() !== "")("of the running kernel", () => {
+    describe.skipIf(kernelSkipReason() !== "")("of the running kernel", () => {
       let kit: Kit;
       let map: HeldMap;
       beforeAll(() => {

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Json, stringify } from "../../src/report/json.ts";
 import { parseJson } from "../../src/report/parse-json.ts";
-import { ktstr, type Ran, spawn, whyNoKernel } from "../live/bpftool.ts";
+import { kernelSkipReason, ktstr, type Ran, spawn } from "../live/bpftool.ts";
 import { Kit } from "../live/kit.ts";
 import { map, ran, report, scheduler, section } from "../report/reports.ts";
 import { diffProblems } from "../report/schema.ts";
@@ -113,7 +113,7 @@ describe("invalid comparisons are errors with a reason", () => {
   });
 });
 
-describe.skipIf(whyNoKernel() !== "")("ktstr diff of a report and the running kernel", () => {
+describe.skipIf(kernelSkipReason() !== "")("ktstr diff of a report and the running kernel", () => {
   test("shows the new map, and the new entries", () => {
     using kit = new Kit();
     const held = kit.map({ type: "hash", name: "diff_held", keySize: 4, valueSize: 4, maxEntries: 10 });

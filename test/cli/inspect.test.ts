@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { release } from "node:os";
 import { enableStats } from "../../src/live/stats.ts";
-import { CLI, ktstr, ktstrJson, missing, parseExact, whyNoKernel } from "../live/bpftool.ts";
+import { CLI, kernelSkipReason, ktstr, ktstrJson, missing, parseExact } from "../live/bpftool.ts";
 import { type Held, type HeldMap, Kit } from "../live/kit.ts";
 import { openRawTracepoint } from "../live/kit-links.ts";
 import { loadProg, testRun, usesMaps } from "../live/kit-progs.ts";
@@ -22,7 +22,7 @@ interface Inspected {
   }[];
 }
 
-describe.skipIf(whyNoKernel() !== "")("ktstr inspect", () => {
+describe.skipIf(kernelSkipReason() !== "")("ktstr inspect", () => {
   const kit = new Kit();
   let map: HeldMap;
   let empty: HeldMap;
@@ -35,7 +35,7 @@ describe.skipIf(whyNoKernel() !== "")("ktstr inspect", () => {
 
   const inspect = (...words: string[]): Inspected => {
     const ran = ktstr(["-j", "inspect", ...words]);
-    // Objects of other processes come and go: warnings about them go to stderr, and are no failure.
+    // Other processes create and free objects during the test. Warnings about them go to stderr, and are not failures.
     expect(ran.status).toBe(0);
     return parseExact(ran.out) as Inspected;
   };
@@ -84,7 +84,7 @@ describe.skipIf(whyNoKernel() !== "")("ktstr inspect", () => {
   });
 });
 
-/** Waits until statistics are off: other processes can enable them for a while. */
+/** Waits until statistics are off, because other processes can enable them for some time. */
 async function waitForStatsOff(prog: Held, count: () => number): Promise<void> {
   for (let tries = 0; ; tries++) {
     const before = count();
@@ -95,7 +95,7 @@ async function waitForStatsOff(prog: Held, count: () => number): Promise<void> {
   }
 }
 
-describe.skipIf(whyNoKernel() !== "")("--stats SECONDS", () => {
+describe.skipIf(kernelSkipReason() !== "")("--stats SECONDS", () => {
   test("enables statistics for this time, and says so", async () => {
     using kit = new Kit();
     const prog = loadProg(kit, { type: "socket_filter", name: "counted" });
@@ -173,7 +173,7 @@ describe.skipIf(whyNoKernel() !== "")("--stats SECONDS", () => {
   });
 });
 
-describe.skipIf(whyNoKernel() !== "")("the page's lines", () => {
+describe.skipIf(kernelSkipReason() !== "")("the page's lines", () => {
   test("costs are in one column, even beside the longest name of a program type", () => {
     using kit = new Kit();
     using _on = enableStats();

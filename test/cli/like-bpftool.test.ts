@@ -1,10 +1,10 @@
-/** What scripts rely on besides data: errors in JSON, the version, options. Compared with bpftool's answers. */
+/** Properties that scripts rely on besides data: errors in JSON, the version, options. Compared with bpftool. */
 import { describe, expect, test } from "bun:test";
 import pkg from "../../package.json" with { type: "json" };
-import { ktstr, type Ran, spawn, whyNoKernel } from "../live/bpftool.ts";
+import { kernelSkipReason, ktstr, type Ran, spawn } from "../live/bpftool.ts";
 import { Kit } from "../live/kit.ts";
 
-const kernel = describe.skipIf(whyNoKernel() !== "");
+const kernel = describe.skipIf(kernelSkipReason() !== "");
 
 /** Returns the sentence of an answer that consists only of bpftool's `{"error":"..."}`. */
 function errorOf({ out }: Ran): string {
@@ -93,14 +93,14 @@ test("--json=yes is not -j: the error is text", () => {
   expect(ktstr(["--json=yes", "map"])).toMatchObject({ status: 2, out: "" });
 });
 
-test("words behind -- are not taken for options if there is an error", () => {
+test("words after -- are not read as options if there is an error", () => {
   expect(ktstr(["map", "nope", "--", "-j"])).toMatchObject({ status: 2, out: "" });
 });
 
 describe("version", () => {
   const text = `ktstr v${pkg.version}\nusing Bun ${Bun.version}, and no libbpf\n`;
 
-  test("is the package's, with every spelling and behind any command", () => {
+  test("is the package's, with every spelling and after any command", () => {
     for (const line of ["version", "v", "--version", "-V", "map -V", "-V map show", "-V nope"])
       expect([line, ktstr(line.split(" "))]).toEqual([line, { status: 0, out: text, err: "" }]);
     expect(ktstr(["version", "more"])).toMatchObject({ status: 2, out: "" });

@@ -4,12 +4,12 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, w
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { placeOf } from "../../src/commands/metrics.ts";
-import { bpftoolJson, CLI, ktstr, whyNoKernel } from "../live/bpftool.ts";
+import { bpftoolJson, CLI, kernelSkipReason, ktstr } from "../live/bpftool.ts";
 import { Kit } from "../live/kit.ts";
 import { loadProg, testRun } from "../live/kit-progs.ts";
-import { type ParsedFamily, parseMetrics, whyNoParser } from "../report/metrics-parser.ts";
+import { type ParsedFamily, parseMetrics, parserSkipReason } from "../report/metrics-parser.ts";
 
-const why = whyNoKernel() || whyNoParser();
+const why = kernelSkipReason() || parserSkipReason();
 
 /** Serves on a free port until the end of the test. */
 async function served(

@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { CLI, ktstr, spawn, whyNoKernel } from "../live/bpftool.ts";
+import { CLI, kernelSkipReason, ktstr, spawn } from "../live/bpftool.ts";
 import { type HeldMap, Kit } from "../live/kit.ts";
 
 const COMMAND = `${process.execPath} ${CLI}`;
 
-describe.skipIf(whyNoKernel("script", "perl") !== "")("output", () => {
+describe.skipIf(kernelSkipReason("script", "perl") !== "")("output", () => {
   const kit = new Kit();
   let map: HeldMap;
   /** More than a megabyte, so more than the 64 KiB of a pipe. */

@@ -3,7 +3,7 @@ import { readdirSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { openLive } from "../../src/live/live.ts";
 import { pinByName } from "../../src/live/pin.ts";
-import { CLI, ktstr, ktstrJson, spawn, whyNoKernel } from "../live/bpftool.ts";
+import { CLI, kernelSkipReason, ktstr, ktstrJson, spawn } from "../live/bpftool.ts";
 import { fdCount, Kit } from "../live/kit.ts";
 import { loadProg } from "../live/kit-progs.ts";
 
@@ -46,7 +46,7 @@ class Pin {
   }
 }
 
-describe.skipIf(whyNoKernel() !== "")("ktstr pin", () => {
+describe.skipIf(kernelSkipReason() !== "")("ktstr pin", () => {
   test("keeps the map of a process that ends, until the command ends", async () => {
     const name = freshName();
     const kit = new Kit();
@@ -174,7 +174,7 @@ describe.skipIf(whyNoKernel() !== "")("ktstr pin", () => {
     expect(ran.status).toBe(0);
   });
 
-  test("a miss lists the existing names and the usual causes in one line", () => {
+  test("the error for a missing name lists the existing names and the usual causes in one line", () => {
     using kit = new Kit();
     const name = freshName();
     kit.map({ type: "array", name });
@@ -196,7 +196,7 @@ describe.skipIf(whyNoKernel() !== "")("ktstr pin", () => {
   });
 });
 
-describe.skipIf(whyNoKernel() !== "")("pinByName as a library", () => {
+describe.skipIf(kernelSkipReason() !== "")("pinByName as a library", () => {
   test("owns one descriptor until it is disposed, and none if it fails", () => {
     using kit = new Kit();
     const name = freshName();

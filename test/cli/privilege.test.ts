@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { CLI, ktstr, spawn, whyNoKernel } from "../live/bpftool.ts";
+import { CLI, kernelSkipReason, ktstr, spawn } from "../live/bpftool.ts";
 import { type HeldMap, Kit } from "../live/kit.ts";
 
 const NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"];
-/** uid 0, so that every file can be read, but without capabilities. */
+/** Runs as uid 0, so that every file can be read, but without capabilities. */
 const POWERLESS = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"];
 
 const COMMANDS: readonly (readonly [words: string, command: string, object: string])[] = [
@@ -17,7 +17,7 @@ const COMMANDS: readonly (readonly [words: string, command: string, object: stri
   ["pin name", "BPF_MAP_GET_NEXT_ID", "CAP_SYS_ADMIN"],
 ];
 
-const why = whyNoKernel("setpriv");
+const why = kernelSkipReason("setpriv");
 // If bun or the sources are in a folder that no other user can enter, root without capabilities stands in for another user.
 const canNobodyRun = why === "" && spawn([...NOBODY, process.execPath, CLI, "--version"]).status === 0;
 

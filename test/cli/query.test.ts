@@ -2,12 +2,12 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { run, whyNoLive } from "../btf/support/live.ts";
+import { liveSkipReason, run } from "../btf/support/live.ts";
 import { LoadedObject } from "../btf/support/load.ts";
 import { bpftoolJson, ktstr, ktstrJson, missing, spawn } from "../live/bpftool.ts";
 import { type HeldMap, Kit, u32, u64 } from "../live/kit.ts";
 
-const why = whyNoLive("bpftool", "clang-19", "mount");
+const why = liveSkipReason("bpftool", "clang-19", "mount");
 const liveTest = test.skipIf(why !== "");
 let loaded: LoadedObject;
 let kit: Kit;

@@ -13,7 +13,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buildPackage } from "../../tools/pack.ts";
-import { bpftoolJson, CLI, ktstr, spawn, whyNoKernel } from "../live/bpftool.ts";
+import { bpftoolJson, CLI, kernelSkipReason, ktstr, spawn } from "../live/bpftool.ts";
 import { Kit } from "../live/kit.ts";
 import { loadProg, testRun, usesMaps } from "../live/kit-progs.ts";
 import { readPage } from "../report/html/read-page.ts";
@@ -134,7 +134,7 @@ const PROG = {
   load_time_ns: 5,
   map_ids: [],
 };
-/** 100 calls that take 0.8 s of 2 s. */
+/** Runs a program 100 times. The calls take 0.8 s of 2 s. */
 const ROUNDS = [
   {
     at_us: 0,
@@ -145,7 +145,7 @@ const ROUNDS = [
   { at_us: 2_000_000, unix_ms: 1_795_865_483_856, programs: [[12, 60, 500_000_000, 0]] },
 ].map((round) => JSON.stringify(round));
 
-describe.skipIf(whyNoKernel() !== "")(`of the running kernel${whyNoKernel()}`, () => {
+describe.skipIf(kernelSkipReason() !== "")(`of the running kernel${kernelSkipReason()}`, () => {
   test("has a program and its map as bpftool shows them, with links to each other", async () => {
     using kit = new Kit();
     const map = kit.map({ type: "hash", name: "page_map", valueSize: 8, maxEntries: 100 });

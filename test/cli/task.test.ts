@@ -38,7 +38,7 @@ test("a hostile name is escaped, and an address without a symbol and the reason 
   expect(taskStackProblems(stackJson(stack))).toEqual([]);
 });
 
-test("with --lines, a frame in a program has its source line behind it", () => {
+test("with --lines, a frame in a program is followed by its source line", () => {
   const symbol = "bpf_prog_0123456789abcdef_enqueue+0x1a/0x60 [bpf]";
   const frames = [
     { address: undefined, symbol },

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { bpftoolJson, CLI, ktstr, parseExact, spawn, whyNoKernel } from "../live/bpftool.ts";
+import { bpftoolJson, CLI, kernelSkipReason, ktstr, parseExact, spawn } from "../live/bpftool.ts";
 import { type Held, type HeldMap, Kit } from "../live/kit.ts";
 import { loadProg, testRun, usesMaps } from "../live/kit-progs.ts";
 import { topProblems } from "../report/schema.ts";
@@ -38,7 +38,7 @@ function topPid(mark: string): number | undefined {
 const hasStatsEnabled = (pid: number): boolean =>
   spawn(["ls", "-l", `/proc/${pid}/fd`]).out.includes("bpf-stats");
 
-describe.skipIf(whyNoKernel("tmux") !== "")("ktstr top", () => {
+describe.skipIf(kernelSkipReason("tmux") !== "")("ktstr top", () => {
   const kit = new Kit();
   let prog: Held;
   let map: HeldMap;

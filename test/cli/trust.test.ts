@@ -18,7 +18,7 @@ import { buildPackage } from "../../tools/pack.ts";
 
 const project = join(import.meta.dir, "../..");
 const folder = mkdtempSync(join(tmpdir(), "ktstr-trust-"));
-/** The file that any of the attacker's code creates when it runs. */
+/** File that the attacker's code creates if any of it runs. */
 const hostile = join(folder, "hostile");
 const ran = join(folder, "ran");
 const home = join(folder, "home");

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "bun:test";
-import { ktstr, whyNoKernel } from "../live/bpftool.ts";
+import { kernelSkipReason, ktstr } from "../live/bpftool.ts";
 import { Kit } from "../live/kit.ts";
 import { loadProg } from "../live/kit-progs.ts";
 
-const kernelTest = test.skipIf(whyNoKernel() !== "");
+const kernelTest = test.skipIf(kernelSkipReason() !== "");
 
 const ALL_COMMANDS = [
   ["inspect"],

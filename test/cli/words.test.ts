@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { bpftoolWord } from "../../src/commands/bpftool-words.ts";
 import { labDir } from "../lab-dir.ts";
-import { ktstr, spawn, whyNoKernel } from "../live/bpftool.ts";
+import { kernelSkipReason, ktstr, spawn } from "../live/bpftool.ts";
 
 /** Returns bpftool's sources of the newest package in the lab's cache; undefined if the lab has not built it here. */
 function bpftoolSources(): string | undefined {
@@ -80,44 +80,47 @@ describe.skipIf(sources === undefined)(`words by bpftool's own tables${noSources
   );
 });
 
-describe.skipIf(whyNoKernel() !== "")("a prefix means the first bpftool command that begins with it", () => {
-  test.each(["p", "m", "l", "b", "f", "n", "g", "s", "i", "t", "c", "pe", "bt"])("%s", (word) => {
-    // Some usage messages have the word as typed, some the full word.
-    const usage = (typed: string): string =>
-      spawn(["bpftool", typed, "help"]).err.replace(/bpftool \S+ /g, "bpftool ... ");
-    const [, objects = ""] = /OBJECT := \{ (.*) \}/.exec(spawn(["bpftool", "help"]).err) ?? [];
-    const nouns = ["batch", ...objects.split(" | ")].filter((one) => usage(one) === usage(word));
-    expect(nouns).toHaveLength(1);
-    const [noun] = nouns;
-    const mine = ktstr(["help", word]);
-    if (mine.status === 0) expect(mine.out).toContain(`USAGE ktstr ${noun} `);
-    else expect(mine.err).toContain(`has no "${noun}". Use \`bpftool ${noun}\``);
-  });
+describe.skipIf(kernelSkipReason() !== "")(
+  "a prefix means the first bpftool command that begins with it",
+  () => {
+    test.each(["p", "m", "l", "b", "f", "n", "g", "s", "i", "t", "c", "pe", "bt"])("%s", (word) => {
+      // Some usage messages have the word as typed, some the full word.
+      const usage = (typed: string): string =>
+        spawn(["bpftool", typed, "help"]).err.replace(/bpftool \S+ /g, "bpftool ... ");
+      const [, objects = ""] = /OBJECT := \{ (.*) \}/.exec(spawn(["bpftool", "help"]).err) ?? [];
+      const nouns = ["batch", ...objects.split(" | ")].filter((one) => usage(one) === usage(word));
+      expect(nouns).toHaveLength(1);
+      const [noun] = nouns;
+      const mine = ktstr(["help", word]);
+      if (mine.status === 0) expect(mine.out).toContain(`USAGE ktstr ${noun} `);
+      else expect(mine.err).toContain(`has no "${noun}". Use \`bpftool ${noun}\``);
+    });
 
-  test("`m s`, `prog sh`, `l li`, `bt s` list the same as in bpftool", () => {
-    for (const words of ["m s", "prog sh", "l li", "bt s", "m l", "ma"]) {
-      const args = ["-j", ...words.split(" ")];
-      const [mine, theirs] = [ktstr(args), spawn(["bpftool", ...args])];
-      expect([words, mine.status, theirs.status]).toEqual([words, 0, 0]);
-      const ids = (json: string): unknown[] => (JSON.parse(json) as { id: number }[]).map(({ id }) => id);
-      // Objects that bpftool loads to find holders are its own.
-      expect(ids(theirs.out)).toEqual(expect.arrayContaining(ids(mine.out)));
-    }
-  });
+    test("`m s`, `prog sh`, `l li`, `bt s` list the same as in bpftool", () => {
+      for (const words of ["m s", "prog sh", "l li", "bt s", "m l", "ma"]) {
+        const args = ["-j", ...words.split(" ")];
+        const [mine, theirs] = [ktstr(args), spawn(["bpftool", ...args])];
+        expect([words, mine.status, theirs.status]).toEqual([words, 0, 0]);
+        const ids = (json: string): unknown[] => (JSON.parse(json) as { id: number }[]).map(({ id }) => id);
+        // Objects that bpftool loads to find holders are its own.
+        expect(ids(theirs.out)).toEqual(expect.arrayContaining(ids(mine.out)));
+      }
+    });
 
-  test("`bt d f FILE fo raw` is bpftool's dump, and a second file is an error that names it", () => {
-    const file = "/sys/kernel/btf/vmlinux";
-    const whole = spawn(["bpftool", "btf", "dump", "file", file, "root_id", "7"]).out;
-    expect(whole).toStartWith("[7] ");
-    for (const words of [`bt d f ${file} r 7`, `bt du fi ${file} fo raw root 7`, `bt d f ${file} u r 7`]) {
-      expect(spawn(["bpftool", ...words.split(" ")]).out).toBe(whole);
-      expect(ktstr(words.split(" "))).toEqual({ status: 0, out: whole, err: "" });
-    }
-    // In bpftool, `f` behind a file announces another one, which it merges.
-    expect(spawn(["bpftool", "btf", "dump", "file", file, "f", "raw"]).err).toContain("raw");
-    expect(ktstr(["btf", "dump", "file", file, "f", "raw"])).toMatchObject({ status: 2, out: "" });
-  });
-});
+    test("`bt d f FILE fo raw` is bpftool's dump, and a second file is an error that names it", () => {
+      const file = "/sys/kernel/btf/vmlinux";
+      const whole = spawn(["bpftool", "btf", "dump", "file", file, "root_id", "7"]).out;
+      expect(whole).toStartWith("[7] ");
+      for (const words of [`bt d f ${file} r 7`, `bt du fi ${file} fo raw root 7`, `bt d f ${file} u r 7`]) {
+        expect(spawn(["bpftool", ...words.split(" ")]).out).toBe(whole);
+        expect(ktstr(words.split(" "))).toEqual({ status: 0, out: whole, err: "" });
+      }
+      // In bpftool, `f` behind a file announces another one, which it merges.
+      expect(spawn(["bpftool", "btf", "dump", "file", file, "f", "raw"]).err).toContain("raw");
+      expect(ktstr(["btf", "dump", "file", file, "f", "raw"])).toMatchObject({ status: 2, out: "" });
+    });
+  },
+);
 
 describe("ktstr's own words", () => {
   test.each([

@@ -166,7 +166,7 @@ test("x86-64 in binutils' spelling: suffixes, numbers, displacements, addresses"
     expect([bytes, text(bytes, 0xffff_ffff_c000_0000n)]).toEqual([bytes, [said]]);
 });
 
-test("bytes that are no instruction are shown one by one, and decoding continues after them", () => {
+test("bytes that are not an instruction are shown one by one, and decoding continues after them", () => {
   expect(text([0x06, 0x90, 0x06])).toEqual(["(bad)", "nop", "(bad)"]);
   const words = [...arm.decode(Uint8Array.from([0xff, 0xff, 0xff, 0xff, 0x1f, 0x20, 3, 0xd5, 1, 2]), 0n)];
   expect(

@@ -8,7 +8,7 @@ import { patchStack } from "../../tools/patch-stack.ts";
 import { jumpTo, stackCode, type Targets } from "../../tools/stack-code.ts";
 
 const ADDRESS = 0x778_cc00;
-/** Distances as in Bun's file, on other pages, before and behind. */
+/** Distances as in Bun's file: on other pages, before and after the code. */
 const TARGETS: Targets = {
   slot: 0x688_0ca0,
   pthread_attr_init: 0x683_5790,

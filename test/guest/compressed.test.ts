@@ -1,4 +1,4 @@
-/** Compressed memory files, and memory from a pipe: what the system's tools compressed is read back as the original. */
+/** Compressed memory files, and memory from a pipe: files that the system's tools compressed are read as the originals. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import {
   copyFileSync,
@@ -22,7 +22,7 @@ import { Mutator } from "./mutate.ts";
 const cli = join(import.meta.dir, "../../src/cli.ts");
 const MIB = 2 ** 20;
 const ROUNDS = Number(process.env["KTSTR_FUZZ_ROUNDS"] ?? 300);
-/** More than is kept in memory of what zstd compressed (zstd.ts). */
+/** More than the limit up to which decompressed zstd files stay in memory (zstd.ts). */
 const PLAIN_BYTES = 80 * MIB;
 const core = capturedImages()[0]!.memory;
 

@@ -58,12 +58,12 @@ const chunk = (type: number, contents: Uint8Array): Buffer =>
   Buffer.concat([Buffer.from([type]), u32(contents.length).subarray(0, 3), contents]);
 
 /**
- * What AVML leaves of a block of zeros (its src/image.rs, copy_if_nonzero): most versions write nothing, some the header
- * without data.
+ * The part of a block of zeros that AVML writes (its src/image.rs, copy_if_nonzero): nothing in most versions, the header without data
+ * in some.
  */
 export type AvmlZeros = "nothing" | "header";
 
-/** A range cut into AVML's blocks: `data` makes what follows the header of one that is not all zeros. */
+/** Cuts a range into AVML's blocks. `data` returns the bytes after the header of a block that is not all zeros. */
 function* blocksOf(
   { first, bytes }: Range,
   header: (first: number, length: number) => Buffer,
@@ -78,7 +78,7 @@ function* blocksOf(
   }
 }
 
-/** AVML's blocks of a range, without `--compress`: LiME's format. */
+/** Returns AVML's blocks of a range, without `--compress`: LiME's format. */
 export const avmlPlainBlocks = (range: Range, zeros: AvmlZeros): Iterable<Uint8Array> =>
   blocksOf(
     range,
@@ -87,7 +87,7 @@ export const avmlPlainBlocks = (range: Range, zeros: AvmlZeros): Iterable<Uint8A
     (block) => [block],
   );
 
-/** The same with `--compress`. Checksums are zeros: they are not read. */
+/** Returns AVML's blocks of a range, with `--compress`. Checksums are zeros, because they are not read. */
 export const avmlBlocks = (
   range: Range,
   compress: (bytes: Uint8Array<ArrayBuffer>) => Buffer,
@@ -112,7 +112,7 @@ function snappyStream(
   for (let within = 0; within < block.length; within += SNAPPY_CHUNK_BYTES) {
     const data = block.slice(within, within + SNAPPY_CHUNK_BYTES);
     const compressed = compress(data);
-    // What compresses to no less than seven eighths is stored.
+    // Data that compresses to seven eighths or more is stored.
     chunks.push(
       compressed.length < (data.length * 7) / 8
         ? chunk(0, Buffer.concat([u32(0), compressed]))
@@ -158,7 +158,7 @@ export interface VmwareOptions {
   readonly isCompressed?: boolean;
   /** The format of old versions: block sizes have 4 bytes. */
   readonly is32Bit?: boolean;
-  /** None, as of a machine whose memory is one piece. */
+  /** Empty if the machine's memory is one piece. */
   readonly withoutRegions?: boolean;
 }
 

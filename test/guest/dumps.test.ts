@@ -1,4 +1,4 @@
-/** Files of AVML, VMware and VirtualBox, written from the formats' descriptions (dump-writers.ts). */
+/** Dumps of AVML, VMware and VirtualBox, written by dump-writers.ts from the formats' descriptions. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -43,7 +43,7 @@ function memory(first: number, length: number): Range {
   return { first, bytes };
 }
 
-/** Blocks of 16 MiB: the first and every one after `zeros` of zeros has one page of data. */
+/** Memory of blocks of 16 MiB: the first block, and each block after `zeros` blocks of zeros, has one page of data. */
 function sparseMemory(blocks: number, zeros: number): Range {
   const bytes = new Uint8Array(blocks * 16 * MIB);
   for (let at = 0; at < blocks; at += zeros + 1) bytes.set(memory(0, PAGE).bytes, at * 16 * MIB);
@@ -54,7 +54,7 @@ const RANGES: readonly Range[] = [memory(0, 40 * PAGE), memory(2 ** 32, 25 * PAG
 const PLACES = RANGES.map(({ first, bytes }) => ({ first, length: bytes.length }));
 const BYTES = RANGES.map(({ bytes }) => bytes);
 
-/** Returns whether the image has a range, byte for byte. */
+/** Whether the image has a range, byte for byte. */
 function hasRange(image: MemoryImage, { first, bytes }: Range): boolean {
   const into = new Uint8Array(bytes.length);
   return image.physicalMemory().copyOut(first, into) === bytes.length && Buffer.compare(into, bytes) === 0;
@@ -63,7 +63,7 @@ function hasRange(image: MemoryImage, { first, bytes }: Range): boolean {
 const isThere = (image: MemoryImage, address: number): boolean =>
   image.physicalMemory().copyOut(address, new Uint8Array(1)) === 1;
 
-/** Rounds of damage to a header: memory, or an error with a sentence. */
+/** Damages a header in several rounds. Each must give memory, or an error with a message. */
 function damaged(path: string, length: number, seed: number, format: string): void {
   using mutator = new Mutator(path, [{ name: "header", offset: 0, length }], seed);
   const outcomes = mutator.rounds(2000, () => {
@@ -78,8 +78,8 @@ function damaged(path: string, length: number, seed: number, format: string): vo
 }
 
 const compress = snappy();
-const whyNoSnappy = compress === undefined ? ": no libsnappy on this machine" : "";
-describe.skipIf(compress === undefined)(`AVML's compressed dump${whyNoSnappy}`, () => {
+const snappySkipReason = compress === undefined ? ": no libsnappy on this machine" : "";
+describe.skipIf(compress === undefined)(`AVML's compressed dump${snappySkipReason}`, () => {
   const blocks = (range: Range): Uint8Array[] => [...avmlBlocks(range, compress!)];
 
   test("has its blocks at their addresses", () => {
@@ -89,7 +89,7 @@ describe.skipIf(compress === undefined)(`AVML's compressed dump${whyNoSnappy}`, 
     expect(isThere(image, 40 * PAGE)).toBe(false);
   });
 
-  test("has zeros where a block has no data, at its end, too; and no memory where it has no block", () => {
+  test("has zeros where a block has no data, even at the end, and no memory where there is no block", () => {
     const large = { first: 0, bytes: sparseMemory(3, 2).bytes.subarray(0, 40 * MIB) };
     using image = new MemoryImage([{ path: file("avml-zeros", ...blocks(large)) }]);
     expect([hasRange(image, large), isThere(image, 40 * MIB)]).toEqual([true, false]);
@@ -114,7 +114,7 @@ describe.skipIf(compress === undefined)(`AVML's compressed dump${whyNoSnappy}`, 
     expect(() => new MemoryImage([{ path }])).toThrow(says);
   });
 
-  test("its first page in front of memory does not change the format, nor do headers without data for a whole machine", () => {
+  test("memory that begins with its header is raw memory, and a header of a terabyte without data is an error", () => {
     using image = new MemoryImage([
       { path: file("avml-raw", rangeHeader("AVML", 2, 0, PAGE), memory(0, 40 * PAGE).bytes) },
     ]);
@@ -133,19 +133,26 @@ describe.skipIf(compress === undefined)(`AVML's compressed dump${whyNoSnappy}`, 
 describe("AVML's dump without compression", () => {
   const large = sparseMemory(3, 1);
 
-  test.each(["nothing", "header"] as const)("of a block of zeros has %s, which is no memory", (zeros) => {
-    const path = file("avml-plain", ...avmlPlainBlocks(large, zeros), ...avmlPlainBlocks(RANGES[1]!, zeros));
-    using image = new MemoryImage([{ path }]);
-    expect([image.format, image.warnings]).toEqual(["LiME dump", []]);
-    const ends = [0, 32 * MIB].map((first) => ({
-      first,
-      bytes: large.bytes.subarray(first, first + 16 * MIB),
-    }));
-    expect([...ends, RANGES[1]!].map((range) => hasRange(image, range))).toEqual([true, true, true]);
-    expect([16, 31].map((at) => isThere(image, at * MIB))).toEqual([false, false]);
-  });
+  test.each(["nothing", "header"] as const)(
+    "has no memory in a block of zeros, of which the writer left %s",
+    (zeros) => {
+      const path = file(
+        "avml-plain",
+        ...avmlPlainBlocks(large, zeros),
+        ...avmlPlainBlocks(RANGES[1]!, zeros),
+      );
+      using image = new MemoryImage([{ path }]);
+      expect([image.format, image.warnings]).toEqual(["LiME dump", []]);
+      const ends = [0, 32 * MIB].map((first) => ({
+        first,
+        bytes: large.bytes.subarray(first, first + 16 * MIB),
+      }));
+      expect([...ends, RANGES[1]!].map((range) => hasRange(image, range))).toEqual([true, true, true]);
+      expect([16, 31].map((at) => isThere(image, at * MIB))).toEqual([false, false]);
+    },
+  );
 
-  test("of zeros alone is no dump, and a range that begins with a header is a range", () => {
+  test("of zeros alone is an error, and a range whose data begins with a header is a range", () => {
     const path = file(
       "avml-zeros-alone",
       rangeHeader("EMiL", 1, 0, PAGE),
@@ -242,7 +249,7 @@ describe("a state of VMware", () => {
     expect(() => new MemoryImage([{ path }])).toThrow(says);
   });
 
-  test("its first page in front of memory does not change the format", () => {
+  test("memory that begins with its first page is raw memory", () => {
     const head = vmwareState({ ranges: PLACES, hasMemory: true });
     using image = new MemoryImage([{ path: file("raw", head.subarray(0, 60), ...BYTES) }]);
     expect([image.format, image.doubts.join()]).toEqual([

@@ -1,6 +1,6 @@
 /**
- * Damaged headers of memory files end in memory or in an error of ours, soon. The other formats' rounds are beside their
- * tests: AVML, VMware, VirtualBox (dumps.test.ts), migration streams, libvirt (migration.test.ts), compression (compressed.test.ts).
+ * Memory files with damaged headers: opening one soon gives memory or a KtstrError. Tests of the other formats' headers are beside
+ * their other tests: AVML, VMware, VirtualBox (dumps.test.ts), migration streams, libvirt (migration.test.ts), compression (compressed.test.ts).
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -26,7 +26,7 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** Every third page of zeros, one of three of noise. */
+/** Pages of which every third is zeros and every third is noise. */
 function memory(first: number, pages: number): Range {
   const bytes = new Uint8Array(pages * PAGE);
   for (let page = 0; page < pages; page++) {
@@ -92,7 +92,7 @@ const kdumpPlaces = (path: string): Place[] => {
 
 interface Subject {
   readonly format: string;
-  /** The damaged file first. */
+  /** The damaged file is first. */
   readonly paths: readonly string[];
   readonly places: readonly Place[];
 }

@@ -108,7 +108,7 @@ describe.each(filesOfNoMachine())("a file of the format %s", (name, whole, cut, 
     expect([image.format, image.sizeBytes]).toEqual(["raw", bytes.length]);
   });
 
-  test("its first page in front of memory is raw memory, and --format overrides", () => {
+  test("memory that begins with its first page is raw memory, and --format overrides this", () => {
     const path = file(bytes.subarray(0, PAGE), noise(40 * PAGE));
     using image = new MemoryImage([{ path }]);
     expect([image.format, image.sizeBytes, image.layoutIsKnown]).toEqual([
@@ -189,7 +189,7 @@ describe("a LiME dump", () => {
     expect(() => new MemoryImage([{ path, format: "lime" }])).toThrow("the address range at byte");
   });
 
-  test("its first page in front of memory does not change the format", () => {
+  test("memory that begins with its first page is raw memory", () => {
     const path = file(ranges[0]!.subarray(0, PAGE), noise(80 * PAGE));
     using image = new MemoryImage([{ path }]);
     expect(image.format).toBe("raw");
@@ -206,7 +206,7 @@ describe("an ELF file", () => {
     }
   });
 
-  test("its first page in front of memory does not change the format", () => {
+  test("memory that begins with its first page is raw memory", () => {
     const header = readFileSync(PROGRAM).subarray(0, PAGE);
     using image = new MemoryImage([{ path: file(header, noise(40 * PAGE)) }]);
     expect(image.format).toBe("raw");

@@ -12,9 +12,9 @@ export interface KdumpOptions {
   /** `page_desc.flags` of a compressed page. A page that does not get smaller is stored as it is, with flags of 0. */
   readonly flags: number;
   readonly compress: (page: Uint8Array<ArrayBuffer>) => Uint8Array;
-  /** What is in this part of a split dump: from the first page frame up to but not including the second. */
+  /** Page frames in this part of a split dump: from the first one up to, but not including, the second one. */
   readonly part?: readonly [number, number];
-  /** "DISKDUMP" of diskdump, the older tool. */
+  /** "DISKDUMP" for diskdump, the older tool. */
   readonly signature?: "KDUMP   " | "DISKDUMP";
 }
 

@@ -17,7 +17,7 @@ export interface KernelOptions {
   readonly ram?: readonly (readonly [number, number])[];
   readonly physicalBase?: number;
   readonly release?: string;
-  /** Whether kallsyms has the list of names in order, which look-ups bisect; kernels before 6.2 have none. */
+  /** Whether kallsyms has the sorted list of names, which look-ups bisect. Kernels before 6.2 do not have it. */
   readonly ordered?: boolean;
   /** Whether kallsyms has no variables, as without CONFIG_KALLSYMS_ALL. */
   readonly functionsOnly?: boolean;
@@ -29,9 +29,9 @@ export interface KernelOptions {
   readonly variables?: Readonly<Record<string, number>>;
   /** x86-64: bit of page-table entries that marks memory as encrypted (`sme_me_mask`). */
   readonly encryptionMask?: bigint;
-  /** x86-64 without CONFIG_RANDOMIZE_BASE: nothing is moved, and no variable says where the direct map begins. */
+  /** x86-64 without CONFIG_RANDOMIZE_BASE: nothing is moved, and no variable has the start of the direct map. */
   readonly isFixed?: boolean;
-  /** Memory to build in, instead of a new one of `sizeBytes`. */
+  /** Bytes in which the memory is built, instead of new ones of `sizeBytes`. */
   readonly bytes?: Uint8Array<ArrayBuffer>;
 }
 
@@ -56,9 +56,9 @@ export class SyntheticKernel {
   readonly #ordered: boolean;
   readonly #encryptionMask: bigint;
   readonly #types: KernelTypes;
-  /** Space for the kernel's image. */
+  /** Size of the space for the kernel's image. */
   readonly #imageBytes: number;
-  /** By how much KASLR moved the image from where it was linked. */
+  /** Distance by which KASLR moved the image from its link address. */
   readonly #imageMove: number;
   #cursor = 0x1000;
 

@@ -11,7 +11,7 @@ import { labImages, testEachMachine } from "./images.ts";
 import { Mutator, type Place } from "./mutate.ts";
 
 const ROUNDS = Number(process.env["KTSTR_FUZZ_ROUNDS"] ?? 200);
-/** Number of bytes to damage behind a pointer. */
+/** Number of bytes to damage at the target of a pointer. */
 const REACH = 256;
 
 let folder = "";

@@ -27,7 +27,7 @@ class Hash extends MapMachine {
     this.pointer(this.buckets + bucket * BUCKET.size + BUCKET.first, to);
   }
 
-  /** Adds an element at a separate place; a `hash` other than the key makes it another map's. */
+  /** Adds an element at a separate place. If `hash` is not the key, the element belongs to another map. */
   element(key: number, next: number | bigint, hash: number = key): number {
     const at = this.machine.allocate(ELEM.key + 16);
     this.pointer(at + ELEM.node, next);

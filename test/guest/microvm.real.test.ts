@@ -11,15 +11,15 @@ import { type LabImage, labImages, testEachMachine } from "./images.ts";
 const cli = join(import.meta.dir, "../../src/cli.ts");
 const GIB = 2 ** 30;
 const TEST_MS = 300_000;
-const whyNot = Bun.which("cc") === null ? "no C compiler" : "";
-const images = whyNot === "" ? await labImages() : [];
-if (whyNot !== "") test.skip(`microVMs: ${whyNot}`, () => {});
+const skipReason = Bun.which("cc") === null ? "no C compiler" : "";
+const images = skipReason === "" ? await labImages() : [];
+if (skipReason !== "") test.skip(`microVMs: ${skipReason}`, () => {});
 
 let root = "";
 const machines: Bun.Subprocess[] = [];
 beforeAll(() => {
   root = mkdtempSync(join(tmpdir(), "ktstr-microvm-"));
-  if (whyNot !== "") return;
+  if (skipReason !== "") return;
   const source = join(import.meta.dir, "support/microvm.c");
   for (const name of ["firecracker", "cloud-hypervisor"]) {
     const built = Bun.spawnSync(["cc", "-O1", "-Wall", "-Werror", "-o", join(root, name), source]);
@@ -97,7 +97,7 @@ for (const kind of ["memfd", "memfds", "snapshot"] as const)
     TEST_MS,
   );
 
-// The sizes are those of machines of 3.5 and of 8 GiB; the memory behind the frozen machine's is a hole.
+// The sizes are those of machines of 3.5 and of 8 GiB; the memory after the frozen machine's is a hole.
 for (const [kind, low, high] of [
   ["anonymous", 3, 0.5],
   ["anonymous", 3, 5],

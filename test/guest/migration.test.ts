@@ -1,4 +1,4 @@
-/** QEMU's migration streams, written by hand, in states that no saved guest has on demand. Real ones: test/lab/streams.lab.test.ts. */
+/** QEMU's migration streams, written by hand, in states that a saved guest does not have on demand. Real ones: test/lab/streams.lab.test.ts. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -65,7 +65,7 @@ describe("a migration stream", () => {
       4 * PAGE,
       false,
     ]);
-    // A record without a name is of the block of the record before, across parts, too: the 3 is video memory's.
+    // A record without a name belongs to the block of the record before, even in another part: the 3 belongs to video memory.
     expect([0, 1, 2, 3].map((index) => pageAt(image, index * PAGE))).toEqual([4, 2, 0, undefined]);
     expect(image.warnings).toEqual([]);
   });
@@ -99,7 +99,7 @@ describe("a migration stream", () => {
     expect(pageAt(image, 0)).toBe(5);
   });
 
-  test("has its page size, and may have commands and a machine's UUID in front", () => {
+  test("has the machine's page size, and may begin with commands and the machine's UUID", () => {
     const large = 65_536;
     const parts = [
       ["configuration/target-page-bits", u32(16)],

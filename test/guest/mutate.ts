@@ -1,10 +1,10 @@
-/** Damages a memory file, reproducibly by seed, and undoes the damage after each round, so that one copy serves thousands. */
+/** Damages a memory file, reproducibly by seed, and undoes the damage after each round, so that thousands of rounds need only one copy. */
 import { closeSync, fstatSync, openSync, readFileSync, readSync, writeSync } from "node:fs";
 import { KtstrError } from "../../src/errors.ts";
 import { EHDR, PHDR } from "../../src/uapi/elf.ts";
 import { viewOf } from "../../src/uapi/layout.ts";
 
-/** Bytes of the file that are read: a table, a struct, a page of page tables. */
+/** A range of the file that readers read: a table, a struct, a page of page tables. */
 export interface Place {
   readonly name: string;
   readonly offset: number;

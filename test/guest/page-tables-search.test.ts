@@ -41,14 +41,14 @@ test("an x86-64 kernel's top table is found among all pages, with and without th
   expect(search(bytes, X86_MODES, { physical, imageOffset: offset + 0x20_0000n })).toBeUndefined();
 });
 
-test("an arm64 kernel's image lies above its direct map", () => {
+test("an arm64 kernel's image is above its direct map", () => {
   const kernel = new SyntheticKernel({ arch: "aarch64" });
   const found = search(kernel.machine.bytes, [arm64Paging(12, 48)], { physical: placesOf(kernel) });
   expect(found?.root).toBe(kernel.machine.root);
   expect(found?.imageOffset).toBe(kernel.text - BigInt(kernel.textPhysical));
 });
 
-test("a table that does not map the direct map is taken only if there is no other", () => {
+test("a table that does not map the direct map is used only if there is no other", () => {
   const kernel = new SyntheticKernel();
   const { bytes, root } = kernel.machine;
   // As the top table with which CPUs start: the entry of the image alone. It precedes the kernel's own.
@@ -60,7 +60,7 @@ test("a table that does not map the direct map is taken only if there is no othe
   expect(search(bytes, X86_MODES, { physical, directBase: () => X86_IMAGE })?.root).toBe(small);
 });
 
-test("tables that lead to themselves, and random bytes, are no kernel's, and the search ends", () => {
+test("tables that point to themselves, and random bytes, are rejected, and the search ends", () => {
   const ring = new Uint8Array(1 << 20);
   const view = new DataView(ring.buffer);
   for (let at = 0; at < ring.length; at += 8) view.setUint32(at, (at & ~0xfff) | 3, true);

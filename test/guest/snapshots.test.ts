@@ -32,7 +32,7 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(root, { recursive: true }));
 
-/** Writes files into a folder of their own. Returns a function that gives a file's path. */
+/** Writes files to a new folder. Returns a function that returns a file's path. */
 function folder(files: Readonly<Record<string, string | Uint8Array>>): (name: string) => string {
   const dir = join(root, `${serial++}`);
   mkdirSync(dir);
@@ -57,7 +57,7 @@ function bytesAt(image: MemoryImage, first: number, length: number): Uint8Array 
   return into.subarray(0, image.physicalMemory().copyOut(first, into));
 }
 
-/** Whether the regions hold the memory, in order, and nothing is behind them. */
+/** Whether the regions have the memory, in order, and no memory is after them. */
 function holds(image: MemoryImage, regions: readonly Region[], memory: Uint8Array): boolean {
   let offset = 0;
   return regions.every(({ first, length }) => {
@@ -70,7 +70,7 @@ function holds(image: MemoryImage, regions: readonly Region[], memory: Uint8Arra
   });
 }
 
-/** Rounds of damage to a state: memory, or an error with a sentence. */
+/** Damages a state in several rounds. Each must give memory, or an error with a message. */
 function damaged(
   state: string,
   length: number,
@@ -183,7 +183,7 @@ describe("a snapshot of Firecracker", () => {
   });
 
   test("a state made of tables with many slots is read in bounded time", () => {
-    // Bytes 0 and 1 alone: each table's slots are the tables behind it.
+    // Bytes 0 and 1 alone: each table's slots are the tables after it.
     const u64 = (value: number): number[] => [...Buffer.from(new BigUint64Array([BigInt(value)]).buffer)];
     const table = [...u64(1), ...u64(0), ...u64(2 ** 24), 0, 0, 0, 0, ...u64(65_536)];
     const head = firecrackerState({ form: "plain", machine: "x86_64", regions: X86 }).subarray(0, 100);

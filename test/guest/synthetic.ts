@@ -17,7 +17,7 @@ export interface SyntheticOptions {
   readonly directBase?: bigint;
   /** Bits that are set in every entry of the page tables, such as AMD's encryption bit. */
   readonly entryBits?: bigint | undefined;
-  /** Zeroed bytes to build in, such as a mapped file; their number is the size of the memory. */
+  /** Zeroed bytes in which the memory is built, such as a mapped file. Their number is the size of the memory. */
   readonly bytes?: Uint8Array<ArrayBuffer> | undefined;
 }
 
@@ -113,7 +113,7 @@ export class Synthetic {
     return new PhysicalMemory([windowOf(this.physicalBase, this.bytes)]);
   }
 
-  /** With `direct` the direct map is known, as after discovery; otherwise every address is translated by page tables. */
+  /** With `direct`, the direct map is known, as after discovery. Otherwise every address is translated by page tables. */
   memory(options: { direct?: boolean } = {}): GuestMemory {
     const physical = this.physicalMemory();
     const memory = new GuestMemory(physical, new PageTables(physical, this.mode, this.root));

@@ -24,7 +24,7 @@ test("a kernel without CONFIG_KALLSYMS_ALL has no symbols of variables, and the 
   });
 });
 
-test("a kernel without CONFIG_RANDOMIZE_BASE lies where it was linked, and its direct map where it is by default", () => {
+test("a kernel without CONFIG_RANDOMIZE_BASE is at its link address, and its direct map at the default address", () => {
   const machine = new SyntheticKernel({ isFixed: true });
   using kernel = open(save(machine), 0);
   expect([kernel.info.release, kernel.warnings]).toEqual([machine.release, []]);

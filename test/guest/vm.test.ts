@@ -98,7 +98,7 @@ describe("NUMA nodes", () => {
     expect(nodesIn(["-object", "{", "-numa", "node,nodeid=x,memdev=a", "-numa"])).toEqual([]);
   });
 
-  test("have the mapping of their file, else the one that QEMU mapped in their turn", () => {
+  test("have the mapping of their file, or else the next one in QEMU's order", () => {
     const [ram, file] = [at(0x7000_0000_0000, "", 0), at(0x7100_0000_0000, "/mem/b,2", 7)];
     expect(chooseNodes([at(0x7200_0000_0000, "/mem/b,22", 8), file, ram], nodesIn(words))).toEqual([
       ram,
@@ -112,7 +112,7 @@ describe("NUMA nodes", () => {
     expect(chooseNodes([low, high], nodes, (id) => places[id])).toEqual([high, low]);
   });
 
-  test("without a mapping, or with too many that can be it, are an error", () => {
+  test("without a mapping, or with several candidates, are an error", () => {
     const nodes = nodesIn(["-object", "memory-backend-ram,id=x,size=128M", "-numa", "node,memdev=x"]);
     expect(chooseNodes([], nodes)).toContain('no mapping matches the memory object "x"');
     expect(chooseNodes([at(0, "", 0), at(2 ** 40, "", 0)], nodes)).toContain(
@@ -150,7 +150,7 @@ describe("the RAM of Firecracker and Cloud Hypervisor", () => {
   const heap = at(0x5600_0000_0000, 4 * MIB, "[heap]");
   const stack = at(END + MIB, 2 * MIB);
 
-  test("is told by the program's name", () => {
+  test("is recognized by the program's name", () => {
     const programs = [
       "/usr/bin/firecracker-v1.10.1-x86_64",
       "cloud-hypervisor",
@@ -160,7 +160,7 @@ describe("the RAM of Firecracker and Cloud Hypervisor", () => {
     expect(isMicroVm([])).toBe(false);
   });
 
-  test("is one mapping, or two that the kernel joined, of which the first region is the upper one", () => {
+  test("is one mapping, or two that the kernel joined, in which the upper region is first", () => {
     const one = at(END - 2 * GIB, 2 * GIB);
     expect(chooseMicroVmRam([heap, one, stack], true)).toEqual([one]);
     const joined = at(END - 5 * GIB, 5 * GIB);

@@ -1,6 +1,6 @@
 /**
- * Frozen machines of the lab with init_uts_ns or VMCOREINFO overwritten in a copy of their memory, then with what else says
- * where the image and the page tables lie: the answers are those of the whole memory.
+ * Frozen machines of the lab with init_uts_ns or VMCOREINFO overwritten in a copy of their memory, then also with
+ * the variables and page tables that locate the image and the page tables. The answers are those of the whole memory.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from "node:fs";
@@ -38,7 +38,7 @@ function answerOf(memory: string): Answer {
   };
 }
 
-/** Overwrites every page that holds VMCOREINFO, as text or as a note; elsewhere its first word. Returns how many places. */
+/** Overwrites every page with VMCOREINFO as text or as a note, and its first word elsewhere. Returns the number of places. */
 function wipeVmcoreinfo(path: string): number {
   const file = openSync(path, "r+");
   let count = 0;
@@ -125,7 +125,7 @@ eachMachine(images, (image) => {
       expect(first.kernel).toBe(whole.kernel);
       expect(first.text === whole.text).toBe(true);
 
-      // Variables that say where the image and the direct map lie.
+      // Variables with the addresses of the image and of the direct map.
       let variables = 0;
       for (const [, address = "", name = ""] of image
         .answer("kallsyms")!

@@ -273,11 +273,11 @@ describe.skipIf((await whyNoLab()) !== "")("dumps of a 6.1 guest", () => {
   const compress = snappy();
 
   // Written by their descriptions (dump-writers.ts, kdump-writer.ts), with a real machine's memory.
-  const whyNoSnappy = compress === undefined ? ": no libsnappy on this machine" : "";
+  const snappySkipReason = compress === undefined ? ": no libsnappy on this machine" : "";
   for (const zeros of ["nothing", "header"] as const) {
     const left = `of blocks of zeros it has ${zeros === "nothing" ? "nothing" : "the headers"}`;
     test.skipIf(compress === undefined)(
-      `AVML's compressed format; ${left}${whyNoSnappy}`,
+      `AVML's compressed format; ${left}${snappySkipReason}`,
       async () => {
         const file = await write("avml", nothing, (part) => avmlBlocks(part, compress!, zeros));
         expect(await inspect(file)).toBe(raw);
@@ -299,7 +299,7 @@ describe.skipIf((await whyNoLab()) !== "")("dumps of a 6.1 guest", () => {
 
   // makedumpfile -p and QEMU's -s: Debian builds both without Snappy.
   test.skipIf(compress === undefined)(
-    `kdump with Snappy${whyNoSnappy}`,
+    `kdump with Snappy${snappySkipReason}`,
     async () => {
       const ranges = [{ first: 0, bytes: readFileSync(image.memoryPath) }];
       writeKdump(path("kdump"), { ranges, flags: DUMP_DH_COMPRESSED_SNAPPY, compress: compress! });

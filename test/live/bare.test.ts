@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { BTF_KIND } from "../../src/uapi/btf.ts";
 import { BPF_F_NO_PREALLOC } from "../../src/uapi/names.ts";
 import { bare, buildHere, withoutProc } from "./bare.ts";
-import { bpftoolJson, missing, only, parseExact, spawn, whyNoKernel } from "./bpftool.ts";
+import { bpftoolJson, kernelSkipReason, missing, only, parseExact, spawn } from "./bpftool.ts";
 import { type Held, type HeldMap, Kit } from "./kit.ts";
 import { addCongestionControl, createLink } from "./kit-links.ts";
 import { kernelType, loadProg, someTypes, usesMaps } from "./kit-progs.ts";
@@ -17,7 +17,7 @@ const NO_HOLDERS =
 
 const asList = (answer: unknown): unknown[] => (Array.isArray(answer) ? answer : [answer]);
 
-describe.skipIf(whyNoKernel("unshare") !== "")("without /proc and /sys", () => {
+describe.skipIf(kernelSkipReason("unshare") !== "")("without /proc and /sys", () => {
   const folder = mkdtempSync(join(tmpdir(), "ktstr-bare-"));
   let executable = "";
   const ktstr = (...words: string[]): ReturnType<typeof bare> => bare([executable, ...words]);
@@ -138,7 +138,7 @@ describe.skipIf(whyNoKernel("unshare") !== "")("without /proc and /sys", () => {
     expect([net.status, net.err]).toEqual([0, expect.stringContaining("flow dissector is not shown")]);
   });
 
-  test("rounds count what needs neither of them, and report the rest", () => {
+  test("rounds have the counters that need neither of them, and report the missing ones", () => {
     const ran = ktstr("metrics", "--once");
     expect(ran.status).toBe(0);
     expect(ran.out).toContain(`ktstr_map_entries{id="${hash.id}",name="bare_hash",type="hash"} 3\n`);
@@ -182,7 +182,7 @@ describe.skipIf(whyNoKernel("unshare") !== "")("without /proc and /sys", () => {
   });
 
   /** With BUN_BE_BUN=1 the executable runs any script. */
-  describe("the end of the stack follows from the limit", () => {
+  describe("the end of the stack is computed from the limit", () => {
     const script = join(folder, "deep.js");
     beforeAll(() => {
       writeFileSync(
@@ -209,7 +209,7 @@ describe.skipIf(whyNoKernel("unshare") !== "")("without /proc and /sys", () => {
       expect(without / withProc).toBeLessThan(1.25);
     });
 
-    test("under environment variables of a megabyte", () => {
+    test("with a megabyte of environment variables", () => {
       const variables = Array.from({ length: 10 }, (_, index) => `KTSTR_${index}=${"x".repeat(100_000)}`);
       expect(deep(["env", ...variables], bare)).toBeGreaterThan(1000);
     });

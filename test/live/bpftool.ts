@@ -1,6 +1,6 @@
 /** Runs ktstr and bpftool, and compares their answers. */
 import { expect, setDefaultTimeout } from "bun:test";
-import { whyNoLive } from "../btf/support/live.ts";
+import { liveSkipReason } from "../btf/support/live.ts";
 
 export const CLI: string = new URL("../../src/cli.ts", import.meta.url).pathname;
 
@@ -110,10 +110,10 @@ export function only(list: unknown, ids: readonly number[]): unknown[] {
 }
 
 /**
- * Returns why comparisons with the running kernel cannot be made here, or "". Also sets the timeout of the file's tests, because
- * machines are slow and shared, and a test that hangs must end.
+ * Returns the reason why comparisons with the running kernel cannot be made here, or "". Also sets the timeout of the file's tests:
+ * longer than the default for slow machines, and finite for tests that hang.
  */
-export function whyNoKernel(...tools: string[]): string {
+export function kernelSkipReason(...tools: string[]): string {
   setDefaultTimeout(60_000);
-  return whyNoLive("bpftool", ...tools);
+  return liveSkipReason("bpftool", ...tools);
 }

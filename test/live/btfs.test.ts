@@ -1,11 +1,11 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { openLive } from "../../src/live/live.ts";
 import { BTF_KIND } from "../../src/uapi/btf.ts";
-import { bpftoolJson, expectSame, ktstrJson, missing, only, spawn, whyNoKernel } from "./bpftool.ts";
+import { bpftoolJson, expectSame, kernelSkipReason, ktstrJson, missing, only, spawn } from "./bpftool.ts";
 import { type Held, type HeldMap, Kit } from "./kit.ts";
 import { loadProg, someTypes } from "./kit-progs.ts";
 
-describe.skipIf(whyNoKernel() !== "")("btf show has every key and value of bpftool's", () => {
+describe.skipIf(kernelSkipReason() !== "")("btf show has every key and value of bpftool's", () => {
   const kit = new Kit();
   let used: Held;
   let unused: Held;
@@ -39,7 +39,7 @@ describe.skipIf(whyNoKernel() !== "")("btf show has every key and value of bpfto
     const theirs = bpftoolJson("btf", "show") as { id: number; name?: string; kernel?: boolean }[];
     const vmlinux = theirs.find(({ name }) => name === "vmlinux");
     const ids = [vmlinux?.id ?? 0, used.id, unused.id];
-    // Programs of other processes that hook the kernel may come and go between the two listings.
+    // Other processes may load or unload programs that hook the kernel between the two listings.
     const plain = (list: unknown): unknown[] =>
       only(list, ids).map((btf) => {
         const { prog_ids: _, ...rest } = btf as Record<string, unknown>;

@@ -5,7 +5,7 @@ import { SyscallError } from "../../src/errors.ts";
 import { queryCgroups } from "../../src/live/cgroup-progs.ts";
 import { E2BIG, EBADF, EINVAL, EPERM } from "../../src/uapi/errno.ts";
 import { ATTACH_TYPES } from "../../src/uapi/names.ts";
-import { ktstr, parseExact, spawn, whyNoKernel } from "./bpftool.ts";
+import { kernelSkipReason, ktstr, parseExact, spawn } from "./bpftool.ts";
 import { FakeKernel } from "./fake.ts";
 import { Kit } from "./kit.ts";
 import { addCgroup, cgroup2Root, createLink } from "./kit-links.ts";
@@ -16,7 +16,7 @@ const root = cgroup2Root();
 /** bpftool's column for the hooked function is blank or missing. */
 const trimmed = (text: string): string => text.replace(/ +$/gm, "");
 
-describe.skipIf(whyNoKernel() !== "" || root === undefined)("programs of cgroups", () => {
+describe.skipIf(kernelSkipReason() !== "" || root === undefined)("programs of cgroups", () => {
   let kit: Kit;
   let outer = "";
   let inner = "";

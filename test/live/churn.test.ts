@@ -1,14 +1,14 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import { type LiveState, openLive } from "../../src/live/live.ts";
 import type { EntryCursor, MapInfo } from "../../src/state.ts";
-import { ktstr, whyNoKernel } from "./bpftool.ts";
+import { kernelSkipReason, ktstr } from "./bpftool.ts";
 import { fdCount, type HeldMap, Kit } from "./kit.ts";
 
 const CHURNER = new URL("./churner.ts", import.meta.url).pathname;
 const NO_PREALLOC = 1;
 const STABLE = 3000;
 
-/** Starts the second process, which ends with the kit. */
+/** Starts the churner in a second process, which ends with the kit. */
 async function churn(kit: Kit, ...words: string[]): Promise<void> {
   const child = Bun.spawn([process.execPath, CHURNER, ...words], { stdout: "pipe", stderr: "inherit" });
   kit.defer(() => child.kill("SIGKILL"));
@@ -52,8 +52,8 @@ function walk(live: LiveState, map: MapInfo): Seen {
 const LONGEST_MS = 30_000;
 
 /**
- * Repeats walks for about a second, so that changes of the churner fall into every phase. Takes longer if the churner got no
- * processor meanwhile.
+ * Repeats walks for about a second, so that changes by the churner occur in every phase of a walk. Takes longer if the churner did
+ * not run during this time.
  */
 function repeatForASecond(run: () => void, hasSeenChurn: () => boolean): void {
   const start = performance.now();
@@ -64,7 +64,7 @@ function repeatForASecond(run: () => void, hasSeenChurn: () => boolean): void {
   }
 }
 
-describe.skipIf(whyNoKernel() !== "")("while a second process changes the kernel", () => {
+describe.skipIf(kernelSkipReason() !== "")("while a second process changes the kernel", () => {
   const kit = new Kit();
   afterAll(() => kit[Symbol.dispose]());
 
@@ -117,7 +117,7 @@ describe.skipIf(whyNoKernel() !== "")("while a second process changes the kernel
         },
         () => totals.size > 1,
       );
-      expect(totals.size).toBeGreaterThan(1); // the churner made changes
+      expect(totals.size).toBeGreaterThan(1); // the churner changed the map
     });
   }
 
@@ -142,7 +142,7 @@ describe.skipIf(whyNoKernel() !== "")("while a second process changes the kernel
     expect(eventful).toBeGreaterThan(0);
   });
 
-  test("the dump of a map that grows meanwhile ends, and is valid JSON", async () => {
+  test("the dump of a map that grows during the dump ends, and is valid JSON", async () => {
     using own = new Kit();
     const map = own.map({ type: "hash", keySize: 8, valueSize: 8, maxEntries: 50_000, flags: NO_PREALLOC });
     fillStable(own, map);

@@ -4,7 +4,7 @@
  *
  *   maps           creates and frees maps whose names begin with "churn"
  *   keys PATH...   adds and deletes keys from 1,000,000 on
- *   grow PATH      adds ever more keys, from 1,000,000 on
+ *   grow PATH      adds keys without end, from 1,000,000 on
  */
 import { bpf, close } from "../../src/ffi.ts";
 import { Attr } from "../../src/live/attr.ts";

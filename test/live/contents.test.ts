@@ -6,7 +6,7 @@ import type { ContentRecord, MapContents } from "../../src/state.ts";
 import { EACCES, EINVAL, ESRCH } from "../../src/uapi/errno.ts";
 import { addConst, call, exit, loadMap, move, set, store64 } from "../../src/uapi/insn.ts";
 import { MapType } from "../../src/uapi/names.ts";
-import { ktstr, ktstrJson, whyNoKernel } from "./bpftool.ts";
+import { kernelSkipReason, ktstr, ktstrJson } from "./bpftool.ts";
 import { FakeKernel } from "./fake.ts";
 import { type HeldMap, Kit, u32, u64 } from "./kit.ts";
 import { addCgroup, cgroup2Root } from "./kit-links.ts";
@@ -29,7 +29,7 @@ function recordsOf(map: HeldMap): { records: readonly ContentRecord[]; complete:
   return { records: contents.records, complete: contents.end.complete, stopped: contents.end.stopped };
 }
 
-describe.skipIf(whyNoKernel() !== "")("maps without keys, whose contents bpftool does not show", () => {
+describe.skipIf(kernelSkipReason() !== "")("maps without keys, whose contents bpftool does not show", () => {
   const kit = new Kit();
   afterAll(() => kit[Symbol.dispose]());
 
@@ -55,7 +55,7 @@ describe.skipIf(whyNoKernel() !== "")("maps without keys, whose contents bpftool
     });
   }
 
-  test("a ring buffer shows its unread records, also wrapped around its end", () => {
+  test("a ring buffer shows its unread records, even if they wrap around its end", () => {
     const map = kit.map({ type: "ringbuf", keySize: 0, valueSize: 0, maxEntries: 4096 });
     expect(recordsOf(map)).toEqual({ records: [], complete: true, stopped: "" });
     const prog = loadProg(kit, {
@@ -99,7 +99,7 @@ describe.skipIf(whyNoKernel() !== "")("maps without keys, whose contents bpftool
     ]);
   });
 
-  test("types that keep no list give one error, with status 1", () => {
+  test("types whose contents cannot be listed give one error, with status 1", () => {
     const { btf, intId } = someTypes(kit);
     const typed = { btfFd: btf.fd, btfKeyTypeId: intId, btfValueTypeId: intId };
     const storage = { maxEntries: 0, flags: NO_PREALLOC, ...typed };
@@ -117,7 +117,7 @@ describe.skipIf(whyNoKernel() !== "")("maps without keys, whose contents bpftool
   });
 });
 
-describe.skipIf(whyNoKernel() !== "")("storage maps are read owner by owner", () => {
+describe.skipIf(kernelSkipReason() !== "")("storage maps are read owner by owner", () => {
   const kit = new Kit();
   afterAll(() => kit[Symbol.dispose]());
   const storage = (type: "task_storage" | "cgrp_storage"): HeldMap => {
@@ -211,7 +211,7 @@ describe("storage on a kernel that refuses look-ups", () => {
     });
   });
 
-  test("a task that exits meanwhile is skipped without a warning", () => {
+  test("a task that exits during the walk is skipped without a warning", () => {
     const kernel = new FakeKernel();
     kernel.pidErrno = (pid) => (pid === 20 ? ESRCH : 0);
     const contents = tasks(kernel);

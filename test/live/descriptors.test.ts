@@ -6,12 +6,12 @@ import { realSys } from "../../src/live/sys.ts";
 import type { MapInfo } from "../../src/state.ts";
 import { EAGAIN, EPERM } from "../../src/uapi/errno.ts";
 import type { MapTypeName } from "../../src/uapi/names.ts";
-import { whyNoKernel } from "./bpftool.ts";
+import { kernelSkipReason } from "./bpftool.ts";
 import { fdCount, type HeldMap, Kit } from "./kit.ts";
 import { addCongestionControl, createLink, openRawTracepoint } from "./kit-links.ts";
 import { loadProg, someTypes } from "./kit-progs.ts";
 
-describe.skipIf(whyNoKernel() !== "")("no descriptor is left open", () => {
+describe.skipIf(kernelSkipReason() !== "")("no descriptor is left open", () => {
   const kit = new Kit();
   const maps = new Map<MapTypeName, HeldMap>();
   const held = (type: MapTypeName): number => maps.get(type)?.id ?? 0;

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdirSync } from "node:fs";
 import { possibleCpus } from "../../src/live/cpus.ts";
 import { realSys } from "../../src/live/sys.ts";
-import { bpftoolJson, ktstr, ktstrJson, missing, parseExact, spawn, whyNoKernel } from "./bpftool.ts";
+import { bpftoolJson, kernelSkipReason, ktstr, ktstrJson, missing, parseExact, spawn } from "./bpftool.ts";
 import { type HeldMap, Kit, type MapOptions, u32, u64 } from "./kit.ts";
 import { addCongestionControl, createLink } from "./kit-links.ts";
 import { loadProg, someTypes } from "./kit-progs.ts";
@@ -19,7 +19,7 @@ function expectSameDump(map: HeldMap): number {
   return theirs.length;
 }
 
-describe.skipIf(whyNoKernel() !== "")("map dump has the entries of bpftool's", () => {
+describe.skipIf(kernelSkipReason() !== "")("map dump has the entries of bpftool's", () => {
   const kit = new Kit();
   const cpus = possibleCpus(realSys).length;
   afterAll(() => kit[Symbol.dispose]());
@@ -159,7 +159,7 @@ describe.skipIf(whyNoKernel() !== "")("map dump has the entries of bpftool's", (
   }
 });
 
-describe.skipIf(whyNoKernel() !== "")("selectors of map dump", () => {
+describe.skipIf(kernelSkipReason() !== "")("selectors of map dump", () => {
   const kit = new Kit();
   const name = `k${process.pid}.bss`;
   let maps: HeldMap[] = [];
@@ -198,7 +198,7 @@ describe.skipIf(whyNoKernel() !== "")("selectors of map dump", () => {
     kit.pin(second, "folder/other");
     kit.pin(loadProg(kit, { type: "xdp", name: "pinned_too" }), "folder/program");
     for (const flag of ["-f", "--bpffs"]) {
-      // The order of files in a directory is undefined, and other maps may come and go meanwhile.
+      // The order of files in a directory is undefined, and other processes may create and free maps at the same time.
       const shown = (list: unknown): unknown =>
         (list as { id: number; pinned?: string[] }[])
           .filter(({ id }) => id === first.id || id === second.id)

@@ -45,13 +45,13 @@ export class FakeKernel implements Sys {
   readonly directories: Map<string, readonly string[]> = new Map();
   /** All commands, in order. */
   readonly calls: BpfCommand[] = [];
-  /** Writes past the end of a buffer that a real kernel would have made. */
+  /** Writes past the end of a buffer that a real kernel would have performed. */
   readonly overflows: string[] = [];
   /** Number of CPUs that a per-CPU look-up writes: the kernel's own number, whatever the caller assumes. */
   possibleCpus = 4;
   /** Runs before each command, so that a test can change the kernel between two of the reader's commands. */
   before: (command: BpfCommand, attr: Attr) => void = () => {};
-  /** Answers instead of the model; undefined to let the model answer. */
+  /** Replaces the model's answer to a command. Returns undefined for the model's answer. */
   instead: (command: BpfCommand, attr: Attr) => number | undefined = () => undefined;
   /** Runs after each command that did not fail. */
   after: (command: BpfCommand, attr: Attr) => void = () => {};

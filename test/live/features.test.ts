@@ -10,10 +10,10 @@ import type { GuestMemory } from "../../src/guest/memory/memory.ts";
 import { probeFeatures } from "../../src/live/features.ts";
 import { readTokenMounts } from "../../src/live/tokens.ts";
 import { EPERM } from "../../src/uapi/errno.ts";
-import { CLI, ktstr, spawn, whyNoKernel } from "./bpftool.ts";
+import { CLI, kernelSkipReason, ktstr, spawn } from "./bpftool.ts";
 import { FakeKernel } from "./fake.ts";
 
-describe.skipIf(whyNoKernel() !== "")("feature probe", () => {
+describe.skipIf(kernelSkipReason() !== "")("feature probe", () => {
   test.each(["feature probe", "-j feature probe kernel", "-j feature probe full"])(
     "%s has bpftool's answers",
     (line) => {
@@ -80,7 +80,7 @@ test("a configuration in memory is read between its marks, across pages", () => 
   expect(() => readConfig({ memory, symbols })).toThrow("kernel_config_data");
 });
 
-describe.skipIf(whyNoKernel() !== "")("token list", () => {
+describe.skipIf(kernelSkipReason() !== "")("token list", () => {
   test("has the file systems of bpftool", () => {
     const folder = mkdtempSync(join(tmpdir(), "ktstr-token-"));
     const mounts = [

@@ -2,12 +2,12 @@
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { BTF_KIND } from "../../src/uapi/btf.ts";
-import { ktstr, ktstrJson, whyNoKernel } from "./bpftool.ts";
+import { kernelSkipReason, ktstr, ktstrJson } from "./bpftool.ts";
 import { Kit } from "./kit.ts";
 import { createLink } from "./kit-links.ts";
 import { kernelType, loadProg, someTypes } from "./kit-progs.ts";
 
-test.skipIf(whyNoKernel("sleep") !== "")(
+test.skipIf(kernelSkipReason("sleep") !== "")(
   "are shown with every map, program, link and BTF object",
   async () => {
     using kit = new Kit();

@@ -20,7 +20,7 @@ test("of several names at one address the first is used, and the module's name i
   expect(found.get(0xffffffffc0000100n)).toEqual({ name: "dummy_xmit", module: "dummy" });
 });
 
-test("a probe behind a function's endbr belongs to the function, unless another symbol begins there", () => {
+test("a probe after a function's endbr belongs to the function, unless another symbol begins there", () => {
   const found = symbolsAt(sys, [0xffffffffc0000104n, 0xffffffff81000014n]);
   expect(found.get(0xffffffffc0000104n)?.name).toBe("dummy_xmit");
   expect(found.get(0xffffffff81000014n)?.name).toBe("inside");

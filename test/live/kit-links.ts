@@ -47,7 +47,7 @@ export function createLink(kit: Kit, object: Held, options: LinkOptions): Held {
   return kit.own(must("BPF_LINK_CREATE", attr, options.attach), "link_id");
 }
 
-/** If `name` is undefined, the program itself has the place. */
+/** If `name` is undefined, the program's own attributes give the place. */
 export function openRawTracepoint(kit: Kit, prog: Held, name?: string): Held {
   const attr = new Attr(OPEN_ATTR, { prog_fd: prog.fd });
   if (name !== undefined) attr.point("name", text(name));
@@ -119,7 +119,7 @@ export function linkPerfEvent(kit: Kit, prog: Held, event: PerfEvent, cookie = 0
   return link;
 }
 
-/** Creates a congestion control without effect: a struct_ops map with its three mandatory callbacks. */
+/** Creates a congestion control that does nothing: a struct_ops map with its three mandatory callbacks. */
 export function addCongestionControl(
   kit: Kit,
   name: string,

@@ -146,8 +146,8 @@ export function someTypes(
 
 const refusals: Map<string, string> = new Map();
 
-/** Returns why this kernel refuses a tracing program of this kind for a function, or "". */
-function whyRefused(attachType: "trace_fentry" | "trace_iter", name: string): string {
+/** Returns the error with which this kernel refuses a tracing program of this kind for a function, or "". */
+function refusalOf(attachType: "trace_fentry" | "trace_iter", name: string): string {
   const known = refusals.get(name);
   if (known !== undefined) return known;
   let why = "";
@@ -162,11 +162,11 @@ function whyRefused(attachType: "trace_fentry" | "trace_iter", name: string): st
   return why;
 }
 
-/** Returns why this kernel refuses a program that hooks a function, or "". A kernel with sealed text returns EPERM. */
-export const whyNoTrampoline = (): string => whyRefused("trace_fentry", "do_nanosleep");
+/** Returns the error with which this kernel refuses a program that hooks a function, or "". A kernel with sealed text returns EPERM. */
+export const trampolineRefusal = (): string => refusalOf("trace_fentry", "do_nanosleep");
 
-/** Returns why this kernel refuses a program that visits elements of a map, or "". A locked-down kernel returns EPERM. */
-export const whyNoElementIterator = (): string => whyRefused("trace_iter", "bpf_iter_bpf_map_elem");
+/** Returns the error with which this kernel refuses a program that visits elements of a map, or "". A locked-down kernel returns EPERM. */
+export const elementIteratorRefusal = (): string => refusalOf("trace_iter", "bpf_iter_bpf_map_elem");
 
 /** Returns the id of a kernel type by name. Throws if there is none. */
 export function kernelType(name: string, kind: number): number {

@@ -58,7 +58,7 @@ export function fdCount(): number {
   return readdirSync("/proc/self/fd").filter((number) => isOurs(targetOf(number))).length;
 }
 
-/** Returns "" for the folder's own descriptor, which is closed by then. */
+/** Returns "" for the descriptor of the folder that is read, because it is already closed. */
 function targetOf(number: string): string {
   try {
     return readlinkSync(`/proc/self/fd/${number}`);

@@ -6,13 +6,13 @@ import { run } from "../btf/support/live.ts";
 import {
   bpftoolJson,
   expectSame,
+  kernelSkipReason,
   ktstr,
   ktstrJson,
   missing,
   only,
   parseExact,
   spawn,
-  whyNoKernel,
 } from "./bpftool.ts";
 import { type Held, Kit, text, u32, u64 } from "./kit.ts";
 import {
@@ -25,18 +25,18 @@ import {
   openRawTracepoint,
 } from "./kit-links.ts";
 import {
+  elementIteratorRefusal,
   kernelFunction,
   kernelType,
   loadProg,
   openPath,
   returns,
-  whyNoElementIterator,
-  whyNoTrampoline,
+  trampolineRefusal,
 } from "./kit-progs.ts";
 
 const show = (link: Held): unknown => ktstrJson("link", "show", "id", String(link.id));
 
-describe.skipIf(whyNoKernel() !== "")("link show has every key and value of bpftool's", () => {
+describe.skipIf(kernelSkipReason() !== "")("link show has every key and value of bpftool's", () => {
   const kit = new Kit();
   const made: Held[] = [];
   const places = new Map<number, string>();
@@ -67,7 +67,7 @@ describe.skipIf(whyNoKernel() !== "")("link show has every key and value of bpft
     expect(show(link)).toMatchObject({ type: "raw_tracepoint", tp_name: "sched_process_exit" });
   });
 
-  test.skipIf(whyNoKernel() !== "" || whyNoTrampoline() !== "")("tracing", () => {
+  test.skipIf(kernelSkipReason() !== "" || trampolineRefusal() !== "")("tracing", () => {
     const attachBtfId = kernelFunction("do_nanosleep");
     const prog = loadProg(kit, { type: "tracing", attachType: "trace_fentry", attachBtfId });
     const link = kept(openRawTracepoint(kit, prog), "at the entry of function do_nanosleep");
@@ -98,7 +98,7 @@ describe.skipIf(whyNoKernel() !== "")("link show has every key and value of bpft
     expect(show(process_)).toMatchObject({ target_name: "task", pid: process.pid });
   });
 
-  test.skipIf(whyNoKernel() !== "" || whyNoElementIterator() !== "")(
+  test.skipIf(kernelSkipReason() !== "" || elementIteratorRefusal() !== "")(
     "iter over the elements of a map",
     () => {
       const map = kit.map({ type: "hash" });
@@ -257,7 +257,7 @@ function pointing(info: PinnedBytes, size: number): Uint8Array {
 }
 const keep: PinnedBytes[] = [];
 
-const noPerl = whyNoKernel("perl") !== "" || process.arch !== "x64";
+const noPerl = kernelSkipReason("perl") !== "" || process.arch !== "x64";
 describe.skipIf(noPerl)("links on perf events", () => {
   const kit = new Kit();
   afterAll(() => kit[Symbol.dispose]());

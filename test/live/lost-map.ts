@@ -39,7 +39,7 @@ const map = kit.map({ type: "hash", name: "lost_map" });
 const prog = loadProg(kit, { type: "socket_filter", name: "lost_prog" });
 const ends = new Int32Array(2);
 must("socketpair", libc.socketpair(AF_UNIX, SOCK_DGRAM, 0, ends));
-// The sending end, because the program drops what the receiving end gets.
+// The sending end, because the program drops all messages that the receiving end gets.
 must("SO_ATTACH_BPF", libc.setsockopt(ends[1]!, SOL_SOCKET, SO_ATTACH_BPF, Int32Array.of(prog.fd), 4));
 
 // `struct cmsghdr` with a descriptor, `struct iovec`, `struct msghdr`.

@@ -1,7 +1,7 @@
 /** Holders of maps of the running kernel, compared with bpftool's listings of everything that can hold one. */
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import { bpftoolJson, ktstr, ktstrJson, whyNoKernel } from "./bpftool.ts";
+import { bpftoolJson, kernelSkipReason, ktstr, ktstrJson } from "./bpftool.ts";
 import { Kit, u32 } from "./kit.ts";
 
 interface Held {
@@ -10,7 +10,7 @@ interface Held {
   readonly map_ids?: readonly number[];
 }
 
-test.skipIf(whyNoKernel() !== "")("map show --holders has the holders of bpftool's listings", () => {
+test.skipIf(kernelSkipReason() !== "")("map show --holders has the holders of bpftool's listings", () => {
   using kit = new Kit();
   const inner = kit.map({ type: "array", valueSize: 8, maxEntries: 1, name: "inner" });
   const outer = kit.map({ type: "array_of_maps", maxEntries: 5, innerFd: inner.fd, name: "outer" });

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { MAP_TYPES, type MapTypeName } from "../../src/uapi/names.ts";
-import { bpftoolJson, expectSame, ktstrJson, missing, only, whyNoKernel } from "./bpftool.ts";
+import { bpftoolJson, expectSame, kernelSkipReason, ktstrJson, missing, only } from "./bpftool.ts";
 import { type HeldMap, Kit, type MapOptions } from "./kit.ts";
 import { loadProg, someTypes, usesMaps } from "./kit-progs.ts";
 
@@ -37,7 +37,7 @@ const PLAIN: readonly MapOptions[] = [
   { type: "arena", keySize: 0, valueSize: 0, maxEntries: 10, flags: MMAPABLE },
 ];
 
-describe.skipIf(whyNoKernel() !== "")("map show has every key and value of bpftool's", () => {
+describe.skipIf(kernelSkipReason() !== "")("map show has every key and value of bpftool's", () => {
   const kit = new Kit();
   const made = new Map<string, HeldMap>();
 

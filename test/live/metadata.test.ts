@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { run } from "../btf/support/live.ts";
-import { whyNoKernel } from "./bpftool.ts";
+import { kernelSkipReason } from "./bpftool.ts";
 
 const SOURCE = `
 #define SEC(name) __attribute__((section(name), used))
@@ -17,7 +17,7 @@ SEC("socket") int with_metadata(void *skb) { return other + bpf_metadata_revisio
 
 const cli = join(import.meta.dir, "../../src/cli.ts");
 
-const isReady = whyNoKernel("bpftool", "clang-19") === "";
+const isReady = kernelSkipReason("bpftool", "clang-19") === "";
 
 test.skipIf(!isReady)("a program's metadata are equal to bpftool's", () => {
   const folder = mkdtempSync(join(tmpdir(), "ktstr-metadata-"));

@@ -9,14 +9,14 @@ import {
   RTM_GETTFILTER,
   tcRequest,
 } from "../../src/uapi/netlink.ts";
-import { CLI, parseExact, spawn, whyNoKernel } from "./bpftool.ts";
+import { CLI, kernelSkipReason, parseExact, spawn } from "./bpftool.ts";
 import { FakeKernel } from "./fake.ts";
 import { Kit } from "./kit.ts";
 import { loadProg, returns } from "./kit-progs.ts";
 import { attribute, message, nested, u32 } from "./netlink-bytes.ts";
 
 const missing = ["ip", "tc", "unshare"].filter((name) => Bun.which(name) === null);
-const why = whyNoKernel() || (missing.length === 0 ? "" : `not installed: ${missing.join(", ")}`);
+const why = kernelSkipReason() || (missing.length === 0 ? "" : `not installed: ${missing.join(", ")}`);
 if (why !== "") console.log(`(skip) net show: ${why}`);
 
 /** bpftool's JSON is not valid if there is a flow dissector. */

@@ -18,7 +18,7 @@ function kernelWithCard(): FakeKernel {
   return kernel;
 }
 
-test("a card in the own network namespace has its name", () => {
+test("a card in the network namespace of ktstr has its name", () => {
   const kernel = kernelWithCard();
   kernel.namespace = { dev: 4n, ino: 4_026_531_840n };
   using live = openLive({ sys: kernel });

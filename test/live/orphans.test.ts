@@ -1,6 +1,6 @@
 /** Maps and programs of the running kernel whose holder ktstr cannot find. */
 import { expect, test } from "bun:test";
-import { ktstr, whyNoKernel } from "./bpftool.ts";
+import { kernelSkipReason, ktstr } from "./bpftool.ts";
 
 interface Lost {
   readonly map: number;
@@ -38,7 +38,7 @@ async function withLost(how: string, ask: (lost: Lost) => void): Promise<void> {
   }
 }
 
-test.skipIf(whyNoKernel() !== "")(
+test.skipIf(kernelSkipReason() !== "")(
   "a map in a socket's queue and a program on a socket are in the warning; objects with a descriptor are not",
   async () => {
     await withLost("lost", (lost) => {

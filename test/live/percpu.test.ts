@@ -6,7 +6,7 @@ import { ENOENT, EPERM } from "../../src/uapi/errno.ts";
 import { MapType } from "../../src/uapi/names.ts";
 import { FakeKernel } from "./fake.ts";
 
-/** 6 possible CPUs, 2 online: a buffer for the online CPUs would overflow. */
+/** 6 possible CPUs, 2 of them online: a buffer for the online CPUs alone would overflow. */
 function sparseMachine(): FakeKernel {
   const kernel = new FakeKernel();
   kernel.possibleCpus = 6;

@@ -3,17 +3,17 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { SyscallError } from "../../src/errors.ts";
 import { queryDescriptors } from "../../src/live/perf-fds.ts";
 import { EPERM } from "../../src/uapi/errno.ts";
-import { ktstr, ktstrJson, parseExact, spawn, whyNoKernel } from "./bpftool.ts";
+import { kernelSkipReason, ktstr, ktstrJson, parseExact, spawn } from "./bpftool.ts";
 import { FakeKernel } from "./fake.ts";
 import { Kit } from "./kit.ts";
 import { openRawTracepoint } from "./kit-links.ts";
 import { loadProg } from "./kit-progs.ts";
 
-describe.skipIf(whyNoKernel() !== "")("perf show", () => {
+describe.skipIf(kernelSkipReason() !== "")("perf show", () => {
   const kit = new Kit();
   afterAll(() => kit[Symbol.dispose]());
 
-  /** Only descriptors of this process, because others come and go between two listings. */
+  /** Only descriptors of this process, because other processes open and close theirs between two listings. */
   const mine = (list: unknown): unknown[] =>
     (list as { readonly pid: number }[]).filter(({ pid }) => pid === process.pid);
 

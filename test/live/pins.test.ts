@@ -4,7 +4,7 @@ import { chmodSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { BTF_KIND } from "../../src/uapi/btf.ts";
 import { run } from "../btf/support/live.ts";
-import { bpftoolJson, CLI, ktstr, ktstrJson, parseExact, spawn, whyNoKernel } from "./bpftool.ts";
+import { bpftoolJson, CLI, kernelSkipReason, ktstr, ktstrJson, parseExact, spawn } from "./bpftool.ts";
 import { type Held, type HeldMap, Kit, u32 } from "./kit.ts";
 import { addCongestionControl, createLink } from "./kit-links.ts";
 import { kernelType, loadProg, returns, someTypes, usesMaps } from "./kit-progs.ts";
@@ -12,7 +12,7 @@ import { kernelType, loadProg, returns, someTypes, usesMaps } from "./kit-progs.
 type Kind = "map" | "prog" | "link";
 const KINDS: readonly Kind[] = ["map", "prog", "link"];
 
-describe.skipIf(whyNoKernel() !== "")("pins", () => {
+describe.skipIf(kernelSkipReason() !== "")("pins", () => {
   let kit: Kit;
   let hash: HeldMap;
   let filter: Held;
@@ -108,7 +108,7 @@ describe.skipIf(whyNoKernel() !== "")("pins", () => {
     const path = kit.pin(hash, "readable");
     chmodSync(kit.bpffs, 0o755);
     chmodSync(path, 0o444);
-    // The owner, who may read and has no further capability.
+    // Runs as the owner, who may read the file and has no capability.
     const powerless = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"];
     expect(
       parseExact(spawn([...powerless, "bpftool", "-j", "map", "show", "pinned", path]).out),
@@ -142,7 +142,7 @@ function callsOf(command: readonly string[], log: string): number {
     .filter((line) => line.includes("bpf(")).length;
 }
 
-describe.skipIf(whyNoKernel("strace") !== "")("one object among two hundred", () => {
+describe.skipIf(kernelSkipReason("strace") !== "")("one object among two hundred", () => {
   let kit: Kit;
   const asked: [Kind, string[]][] = [];
 
@@ -260,7 +260,7 @@ describe.skipIf(whyNoKernel("strace") !== "")("one object among two hundred", ()
   });
 });
 
-test.skipIf(whyNoKernel() !== "")("objects are shown if /sys is not mounted", () => {
+test.skipIf(kernelSkipReason() !== "")("objects are shown if /sys is not mounted", () => {
   using kit = new Kit();
   const map = kit.map({ type: "hash", name: "without_sys" });
   const prog = loadProg(kit, { type: "socket_filter", name: "without_sys", code: usesMaps(map) });

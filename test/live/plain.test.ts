@@ -2,7 +2,7 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import { BTF_INT_BOOL, BTF_INT_CHAR, BTF_INT_SIGNED, BTF_KIND } from "../../src/uapi/btf.ts";
 import { BtfWriter } from "../btf/support/encode.ts";
-import { ktstr, parseExact, spawn, whyNoKernel } from "./bpftool.ts";
+import { kernelSkipReason, ktstr, parseExact, spawn } from "./bpftool.ts";
 import { type Held, type HeldMap, Kit, type MapOptions, u32 } from "./kit.ts";
 import { loadBtf } from "./kit-progs.ts";
 
@@ -84,7 +84,7 @@ function same(...words: string[]): string {
 
 const dumped = (map: HeldMap): string => same("map", "dump", "id", String(map.id));
 
-describe.skipIf(whyNoKernel() !== "")("--plain bpftool", () => {
+describe.skipIf(kernelSkipReason() !== "")("--plain bpftool", () => {
   const kit = new Kit();
   afterAll(() => kit[Symbol.dispose]());
   const types = everyForm(kit);
@@ -175,7 +175,7 @@ describe.skipIf(whyNoKernel() !== "")("--plain bpftool", () => {
   });
 });
 
-describe.skipIf(whyNoKernel() !== "")("map peek", () => {
+describe.skipIf(kernelSkipReason() !== "")("map peek", () => {
   const kit = new Kit();
   afterAll(() => kit[Symbol.dispose]());
 

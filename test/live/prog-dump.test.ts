@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { exit, insn, loadMap, loadMapValue, move, type Register, set } from "../../src/uapi/insn.ts";
 import { expectSameJited, noCounts } from "../report/support/jited.ts";
-import { ktstr, type Ran, spawn, whyNoKernel } from "./bpftool.ts";
+import { kernelSkipReason, ktstr, type Ran, spawn } from "./bpftool.ts";
 import { type Held, Kit } from "./kit.ts";
 import { loadProg, type ProgOptions, returns, someTypes } from "./kit-progs.ts";
 
@@ -111,7 +111,7 @@ function expectSameDumps(prog: Held): string {
   return run(["-j", ...words, "opcodes", "linum"]).out;
 }
 
-describe.skipIf(whyNoKernel() !== "")("prog dump is equal to bpftool's", () => {
+describe.skipIf(kernelSkipReason() !== "")("prog dump is equal to bpftool's", () => {
   const kit = new Kit();
   afterAll(() => kit[Symbol.dispose]());
 

@@ -3,7 +3,7 @@ import { openLive } from "../../src/live/live.ts";
 import { enableStats } from "../../src/live/stats.ts";
 import { BTF_KIND } from "../../src/uapi/btf.ts";
 import { move, set, skipIfAtMost } from "../../src/uapi/insn.ts";
-import { bpftoolJson, expectSame, ktstrJson, missing, only, whyNoKernel } from "./bpftool.ts";
+import { bpftoolJson, expectSame, kernelSkipReason, ktstrJson, missing, only } from "./bpftool.ts";
 import { type Held, Kit } from "./kit.ts";
 import {
   kernelFunction,
@@ -13,8 +13,8 @@ import {
   returns,
   someTypes,
   testRun,
+  trampolineRefusal,
   usesMaps,
-  whyNoTrampoline,
 } from "./kit-progs.ts";
 
 const SLEEPABLE = 0x10;
@@ -76,7 +76,7 @@ function trampolines(target: Held, functionId: number): Record<string, ProgOptio
   };
 }
 
-describe.skipIf(whyNoKernel() !== "")("prog show has every key and value of bpftool's", () => {
+describe.skipIf(kernelSkipReason() !== "")("prog show has every key and value of bpftool's", () => {
   const kit = new Kit();
   const made = new Map<string, Held>();
   const load = (name: string, options: ProgOptions): Held =>
@@ -97,7 +97,7 @@ describe.skipIf(whyNoKernel() !== "")("prog show has every key and value of bpft
     const typed = { type: "xdp", name: "a_function_whos", btfFd: btf.fd, funcTypeId: functionId } as const;
     const target = loadProg(kit, { ...typed, code: returns(2) });
     made.set("with BTF", target);
-    if (whyNoTrampoline() !== "") return;
+    if (trampolineRefusal() !== "") return;
     for (const [name, options] of Object.entries(trampolines(target, functionId)))
       made.set(name, load(name, options));
   });
@@ -111,7 +111,7 @@ describe.skipIf(whyNoKernel() !== "")("prog show has every key and value of bpft
   }
 
   for (const name of ["tracing fentry", "lsm", "ext"])
-    test.skipIf(whyNoKernel() !== "" || whyNoTrampoline() !== "")(name, () =>
+    test.skipIf(kernelSkipReason() !== "" || trampolineRefusal() !== "")(name, () =>
       expectSame("prog", made.get(name)!.id),
     );
 
@@ -150,7 +150,7 @@ describe.skipIf(whyNoKernel() !== "")("prog show has every key and value of bpft
   });
 });
 
-describe.skipIf(whyNoKernel() !== "")("run-time statistics", () => {
+describe.skipIf(kernelSkipReason() !== "")("run-time statistics", () => {
   const busy = (): Uint8Array[] => [move(6, 1), set(7, 5), skipIfAtMost(7, 3, 0), ...returns(0)];
 
   test("count every run while they are enabled, and none after", () => {

@@ -8,7 +8,7 @@ import { BTF_KIND } from "../../src/uapi/btf.ts";
 import { BPF_F_NO_PREALLOC } from "../../src/uapi/names.ts";
 import { BtfWriter } from "../btf/support/encode.ts";
 import { diffProblems, recordProblems } from "../report/schema.ts";
-import { bpftoolJson, CLI, ktstr, ktstrJson, spawn, whyNoKernel } from "./bpftool.ts";
+import { bpftoolJson, CLI, kernelSkipReason, ktstr, ktstrJson, spawn } from "./bpftool.ts";
 import { type Held, type HeldMap, Kit, u32 } from "./kit.ts";
 import { loadBtf, loadProg, testRun, usesMaps } from "./kit-progs.ts";
 
@@ -39,7 +39,7 @@ function section(kit: Kit, name: string): HeldMap {
   return kit.map({ type: "array", name, valueSize: 4, maxEntries: 1, btfFd: btf.fd, btfValueTypeId: data });
 }
 
-describe.skipIf(whyNoKernel() !== "")("ktstr record", () => {
+describe.skipIf(kernelSkipReason() !== "")("ktstr record", () => {
   const kit = new Kit();
   const name = `r${process.pid}.bss`;
   let prog: Held;

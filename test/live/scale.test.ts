@@ -1,11 +1,11 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { openLive } from "../../src/live/live.ts";
-import { bpftoolJson, ktstr, ktstrJson, missing, only, whyNoKernel } from "./bpftool.ts";
+import { bpftoolJson, kernelSkipReason, ktstr, ktstrJson, missing, only } from "./bpftool.ts";
 import { fdCount, type HeldMap, Kit } from "./kit.ts";
 
 const COUNT = 1000;
 
-describe.skipIf(whyNoKernel("prlimit") !== "")("a thousand maps", () => {
+describe.skipIf(kernelSkipReason("prlimit") !== "")("a thousand maps", () => {
   const kit = new Kit();
   let maps: HeldMap[] = [];
   let ids: number[] = [];
@@ -53,7 +53,7 @@ describe.skipIf(whyNoKernel("prlimit") !== "")("a thousand maps", () => {
     expect(fdCount()).toBe(before);
   });
 
-  test("do not fit a small descriptor table: an error if all are held, none if they are listed", () => {
+  test("do not fit in a small descriptor table: an error if all are held, none if they are listed", () => {
     const under = ["prlimit", "--nofile=100:100"];
     const listing = ktstr(["-j", "map", "show"], { under });
     expect([listing.status, listing.err]).toEqual([0, ""]);

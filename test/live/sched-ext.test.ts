@@ -73,7 +73,7 @@ describe("/sys/kernel/sched_ext", () => {
     expect(page).toContain("Mode       only tasks of SCHED_EXT, 3 tasks rejected\n");
     expect(page).toContain("  SCX_EV_BYPASS_ACTIVATE  1\n");
     expect(page).toContain("dispatch queues, tasks, stacks and findings: open /proc/kcore: EPERM");
-    // The tasks were not looked at.
+    // Tasks were not read.
     expect(page).not.toContain("Findings ");
     expect(page).not.toContain("CPUs (");
   });

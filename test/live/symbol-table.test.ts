@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { openLive } from "../../src/live/live.ts";
 import { SymbolTable } from "../../src/live/symbol-table.ts";
 import { realSys, type Sys } from "../../src/live/sys.ts";
-import { whyNoKernel } from "./bpftool.ts";
+import { kernelSkipReason } from "./bpftool.ts";
 
 const table = (...lines: string[]): SymbolTable => {
   const sys: Sys = { ...realSys, readFile: () => Buffer.from(lines.join("\n")) };
@@ -27,7 +27,7 @@ test("an address belongs to the symbol at or before it, for any order of the fil
   expect(symbols.at(0xffffffffc0100001n)).toBe("bpf_prog_0123456789abcdef_enqueue+0x1 [bpf]");
 });
 
-test("an address before all symbols or far behind the nearest has no name: the heap, user space, NULL", () => {
+test("an address before all symbols or far after the nearest has no name: the heap, user space, NULL", () => {
   const symbols = table("ffffffff81000000 T _stext", "ffffffffc0200100 t xmit\t[dummy]");
   for (const address of [0n, 0x1000n, 0xffff888000001000n, 0xffffffff80ffffffn, 0xffffffff81200000n])
     expect(symbols.at(address)).toBeUndefined();
@@ -40,7 +40,7 @@ test("if addresses are hidden, or the file does not exist, no address has a name
   expect(SymbolTable.read({ ...realSys, readFile: () => undefined }).at(0xffffffff81000000n)).toBeUndefined();
 });
 
-test.skipIf(whyNoKernel() !== "")(
+test.skipIf(kernelSkipReason() !== "")(
   "a thousand of the running kernel's symbols are found under a name of their address",
   () => {
     const names = new Map<bigint, Set<string>>();

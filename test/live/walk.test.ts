@@ -24,7 +24,7 @@ interface Walked {
   readonly end: EntryCursor["end"];
 }
 
-/** Drives a cursor to its end, with a bound. */
+/** Reads a cursor to its end, with a bound on the number of elements. */
 function drain(walk: EntryCursor): Walked {
   using cursor = walk;
   const result: Omit<Walked, "end"> = { keys: [], values: [], missing: [] };
@@ -195,7 +195,7 @@ describe("a hash is walked in batches", () => {
     expect(end.stopped).toContain("changes faster");
   });
 
-  test("an endless series of empty batches is given up", () => {
+  test("a walk stops after many empty batches", () => {
     const { kernel, map, walk } = setUp();
     map.putAll(10);
     kernel.instead = (command, attr) => {
@@ -230,7 +230,7 @@ describe("key by key", () => {
     expect(end.skipped).toEqual(new Map([["lost-race", 1]]));
   });
 
-  test("a hole of an array of maps or programs is not an entry", () => {
+  test("an empty slot of an array of maps or programs is not an entry", () => {
     for (const type of [MapType.prog_array, MapType.array_of_maps, MapType.hash_of_maps]) {
       const { kernel, map, walk } = setUp({ type, valueSize: 4 });
       map.putAll(5);
@@ -267,7 +267,7 @@ describe("key by key", () => {
     });
   }
 
-  test("a walk that changes of the map send back to the start ends after twice max_entries", () => {
+  test("a walk that restarts because the map changes ends after twice max_entries", () => {
     const { kernel, map, walk } = setUp({ ...lpm, maxEntries: 20 });
     map.putAll(20);
     // The current key is deleted each time, so the kernel restarts with the first key.

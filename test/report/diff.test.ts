@@ -354,7 +354,7 @@ describe("the error of a damaged report has the path to the damage", () => {
 });
 
 describe("a hostile report", () => {
-  test("is shown with all control characters escaped", () => {
+  test("has all control characters escaped", () => {
     const evil = "\u001b[31m\u202e\n";
     const side = (n: number): Report =>
       report(

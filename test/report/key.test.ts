@@ -56,7 +56,7 @@ describe("a key as one number", () => {
 });
 
 describe("a key as bytes", () => {
-  test("is bpftool's DATA: base 16 behind hex, else decimal, octal or 0x", () => {
+  test("is bpftool's DATA: base 16 after hex, else decimal, octal or 0x", () => {
     expect(bare("hex 01 ff 0xA0 0", 4)).toBe("01ffa000");
     expect(bare("0x01 0x02 010 10", 4)).toBe("0102080a");
     expect([...keyFromWords(["hex", "a", "0b"], elementsInfo({ keySize: 2 }))]).toEqual([10, 11]);

@@ -20,8 +20,8 @@ families = [dict(name=f.name, type=f.type, samples=[[s.name, s.labels, s.value] 
 print(json.dumps(families))
 `;
 
-/** Returns "" if the parser is installed, else why it cannot be used. */
-export function whyNoParser(): string {
+/** Returns the reason why the parser cannot be used, or "". */
+export function parserSkipReason(): string {
   const { status } = spawnSync(PYTHON, ["-c", "import prometheus_client.openmetrics.parser"]);
   return status === 0 ? "" : ": skipped, python3-prometheus-client is not installed";
 }

@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { MAX_MAPS, MAX_PROGS, metricsOf } from "../../src/report/metrics.ts";
 import { formatFor, metricsText } from "../../src/report/metrics-text.ts";
 import type { Round, RoundMap, RoundProg, SeriesFacts } from "../../src/round.ts";
-import { parseMetrics, whyNoParser } from "./metrics-parser.ts";
+import { parseMetrics, parserSkipReason } from "./metrics-parser.ts";
 
 const FACTS: SeriesFacts = {
   source: "",
@@ -39,7 +39,7 @@ const round = (parts: Partial<Round>): Round => ({
 const textOf = (parts: Partial<Round>, format: "prometheus" | "openmetrics"): string =>
   metricsText(metricsOf(FACTS, round(parts), "1", 12, 0), format);
 
-describe.skipIf(whyNoParser() !== "")(`read by an independent parser${whyNoParser()}`, () => {
+describe.skipIf(parserSkipReason() !== "")(`read by an independent parser${parserSkipReason()}`, () => {
   test.each(["prometheus", "openmetrics"] as const)("names of any characters are labels in %s", (format) => {
     const names = [
       'quote"',

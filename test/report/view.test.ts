@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { KtstrError, openLive, view } from "../../src/index.ts";
-import { whyNoLive } from "../btf/support/live.ts";
+import { liveSkipReason } from "../btf/support/live.ts";
 import { LoadedObject } from "../btf/support/load.ts";
 import { Kit, u32, u64 } from "../live/kit.ts";
 
-const why = whyNoLive("bpftool", "clang-19", "mount");
+const why = liveSkipReason("bpftool", "clang-19", "mount");
 const liveTest = test.skipIf(why !== "");
 let loaded: LoadedObject;
 let ids = new Map<string, number>();

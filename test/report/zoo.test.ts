@@ -14,9 +14,9 @@ import { buildZoo } from "../lab/zoo/build.ts";
 import { type RunningZoo, startZoo } from "../lab/zoo/run.ts";
 import { CLI, type Ran, spawn } from "../live/bpftool.ts";
 import { expectSameJited, type JitedFunction, noCounts } from "./support/jited.ts";
-import { compareWithLoader, whyNoZoo } from "./support/zoo.ts";
+import { compareWithLoader, zooSkipReason } from "./support/zoo.ts";
 
-const why = whyNoZoo();
+const why = zooSkipReason();
 const zooTest = test.skipIf(why !== "");
 let zoo: RunningZoo;
 

@@ -1,4 +1,4 @@
-/** Guests whose sched_ext cannot run tasks: a real-time task holds every CPU, the kernel prints its dump, then the guest is frozen. */
+/** Guests in which sched_ext cannot run tasks: a real-time task keeps each CPU busy, the kernel prints its dump, and the guest is frozen. */
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { cached, keyOf, labDir } from "../lab/cache.ts";
@@ -40,8 +40,8 @@ async function buildHold(): Promise<string> {
 }
 
 /**
- * Returns the result of `ask` on the frozen guest's memory, and the trace that the guest sends afterwards. A guest that dies is
- * started again, a bounded number of times.
+ * Returns the result of `ask` for the frozen guest's memory, and the trace that the guest then sends. If a guest dies, another one is
+ * started, a bounded number of times.
  */
 export async function heldGuest<T>(
   kernel: KernelName,

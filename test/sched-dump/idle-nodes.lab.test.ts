@@ -90,7 +90,7 @@ async function frozenIdle(guest: Guest): Promise<Idle> {
 const isAtRest = ({ ours, theirs }: Idle): boolean =>
   String(theirs) === String(REST) && String(ours) === String(theirs);
 
-/** Tries again with guests that die, a bounded number of times. */
+/** If a guest dies, tries again with another one, a bounded number of times. */
 async function askAtRest(kernel: KernelName): Promise<Idle> {
   for (let boot = 1; ; boot++) {
     try {

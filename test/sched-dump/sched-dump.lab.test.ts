@@ -31,7 +31,7 @@ const WAIT = /^( [* ]\w .*\[\d+\].* )([+-]\d+)ms$/;
 const KICK = /^ {2}(?:cpus_to_kick|idle_to_kick|cpus_to_preempt|cpus_to_wait|cpus_to_sync) *: /;
 
 /**
- * Removes from the lines what can differ although no task of sched_ext runs between the dump and the freeze:
+ * Removes from the lines the parts that can differ although no task of sched_ext runs between the dump and the freeze:
  * - `runnable_at` (the wait), which is measured at two times: it grows by the same time for every task.
  * - the masks of pending kicks under scx_central, whose timer continues to kick CPUs.
  */

@@ -15,7 +15,7 @@ import { trace } from "./texts.ts";
 
 const PLAIN = { heading: (text: string) => text, dim: (text: string) => text, alarm: (text: string) => text };
 
-test("a page with lines has them behind their frames, and JSON has them in the frame", () => {
+test("with --lines, each frame is followed by its source line, and JSON has the line in the frame", () => {
   const [view] = viewsOfLog(parseLog(trace("7.2-lost-comm-ejected")), "a log");
   const frames = framesOf(view!);
   expect(frames.length).toBeGreaterThan(3);

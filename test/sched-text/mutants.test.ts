@@ -1,4 +1,4 @@
-/** Mutated texts give a page or no dump, never a failure, and the output has no control characters. */
+/** Mutated texts give a page or the error that there is no dump, never another failure, and the output has no control characters. */
 import { expect, test } from "bun:test";
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

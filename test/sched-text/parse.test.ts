@@ -79,7 +79,7 @@ describe.each([...TEXTS])("the dump of %s", (name) => {
     expect(dumpsOf(parsed(mixed))).toEqual([...dumpsOf(log), ...dumpsOf(log)]);
   });
 
-  test("is reported as cut off wherever it ends, and keeps the lines before", () => {
+  test("is reported as cut off wherever it ends, and keeps the lines before the cut", () => {
     for (let end = 1; end < lines.length; end++) {
       const { dumps } = parsed(lines.slice(0, end));
       const tasks = dumps.flatMap(({ cpus }) => cpus.flatMap((cpu) => cpu.tasks));

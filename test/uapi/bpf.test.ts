@@ -16,7 +16,7 @@ import {
   TEST_RUN_ATTR,
 } from "../../src/uapi/bpf.ts";
 import type { Layout } from "../../src/uapi/layout.ts";
-import { whyNoLive } from "../btf/support/live.ts";
+import { liveSkipReason } from "../btf/support/live.ts";
 import { kernelBtf } from "./support.ts";
 
 const offsets = (layout: Layout): Record<string, number> =>
@@ -74,7 +74,7 @@ describe("layouts have the documented offsets and sizes", () => {
   });
 });
 
-describe.skipIf(whyNoLive() !== "")("layouts are those of the running kernel", () => {
+describe.skipIf(liveSkipReason() !== "")("layouts are those of the running kernel", () => {
   const layouts: readonly Layout[] = [
     ELEMENT_ATTR,
     ID_ATTR,

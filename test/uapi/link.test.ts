@@ -14,10 +14,10 @@ import {
   UPROBE_MULTI,
 } from "../../src/uapi/link.ts";
 import { LINK_TYPES } from "../../src/uapi/names.ts";
-import { whyNoLive } from "../btf/support/live.ts";
+import { liveSkipReason } from "../btf/support/live.ts";
 import { kernelConstant, kernelEnum, kernelField } from "./support.ts";
 
-const kernelDescribe = describe.skipIf(whyNoLive() !== "");
+const kernelDescribe = describe.skipIf(liveSkipReason() !== "");
 const STRUCT = "bpf_link_info";
 
 /** bpftool's keys that differ from the name of the C member. */

@@ -17,7 +17,7 @@ import {
   PROG_TYPES,
   ProgType,
 } from "../../src/uapi/names.ts";
-import { run, whyNoLive } from "../btf/support/live.ts";
+import { liveSkipReason, run } from "../btf/support/live.ts";
 import { kernelConstant, kernelEnum, kernelField } from "./support.ts";
 
 /** Compares every number that both the table and the kernel have. Of aliases, the table must have one. */
@@ -35,7 +35,7 @@ function expectNames(table: readonly string[], enumName: string, prefix: string)
   }
 }
 
-describe.skipIf(whyNoLive() !== "")("names are those of the running kernel", () => {
+describe.skipIf(liveSkipReason() !== "")("names are those of the running kernel", () => {
   test("map types", () => expectNames(MAP_TYPES, "bpf_map_type", "BPF_MAP_TYPE_"));
   test("program types", () => expectNames(PROG_TYPES, "bpf_prog_type", "BPF_PROG_TYPE_"));
   test("link types", () => expectNames(LINK_TYPES, "bpf_link_type", "BPF_LINK_TYPE_"));

@@ -31,7 +31,7 @@ export function mutate(original: Uint8Array, seed: number): Uint8Array {
   const typeEnd = 24 + new DataView(original.buffer, original.byteOffset).getUint32(12, true);
   for (let changes = 1 + next(8); changes > 0; changes--) {
     const view = new DataView(bytes.buffer);
-    // Mostly in the types: changes in the strings, a third of the bytes, find little.
+    // Most changes are in the types: the strings are a third of the bytes, and changes there find few errors.
     const at =
       4 *
       next(Math.max(1, Math.floor((next(4) === 0 ? bytes.length : Math.min(typeEnd, bytes.length)) / 4) - 1));

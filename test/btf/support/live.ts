@@ -29,8 +29,8 @@ export function which(tool: string): string | null {
   return Bun.which(tool, { PATH: process.env["PATH"] ?? "" });
 }
 
-/** Returns why live comparisons cannot run here, or "". Throws if KTSTR_REQUIRE_LIVE=1 promises them. */
-export function whyNoLive(...tools: string[]): string {
+/** Returns the reason why live comparisons cannot run here, or "". Throws instead if KTSTR_REQUIRE_LIVE=1. */
+export function liveSkipReason(...tools: string[]): string {
   const missing = existsSync(VMLINUX) ? tools.find((tool) => which(tool) === null) : VMLINUX;
   if (missing === undefined) return "";
   const why = `${missing} is not there`;

@@ -25,7 +25,7 @@ import { tokenJson, tokenText } from "../../../src/report/token.ts";
 import { utf8 } from "../../../src/text.ts";
 import { MapType } from "../../../src/uapi/names.ts";
 
-/** `limit` is that of `inspect`; `follow` is the maximal depth of pointers in dumps. Warnings come last. */
+/** `limit`: the option of `inspect`. `follow`: maximal depth of pointers in dumps. Warnings are printed last. */
 export function allOutput(memory: string, into: string, limit: number, follow: number): Buffer {
   using guest = openGuest({ memory });
   const fd = openSync(into, "w");
@@ -86,7 +86,7 @@ export function allOutput(memory: string, into: string, limit: number, follow: n
   return readFileSync(into);
 }
 
-/** For a capture that was made before a query existed, its error is the output. */
+/** If a capture was made before a query existed, the output is the query's error. */
 function attempt(out: Output, print: () => unknown): void {
   try {
     print();

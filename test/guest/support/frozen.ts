@@ -19,7 +19,7 @@ function parse(text: string | undefined): Json {
   return JSON.parse(text.replaceAll("(unsupported-kind)", "null"));
 }
 
-/** Maps of a scheduler that runs until the freeze, and maps that the loader marks as moving. */
+/** Maps of a scheduler that runs until the freeze, and maps whose answers mark them as changing. */
 function isMoving({ info }: GuestMap, theirs: Json): boolean {
   if (theirs !== undefined) return theirs.static === false;
   return MOVING.test(Buffer.from(info.name).toString("latin1"));

@@ -66,7 +66,7 @@ describe.skipIf(CHROMIUM === null)(
       expect(await page.evaluate(`document.querySelector("#${map}").checkVisibility()`)).toBe(true);
     });
 
-    test("without scripts a link unfolds its target, too, and there is no search box", async () => {
+    test("without scripts a link also unfolds its target, and there is no search box", async () => {
       const page = await browser.open(`${sample}#${map}`, { ...LIGHT, script: false });
       expect(page.said).toEqual([]);
       expect(await page.evaluate(`document.querySelector("#${map}").checkVisibility()`)).toBe(true);

@@ -22,7 +22,7 @@ export interface JitedCounts {
   otherOperations: number;
   /** Instructions whose operands differ as text without blanks. */
   otherOperands: number;
-  /** Some of both, for the log. */
+  /** Examples of both, for the log. */
   readonly examples: string[];
 }
 

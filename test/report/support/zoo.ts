@@ -9,8 +9,8 @@ import type { BpfState, MapInfo } from "../../../src/state.ts";
 import { which } from "../../btf/support/live.ts";
 import type { Expected, ZooAnswers, ZooEntry, ZooMap } from "../../lab/zoo/answers.ts";
 
-/** Returns why the zoo cannot run here, or "". Throws if the lab was promised. */
-export function whyNoZoo(): string {
+/** Returns the reason why the zoo cannot run here, or "". Throws instead if KTSTR_REQUIRE_LAB=1. */
+export function zooSkipReason(): string {
   const why = obstacle();
   if (why === "") return "";
   if (process.env["KTSTR_REQUIRE_LAB"] === "1") throw new Error(`KTSTR_REQUIRE_LAB=1, and no zoo: ${why}`);
@@ -75,10 +75,10 @@ function arenaValue(state: BpfState, map: MapInfo, entry: ZooEntry): unknown {
   if (variables.length > 0)
     return Object.fromEntries(variables.map(({ names, type, bytes }) => [names[0], plain(type, bytes)]));
   const object = objects.find((one) => one.offset === offset);
-  return object === undefined ? "nothing typed lies there" : plain(object.type, object.bytes);
+  return object === undefined ? "there is no typed object" : plain(object.type, object.bytes);
 }
 
-/** Returns where the two differ, or undefined. The loader may leave members out; every other difference counts. */
+/** Returns the place of the first difference, or undefined. The loader may leave members out; all other differences count. */
 function difference(actual: unknown, wanted: Expected, path: string): string | undefined {
   const said = `${path}: ${String(actual)}, not ${JSON.stringify(wanted)}`;
   if (Array.isArray(wanted)) {
