@@ -11,6 +11,18 @@ import { labImages, testEachMachine } from "./images.ts";
 const images = (await labImages()).filter((image) => image.answer("prog-jited/done") !== undefined);
 const MACHINE_MS = 120_000;
 
+/**
+ * Kernels such as 5.10 list a program that has subprograms twice at one address, with its tag and with that of its first
+ * function, and bpftool takes either. Returns a function that replaces all names of an address by one of them.
+ */
+function sameNames(kallsyms: string): (json: string) => string {
+  const byAddress = Map.groupBy(kallsyms.matchAll(/^(\w+) \w (bpf_prog_\w+)/gm), ([, address]) => address);
+  const aliases = [...byAddress.values()].filter((lines) => lines.length > 1);
+  const first = new Map(aliases.flatMap((lines) => lines.map(([, , name = ""]) => [name, lines[0]![2]!])));
+  return (json) =>
+    json.replaceAll(/"(bpf_prog_\w+)"/g, (text, name) => JSON.stringify(first.get(name) ?? JSON.parse(text)));
+}
+
 testEachMachine(
   images,
   "every program's machine code, with opcodes and lines: %s",
@@ -28,8 +40,9 @@ testEachMachine(
       const ran = spawn([process.execPath, CLI, "-j", "batch", "file", batch, "--memory", image.memory]);
       expect([ran.status, ran.err]).toEqual([0, expect.not.stringContaining("prog ")]);
       const counts = noCounts();
+      const named = sameNames(image.answer("kallsyms-loaded") ?? "");
       for (const [place, { output }] of (JSON.parse(ran.out) as { readonly output: unknown }[]).entries())
-        expectSameJited(JSON.stringify(output), asked[place]!.printed, counts);
+        expectSameJited(named(JSON.stringify(output)), named(asked[place]!.printed), counts);
       console.info(image.name, asked.length, "programs", counts);
       expect(asked.length).toBeGreaterThan(20);
       expect(counts.insns).toBeGreaterThan(1000);
