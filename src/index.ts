@@ -10,7 +10,8 @@
 
 export type { PlainValue } from "./btf/value.ts";
 export * from "./errors.ts";
-export { type GuestOptions, type GuestState, openGuest } from "./guest/guest.ts";
+export { type GuestState, openGuest } from "./guest/guest.ts";
+export type { GuestOptions } from "./guest/guest-maps.ts";
 export type { MemorySource } from "./guest/image/image.ts";
 export type { Finding } from "./guest/kernel/kernel.ts";
 export { findVmlinux } from "./guest/kernel/vmlinux.ts";

@@ -2,7 +2,8 @@
 import type { AttachmentAccessor, PinAccessor } from "../attachments.ts";
 import { KtstrError, SyscallError, UsageError } from "../errors.ts";
 import type { FeatureAccessor } from "../features.ts";
-import type { GuestOptions, GuestState } from "../guest/guest.ts";
+import type { GuestState } from "../guest/guest.ts";
+import type { GuestMaps, GuestOptions } from "../guest/guest-maps.ts";
 import { checkFormatName } from "../guest/image/formats.ts";
 import type { MemorySource } from "../guest/image/image.ts";
 import { decompressAhead } from "../guest/image/zstd.ts";
@@ -42,7 +43,7 @@ export async function openSource(options: Options, keep: (map: MapInfo) => boole
 
 /** For attributes only: keeps no descriptors and loads a third of the code of live/. */
 export async function openMaps(options: Options): Promise<MapSource> {
-  if (readsMemory(options)) return openMemory(options);
+  if (readsMemory(options)) return openMemoryMaps(options);
   const { LiveMaps, write } = await import("../live/maps.ts");
   writeThrough(write);
   const live = new LiveMaps({ keep: () => false });
@@ -156,15 +157,32 @@ async function openMemoryAnew(options: Options): Promise<KernelMemory> {
   const given = guestOptions(options);
   const [{ path }] = given.memory as [MemorySource];
   if (isVm(path)) return openVm(options, path);
+  return openFiles(options, given, async () => (await import("../guest/guest.ts")).openGuest);
+}
+
+/** Loads less code than `openMemory`, except for a batch, whose memory files stay open, and for a virtual machine. */
+async function openMemoryMaps(options: Options): Promise<MapSource> {
+  const given = guestOptions(options);
+  const [{ path }] = given.memory as [MemorySource];
+  if (kept !== undefined || isVm(path)) return openMemory(options);
+  return openFiles(options, given, async () => (await import("../guest/guest-maps.ts")).openGuestMaps);
+}
+
+/** `load` loads the code of `State`. */
+async function openFiles<State extends GuestMaps>(
+  options: Options,
+  given: ReturnType<typeof guestOptions>,
+  load: () => Promise<(options: GuestOptions) => State>,
+): Promise<Disposable & { readonly state: State; readonly live: undefined }> {
   if (options.noPause) throw new UsageError("--no-pause needs --vm");
   // Starts before the remaining code is loaded, which takes as long.
   const ahead = given.memory.map(async (source) => ({
     ...source,
     decompressed: source.format === undefined ? await decompressAhead(source.path) : undefined,
   }));
-  const { openGuest } = await import("../guest/guest.ts");
+  const open = await load();
   using progress = new Progress();
-  const state = openGuest({
+  const state = open({
     ...given,
     memory: await Promise.all(ahead),
     others: options.explain,
