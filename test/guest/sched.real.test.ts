@@ -126,6 +126,19 @@ describe("an ejected scheduler", () => {
   });
 });
 
+/** Names of the bits of `enum scx_ops_flags` (kernel/sched/ext), without SCX_OPS_. */
+const OPS_FLAGS = [
+  "KEEP_BUILTIN_IDLE",
+  "ENQ_LAST",
+  "ENQ_EXITING",
+  "SWITCH_PARTIAL",
+  "ENQ_MIGRATION_DISABLED",
+  "ALLOW_QUEUED_WAKEUP",
+  "BUILTIN_IDLE_PER_NODE",
+  "ALWAYS_ENQ_IMMED",
+  "TID_TO_TASK",
+];
+
 describe("a loaded scheduler", () => {
   testEachMachine(
     loaded,
@@ -157,6 +170,30 @@ describe("a loaded scheduler", () => {
       bySysfs!.events.forEach(({ name, count }, index) => {
         expect([name, byMemory!.events[index]!.count >= count]).toEqual([name, true]);
       });
+    },
+  );
+
+  testEachMachine(
+    loaded,
+    "%s: flags and timeout of bpftool's `struct_ops dump` from just before the freeze",
+    (image) => {
+      const report = reportOf(image);
+      const [scheduler] = report.schedulers;
+      const [ops] = image
+        .answer("struct_ops-dump.json")!
+        .split(/(?="bpf_struct_ops_sched_ext_ops")/)
+        .flatMap((text) => {
+          const word = (name: string): string =>
+            new RegExp(`"${name}": ?("[^"]*"|\\d+)`).exec(text)?.[1] ?? "";
+          return word("name") === `"${scheduler!.opsName}"` && text.includes('"flags"') ? [word] : [];
+        });
+      const flags = Number(ops!("flags"));
+      const names = OPS_FLAGS.filter((_, bit) => flags & (1 << bit)).map((name) => `SCX_OPS_${name}`);
+      // The kernel's own mark of a scheduler with one of these callbacks (`scx_enable()`).
+      const isTold = ["cpu_acquire", "cpu_release"].some((name) => !ops!(name).endsWith(' 0"'));
+      expect(scheduler!.flagNames).toEqual([...names, ...(isTold ? ["SCX_OPS_HAS_CPU_PREEMPT"] : [])]);
+      // SCX_WATCHDOG_MAX_TIMEOUT, also if none is given.
+      expect(report.watchdog?.timeoutMs).toBe(Number(ops!("timeout_ms")) || 30_000);
     },
   );
 

@@ -3,6 +3,7 @@ import { expect } from "bun:test";
 import { openGuest } from "../../src/guest/guest.ts";
 import { stringify } from "../../src/report/json.ts";
 import { tasksJson } from "../../src/report/task-list.ts";
+import { ktstr } from "../live/bpftool.ts";
 import { hasLateAnswers, type LabImage, labImages, testEachMachine } from "./images.ts";
 
 const images = (await labImages()).filter(({ answer }) => answer("task-stat") !== undefined);
@@ -111,3 +112,35 @@ testEachMachine(images, "%s: cgroups are equal to those of /proc/PID/cgroup", (i
   }
   expect(compared).toBeGreaterThanOrEqual(60);
 });
+
+testEachMachine(
+  images.filter(hasLateAnswers),
+  "%s: --filter, --sort and --limit select the real-time tasks of /proc/PID/stat",
+  ({ memory, answer }) => {
+    const stats = [...sections(answer("task-stat")!)].map(({ pid, text }) => {
+      const { field } = statFields(text);
+      return { pid, policy: Number(field(41)), priority: Number(field(40)) };
+    });
+    const known = new Set(stats.map(({ pid }) => pid));
+    const expected = stats
+      .filter(({ policy, priority }) => (policy === 1 || policy === 2) && priority >= 2)
+      .sort((a, b) => b.priority - a.priority || a.pid - b.pid)
+      .map(({ pid, priority }) => [pid, priority]);
+    const shown = (...more: readonly string[]): number[][] => {
+      const filter = 'rt_priority >= 2 && (policy == "FIFO" || policy == "RR")';
+      const words = ["task", "show", "--memory", memory, "--filter", filter, "--sort", "-rt_priority"];
+      const { status, out, err } = ktstr(["-j", ...words, ...more]);
+      expect([status, err.includes("error")]).toEqual([0, false]);
+      const { tasks } = JSON.parse(out) as { readonly tasks: readonly Shown[] };
+      // A task that started after the answer.
+      return tasks.filter(({ pid }) => known.has(pid)).map((task) => [task.pid, task.rt_priority]);
+    };
+    // Tasks of one priority are in the order of the kernel's list, in which they started.
+    const all = shown();
+    const ran = new Set(all.map(([pid]) => pid));
+    expect(all).toEqual(expected.filter(([pid]) => ran.has(pid!)));
+    expect(expected.length - all.length).toBeLessThanOrEqual(1);
+    expect(all.length).toBeGreaterThanOrEqual(4);
+    expect(shown("--limit", "3")).toEqual(all.slice(0, 3));
+  },
+);

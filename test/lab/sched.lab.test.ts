@@ -118,6 +118,16 @@ function expectWaits(waiting: readonly TaskState[], victims: Statement["victims"
   }
 }
 
+/** Requires that the watchdog strikes a victim first, when the timeout since its `ops.enqueue()` is over. */
+function expectStrike({ watchdog }: SchedReport, victims: Statement["victims"], frozenNs: number): void {
+  expect(victims.map(({ pid }) => pid)).toContain(watchdog!.next!.pid);
+  const waitedMs = (frozenNs - Math.min(...victims.map((each) => each.enqueued_ns))) / 1e6;
+  // LONG_TIMEOUT_MS of stall/run.ts.
+  const left = 30_000 - waitedMs;
+  expect(watchdog!.next!.inMs).toBeGreaterThan(left - 0.05 * waitedMs);
+  expect(watchdog!.next!.inMs).toBeLessThan(left + 0.05 * waitedMs);
+}
+
 /** Returns each CPU's value in /sys/kernel/debug/sched/debug. */
 function runnableIn(debug: string, line: string): number[] {
   const sections = debug.split(/^cpu#/m).slice(1);
@@ -253,6 +263,7 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
       expect(causes(byText)).toEqual(causes(findings));
       expect(pids(waiting)).toEqual(expect.arrayContaining(victims.map(({ pid }) => pid)));
       if (kind !== "rt-hog") expectWaits(waiting, victims, lastAsked(image));
+      if (kind === "lost-comm" || kind === "lost-dsq") expectStrike(report, victims, lastAsked(image));
       if (kind === "starved") {
         // Behind all tasks that came later, in the order in which they came.
         const shared = report.queues.find(({ id }) => id === BigInt(sharedDsq));
