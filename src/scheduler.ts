@@ -51,7 +51,7 @@ export function findActiveScheduler(source: Source, kernel: SchedExtState): Acti
   if (kernel.state !== "" && kernel.state === "disabled") return undefined;
   const attached = candidates(source, kernelBtf.value).filter((candidate) => candidate.attached);
   const named = attached.filter(({ opsName }) => kernel.opsName !== "" && opsName === kernel.opsName);
-  // Use the newest map: the kernel runs one scheduler at a time, and the map behind a stale link is older.
+  // Use the newest map: the kernel runs one scheduler at a time, and the map of a stale link is older.
   const chosen = (named.length > 0 ? named : attached).sort((a, b) => b.mapId - a.mapId)[0];
   if (chosen === undefined) return undefined;
   const mapIds = mapsOf(chosen);

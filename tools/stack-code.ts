@@ -138,7 +138,7 @@ const AARCH64: readonly Line[] = [
 
 const NAME = new TextEncoder().encode("getauxval\0");
 
-/** Encodes the code for an address. `labels` has the addresses of its labels and of what it refers to. */
+/** Encodes the code for an address. `labels` has the addresses of its labels and of its targets. */
 export function stackCode(
   machine: "x86_64" | "aarch64",
   address: number,

@@ -109,7 +109,7 @@ async function printOutput(context: Context, words: readonly string[]): Promise<
 
 const NO_JSON: readonly string[] = ["ktstr completions", "ktstr pin"];
 
-/** Parses a line. The batch's options apply if the line has none of its own. */
+/** Parses a line. The batch's options apply unless the line has the same options. */
 async function lineOf(context: Context, words: readonly string[]): Promise<CommandLine> {
   const line = await parseCommandLine(context.root, words);
   return { ...line, options: inherited(line.options, context.options) };

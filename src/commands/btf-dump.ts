@@ -197,7 +197,7 @@ function readBtfFile(path: string, basePath?: string): Btf {
   try {
     return Btf.parse(bytes, { base, name: path });
   } catch (error) {
-    // Split BTF has no empty string of its own: its strings continue those of its base.
+    // The strings of split BTF continue those of its base, so they do not begin with the empty string.
     if (!(error instanceof FormatError && error.problem.includes("the empty string")) || base !== undefined)
       throw error;
     throw new KtstrError(error.message, {

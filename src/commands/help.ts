@@ -1,3 +1,4 @@
+/** Help text of commands. */
 import { type ArgsDef, type CommandDef, defineCommand, renderUsage } from "citty";
 import type { Command } from "./command.ts";
 import { coloured } from "./terminal.ts";

@@ -1,3 +1,4 @@
+/** The members `pids` and `bpf_cookie` of listed objects. */
 import { log } from "../log.ts";
 import type { Json } from "../report/json.ts";
 import type { HeldKind, Holders } from "../state.ts";

@@ -67,7 +67,7 @@ async function isHelp({ name, subCommands }: Command, word: string | undefined):
 /** Loaded if a word is not the full name of a command. */
 const bpftoolWords = (): Promise<typeof import("./bpftool-words.ts")> => import("./bpftool-words.ts");
 
-/** Follows the words as long as they name commands; the rest are operands. */
+/** Resolves the first words to a command. The words after it are operands. */
 async function findCommand(
   root: Command,
   words: readonly string[],

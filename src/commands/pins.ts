@@ -1,3 +1,4 @@
+/** The member `pinned` of listed objects, for `--bpffs`. */
 import type { PinnedKind } from "../attachments.ts";
 import type { Json } from "../report/json.ts";
 import { printable, utf8 } from "../text.ts";

@@ -1,3 +1,4 @@
+/** Prints the objects of a command as JSON or text. */
 import { type Json, stringify, writeJson } from "../report/json.ts";
 import type { Context } from "./command.ts";
 

@@ -52,7 +52,7 @@ const report: Command = command({
 
 export default report;
 
-/** Records and snapshots are inputs of their own. Throws `UsageError` if a source option is also given. */
+/** Records and snapshots are read instead of a machine. Throws `UsageError` if an option selects a machine, too. */
 function refuseOthers({ options }: Context): void {
   if (options.memory.length > 0)
     throw new UsageError("report: --memory cannot be combined with files to report on", {

@@ -1,3 +1,4 @@
+/** Properties of standard output as a terminal. */
 import type { Style } from "../report/inspection-text.ts";
 
 /** True on a terminal, unless NO_COLOR is set (https://no-color.org: any value but empty). */

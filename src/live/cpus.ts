@@ -1,3 +1,4 @@
+/** The possible CPUs, from /sys. */
 import { KtstrError } from "../errors.ts";
 import type { Sys } from "./sys.ts";
 

@@ -1,3 +1,4 @@
+/** Mounted file systems, from /proc/self/mounts. */
 import type { Sys } from "./sys.ts";
 
 /** Decodes octal escapes of blanks and backslashes (fs/proc_namespace.c, mangle). */

@@ -16,7 +16,7 @@ export interface Sample {
   readonly value: string;
 }
 
-/** Limits on objects with series of their own: programs with the largest costs, largest maps. The others are only counted. */
+/** Limits on objects that have series: the costliest programs, and the largest maps. The others are only counted. */
 export const MAX_PROGS = 1000;
 export const MAX_MAPS = 1000;
 /** Limit on event counters. Kernels have 13 to 20. */

@@ -14,7 +14,7 @@ export interface RecordFile {
   readonly intervalMs: number;
   /** Returns rounds in the order of recording. Ends at the first damaged or incomplete line: see `damage`. */
   rounds(): Generator<Round>;
-  /** Sentence about what the last walk over the rounds left out; "" if nothing. */
+  /** Sentence about the part of the file that the last walk over the rounds ignored; "" if there is none. */
   readonly damage: string;
 }
 

@@ -21,7 +21,7 @@ export interface RecordSummary {
   /** States of sched_ext, each with its start. */
   readonly states: readonly { readonly atMs: number; readonly state: string; readonly ops: string }[];
   readonly globals: readonly GlobalSummary[];
-  /** Sentence about what is left out; "" if nothing is. */
+  /** Sentence about omitted objects; "" if there are none. */
   readonly damage: string;
 }
 

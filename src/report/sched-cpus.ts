@@ -1,4 +1,4 @@
-/** Describes what a CPU runs. */
+/** Describes the tasks that CPUs run, for findings. */
 import type { SchedCpu, SchedTask, SchedView } from "./sched-view.ts";
 
 export interface CpuActivity {

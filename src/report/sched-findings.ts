@@ -325,7 +325,7 @@ export function queueName(id: bigint, names: ReadonlyMap<bigint, string> | undef
   return name === undefined ? hexId(id) : `${hexId(id)} (${name})`;
 }
 
-/** `migration_disabled` keeps a task on its CPU, whatever its CPU mask. */
+/** `migration_disabled` keeps a task on its CPU, independently of its CPU mask. */
 const isPinned = ({ migrationDisabled }: SchedTask): boolean => (migrationDisabled ?? 0) > 0;
 
 const nameOf = ({ comm, pid }: SchedTask): string => `${comm}[${pid}]`;

@@ -1,4 +1,4 @@
-/** `sched` as text: findings first, then the data behind them. */
+/** Prints the page of `sched` as text: findings, then CPUs, queues, tasks and events. */
 import { exitKindText } from "../sched-text/exit-kinds.ts";
 import { type EnumRow, flagNames, nameIn, type ScxEnums } from "../scx-enums.ts";
 import { escapeText } from "../text.ts";

@@ -17,7 +17,7 @@ export interface StyleOptions {
   readonly declarations: boolean;
 }
 
-/** Reads from the state only what the map's types need. */
+/** Reads only the data of the state that the map's types need. */
 export function styleFor(state: BpfState, map: MapInfo, { follow, declarations }: StyleOptions): DumpStyle {
   if (map.type === MapType.arena) return arenaStyle(state, map, follow);
   const types = typesOf(state, map);

@@ -1,3 +1,4 @@
+/** Reads the kernel's BTF, compared with bpftool's raw dump, and BTF with unusual headers, members and bases. */
 import { describe, expect, test } from "bun:test";
 import { Btf } from "../../src/btf/btf.ts";
 import { FormatError } from "../../src/errors.ts";

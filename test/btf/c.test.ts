@@ -1,3 +1,4 @@
+/** `btf dump ... format c`: the output compiles, and has the layouts in BTF. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

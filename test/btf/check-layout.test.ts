@@ -1,3 +1,4 @@
+/** The check of hand-written layouts finds each difference from the kernel's BTF. */
 import { expect, test } from "bun:test";
 import { Btf } from "../../src/btf/btf.ts";
 import { checkLayout } from "../../src/btf/check-layout.ts";

@@ -1,3 +1,4 @@
+/** Damaged and hostile BTF: reading it ends soon, with a result or a FormatError. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,3 +1,4 @@
+/** `btf dump ... format raw`, compared with bpftool, byte for byte. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { Btf } from "../../src/btf/btf.ts";

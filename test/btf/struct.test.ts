@@ -1,3 +1,4 @@
+/** Tables of members (src/btf/struct.ts) that are resolved in BTF. */
 import { describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

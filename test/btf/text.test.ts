@@ -1,3 +1,4 @@
+/** Values as C-like text. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { Btf } from "../../src/btf/btf.ts";
 import { declaration } from "../../src/btf/declare.ts";

@@ -1,3 +1,4 @@
+/** Values as bpftool's `formatted` JSON and as plain data. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { bpftoolJson } from "../../src/btf/bpftool.ts";
 import { Btf } from "../../src/btf/btf.ts";

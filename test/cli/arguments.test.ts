@@ -1,3 +1,4 @@
+/** Parsing of the command line's options and words. */
 import { describe, expect, test } from "bun:test";
 import { checkOptions, readArguments } from "../../src/commands/arguments.ts";
 import { argsOf, longName } from "../../src/commands/options.ts";

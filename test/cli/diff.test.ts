@@ -1,3 +1,4 @@
+/** `ktstr diff` of saved reports, and of a report and the running kernel. */
 import { afterAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

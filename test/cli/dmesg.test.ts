@@ -1,3 +1,4 @@
+/** `ktstr dmesg`: selection of records, escapes, damaged records. */
 import { describe, expect, test } from "bun:test";
 import type { KernelLog, LogRecord } from "../../src/kernel-log.ts";
 import { stringify } from "../../src/report/json.ts";

@@ -1,3 +1,4 @@
+/** `ktstr inspect` of the running kernel, compared with bpftool. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { release } from "node:os";
 import { enableStats } from "../../src/live/stats.ts";

@@ -1,3 +1,4 @@
+/** Standard output as a pipe, a closed pipe, a full disk and a terminal. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { CLI, kernelSkipReason, ktstr, spawn } from "../live/bpftool.ts";
 import { type HeldMap, Kit } from "../live/kit.ts";

@@ -1,3 +1,4 @@
+/** `ktstr pin`: the held map, the command, signals, and descriptors. */
 import { describe, expect, test } from "bun:test";
 import { readdirSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
@@ -81,7 +82,7 @@ describe.skipIf(kernelSkipReason() !== "")("ktstr pin", () => {
       kit.map({ type: "array", name });
       const ran = ktstr(["pin", name, "--", ...command]);
       expect(ran.status).toBe(status);
-      // Options behind `--` belong to the command.
+      // Options after `--` belong to the command.
       if (command[0] === "printf") expect(ran.out).toBe("--json|-x|--|a b|");
     });
   }

@@ -1,3 +1,4 @@
+/** Errors of commands that run without privilege. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { CLI, kernelSkipReason, ktstr, spawn } from "../live/bpftool.ts";
 import { type HeldMap, Kit } from "../live/kit.ts";
@@ -18,7 +19,7 @@ const COMMANDS: readonly (readonly [words: string, command: string, object: stri
 ];
 
 const why = kernelSkipReason("setpriv");
-// If bun or the sources are in a folder that no other user can enter, root without capabilities stands in for another user.
+// If bun or the sources are in a folder that no other user can enter, root without capabilities is used instead of another user.
 const canNobodyRun = why === "" && spawn([...NOBODY, process.execPath, CLI, "--version"]).status === 0;
 
 describe.skipIf(why !== "")("without privilege", () => {

@@ -1,3 +1,4 @@
+/** `ktstr task` and `ktstr symbol`: usage, selection, JSON and source lines. */
 import { describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { parseFilter } from "../../src/report/filter-parse.ts";

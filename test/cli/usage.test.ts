@@ -1,3 +1,4 @@
+/** Help, wrong usage, and errors for objects that do not exist. */
 import { describe, expect, test } from "bun:test";
 import { kernelSkipReason, ktstr } from "../live/bpftool.ts";
 import { Kit } from "../live/kit.ts";

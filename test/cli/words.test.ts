@@ -115,7 +115,7 @@ describe.skipIf(kernelSkipReason() !== "")(
         expect(spawn(["bpftool", ...words.split(" ")]).out).toBe(whole);
         expect(ktstr(words.split(" "))).toEqual({ status: 0, out: whole, err: "" });
       }
-      // In bpftool, `f` behind a file announces another one, which it merges.
+      // In bpftool, `f` after a file begins another file, which is merged with the first.
       expect(spawn(["bpftool", "btf", "dump", "file", file, "f", "raw"]).err).toContain("raw");
       expect(ktstr(["btf", "dump", "file", file, "f", "raw"])).toMatchObject({ status: 2, out: "" });
     });

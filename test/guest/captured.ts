@@ -13,7 +13,7 @@ const NAME_SIZE = 11;
 
 let folder: string | undefined;
 
-/** Extracted files exist as long as this process runs. */
+/** Extracted files exist until this process ends. */
 function temporaryFolder(): string {
   if (folder === undefined) {
     const made = mkdtempSync(join(tmpdir(), "ktstr-captured-"));

@@ -1,3 +1,4 @@
+/** IDRs in states that no kernel produces on demand. */
 import { describe, expect, test } from "bun:test";
 import { idrEntries } from "../../src/guest/kernel/idr.ts";
 import { WalkLog } from "../../src/guest/kernel/walklog.ts";

@@ -1,3 +1,4 @@
+/** Memory files: raw files in pieces, sparse files, and ELF cores. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import {
   closeSync,

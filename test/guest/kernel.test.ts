@@ -1,3 +1,4 @@
+/** Finding a kernel in synthetic memory: VMCOREINFO, layout, symbols, CPUs. */
 import { describe, expect, test } from "bun:test";
 import { truncateSync, writeFileSync } from "node:fs";
 import { KtstrError } from "../../src/errors.ts";

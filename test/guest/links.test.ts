@@ -1,3 +1,4 @@
+/** Links in states that no kernel produces on demand. */
 import { expect, test } from "bun:test";
 import { listLinks } from "../../src/guest/bpf/links.ts";
 import type { LinkInfo } from "../../src/state.ts";

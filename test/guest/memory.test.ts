@@ -1,3 +1,4 @@
+/** Translation of addresses, faults, and reads across pages. */
 import { describe, expect, test } from "bun:test";
 import { PhysicalMemory, windowOf } from "../../src/guest/image/physical.ts";
 import { addressBatch } from "../../src/guest/memory/address-batch.ts";

@@ -1,3 +1,4 @@
+/** Programs in states that no kernel produces on demand. */
 import { expect, test } from "bun:test";
 import { Btf } from "../../src/btf/btf.ts";
 import { listProgs } from "../../src/guest/bpf/progs.ts";

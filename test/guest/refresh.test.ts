@@ -54,7 +54,7 @@ test("an address that is now mapped by another page table is translated again", 
   const { hi, lo } = fromBigInt(address);
   const read = (): bigint => memory.u64(hi, lo, 0, "test");
   expect(read()).toBe(1n);
-  // Puts the table of `other` in place of its own, as when the kernel frees the tables of a range and allocates new ones.
+  // Replaces the table with that of `other`, as when the kernel frees the tables of a range and allocates new ones.
   machine.writeU64(machine.entry(address, above.name), machine.readU64(machine.entry(other, above.name)));
   memory.forget();
   expect(read()).toBe(2n);

@@ -1,3 +1,4 @@
+/** Sums of a program's per-CPU counters. */
 import { expect, test } from "bun:test";
 import { StatsReader, StatsSum } from "../../src/guest/bpf/stats.ts";
 import type { ProgStats } from "../../src/state.ts";

@@ -1,3 +1,4 @@
+/** `ktstr vmlinux`, and kernels that are read with their vmlinux. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,3 +1,4 @@
+/** BTF objects of the running kernel, compared with bpftool. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { openLive } from "../../src/live/live.ts";
 import { BTF_KIND } from "../../src/uapi/btf.ts";

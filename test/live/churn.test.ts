@@ -1,3 +1,4 @@
+/** Listings, walks and dumps while another process changes maps. */
 import { afterAll, describe, expect, test } from "bun:test";
 import { type LiveState, openLive } from "../../src/live/live.ts";
 import type { EntryCursor, MapInfo } from "../../src/state.ts";

@@ -1,3 +1,4 @@
+/** Contents of queues, ring buffers and local storage in the running kernel. */
 import { afterAll, describe, expect, test } from "bun:test";
 import { readFileSync, statSync } from "node:fs";
 import { close, pidfdOpen } from "../../src/ffi.ts";

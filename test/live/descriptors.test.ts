@@ -1,3 +1,4 @@
+/** Reads leave no descriptor open, even if they fail or are abandoned. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { type LiveState, openLive } from "../../src/live/live.ts";
 import { openPinned } from "../../src/live/pinned.ts";

@@ -1,3 +1,4 @@
+/** `map dump` of the running kernel, compared with bpftool for every type of map. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdirSync } from "node:fs";
 import { possibleCpus } from "../../src/live/cpus.ts";

@@ -1,3 +1,4 @@
+/** Walks over ids, and the descriptors that a state holds, on a fake kernel. */
 import { describe, expect, spyOn, test } from "bun:test";
 import { DisposedError, SyscallError } from "../../src/errors.ts";
 import { openLive } from "../../src/live/live.ts";

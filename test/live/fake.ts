@@ -16,7 +16,7 @@ import { FakeMap, type FakeMapOptions } from "./fake-map.ts";
 export interface FakeObject {
   readonly id: number;
   readonly info: Readonly<Record<string, number | Uint8Array>>;
-  /** Contents of the memory behind a pointer field of the info, by the field's name. */
+  /** Contents of the memory to which a pointer field of the info points, by the field's name. */
   readonly pointees?: Readonly<Record<string, Uint8Array>>;
   /** A u32 that no layout has: the union members of a link. */
   readonly extra?: { readonly offset: number; readonly value: number };
@@ -47,7 +47,7 @@ export class FakeKernel implements Sys {
   readonly calls: BpfCommand[] = [];
   /** Writes past the end of a buffer that a real kernel would have performed. */
   readonly overflows: string[] = [];
-  /** Number of CPUs that a per-CPU look-up writes: the kernel's own number, whatever the caller assumes. */
+  /** Number of CPUs that a per-CPU look-up writes: the kernel's own number, not the caller's. */
   possibleCpus = 4;
   /** Runs before each command, so that a test can change the kernel between two of the reader's commands. */
   before: (command: BpfCommand, attr: Attr) => void = () => {};

@@ -1,3 +1,4 @@
+/** Links of the running kernel, compared with bpftool for every type. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { copyFileSync, mkdirSync, readFileSync, statSync } from "node:fs";
 import { addressOf, type PinnedBytes } from "../../src/ffi.ts";

@@ -1,3 +1,4 @@
+/** `map show` of the running kernel, compared with bpftool for every type of map. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { MAP_TYPES, type MapTypeName } from "../../src/uapi/names.ts";
 import { bpftoolJson, expectSame, kernelSkipReason, ktstrJson, missing, only } from "./bpftool.ts";

@@ -1,3 +1,4 @@
+/** Per-CPU values, and single look-ups, on a fake kernel that checks the sizes of buffers. */
 import { describe, expect, test } from "bun:test";
 import { KtstrError } from "../../src/errors.ts";
 import { openLive } from "../../src/live/live.ts";

@@ -1,3 +1,4 @@
+/** `pinByName` on a fake kernel: which map is held, and errors. */
 import { describe, expect, test } from "bun:test";
 import { SyscallError } from "../../src/errors.ts";
 import { MapFreedError, NoSuchMapError, pinByName } from "../../src/live/pin.ts";

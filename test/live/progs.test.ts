@@ -1,3 +1,4 @@
+/** `prog show` of the running kernel, compared with bpftool for every type of program. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { openLive } from "../../src/live/live.ts";
 import { enableStats } from "../../src/live/stats.ts";

@@ -1,3 +1,4 @@
+/** Ring buffers whose positions and records no kernel produces on demand. */
 import { afterAll, describe, expect, test } from "bun:test";
 import { closeSync, openSync, writeFileSync } from "node:fs";
 import { mmap } from "../../src/ffi.ts";

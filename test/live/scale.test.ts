@@ -1,3 +1,4 @@
+/** Listings of a thousand maps, with many and with few descriptors. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { openLive } from "../../src/live/live.ts";
 import { bpftoolJson, kernelSkipReason, ktstr, ktstrJson, missing, only } from "./bpftool.ts";

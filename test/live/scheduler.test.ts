@@ -1,3 +1,4 @@
+/** Finding the attached sched_ext scheduler, on a fake kernel. */
 import { describe, expect, test } from "bun:test";
 import { openLive } from "../../src/live/live.ts";
 import { pinByName } from "../../src/live/pin.ts";

@@ -1,3 +1,4 @@
+/** Walks over maps by batches and by keys, on a fake kernel. */
 import { describe, expect, test } from "bun:test";
 import { DisposedError } from "../../src/errors.ts";
 import { openLive } from "../../src/live/live.ts";

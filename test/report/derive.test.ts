@@ -1,3 +1,4 @@
+/** Figures that are computed from a program's counters. */
 import { describe, expect, test } from "bun:test";
 import { missRate, nsPerCall, saturatingAdd, statsLine } from "../../src/derive.ts";
 import type { ProgStats } from "../../src/state.ts";

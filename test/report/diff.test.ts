@@ -1,3 +1,4 @@
+/** Differences between two snapshots, from reports made by hand. */
 import { describe, expect, test } from "bun:test";
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,3 +1,4 @@
+/** Expressions of `--filter`: results, and errors with the column. */
 import { describe, expect, test } from "bun:test";
 import { UsageError } from "../../src/errors.ts";
 import { compileFilter } from "../../src/report/filter.ts";

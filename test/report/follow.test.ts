@@ -1,3 +1,4 @@
+/** Following pointers into arenas and into the kernel. */
 import { describe, expect, test } from "bun:test";
 import { Btf } from "../../src/btf/btf.ts";
 import { openGuest } from "../../src/guest/guest.ts";

@@ -1,3 +1,4 @@
+/** Hostile names in text and JSON. */
 import { describe, expect, test } from "bun:test";
 import { linkJson, mapJson, nameText } from "../../src/report/bpftool.ts";
 import { stringify } from "../../src/report/json.ts";

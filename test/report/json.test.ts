@@ -1,3 +1,4 @@
+/** The JSON printer. */
 import { describe, expect, test } from "bun:test";
 import { type Json, JsonList, JsonText, stringify, writeJson } from "../../src/report/json.ts";
 

@@ -1,3 +1,4 @@
+/** Parsing of `--key`. */
 import { describe, expect, test } from "bun:test";
 import { Btf } from "../../src/btf/btf.ts";
 import { encodeValue } from "../../src/btf/encode.ts";

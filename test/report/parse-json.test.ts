@@ -1,3 +1,4 @@
+/** The JSON parser with exact integers. */
 import { describe, expect, test } from "bun:test";
 import { FormatError } from "../../src/errors.ts";
 import { type Json, stringify } from "../../src/report/json.ts";

@@ -1,3 +1,4 @@
+/** Filters, orders, limits and CPUs of a map's elements. */
 import { describe, expect, test } from "bun:test";
 import { UsageError } from "../../src/errors.ts";
 import { parseFilter } from "../../src/report/filter-parse.ts";

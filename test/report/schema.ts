@@ -1,3 +1,4 @@
+/** Validates JSON against the published schemas. */
 import Ajv2020 from "ajv/dist/2020.js";
 import diffSchema from "../../schema/diff.schema.json" with { type: "json" };
 import dmesgSchema from "../../schema/dmesg.schema.json" with { type: "json" };

@@ -1,3 +1,4 @@
+/** The library's `view` of a state. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { KtstrError, openLive, view } from "../../src/index.ts";
 import { liveSkipReason } from "../btf/support/live.ts";

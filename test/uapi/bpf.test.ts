@@ -1,3 +1,4 @@
+/** Layouts of bpf(2)'s structs, compared with the kernel's BTF and headers. */
 import { describe, expect, test } from "bun:test";
 import { checkLayout } from "../../src/btf/check-layout.ts";
 import {

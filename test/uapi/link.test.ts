@@ -1,3 +1,4 @@
+/** Members of `struct bpf_link_info`, compared with the kernel's BTF. */
 import { describe, expect, test } from "bun:test";
 import { LINK_INFO } from "../../src/uapi/bpf.ts";
 import {

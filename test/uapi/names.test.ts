@@ -1,3 +1,4 @@
+/** Tables of names and numbers, compared with the kernel's BTF and headers. */
 import { describe, expect, test } from "bun:test";
 import { constants } from "node:os";
 import { BPF_STATS_RUN_TIME, COMMANDS } from "../../src/uapi/bpf.ts";

@@ -1,3 +1,4 @@
+/** Log of the parts of memory that a walk could not read. */
 import type { WalkEnd } from "../../state.ts";
 
 /** Limit on remembered sentences. */

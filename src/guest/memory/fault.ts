@@ -1,3 +1,4 @@
+/** Faults: errors of reads of guest memory. */
 import { KtstrError } from "../../errors.ts";
 import { hex, toBigInt } from "./pointer.ts";
 

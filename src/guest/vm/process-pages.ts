@@ -17,7 +17,7 @@ export class ProcessPages implements PageSource {
   readonly #memory: Fd;
   /** Used for private mappings: pages that are not present are not read through the process, which would allocate them. */
   readonly #pagemap: Fd | undefined;
-  /** The file behind a private mapping, for pages that are not present. Undefined for anonymous memory, whose pages are then zeros. */
+  /** The file of a private mapping, for pages that are not present. Undefined for anonymous memory, whose absent pages are zeros. */
   readonly #file: Fd | undefined;
   readonly #fileOffset: number;
   readonly #hostPageBytes: number = pageSize();

@@ -127,7 +127,7 @@ function openAll(pid: number, mappings: readonly Mapping[]): DataFile {
 }
 
 /**
- * Maps the file behind shared memory if the mappings are all of it, in its order. Its holes stay holes; a read through the
+ * Maps the file of shared memory if the mappings cover the whole file, in its order. Its holes stay holes; a read through the
  * process would allocate them.
  */
 function openMapped(pid: number, mappings: readonly Mapping[]): ImageFile | undefined {

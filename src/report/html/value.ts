@@ -78,7 +78,7 @@ function endOfBlock(lines: readonly string[], at: number): number {
   return -1;
 }
 
-/** Prints one line if it fits, else folds the bytes behind their beginning. */
+/** Prints one line if it fits. Otherwise shows the first bytes, and all bytes when it is unfolded. */
 export function bytesHtml(bytes: Uint8Array): Part {
   if (bytes.length <= LINE_BYTES) return html`<code>${spaced(hex(bytes), 1)}</code>`;
   const start = spaced(hex(bytes.subarray(0, GROUP_BYTES)), 1);

@@ -1,3 +1,4 @@
+/** Attributes of a map for tests. */
 import type { MapInfo } from "../../../src/state.ts";
 
 /** Returns a hash map with four-byte keys, eight-byte values, no name and no types, except as given. */

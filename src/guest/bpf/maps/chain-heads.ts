@@ -259,7 +259,7 @@ export class ChainHeads {
     return true;
   }
 
-  /** The batch located the node only. The whole element is there if it lies in the same page and in the image. */
+  /** The batch located the node only. The whole element can be read there if it is in the same page and in the image. */
   #placeOf(index: number): number {
     const { batch } = this.#buffers;
     const at = batch.at[index]!;
