@@ -2,10 +2,10 @@
 import { at, bits, bytes, i64, place, ptr, struct, u8, u16, u32, u64 } from "../../btf/struct.ts";
 import { KtstrError } from "../../errors.ts";
 import { type KernelLog, LogBuilder, type LogRecord } from "../../kernel-log.ts";
-import { cutAtNul, viewOf } from "../../uapi/layout.ts";
+import { cutAtNul } from "../../uapi/layout.ts";
 import { GuestFault } from "../memory/fault.ts";
 import type { GuestMemory } from "../memory/memory.ts";
-import { isNull, type Pointer } from "../memory/pointer.ts";
+import { add, distance, isNull, type Pointer } from "../memory/pointer.ts";
 import type { GuestKernel } from "./kernel.ts";
 import { StructAt } from "./struct-at.ts";
 import { requireSymbol } from "./symbols.ts";
@@ -42,13 +42,13 @@ const INFO = struct("printk_info", {
 const MAX_COUNT_BITS = 20;
 /** LOG_BUF_LEN_MAX is 2^31 bytes. */
 const MAX_SIZE_BITS = 31;
-/** `enum desc_state`, in the top two bits of `state_var`; the others are the descriptor's id. */
-const STATE_SHIFT = 62n;
-const ID_MASK = (1n << STATE_SHIFT) - 1n;
-const FINALIZED = 2n;
-const REUSABLE = 3n;
+/** `enum desc_state`, in the top two bits of `state_var`; the others are the descriptor's id. Of the upper word: */
+const STATE_SHIFT = 30;
+const ID_MASK_HI = (1 << STATE_SHIFT) - 1;
+const FINALIZED = 2;
+const REUSABLE = 3;
 /** Bit 0 of a position is set if the record has no data block. Empty lines have this value in both positions. */
-const EMPTY_LINE = 3n;
+const EMPTY_LINE = 3;
 /** A data block starts with the id of its descriptor. */
 const BLOCK_ID_BYTES = 8;
 /** `caller_id`: has this bit if it is an interrupt's CPU, not a task's pid (printk_caller_id in kernel/printk/printk.c). */
@@ -62,17 +62,24 @@ const CALLER_IS_CPU = 0x8000_0000;
 export function readPrintk(kernel: GuestKernel): KernelLog {
   const ring = new Ring(kernel);
   const log = new LogBuilder();
-  for (let step = 0n; step < ring.used; step++) ring.read((ring.tail + step) & ID_MASK, log);
+  let { hi, lo } = ring.tail;
+  for (let step = 0; step < ring.used; step++) {
+    ring.read(hi, lo, log);
+    lo = (lo + 1) | 0;
+    if (lo === 0) hi = (hi + 1) & ID_MASK_HI;
+  }
   return log.finish();
 }
 
+/** Ids and positions are two int32 words, like addresses: a log has thousands of records. */
 class Ring {
-  readonly tail: bigint;
-  /** Reads the descriptors from the tail to the head. */
-  readonly used: bigint;
+  /** Id of the oldest descriptor. */
+  readonly tail: Pointer;
+  /** Number of descriptors from the tail to the head. */
+  readonly used: number;
   readonly #memory: GuestMemory;
-  readonly #countMask: bigint;
-  readonly #dataBytes: bigint;
+  readonly #countMask: number;
+  readonly #sizeBits: number;
   readonly #descs: Pointer;
   readonly #infos: Pointer;
   readonly #data: Pointer;
@@ -92,27 +99,29 @@ class Ring {
       throw new KtstrError(
         `read the kernel's log: its ring has 2^${countBits} descriptors and 2^${sizeBits} bytes, which is not possible`,
       );
-    this.#countMask = (1n << BigInt(countBits)) - 1n;
-    this.#dataBytes = 1n << BigInt(sizeBits);
+    this.#countMask = (1 << countBits) - 1;
+    this.#sizeBits = sizeBits;
     this.#descs = ring.pointer(layout.descs, "desc_ring.descs");
     this.#infos = ring.pointer(layout.infos, "desc_ring.infos");
     this.#data = ring.pointer(layout.data, "text_data_ring.data");
     if (isNull(this.#descs) || isNull(this.#infos) || isNull(this.#data))
       throw new KtstrError("read the kernel's log: its ring has no buffers");
-    this.tail = ring.u64(layout.tailId, "desc_ring.tail_id") & ID_MASK;
-    const head = ring.u64(layout.headId, "desc_ring.head_id") & ID_MASK;
-    const between = (head - this.tail) & ID_MASK;
+    const tail = ring.pointer(layout.tailId, "desc_ring.tail_id");
+    const head = ring.pointer(layout.headId, "desc_ring.head_id");
+    this.tail = { hi: tail.hi & ID_MASK_HI, lo: tail.lo };
+    const between =
+      ((head.hi - tail.hi - (head.lo >>> 0 < tail.lo >>> 0 ? 1 : 0)) & ID_MASK_HI) * 2 ** 32 +
+      ((head.lo - tail.lo) >>> 0);
     if (between > this.#countMask)
       throw new KtstrError(
-        `read the kernel's log: its ring has ${this.#countMask + 1n} descriptors, but ${between + 1n} are from tail_id to head_id`,
+        `read the kernel's log: its ring has ${this.#countMask + 1} descriptors, but ${between + 1} are from tail_id to head_id`,
       );
-    this.used = between + 1n;
+    this.used = between + 1;
   }
 
-  read(id: bigint, log: LogBuilder): void {
-    const index = Number(id & this.#countMask);
+  read(idHi: number, idLo: number, log: LogBuilder): void {
     try {
-      const record = this.#record(id, index);
+      const record = this.#record(idHi, idLo);
       if (typeof record === "string") log.tear(record);
       else if (record !== undefined) log.add(record);
     } catch (error) {
@@ -122,25 +131,28 @@ class Ring {
   }
 
   /** Returns undefined if the descriptor has no record, or a string that says why it cannot be shown. */
-  #record(id: bigint, index: number): LogRecord | string | undefined {
+  #record(idHi: number, idLo: number): LogRecord | string | undefined {
     const memory = this.#memory;
     const desc = this.#desc;
+    const index = idLo & this.#countMask;
     const descAt = this.#locate(this.#descs, index, desc.sizeof, "prb->desc_ring.descs");
     const descs = memory.view;
-    const state = descs.getBigUint64(descAt + desc.state, true);
+    const stateHi = descs.getInt32(descAt + desc.state + 4, true);
+    const state = stateHi >>> STATE_SHIFT;
     // The descriptor is free: its text may have been overwritten.
-    if (state >> STATE_SHIFT === REUSABLE) return undefined;
-    if ((state & ID_MASK) !== id) return "id of another descriptor";
-    if (state >> STATE_SHIFT !== FINALIZED) return "not finalized";
-    const begin = descs.getBigUint64(descAt + desc.begin, true);
-    const next = descs.getBigUint64(descAt + desc.next, true);
+    if (state === REUSABLE) return undefined;
+    if ((stateHi & ID_MASK_HI) !== idHi || descs.getInt32(descAt + desc.state, true) !== idLo)
+      return "id of another descriptor";
+    if (state !== FINALIZED) return "not finalized";
+    const begin = wordsAt(descs, descAt + desc.begin);
+    const next = wordsAt(descs, descAt + desc.next);
     const info = this.#info;
     const infoAt = this.#locate(this.#infos, index, info.sizeof, "prb->desc_ring.infos");
     const infos = memory.view;
     const length = infos.getUint16(infoAt + info.text_len, true);
     // Everything is read before the text: its read may end the view.
     const record = this.#recordOf(memory.bytes, infos, infoAt);
-    const text = this.#text(begin, next, length, id);
+    const text = this.#text(begin, next, length, idHi, idLo);
     return typeof text === "string" ? text : { ...record, text };
   }
 
@@ -159,33 +171,41 @@ class Ring {
   }
 
   /** `get_data` and `copy_data`: a block that does not fit before the end of the buffer is stored at its start. */
-  #text(begin: bigint, next: bigint, length: number, id: bigint): Uint8Array | string {
-    if ((begin & 1n) !== 0n)
-      return begin === EMPTY_LINE && next === EMPTY_LINE ? new Uint8Array() : "text lost";
-    const size = this.#dataBytes;
-    const wrapOf = (position: bigint): bigint => BigInt.asUintN(64, position) / size;
-    const last = BigInt.asUintN(64, next - 1n);
-    const isWhole = wrapOf(begin) === wrapOf(last);
-    if (!isWhole && wrapOf(begin + size) !== wrapOf(last)) return "text outside of the ring";
-    const start = isWhole ? begin % size : 0n;
-    const blockBytes = isWhole ? BigInt.asUintN(64, next - begin) : next % size;
-    if (blockBytes < BigInt(BLOCK_ID_BYTES + length)) return "text longer than its block";
-    const what = "prb->text_data_ring.data";
-    const block = this.#memory.copy(
-      this.#data.hi,
-      this.#data.lo,
-      Number(start),
-      BLOCK_ID_BYTES + length,
-      what,
-    );
-    if (viewOf(block).getBigUint64(0, true) !== id) return "text of another record";
-    return block.subarray(BLOCK_ID_BYTES);
+  #text(begin: Pointer, next: Pointer, length: number, idHi: number, idLo: number): Uint8Array | string {
+    if ((begin.lo & 1) !== 0) return isEmptyLine(begin) && isEmptyLine(next) ? new Uint8Array() : "text lost";
+    const size = 2 ** this.#sizeBits;
+    const last = add(next, -1);
+    const isWhole = this.#isSameWrap(begin, last);
+    if (!isWhole && !this.#isSameWrap(add(begin, size), last)) return "text outside of the ring";
+    const start = isWhole ? (begin.lo & (size - 1)) >>> 0 : 0;
+    const blockBytes = isWhole ? distance(begin, next) : (next.lo & (size - 1)) >>> 0;
+    // Negative if `next` is before `begin`; the block's id then decides.
+    if (blockBytes >= 0 && blockBytes < BLOCK_ID_BYTES + length) return "text longer than its block";
+    const memory = this.#memory;
+    const { hi, lo } = this.#data;
+    const at = memory.expect(hi, lo, start, BLOCK_ID_BYTES + length, "prb->text_data_ring.data");
+    const { view } = memory;
+    if (view.getInt32(at, true) !== idLo || view.getInt32(at + 4, true) !== idHi)
+      return "text of another record";
+    return memory.bytes.slice(at + BLOCK_ID_BYTES, at + BLOCK_ID_BYTES + length);
+  }
+
+  /** `DATA_WRAPS`: whether two positions have the same quotient by the size of the buffer. */
+  #isSameWrap(a: Pointer, b: Pointer): boolean {
+    return a.hi === b.hi && a.lo >>> this.#sizeBits === b.lo >>> this.#sizeBits;
   }
 
   #locate({ hi, lo }: Pointer, index: number, size: number, what: string): number {
     return this.#memory.expect(hi, lo, index * size, size, what);
   }
 }
+
+const wordsAt = (view: DataView, at: number): Pointer => ({
+  hi: view.getInt32(at + 4, true),
+  lo: view.getInt32(at, true),
+});
+
+const isEmptyLine = ({ hi, lo }: Pointer): boolean => hi === 0 && lo === EMPTY_LINE;
 
 /** Name of messages without a device, which are most messages. */
 const NO_NAME = new Uint8Array();
