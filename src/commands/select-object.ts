@@ -36,7 +36,7 @@ export function selectLinks(source: Source, selector: Selector): Promise<readonl
 /** BTF objects cannot be pinned. */
 export async function selectBtfs({ live, state }: Source, selector: Selector): Promise<readonly BtfInfo[]> {
   if (selector.kind === "id" && live !== undefined)
-    return [openAlone("btf", selector.id, () => live.btfInfo(selector.id))];
+    return [openOne("btf", selector.id, () => live.btfInfo(selector.id))];
   return choose(state.btfs(), selector, "btf");
 }
 
@@ -49,21 +49,21 @@ async function select<T extends Selectable>(
   one: ((which: number | Fd, path?: string) => T) | undefined,
 ): Promise<readonly T[]> {
   if (selector.kind === "pinned") {
-    if (live === undefined || one === undefined) throw onlyLive();
+    if (live === undefined || one === undefined) throw onlyLiveError();
     const { openPinned } = await import("../live/pinned.ts");
     return [one(openPinned(selector.path, kind), selector.path)];
   }
   if (selector.kind === "id" && one !== undefined)
-    return [openAlone(noun, selector.id, () => one(selector.id))];
+    return [openOne(noun, selector.id, () => one(selector.id))];
   return choose(all(), selector, noun);
 }
 
-export function onlyLive(): UsageError {
+export function onlyLiveError(): UsageError {
   return new UsageError("pinned paths exist only on a running kernel");
 }
 
 /** Opens one object of the running kernel by id. Throws `KtstrError` if there is none. */
-export function openAlone<T>(noun: string, id: number, open: () => T): T {
+export function openOne<T>(noun: string, id: number, open: () => T): T {
   try {
     return open();
   } catch (error) {

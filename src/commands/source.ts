@@ -132,9 +132,9 @@ export function keepMemoryOpen(): Disposable {
 async function openMemory(options: Options): Promise<KernelMemory> {
   const { memory, vmlinux, vmcoreinfo, format } = options;
   // A running machine is read anew by every command.
-  if (kept === undefined || memory.some(isRunning)) return openMemoryAnew(options);
+  if (kept === undefined || memory.some(isRunning)) return openUncachedMemory(options);
   const key = JSON.stringify([memory, vmlinux, vmcoreinfo, format]);
-  const source = kept.get(key) ?? (await openMemoryAnew(options));
+  const source = kept.get(key) ?? (await openUncachedMemory(options));
   kept.set(key, source);
   return { state: source.state, live: undefined, [Symbol.dispose]: () => {} };
 }
@@ -153,7 +153,7 @@ export function isRunning(given: string): boolean {
   }
 }
 
-async function openMemoryAnew(options: Options): Promise<KernelMemory> {
+async function openUncachedMemory(options: Options): Promise<KernelMemory> {
   const given = guestOptions(options);
   const [{ path }] = given.memory as [MemorySource];
   if (isVm(path)) return openVm(options, path);
@@ -232,7 +232,7 @@ export async function stopVm(options: Options, path: string): Promise<StoppedVm>
     using progress = new Progress();
     return openGuest({ ...given, memory: [vm.ram()], onProgress: progress.search });
   };
-  const at = options.noPause ? given.vmcoreinfo : (given.vmcoreinfo ?? vmcoreinfoWhileItRuns(open));
+  const at = options.noPause ? given.vmcoreinfo : (given.vmcoreinfo ?? vmcoreinfoOfRunningVm(open));
   const pause = options.noPause ? undefined : vm.pause();
   if (pause !== undefined) stack.defer(() => note(`the machine was paused for ${pause.end().toFixed(0)} ms`));
   const all = stack.move();
@@ -243,7 +243,7 @@ export async function stopVm(options: Options, path: string): Promise<StoppedVm>
 }
 
 /** Returns undefined if no kernel was found, which may be caused by changes during the search. */
-function vmcoreinfoWhileItRuns(open: () => GuestState): number | undefined {
+function vmcoreinfoOfRunningVm(open: () => GuestState): number | undefined {
   try {
     using state = open();
     return state.vmcoreinfoAt;

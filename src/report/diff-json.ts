@@ -26,9 +26,9 @@ export function diffJson(diff: Diff, names: readonly [string, string]): Json {
     },
     sched: schedJson(diff.sched),
     costs: diff.costs.map(costJson),
-    programs: comingsJson(progs, progJson),
+    programs: addedAndRemovedJson(progs, progJson),
     links: {
-      ...comingsJson(links, linkJson),
+      ...addedAndRemovedJson(links, linkJson),
       changed: diff.changedLinks.map(([a, b]) => ({
         id: b.id,
         type: b.type,
@@ -36,7 +36,7 @@ export function diffJson(diff: Diff, names: readonly [string, string]): Json {
       })),
     },
     maps: {
-      ...comingsJson(maps, mapJson),
+      ...addedAndRemovedJson(maps, mapJson),
       changed: diff.changedMaps.map(([a, b]) => changedMapJson(a, b)),
     },
     globals: diff.globals.map(({ a, b, variables }) => ({
@@ -113,7 +113,7 @@ function ratesJson({ windowNs, callsPerSecond, nsPerSecond, reset }: Between): {
   };
 }
 
-function comingsJson<T extends { readonly id: number }>(
+function addedAndRemovedJson<T extends { readonly id: number }>(
   { gone, appeared, replaced }: ObjectChanges<T>,
   json: (object: T) => { [key: string]: Json },
 ): { [key: string]: Json } {

@@ -29,7 +29,7 @@ interface Done {
  * Returns bpftool's results. At the end of the file it takes an errno that a command left for a read error (main.c, do_batch
  * reads `errno` without clearing it); this error is left out.
  */
-function doneByBpftool(text: string): { readonly done: Done[]; readonly failed: boolean } {
+function bpftoolResults(text: string): { readonly done: Done[]; readonly failed: boolean } {
   const { status, out } = bpftoolBatch(text, "-j");
   const done = parseExact(out) as Done[];
   const isStale = JSON.stringify(done.at(-1) ?? "").startsWith('{"error":"reading batch file failed');
@@ -63,7 +63,7 @@ describe.skipIf(kernelSkipReason() !== "")("batch file", () => {
   };
 
   test.each(Object.entries(good))("-j: %s", (_, text) => {
-    const [mine, theirs] = [batch(text, "-j"), doneByBpftool(text)];
+    const [mine, theirs] = [batch(text, "-j"), bpftoolResults(text)];
     expect([mine.status, mine.err, theirs.failed]).toEqual([0, "", false]);
     const [done, wanted] = [parseExact(mine.out) as Done[], theirs.done];
     expect(done.map((one) => Object.keys(one))).toEqual(wanted.map((one) => Object.keys(one)));
@@ -75,7 +75,7 @@ describe.skipIf(kernelSkipReason() !== "")("batch file", () => {
   test.each(Object.entries(good).filter(([name]) => name !== "help"))("text: %s", (_, text) => {
     const { status, out, err } = batch(text);
     expect([status, err]).toEqual([0, ""]);
-    const last = `processed ${doneByBpftool(text).done.length} commands\n`;
+    const last = `processed ${bpftoolResults(text).done.length} commands\n`;
     expect(out.endsWith(last)).toBe(true);
     expect(bpftoolBatch(`${text}\nmap dump id ${id}\n`).out).toMatch(/^processed \d+ commands\n$/m);
   });
@@ -92,7 +92,7 @@ describe.skipIf(kernelSkipReason() !== "")("batch file", () => {
   };
 
   test.each(Object.entries(bad))("stops at %s", (name, [text, succeeded, status]) => {
-    const [mine, theirs] = [batch(text, "-j"), doneByBpftool(text)];
+    const [mine, theirs] = [batch(text, "-j"), bpftoolResults(text)];
     expect([mine.status, mine.err, theirs.failed]).toEqual([status, "", true]);
     const [done, wanted] = [parseExact(mine.out) as Done[], theirs.done];
     expect(done).toHaveLength(succeeded + 1);
@@ -142,7 +142,7 @@ describe.skipIf(kernelSkipReason() !== "")("batch file", () => {
   test("a batch can run another, and one that runs itself ends with an error", () => {
     const inner = fileOf(`map dump id ${id}\n`);
     const text = `batch file ${inner}\nmap dump id ${id}\n`;
-    const theirs = doneByBpftool(text);
+    const theirs = bpftoolResults(text);
     expect([theirs.failed, missing(parseExact(batch(text, "-j").out), theirs.done)]).toEqual([false, []]);
     expect(batch(text).out.match(/processed \d+ commands/g)).toEqual(
       bpftoolBatch(text).out.match(/processed \d+ commands/g),

@@ -8,7 +8,7 @@ import type { KernelName } from "../lab/kernels.ts";
 import type { SchedulerName } from "../lab/schedulers.ts";
 import { ktstr } from "../live/bpftool.ts";
 import { schedDumpProblems } from "../report/schema.ts";
-import { heldGuest } from "./held.ts";
+import { guestWithBusyCpus } from "./busy-cpus.ts";
 
 const KERNELS: readonly KernelName[] = ["sid", "7.3", "7.1", "7.0", "6.19", "6.18", "6.17", "6.16"];
 const SCHEDULERS: readonly SchedulerName[] = ["scx_simple", "scx_flatcg", "scx_central", "scx_sdt"];
@@ -70,7 +70,7 @@ describe.skipIf((await whyNoLab()) !== "")("sched dump", () => {
   test.each(guests)(
     "%s under %s",
     async (kernel, scheduler) => {
-      const { trace, answer } = await heldGuest(kernel, scheduler, ({ memoryPath }) => ({
+      const { trace, answer } = await guestWithBusyCpus(kernel, scheduler, ({ memoryPath }) => ({
         text: ktstr(["sched", "dump", "--memory", memoryPath]),
         json: ktstr(["-j", "sched", "dump", "--memory", memoryPath]),
       }));

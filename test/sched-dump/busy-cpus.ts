@@ -43,7 +43,7 @@ async function buildHold(): Promise<string> {
  * Returns the result of `ask` for the frozen guest's memory, and the trace that the guest then sends. If a guest dies, another one is
  * started, a bounded number of times.
  */
-export async function heldGuest<T>(
+export async function guestWithBusyCpus<T>(
   kernel: KernelName,
   scheduler: SchedulerName,
   ask: (guest: Guest) => T,

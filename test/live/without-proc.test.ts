@@ -5,11 +5,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { BTF_KIND } from "../../src/uapi/btf.ts";
 import { BPF_F_NO_PREALLOC } from "../../src/uapi/names.ts";
-import { bare, buildHere, withoutProc } from "./bare.ts";
 import { bpftoolJson, kernelSkipReason, missing, only, parseExact, spawn } from "./bpftool.ts";
 import { type Held, type HeldMap, Kit } from "./kit.ts";
 import { addCongestionControl, createLink } from "./kit-links.ts";
 import { kernelType, loadProg, someTypes, usesMaps } from "./kit-progs.ts";
+import { buildForThisMachine, runWithoutProc, withoutProc } from "./without-proc.ts";
 
 /** The warning of listings about /proc. */
 const NO_HOLDERS =
@@ -20,7 +20,8 @@ const asList = (answer: unknown): unknown[] => (Array.isArray(answer) ? answer :
 describe.skipIf(kernelSkipReason("unshare") !== "")("without /proc and /sys", () => {
   const folder = mkdtempSync(join(tmpdir(), "ktstr-bare-"));
   let executable = "";
-  const ktstr = (...words: string[]): ReturnType<typeof bare> => bare([executable, ...words]);
+  const ktstr = (...words: string[]): ReturnType<typeof runWithoutProc> =>
+    runWithoutProc([executable, ...words]);
   let kit: Kit;
   let hash: HeldMap;
   let ops: Held;
@@ -30,7 +31,7 @@ describe.skipIf(kernelSkipReason("unshare") !== "")("without /proc and /sys", ()
   const objects: ["map" | "prog" | "link", Held, string][] = [];
 
   beforeAll(async () => {
-    executable = await buildHere(folder);
+    executable = await buildForThisMachine(folder);
     kit = new Kit();
     hash = kit.map({ type: "hash", name: "bare_hash" });
     kit.fill(hash, 3);
@@ -171,13 +172,18 @@ describe.skipIf(kernelSkipReason("unshare") !== "")("without /proc and /sys", ()
   });
 
   test("a closed pipe and wrong usage end as with /proc and /sys", () => {
-    const cut = bare(["sh", "-c", '"$0" inspect --sample | head -n 1; echo done', executable]);
+    const cut = runWithoutProc(["sh", "-c", '"$0" inspect --sample | head -n 1; echo done', executable]);
     expect([cut.status, cut.out.split("\n").length, cut.err]).toEqual([0, 3, ""]);
     expect(ktstr("map", "show", "id").status).toBe(2);
   });
 
   test("/proc and /sys are not mounted afterwards", () => {
-    const ran = bare(["sh", "-c", '"$0" inspect | wc -l > "$0.lines" && ls -A /proc /sys', executable]);
+    const ran = runWithoutProc([
+      "sh",
+      "-c",
+      '"$0" inspect | wc -l > "$0.lines" && ls -A /proc /sys',
+      executable,
+    ]);
     expect([ran.status, ran.out, ran.err]).toEqual([0, "/proc:\n\n/sys:\n", ""]);
   });
 
@@ -193,7 +199,10 @@ describe.skipIf(kernelSkipReason("unshare") !== "")("without /proc and /sys", ()
         Bun.gc(true);`,
       );
     });
-    const deep = (command: readonly string[], run: (words: string[]) => ReturnType<typeof bare>): number => {
+    const deep = (
+      command: readonly string[],
+      run: (words: string[]) => ReturnType<typeof runWithoutProc>,
+    ): number => {
       const ran = run(["env", "BUN_BE_BUN=1", "BUN_JSC_useJIT=0", ...command, executable, script]);
       const [, depth] = /^RangeError (\d+)\n$/.exec(ran.out) ?? [];
       expect([ran.status, ran.err, depth]).toEqual([0, "", expect.any(String)]);
@@ -204,14 +213,14 @@ describe.skipIf(kernelSkipReason("unshare") !== "")("without /proc and /sys", ()
       const bytes = kib === "unlimited" ? kib : String(Number(kib) * 1024);
       const limited = ["prlimit", `--stack=${bytes}`];
       // glibc reads the other end from /proc/self/maps; above 8 MiB the engine has its own limit.
-      const [without, withProc] = [deep(limited, bare), deep(limited, (words) => spawn(words))];
+      const [without, withProc] = [deep(limited, runWithoutProc), deep(limited, (words) => spawn(words))];
       expect(without / withProc).toBeGreaterThan(0.8);
       expect(without / withProc).toBeLessThan(1.25);
     });
 
     test("with a megabyte of environment variables", () => {
       const variables = Array.from({ length: 10 }, (_, index) => `KTSTR_${index}=${"x".repeat(100_000)}`);
-      expect(deep(["env", ...variables], bare)).toBeGreaterThan(1000);
+      expect(deep(["env", ...variables], runWithoutProc)).toBeGreaterThan(1000);
     });
   });
 });

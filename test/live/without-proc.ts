@@ -1,9 +1,9 @@
-/** A process that has neither /proc nor /sys nor /dev. */
+/** Runs the executable without /proc, /sys and /dev, and removes from bpftool's answers the keys that need them. */
 import { buildExecutable } from "../../tools/build.ts";
 import { spawn } from "./bpftool.ts";
 
 /** Builds the executable with the Bun that runs the tests, because only the executable starts without /proc. Returns its path. */
-export function buildHere(folder: string): Promise<string> {
+export function buildForThisMachine(folder: string): Promise<string> {
   return buildExecutable(process.arch === "arm64" ? "arm64" : "x64", folder, process.execPath);
 }
 
@@ -18,7 +18,7 @@ export function withoutProc(list: unknown): { [key: string]: unknown }[] {
 }
 
 /** Runs a program without /proc, /sys and /dev mounted. Needs root. */
-export function bare(command: readonly string[]): ReturnType<typeof spawn> {
+export function runWithoutProc(command: readonly string[]): ReturnType<typeof spawn> {
   const script = [
     "for at in /sys /dev /proc; do umount -R -l $at; done",
     "for file in /proc/self /sys/kernel; do [ ! -e $file ] || exit 99; done",
