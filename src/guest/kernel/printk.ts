@@ -178,7 +178,7 @@ class Ring {
     const isWhole = this.#isSameWrap(begin, last);
     if (!isWhole && !this.#isSameWrap(add(begin, size), last)) return "text outside of the ring";
     const start = isWhole ? (begin.lo & (size - 1)) >>> 0 : 0;
-    const blockBytes = isWhole ? distance(begin, next) : (next.lo & (size - 1)) >>> 0;
+    const blockBytes = isWhole ? distance(begin, last) + 1 : (next.lo & (size - 1)) >>> 0;
     // Negative if `next` is before `begin`; the block's id then decides.
     if (blockBytes >= 0 && blockBytes < BLOCK_ID_BYTES + length) return "text longer than its block";
     const memory = this.#memory;
