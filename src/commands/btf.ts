@@ -1,6 +1,6 @@
 import { btfJson } from "../report/bpftool.ts";
 import { btfText } from "../report/text.ts";
-import { type Command, command } from "./command.ts";
+import { type Command, command, described } from "./command.ts";
 import { pidsFor } from "./holders.ts";
 import { printList } from "./print.ts";
 import { parseSelector } from "./select.ts";
@@ -37,7 +37,13 @@ const btf: Command = command({
   name: "ktstr btf",
   description: "BTF: the types of the kernel and of BPF objects",
   examples: ["ktstr btf show", "ktstr btf dump vmlinux format c"],
-  subCommands: { show: async () => show, dump: async () => (await import("./btf-dump.ts")).default },
+  subCommands: {
+    show: async () => show,
+    dump: described(
+      "Print types as C, or as stored in BTF",
+      async () => (await import("./btf-dump.ts")).default,
+    ),
+  },
 });
 
 export default btf;

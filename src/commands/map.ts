@@ -1,6 +1,6 @@
 import { mapJson } from "../report/bpftool.ts";
 import { mapText } from "../report/text.ts";
-import { type Command, type Context, command } from "./command.ts";
+import { type Command, type Context, command, described } from "./command.ts";
 import { pidsFor } from "./holders.ts";
 import { MAP_KINDS, selectMaps } from "./map-select.ts";
 import { pinsFor } from "./pins.ts";
@@ -73,10 +73,16 @@ const map: Command = command({
   examples: ["ktstr map show", "ktstr map dump id 12", "ktstr map lookup id 12 key 1 0 0 0"],
   subCommands: {
     show: async () => show,
-    dump: async () => (await import("./map-dump.ts")).default,
-    lookup: async () => (await import("./map-lookup.ts")).lookup,
-    peek: async () => (await import("./map-lookup.ts")).peek,
-    getnext: async () => (await import("./map-lookup.ts")).getNext,
+    dump: described("Print the contents of a map", async () => (await import("./map-dump.ts")).default),
+    lookup: described("Print the value of a key", async () => (await import("./map-lookup.ts")).lookup),
+    peek: described(
+      "Print the next element of a queue or stack without removing it",
+      async () => (await import("./map-lookup.ts")).peek,
+    ),
+    getnext: described(
+      "Print the key after a key, or the first key",
+      async () => (await import("./map-lookup.ts")).getNext,
+    ),
   },
 });
 

@@ -1,7 +1,7 @@
 import { progJson } from "../report/bpftool.ts";
 import { mayHoldMetadata, metadataJson, metadataOf, metadataText } from "../report/metadata.ts";
 import { progText } from "../report/text.ts";
-import { type Command, command } from "./command.ts";
+import { type Command, command, described } from "./command.ts";
 import { pidsFor } from "./holders.ts";
 import { pinsFor } from "./pins.ts";
 import { printList } from "./print.ts";
@@ -71,7 +71,10 @@ const prog: Command = command({
   examples: ["ktstr prog show", "ktstr prog dump xlated id 42"],
   subCommands: {
     show: async () => show,
-    dump: async () => (await import("./prog-dump.ts")).default,
+    dump: described(
+      "Print a program's instructions after verification, or its machine code, with source lines",
+      async () => (await import("./prog-dump.ts")).default,
+    ),
   },
 });
 

@@ -2,7 +2,7 @@ import { UsageError } from "../errors.ts";
 import { findingsOf } from "../report/sched-findings.ts";
 import { SCHED_SCHEMA_VERSION, schedJson } from "../report/sched-json.ts";
 import { writeSched } from "../report/sched-page.ts";
-import { type Command, command } from "./command.ts";
+import { type Command, command, described } from "./command.ts";
 import { countOption } from "./option-values.ts";
 import { printJson } from "./print.ts";
 import { readSchedViews } from "./sched-views.ts";
@@ -23,8 +23,14 @@ const sched: Command = command({
     "ktstr sched explain stall.log",
   ],
   subCommands: {
-    dump: async () => (await import("./sched-dump.ts")).default,
-    explain: async () => (await import("./sched-explain.ts")).default,
+    dump: described(
+      "Print the kernel's own dump of a scheduler (SysRq-D), from memory",
+      async () => (await import("./sched-dump.ts")).default,
+    ),
+    explain: described(
+      "Explain a scheduler's dump from a kernel's journal, console log or trace",
+      async () => (await import("./sched-explain.ts")).default,
+    ),
   },
   async start(context) {
     const { words, options, out } = context;
