@@ -121,8 +121,8 @@ interface ArenaGlobals {
 
 /**
  * Finds the arena's variables. libbpf puts them at the arena's start, and newer releases put them into its last pages
- * (tools/lib/bpf/libbpf.c, `arena_data_off`). Returns the place whose bytes are not all zero and whose pointers all
- * point into the arena; undefined if both places or neither qualify.
+ * (tools/lib/bpf/libbpf.c, `arena_data_off`). If both places can be read, returns the one whose bytes are not all zero and whose
+ * pointers all point into the arena, or undefined if both or neither qualify.
  */
 function globalsInArena(btf: Btf, space: ArenaSpace): ArenaGlobals | undefined {
   const sectionId = btf.find(ARENA_SECTION, BTF_KIND.DATASEC);

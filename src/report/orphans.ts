@@ -84,15 +84,15 @@ function addDeviceProgs(state: BpfState, map: MapInfo, held: Set<number>): void 
 }
 
 /** Limit on named objects. */
-const NAMED = 20;
+const MAX_NAMED = 20;
 
 function sentence(
   what: string,
   lost: readonly { readonly id: number; readonly name: Uint8Array }[],
 ): string[] {
   if (lost.length === 0) return [];
-  const names = lost.slice(0, NAMED).map(({ id, name }) => `${id} (${printable(name)})`);
-  const list = names.join(", ") + (lost.length > NAMED ? ", ..." : "");
+  const names = lost.slice(0, MAX_NAMED).map(({ id, name }) => `${id} (${printable(name)})`);
+  const list = names.join(", ") + (lost.length > MAX_NAMED ? ", ..." : "");
   return [
     lost.length === 1
       ? `no holder found for ${what} ${list}`

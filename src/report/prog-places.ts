@@ -40,9 +40,9 @@ export function progPlaces(state: BpfState & AttachmentAccessor): ProgPlaces {
     if (own === undefined) places.set(progId, [place]);
     else own.push(place);
   };
-  const ask = (ask: () => void): void => {
+  const attempt = (read: () => void): void => {
     try {
-      ask();
+      read();
     } catch (error) {
       if (!(error instanceof KtstrError)) throw error;
       problems.push(error.message);
@@ -58,7 +58,7 @@ export function progPlaces(state: BpfState & AttachmentAccessor): ProgPlaces {
         text: `by link ${link.id} (${type})${where === "" ? "" : ` ${where}`}`,
       });
   }
-  ask(() => {
+  attempt(() => {
     for (const { path, progs } of state.cgroups({ path: undefined, isTree: true, isEffective: false }))
       for (const { attachType, progId } of progs) {
         const type = nameOr(ATTACH_TYPES, attachType);
@@ -68,14 +68,14 @@ export function progPlaces(state: BpfState & AttachmentAccessor): ProgPlaces {
         });
       }
   });
-  ask(() => {
+  attempt(() => {
     for (const one of state.perfAttachments())
       add(one.progId, {
         json: { by: "perf", ...(perfJson(one) as { readonly [key: string]: Json }), prog_id: undefined },
         text: `by ${perfText(one).replace(/^pid (\d+) {2}fd (\d+): prog_id \d+ {2}/, "descriptor $2 of process $1: ")}`,
       });
   });
-  ask(() => {
+  attempt(() => {
     for (const network of state.networks())
       for (const { progId, devname, kind } of unlinkedPlaces(network, state.links()))
         add(progId, {

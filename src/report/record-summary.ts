@@ -21,13 +21,13 @@ export interface RecordSummary {
   /** States of sched_ext, each with its start. */
   readonly states: readonly { readonly atMs: number; readonly state: string; readonly ops: string }[];
   readonly globals: readonly GlobalSummary[];
-  /** Sentence about omitted objects; "" if there are none. */
+  /** Sentences about damage of the file and about omitted objects; "" if there are none. */
   readonly damage: string;
 }
 
 export interface ProgSummary {
   readonly facts: ProgFacts;
-  /** Counters added in the record. */
+  /** Increase of the counters over the record. */
   readonly total: ProgStats;
   /** Share of a CPU, by step: 1 is one CPU, fully used. */
   readonly shares: readonly number[];

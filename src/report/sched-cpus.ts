@@ -50,12 +50,12 @@ function activityOn(each: SchedCpu, currents: readonly SchedTask[]): CpuActivity
 }
 
 /** Limit on CPUs described one by one. */
-const NAMED = 8;
+const MAX_NAMED = 8;
 
 export function activityText(activities: readonly CpuActivity[]): string {
   const idle = activities.filter(({ isIdle }) => isIdle).map(({ cpu }) => cpu);
   const busy = activities.filter(({ isIdle }) => !isIdle);
-  const sentences = busy.slice(0, NAMED).map(({ cpu, task, schedClass, forMs, isForExact }) => {
+  const sentences = busy.slice(0, MAX_NAMED).map(({ cpu, task, schedClass, forMs, isForExact }) => {
     if (task === "") return `the current task of CPU ${cpu} is not known`;
     const time =
       forMs === undefined
@@ -63,7 +63,7 @@ export function activityText(activities: readonly CpuActivity[]): string {
         : `, for ${isForExact ? "" : "at most "}${(Math.max(0, forMs) / 1000).toFixed(3)} s`;
     return `CPU ${cpu} runs ${task} (${schedClass.replace(/_sched_class$/, "")})${time}`;
   });
-  if (busy.length > NAMED) sentences.push(`${busy.length - NAMED} more CPUs are busy`);
+  if (busy.length > MAX_NAMED) sentences.push(`${busy.length - MAX_NAMED} more CPUs are busy`);
   if (idle.length > 0)
     sentences.push(
       `${idle.length === 1 ? "CPU" : "CPUs"} ${idle.slice(0, 16).join(", ")}${idle.length > 16 ? ", ..." : ""} ${idle.length === 1 ? "is" : "are"} idle`,

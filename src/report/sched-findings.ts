@@ -42,7 +42,7 @@ export type FindingKind =
 /** Minimum wait that is reported: ten times the waits in a busy guest under emulation. */
 const LONG_MS = 1000;
 /** Limit on named tasks per finding. */
-const NAMED = 8;
+const MAX_NAMED = 8;
 
 /** The kernel's classes of higher priority than sched_ext's (kernel/sched/sched.h, `for_each_class`). */
 const ABOVE_SCX: readonly string[] = ["stop_sched_class", "dl_sched_class", "rt_sched_class"];
@@ -115,7 +115,7 @@ function watchdogNear({ watchdog, exit }: SchedView, waiting: readonly SchedTask
 /** Groups tasks that wait in the same place for the same CPUs. */
 function waits(view: SchedView, waiting: readonly SchedTask[]): Finding[] {
   const groups = new Map<string, SchedTask[]>();
-  // Equal lists have one number. The text of a list can be long, so that it is not part of a task's key.
+  // Equal lists of CPUs get the same number, which is in the key of a task. The text of a list can be too long for a key.
   const numbers = new Map<string, number>();
   const masks = new Map<readonly number[] | undefined, number>();
   for (const task of waiting) {
@@ -186,7 +186,7 @@ function causeOf(
       why: `, and tasks of a higher class occupy ${each}: no sched_ext scheduler could run ${them}`,
     };
   if (activities.length > 0 && activities.every(({ forMs }) => forMs !== undefined && forMs >= LONG_MS))
-    return { kind: "cpus-held", why: `, and ${each} has run one other task for all that time` };
+    return { kind: "cpus-held", why: `, and ${each} has run one other task for the whole time` };
   const queue = view.queues.find(
     ({ id, cpu, tasks }) => id === task.dsqId && holds(tasks, task) && cpu !== -1,
   );
@@ -306,8 +306,8 @@ function placeText({ dsqId, opsState, cpu }: SchedTask, { dsqNames }: SchedView)
   if (dsqId === undefined) return "";
   if (dsqId === null) {
     if (opsState === OPSS_QUEUED) return "with the BPF scheduler";
-    if (opsState === 1) return "on its way to the BPF scheduler";
-    if (opsState === 3) return "on its way from the BPF scheduler to a queue";
+    if (opsState === 1) return "in transit to the BPF scheduler";
+    if (opsState === 3) return "in transit from the BPF scheduler to a queue";
     return "on no dispatch queue";
   }
   const kind = queueKindOf(dsqId);
@@ -331,7 +331,7 @@ const isPinned = ({ migrationDisabled }: SchedTask): boolean => (migrationDisabl
 const nameOf = ({ comm, pid }: SchedTask): string => `${comm}[${pid}]`;
 
 function namesOf(tasks: readonly SchedTask[]): string {
-  const named = tasks.slice(0, NAMED).map((task) => `${nameOf(task)} ${secondsText(task.waitMs)}`);
+  const named = tasks.slice(0, MAX_NAMED).map((task) => `${nameOf(task)} ${secondsText(task.waitMs)}`);
   const more = tasks.length - named.length;
   return `${named.join(", ")}${more > 0 ? ` and ${countText(more)} more` : ""}.`;
 }

@@ -44,7 +44,7 @@ const PAUSES: readonly string[] = [
   "csd_lock_wait_toolong",
 ];
 /** Limits on the named functions of a stack, and on the stacks of a finding. */
-const NAMED = 6;
+const MAX_NAMED = 6;
 /** Minimum time without a tick. With `nohz_full` a busy CPU has one tick per second (kernel/sched/core.c, `sched_tick_remote`). */
 const STUCK_NS = 2_000_000_000n;
 
@@ -86,7 +86,7 @@ function findingOf(stuck: readonly Place[], waiting: readonly Place[], now: bigi
     cpus: involved.map(({ cpu: { cpu } }) => cpu),
     dsqId: undefined,
   } as const;
-  const where = involved.slice(0, NAMED).map(placeText);
+  const where = involved.slice(0, MAX_NAMED).map(placeText);
   if (runs)
     return {
       ...about,
@@ -152,10 +152,10 @@ const functionOf = (frame: string): string => frame.replace(/\+0x.*$/, "").repla
 
 function placeText({ cpu: { cpu, currComm, currPid, stack = [] }, from }: Place): string {
   const functions = stack
-    .slice(from, from + NAMED)
+    .slice(from, from + MAX_NAMED)
     .map(functionOf)
     .join(", ");
-  const more = stack.length > from + NAMED ? " and so on" : "";
+  const more = stack.length > from + MAX_NAMED ? " and so on" : "";
   return `CPU ${cpu} runs ${currComm}[${currPid}], in ${functions}${more}.`;
 }
 

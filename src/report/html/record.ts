@@ -15,11 +15,11 @@ import { type Made, madeText } from "./report.ts";
 import { bar, percentText, spark, tableOf } from "./table.ts";
 
 /** Limits on lines of a chart, charts of variables, and rows of a table. */
-const CHARTED = 8;
+const MAX_CHART_LINES = 8;
 const MAX_CHARTS = 32;
 const MAX_ROWS = 2000;
 /** Limit on rows with a small line chart. */
-const SPARK_ROWS = 400;
+const MAX_SPARK_ROWS = 400;
 
 /** `name`: name of the record file. */
 export function recordPage(summary: RecordSummary, name: string, made: Made): string {
@@ -45,7 +45,7 @@ function progsSection(summary: RecordSummary): Section {
   const seconds = Math.max(lengthMs, 1) / 1000;
   const ran = progs.filter(({ total }) => total.count > 0n || total.misses > 0n);
   const all = ran.reduce((sum, { total }) => sum + Number(total.runTimeNs), 0);
-  const lines = ran.slice(0, CHARTED).map(({ facts, shares }) => ({
+  const lines = ran.slice(0, MAX_CHART_LINES).map(({ facts, shares }) => ({
     label: `${facts.id} ${escapeText(facts.name)}`,
     values: shares.map((share) => share * 100),
   }));
@@ -63,7 +63,7 @@ function progsSection(summary: RecordSummary): Section {
       countText(total.count),
       timeText(nsPerCall(total)),
       total.misses > 0n && countText(total.misses),
-      index < SPARK_ROWS && spark(shares),
+      index < MAX_SPARK_ROWS && spark(shares),
     ];
   });
   const table = tableOf(
