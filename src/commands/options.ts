@@ -108,7 +108,11 @@ const OWN: Readonly<Record<OwnOption, ArgDef>> = {
     type: "boolean",
     description: "show what keeps each map alive: processes, pins, programs, links, other maps",
   },
-  limit: { type: "string", valueHint: "N", description: "show at most N entries of each map" },
+  limit: {
+    type: "string",
+    valueHint: "N",
+    description: "show at most N entries of each map, or at most N tasks and N queues",
+  },
   key: {
     type: "string",
     valueHint: "KEY",

@@ -1,4 +1,4 @@
-/** Opens the source of a command: the running kernel or a memory file. Loads only the code for the one that is read. */
+/** Opens the source of a command: the running kernel or a memory file. Loads only the code for that source. */
 import type { AttachmentAccessor, PinAccessor } from "../attachments.ts";
 import { KtstrError, SyscallError, UsageError } from "../errors.ts";
 import type { FeatureAccessor } from "../features.ts";
@@ -131,7 +131,7 @@ export function keepMemoryOpen(): Disposable {
 
 async function openMemory(options: Options): Promise<KernelMemory> {
   const { memory, vmlinux, vmcoreinfo, format } = options;
-  // A running machine is read anew by every command.
+  // Every command reads the memory of a running machine again.
   if (kept === undefined || memory.some(isRunning)) return openUncachedMemory(options);
   const key = JSON.stringify([memory, vmlinux, vmcoreinfo, format]);
   const source = kept.get(key) ?? (await openUncachedMemory(options));

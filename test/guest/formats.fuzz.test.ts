@@ -1,5 +1,5 @@
 /**
- * Memory files with damaged headers: opening one soon gives memory or a KtstrError. Tests of the other formats' headers are beside
+ * Memory files with damaged headers: opening one soon gives memory or a KtstrError. Tests of the other formats' headers are next to
  * their other tests: AVML, VMware, VirtualBox (dumps.test.ts), migration streams, libvirt (migration.test.ts), compression (compressed.test.ts).
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";

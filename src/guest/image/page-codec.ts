@@ -45,9 +45,9 @@ function stored(from: Uint8Array<ArrayBuffer>, into: Uint8Array<ArrayBuffer>): b
 const ZLIB_CONTAINER = { windowBits: 15 } as const;
 
 /**
- * libdeflate: `enum libdeflate_result libdeflate_zlib_decompress(d, in, in_nbytes, out, out_nbytes_avail, actual_out)`, which
- * returns 0 if the output has exactly this size. It takes two thirds of the time of `Bun.inflateSync`, and writes in place.
- * Returns undefined if the library is not installed.
+ * Returns a codec that uses libdeflate, or undefined if the library is not installed. `enum libdeflate_result
+ * libdeflate_zlib_decompress(d, in, in_nbytes, out, out_nbytes_avail, actual_out)` returns 0 if the output has exactly this
+ * size. It takes two thirds of the time of `Bun.inflateSync`, and writes into `out`.
  */
 function libdeflateCodec(): PageCodec | undefined {
   try {

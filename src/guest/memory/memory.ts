@@ -199,7 +199,7 @@ export class GuestMemory {
     return 0;
   }
 
-  /** Makes the run that contains a whole range the one that is tried first. */
+  /** Finds the run that contains a whole range, so that it is tried first. */
   #enterRun(hi: number, lo: number, length: number): boolean {
     const run = this.#runs.at(hi, lo);
     if (run === undefined || ((lo - run.lo) | 0) > run.length - length) return false;

@@ -27,7 +27,7 @@ beforeAll(async () => {
   inspected = parseExact(ktstr(["-j", "inspect", "--sample", "--limit", LIMIT]).out) as Inspected;
 });
 
-/** Members that the page leaves out on purpose. Those that it shows in another form are tested below. */
+/** Members that the page intentionally leaves out. Members that it shows in another form are tested below. */
 const LEFT_OUT: readonly string[] = [
   "schema", // only in the JSON
   "schema_version",

@@ -86,7 +86,7 @@ class StorageWalk {
     }
   }
 
-  /** Returns false if the element no longer belongs to this map; then neither do the ones after it. */
+  /** Returns false if the element no longer belongs to this map. The elements after it then do not belong to it either. */
   #element({ hi, lo }: Pointer, mapNode: number): boolean {
     const { memory, btf } = this.#kernel;
     const elem = ELEM.resolve(btf);
