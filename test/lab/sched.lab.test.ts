@@ -401,7 +401,7 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
       );
       const printed = stderr.toString();
       expect(exitCode).toBe(1);
-      expect(printed).toMatch(/\(fail\) .*let no task wait longer than a second/);
+      expect(printed).toMatch(/\(fail\) .*has no task that waited longer than a second/);
       expect(printed).toMatch(/^ *1 fail$/m);
       for (const { pid, comm } of victims) {
         expect(printed).toContain(`"comm": "${comm}"`);

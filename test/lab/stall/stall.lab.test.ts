@@ -48,13 +48,14 @@ const inTheWay: { readonly [kind in StallKind]?: (dump: string, victim: string) 
   "lost-dsq": (_, victim) => expect(victim).toContain("dsq_id=0xdead0"),
   pinned: (dump, victim) => {
     expect(victim).toContain("dsq_id=0x8000000000000002");
-    expect(dump).toMatch(/CPU 1 .*\n +curr=hog-1\[\d+\] class=ext_sched_class/);
+    // The shell that asks for the dump may run there, in the fair class. Then the hog is ready to run.
+    expect(dump).toMatch(/\nCPU 1 [\s\S]*\n [* ]R hog-1\[\d+\]/);
   },
   "slice-inf": (dump, victim) => {
     expect(victim).toContain("dsq_id=0x5ced0");
     expect(dump).toContain("slice=18446744073709551615");
   },
-  starved: (_, victim) => expect(victim).toMatch(/dsq_id=0x5ced0 dsq_vtime=1099511627776/),
+  starved: (_, victim) => expect(victim).toMatch(/dsq_id=0x5ced0\s+dsq_vtime=1099511627776/),
   "rt-hog": (dump) => expect(dump).toMatch(/CPU 1 .*\n +curr=hog-1\[\d+\] class=rt_sched_class/),
 };
 
@@ -88,12 +89,14 @@ describe.skipIf((await whyNoLab()) !== "")("a scheduler that stalls", () => {
       const image = await frozenRow(row);
       const { exit, victims } = await statementOf(image);
       expect(await image.answers.text("sched_ext/state")).toBe("disabled\n");
-      // SCX_EXIT_ERROR_STALL
-      expect(exit?.kind).toBe(1026);
+      // SCX_EXIT_ERROR_STALL. SCX_EXIT_ERROR: the detector of soft lockups noticed the loop first.
+      const isLockup = row === "ejected-loop" && /^soft lockup - CPU \d+ stuck/.test(exit?.message ?? "");
+      expect(exit?.kind).toBe(isLockup ? 1024 : 1026);
       expect(await image.answers.text("dmesg")).toContain(`BPF scheduler "stall" disabled (${exit?.reason})`);
       const stalled = victims.map(({ comm, pid }) => `${comm}[${pid}]`);
       const named = [...stalled, "watchdog failed to check in"].some((name) => exit?.message.includes(name));
-      if (row !== "ejected-rt-hog") expect([named, exit?.message]).toEqual([true, exit?.message]);
+      if (row !== "ejected-rt-hog" && !isLockup)
+        expect([named, exit?.message]).toEqual([true, exit?.message]);
     },
     BOOT_MS,
   );
