@@ -28,6 +28,7 @@ const inspect: Command = command({
       openSource(context.options, () => true),
       import("../report/inspection.ts"),
       printer(context),
+      context.options.memory.length > 0 ? loadGuestCode() : undefined,
     ]);
     using _ = source;
     print(buildInspection(source.state, limit, interval));
@@ -36,6 +37,18 @@ const inspect: Command = command({
 });
 
 export default inspect;
+
+/** Loads code that guest.ts would load later, one file after the other, while nothing else runs. */
+async function loadGuestCode(): Promise<void> {
+  await Promise.all([
+    import("../guest/bpf/cgroup-progs.ts"),
+    import("../guest/bpf/networks.ts"),
+    import("../guest/bpf/perf-fds.ts"),
+    import("../guest/bpf/pins.ts"),
+    import("../guest/image/core.ts"),
+    import("../guest/sched/report.ts"),
+  ]);
+}
 
 async function printer(context: Context): Promise<(inspection: Inspection) => void> {
   const { out, options } = context;
