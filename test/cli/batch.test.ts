@@ -49,7 +49,7 @@ describe.skipIf(kernelSkipReason() !== "")("batch file", () => {
     "no line feed at the end": `map show id ${id}`,
     "empty lines, blanks and tabulators": `\n  \n\t\n  map\tshow   id ${id}  \t\n\n`,
     "carriage returns": `map show id ${id}\r\nmap show id ${id}\r\n`,
-    "comments, also behind a command and with quotes in them": `# map show id 1\nmap show id ${id} # it's "one\n`,
+    "comments, even after a command and with quotes in them": `# map show id 1\nmap show id ${id} # it's "one\n`,
     "quotes of both kinds": `'map' "show" name "batched"\n`,
     "a quote that ends inside of a word begins another one": `"map"'show' id ${id}\n`,
     "continued lines": `map \\\nshow \\\n  id ${id}\nmap sh\\\now id ${id}\n`,

@@ -86,13 +86,9 @@ for (const [shell, ask] of SHELLS) {
       ["commands that begin with the typed prefix", ["pr"], ["prog"]],
       ["words of a command", ["map", ""], ["dump", "getnext", "lookup", "peek", "show"]],
       ["bpftool's selectors", ["prog", "show", ""], ["id", "name", "pinned", "tag"]],
-      ["selectors behind an alias, a shortened word and options", ["-j", "pro", "list", "t"], ["tag"]],
-      [
-        "selectors behind options with values",
-        ["map", "dump", "--limit", "3", "--sort", "-a", "n"],
-        ["name"],
-      ],
-      ["nothing behind a complete selector", ["map", "show", "id", "1", ""], []],
+      ["selectors after an alias, a shortened word and options", ["-j", "pro", "list", "t"], ["tag"]],
+      ["selectors after options with values", ["map", "dump", "--limit", "3", "--sort", "-a", "n"], ["name"]],
+      ["nothing after a complete selector", ["map", "show", "id", "1", ""], []],
       ["options of the command", ["inspect", "--l"], ["--limit"]],
       ["no option twice, except --memory", ["inspect", "--limit", "1", "--memory", "x", "--"], undefined],
       ["the values of an option", ["map", "dump", "--cpu", ""], ["all", "sum"]],
@@ -102,9 +98,9 @@ for (const [shell, ask] of SHELLS) {
       ["files for the arguments of diff", ["diff", "a", ""], ["files"]],
       ["types' sources", ["btf", "dump", "v"], ["vmlinux"]],
       ["parts of a map's types", ["btf", "dump", "map", "id", "1", "k"], ["key", "kv"]],
-      ["words behind a keyword", ["btf", "dump", "vmlinux", "format", ""], ["c", "raw"]],
+      ["words after a keyword", ["btf", "dump", "vmlinux", "format", ""], ["c", "raw"]],
       ["nothing for an arbitrary value", ["map", "dump", "--filter", ""], []],
-      ["nothing behind an unknown command", ["nothing", ""], []],
+      ["nothing after an unknown command", ["nothing", ""], []],
     ])("%s", (_, line, words) => {
       const offered = ask(line).sort();
       if (words !== undefined) expect(offered).toEqual(words);

@@ -53,7 +53,7 @@ kernel("with -j an error is on standard output, and nothing on standard error", 
     expect(ktstr(words)).toEqual({ status: 1, out: "", err: `ktstr: error: ${sentence}\n` });
   });
 
-  test("cases in which bpftool prints nothing or `null` are errors, too", () => {
+  test("cases in which bpftool prints nothing or `null` are also errors", () => {
     for (const line of ["prog show name nosuchname", "map show name nosuchname", "nope", "map nope"]) {
       const words = ["-j", ...line.split(" ")];
       const theirs = spawn(["bpftool", ...words]);

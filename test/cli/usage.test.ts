@@ -123,7 +123,7 @@ describe("help", () => {
     });
   }
 
-  test("is printed for -h and `help`, in front of and behind a command, and without a command", () => {
+  test("is printed for -h and `help`, before and after a command, and without a command", () => {
     const whole = ktstr([]).out;
     expect(whole).toContain("COMMANDS");
     for (const words of [["-h"], ["--help"], ["help"]])

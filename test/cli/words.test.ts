@@ -44,7 +44,7 @@ function tableOf(file: string): string[] {
 
 describe.skipIf(sources === undefined)(`words by bpftool's own tables${noSources}`, () => {
   test.each(Object.entries(NOUNS))(
-    "behind `%s` every prefix means the first entry of %s that begins with it",
+    "after `%s` every prefix means the first entry of %s that begins with it",
     (noun, file) => {
       const table = tableOf(file);
       expect(table.length).toBeGreaterThan(2);
@@ -62,7 +62,7 @@ describe.skipIf(sources === undefined)(`words by bpftool's own tables${noSources
   );
 
   test.each(Object.entries(NOUNS))(
-    "behind `%s` each is a command of ktstr, or an error that says what to use",
+    "after `%s` each is a command of ktstr, or an error that says what to use",
     (noun, file) => {
       const parent = noun.split(" ").slice(1);
       for (const word of tableOf(file).filter((one) => one !== "help")) {

@@ -210,13 +210,13 @@ describe("an unsupported migration stream is an error:", () => {
     ],
     ["no block at all", [...start, page(0, 0)], "a page belongs to a block that is not in"],
     [
-      "a page behind its block",
+      "a page past the end of its block",
       [...start, page(4 * PAGE, 0, "pc.ram")],
       "a page is past the end of the block pc.ram",
     ],
-    ["no pages, as multifd leaves it", [...start, EOS, end, EOS], "it holds no page of memory"],
+    ["no pages, as in a stream of multifd", [...start, EOS, end, EOS], "it holds no page of memory"],
     [
-      "a disk's bitmaps between",
+      "a section with a disk's bitmaps within the RAM section",
       [...start, EOS, footer, u8(1), u32(3), u8(5), Buffer.from("dirty")],
       "the section dirty",
     ],
@@ -225,7 +225,11 @@ describe("an unsupported migration stream is an error:", () => {
       [...start, EOS, footer, u8(2), u32(3)],
       "section 3 interrupts the RAM section",
     ],
-    ["the end of all", [...start, EOS, footer, u8(0)], "a section of type 0 interrupts the RAM section"],
+    [
+      "the end of the stream within the RAM section",
+      [...start, EOS, footer, u8(0)],
+      "a section of type 0 interrupts the RAM section",
+    ],
     [
       "more RAM than the file can hold",
       [header({ blocks: [["pc.ram", 2 ** 40]] }), EOS, end],
@@ -242,7 +246,7 @@ describe("an unsupported migration stream is an error:", () => {
       "the unsupported capability compress",
     ],
     ["memory that was left out", ignored, "It was saved with x-ignore-shared."],
-  ])("%s, also where no format is named", (_, contents, says) => {
+  ])("%s, even without --format", (_, contents, says) => {
     const open = (): unknown => new MemoryImage([{ path: file(...contents) }]);
     try {
       open();
@@ -255,21 +259,17 @@ describe("an unsupported migration stream is an error:", () => {
 
   test.each<[string, Uint8Array, string]>([
     [
-      "a machine that no QEMU has",
+      "a configuration without a machine's name",
       header({ machine: "\x07", blocks: BLOCKS }),
       "its configuration has no machine name",
     ],
-    [
-      "blocks that are not their sum",
-      Buffer.concat([header({ blocks: [] }), u8(1)]),
-      "it has no blocks of RAM",
-    ],
+    ["an empty list of blocks", Buffer.concat([header({ blocks: [] }), u8(1)]), "it has no blocks of RAM"],
     [
       "another first section",
       Buffer.concat([Buffer.from("QEVM"), u32(3), u8(4)]),
       "its first section has the type 4",
     ],
-  ])("%s is raw memory, and --format says why not", (_, head, says) => {
+  ])("%s: it is raw memory; with --format the error has the reason", (_, head, says) => {
     const path = file(head, full(0x11, 8 * PAGE));
     using image = new MemoryImage([{ path }]);
     expect(image.format).toBe("raw");

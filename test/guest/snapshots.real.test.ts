@@ -70,7 +70,7 @@ testEachMachine(
 
 testEachMachine(
   x86.filter(({ pieces }) => pieces.length === 1),
-  "Firecracker, with RAM behind the hole: %s",
+  "Firecracker, with RAM above the hole: %s",
   (image) => {
     const raw = rawAnswer(image);
     const folder = folderOf(image, "hole");

@@ -107,7 +107,7 @@ describe("finding the vmlinux of a kernel image", () => {
     "lib/modules/7.2.1-x/build/vmlinux",
     "usr/lib/debug/lib/modules/7.2.1-x/vmlinux",
     "usr/lib/debug/vmlinux-7.2.1-x",
-  ])("by the version behind vmlinuz-: %s", (place) => {
+  ])("by the version after vmlinuz-: %s", (place) => {
     const root = fresh();
     const image = write(join(root, "boot/vmlinuz-7.2.1-x"));
     const vmlinux = write(join(root, place));

@@ -42,7 +42,7 @@ const SYMBOLS = [
   "ffffffffc0200100 t bpf_kfunc\t[dummy]",
 ];
 
-test("the target of a call is its distance from __bpf_call_base, in modules, too", () => {
+test("the target of a call is its distance from __bpf_call_base, even in modules", () => {
   const { base, names } = targets(SYMBOLS, 0x3f200000, 0x1f00, -0x100, 0x1f01);
   expect(base).toBe(0xffffffff81000100n);
   expect([...names.values()].sort()).toEqual(["_stext", "bpf_kfunc", "later"]);

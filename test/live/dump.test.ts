@@ -34,7 +34,7 @@ describe.skipIf(kernelSkipReason() !== "")("map dump has the entries of bpftool'
     return bytes;
   }
 
-  test("with types: bpftool's `formatted`, too", () => {
+  test("with types: also bpftool's `formatted`", () => {
     const { btf, intId, structId } = someTypes(kit);
     const types = { btfFd: btf.fd, btfKeyTypeId: intId, btfValueTypeId: structId };
     for (const type of ["array", "hash", "percpu_array", "lru_percpu_hash"] as const) {

@@ -233,7 +233,7 @@ describe.skipIf(kernelSkipReason() !== "")("link show has every key and value of
     });
   });
 
-  test("text has the place where each is attached, and inspect, too", () => {
+  test("text and inspect have the place where each is attached", () => {
     const listed = ktstr(["link", "show"]).out;
     const inspected = ktstr(["inspect", "--limit", "1"]).out;
     for (const [id, place] of places) {

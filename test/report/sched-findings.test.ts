@@ -58,7 +58,7 @@ test("a queue with a new task is not reported as not consumed", () => {
 });
 
 test.each(["6.17-starved", "6.19-starved", "7.0-starved", "7.1-starved"])(
-  "%s: tasks behind ones that come later wait long",
+  "%s: tasks that are queued after newer tasks wait long",
   (name) => {
     const [finding, ...others] = findingsIn(trace(name));
     expect(others).toEqual([]);

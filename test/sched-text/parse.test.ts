@@ -55,7 +55,7 @@ describe.each([...TEXTS])("the dump of %s", (name) => {
       (line: string) => `              sh-2145  [000]    40.140226: sched_ext_dump:       ${line}`,
     ],
     ["Windows' line ends", (line: string) => `${line}\r`],
-  ])("is the same behind the prefixes of %s", (_, wrap) => {
+  ])("is the same after the prefixes of %s", (_, wrap) => {
     expect(dumpsOf(parsed(lines.map(wrap)))).toEqual(dumpsOf(log));
   });
 
