@@ -1,6 +1,10 @@
 /** Preallocated hash tables: the elements are contiguous in scattered pages, and some of them cross a page boundary. */
 import { describe, expect, test } from "bun:test";
 import { readContents } from "../../src/guest/bpf/maps/contents.ts";
+import { PhysicalMemory, windowOf } from "../../src/guest/image/physical.ts";
+import { GuestMemory } from "../../src/guest/memory/memory.ts";
+import { PageTables } from "../../src/guest/memory/mmu.ts";
+import { fromBigInt } from "../../src/guest/memory/pointer.ts";
 import { MapType } from "../../src/uapi/names.ts";
 import { BUCKET, ELEM, HTAB, MapMachine } from "./map-machine.ts";
 import { hex, type Walked, walk } from "./map-walk.ts";
@@ -91,6 +95,25 @@ describe("a preallocated hash", () => {
       expect(pairs).toEqual(keysOf(count, bucketCount).filter(isWhole).map(pair));
     },
   );
+
+  test.each([
+    [300, 512],
+    [9000, 8192],
+  ])("%i elements in %i buckets are read whole if they are in two windows", (count, bucketCount) => {
+    const table = new Table(count, bucketCount);
+    const { machine } = table;
+    const middle = table.pages[Math.floor(table.pages.length / 3)]!;
+    const physical = new PhysicalMemory([
+      windowOf(0, machine.bytes.subarray(0, middle)),
+      windowOf(middle, machine.bytes.subarray(middle)),
+    ]);
+    const memory = new GuestMemory(physical, new PageTables(physical, machine.mode, machine.root));
+    memory.addLinear(fromBigInt(machine.directBase), 0, machine.bytes.length);
+    const { pairs, complete, skipped } = walk(readContents({ ...table.kernel, memory }, table.map));
+    expect(skipped).toEqual({});
+    expect(complete).toBe(true);
+    expect(pairs).toEqual(keysOf(count, bucketCount).map(pair));
+  });
 
   describe.each([0n, 0xdead_0000_0000_0000n, AREA + 0x5000n, AREA - 0x1000_0000n])(
     "all elements are read if elems is %i, which is not their area",

@@ -19,8 +19,10 @@ export interface PageRange {
   readonly window: Window;
   /** The index of `window` in `physical.windows`. */
   readonly index: number;
-  /** Whether pages that are not in `window` are missing, and not in another one. */
-  readonly isOneWindow: boolean;
+  /** Offset of each page in the window that holds it; -1 if it is missing. The same array as `pages` if `window` holds all. */
+  readonly places: Int32Array;
+  /** The index of the window that holds each page; undefined if `window` holds all. */
+  readonly indexes: Int32Array | undefined;
 }
 
 /** Limit on the length of a range. */
@@ -40,21 +42,35 @@ export function locatePages(
   const pageBytes = 2 ** pageShift;
   const start = lo & (-1 << pageShift);
   const bytes = Math.min(length + ((lo - start) | 0), 2 ** 32 - (start >>> 0), MAX_BYTES);
-  const pages = new Int32Array(Math.ceil(bytes / pageBytes));
+  const places = new Int32Array(Math.ceil(bytes / pageBytes));
+  const indexes = new Int32Array(places.length);
+  // Not `indexOf`, because a capture has many windows.
+  const indexOf = new Map(memory.physical.windows.map((each, index) => [each, index]));
   let window: Window | undefined;
+  let index = -1;
+  let last: Window | undefined;
+  let lastIndex = -1;
   let isOneWindow = true;
-  for (let page = 0; page < pages.length; page++) {
+  for (let page = 0; page < places.length; page++) {
     const at = memory.locate(hi, start, page * pageBytes, pageBytes);
-    if (at >= 0) window ??= memory.window;
-    const isHere = memory.window === window;
-    pages[page] = at >= 0 && isHere ? at : -1;
-    isOneWindow &&= at < 0 || isHere;
+    if (at >= 0 && memory.window !== last) {
+      last = memory.window;
+      // A part of a window, which a linear run can have, has no index.
+      lastIndex = indexOf.get(last) ?? -1;
+      if (window === undefined) {
+        window = last;
+        index = lastIndex;
+      }
+      isOneWindow &&= window === last;
+    }
+    places[page] = at >= 0 && lastIndex >= 0 ? at : -1;
+    indexes[page] = Math.max(0, lastIndex);
   }
-  if (window === undefined) return undefined;
-  // -1 for a part of a window, which a linear run can have.
-  const index = memory.physical.windows.indexOf(window);
-  isOneWindow &&= index >= 0;
-  return { hi: hi | 0, lo: start, length: bytes, pageShift, pages, window, index, isOneWindow };
+  if (window === undefined || index < 0) return undefined;
+  const range = { hi: hi | 0, lo: start, length: bytes, pageShift, window, index, places };
+  if (isOneWindow) return { ...range, pages: places, indexes: undefined };
+  const pages = places.map((at, page) => (indexes[page] === index ? at : -1));
+  return { ...range, pages, indexes };
 }
 
 /**
@@ -68,8 +84,8 @@ export function findInPages(
   offset: number,
   length: number,
 ): void {
-  const { hi: rangeHi, pages, pageShift, index } = range;
-  const { hi, lo, at: ats, index: indexes } = batch;
+  const { hi: rangeHi, places, indexes, pageShift, index } = range;
+  const { hi, lo, at: ats, index: windows } = batch;
   const rangeLo = (range.lo - offset) | 0;
   const rangeBytes = range.length | 0;
   const inPageMask = ~(-1 << pageShift);
@@ -78,11 +94,14 @@ export function findInPages(
     const inRange = (lo[n]! - rangeLo) | 0;
     const inPage = inRange & inPageMask;
     let at = -1;
+    let window = index;
     if (hi[n] === rangeHi && inRange >= 0 && inRange < rangeBytes && inPage <= lastInPage) {
-      const page = pages[inRange >>> pageShift]!;
-      if (page >= 0) at = (page + inPage) | 0;
+      const page = inRange >>> pageShift;
+      const place = places[page]!;
+      if (place >= 0) at = (place + inPage) | 0;
+      if (indexes !== undefined) window = indexes[page]!;
     }
     ats[n] = at;
-    indexes[n] = index;
+    windows[n] = window;
   }
 }

@@ -52,15 +52,17 @@ export class LinearRuns {
         const at = from - window.physical;
         const isAll = from === window.physical && from + size === window.end;
         const part = isAll ? window : windowOf(from, window.bytes.subarray(at, at + size));
+        const pages = Int32Array.of(at);
         const range = {
           hi,
           lo,
           length: size,
           pageShift: RUN_PAGE_SHIFT,
-          pages: Int32Array.of(at),
+          pages,
           window,
           index,
-          isOneWindow: true,
+          places: pages,
+          indexes: undefined,
         };
         this.#runs.push({ hi, lo, length: size, window: part, index, start: at, range });
         from += size;

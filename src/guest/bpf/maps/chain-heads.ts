@@ -316,7 +316,7 @@ export class ChainHeads {
     const elementAt = 0 - this.#nodeAt;
     const nodeEnd = this.#nodeAt + 8;
     const pages = this.#pages;
-    if (pages?.isOneWindow === true) findInPages(pages, batch, count, elementAt, nodeEnd);
+    if (pages !== undefined) findInPages(pages, batch, count, elementAt, nodeEnd);
     else this.#memory.locateEach(batch, count, elementAt, nodeEnd);
   }
 
