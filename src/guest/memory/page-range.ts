@@ -30,7 +30,7 @@ const MAX_BYTES = 2 ** 31 - 2 ** 16;
 
 /**
  * Locates the pages of `length` bytes at `hi:lo`; undefined if the image has none of them. Pages that are not in the window of
- * the first one are left out.
+ * the first one are left out of `pages`.
  */
 export function locatePages(
   memory: GuestMemory,
