@@ -76,6 +76,7 @@ eachMachine(machines, (image, name) => {
         ["sched", "dump"],
         ["task", "show"],
         ["-j", "task", "show"],
+        ["task", "stack", "pid", "2"],
         ["dmesg"],
         ...codeOf(image.memory),
       ]) {
