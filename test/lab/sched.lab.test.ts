@@ -264,6 +264,11 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
       expect(pids(waiting)).toEqual(expect.arrayContaining(victims.map(({ pid }) => pid)));
       if (kind !== "rt-hog") expectWaits(waiting, victims, lastAsked(image));
       if (kind === "lost-comm" || kind === "lost-dsq") expectStrike(report, victims, lastAsked(image));
+      if (kind === "rt-hog") {
+        // The hog preempted a task of the scheduler, which has ops.cpu_release, and holds the CPU since then.
+        const released = dumps.map(({ cpus }) => cpus.find(({ cpu }) => cpu === 1)?.cpuReleased);
+        expect([released, report.cpus[1]?.cpuReleased]).toEqual([[1], 1]);
+      }
       if (kind === "starved") {
         // Behind all tasks that came later, in the order in which they came.
         const shared = report.queues.find(({ id }) => id === BigInt(sharedDsq));

@@ -46,6 +46,8 @@ struct actor {
 static struct actor victims[VICTIMS];
 static struct actor hogs[MAX_HOGS];
 static int hog_count;
+/* Of RT_HOG: a task of the scheduler, which the hog preempts. */
+static struct actor spinner = { .comm = "spin-1", .cpu = STALL_CPU };
 static unsigned long long began_ns;
 
 static unsigned long long now_ns(void)
@@ -109,7 +111,9 @@ static void spin(void)
 		;
 }
 
-static void start(struct actor *actor, enum stall_kind kind, bool is_hog)
+enum role { VICTIM, HOG, SPINNER };
+
+static void start(struct actor *actor, enum stall_kind kind, enum role role)
 {
 	int ends[2];
 
@@ -135,11 +139,11 @@ static void start(struct actor *actor, enum stall_kind kind, bool is_hog)
 	}
 	if (kind == PINNED)
 		set_policy(SCHED_EXT, 0);
-	if ((kind == RT_HOG || kind == RT_ALL) && is_hog)
+	if ((kind == RT_HOG || kind == RT_ALL) && role == HOG)
 		set_policy(SCHED_FIFO, 50);
 	char byte;
 	while (read(ends[0], &byte, 1) == 1)
-		if (is_hog) {
+		if (role != VICTIM) {
 			/* Here, because the limits on real-time tasks are lifted only before the stall begins. */
 			if (kind == DL_ALL)
 				set_deadline(HOG_PERIOD_NS, HOG_PERIOD_NS);
@@ -164,7 +168,7 @@ static void start_actors(enum stall_kind kind)
 	for (int i = 0; i < VICTIMS; i++) {
 		victims[i].cpu = on_stall_cpu ? STALL_CPU : -1;
 		snprintf(victims[i].comm, sizeof(victims[i].comm), "victim-%d", i);
-		start(&victims[i], kind, false);
+		start(&victims[i], kind, VICTIM);
 	}
 	for (int cpu = 0; cpu < hogs_of(kind, cpus) && cpu < MAX_HOGS; cpu++) {
 		if (kind != SLICE_INF && kind != HELD && kind != RT_ALL && kind != STARVED && kind != DL_ALL && !((kind == PINNED || kind == RT_HOG) && cpu == STALL_CPU))
@@ -172,8 +176,10 @@ static void start_actors(enum stall_kind kind)
 		struct actor *hog = &hogs[hog_count++];
 		hog->cpu = kind == STARVED ? -1 : cpu;
 		snprintf(hog->comm, sizeof(hog->comm), "hog-%d", cpu);
-		start(hog, kind, true);
+		start(hog, kind, HOG);
 	}
+	if (kind == RT_HOG)
+		start(&spinner, kind, SPINNER);
 }
 
 static void wake(struct actor *actor)
@@ -259,6 +265,10 @@ static void begin(enum stall_kind kind, struct stall *skel)
 	began_ns = now_ns();
 	if (!is_harmless(kind))
 		skel->bss->stalling = true;
+	if (kind == RT_HOG) {
+		wake(&spinner);
+		usleep(300000);
+	}
 	skel->bss->hogs_woken_ns = began_ns;
 	for (int i = 0; i < hog_count; i++)
 		wake(&hogs[i]);
