@@ -203,7 +203,14 @@ async function stacks(guest: FrozenGuest): Promise<void> {
   const ops = (await guest.answers.text("sched_ext/root/ops"))?.trim();
   if (ops === undefined || !/^(7|6\.1[6-9])/.test(guest.kernel.release)) return;
   const sched = await guest.exec("cd /ktstr && bun run ktstr sched");
-  expect([sched.status, decode(sched.stdout)]).toEqual([0, expect.stringContaining(`Scheduler  ${ops} `)]);
+  const page = decode(sched.stdout);
+  expect([sched.status, page]).toEqual([0, expect.stringContaining(`Scheduler  ${ops} `)]);
+  // Only the kernel's memory has these: the page of /sys/kernel/sched_ext says that they are missing.
+  expect(page).not.toContain("/proc/kcore:");
+  const [, cpus] = /^CPUs \((\d+)\)/m.exec(page) ?? [];
+  expect(cpus).toBe(decode((await guest.exec("grep -c ^processor /proc/cpuinfo")).stdout).trim());
+  // bun itself is a task of the scheduler.
+  expect(page).toMatch(/^ \*[A-Z] +[\d.]+ s +bun\[\d+\]/m);
 }
 
 /** Machine code of a program has the same lines from bpf(2) and from the kernel's memory. */
