@@ -48,8 +48,8 @@ export function parseSections(bytes: Uint8Array, format: string, split: boolean)
   const words = header.isSwapped
     ? swappedWords(bytes, typeStart, typeLength)
     : asWords(bytes, typeStart, typeLength);
-  const sizes = recordSizes(bytes, header);
-  return { typeOffset: typeStart, words, strings, index: indexTypes(words, sizes, typeStart, format) };
+  const steps = recordSteps(bytes, header);
+  return { typeOffset: typeStart, words, strings, index: indexTypes(words, steps, typeStart, format) };
 }
 
 function readHeader(bytes: Uint8Array, format: string): Header {
@@ -121,26 +121,17 @@ function swappedWords(bytes: Uint8Array, start: number, length: number): Int32Ar
   return new Int32Array(swapped.swap32().buffer);
 }
 
-/** Sizes of records in words, indexed by the upper byte of `info` (kind flag and kind). */
-interface RecordSizes {
-  /** The fixed part with `struct btf_type`; `UNKNOWN_KIND` for kinds that cannot be skipped. */
-  readonly fixed: Int32Array;
-  /** One element. */
-  readonly element: Int32Array;
-}
-
-/** Longer than every type section, so that the scan ends. */
-const UNKNOWN_KIND = 0x7fff_ffff;
-
-/** Sizes of kinds that this parser does not know come from the object's layout section. */
-function recordSizes(bytes: Uint8Array, { layoutStart, layoutLength }: Header): RecordSizes {
-  const fixed = new Int32Array(256).fill(UNKNOWN_KIND);
-  const element = new Int32Array(256);
+/**
+ * Returns record sizes in words, indexed by the upper byte of `info` (kind flag and kind). The low 8 bits are the size
+ * of the fixed part with `struct btf_type`; the bits above are the size of one element. 0: unknown kind. Sizes of kinds
+ * that this parser does not know come from the object's layout section, so their records can be skipped.
+ */
+function recordSteps(bytes: Uint8Array, { layoutStart, layoutLength }: Header): Int32Array {
+  const steps = new Int32Array(256);
   const set = (kind: number, fixedBytes: number, elementBytes: number): void => {
-    for (const info of [kind, kind + 0x80]) {
-      fixed[info] = (BTF_TYPE_SIZE + fixedBytes) / 4;
-      element[info] = elementBytes / 4;
-    }
+    const step = (BTF_TYPE_SIZE + fixedBytes) / 4 + (elementBytes / 4) * 0x100;
+    steps[kind] = step;
+    steps[kind + 0x80] = step;
   };
   const known = BTF_KIND_FIXED_SIZE.length;
   for (let kind = 1; kind < known; kind++)
@@ -148,44 +139,48 @@ function recordSizes(bytes: Uint8Array, { layoutStart, layoutLength }: Header): 
   const described = Math.min(0x80, Math.floor(layoutLength / BTF_LAYOUT.size));
   for (let kind = known; kind < described; kind++) {
     const at = layoutStart + kind * BTF_LAYOUT.size;
-    const fixedBytes = bytes[at + BTF_LAYOUT.fields.info_sz.offset]!;
-    const elementBytes = bytes[at + BTF_LAYOUT.fields.elem_sz.offset]!;
-    if (fixedBytes % 4 === 0 && elementBytes % 4 === 0) set(kind, fixedBytes, elementBytes);
+    const fixed = bytes[at + BTF_LAYOUT.fields.info_sz.offset]!;
+    const element = bytes[at + BTF_LAYOUT.fields.elem_sz.offset]!;
+    if (fixed % 4 === 0 && element % 4 === 0) set(kind, fixed, element);
   }
-  return { fixed, element };
+  return steps;
 }
-
-/** `struct btf_type` in words. */
-const TYPE_WORDS = BTF_TYPE_SIZE / 4;
 
 /**
  * Returns the first word of each type. A kernel has more than 125,000 types, and a command indexes them once, before
- * the engine has compiled this loop. The loop therefore makes no calls, creates no objects, and checks only its end.
+ * the engine has compiled this loop. The loop therefore makes no calls and creates no objects per type.
  */
-function indexTypes(
-  words: Int32Array,
-  { fixed, element }: RecordSizes,
-  typeStart: number,
-  format: string,
-): Int32Array {
-  const last = words.length - TYPE_WORDS;
-  // For the most types that fit. Pages that are not written use no memory.
-  const index = new Int32Array(Math.floor(words.length / TYPE_WORDS));
+function indexTypes(words: Int32Array, steps: Int32Array, typeStart: number, format: string): Int32Array {
+  const last = words.length - BTF_TYPE_SIZE / 4;
+  let room = Math.floor(words.length / USUAL_WORDS_PER_TYPE) + 16;
+  let index: Int32Array = new Int32Array(room);
   let count = 0;
   let at = 0;
   while (at <= last) {
     const info = words[at + 1]!;
+    const step = steps[info >>> 24]!;
+    if (step === 0) throw unknownKind(format, typeStart + 4 * at, (info >>> 24) & 0x7f, count);
+    if (count === room) {
+      index = grown(index);
+      room = index.length;
+    }
     index[count++] = at;
-    at += fixed[info >>> 24]! + (info & 0xffffff) * element[info >>> 24]!;
+    at += (step & 0xff) + (info & 0xffffff) * (step >>> 8);
   }
   if (at !== words.length) {
     const lastStart = count === 0 ? 0 : index[count - 1]!;
-    const kind = words[lastStart + 1]! >>> 24;
-    if (count > 0 && fixed[kind] === UNKNOWN_KIND)
-      throw unknownKind(format, typeStart + 4 * lastStart, kind & 0x7f, count - 1);
     throw new FormatError(format, typeStart + 4 * lastStart, "the last type runs past the type section");
   }
   return index.subarray(0, count);
+}
+
+/** Estimate for the first allocation: a kernel's types have 6.3 words on average. */
+const USUAL_WORDS_PER_TYPE = 6;
+
+function grown(index: Int32Array): Int32Array {
+  const larger = new Int32Array(index.length * 2);
+  larger.set(index);
+  return larger;
 }
 
 function unknownKind(format: string, offset: number, kind: number, typesBefore: number): FormatError {
