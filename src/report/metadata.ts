@@ -13,7 +13,7 @@ export function mayHoldMetadata(map: MapInfo): boolean {
   return isSection(map) && Buffer.from(map.name).includes(".rodata");
 }
 
-/** Returns a program's metadata from the first map that has any. The names have no prefix. Empty if no map has metadata. */
+/** Returns the metadata in a program's first `.rodata` map, as bpftool does. The names have no prefix. Empty if there is none. */
 export function metadataOf(state: BpfState, prog: ProgInfo): readonly Variable[] {
   let section: MapInfo | undefined;
   for (const id of prog.mapIds) {

@@ -32,7 +32,9 @@ function answer(...memory: readonly MemorySource[]): string {
   };
   // The layout of two pieces in one raw file is guessed, which is a warning.
   return stringify({
-    warnings: warnings.filter((each) => !each.startsWith("The file does not contain the addresses of its memory")),
+    warnings: warnings.filter(
+      (each) => !each.startsWith("The file does not contain the addresses of its memory"),
+    ),
     ...inspection,
   });
 }
