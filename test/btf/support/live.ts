@@ -32,8 +32,9 @@ export function which(tool: string): string | null {
 /** Returns the reason why live comparisons cannot run here, or "". Throws instead if KTSTR_REQUIRE_LIVE=1. */
 export function liveSkipReason(...tools: string[]): string {
   const missing = existsSync(VMLINUX) ? tools.find((tool) => which(tool) === null) : VMLINUX;
-  if (missing === undefined) return "";
-  const why = `${missing} is not there`;
+  const why =
+    missing === undefined ? (tools.includes("bpftool") ? oldBpftool() : "") : `${missing} is not there`;
+  if (why === "") return "";
   if (process.env["KTSTR_REQUIRE_LIVE"] === "1") throw new Error(`KTSTR_REQUIRE_LIVE=1, but ${why}`);
   console.warn(`skipped: ${why}`);
   return why;
@@ -55,4 +56,13 @@ export function run(...command: string[]): string {
   if (!done.success)
     throw new Error(`${command.join(" ")}: ${done.stderr.toString() || `exit ${done.exitCode}`}`);
   return done.stdout.toString();
+}
+
+/** Returns the reason why the bpftool in PATH is no reference, or "": older ones lack keys and commands. */
+function oldBpftool(): string {
+  const version = Bun.spawnSync([which("bpftool")!, "version"]).stdout.toString();
+  const [, major = 0, minor = 0] = (/v(\d+)\.(\d+)/.exec(version) ?? []).map(Number);
+  return major > 7 || (major === 7 && minor >= 8)
+    ? ""
+    : `bpftool ${major}.${minor} is older than 7.8, which \`bun run lab bpftool\` builds`;
 }
