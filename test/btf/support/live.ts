@@ -59,7 +59,7 @@ export function run(...command: string[]): string {
 }
 
 /** Returns the reason why the bpftool in PATH is no reference, or "": older ones lack keys and commands. */
-function oldBpftool(): string {
+export function oldBpftool(): string {
   const version = Bun.spawnSync([which("bpftool")!, "version"]).stdout.toString();
   const [, major = 0, minor = 0] = (/v(\d+)\.(\d+)/.exec(version) ?? []).map(Number);
   return major > 7 || (major === 7 && minor >= 8)

@@ -6,7 +6,7 @@ import { isSection } from "../../../src/report/globals.ts";
 import { styleFor } from "../../../src/report/style.ts";
 import { typesOf } from "../../../src/report/typed.ts";
 import type { BpfState, MapInfo } from "../../../src/state.ts";
-import { which } from "../../btf/support/live.ts";
+import { oldBpftool, which } from "../../btf/support/live.ts";
 import type { Expected, ZooAnswers, ZooEntry, ZooMap } from "../../lab/zoo/answers.ts";
 
 /** Returns the reason why the zoo cannot run here, or "". Throws instead if KTSTR_REQUIRE_LAB=1. */
@@ -22,7 +22,7 @@ function obstacle(): string {
   if (process.platform !== "linux" || process.getuid?.() !== 0) return "needs root on Linux";
   if (!existsSync("/sys/kernel/btf/vmlinux")) return "this kernel has no BTF";
   const missing = ["clang-19", "bpftool", "apt-get", "dpkg-deb"].filter((name) => which(name) === null);
-  return missing.length === 0 ? "" : `not installed: ${missing.join(", ")}`;
+  return missing.length === 0 ? oldBpftool() : `not installed: ${missing.join(", ")}`;
 }
 
 /** Returns the number of values with an answer of the loader, and the differences from ktstr's plain data. */
