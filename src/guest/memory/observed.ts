@@ -76,8 +76,11 @@ export class ObservedMemory extends GuestMemory {
     let done = 0;
     while (done < wanted) {
       const physical = this.translate(at.hi, at.lo);
-      if (physical < 0 || this.physical.indexOf(physical) < 0) return done;
-      const size = Math.min(wanted - done, this.#pageBytes - (at.lo & (this.#pageBytes - 1)));
+      const window = this.physical.windows[this.physical.indexOf(physical)];
+      if (window === undefined) return done;
+      // A capture can hold only a part of a page (CAPTURE_PAGE_BYTES).
+      const restOfPage = this.#pageBytes - (at.lo & (this.#pageBytes - 1));
+      const size = Math.min(wanted - done, restOfPage, window.end - physical);
       if (!this.#observer.note(physical, size)) return ~done;
       at = add(at, size);
       done += size;
