@@ -2,7 +2,7 @@
 import { describe, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { whyNoLab } from "../lab/availability.ts";
+import { labSkipReason } from "../lab/availability.ts";
 import { labDir } from "../lab/cache.ts";
 import { frozenRow, labRows, stallRows } from "../lab/matrix.ts";
 import { isSilent, type Stall } from "../lab/stall/run.ts";
@@ -27,7 +27,7 @@ export async function labImages(): Promise<LabImage[]> {
   const named = process.env["KTSTR_LAB_IMAGES"] ?? "";
   if (named !== "") return imagesIn(named);
   if (process.env["KTSTR_LAB"] !== undefined || process.env["KTSTR_REQUIRE_LAB"] === "1") {
-    if ((await whyNoLab()) !== "") return [];
+    if ((await labSkipReason()) !== "") return [];
     const booted: LabImage[] = [];
     for (const row of labRows()) booted.push(labImage(row, (await frozenRow(row)).dir));
     return booted;
@@ -40,7 +40,7 @@ export async function labImages(): Promise<LabImage[]> {
 /** `labImages`, and if guests may be booted, also the rows of the lab's own scheduler, which do not have the zoo. */
 export async function labAndStallImages(): Promise<LabImage[]> {
   const images = await labImages();
-  if ((process.env["KTSTR_LAB_IMAGES"] ?? "") !== "" || (await whyNoLab()) !== "") return images;
+  if ((process.env["KTSTR_LAB_IMAGES"] ?? "") !== "" || (await labSkipReason()) !== "") return images;
   for (const row of stallRows()) images.push(labImage(row, (await frozenRow(row)).dir));
   return images;
 }

@@ -16,8 +16,8 @@ const symbols =
   "sysctl_unprivileged_bpf_disabled bpf_map_types cgrp_dfl_root physvirt_offset vabits_actual";
 
 /**
- * Writes answers to /tmp/answers and prints the folder as a tar archive. Debian's bpftool shows each map with a command
- * of its own: in a listing, bpftool 7.8 does not clear its `struct bpf_map_info` between two maps, and Linux 7.x copies
+ * Writes answers to /tmp/answers and prints the folder as a tar archive. Debian's bpftool shows each map with a separate
+ * command: in a listing, bpftool 7.8 does not clear its `struct bpf_map_info` between two maps, and Linux 7.x copies
  * the struct in (bpf_map_get_info_by_fd), so a map without BTF has the `btf_id` of the previous map. The lab's bpftool
  * lists the maps again with `pids`, and `withPids` adds them. Maps of the listing bpftool no longer exist when they are
  * shown: bpftool exits with 255, at which xargs would stop before its other processes have ended, so `true` follows.

@@ -1,6 +1,6 @@
 /**
- * Checks whether this machine can run the lab. Otherwise tests that need the lab skip with the reason, or fail under
- * KTSTR_REQUIRE_LAB=1, which promises a lab.
+ * Checks whether this machine can run the lab. If it cannot, tests that need the lab are skipped with the
+ * reason, or fail if KTSTR_REQUIRE_LAB=1.
  */
 import { fetchKernel } from "./kernels.ts";
 import { LabError } from "./process.ts";
@@ -44,10 +44,10 @@ async function answer(): Promise<string> {
 let asked: Promise<string> | undefined;
 
 /**
- * Returns why guests cannot be booted here, or "" if they can. Booting takes minutes, so it must be requested with
- * KTSTR_LAB=1 or all, or with KTSTR_REQUIRE_LAB=1, under which a missing tool or network is a failure.
+ * Returns why guests cannot be booted here, or "" if they can. Booting takes minutes, so it must be requested by
+ * KTSTR_LAB=1 or all, or by KTSTR_REQUIRE_LAB=1, which makes a missing tool or network a failure.
  */
-export function whyNoLab(): Promise<string> {
+export function labSkipReason(): Promise<string> {
   asked ??= answer();
   return asked;
 }

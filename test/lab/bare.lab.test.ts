@@ -8,7 +8,7 @@ import { withoutBpftools } from "../guest/images.ts";
 import { missing, parseExact } from "../live/bpftool.ts";
 import { withoutProc } from "../live/without-proc.ts";
 import type { ExecResult } from "./agent.ts";
-import { whyNoLab } from "./availability.ts";
+import { labSkipReason } from "./availability.ts";
 import { cpio } from "./cpio.ts";
 import { bootGuest, type FrozenGuest } from "./frozen.ts";
 import { withLibraries } from "./initramfs.ts";
@@ -31,7 +31,7 @@ function ktstr(guest: FrozenGuest, words: string): Promise<ExecResult> {
 /** Removes counters, which change between two readings, and users of a BTF object, which the listing itself adds. */
 const MOVING = ["run_time_ns", "run_cnt", "recursion_misses", "prog_ids", "map_ids"];
 
-test.skipIf((await whyNoLab()) !== "")(
+test.skipIf((await labSkipReason()) !== "")(
   "in an initramfs with nothing mounted ktstr shows what bpftool shows with everything mounted, except facts of /proc and /sys",
   async () => {
     const out = await mkdtemp(join(tmpdir(), "ktstr-bare-"));

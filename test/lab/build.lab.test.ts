@@ -6,13 +6,13 @@ import { join } from "node:path";
 import { buildExecutable } from "../../tools/build.ts";
 import { Kit } from "../live/kit.ts";
 import { loadProg, returns } from "../live/kit-progs.ts";
-import { whyNoLab } from "./availability.ts";
+import { labSkipReason } from "./availability.ts";
 import { cpio } from "./cpio.ts";
 import { startGuest } from "./guest.ts";
 import { withLibraries } from "./initramfs.ts";
 import { run, tool } from "./process.ts";
 
-const why = await whyNoLab();
+const why = await labSkipReason();
 const project = join(import.meta.dir, "../..");
 const decode = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
 const GUEST_MS = 600_000;

@@ -35,7 +35,7 @@ async function checkBanner(image: FrozenImage): Promise<void> {
   const start = must(iomemStart(iomem, "Kernel code"), "/proc/iomem has no kernel code");
   const distance =
     must(symbols.get("linux_banner"), "no linux_banner") - must(symbols.get("_text"), "no _text");
-  const offset = must(offsetOf(image.pieces, start + Number(distance)), "the banner lies outside the RAM");
+  const offset = must(offsetOf(image.pieces, start + Number(distance)), "the banner is outside the RAM");
   const version = must(await image.answers.text("version"), "no /proc/version").trim();
   const found = (await readAt(image.memoryPath, offset, version.length)).toString("latin1");
   if (found !== version)

@@ -11,7 +11,7 @@ import { join } from "node:path";
 import { openKernel } from "../../src/guest/kernel/kernel.ts";
 import { labImage } from "../guest/images.ts";
 import { Comparison } from "../guest/support/frozen.ts";
-import { whyNoLab } from "./availability.ts";
+import { labSkipReason } from "./availability.ts";
 import { type CpioEntry, cpio } from "./cpio.ts";
 import { bootGuest, type FrozenGuest, writeMeta } from "./frozen.ts";
 import { triplet, userland, withLibraries } from "./initramfs.ts";
@@ -163,7 +163,7 @@ function withoutOther(json: string): Record<string, unknown> {
 const ids = (json: string | undefined): number[] =>
   (JSON.parse(json ?? "") as { id: number }[]).map(({ id }) => id);
 
-const why = await whyNoLab();
+const why = await labSkipReason();
 const isAll = process.env["KTSTR_LAB"] === "all";
 const reason = why !== "" ? `: ${why}` : isAll ? "" : ": under KTSTR_LAB=all";
 

@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { CLI } from "../live/bpftool.ts";
 import { diffProblems } from "../report/schema.ts";
-import { whyNoLab } from "./availability.ts";
+import { labSkipReason } from "./availability.ts";
 import { type Guest, startGuest } from "./guest.ts";
 import { GuestDied } from "./guest-watch.ts";
 import { fetchKernel } from "./kernels.ts";
@@ -221,7 +221,7 @@ async function compareStall(): Promise<void> {
   });
 }
 
-describe.skipIf((await whyNoLab()) !== "")("two freezes of one guest", () => {
+describe.skipIf((await labSkipReason()) !== "")("two freezes of one guest", () => {
   test(
     "give the increments that the guest's own bpftool counted, and the new scheduler",
     () => retryIfGuestDies(3, compareFreezes),

@@ -23,7 +23,7 @@ import {
   vmwareState,
 } from "../guest/dump-writers.ts";
 import { writeKdump } from "../guest/kdump-writer.ts";
-import { whyNoLab } from "./availability.ts";
+import { labSkipReason } from "./availability.ts";
 import type { FrozenImage } from "./frozen.ts";
 import { makedumpfile, writeCore } from "./makedumpfile.ts";
 import { frozenRow } from "./matrix.ts";
@@ -66,7 +66,7 @@ async function inspect(...files: readonly string[]): Promise<string> {
 }
 
 // A kernel that makedumpfile supports; for newer ones it drops pages that are in use.
-describe.skipIf((await whyNoLab()) !== "")("dumps of a 6.1 guest", () => {
+describe.skipIf((await labSkipReason()) !== "")("dumps of a 6.1 guest", () => {
   let folder = "";
   let image: FrozenImage;
   let raw = "";

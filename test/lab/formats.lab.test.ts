@@ -6,7 +6,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
-import { whyNoLab } from "./availability.ts";
+import { labSkipReason } from "./availability.ts";
 import { bootGuest, type FrozenGuest } from "./frozen.ts";
 import { qemuFor } from "./qemu.ts";
 
@@ -56,7 +56,7 @@ function askQemu(): {
   };
 }
 
-const why = await whyNoLab();
+const why = await labSkipReason();
 const { version, formats, capabilities } =
   why === "" ? askQemu() : { version: "", formats: [], capabilities: [] };
 

@@ -106,7 +106,7 @@ async function bootOnce(options: BootOptions, deaths: readonly GuestDied[]): Pro
     else await stallAndCollect(guest, options.stall, answers.dir);
     if (options.panic === true) await guest.panic();
     await guest.freeze();
-    // The guest can die between the answers and the freeze, which takes long on a slow machine.
+    // The guest can die between the answers and the freeze, which takes seconds on a slow machine.
     if (options.panic !== true) await guest.check();
     progress("frozen");
     const vmcorePath = options.vmcore === true ? await guest.dumpVmcore() : undefined;
@@ -207,7 +207,7 @@ async function dropOlder(frozen: string, name: string, key: string): Promise<voi
   for (const entry of await readdir(frozen)) {
     const [, row, rowKey] = /^(.*)-([0-9a-f]{16})$/.exec(entry) ?? [];
     if (row !== name || rowKey === key) continue;
-    // Renamed first, so that no other process opens a folder that is half removed. Open files stay readable.
+    // Renamed first, so that no other process opens a folder while it is removed. Open files stay readable.
     const doomed = join(frozen, `.old-${entry}-${process.pid}`);
     await rename(join(frozen, entry), doomed).catch(() => {});
     await rm(doomed, { recursive: true, force: true });

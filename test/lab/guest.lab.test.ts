@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { whyNoLab } from "./availability.ts";
+import { labSkipReason } from "./availability.ts";
 import { startGuest } from "./guest.ts";
 import { GuestDied } from "./guest-watch.ts";
 
@@ -19,7 +19,7 @@ async function processesWith(text: string): Promise<string[]> {
   return found;
 }
 
-describe.skipIf((await whyNoLab()) !== "")("a guest", () => {
+describe.skipIf((await labSkipReason()) !== "")("a guest", () => {
   test(
     "runs scripts with their status and both outputs, does not run while frozen, and leaves nothing behind",
     async () => {

@@ -63,7 +63,7 @@ async function writeInitrd(kernel: Kernel, path: string, overlays: readonly Uint
 
 const BOOTS = 3;
 /**
- * A kernel that patches its code first writes a breakpoint for the other CPUs. An emulated CPU can, seldom, hit the breakpoint
+ * A kernel that patches its code first writes a breakpoint for the other CPUs. In rare cases an emulated CPU hits the breakpoint
  * after the kernel has finished the patch and no longer handles it. This is a defect of QEMU, not of the guest.
  */
 const EMULATED_DEATH = "Oops: int3";
@@ -154,7 +154,7 @@ async function attach(machine: Machine, placement: Placement, bootTimeoutMs: num
     const flatView = await machine.qmp.command("human-monitor-command", { "command-line": "info mtree -f" });
     const pieces = piecesIn(String(flatView), memoryMiB * 1024 * 1024);
     await watch.guard(agent.ready, "boot", bootTimeoutMs);
-    return { ...behind(machine, watch, agent, dir), kernel, dir, pieces, [Symbol.asyncDispose]: end };
+    return { ...controlsOf(machine, watch, agent, dir), kernel, dir, pieces, [Symbol.asyncDispose]: end };
   } catch (error) {
     await end();
     throw error;
@@ -163,7 +163,7 @@ async function attach(machine: Machine, placement: Placement, bootTimeoutMs: num
 
 type Controls = Omit<Guest, "kernel" | "dir" | "pieces" | typeof Symbol.asyncDispose>;
 
-function behind(machine: Machine, watch: GuestWatch, agent: Agent, dir: string): Controls {
+function controlsOf(machine: Machine, watch: GuestWatch, agent: Agent, dir: string): Controls {
   return {
     pid: machine.child.pid,
     memoryPath: join(dir, "mem"),

@@ -1,6 +1,6 @@
 /**
  * Builds the userland of guests: sid's busybox, the lab's bpftool and libraries for the guest's architecture, an init that
- * mounts the file systems of BPF, and the agent that runs the lab's commands. Tests append archives of their own.
+ * mounts the file systems of BPF, and the agent that runs the lab's commands. Tests append further archives.
  */
 import { existsSync, realpathSync } from "node:fs";
 import { readFile } from "node:fs/promises";

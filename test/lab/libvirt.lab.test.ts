@@ -15,7 +15,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connectAgent } from "./agent.ts";
-import { whyNoLab } from "./availability.ts";
+import { labSkipReason } from "./availability.ts";
 import { buildBpftool } from "./bpftool.ts";
 import type { Guest } from "./guest.ts";
 import { baseInitramfs } from "./initramfs.ts";
@@ -31,7 +31,7 @@ const MEMORY_MIB = 512;
 const NOBODY = 65_534;
 
 const everything = process.env["KTSTR_LAB"] === "all";
-const why = (await whyNoLab()) || (Bun.which("virsh") === null ? "no virsh on this machine" : "");
+const why = (await labSkipReason()) || (Bun.which("virsh") === null ? "no virsh on this machine" : "");
 if (why !== "" && process.env["KTSTR_REQUIRE_LAB"] === "1")
   throw new Error(`KTSTR_REQUIRE_LAB=1, but ${why}`);
 

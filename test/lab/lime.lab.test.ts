@@ -22,7 +22,7 @@ import type { LabImage } from "../guest/images.ts";
 import { Comparison } from "../guest/support/frozen.ts";
 import { connectAgent } from "./agent.ts";
 import { collectAnswers } from "./answers.ts";
-import { whyNoLab } from "./availability.ts";
+import { labSkipReason } from "./availability.ts";
 import { buildBpftool } from "./bpftool.ts";
 import { cpio } from "./cpio.ts";
 import type { Guest } from "./guest.ts";
@@ -86,7 +86,7 @@ async function receive(port: number, path: string): Promise<void> {
   throw new LabError("lab: LiME sent nothing");
 }
 
-const why = await whyNoLab();
+const why = await labSkipReason();
 describe.skipIf(why !== "")(`LiME in a guest${why === "" ? "" : `: ${why}`}`, () => {
   let folder = "";
   let machine: Bun.Subprocess | undefined;

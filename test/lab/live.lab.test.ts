@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { withoutBpftools } from "../guest/images.ts";
 import { missing, parseExact } from "../live/bpftool.ts";
-import { whyNoLab } from "./availability.ts";
+import { labSkipReason } from "./availability.ts";
 import { bootGuest, type FrozenGuest } from "./frozen.ts";
 import { GuestDied } from "./guest-watch.ts";
 import { bootOptionsOf, labRows, type RowName } from "./matrix.ts";
@@ -73,7 +73,7 @@ async function staticMaps(guest: FrozenGuest): Promise<number[]> {
 const CI_ROWS: readonly RowName[] = ["6.1", "sid-5level"];
 const livingRows = process.env["KTSTR_LAB"] === "all" ? labRows() : CI_ROWS;
 
-describe.skipIf((await whyNoLab()) !== "")("live, inside the guest", () => {
+describe.skipIf((await labSkipReason()) !== "")("live, inside the guest", () => {
   test.each(livingRows.filter((row) => row !== "panicked"))(
     "%s: ktstr's listings and dumps are a superset of bpftool's",
     async (row) => {

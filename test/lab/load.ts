@@ -49,7 +49,7 @@ export async function insertModules(guest: Guest, names: readonly string[]): Pro
 }
 
 /**
- * Starts two busy loops and two sleepers in three cgroups of different weights. All of them sleep now and then. Also starts
+ * Starts two busy loops and two sleepers in three cgroups of different weights. All of them sleep at intervals. Also starts
  * processes that sleep until the end, each in a different place of the kernel (sleepers/sleepers.c).
  */
 export async function startWorkload(guest: Guest): Promise<void> {

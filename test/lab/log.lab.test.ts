@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { openGuest } from "../../src/guest/guest.ts";
 import { expectSameLog } from "../guest/support/log-answers.ts";
-import { whyNoLab } from "./availability.ts";
+import { labSkipReason } from "./availability.ts";
 import { bootGuest } from "./frozen.ts";
 
 /** 5,000 records of up to 900 bytes: the text buffer of Debian's kernels (2^17 bytes) wraps around many times. */
@@ -20,7 +20,7 @@ printf '<30>daemon: \033[31mred\033[0m, tab\there, \\ backslash, \303\244\377' >
 printf '<4>two\nlines' > /dev/kmsg
 `;
 
-describe.skipIf((await whyNoLab()) !== "")("a log that wrapped around", () => {
+describe.skipIf((await labSkipReason()) !== "")("a log that wrapped around", () => {
   test.each(["sid", "6.1"] as const)(
     "%s: every remaining record is equal to that of /dev/kmsg and dmesg",
     async (kernel) => {

@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { openKernel } from "../../src/guest/kernel/kernel.ts";
 import { labImage } from "../guest/images.ts";
 import { Comparison } from "../guest/support/frozen.ts";
-import { whyNoLab } from "./availability.ts";
+import { labSkipReason } from "./availability.ts";
 import { type BootOptions, bootGuest, writeMeta } from "./frozen.ts";
 
 const cli = new URL("../../src/cli.ts", import.meta.url).pathname;
@@ -16,7 +16,7 @@ async function ids(kind: string, memory: string): Promise<number[]> {
   return ((await child.stdout.json()) as { id: number }[]).map(({ id }) => id);
 }
 
-const why = await whyNoLab();
+const why = await labSkipReason();
 const reason = why !== "" ? `: ${why}` : process.env["KTSTR_LAB"] === "all" ? "" : ": under KTSTR_LAB=all";
 
 const machines: readonly (readonly [string, Pick<BootOptions, "machine" | "append">])[] = [

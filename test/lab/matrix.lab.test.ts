@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { stat } from "node:fs/promises";
-import { whyNoLab } from "./availability.ts";
+import { labSkipReason } from "./availability.ts";
 import { checkImage } from "./check-image.ts";
 import type { FrozenImage } from "./frozen.ts";
 import { frozenRow, labRows, type RowName, rows } from "./matrix.ts";
@@ -8,7 +8,7 @@ import type { ZooAnswers } from "./zoo/answers.ts";
 
 const bootMs = 600_000;
 
-describe.skipIf((await whyNoLab()) !== "")("frozen guests", () => {
+describe.skipIf((await labSkipReason()) !== "")("frozen guests", () => {
   test.each(labRows())(
     "%s: memory has /proc's contents at /proc's addresses, and bpftool lists and dumps the maps of the zoo's loader",
     async (row: RowName) => {

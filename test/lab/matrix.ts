@@ -22,7 +22,7 @@ export interface Row extends Omit<BootOptions, "dir" | "overlays" | "onProgress"
   readonly captured?: boolean;
 }
 
-/** Releases with sched_ext beside sid's. */
+/** Releases with sched_ext other than sid's. */
 const releases = ["6.16", "6.17", "6.18", "6.19", "7.0", "7.1", "7.3"] as const;
 type Release = (typeof releases)[number];
 
@@ -79,7 +79,7 @@ export const rows: { readonly [name in RowName]: Row } = {
     modules: ["sch_ingress", "cls_bpf"],
   },
   "sid-4level": {
-    about: "4-level paging, 4 CPUs, RAM behind the hole below 4 GiB; ELF core",
+    about: "4-level paging, 4 CPUs, RAM above the hole below 4 GiB; ELF core",
     ci: true,
     captured: true,
     kernel: "sid",

@@ -1,6 +1,6 @@
 /** `metrics` and `report` while a sched_ext scheduler runs, compared with the kernel's own counters before and after. */
 import { describe, expect, test } from "bun:test";
-import { whyNoLab } from "./availability.ts";
+import { labSkipReason } from "./availability.ts";
 import { type Guest, startGuest } from "./guest.ts";
 import { fetchKernel } from "./kernels.ts";
 import { ktstrOverlay } from "./ktstr.ts";
@@ -24,7 +24,7 @@ const kernelEvents = async (guest: Guest): Promise<Map<string, number>> =>
       .map(([name = "", count]) => [name, Number(count)]),
   );
 
-describe.skipIf((await whyNoLab()) !== "")("a running scheduler", () => {
+describe.skipIf((await labSkipReason()) !== "")("a running scheduler", () => {
   test(
     "its events in `metrics` are between the kernel's own, and `report` has it",
     async () => {

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { openGuest } from "../../src/guest/guest.ts";
 import { findOrphans } from "../../src/report/orphans.ts";
-import { whyNoLab } from "./availability.ts";
+import { labSkipReason } from "./availability.ts";
 import { type Guest, startGuest } from "./guest.ts";
 import type { KernelName } from "./kernels.ts";
 import { ktstrOverlay } from "./ktstr.ts";
@@ -23,7 +23,7 @@ async function living(guest: Guest): Promise<string[]> {
 
 const kernels: readonly KernelName[] = ["6.1", "sid"];
 
-describe.skipIf((await whyNoLab()) !== "").each(kernels)(
+describe.skipIf((await labSkipReason()) !== "").each(kernels)(
   "objects without a known holder, on %s",
   (kernel) => {
     test("a healthy guest has none; then a map in a socket's queue and a program on a socket are found, live and from memory", async () => {

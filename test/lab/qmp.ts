@@ -67,7 +67,7 @@ export async function connectQmp(path: string): Promise<Qmp> {
   socket.on("close", () => fail("QEMU closed it"));
   const command = (name: string, args?: { readonly [key: string]: unknown }): Promise<unknown> => {
     const answer = Promise.withResolvers<unknown>();
-    if (socket.destroyed) return Promise.reject(new LabError(`lab: QMP ${name}: QEMU is gone`));
+    if (socket.destroyed) return Promise.reject(new LabError(`lab: QMP ${name}: QEMU has ended`));
     waiting.push(answer);
     socket.write(
       `${JSON.stringify(args === undefined ? { execute: name } : { execute: name, arguments: args })}\n`,

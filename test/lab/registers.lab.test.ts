@@ -7,7 +7,7 @@ import { type GuestKernel, openKernel } from "../../src/guest/kernel/kernel.ts";
 import type { TaskAt } from "../../src/guest/kernel/tasks.ts";
 import { registersOf } from "../../src/guest/task/registers.ts";
 import { parseRegisters } from "../../src/guest/vm/registers.ts";
-import { whyNoLab } from "./availability.ts";
+import { labSkipReason } from "./availability.ts";
 import { startGuest } from "./guest.ts";
 import type { KernelName } from "./kernels.ts";
 
@@ -27,7 +27,7 @@ function printedTrace(console: string): string[] {
 const framesFromCrash = (frames: readonly string[]): string[] =>
   frames.slice(frames.findIndex((frame) => frame.startsWith("sysrq_handle_crash+")));
 
-describe.skipIf((await whyNoLab()) !== "")("a running task", () => {
+describe.skipIf((await labSkipReason()) !== "")("a running task", () => {
   test.each(kernels.map((kernel) => [kernel] as const))(
     "%s: the shell that made the kernel panic",
     async (kernel) => {

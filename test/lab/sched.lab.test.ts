@@ -16,7 +16,7 @@ import type { DumpTask } from "../../src/sched-text/dump.ts";
 import { enumsOfDump } from "../../src/sched-text/enums.ts";
 import { parseLog } from "../../src/sched-text/parse.ts";
 import { flagNames, nameIn, type ScxEnums } from "../../src/scx-enums.ts";
-import { whyNoLab } from "./availability.ts";
+import { labSkipReason } from "./availability.ts";
 import { buildBpftool } from "./bpftool.ts";
 import type { FrozenImage } from "./frozen.ts";
 import { kernelBtf } from "./kernels.ts";
@@ -103,8 +103,8 @@ function expectNames(enums: ScxEnums, values: ReadonlyMap<string, bigint>, print
   );
 }
 
-/** Returns the time, by the scheduler's own clock, of the kernel's last call of it, which is shortly before the freeze. */
-function lastAsked({ memoryPath }: FrozenImage): number {
+/** Returns the time of the kernel's last call of the scheduler, which is shortly before the freeze. */
+function lastCallNs({ memoryPath }: FrozenImage): number {
   using guest = view(openGuest({ memory: memoryPath }));
   return Number(guest.map("stall.bss").global("last_ns"));
 }
@@ -119,7 +119,7 @@ function expectWaits(waiting: readonly TaskState[], victims: Statement["victims"
 }
 
 /** Requires that the watchdog strikes a victim first, when the timeout since its `ops.enqueue()` is over. */
-function expectStrike({ watchdog }: SchedReport, victims: Statement["victims"], frozenNs: number): void {
+function expectNextStrike({ watchdog }: SchedReport, victims: Statement["victims"], frozenNs: number): void {
   expect(victims.map(({ pid }) => pid)).toContain(watchdog!.next!.pid);
   const waitedMs = (frozenNs - Math.min(...victims.map((each) => each.enqueued_ns))) / 1e6;
   // LONG_TIMEOUT_MS of stall/run.ts.
@@ -224,7 +224,7 @@ function expectSince({ memoryPath }: FrozenImage, { cpus }: SchedReport): void {
   expect(Math.min(...shares.map(Math.abs))).toBeLessThan(0.05);
 }
 
-describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
+describe.skipIf((await labSkipReason()) !== "")("sched_ext in memory", () => {
   test.each(inTheMiddle)(
     "%s: waiting tasks are those of the kernel's dump, with the same fields",
     async (row) => {
@@ -276,8 +276,8 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
       const byText = dumps.map((dump) => viewOfDump(dump, "")).flatMap(findingsOf);
       expect(causes(byText)).toEqual(causes(findings));
       expect(pids(waiting)).toEqual(expect.arrayContaining(victims.map(({ pid }) => pid)));
-      if (kind !== "rt-hog") expectWaits(waiting, victims, lastAsked(image));
-      if (kind === "lost-comm" || kind === "lost-dsq") expectStrike(report, victims, lastAsked(image));
+      if (kind !== "rt-hog") expectWaits(waiting, victims, lastCallNs(image));
+      if (kind === "lost-comm" || kind === "lost-dsq") expectNextStrike(report, victims, lastCallNs(image));
       if (kind === "rt-hog") {
         // The hog preempted a task of the scheduler, which has ops.cpu_release, and holds the CPU since then.
         const released = dumps.map(({ cpus }) => cpus.find(({ cpu }) => cpu === 1)?.cpuReleased);
@@ -357,7 +357,7 @@ describe.skipIf((await whyNoLab()) !== "")("sched_ext in memory", () => {
       expect(Number(seconds) * 1e9).toBeGreaterThan(startedNs * 0.95);
       expect(Number(seconds) * 1e9).toBeLessThan(startedNs * 1.05);
       // CPU 0 either waits for a lock, with interrupts off, or goes on, and then calls ops.tick().
-      const ranMs = (lastAsked({ ...image, memoryPath: core }) - startedNs) / 1e6;
+      const ranMs = (lastCallNs({ ...image, memoryPath: core }) - startedNs) / 1e6;
       if (stuck.waitMs === undefined) expect(stuck.summary).toContain("the kernel's clock does not run");
       else {
         expect(stuck.waitMs).toBeGreaterThan(ranMs * 0.95);

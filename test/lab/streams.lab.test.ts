@@ -4,7 +4,7 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { join } from "node:path";
-import { whyNoLab } from "./availability.ts";
+import { labSkipReason } from "./availability.ts";
 import { bootGuest, type FrozenGuest } from "./frozen.ts";
 
 const cli = join(import.meta.dir, "../../src/cli.ts");
@@ -38,7 +38,7 @@ async function save(guest: FrozenGuest, path: string): Promise<Saved> {
   }
 }
 
-describe.skipIf((await whyNoLab()) !== "")("a guest of 3 GiB that is saved while it runs", () => {
+describe.skipIf((await labSkipReason()) !== "")("a guest of 3 GiB that is saved while it runs", () => {
   let guest: FrozenGuest;
   let stream = "";
   let saved: Saved;

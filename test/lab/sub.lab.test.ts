@@ -8,7 +8,7 @@ import { findingsOf } from "../../src/report/sched-findings.ts";
 import { schedJson } from "../../src/report/sched-json.ts";
 import { CLI } from "../live/bpftool.ts";
 import { schedProblems } from "../report/schema.ts";
-import { whyNoLab } from "./availability.ts";
+import { labSkipReason } from "./availability.ts";
 import { cpio } from "./cpio.ts";
 import { type Guest, startGuest } from "./guest.ts";
 import { GuestDied } from "./guest-watch.ts";
@@ -90,7 +90,7 @@ cat /tmp/sub.json`,
   );
 }
 
-describe.skipIf((await whyNoLab()) !== "")("sub-schedulers", () => {
+describe.skipIf((await labSkipReason()) !== "")("sub-schedulers", () => {
   test("are a tree, with their cgroups", async () => {
     for (let attempt = 1; ; attempt++) {
       try {

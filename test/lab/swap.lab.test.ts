@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { collectAnswers } from "./answers.ts";
-import { whyNoLab } from "./availability.ts";
+import { labSkipReason } from "./availability.ts";
 import { type Guest, startGuest } from "./guest.ts";
 import { fetchKernel } from "./kernels.ts";
 import { ktstrOverlay } from "./ktstr.ts";
@@ -25,7 +25,7 @@ async function bssIds(guest: Guest): Promise<number[]> {
   return maps.filter(({ name }) => name === bss).map(({ id }) => id);
 }
 
-describe.skipIf((await whyNoLab()) !== "")("the scheduler swap", () => {
+describe.skipIf((await labSkipReason()) !== "")("the scheduler swap", () => {
   test("a pin keeps the old .bss next to the new one, and the active scheduler is the new one", async () => {
     const overlays = [
       await loadOverlay({ schedulers: ["scx_simple"], zoo: false }, await fetchKernel("sid")),

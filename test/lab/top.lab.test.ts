@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { openRecord } from "../../src/report/record-read.ts";
 import type { Round } from "../../src/round.ts";
 import { spawn } from "../live/bpftool.ts";
-import { whyNoLab } from "./availability.ts";
+import { labSkipReason } from "./availability.ts";
 import { bootGuest, type FrozenGuest } from "./frozen.ts";
 
 const cli = join(import.meta.dir, "../../src/cli.ts");
@@ -31,7 +31,7 @@ interface Said {
 /** Takes minutes under emulation, so CI does not run it. */
 const isAsked = process.env["KTSTR_LAB"] === "all";
 
-describe.skipIf((await whyNoLab()) !== "" || !isAsked)("a guest of 1 GiB with a scheduler", () => {
+describe.skipIf((await labSkipReason()) !== "" || !isAsked)("a guest of 1 GiB with a scheduler", () => {
   const folder = mkdtempSync(join(tmpdir(), "ktstr-top-"));
   const path = join(folder, "r.ktstr");
   let guest: FrozenGuest;

@@ -16,7 +16,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { whyNoLab } from "./availability.ts";
+import { labSkipReason } from "./availability.ts";
 import { bootGuest, type FrozenGuest, type FrozenImage } from "./frozen.ts";
 import { frozenRow } from "./matrix.ts";
 import { tool } from "./process.ts";
@@ -62,7 +62,7 @@ async function isRunning(socket: string): Promise<boolean> {
   return ((await qmp.command("query-status")) as { running: boolean }).running;
 }
 
-describe.skipIf((await whyNoLab()) !== "")("QEMU with the memory of a frozen guest", () => {
+describe.skipIf((await labSkipReason()) !== "")("QEMU with the memory of a frozen guest", () => {
   let folder = "";
   let image: FrozenImage;
   let raw = "";
@@ -232,7 +232,7 @@ describe.skipIf((await whyNoLab()) !== "")("QEMU with the memory of a frozen gue
   });
 });
 
-describe.skipIf((await whyNoLab()) !== "")("a guest of 1 GiB that runs Linux", () => {
+describe.skipIf((await labSkipReason()) !== "")("a guest of 1 GiB that runs Linux", () => {
   let guest: FrozenGuest;
   let pid = 0;
 

@@ -1,6 +1,6 @@
 /** `prog dump xlated` of the running kernel inside guests, compared with the guest's own bpftool. */
 import { expect, test } from "bun:test";
-import { whyNoLab } from "./availability.ts";
+import { labSkipReason } from "./availability.ts";
 import { bootGuest } from "./frozen.ts";
 import { bootOptionsOf, labRows } from "./matrix.ts";
 
@@ -10,7 +10,7 @@ const GUEST_MS = 900_000;
 
 const rows = labRows().filter((row) => row !== "panicked");
 
-test.skipIf((await whyNoLab()) !== "" || !isAsked).each(rows)(
+test.skipIf((await labSkipReason()) !== "" || !isAsked).each(rows)(
   "%s: every program's instructions, as JSON and as text",
   async (row) => {
     const { vmcore: _, memoryMiB: _size, withCode: _code, ...options } = bootOptionsOf(row);

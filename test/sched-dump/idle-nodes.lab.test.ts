@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { openGuest } from "../../src/guest/guest.ts";
 import type { MemorySource } from "../../src/guest/image/image.ts";
 import { view } from "../../src/report/view.ts";
-import { whyNoLab } from "../lab/availability.ts";
+import { labSkipReason } from "../lab/availability.ts";
 import { cached, keyOf, labDir } from "../lab/cache.ts";
 import { cpio } from "../lab/cpio.ts";
 import { type Guest, startGuest } from "../lab/guest.ts";
@@ -128,7 +128,7 @@ async function askOnce(kernel: KernelName): Promise<Idle> {
   return idle;
 }
 
-describe.skipIf((await whyNoLab()) !== "")("idle CPUs of each node", () => {
+describe.skipIf((await labSkipReason()) !== "")("idle CPUs of each node", () => {
   test.each(kernels)(
     "%s: equal to those that the kernel gave the scheduler",
     async (kernel) => {

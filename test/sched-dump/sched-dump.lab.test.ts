@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import type { ScxDump } from "../../src/sched-text/dump.ts";
 import { dumpLines } from "../../src/sched-text/format.ts";
 import { parseLog } from "../../src/sched-text/parse.ts";
-import { whyNoLab } from "../lab/availability.ts";
+import { labSkipReason } from "../lab/availability.ts";
 import type { KernelName } from "../lab/kernels.ts";
 import type { SchedulerName } from "../lab/schedulers.ts";
 import { ktstr } from "../live/bpftool.ts";
@@ -74,7 +74,7 @@ const REFUSED: { readonly [scheduler: string]: readonly string[] } = {
 const isRefused = ([kernel, scheduler]: (typeof guests)[number]): boolean =>
   REFUSED[scheduler]?.includes(kernel) === true;
 
-describe.skipIf((await whyNoLab()) !== "")("sched dump", () => {
+describe.skipIf((await labSkipReason()) !== "")("sched dump", () => {
   for (const [kernel, scheduler] of guests.filter(isRefused))
     test.skip(`${kernel} under ${scheduler}: the kernel does not load it`, () => {});
 

@@ -119,7 +119,7 @@ export async function beginStall(guest: Guest): Promise<string> {
 
 /** Begins the stall and collects the late answers during it, or after the ejection. The caller then freezes the guest. */
 export async function stallAndCollect(guest: Guest, stall: Stall, answersDir: string): Promise<void> {
-  if (isSilent(stall.kind) && !stall.ejected) return stallInSilence(guest, stall.kind, answersDir);
+  if (isSilent(stall.kind) && !stall.ejected) return stallWithoutAnswers(guest, stall.kind, answersDir);
   await must(guest, "real-time limits", stall.kind === "rt-hog" ? UNLEASH_RT : "");
   await beginStall(guest);
   if (stall.ejected) await waitForEjection(guest);
@@ -128,7 +128,7 @@ export async function stallAndCollect(guest: Guest, stall: Stall, answersDir: st
 }
 
 /** Begins a stall during which the guest does not answer. The loader's statement then has only the tasks, not the stall. */
-async function stallInSilence(guest: Guest, kind: SilentKind, answersDir: string): Promise<void> {
+async function stallWithoutAnswers(guest: Guest, kind: SilentKind, answersDir: string): Promise<void> {
   await must(guest, "real-time limits", UNLEASH_RT);
   await collectLate(guest, answersDir);
   await must(guest, "beginning the stall", "(sleep 1; kill -USR1 $(cat /tmp/stall.pid)) > /dev/null 2>&1 &");

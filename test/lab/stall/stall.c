@@ -152,7 +152,7 @@ static void start(struct actor *actor, enum stall_kind kind, enum role role)
 	_exit(0);
 }
 
-/* Hogs of STARVED beside one for each CPU: so many that tasks are always in the queue ahead of the victims. */
+/* Number of hogs of STARVED in addition to one per CPU, so that tasks are always in the queue ahead of the victims. */
 #define MORE_HOGS 4
 
 static int hogs_of(enum stall_kind kind, int cpus)

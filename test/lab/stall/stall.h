@@ -23,7 +23,7 @@ enum stall_kind {
 	HELD,
 	/* The scheduler works: SCHED_FIFO tasks hold every CPU, so that the watchdog's worker does not run either. */
 	RT_ALL,
-	/* Tasks go to the end of the shared queue, behind tasks that come later: hogs take turns on all CPUs. */
+	/* The victims stay at the end of the shared queue, after tasks that are inserted later. Hogs take turns on all CPUs. */
 	STARVED,
 	/* As RT_ALL, with SCHED_DEADLINE tasks. */
 	DL_ALL,

@@ -1,6 +1,6 @@
 /** The lab's own scheduler stalls as requested, according to the kernel's dump and watchdog and not only to its loader. */
 import { describe, expect, test } from "bun:test";
-import { whyNoLab } from "../availability.ts";
+import { labSkipReason } from "../availability.ts";
 import type { FrozenImage } from "../frozen.ts";
 import { frozenRow, rows, type StallRowName, stallRows } from "../matrix.ts";
 import { isSilent, type Stall, type StallKind } from "./run.ts";
@@ -62,7 +62,7 @@ const inTheWay: { readonly [kind in StallKind]?: (dump: string, victim: string) 
 const isAnswered = (stall: Stall | undefined): boolean =>
   stall !== undefined && !stall.ejected && !isSilent(stall.kind);
 
-describe.skipIf((await whyNoLab()) !== "")("a scheduler that stalls", () => {
+describe.skipIf((await labSkipReason()) !== "")("a scheduler that stalls", () => {
   test.each(stallRows().filter((row) => isAnswered(rows[row].stall)))(
     "%s: the kernel's dump has the queue and the wait of its tasks",
     async (row: StallRowName) => {

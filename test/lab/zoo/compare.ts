@@ -49,7 +49,7 @@ const shapes: {
 const stored = ({ key, value, values }: ZooEntry): string => `${key}=${value ?? values}`;
 
 /** Returns pairs that only one side has, at most three per side. */
-function strangers(ours: readonly string[], theirs: readonly string[]): string {
+function unmatchedPairs(ours: readonly string[], theirs: readonly string[]): string {
   const only = (a: readonly string[], b: ReadonlySet<string>): string[] =>
     a.filter((pair) => !b.has(pair)).slice(0, 3);
   const [mine, seen] = [only(ours, new Set(theirs)), only(theirs, new Set(ours))];
@@ -96,8 +96,8 @@ export async function compareWithBpftool(
       continue;
     }
     maps[shape.kind]++;
-    const strange = strangers(map.entries.map(stored), shape.pairs(text));
-    if (strange !== "") problems.push(`${map.name} (id ${map.id}): ${strange}`);
+    const unmatched = unmatchedPairs(map.entries.map(stored), shape.pairs(text));
+    if (unmatched !== "") problems.push(`${map.name} (id ${map.id}): ${unmatched}`);
     const values = shape.kind === "entries" ? compareTyped(map, text, problems) : 0;
     if (values === undefined) unprintable.push(map.name);
     else typed += values;

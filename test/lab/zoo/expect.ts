@@ -18,7 +18,7 @@ export function parseExactly(text: string): Json {
 const isObject = (value: Json | Expected): value is { readonly [name: string]: Json & Expected } =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
-/** Returns the member, also if it is in an anonymous struct or union. */
+/** Returns a member of the struct, or of an anonymous struct or union in it. */
 function member(value: { readonly [name: string]: Json }, name: string): Json | undefined {
   if (name in value) return value[name];
   for (const [key, inner] of Object.entries(value)) {

@@ -44,7 +44,7 @@ static void nodes(int prog)
 			die("z_arena_add %u: %m, returned %u", i, run.retval);
 		/* The page is allocated, so this read does not allocate it. */
 		if (memcmp((void *)(unsigned long)(ZOO_ARENA_ADDRESS + (__u64)r.page * zoo.page_size + r.offset), &n, sizeof(n)))
-			die("z_arena: node %u is not what it was to be", i);
+			die("z_arena: node %u is not as written", i);
 		snprintf(expect, sizeof(expect), "{\"magic\":\"%llu\",\"next\":\"0x%llx\",\"index\":%u}", ZOO_ARENA_MAGIC,
 			 (unsigned long long)next, i);
 		tell(ZOO_ARENA_ADDRESS, r.page, r.offset, &n, sizeof(n), expect);
@@ -70,7 +70,7 @@ static void globals(struct bpf_object *o)
 		die("the arena's globals: %zu bytes", size);
 	memcpy(all, at, size);
 	__u64 address = (__u64)(unsigned long)at;
-	/* The head points at the last node. */
+	/* The head points to the last node. */
 	char expect[256];
 	snprintf(expect, sizeof(expect),
 		 "{\"zoo_arena_number\":\"1234605616436508552\",\"zoo_arena_head\":\"0x%llx\",\"zoo_arena_vector\":[1,-2,3,-4]}",

@@ -39,7 +39,7 @@ void die(const char *fmt, ...)
 
 static const char usage[] =
 	"usage: zoo-loader [--print-answers | --answers FILE] [--netns own|keep] [--busy-record] [--once]\n"
-	"  --netns own  devices and sockets in a network namespace of its own (default: the caller's)\n"
+	"  --netns own  devices and sockets in a separate network namespace (default: the caller's)\n"
 	"  --busy-record  keep a ring buffer's record between reserve and submit (delays the freeing of programs)\n"
 	"  --once       ends after the answers\n";
 

@@ -67,7 +67,7 @@ void answer_survivors(int fd, size_t key_size, size_t value_size, bool percpu)
 		first = false;
 		memcpy(key, next, key_size);
 		if (bpf_map_lookup_elem(fd, key, value))
-			die("a key that was there is gone: fd %d: %m", fd);
+			die("a listed key no longer exists: fd %d: %m", fd);
 		if (percpu)
 			map_entry_percpu(key, key_size, value, value_size);
 		else
