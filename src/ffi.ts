@@ -311,6 +311,7 @@ export class Fd implements Disposable {
 export const PROT_READ = 1;
 export const PROT_WRITE = 2;
 export const MAP_SHARED = 0x01;
+const MAP_FIXED = 0x10;
 export const MAP_FIXED_NOREPLACE = 0x100000;
 
 export interface MmapOptions {
@@ -373,9 +374,21 @@ export class Mapping implements Disposable {
     return this.#buffer;
   }
 
-  /** madvise(2) for the whole mapping. Returns 0 or `-errno`. */
-  advise(advice: number): number {
-    return orErrno(libc().madvise(this.address as Pointer, this.buffer.byteLength, advice));
+  /** madvise(2) for the first `length` bytes. Returns 0 or `-errno`. */
+  advise(advice: number, length: number = this.length): number {
+    return orErrno(libc().madvise(this.address as Pointer, Math.min(length, this.buffer.byteLength), advice));
+  }
+
+  /**
+   * Replaces the mapped bytes by those at another offset of a file, read-only (`MAP_FIXED`). Unlike a new mapping, this creates
+   * no buffer, whose size would count towards the next garbage collection. Returns 0 or `-errno`.
+   */
+  replace(fd: number, offset: number): number {
+    const length = this.buffer.byteLength;
+    const at = orErrno(
+      libc().mmap(this.address as Pointer, length, PROT_READ, MAP_SHARED | MAP_FIXED, fd, offset),
+    );
+    return at < 0 ? at : 0;
   }
 
   /** mincore(2): one byte per page; bit 0 is set if the page is resident. Returns 0 or `-errno`. */

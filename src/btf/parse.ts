@@ -1,5 +1,6 @@
 /** Parses BTF: checks the header, finds the sections, and indexes the types. All input is untrusted. */
 import { FormatError } from "../errors.ts";
+import { compileEarly } from "../jit-threshold.ts";
 import {
   BTF_HEADER,
   BTF_HEADER_LAYOUT,
@@ -49,7 +50,8 @@ export function parseSections(bytes: Uint8Array, format: string, split: boolean)
     ? swappedWords(bytes, typeStart, typeLength)
     : asWords(bytes, typeStart, typeLength);
   const steps = recordSteps(bytes, header);
-  return { typeOffset: typeStart, words, strings, index: indexTypes(words, steps, typeStart, format) };
+  const index = compileEarly(() => indexTypes(words, steps, typeStart, format));
+  return { typeOffset: typeStart, words, strings, index };
 }
 
 function readHeader(bytes: Uint8Array, format: string): Header {
@@ -147,7 +149,7 @@ function recordSteps(bytes: Uint8Array, { layoutStart, layoutLength }: Header): 
 }
 
 /**
- * Returns the first word of each type. A kernel has more than 125,000 types, and a command indexes them once, before
+ * Returns the first word of each type. A kernel has more than 125,000 types, and a command indexes them once, mostly before
  * the engine has compiled this loop. The loop therefore makes no calls and creates no objects per type.
  */
 function indexTypes(words: Int32Array, steps: Int32Array, typeStart: number, format: string): Int32Array {

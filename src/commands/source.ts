@@ -186,6 +186,7 @@ async function openFiles<State extends GuestMaps>(
     ...given,
     memory: await Promise.all(ahead),
     others: options.explain,
+    sharesTypes: true,
     onProgress: progress.search,
     onUnpack: progress.unpack,
   });

@@ -17,6 +17,11 @@ export interface GuestOptions {
   readonly vmcoreinfo?: number | undefined;
   /** Whether raw memory is searched to its end, to warn about a second kernel. */
   readonly others?: boolean | undefined;
+  /**
+   * Whether the kernel's types share the mapped memory file, which saves a copy of 5 MB. Types must then not be used after the
+   * state is disposed.
+   */
+  readonly sharesTypes?: boolean | undefined;
   readonly onProgress?: ((doneBytes: number, totalBytes: number) => void) | undefined;
   /** Receives the progress while a compressed file or a pipe is copied. `totalBytes` is 0 for a pipe. */
   readonly onUnpack?: ((doneBytes: number, totalBytes: number) => void) | undefined;

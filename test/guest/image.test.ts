@@ -217,7 +217,7 @@ describe("search", () => {
       (done, total) => progress.push([done, total]),
     );
     expect(progress.at(-1)).toEqual([40 * 2 ** 20, 40 * 2 ** 20]);
-    expect(progress.length).toBe(6);
+    expect(progress.length).toBe(11);
   });
 });
 

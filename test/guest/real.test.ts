@@ -240,6 +240,16 @@ eachMachine(images, (image) => {
     });
   }
 
+  test("the types can be used after the memory is closed", () => {
+    const kernel = open(image);
+    const { btf } = kernel;
+    const ids = (): (number | undefined)[] => ["task_struct", "bpf_map"].map((name) => btf.find(name));
+    const before = ids();
+    kernel[Symbol.dispose]();
+    expect(ids()).toEqual(before);
+    expect(btf.sizeOf(before[0]!)).toBeGreaterThan(1000);
+  });
+
   test("the CPUs are those of sysfs, and each per-CPU area has the number of its CPU", () => {
     using kernel = open(image);
     const { possible, onlineCount, areas, missing } = kernel.cpus;

@@ -6,6 +6,7 @@
  * computed from the hashes of its tokens, and lookups search the hashes. The pass takes 10 ms.
  */
 import { FormatError } from "../../errors.ts";
+import { compileEarly } from "../../jit-threshold.ts";
 import { viewOf } from "../../uapi/layout.ts";
 import type { GuestMemory, LazyBytes } from "../memory/memory.ts";
 import { add, distance, fromBigInt, isBelow, type Pointer, toBigInt } from "../memory/pointer.ts";
@@ -47,6 +48,8 @@ export class Kallsyms implements Symbols {
   #sequences: LazyBytes | undefined;
   /** Offset of every 256th name. */
   #marks: Uint32Array = new Uint32Array(0);
+  /** Results of look-ups by name. */
+  readonly #found = new Map<string, Pointer | undefined>();
   /** Hash per symbol, by ascending address. Only used without `#sequences`. */
   #hashes: Uint32Array = new Uint32Array(0);
 
@@ -72,13 +75,17 @@ export class Kallsyms implements Symbols {
     this.#base = base === undefined ? undefined : readBase(memory, base);
     const offsetsAt = required(info, "kallsyms_offsets");
     const tables = { count: this.count, offsets: offsetsAt, base, tokens: tokenTable };
-    if (!this.#findOrder(nameOrders(memory, tables))) this.#hashNames();
+    if (!this.#findOrder(nameOrders(memory, tables))) compileEarly(() => this.#hashNames());
     this.#rule = this.#findRule(info.symbol("_stext"));
   }
 
   address(name: string): Pointer | undefined {
+    const known = this.#found.get(name);
+    if (known !== undefined || this.#found.has(name)) return known;
     const index = this.#indexOf(name);
-    return index < 0 ? undefined : this.#addressAt(index, this.#rule);
+    const at = index < 0 ? undefined : this.#addressAt(index, this.#rule);
+    this.#found.set(name, at);
+    return at;
   }
 
   /** kernel/kallsyms.c, `get_symbol_pos`: symbols are sorted by address. */

@@ -32,6 +32,8 @@ export interface OpenKernelOptions extends DiscoverOptions {
   readonly memory: readonly MemorySource[];
   /** An ELF file whose symbols and types are used instead of those in the image. */
   readonly vmlinux?: string | undefined;
+  /** Whether types share mapped memory. They must then not be used after the kernel is disposed. */
+  readonly sharesTypes?: boolean | undefined;
   /** Records the pages that are read and the symbols that are looked up, to make a capture. */
   readonly recorder?: Recorder | undefined;
 }
@@ -84,16 +86,17 @@ export interface OpenedKernel extends GuestKernel {
 export function openKernel(options: OpenKernelOptions): OpenedKernel {
   const vmlinux = options.vmlinux === undefined ? undefined : requireVmlinux(options.vmlinux);
   const image = new MemoryImage(options.memory, options.onUnpack);
+  const { recorder, sharesTypes = false } = options;
   try {
     // A guessed layout is confirmed by a kernel that was opened in it, which is then used.
     let trial: Kernel | undefined;
     const found = discover(image, options, (candidate) => {
-      trial = new Kernel(image, candidate, vmlinux);
+      trial = new Kernel(image, candidate, { vmlinux, sharesTypes });
       return readRamRanges(trial.memory, trial.symbols, trial.btf);
     });
-    const { recorder } = options;
-    if (recorder !== undefined) return new Kernel(image, recorded(image, found, recorder), vmlinux, recorder);
-    const kernel = trial?.found === found ? trial : new Kernel(image, found, vmlinux);
+    if (recorder !== undefined)
+      return new Kernel(image, recorded(image, found, recorder), { vmlinux, sharesTypes, recorder });
+    const kernel = trial?.found === found ? trial : new Kernel(image, found, { vmlinux, sharesTypes });
     const isSearched = options.vmcoreinfo === undefined && image.vmcoreinfo === undefined;
     if (isSearched && (options.others === true || hasCrashKernel(kernel)))
       kernel.warnings.push(...twoKernels(found.info, findOthers(image, found)));
@@ -171,6 +174,12 @@ function describePlace({ physical, isRebuilt }: Vmcoreinfo): string {
   return physical === undefined ? "in the dump's note" : `at physical 0x${physical.toString(16)}`;
 }
 
+interface KernelParts {
+  readonly vmlinux: Vmlinux | undefined;
+  readonly recorder?: Recorder;
+  readonly sharesTypes: boolean;
+}
+
 class Kernel implements OpenedKernel {
   readonly memory: GuestMemory;
   readonly symbols: Symbols;
@@ -180,17 +189,19 @@ class Kernel implements OpenedKernel {
   readonly found: Found;
   readonly #vmlinux: Vmlinux | undefined;
   readonly #recorder: Recorder | undefined;
+  readonly #sharesTypes: boolean;
   directBase: bigint | undefined;
   #btf: Btf | undefined;
   #cpus: Cpus | undefined;
   #kallsymsAt: Pointer | undefined;
 
-  constructor(image: MemoryImage, found: Found, vmlinux: Vmlinux | undefined, recorder?: Recorder) {
+  constructor(image: MemoryImage, found: Found, { vmlinux, recorder, sharesTypes }: KernelParts) {
     if (vmlinux !== undefined) checkBuildId(found, vmlinux);
     this.#image = image;
     this.found = found;
     this.#vmlinux = vmlinux;
     this.#recorder = recorder;
+    this.#sharesTypes = sharesTypes;
     this.assumptions = found.assumption === "" ? image.warnings : [...image.warnings, found.assumption];
     this.warnings = [...this.assumptions];
     this.memory = memoryOf(
@@ -298,11 +309,12 @@ class Kernel implements OpenedKernel {
     const length = Number(toBigInt(stop.hi, stop.lo) - toBigInt(start.hi, start.lo));
     if (!(length > 0 && length <= MAX_BTF_BYTES))
       throw new KtstrError(`read the kernel's BTF: __start_BTF and __stop_BTF are ${length} bytes apart`);
-    // Mapped BTF is copied, because types outlive the image: 5 MB, as fast as reading them.
+    // Types can outlive a mapped image.
     const { memory } = this;
-    const bytes = this.#image.isMapped
-      ? memory.copy(start.hi, start.lo, 0, length, "__start_BTF")
-      : memory.share(start.hi, start.lo, 0, length, "__start_BTF");
+    const bytes =
+      this.#image.isMapped && !this.#sharesTypes
+        ? memory.copy(start.hi, start.lo, 0, length, "__start_BTF")
+        : memory.share(start.hi, start.lo, 0, length, "__start_BTF");
     return Btf.parse(bytes, { name: "vmlinux" });
   }
 

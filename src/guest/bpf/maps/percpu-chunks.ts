@@ -1,5 +1,6 @@
 /** Checks whether a word is a per-CPU pointer: it must point into one of the chunks of per-CPU memory. */
 import { i32, place, ptr, struct } from "../../../btf/struct.ts";
+import { KtstrError } from "../../../errors.ts";
 import type { GuestKernel } from "../../kernel/kernel.ts";
 import { requireSymbol } from "../../kernel/symbols.ts";
 import { type Pointer, toBigInt } from "../../memory/pointer.ts";
@@ -20,7 +21,8 @@ export class PerCpuChunks {
   /** Reads `struct list_head *pcpu_chunk_lists`, with `pcpu_nr_slots` lists. Throws `KtstrError`. */
   constructor(kernel: GuestKernel) {
     const { memory, symbols, cpus } = kernel;
-    const first = cpus.areas[0]!;
+    const [first] = cpus.areas;
+    if (first === undefined) throw new KtstrError("read pcpu_chunk_lists: no CPU has a per-CPU area");
     const pointerIn = (name: string): Pointer => {
       const { hi, lo } = requireSymbol(symbols, name);
       return memory.pointer(hi, lo, 0, name);
