@@ -1,6 +1,5 @@
 /** Builds a query from the options that select a map's elements. */
 import { UsageError } from "../errors.ts";
-import { parseFilter } from "../report/filter-parse.ts";
 import type { Query } from "../report/query.ts";
 import type { Options } from "./command.ts";
 import { countOption, textOption } from "./option-values.ts";
@@ -27,7 +26,9 @@ function cpuOf(text: string | undefined): Query["cpu"] {
 }
 
 function filterOf(source: string | undefined): Query["filter"] {
-  return source === undefined ? undefined : { source, expression: parseFilter(source) };
+  if (source === undefined) return undefined;
+  const { parseFilter } = require("../report/filter-parse.ts") as typeof import("../report/filter-parse.ts");
+  return { source, expression: parseFilter(source) };
 }
 
 function sortOf(text: string | undefined): Query["sort"] {

@@ -56,7 +56,11 @@ export class ArenaSpace {
   }
 }
 
-/** Returns the arenas of programs that use a map or have its BTF, and the map itself if it is an arena. */
+/**
+ * Returns the arenas of programs that use a map or have its BTF, and the map itself if it is an arena.
+ *
+ * @public Loaded by style.ts.
+ */
 export function arenasFor(state: BpfState, map: MapInfo): ArenaSpace[] {
   const arenas = state.maps().filter(({ type }) => type === MapType.arena);
   if (arenas.length === 0) return [];

@@ -7,7 +7,7 @@ import { printable } from "../text.ts";
 import type { ArenaObject, ArenaObjects } from "./arena-objects.ts";
 import type { Follower, Target } from "./follow.ts";
 import { type Json, stringify } from "./json.ts";
-import type { Output } from "./output.ts";
+import { Literal, type Output } from "./output.ts";
 import type { MapTypes, TypeRef } from "./typed.ts";
 import { formattedJson, json, plain } from "./typed-json.ts";
 import { arenaIncomplete, hexAddress, idMeaning, incompleteReason } from "./words.ts";
@@ -85,21 +85,26 @@ function dumpEntriesJson(
   style: DumpStyle,
 ): DumpResult {
   using walk = cursor;
-  const other = `,${gap}`;
+  const other = new Literal(`,${gap}`);
   let count = 0;
   out.text("[");
   while (walk.next()) {
-    out.text(count++ === 0 ? gap : other);
+    if (count++ === 0) out.text(gap);
+    else out.literal(other);
     writeEntryJson(out, map, walk, style);
   }
   out.text("]");
   return { count, incomplete: incompleteReason(walk.end) };
 }
 
+const KEY = new Literal('{"key":');
+const VALUE = new Literal(',"value":');
+const END = new Literal("}");
+
 /** Prints the cursor's current element. */
 export function writeEntryJson(out: Output, map: MapInfo, walk: EntryCursor, style: DumpStyle): void {
   const { types } = style;
-  out.text('{"key":');
+  out.literal(KEY);
   out.jsonHex(walk.keyBytes, walk.keyOffset, walk.keySize);
   if (walk.valueMissing !== "") out.text(`,"value":{"error":${stringify(walk.valueMissing)}}`);
   else {
@@ -112,11 +117,11 @@ export function writeEntryJson(out: Output, map: MapInfo, walk: EntryCursor, sty
     }
   }
   if (walk.note) out.text(`,"note":${stringify(walk.note)}`);
-  out.text("}");
+  out.literal(END);
 }
 
 function writeValueJson(out: Output, walk: EntryCursor): void {
-  out.text(',"value":');
+  out.literal(VALUE);
   out.jsonHex(walk.valueBytes, walk.valueOffset, walk.valueSize);
 }
 

@@ -60,6 +60,19 @@ function textHexTable(): Uint32Array {
   return table;
 }
 
+/** ASCII text that is printed once per element, as doubles of eight bytes. A character is below 0x7f, so none is a NaN. */
+export class Literal {
+  readonly length: number;
+  readonly words: Float64Array;
+
+  constructor(text: string) {
+    this.length = text.length;
+    this.words = new Float64Array(Math.ceil(text.length / 8));
+    const bytes = new Uint8Array(this.words.buffer);
+    for (let at = 0; at < text.length; at++) bytes[at] = text.charCodeAt(at);
+  }
+}
+
 // Made at first use, because most commands do not print bytes.
 let jsonHex: Float64Array | undefined;
 let textHex: Uint32Array | undefined;
@@ -92,6 +105,16 @@ export class Output {
     const bytes = Buffer.from(text, "utf8");
     writeAll(write, this.#fd, bytes);
     this.#written += bytes.length;
+    return this;
+  }
+
+  /** Appends a text of at most a few words, which takes a store for every eight characters. */
+  literal({ words, length }: Literal): this {
+    this.#reserve(8 * words.length);
+    const used = this.#used;
+    for (let word = 0; word < words.length; word++)
+      this.#view.setFloat64(used + 8 * word, words[word]!, true);
+    this.#used = used + length;
     return this;
   }
 
@@ -130,7 +153,7 @@ export class Output {
     if (length === 0) return this.text("[]");
     jsonHex ??= jsonHexTable();
     const table = jsonHex;
-    this.#reserve(1);
+    this.#reserve(1 + PIECE * 7);
     this.#bytes[this.#used++] = 0x5b;
     for (let done = 0; done < length; done += PIECE) {
       const end = offset + Math.min(done + PIECE, length);

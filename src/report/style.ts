@@ -4,10 +4,9 @@ import type { TextOptions } from "../btf/text.ts";
 import type { BpfState, MapInfo } from "../state.ts";
 import { printable } from "../text.ts";
 import { MapType } from "../uapi/names.ts";
-import { ArenaObjects } from "./arena-objects.ts";
-import { type ArenaSpace, arenasFor } from "./arena-space.ts";
+import type { ArenaSpace } from "./arena-space.ts";
 import type { DumpStyle } from "./dump.ts";
-import { Follower } from "./follow.ts";
+import type { Follower } from "./follow.ts";
 import { typesOf, withFallback } from "./typed.ts";
 
 export interface StyleOptions {
@@ -27,8 +26,8 @@ export function styleFor(state: BpfState, map: MapInfo, { follow, declarations }
   if (!withFallback(false, () => hasPointers(btf, id))) return { types, text: withTypes };
   const isOps = map.type === MapType.struct_ops;
   // The value of a struct_ops map is a kernel struct without arena pointers, so programs are not searched for arenas.
-  const arenas = isOps ? [] : arenasFor(state, map);
-  const follower = follow > 0 ? new Follower(state, arenas, { depth: follow }) : undefined;
+  const arenas = isOps ? [] : arenasOf(state, map);
+  const follower = followerOf(state, arenas, follow);
   const callee = isOps ? programNames(state) : undefined;
   return {
     types,
@@ -38,11 +37,23 @@ export function styleFor(state: BpfState, map: MapInfo, { follow, declarations }
 }
 
 function arenaStyle(state: BpfState, map: MapInfo, follow: number): DumpStyle {
-  const space = arenasFor(state, map).find((one) => one.map.id === map.id);
+  const { ArenaObjects } = require("./arena-objects.ts") as typeof import("./arena-objects.ts");
+  const space = arenasOf(state, map).find((one) => one.map.id === map.id);
   if (space === undefined) return {};
   const arena = withFallback(undefined, () => new ArenaObjects(state, space, Math.max(1, follow)));
-  const follower = follow > 0 ? new Follower(state, [space], { depth: follow }) : undefined;
-  return { text: pointerText(state, [space]), arena, follower };
+  return { text: pointerText(state, [space]), arena, follower: followerOf(state, [space], follow) };
+}
+
+// Most dumps need neither arenas nor a follower, so their code is loaded on first use.
+function arenasOf(state: BpfState, map: MapInfo): ArenaSpace[] {
+  const { arenasFor } = require("./arena-space.ts") as typeof import("./arena-space.ts");
+  return arenasFor(state, map);
+}
+
+function followerOf(state: BpfState, arenas: readonly ArenaSpace[], depth: number): Follower | undefined {
+  if (depth === 0) return undefined;
+  const { Follower } = require("./follow.ts") as typeof import("./follow.ts");
+  return new Follower(state, arenas, { depth });
 }
 
 /** Names of addresses: the arena that the map's programs use, and the kernel's symbols. */
