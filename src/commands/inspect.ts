@@ -47,6 +47,8 @@ async function loadGuestCode(): Promise<void> {
     import("../guest/bpf/pins.ts"),
     import("../guest/image/core.ts"),
     import("../guest/sched/report.ts"),
+    import("../guest/task/orc.ts"),
+    import("../report/arena-objects.ts"),
   ]);
 }
 
