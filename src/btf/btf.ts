@@ -3,6 +3,7 @@
  * memory. Parsing stores the position of each type. Everything else is decoded lazily.
  */
 import { FormatError } from "../errors.ts";
+import { compileEarly } from "../jit-threshold.ts";
 import {
   BTF_KIND,
   BTF_MAX_RESOLVE_DEPTH,
@@ -307,13 +308,8 @@ export class Btf {
     const known = this.#names.get(withFunctions);
     if (known !== undefined) return known;
     const hash = (offset: number): number => this.#hashAt(offset);
-    const built = buildNameIndex(
-      this.#words,
-      this.#index,
-      this.#strings,
-      this.#firstString,
-      hash,
-      withFunctions,
+    const built = compileEarly(() =>
+      buildNameIndex(this.#words, this.#index, this.#strings, this.#firstString, hash, withFunctions),
     );
     this.#names.set(withFunctions, built);
     return built;

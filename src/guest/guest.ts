@@ -102,7 +102,7 @@ export class GuestState
   }
 
   mapById(id: number): MapInfo | undefined {
-    return this.maps().find((map) => map.id === id);
+    return this.mapsById().get(id)?.info;
   }
 
   progById(id: number): ProgInfo | undefined {

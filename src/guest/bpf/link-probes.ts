@@ -63,7 +63,7 @@ function readEvent(event: StructAt, members: { type: number; config: number }): 
 
 /** `TRACE_EVENT_FL_*` of include/linux/trace_events.h. The values differ between releases. */
 function hasFlag({ btf }: GuestKernel, flags: number, name: "TRACEPOINT" | "KPROBE" | "UPROBE"): boolean {
-  const values = namelessEnum(btf, "TRACE_EVENT_FL_CAP_ANY") ?? namelessEnum(btf, "TRACE_EVENT_FL_FILTERED");
+  const values = namelessEnum(btf, "TRACE_EVENT_FL_CAP_ANY", "TRACE_EVENT_FL_FILTERED");
   const flag = values?.get(`TRACE_EVENT_FL_${name}`);
   if (flag === undefined) throw new KtstrError(`the kernel's BTF has no TRACE_EVENT_FL_${name}`);
   return (flags & flag) !== 0;

@@ -2,29 +2,32 @@
 import type { Btf } from "../../btf/btf.ts";
 import { BTF_KIND } from "../../uapi/btf.ts";
 
-const known: WeakMap<Btf, Map<string, ReadonlyMap<string, number>>> = new WeakMap();
+type Values = ReadonlyMap<string, number>;
+
+const known: WeakMap<Btf, Map<string, Values | undefined>> = new WeakMap();
 
 /**
- * Returns the values by name of the anonymous enum that has an enumerator `first`; undefined if there is none. The index
- * needs one pass over the types and is cached.
+ * Returns the values by name of the anonymous enum whose first enumerator is one of `firsts`; undefined if there is none. The
+ * search visits up to all types, and its result is cached.
  */
-export function namelessEnum(btf: Btf, first: string): ReadonlyMap<string, number> | undefined {
-  const before = known.get(btf) ?? new Map<string, ReadonlyMap<string, number>>();
-  known.set(btf, before);
-  const kept = before.get(first);
-  if (kept !== undefined) return kept;
+export function namelessEnum(btf: Btf, ...firsts: readonly string[]): Values | undefined {
+  const searched = known.get(btf) ?? new Map<string, Values | undefined>();
+  known.set(btf, searched);
+  const key = firsts.join();
+  if (!searched.has(key)) searched.set(key, findNameless(btf, firsts));
+  return searched.get(key);
+}
+
+function findNameless(btf: Btf, firsts: readonly string[]): Values | undefined {
   for (let id = 1; id < btf.typeCount; id++) {
     if (btf.kind(id) !== BTF_KIND.ENUM || btf.nameBytes(id).length > 0) continue;
     const [value] = btf.enumValues(id);
-    if (value?.name !== first) continue;
-    const values = enumValues(btf, id);
-    before.set(first, values);
-    return values;
+    if (value !== undefined && firsts.includes(value.name)) return enumValues(btf, id);
   }
   return undefined;
 }
 
 /** Returns the values of an enum type, by name. */
-export function enumValues(btf: Btf, id: number): ReadonlyMap<string, number> {
+export function enumValues(btf: Btf, id: number): Values {
   return new Map([...btf.enumValues(id)].map(({ name, value }) => [name, Number(value)]));
 }

@@ -75,7 +75,7 @@ export class Kallsyms implements Symbols {
     this.#base = base === undefined ? undefined : readBase(memory, base);
     const offsetsAt = required(info, "kallsyms_offsets");
     const tables = { count: this.count, offsets: offsetsAt, base, tokens: tokenTable };
-    if (!this.#findOrder(nameOrders(memory, tables))) compileEarly(() => this.#hashNames());
+    compileEarly(() => this.#findOrder(nameOrders(memory, tables)) || this.#hashNames());
     this.#rule = this.#findRule(info.symbol("_stext"));
   }
 
