@@ -175,5 +175,5 @@ async function memoryOf(
 async function vmPath(vm: string): Promise<string> {
   if (/^[0-9]+$/.test(vm)) return `/proc/${Number(vm)}/mem`;
   if (vm.includes("/") || process.getBuiltinModule("node:fs").existsSync(vm)) return vm;
-  return `/proc/${(await import("../guest/vm/named.ts")).vmNamed(vm)}/mem`;
+  return `/proc/${(await import("../guest/vm/find-by-name.ts")).findVmByName(vm)}/mem`;
 }

@@ -1,6 +1,6 @@
 /**
  * Reads the changing values of a running machine's memory repeatedly. Facts about an object are cached as long as the same id
- * is at the same address, so that a round reads little, and a machine that is paused for it is paused only briefly.
+ * is at the same address, so that a round reads little memory and pauses the machine only briefly.
  */
 import { at, i64, ptr, struct, u32, u64 } from "../btf/struct.ts";
 import { KtstrError } from "../errors.ts";

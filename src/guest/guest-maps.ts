@@ -1,4 +1,4 @@
-/** A frozen machine's maps: attributes, holders and pins. `map show` loads this file instead of guest.ts, which has everything. */
+/** A frozen machine's maps: attributes, holders and pins. `map show` loads this file instead of the larger guest.ts. */
 import type { PinAccessor, PinnedKind } from "../attachments.ts";
 import { DisposedError } from "../errors.ts";
 import type { Holders, MapInfo, Read } from "../state.ts";
@@ -116,7 +116,7 @@ export class GuestMaps implements PinAccessor, Disposable {
     return this.#maps;
   }
 
-  /** Read once for holders and for perf attachments. */
+  /** Returns the open files, which are read once for holders and perf attachments. */
   protected files(kernel: GuestKernel): readonly OpenFile[] {
     this.#openFiles ??= openFiles(kernel);
     return this.#openFiles;

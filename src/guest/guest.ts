@@ -236,7 +236,9 @@ export class GuestState
     return found(memory.bytes.slice(at, at + length));
   }
 
-  /** "schedule+0x10", "dummy_xmit [dummy]", "bpf_prog_0123456789abcdef_enqueue [bpf]"; undefined if there is no symbol. */
+  /**
+   * Returns "schedule+0x10", "dummy_xmit [dummy]" or "bpf_prog_0123456789abcdef_enqueue [bpf]"; undefined if there is no symbol.
+   */
   symbolAt(address: bigint): string | undefined {
     this.alive();
     const found = this.#names.find(fromBigInt(address));

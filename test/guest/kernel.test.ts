@@ -98,7 +98,7 @@ describe("stale copies of VMCOREINFO", () => {
     expect(error).toMatchObject({
       message:
         "find the kernel in raw memory of 1048576 bytes: no page starts with VMCOREINFO's text; it contains no symbol table of a kernel (kallsyms)",
-      hint: "It must be the whole memory of a Linux since 5.10 with CONFIG_KALLSYMS, neither encrypted nor compressed.",
+      hint: "It must be the whole memory of Linux 5.10 or newer with CONFIG_KALLSYMS, and neither encrypted nor compressed.",
     });
   });
 
@@ -112,7 +112,7 @@ describe("stale copies of VMCOREINFO", () => {
       text.replace(/SYMBOL\(init_top_pgt\)=[0-9a-f]+/, "SYMBOL(init_top_pgt)=ffffffff80000000"),
     );
     expect(() => open(save(machine), 0)).toThrow(
-      /VMCOREINFO was found 2 times, but never matches this memory: .*holds the release "7\.2\.0-synthetic"; .*init_top_pgt has no physical address/,
+      /VMCOREINFO was found 2 times, but no copy matches this memory: .*holds the release "7\.2\.0-synthetic"; .*init_top_pgt has no physical address/,
     );
   });
 

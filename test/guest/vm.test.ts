@@ -4,8 +4,8 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { chooseNodes, memoryArgument, nodesIn, placeIn } from "../../src/guest/vm/arguments.ts";
+import { findVmByName } from "../../src/guest/vm/find-by-name.ts";
 import { chooseMicroVmRam, isMicroVm } from "../../src/guest/vm/microvm.ts";
-import { vmNamed } from "../../src/guest/vm/named.ts";
 import { Qmp } from "../../src/guest/vm/qmp.ts";
 import { chooseRam, mappingsIn } from "../../src/guest/vm/ram.ts";
 
@@ -277,13 +277,19 @@ describe("a guest's name", () => {
     const second = await start("kvm", "-m", "1G", "-name", db);
     await start("less", "-name", web);
     const third = await start("/usr/bin/firecracker", "--id", `${unique}-micro`);
-    expect([vmNamed(web), vmNamed(db), vmNamed(`${unique}-micro`)]).toEqual([first, second, third]);
+    expect([findVmByName(web), findVmByName(db), findVmByName(`${unique}-micro`)]).toEqual([
+      first,
+      second,
+      third,
+    ]);
   });
 
   test("of no process, or of two, is an error", async () => {
     const words = ["qemu-system-aarch64", "-name", `${unique}-twice`] as const;
     const twice = [await start(...words), await start(...words)];
-    expect(() => vmNamed(`${unique}-twice`)).toThrow(`processes ${twice.join(", ")} have that name`);
-    expect(() => vmNamed(`${unique}\x1b[m`)).toThrow("\\x1b[m: no QEMU or Firecracker process has that name");
+    expect(() => findVmByName(`${unique}-twice`)).toThrow(`processes ${twice.join(", ")} have that name`);
+    expect(() => findVmByName(`${unique}\x1b[m`)).toThrow(
+      "\\x1b[m: no QEMU or Firecracker process has that name",
+    );
   });
 });

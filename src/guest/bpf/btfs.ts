@@ -9,7 +9,7 @@ import { listObjects, type Warn } from "../kernel/listing.ts";
 import { LOCATE_MAX_BYTES } from "../memory/memory.ts";
 import { hex, isNull, NULL, type Pointer } from "../memory/pointer.ts";
 
-/** MODULE_NAME_LEN: 64 less a pointer. */
+/** MODULE_NAME_LEN: 64 minus the size of an unsigned long (include/linux/module.h). */
 const NAME_BYTES = 56;
 
 const BTF = struct("btf", {

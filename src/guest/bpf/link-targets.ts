@@ -62,7 +62,7 @@ const TRACING = struct("bpf_tracing_link", {
 });
 const TRAMPOLINE = struct("bpf_trampoline", { key: u64 });
 
-/** include/linux/bpf_verifier.h, `bpf_trampoline_compute_key`: the object's id is in the high half, the type's below bit 31. */
+/** include/linux/bpf_verifier.h, `bpf_trampoline_compute_key`: bits 63:32 are the object's id, bits 30:0 the type's id. */
 const KEY_TYPE_MASK = 0x7fff_ffffn;
 
 export const readTracing: LinkReader = (context) => {

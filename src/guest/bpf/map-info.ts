@@ -30,8 +30,8 @@ const BPF_MAP = struct("bpf_map", {
   name: bytes(BPF_OBJ_NAME_LEN),
   frozen: u8,
   owner: optional(place, "since 5.18; before, bpf_array.aux->owner"),
-  owner_type: optional(at(u32, "owner.type"), "a struct of its own, not a pointer, up to 6.16"),
-  owner_jited: optional(at(u8, "owner.jited"), "the same"),
+  owner_type: optional(at(u32, "owner.type"), "up to 6.16, where owner is a struct"),
+  owner_jited: optional(at(u8, "owner.jited"), "up to 6.16"),
 });
 
 const BPF_ARRAY = struct("bpf_array", { aux: ptr });

@@ -196,7 +196,7 @@ function prepareDump(
 /**
  * In a dump, a call of one of the program's functions has the distance in `off` and the function's number in `imm`. It is
  * stored like this up to 7.1, and with the two swapped since then (`prepare_dump_pseudo_call`). The functions' offsets show
- * which one is the case.
+ * which of the two forms it has.
  */
 function restoreCall(view: DataView, index: number, starts: readonly number[]): void {
   const { offset, immediate } = insnAt(view, index);
@@ -231,7 +231,7 @@ function mapFinder(maps: readonly MapInfo[]): (address: bigint) => MapReference 
   };
 }
 
-/** Throws `KtstrError` if the image does not contain the base of call offsets. */
+/** Returns the base of call offsets, and the names of called functions. Throws `KtstrError` if the base has no symbol. */
 export function readCallTargets(
   { symbols }: GuestKernel,
   addressNames: AddressNames,

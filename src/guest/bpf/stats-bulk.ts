@@ -2,7 +2,7 @@
  * Sums a program's three counters over all CPUs. The counters of a CPU are adjacent and read together. The counters of about
  * a hundred programs are in the same page of per-CPU memory, which is translated once for all of them.
  *
- * A closure instead of a class, for the reason in page-cache.ts.
+ * It is a closure instead of a class for the reason given in page-cache.ts.
  */
 import { addEach, addressBatch } from "../memory/address-batch.ts";
 import type { GuestMemory } from "../memory/memory.ts";
@@ -67,7 +67,7 @@ export function bulkReader(
       new Float64Array(buffer, 0, Math.floor(buffer.byteLength / 8)),
     ]),
   );
-  /** The windows: their buffers as doubles, and where they begin there: a double, and bytes after it. */
+  /** For each window: its buffer as doubles, and its start there, as the index of a double and a remainder in bytes. */
   const windows = memory.physical.windows.map(({ bytes: { buffer, byteOffset } }) => ({
     doubles: images.get(buffer)!,
     start: Math.floor(byteOffset / 8),
@@ -88,9 +88,9 @@ export function bulkReader(
    */
   function load(hi: number, lo: number, bits: Float64Array): typeof ALL | typeof SOME | typeof NONE {
     const start = lo & (pageBytes - 1);
-    // Counters that cross a page or are not aligned belong to a hostile pointer.
+    // Counters that cross a page, or that a corrupt pointer does not align, are read in another way.
     if (!isPossible || (start & 7) !== 0 || start > lastStart) return cleared(bits);
-    if (((lo - start) | 1) !== pageLo || hi !== pageHi) turnTo(hi, (lo - start) | 0);
+    if (((lo - start) | 1) !== pageLo || hi !== pageHi) setPage(hi, (lo - start) | 0);
     const page = shared;
     if (page === undefined) return loadApart(start >> 3, bits);
     const word = start >> 3;
@@ -157,7 +157,7 @@ export function bulkReader(
   }
 
   /** Sets `starts`, `doubles` and `shared` to those of the page at per-CPU address `hi:lo`. */
-  function turnTo(hi: number, lo: number): void {
+  function setPage(hi: number, lo: number): void {
     pageHi = hi;
     pageLo = lo | 1;
     addEach(copies, hi, lo, offsetHi, offsetLo);

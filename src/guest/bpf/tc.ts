@@ -50,7 +50,7 @@ const EXTS = struct("tcf_exts", { nr_actions: i32 });
 const MAX_MPROGS = 64;
 /** Limit on filters; each has its own priority or handle. */
 const MAX_FILTERS = 65_536;
-/** `netdev_priv` before there was a member `priv`: NETDEV_ALIGN. */
+/** NETDEV_ALIGN: alignment of `netdev_priv` before 6.12, which added the member `priv`. */
 const PRIV_ALIGN = 32;
 const KIND_BYTES = 16;
 /** CLS_BPF_NAME_LEN (net/sched/cls_bpf.c). */
@@ -80,7 +80,7 @@ export class TcReader {
     return [...all, ...this.#netkit(device)];
   }
 
-  /** Both devices of a pair have their programs in the primary device (drivers/net/netkit.c, `netkit_dev_fetch`). */
+  /** The programs of both devices of a pair are listed for the primary device (drivers/net/netkit.c, `netkit_dev_fetch`). */
   #netkit(device: DeviceAt): MprogAttachment[] {
     const { btf } = this.#kernel;
     const layout = NETKIT.resolveIfPresent(btf);
@@ -173,7 +173,7 @@ export class TcReader {
       mini = bundle.outer(tcx.bundle, "tcx_entry").follow(tcx.miniq, "miniq");
     }
     if (mini === undefined || mini.isNull) return undefined;
-    // Its own `block` is NULL at egress (clsact_init).
+    // `mini_Qdisc.block` is NULL at egress (clsact_init).
     const first = mini.follow(MINI_QDISC.resolve(btf).filter_list, "filter_list");
     if (first.isNull) return undefined;
     const chain = first.follow(PROTO.resolve(btf).chain, "chain");

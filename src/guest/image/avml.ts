@@ -47,7 +47,7 @@ const CHECKSUM_BYTES = 4;
 const MAX_CHUNK_DATA_BYTES = 65_536;
 /** The stream's first chunk: "sNaPpY". */
 const STREAM_CHUNK = "\xff\x06\0\0sNaPpY";
-/** The size of the stream, which follows it. */
+/** A stream is followed by its size. */
 const TRAILER_BYTES = 8;
 
 interface Header {
@@ -70,10 +70,10 @@ function problem(file: ReadableFile): string | undefined {
   const bytes = file.read(0, 2 * HEADER_BYTES);
   const header = headerOf(viewOf(bytes));
   if (typeof header === "string") return header;
-  const behind = bytes.subarray(HEADER_BYTES);
-  if (Buffer.from(behind).toString("latin1", 0, STREAM_CHUNK.length) === STREAM_CHUNK) return undefined;
-  const next = headerOf(viewOf(behind));
-  const isZeros = header.length <= MAX_BLOCK_BYTES && (behind.length === 0 || typeof next !== "string");
+  const following = bytes.subarray(HEADER_BYTES);
+  if (Buffer.from(following).toString("latin1", 0, STREAM_CHUNK.length) === STREAM_CHUNK) return undefined;
+  const next = headerOf(viewOf(following));
+  const isZeros = header.length <= MAX_BLOCK_BYTES && (following.length === 0 || typeof next !== "string");
   return isZeros ? undefined : "no Snappy stream follows its header";
 }
 
@@ -91,7 +91,7 @@ class AvmlDecoder extends RecordDecoder {
     this.want(HEADER_BYTES);
   }
 
-  protected get isBetween(): boolean {
+  protected get isBetweenRecords(): boolean {
     return this.#block === undefined;
   }
 

@@ -19,7 +19,7 @@ const PROBE_BYTES = 2 ** 20;
 function problem(file: ReadableFile): string | undefined {
   const header = Buffer.from(file.read(0, HEADER_BYTES)).toString("latin1");
   if (!HEADER.test(header)) return "no block follows its header";
-  // A shorter file cannot be raw memory that starts with a page of a bzip2 file.
+  // Raw memory that starts with a page of a bzip2 file is larger than this.
   if (file.sizeBytes < PROBE_BYTES || decompressesAtStart(file, PROBE_BYTES, bzip2Decoder)) return undefined;
   return "the data after its header is not compressed";
 }

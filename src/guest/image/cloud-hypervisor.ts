@@ -11,7 +11,7 @@ import type { Contents, Piece } from "./format.ts";
 /** vmm/src/memory_manager.rs, SNAPSHOT_FILENAME; vmm/src/migration.rs, SNAPSHOT_STATE_FILE. */
 const MEMORY_NAME = /(^|\/)memory-ranges$/;
 const STATE_NAME = "state.json";
-/** The state of a machine has a few hundred KB. As arrays of numbers, each byte takes four. */
+/** The state of a machine has a few hundred KB. In a JSON array of numbers, each byte takes up to four characters. */
 const MAX_STATE_BYTES = 64 * 2 ** 20;
 const MAX_RANGES = 65_536;
 /** x86-64 and arm64 address at most 52 bits of physical memory. */

@@ -79,7 +79,11 @@ export class ElfFile {
     const count = header.getUint16(EHDR.fields.shnum.offset, little);
     const namesIndex = header.getUint16(EHDR.fields.shstrndx.offset, little);
     if (count === 0 || count > MAX_SECTIONS || entrySize < SHDR.size)
-      throw new FormatError(this.format, EHDR.fields.shnum.offset, `${count} sections of ${entrySize} bytes`);
+      throw new FormatError(
+        this.format,
+        EHDR.fields.shnum.offset,
+        `it has ${count} section headers of ${entrySize} bytes`,
+      );
     if (!(offset + count * entrySize <= this.#file.sizeBytes))
       throw new FormatError(
         this.format,

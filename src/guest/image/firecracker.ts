@@ -51,7 +51,7 @@ const nameOf = (file: ReadableFile): string => `Firecracker state ${file.path}`;
 
 function problem(file: ReadableFile): string | undefined {
   if (file.sizeBytes > MAX_STATE_BYTES) return `it has more than ${MAX_STATE_BYTES} bytes`;
-  // The CRC of all bytes and their CRC is 0.
+  // The CRC of bytes that are followed by their own CRC is 0.
   const crc = crc64(file.read(0, file.sizeBytes));
   return crc.hi === 0 && crc.lo === 0 ? undefined : "its checksum does not match";
 }

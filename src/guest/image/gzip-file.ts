@@ -24,7 +24,7 @@ function problem(file: ReadableFile): string | undefined {
   if ((head[3]! & RESERVED_FLAGS) !== 0) return "its flags have reserved bits set";
   if (!inflates(head, true)) return "the data after its header is not compressed";
   if (head.length === file.sizeBytes || !inflates(head, false)) return undefined;
-  return `it ends within the first ${PROBE_BYTES} bytes`;
+  return `its compressed data ends within the first ${PROBE_BYTES} bytes`;
 }
 
 /** Returns whether the bytes decompress. With `mayGoOn`, the stream may continue past them. */

@@ -1,4 +1,4 @@
-/** Opening files: reads a file's first bytes, and recognizes pipes and files inside ktstr's executable. */
+/** Reads a file's first bytes, and recognizes pipes and files inside ktstr's executable. */
 
 /** Path prefix of files inside an executable that `bun build --compile` made. They can be read whole but not opened. */
 const EMBEDDED = "/$bunfs/";

@@ -38,7 +38,10 @@ export class MemoryImage implements Disposable {
   #pieces: readonly FilePiece[];
   /** Resident bytes of files after pages were removed; 0 before. */
   #leastResident = 0;
-  /** False for a single raw file: the physical addresses of its bytes are not known. */
+  /**
+   * Whether the physical addresses are known. False for a single raw file or migration stream without an address, and for a
+   * running machine's RAM.
+   */
   readonly layoutIsKnown: boolean;
   /** The VMCOREINFO note of an ELF core. */
   readonly vmcoreinfo: Uint8Array | undefined;
@@ -130,7 +133,7 @@ export class MemoryImage implements Disposable {
     this.doubts = doubts;
   }
 
-  /** NT_PRSTATUS notes: the CPUs' registers. Those of a running machine are read when they are first asked for. */
+  /** NT_PRSTATUS notes: the CPUs' registers. Those of a running machine are read on first use. */
   get prstatus(): readonly Uint8Array[] {
     this.#prstatus ??= this.#registers();
     return this.#prstatus;
@@ -259,7 +262,7 @@ export class MemoryImage implements Disposable {
   }
 }
 
-/** Resident pages of files in this process (fs/proc/task_mmu.c, task_statm: `shared`); infinite if /proc is not mounted. */
+/** Returns the resident bytes of mapped files (fs/proc/task_mmu.c, task_statm: `shared`); Infinity if /proc is not mounted. */
 function residentFileBytes(): number {
   const { pageSize } = require("../../ffi.ts") as typeof import("../../ffi.ts");
   try {

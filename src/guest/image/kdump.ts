@@ -265,7 +265,7 @@ function rangesOf(bitmap: Uint8Array, firstPfn: number, pageBytes: number): Page
   let start = -1;
   for (let bit = 0; bit < bits; ) {
     const at = bit >>> 3;
-    // Most of a bitmap is all ones or all zeros. This loop runs before the engine has compiled it.
+    // Most of a bitmap is all ones or all zeros, and the loop over bits is slow until the engine has compiled it.
     if (bit % (8 * BLOCK_BYTES) === 0 && at + BLOCK_BYTES <= bytes.length) {
       const same = start >= 0 ? ONES : ZEROS;
       if (bytes.compare(same, 0, BLOCK_BYTES, at, at + BLOCK_BYTES) === 0) {

@@ -74,7 +74,7 @@ function rangesOf(file: ReadableFile): Piece[] | string {
   return pieces.length === 0 ? "none of its ranges has data" : pieces;
 }
 
-/** Whether the next header follows a range's header instead of its data. Ranges are in ascending order. */
+/** Returns whether the next header follows a range's header instead of its data. Ranges are in ascending order. */
 function isOmitted(file: ReadableFile, { fileOffset, physical, length }: Piece): boolean {
   if (length > MAX_OMITTED_BYTES) return false;
   const next = headerAt(file, fileOffset);

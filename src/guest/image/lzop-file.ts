@@ -121,7 +121,7 @@ class LzopDecoder extends RecordDecoder {
     this.want(FIXED_BYTES);
   }
 
-  protected get isBetween(): boolean {
+  protected get isBetweenRecords(): boolean {
     return this.#flags === undefined;
   }
 

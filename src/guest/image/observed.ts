@@ -1,7 +1,7 @@
 /**
- * Memory that calls an observer before pages are read. A capture records the pages; memory that is read on demand fills
- * them. It is a subclass (memory/observed.ts has the one for virtual addresses), so that the hot paths of mapped memory
- * do not change: a process uses only one of the two classes, and the JIT compiles `locate` for that one.
+ * Memory that calls an observer before pages are read. A capture records the pages; memory that is read on demand reads
+ * them from its source. It is a subclass (memory/observed.ts has the one for virtual addresses), so that the hot paths of mapped
+ * memory do not change: a process uses only one of the two classes, and the JIT compiles `locate` for that one.
  */
 import { PhysicalMemory } from "./physical.ts";
 

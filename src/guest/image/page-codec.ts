@@ -59,7 +59,7 @@ function libdeflateCodec(): PageCodec | undefined {
       },
       (why) => missing("zlib", "libdeflate0", why, WITH_ZLIB),
     );
-    // It is freed with the process: 11 KB.
+    // It has 11 KB, and is freed when the process exits.
     const decompressor = libdeflate_alloc_decompressor();
     if (decompressor === 0) return undefined;
     return (from, into) =>

@@ -17,7 +17,7 @@ export abstract class RecordDecoder implements Decoder {
   protected abstract parse(held: Uint8Array<ArrayBuffer>): void;
 
   /** Whether the decoder is between records, so that the file may end here. */
-  protected abstract get isBetween(): boolean;
+  protected abstract get isBetweenRecords(): boolean;
 
   /** Called at the end of the file with the remaining bytes. May output data. */
   protected atEnd(_held: Uint8Array<ArrayBuffer>): void {}
@@ -42,7 +42,7 @@ export abstract class RecordDecoder implements Decoder {
   step(from: Uint8Array<ArrayBuffer>, into: Uint8Array<ArrayBuffer>): Step {
     if (this.#output.length > 0) return { taken: 0, given: this.#flush(into) };
     // Zeros between records can be padding; the caller decides.
-    if (this.isBetween && this.#length === 0 && from[0] === 0) return { taken: 0, given: 0 };
+    if (this.isBetweenRecords && this.#length === 0 && from[0] === 0) return { taken: 0, given: 0 };
     const taken = Math.max(0, Math.min(from.length, this.#wanted - this.#length));
     this.#hold(from.subarray(0, taken));
     if (this.#length >= this.#wanted) this.parse(this.#held.subarray(0, this.#length));
@@ -52,7 +52,7 @@ export abstract class RecordDecoder implements Decoder {
   end(into: Uint8Array<ArrayBuffer>): Step {
     if (this.#output.length === 0) {
       this.atEnd(this.#held.subarray(0, this.#length));
-      if (this.#output.length === 0 && !(this.isBetween && this.#length === 0))
+      if (this.#output.length === 0 && !(this.isBetweenRecords && this.#length === 0))
         throw new Error("the file is truncated");
     }
     return { taken: 0, given: this.#flush(into) };

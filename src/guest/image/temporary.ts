@@ -1,4 +1,4 @@
-/** A temporary file without a name, for data that is written sequentially and read at random. Deleted when it is closed. */
+/** A temporary file without a name, for data that is written sequentially and read at any offset. Deleted when it is closed. */
 import { KtstrError, SyscallError } from "../../errors.ts";
 import { Fd } from "../../ffi.ts";
 import { ImageFile } from "./file.ts";

@@ -1,7 +1,8 @@
 /**
  * Reads VMware's suspended machines (.vmss) and snapshots (.vmsn). Such a file has groups of tags. The tags of the group
- * "memory" give the physical addresses of the memory, which is in the same file or in a .vmem file next to it (the format
- * is that of crash's vmware_vmss.c; that of 32-bit states, of Volatility's layers/vmware.py). All numbers are little-endian.
+ * "memory" give the physical addresses of the memory, which is in the same file or in a .vmem file next to it. The format is
+ * the one that crash's vmware_vmss.c reads, and for 32-bit states the one of Volatility's layers/vmware.py. All numbers are
+ * little-endian.
  */
 import { FormatError } from "../../errors.ts";
 import { escapeText } from "../../text.ts";

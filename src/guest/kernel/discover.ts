@@ -116,17 +116,17 @@ function notFound(
   const text =
     refusals.length === 0
       ? "no page starts with VMCOREINFO's text"
-      : `VMCOREINFO was found ${refusals.length} times, but never matches this memory: ${first(refusals)}`;
+      : `VMCOREINFO was found ${refusals.length} times, but no copy matches this memory: ${first(refusals)}`;
   const symbols =
     tables.tables === 0
       ? "it contains no symbol table of a kernel (kallsyms)"
-      : `a symbol table (kallsyms) was found ${tables.tables} times, but does not lead to a kernel: ${first(tables.refusals)}`;
+      : `a symbol table (kallsyms) was found ${tables.tables} times, but no kernel was found with it: ${first(tables.refusals)}`;
   const hint =
     refusals.length + tables.tables > 0
       ? partHint(image)
       : [
           ...image.doubts.map((sentence) => `${sentence}.`),
-          "It must be the whole memory of a Linux since 5.10 with CONFIG_KALLSYMS, neither encrypted nor compressed.",
+          "It must be the whole memory of Linux 5.10 or newer with CONFIG_KALLSYMS, and neither encrypted nor compressed.",
         ].join(" ");
   return new KtstrError(`find the kernel in ${filesOf(image)}: ${text}; ${symbols}`, { hint });
 }

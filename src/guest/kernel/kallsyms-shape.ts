@@ -169,8 +169,8 @@ export class KallsymsShape {
   }
 
   /**
-   * Searches backwards from the tokens: the list of names in order if it is there, the markers, which start with 0 and ascend,
-   * the names, whose size the markers give, and the number of symbols.
+   * Searches backwards from the tokens: `seqs_of_names` if the kernel has it, the markers, which start with 0 and ascend, the
+   * names, whose size the markers give, and the number of symbols.
    */
   #names(tokens: number): Pick<KallsymsTables, "count" | "countAt" | "names"> | undefined {
     const last = tokens - 3 * MAX_SYMBOLS - 8;
@@ -216,7 +216,7 @@ export class KallsymsShape {
         for (const countAt of [names - 4, names - 8]) {
           const count = this.#u32(countAt);
           if (count <= 0 || count > MAX_SYMBOLS || Math.ceil(count / MARK_EVERY) !== groups) continue;
-          if (!this.#isBetween(markers + 4 * groups, count, tokens)) continue;
+          if (!this.#isPlausibleGap(markers + 4 * groups, count, tokens)) continue;
           if (this.#areNames(names, count, markers, groups)) return { count, countAt, names };
         }
       }
@@ -225,7 +225,7 @@ export class KallsymsShape {
   }
 
   /** Between markers and tokens there is either nothing, or three bytes per symbol. */
-  #isBetween(end: number, count: number, tokens: number): boolean {
+  #isPlausibleGap(end: number, count: number, tokens: number): boolean {
     const gap = tokens - end;
     return (gap >= 0 && gap < 8) || (gap >= 3 * count && gap < 3 * count + 16);
   }

@@ -2,7 +2,7 @@
  * Reads the kernel's symbol table in memory (written by scripts/kallsyms.c, read by kernel/kallsyms.c).
  *
  * A name is stored as a string of tokens of one byte each. A lookup bisects the kernel's list of symbols by name (since 6.2)
- * and decodes about a dozen names. If that list is missing or invalid, one pass over all names stores a 32-bit hash of each,
+ * and decodes about 18 names. If that list is missing or invalid, one pass over all names stores a 32-bit hash of each,
  * computed from the hashes of its tokens, and lookups search the hashes. The pass takes 10 ms.
  */
 import { FormatError } from "../../errors.ts";

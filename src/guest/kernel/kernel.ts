@@ -274,7 +274,7 @@ class Kernel implements OpenedKernel {
       this.memory.addLinear(from, physical, length);
   }
 
-  /** Only used if the page tables agree, because the kernel's variable may be overwritten. */
+  /** Adds the direct map if the page tables confirm its base, because the kernel's variable may be overwritten. */
   #addDirectMap(): void {
     const { machine, info, physical, tables } = this.found;
     const base = machine.directBase ?? this.#x86DirectBase();

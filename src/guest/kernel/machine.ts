@@ -121,7 +121,7 @@ const UTS_FIELDS = { system: 0, release: 2, version: 3 } as const;
 /** Limit on the search for linux_banner from `_stext`: the images of distributions have 30 to 60 MiB with all their data. */
 const MAX_IMAGE_BYTES = 128 * 2 ** 20;
 
-/** The names of the kernel's release and version, and the variable that has them. */
+/** The kernel's release and version, and the variable that has them. */
 export interface KernelNames {
   /** `uname -r`. setarch's personality can change the output of uname, but not this value (kernel/sys.c, override_release). */
   readonly release: string;
@@ -130,7 +130,7 @@ export interface KernelNames {
   readonly from: "init_uts_ns" | "linux_banner";
 }
 
-/** Reads the names from `init_uts_ns`, or from `linux_banner` if it is overwritten or not known; undefined if neither has them. */
+/** Reads them from `init_uts_ns`, or from `linux_banner` if it is overwritten or not known; undefined if neither has them. */
 export function kernelNames(
   memory: PhysicalMemory,
   machine: Pick<Machine, "imageOffset">,

@@ -67,7 +67,7 @@ const PROG_AUX = struct("bpf_prog_aux", {
   func_cnt: u32,
 });
 
-/** Trampolines are in no other list. */
+/** An entry of `bpf_kallsyms`, which is the only list of trampolines. */
 const KSYM = struct("bpf_ksym", {
   start: u64,
   end: u64,

@@ -37,7 +37,7 @@ interface Operations extends Pointer {
   readonly name: string;
 }
 
-/** Symbols of the `struct file_operations` that are looked for. kernel/bpf/syscall.c, btf.c, kernel/events/core.c. */
+/** Symbols of the `struct file_operations` to find (kernel/bpf/syscall.c, kernel/bpf/btf.c, kernel/events/core.c). */
 const OPERATIONS: readonly string[] = [
   "bpf_map_fops",
   "bpf_prog_fops",
@@ -82,8 +82,8 @@ export function openFiles(kernel: GuestKernel): readonly OpenFile[] {
 }
 
 /**
- * Visits the files of `openFiles` whose operations are in a table, with the table's value. The rest of a process is skipped if `visit`
- * throws `KtstrError`. Throws `KtstrError` if the kernel has none of these operations.
+ * Visits the files of `openFiles` whose operations are in a table, with the table's value. If `visit` throws `KtstrError`, the
+ * other files of that process are skipped. Throws `KtstrError` if the kernel has none of these operations.
  */
 export function forEachFile<T>(
   { symbols }: GuestKernel,
@@ -93,7 +93,7 @@ export function forEachFile<T>(
 ): void {
   const names = Object.keys(operations);
   if (names.every((name) => symbols.address(name) === undefined))
-    throw new KtstrError(`look through open files: the kernel has no ${names[0]}`);
+    throw new KtstrError(`search open files: the kernel has no ${names[0]}`);
   let skipped: StructAt | undefined;
   for (const file of files) {
     const kind = operations[file.operations];

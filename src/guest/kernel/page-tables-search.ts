@@ -113,7 +113,7 @@ class CandidateCheck {
     );
   }
 
-  /** Whether the table maps the image in the direct map too; true if the place of the direct map is not known. */
+  /** Returns whether the table maps the image in the direct map too; true if the place of the direct map is not known. */
   mapsDirectly(mode: PagingMode, root: number): boolean {
     const base = this.#places.directBase(mode);
     return (

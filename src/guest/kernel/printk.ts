@@ -42,7 +42,10 @@ const INFO = struct("printk_info", {
 const MAX_COUNT_BITS = 20;
 /** LOG_BUF_LEN_MAX is 2^31 bytes. */
 const MAX_SIZE_BITS = 31;
-/** `enum desc_state`, in the top two bits of `state_var`; the others are the descriptor's id. Of the upper word: */
+/**
+ * `enum desc_state` is in the top two bits of `state_var`; the others are the descriptor's id. The shift and the mask are for the
+ * upper word.
+ */
 const STATE_SHIFT = 30;
 const ID_MASK_HI = (1 << STATE_SHIFT) - 1;
 const FINALIZED = 2;
@@ -51,7 +54,7 @@ const REUSABLE = 3;
 const EMPTY_LINE = 3;
 /** A data block starts with the id of its descriptor. */
 const BLOCK_ID_BYTES = 8;
-/** `caller_id`: has this bit if it is an interrupt's CPU, not a task's pid (printk_caller_id in kernel/printk/printk.c). */
+/** Set in `caller_id` if it is the CPU of an interrupt, not a task's pid (kernel/printk/printk.c, printk_caller_id). */
 const CALLER_IS_CPU = 0x8000_0000;
 
 /**
@@ -150,7 +153,7 @@ class Ring {
     const infoAt = this.#locate(this.#infos, index, info.sizeof, "prb->desc_ring.infos");
     const infos = memory.view;
     const length = infos.getUint16(infoAt + info.text_len, true);
-    // Everything is read before the text: its read may end the view.
+    // Everything else is read before the text, because reading the text may replace the view.
     const record = this.#recordOf(memory.bytes, infos, infoAt);
     const text = this.#text(begin, next, length, idHi, idLo);
     return typeof text === "string" ? text : { ...record, text };

@@ -3,7 +3,7 @@ import { KtstrError } from "../../errors.ts";
 import type { Pointer } from "../memory/pointer.ts";
 
 export interface Symbols {
-  /** "kallsyms", or the path of a vmlinux. */
+  /** "kallsyms", "the capture", or the path of a vmlinux. */
   readonly source: string;
   readonly count: number;
   /** Address in the running kernel (with KASLR); the lowest if several symbols have this name. */

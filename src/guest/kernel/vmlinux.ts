@@ -1,4 +1,4 @@
-/** A kernel's ELF file: found for a kernel image, cached, with its symbols and types. */
+/** Reads a kernel's ELF file, with its symbols and types, and finds the ELF file of a kernel image. */
 import { realpathSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { Btf } from "../../btf/btf.ts";

@@ -9,7 +9,7 @@ import type { Vmcoreinfo } from "./vmcoreinfo.ts";
 /** Limit on symbol tables. A kernel has one; earlier boots and copies leave few others. */
 const MAX_TABLES = 8;
 
-/** A rebuilt VMCOREINFO text, and the memory layout for which it is valid. */
+/** A VMCOREINFO text from memory or rebuilt, and the memory layout in which it is checked. */
 export interface TextInLayout {
   readonly text: Vmcoreinfo;
   readonly layout: readonly Piece[];

@@ -376,8 +376,8 @@ export class GuestMemory {
   }
 
   /**
-   * Returns `length` bytes in the image, or undefined if a page is absent; `fault` then gives the reason. Of memory that is
-   * read on demand, no page is read yet, if the pages are adjacent in the image.
+   * Returns `length` bytes in the image, or undefined if a page is absent; `fault` then gives the reason. If the pages are
+   * adjacent in the image, and are read on demand, this does not read them.
    */
   lazily(hi: number, lo: number, length: number): LazyBytes | undefined {
     const at = this.locate(hi, lo, 0, length);

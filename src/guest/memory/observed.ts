@@ -39,10 +39,10 @@ export class ObservedMemory extends GuestMemory {
     for (const n of unreadable) batch.at[n] = -1;
   }
 
-  /** None: reads that do not go through `locate` would not be observed. */
+  /** Returns undefined, because reads that do not go through `locate` would not be observed. */
   override runAt(): undefined {}
 
-  /** None, for the same reason. */
+  /** Returns undefined for the same reason. */
   override pagesAt(): undefined {}
 
   override copyOut(hi: number, lo: number, offset: number, into: Uint8Array): number {

@@ -63,7 +63,7 @@ export function pageCache(memory: PhysicalMemory, { mode }: PageTables): PageCac
     return follow(words[index]!, slots[slot + 3]! + ((lo >>> pageShift) & inTable) * 2, lo);
   }
 
-  /** Returns the place of the page in a table's entry. */
+  /** Returns the offset of `lo` in the window `cache.index`, by the table entry at word `at`; -1 if it is not found. */
   function follow(table: Int32Array, at: number, lo: number): number {
     const entryLo = table[at]!;
     const entryHi = table[at + 1]! & addressMaskHi;

@@ -44,7 +44,7 @@ export function locatePages(
   const bytes = Math.min(length + ((lo - start) | 0), 2 ** 32 - (start >>> 0), MAX_BYTES);
   const places = new Int32Array(Math.ceil(bytes / pageBytes));
   const indexes = new Int32Array(places.length);
-  // Not `indexOf`, because a capture has many windows.
+  // A map instead of `indexOf`, because a capture has many windows.
   const indexOf = new Map(memory.physical.windows.map((each, index) => [each, index]));
   let window: Window | undefined;
   let index = -1;

@@ -9,7 +9,7 @@ export interface Pointer {
 
 export const NULL: Pointer = { hi: 0, lo: 0 };
 
-/** Any two 32-bit words, signed or not. */
+/** Returns the pointer with these words, which can be signed or unsigned. */
 export function pointer(hi: number, lo: number): Pointer {
   return { hi: hi | 0, lo: lo | 0 };
 }
@@ -34,12 +34,12 @@ export function isBelow(a: Pointer, b: Pointer): boolean {
   return a.hi === b.hi ? a.lo >>> 0 < b.lo >>> 0 : a.hi >>> 0 < b.hi >>> 0;
 }
 
-/** 0 to 2^64-1. */
+/** Returns 0 to 2^64-1. */
 export function toBigInt(hi: number, lo: number): bigint {
   return (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
 }
 
-/** Modulo 2^64. */
+/** Converts an address modulo 2^64. */
 export function fromBigInt(address: bigint): Pointer {
   return { hi: Number(BigInt.asIntN(32, address >> 32n)), lo: Number(BigInt.asIntN(32, address)) };
 }

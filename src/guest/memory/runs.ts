@@ -11,7 +11,7 @@ export interface LinearRun {
   readonly lo: number;
   /** Length in bytes, at most that of a window. */
   readonly length: number;
-  /** The window's bytes, and their physical address. */
+  /** The run's bytes as a window, which is a part of the physical window or all of it. */
   readonly window: Window;
   /** The index of the window in the physical windows, and the run's offset in it. */
   readonly index: number;

@@ -19,7 +19,7 @@ const SCHED = struct("scx_sched", {
   dsq_hash: at(ptr, "dsq_hash.tbl"),
   global_dsqs: optional(ptr, "6.16 to 7.0"),
   pnode: optional(ptr, "since 7.1"),
-  pcpu: optional(ptr, "since 7.0"),
+  pcpu: optional(ptr, "since 6.17"),
 });
 const RHASHTABLE = struct("rhashtable", { tbl: ptr });
 const BUCKET_TABLE = struct("bucket_table", { size: u32, nest: u32, future_tbl: ptr, buckets: place });

@@ -21,7 +21,7 @@ const SCHED = struct("scx_sched", { watchdog_timeout: optional(u64, "since 7.1")
 
 /** Limit on entries of `missing`. Equal messages are listed once. */
 const MAX_MISSING = 16;
-/** As many stacks as a page shows tasks without a limit. */
+/** The number of tasks that `ktstr sched` prints without `--limit`. */
 const MAX_STACKS = 32;
 
 /**

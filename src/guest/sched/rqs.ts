@@ -63,7 +63,7 @@ export interface CpuRead {
   readonly queues: readonly QueueState[];
 }
 
-/** The `struct rq` of one CPU. Throws `GuestFault` and `LayoutError`. */
+/** Reads the `struct rq` of one CPU. Throws `GuestFault` and `LayoutError`. */
 export function readRunQueue(
   kernel: GuestKernel,
   area: PerCpuArea,
@@ -89,7 +89,7 @@ export function readRunQueue(
   for (const task of listOf(kernel, head, runnable, "rq->scx.runnable_list", onFault)) {
     try {
       const read = tasks.at(task);
-      // Most tasks are not copied, because the page can have many.
+      // A task is copied only if its CPU differs, because there can be many tasks.
       waiting.push(read.cpu === area.cpu ? read : { ...read, cpu: area.cpu });
     } catch (error) {
       onFault(error);
@@ -134,7 +134,7 @@ export function readRunQueue(
   return { cpu, tasks: [...running, ...waiting], queues };
 }
 
-/** 0: the task has never been switched in, as the idle tasks. A fault: a capture that an older ktstr wrote. */
+/** Returns undefined for 0 (the task was never switched in, such as an idle task), and for a capture by an older version. */
 function sinceOf({ memory, btf }: GuestKernel, { hi, lo }: Pointer): bigint | undefined {
   const { since } = ARRIVAL.resolve(btf);
   if (since === undefined) return undefined;

@@ -25,7 +25,7 @@ const SCHED = struct("scx_sched", {
   bypass_depth: optional(i32, "since 7.1"),
   exit_info: ptr,
   pcpu: optional(ptr, "since 6.17"),
-  events: optional(at(ptr, "event_stats_cpu"), "6.16"),
+  events: optional(at(ptr, "event_stats_cpu"), "6.16, 6.17 before its updates"),
 });
 const PCPU = struct("scx_sched_pcpu", { event_stats: place });
 const EXIT = struct("scx_exit_info", {
@@ -193,7 +193,7 @@ function readExit({ memory, btf }: GuestKernel, at: Pointer, nameAt: NameAt): Ex
   };
 }
 
-/** The per-CPU `struct scx_event_stats`: in `pcpu` since 6.17, in `event_stats_cpu` before. */
+/** The per-CPU `struct scx_event_stats`: in `pcpu` since bcb7c2305682 (6.18, updates of 6.17), in `event_stats_cpu` before. */
 function eventsAt(
   sched: StructAt,
   { pcpu, events }: { readonly pcpu: number | undefined; readonly events: number | undefined },

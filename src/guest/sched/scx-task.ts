@@ -53,8 +53,8 @@ const SCX_TASK = struct("task_struct", {
 });
 const DSQ = struct("scx_dispatch_q", { id: u64 });
 const SCHED = struct("scx_sched", {
-  level: optional(i32, "since 7.0"),
-  cgroup: optional(at(u64, "ops.sub_cgroup_id"), "since 7.0"),
+  level: optional(i32, "since 7.1"),
+  cgroup: optional(at(u64, "ops.sub_cgroup_id"), "since 7.1"),
 });
 /** The list nodes of a task in run queues and dispatch queues. */
 export const ENTITY_LIST: StructTable<"runnable" | "dsqList" | "dsqListFlags"> = struct("task_struct", {

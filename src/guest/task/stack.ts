@@ -10,7 +10,7 @@ import { distance, fromBigInt, toBigInt } from "../memory/pointer.ts";
 import { cpuStacks } from "./cpu-stacks.ts";
 import { cpuOf, registersOf } from "./registers.ts";
 
-/** A machine needs one of these. */
+/** Only the unwinder of the machine's architecture is loaded. */
 const arm64 = (): typeof import("./arm64.ts") => require("./arm64.ts") as typeof import("./arm64.ts");
 const x86 = (): typeof import("./x86.ts") => require("./x86.ts") as typeof import("./x86.ts");
 
@@ -88,8 +88,8 @@ export function stackOf(kernel: GuestKernel, names: AddressNames, task: TaskAt, 
   let stopped = "";
   const visit = (address: bigint): boolean => {
     // The first address of a running task is an instruction, not a return address.
-    const behind = task.onCpu && frames.length === 0 ? 0 : 1;
-    frames.push({ address, symbol: symbolOf(names, address, behind) });
+    const before = task.onCpu && frames.length === 0 ? 0 : 1;
+    frames.push({ address, symbol: symbolOf(names, address, before) });
     return frames.length < MAX_FRAMES;
   };
   try {
@@ -143,14 +143,14 @@ function stackBytes({ symbols }: GuestKernel): number {
 
 /**
  * Returns the symbol of an address, like `sprint_backtrace` (kernel/kallsyms.c): a call may be a function's last instruction,
- * so the byte before a return address is looked up. `behind` is 1 for a return address, 0 for an instruction.
+ * so the byte before a return address is looked up. `before` is 1 for a return address, 0 for an instruction.
  */
-function symbolOf(names: AddressNames, address: bigint, behind: number): string {
-  const found = names.find(fromBigInt(address - BigInt(behind)));
+function symbolOf(names: AddressNames, address: bigint, before: number): string {
+  const found = names.find(fromBigInt(address - BigInt(before)));
   if (found === undefined) return "";
   const module = found.module === "" ? "" : ` [${found.module}]`;
   const size = found.sizeBytes === undefined ? "" : `/0x${found.sizeBytes.toString(16)}`;
-  return `${found.name}+0x${(found.offset + behind).toString(16)}${size}${module}`;
+  return `${found.name}+0x${(found.offset + before).toString(16)}${size}${module}`;
 }
 
 /** Returns whether an address can be code: it has a symbol of the kernel, a module or a BPF program. */

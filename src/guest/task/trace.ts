@@ -55,7 +55,7 @@ export function schedTraces(kernel: GuestKernel, names: AddressNames): (task: Po
   };
 }
 
-/** What a CPU was doing when the machine was frozen. */
+/** The state of a CPU's current task when the machine was frozen. */
 export interface CpuTrace {
   readonly stack: TaskStack;
   readonly areInterruptsOff: boolean;

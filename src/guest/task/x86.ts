@@ -102,8 +102,8 @@ const bigOf = ({ hi, lo }: { hi: number; lo: number }): bigint =>
   (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
 
 /**
- * Whether the processor is in a thunk for indirect calls or returns (arch/x86/lib/retpoline.S). Most of its instructions have
- * no usable ORC entry. It is entered with a return address on top of the stack, and calls only itself.
+ * Returns whether the processor is in a thunk for indirect calls or returns (arch/x86/lib/retpoline.S). Most of its instructions
+ * have no usable ORC entry. It is entered with a return address on top of the stack, and calls only itself.
  */
 const isInThunk = ({ names }: UnwindTask, ip: bigint): boolean =>
   THUNK.test(names.find(fromBigInt(ip))?.name ?? "");

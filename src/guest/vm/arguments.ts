@@ -80,7 +80,7 @@ export function nodesIn(words: readonly string[]): Node[] {
   return nodes.filter((node) => node !== undefined);
 }
 
-/** Whether a mapping's name is this path, which can be relative, or a file in this folder. */
+/** Returns whether a mapping's name is this path, which can be relative, or a file in this folder. */
 function isAt(name: string, path: string): boolean {
   const file = name.replace(/ \(deleted\)$/, "");
   return file === path || file.endsWith(`/${path}`) || file.startsWith(`${path.replace(/\/$/, "")}/`);

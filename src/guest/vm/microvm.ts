@@ -7,7 +7,7 @@ import type { Mapping } from "./ram.ts";
 
 const PROGRAM = /(?:^|\/)(?:firecracker|cloud-hypervisor)[^/]*$/;
 
-/** Whether the arguments of a process are those of Firecracker or Cloud Hypervisor. */
+/** Returns whether the arguments of a process are those of Firecracker or Cloud Hypervisor. */
 export const isMicroVm = (words: readonly string[]): boolean => PROGRAM.test(words[0] ?? "");
 
 /** Names of shared memory: Firecracker's `create_memfd`, Cloud Hypervisor's `create_anonymous_file`. */

@@ -1,5 +1,5 @@
 /**
- * Pauses a machine and guarantees that it is resumed: a guard shell waits for our confirmation that the machine runs again,
+ * Pauses a machine and guarantees that it is resumed: a guard shell waits for a confirmation that the machine runs again,
  * and resumes it itself if this process dies first, by any signal.
  */
 import { KtstrError, SyscallError } from "../../errors.ts";
@@ -34,7 +34,7 @@ export function pauseVm(pid: number, qmp: Qmp | undefined): Pause | undefined {
     if (qmp === undefined) stop(pid);
     else qmp.command("stop");
   } catch (error) {
-    // The guard resumes it if we could not.
+    // The machine may be stopped. Without a confirmation, the guard resumes it.
     guard[Symbol.dispose]();
     throw error;
   }

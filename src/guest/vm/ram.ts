@@ -81,7 +81,8 @@ export interface RamFacts {
 
 /**
  * Opens the RAM of a process's guest: one mapping, or those of QEMU's NUMA nodes or of a microVM's regions, joined in their
- * order. Facts that are undefined are taken from QEMU's arguments. Throws `KtstrError` if the process cannot be read or has no such mapping.
+ * order. Facts that are undefined are taken from QEMU's arguments. Throws `KtstrError` if the process cannot be read or has no
+ * such mapping.
  */
 export function openRam(pid: number, facts: RamFacts | undefined): DataFile {
   const mappings = mappingsIn(readProc(pid, "maps"));

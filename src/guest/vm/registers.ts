@@ -3,8 +3,9 @@ import { viewOf } from "../../uapi/layout.ts";
 import { ELF_PRSTATUS, PRSTATUS_REGISTERS } from "../../uapi/prstatus.ts";
 import type { Qmp } from "./qmp.ts";
 
-/** As many as fit in a message. */
+/** Limit: the registers of this many CPUs, 3 KB each, fit in a message (qmp.ts). */
 const MAX_CPUS = 4096;
+/** arm64 has 34 (`struct user_pt_regs`), x86-64 has 27 (`struct user_regs_struct`). */
 const REGISTERS = 34;
 
 /** Returns one note for each CPU, or none if the machine runs: then each CPU's registers would be read at a different time. */

@@ -41,12 +41,12 @@ export class ChainCursor extends BatchedCursor {
   #at = -1;
   #firstHi = 0;
   #firstLo = 0;
-  /** Nodes of this chain that were visited, and how many it has: counted once three were visited. */
+  /** Nodes of this chain that were visited, and the result of `countNodes`, which is called before the third is visited. */
   #seen = 0;
   #nodes = 0;
-  /** Steps left for cycle detection in chains of three nodes and more. Brent's algorithm takes less than four a node. */
+  /** Steps left for cycle detection in chains of three nodes and more. Brent's algorithm takes fewer than four per node. */
   readonly #probes: StepBudget;
-  /** Elements that may still come. */
+  /** Limit on the elements that are still to be visited. */
   #left: number;
 
   /** The number of collected elements, and how many of them were returned. */
@@ -57,7 +57,7 @@ export class ChainCursor extends BatchedCursor {
   #splitsGiven = 0;
   #collectedBytes: Uint8Array = this.keyBytes;
 
-  /** At least one table. If there are more, each is being moved to the next one. */
+  /** `tables` has at least one table. If it has more, the kernel is moving the elements of each to the next one. */
   constructor(kernel: GuestKernel, map: GuestMap, tables: readonly BucketTable[], layout: ElementLayout) {
     const { keySize, valueSize, maxEntries } = map.info;
     // Each CPU may hold one element more than max_entries (`extra_elems`).
@@ -137,7 +137,7 @@ export class ChainCursor extends BatchedCursor {
   }
 
   /**
-   * The fast path: collects the elements of short, well-formed chains whose elements lie in one range of addresses. It stops
+   * The fast path: collects the elements of short, well-formed chains whose elements are in one range of addresses. It stops
    * before the first chain that is not like this, and leaves that one to `#advance`. The loop calls nothing, so that the JIT
    * keeps its variables in registers.
    */
@@ -155,7 +155,7 @@ export class ChainCursor extends BatchedCursor {
     const valueAt = this.#valueAt;
     const hashMask = this.#hashMask;
     const hashAt = hashMask === 0 ? 0 : this.#hashAt;
-    // Of the element that a node's address belongs to.
+    // A node's address minus this is the offset of its element in the range.
     const rangeLo = (range.lo + nodeAt) | 0;
     const lastOffset = (length - span) | 0;
     const inPageMask = ~(-1 << pageShift);
@@ -179,7 +179,7 @@ export class ChainCursor extends BatchedCursor {
       while (taken < end) {
         const offset = (lo - rangeLo) | 0;
         if (hi !== rangeHi || offset < 0 || offset > lastOffset) break;
-        // A run has one page, which holds the whole element.
+        // A linear run has one entry in `pages`, and the element is contiguous there.
         let at = (firstPage + offset) | 0;
         let hashWord = (at + hashAt) >>> 2;
         let nextWord = (at + nodeAt) >>> 2;
@@ -308,7 +308,7 @@ export class ChainCursor extends BatchedCursor {
     return this.#hashAt < 0 ? 0 : count - 1;
   }
 
-  /** Skips an element that is not whole in the image. The chain goes on if the image holds the node's pointer. */
+  /** Skips an element that is not completely in the image. The walk continues in its chain if its next pointer is. */
   #skipAbsent(): void {
     const at = this.#memory.locate(this.#hi, this.#lo, 0, 8);
     if (at < 0) {

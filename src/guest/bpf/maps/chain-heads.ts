@@ -33,7 +33,7 @@ export const MAX_SPLIT = 64;
 export class WalkBuffers {
   readonly keyOffsets: Int32Array = new Int32Array(MAX_ELEMENTS);
   readonly valueOffsets: Int32Array = new Int32Array(MAX_ELEMENTS);
-  /** Of each split element: its index among the collected ones, and its node's address. */
+  /** For each split element: its index among the collected ones, and its node's address. */
   readonly splitIndex: Int32Array = new Int32Array(MAX_SPLIT);
   readonly splitHi: Int32Array = new Int32Array(MAX_SPLIT);
   readonly splitLo: Int32Array = new Int32Array(MAX_SPLIT);
@@ -74,7 +74,7 @@ export class ChainHeads {
   count = 0;
   /** A range of addresses that holds elements of this batch; undefined if every element must be located by a call. */
   range: PageRange | undefined;
-  /** The next one in the batch that was not visited. */
+  /** Index of the next head in the batch. */
   index = 0;
 
   /**
@@ -88,7 +88,7 @@ export class ChainHeads {
   headMask = -1;
   firstBucket = 0;
   buckets: Int32Array | undefined;
-  /** The head that `take` returned: its node's address, its bucket, and the element's place or -1. */
+  /** The head that `take` took: its node's address, its bucket, and the offset of its element in `memory.window`, or -1. */
   lo = 1;
   hi = 0;
   bucket = 0;
@@ -259,7 +259,10 @@ export class ChainHeads {
     return true;
   }
 
-  /** The batch located the node only. The whole element can be read there if it is in the same page and in the image. */
+  /**
+   * Returns the offset of a head's element in `memory.window`, or -1 if it must be located again: the batch located only the part
+   * up to the end of the node, and the rest may be in another page or not in the image.
+   */
   #placeOf(index: number): number {
     const { batch } = this.#buffers;
     const at = batch.at[index]!;

@@ -102,7 +102,7 @@ function cannot(why: Unreadable): MapContents {
 function openEntries(kernel: GuestKernel, map: GuestMap): Read<EntryCursor> {
   const open = ENTRIES.get(map.info.type);
   if (open === undefined)
-    return unreadable("unsupported", `maps of type ${map.info.type} have no keys to walk by`);
+    return unreadable("unsupported", `ktstr does not read keys of maps of type ${map.info.type}`);
   return attempt(() => found(open(kernel, map)));
 }
 

@@ -18,7 +18,7 @@ import { CorruptMap, type GuestMap, roundUp8 } from "./walk.ts";
 
 const HTAB = struct("bpf_htab", {
   buckets: ptr,
-  elems: optional(ptr, "a preallocated table's"),
+  elems: optional(ptr, "for preallocated tables"),
   n_buckets: u32,
 });
 const BUCKET = struct("bucket", { first: at(ptr, "head.first") });

@@ -125,7 +125,9 @@ export function lookupPrefix(entries: EntryCursor, key: Uint8Array): Read<Uint8A
     best = length;
     value = entries.valueBytes.slice(entries.valueOffset, entries.valueOffset + entries.valueSize);
   }
-  return value === undefined ? unreadable("not-present", "no prefix of the map fits this key") : found(value);
+  return value === undefined
+    ? unreadable("not-present", "no prefix in the map matches this key")
+    : found(value);
 }
 
 const prefixOf = (key: Uint8Array): number =>

@@ -54,14 +54,14 @@ export class PerCpuValue {
   read(hi: number, lo: number): boolean {
     const inPage = lo & this.#inPage;
     const page = (lo - inPage) | 0;
-    if (page !== this.#pageLo || hi !== this.#pageHi) this.#turnTo(hi, page);
+    if (page !== this.#pageLo || hi !== this.#pageHi) this.#setPage(hi, page);
     const { stride } = this;
     const isFew = stride <= FEW_BYTES && (inPage & 3) === 0;
     return isFew && inPage + stride <= this.#inPage + 1 ? this.#copyFew(inPage) : this.#copyLong(inPage);
   }
 
   /** Locates each CPU's copy of a page. Consecutive values are often in the same page. */
-  #turnTo(hi: number, lo: number): void {
+  #setPage(hi: number, lo: number): void {
     addEach(this.#batch, hi, lo, this.#offsetHi, this.#offsetLo);
     this.#memory.locateEach(this.#batch, this.#offsetLo.length, 0, this.#inPage + 1);
     this.#pageHi = hi;

@@ -48,7 +48,7 @@ export function pointerArrayEntries(kernel: GuestKernel, map: GuestMap): EntryCu
 function tableOf(kernel: GuestKernel, map: GuestMap): PointerTable {
   const { btf, memory } = kernel;
   const { type, id } = map.info;
-  const behind = (offset: number, name: string): Pointer =>
+  const memberPointer = (offset: number, name: string): Pointer =>
     memory.pointer(map.at.hi, map.at.lo, offset, `map ${id}.${name}`);
   const noEntry = strerror(ENOENT);
   switch (type) {
@@ -65,22 +65,22 @@ function tableOf(kernel: GuestKernel, map: GuestMap): PointerTable {
         empty: undefined,
       };
     case MapType.devmap: {
-      const reader = behindPointer(kernel, map, DTAB_NETDEV.resolve(btf).val);
-      return { at: behind(DTAB.resolve(btf).netdev_map, "netdev_map"), reader, empty: noEntry };
+      const reader = entryReader(kernel, map, DTAB_NETDEV.resolve(btf).val);
+      return { at: memberPointer(DTAB.resolve(btf).netdev_map, "netdev_map"), reader, empty: noEntry };
     }
     case MapType.cpumap: {
-      const reader = behindPointer(kernel, map, CPU_MAP_ENTRY.resolve(btf).value);
-      return { at: behind(CPU_MAP.resolve(btf).cpu_map, "cpu_map"), reader, empty: noEntry };
+      const reader = entryReader(kernel, map, CPU_MAP_ENTRY.resolve(btf).value);
+      return { at: memberPointer(CPU_MAP.resolve(btf).cpu_map, "cpu_map"), reader, empty: noEntry };
     }
     case MapType.sockmap:
-      return { at: behind(STAB.resolve(btf).sks, "sks"), ...sockets(kernel, map) };
+      return { at: memberPointer(STAB.resolve(btf).sks, "sks"), ...sockets(kernel, map) };
     default:
       return { at: add(map.at, REUSEPORT.resolve(btf).ptrs), ...sockets(kernel, map) };
   }
 }
 
 /** `struct bpf_devmap_val` and `struct bpf_cpumap_val`: 8 bytes, or only their first 4. */
-function behindPointer({ memory }: GuestKernel, { info }: GuestMap, offset: number): ValueReader {
+function entryReader({ memory }: GuestKernel, { info }: GuestMap, offset: number): ValueReader {
   return new PointerReader(memory, { offset, size: Math.min(info.valueSize, 8), fields: [] });
 }
 

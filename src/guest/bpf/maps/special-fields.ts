@@ -1,7 +1,8 @@
 /**
  * Finds the parts of a value that the kernel does not show to user space: spin locks, timers, kernel pointers, list heads. A
  * lookup returns initial values there, which are zeros (include/linux/bpf.h, `copy_map_value` and
- * `check_and_init_map_value`), and so does ktstr. List heads are zeros too; the kernel's point to a temporary buffer.
+ * `check_and_init_map_value`), and so does ktstr. List heads are zeros too, although the kernel
+ * returns pointers into a temporary buffer there.
  */
 import { optional, place, ptr, struct, u32 } from "../../../btf/struct.ts";
 import type { GuestKernel } from "../../kernel/kernel.ts";

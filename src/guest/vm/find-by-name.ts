@@ -18,7 +18,7 @@ function nameIn(words: readonly string[]): string | undefined {
 }
 
 /** Returns the process id. Throws `KtstrError` if no process has the name, or several do. */
-export function vmNamed(name: string): number {
+export function findVmByName(name: string): number {
   const { readdirSync, readFileSync } = process.getBuiltinModule("node:fs");
   const found = readdirSync("/proc").filter((pid) => {
     if (!/^\d+$/.test(pid)) return false;
