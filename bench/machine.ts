@@ -16,6 +16,7 @@ import type { KernelTypes } from "../test/guest/types.ts";
 export const KERNEL_BTF = "/sys/kernel/btf/vmlinux";
 
 const PAGE = 4096;
+/** Flags of a page-table entry: present, writable, accessed, dirty. */
 const ENTRY = 0x63;
 const VMALLOC = 0xffa0_0000_0000_0000n;
 /** Address of CPU 0's copy of per-CPU address 0, and distance from one CPU's copy to the next. */

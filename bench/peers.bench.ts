@@ -123,7 +123,10 @@ function withCrash(image: string): Case {
 /** A row of the lab whose memory is one piece, as `writeCore` requires. */
 const KDUMP_OF = "sid-5level";
 
-/** Writes an ELF core of the machine and a kdump file of the core. Level 0: makedumpfile does not know all kernels. */
+/**
+ * Writes an ELF core of the machine and a kdump file of the core. `-d 0` keeps all pages, because makedumpfile does not know the
+ * structs of all kernels.
+ */
 async function writeKdump(core: string, kdump: string): Promise<void> {
   const memory = (await frozenMemory(KDUMP_OF))!;
   using kernel = openKernel({ memory: [{ path: memory }] });

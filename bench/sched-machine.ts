@@ -49,7 +49,7 @@ function typeOf(btf: Btf, name: string): number {
   return id;
 }
 
-/** Writes a struct at a physical address, by paths of members. */
+/** A struct in the machine: its type, and its physical and virtual address. */
 interface At {
   readonly type: string;
   readonly at: number;
@@ -171,7 +171,7 @@ class SchedMachine {
     this.#u64(rq, "curr", idle.address);
     this.#u64(rq, "scx.local_dsq.id", 0x8000_0000_0000_0002n);
     for (const name of ["kick", "kick_if_idle", "preempt", "wait", "sync"]) {
-      const member = name.startsWith("kick") ? `scx.cpus_to_${name}` : `scx.cpus_to_${name}`;
+      const member = `scx.cpus_to_${name}`;
       // All of the CPU's masks point to the same mask, which has all CPUs.
       if (this.#has("rq", member)) this.#u64(rq, member, mask);
     }
@@ -208,7 +208,7 @@ class SchedMachine {
     return { sched, queues };
   }
 
-  /** A mask of all CPUs. */
+  /** Allocates a mask of all CPUs. Returns its virtual address. */
   #allMask(): bigint {
     const { machine } = this.#kernel;
     const at = machine.allocate(this.#size("cpumask"), 64);
@@ -220,7 +220,7 @@ class SchedMachine {
     return new Uint8Array(this.#cpus / 8).fill(0xff);
   }
 
-  /** An empty `struct list_head`; `add` appends members. */
+  /** Makes an empty list of a `struct list_head`. `add` appends an object by its own `struct list_head`. */
   #list(head: At, member: string): { add(object: At, node: string): void } {
     const { machine } = this.#kernel;
     const offset = this.#offset(head.type, member);

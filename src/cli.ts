@@ -11,7 +11,7 @@ raiseJitThreshold();
 if (Bun.main.endsWith(".ts")) cacheBytecode();
 void import("./main.ts")
   .then(({ main }) => main(process.argv.slice(2)))
-  // All output is written. Waiting for the runtime to finish takes longer than a short command.
+  // All output is written. Without this call the runtime would end 2 ms later, or 5 ms after a capture was read.
   .then((status) => process.exit(status));
 
 /**

@@ -18,7 +18,7 @@ export class UsageError extends KtstrError {}
 
 /** A system call failed. `errno` is positive; `code` is its name ("ENOENT"). */
 export class SyscallError extends KtstrError {
-  /** The kernel's name of the call: "BPF_MAP_GET_NEXT_ID", "openat". */
+  /** Name of the bpf(2) command or of the call: "BPF_MAP_GET_NEXT_ID", "open". */
   readonly command: string;
   readonly errno: number;
   readonly code: string;

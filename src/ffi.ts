@@ -266,7 +266,7 @@ export function lseek(fd: number, offset: number, whence: number): number {
 
 const SC_PAGESIZE = 30;
 
-/** Returns the page size of the machine that ktstr runs on. The page size of an image can be another. */
+/** Returns the page size of the machine that ktstr runs on. An image can have another page size. */
 export function pageSize(): number {
   return Number(libc().sysconf(SC_PAGESIZE));
 }
@@ -346,7 +346,8 @@ const MAP_ANONYMOUS = 0x20;
 const MAP_NORESERVE = 0x4000;
 
 /**
- * mmap(2) of anonymous private memory without reserved swap. Pages use memory once written. Returns a mapping or `-errno`.
+ * mmap(2) of anonymous private memory without reserved swap. A page uses memory once it is written. Returns a mapping or
+ * `-errno`.
  */
 export function mmapPrivate(length: number): Mapping | number {
   const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;

@@ -7,13 +7,13 @@ import type { ConsolaInstance } from "consola/core";
 import { writeError } from "./report/output.ts";
 import { escapeSentence } from "./text.ts";
 
-let everything = false;
+let isDebug = false;
 let consola: ConsolaInstance | undefined;
 
 function open(): ConsolaInstance {
   const { createConsola, LogLevels } = require("consola/core") as typeof import("consola/core");
   return createConsola({
-    level: everything ? LogLevels.debug : LogLevels.info,
+    level: isDebug ? LogLevels.debug : LogLevels.info,
     throttle: 0,
     reporters: [
       {
@@ -33,11 +33,11 @@ export const log = {
   warn: (sentence: string): void => print("warn", sentence),
   info: (sentence: string): void => print("info", sentence),
   debug: (sentence: string): void => {
-    if (everything) print("debug", sentence);
+    if (isDebug) print("debug", sentence);
   },
 };
 
 /** Enables debug messages. Call it before the first message. */
 export function enableDebugLog(): void {
-  everything = true;
+  isDebug = true;
 }

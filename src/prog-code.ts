@@ -79,7 +79,7 @@ export function callAddress(
 export function calledAddresses(code: ProgCode, base: bigint): bigint[] {
   const { insns } = code;
   const view = new DataView(insns.buffer, insns.byteOffset, insns.byteLength);
-  // A long program calls the same functions many times. A call is 16 times its immediate and its source register.
+  // A long program calls the same functions many times. The key of a call is 16 times its immediate, plus its source register.
   const called = new Set<number>();
   const helpers = new Set<number>();
   for (let at = 0; at + 8 <= insns.length; at += 8) {

@@ -1,5 +1,5 @@
 /*
-  * Reads the memory of a frozen x86-64 machine as ktstr does. The file is mapped. Addresses in the direct map are translated by one
+ * Reads the memory of a frozen x86-64 machine as ktstr does. The file is mapped. Addresses in the direct map are translated by one
  * subtraction, others by page tables, with a software TLB and a cache of last-level tables.
  */
 #ifndef KTSTR_BENCH_GUEST_H

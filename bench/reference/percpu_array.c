@@ -1,5 +1,5 @@
 /*
-  * Walks a per-CPU array: collects the values of all CPUs in one buffer, and reads the first byte of each.
+ * Walks a per-CPU array: collects the values of all CPUs in one buffer, and reads the first byte of each.
  * percpu_array TIMES LOOPS FILE DIRECT_BASE ROOT LEVELS  POINTERS COUNT VALUE_BYTES  OFFSETS CPUS
  */
 #include "percpu.h"

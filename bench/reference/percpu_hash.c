@@ -1,5 +1,5 @@
 /*
-  * Walks a per-CPU hash bucket by bucket: collects the values of all CPUs in one buffer, and reads the first byte of each.
+ * Walks a per-CPU hash bucket by bucket: collects the values of all CPUs in one buffer, and reads the first byte of each.
  * percpu_hash TIMES LOOPS FILE DIRECT_BASE ROOT LEVELS  BUCKETS COUNT BUCKET_BYTES  NEXT POINTER VALUE_BYTES  OFFSETS CPUS
  */
 #include "percpu.h"

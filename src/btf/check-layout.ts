@@ -8,8 +8,8 @@ const MAX_DEPTH = 4;
 
 /**
  * Returns the differences between a layout and the struct or union with its name ("struct bpf_map_info", "union
- * bpf_attr"): one sentence per difference. `path` is the member where the layout starts if the layout is a named arm
- * ("info"). If a union has several anonymous arms, the arm with the fewest differences is compared.
+ * bpf_attr"): one sentence per difference. `path` is the member where the layout starts if the layout is of a
+ * named member of the union ("info"). If a union has several anonymous members, the one with the fewest differences counts.
  */
 export function checkLayout(btf: Btf, layout: Layout, path = ""): readonly string[] {
   const [, keyword, name] = /^(struct|union) (\w+)/.exec(layout.name) ?? [];
@@ -19,20 +19,21 @@ export function checkLayout(btf: Btf, layout: Layout, path = ""): readonly strin
   const start = path === "" ? outer : btf.member(outer, path)?.typeId;
   if (start === undefined) return [`${keyword} ${name} has no member ${path}`];
   let best: readonly string[] | undefined;
-  for (const arm of arms(btf, btf.resolve(start), 0)) {
-    const differences = compare(btf, arm, layout);
+  for (const candidate of candidates(btf, btf.resolve(start), 0)) {
+    const differences = compare(btf, candidate, layout);
     if (best === undefined || differences.length < best.length) best = differences;
   }
   return best ?? [`${keyword} ${name}${path === "" ? "" : `.${path}`} is not a struct or union`];
 }
 
 /** Yields a struct and the anonymous structs and unions nested at its offset 0. */
-function* arms(btf: Btf, id: number, depth: number): Generator<number> {
+function* candidates(btf: Btf, id: number, depth: number): Generator<number> {
   if (btf.kind(id) !== BTF_KIND.STRUCT && btf.kind(id) !== BTF_KIND.UNION) return;
   yield id;
   if (depth === MAX_DEPTH) return;
   for (const member of btf.members(id)) {
-    if (member.name === "" && member.bitOffset === 0) yield* arms(btf, btf.resolve(member.typeId), depth + 1);
+    if (member.name === "" && member.bitOffset === 0)
+      yield* candidates(btf, btf.resolve(member.typeId), depth + 1);
   }
 }
 

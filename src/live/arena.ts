@@ -1,7 +1,7 @@
 /**
- * Reads the pages of an arena of the running kernel without allocating any. Mapping the arena into this process would not do:
+ * Reads the pages of an arena of the running kernel without allocating any. The arena is not mapped into this process, because
  * a user fault on an absent page allocates it, or kills the process (kernel/bpf/arena.c, `arena_vm_fault`), and mincore(2)
- * reports no pages of a fresh mapping. So the kernel's mapping is read through peek.ts, where an absent page is an error.
+ * reports no pages of a fresh mapping. peek.ts reads the kernel's own mapping, where an absent page is an error.
  */
 import type { Btf } from "../btf/btf.ts";
 import { optional, place, ptr, struct, u32, u64 } from "../btf/struct.ts";
@@ -33,9 +33,9 @@ interface Range {
 }
 
 /**
- * Returns the allocated pages by ascending address. A page is allocated if the range tree does not list it as free and its
- * memory is present. The tree excludes the scratch page that 7.2 maps where a program faulted. Without CAP_BPF and
- * CAP_PERFMON the result is unreadable with the reason.
+ * Returns the allocated pages by ascending address. A page is allocated if its memory is present and, since 6.13, the range
+ * tree does not list it as free. The tree lists as free the places where 7.2 maps a scratch page after a program's fault.
+ * Without CAP_BPF and CAP_PERFMON the result is unreadable with the reason.
  */
 export function readArena(sys: Sys, fd: Fd, map: MapInfo, btf: () => Btf): Read<ArenaPages> {
   const pageSize = sys.pageSize();
@@ -61,7 +61,7 @@ export function readArena(sys: Sys, fd: Fd, map: MapInfo, btf: () => Btf): Read<
     }
     if (!(error instanceof KtstrError)) throw error;
     const why =
-      "mapping an arena to read it would allocate its absent pages, and reading the kernel's side failed";
+      "mapping an arena to read it would allocate its absent pages, and reading the kernel's own mapping failed";
     return unreadable(
       "not-permitted",
       `${why}: ${error.message}${error.hint === "" ? "" : `; ${error.hint}`}`,
@@ -81,7 +81,7 @@ function readU64(peek: KernelPeek, address: bigint): bigint {
   return view.getBigUint64(0, true);
 }
 
-/** A tree of n ranges has n nodes; an arena has at most this many pages. */
+/** Limit on visited nodes. A tree has a node per free range, and an arena has at most this many pages. */
 const MAX_NODES = ARENA_SPAN_MAX / 4096;
 
 /** Walks `struct range_tree`. It may change during the walk: the walk is bounded and skips nodes that are gone. */

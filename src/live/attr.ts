@@ -1,7 +1,7 @@
 import { addressOf, type PinnedBytes } from "../ffi.ts";
 import type { Layout } from "../uapi/layout.ts";
 
-/** One encoded arm of `union bpf_attr`, zero-filled. Keeps the buffers that it points to alive. */
+/** One encoded member of `union bpf_attr`, zero-filled. Keeps the buffers that it points to alive. */
 export class Attr<Names extends string = string> {
   readonly bytes: PinnedBytes;
   readonly #layout: Layout<Names>;

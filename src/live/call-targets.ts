@@ -48,7 +48,7 @@ function* linesOf(sys: Sys): Generator<string> {
 }
 
 class Search {
-  /** By the hexadecimal digits of the file. */
+  /** Addresses to find, by their digits in the file. */
   readonly #wanted = new Map<string, bigint>();
   readonly #sorted: readonly string[];
   readonly #found = new Map<bigint, string[]>();

@@ -14,7 +14,7 @@ import { bpfError, type Sys } from "./sys.ts";
 
 /** Throws `SyscallError` if this process may not load programs. */
 export function probeFeatures(sys: Sys, release: string, full: boolean): Features {
-  // A program that every process with the privilege can load.
+  // The kernel accepts this program from every process that may load programs.
   const first = load(sys, ProgType.socket_filter, [set(0, 0), exit()]).result;
   if (first === -EPERM) throw bpfError("BPF_PROG_LOAD", "a probe program", first);
   const hasSyscall = first !== -ENOSYS;

@@ -1,7 +1,7 @@
 /** Reads the running kernel's log from /dev/kmsg (Documentation/ABI/testing/dev-kmsg). */
 import { SyscallError } from "../errors.ts";
 import { type KernelLog, LogBuilder, type LogRecord } from "../kernel-log.ts";
-import { EACCES, EINVAL, EPERM, errnoName } from "../uapi/errno.ts";
+import { EACCES, ENOENT, EPERM, errnoName } from "../uapi/errno.ts";
 import type { Sys } from "./sys.ts";
 
 const KMSG = "/dev/kmsg";
@@ -26,7 +26,7 @@ export function readKmsg(sys: Sys): KernelLog {
 function hintFor(errno: number): string {
   if (errno === EPERM || errno === EACCES)
     return "kernel.dmesg_restrict is on: it needs CAP_SYSLOG, so run as root";
-  return errno === EINVAL ? "another reader holds it, or this kernel has no log" : "";
+  return errno === ENOENT ? "/dev is not mounted, or this kernel has no log (CONFIG_PRINTK)" : "";
 }
 
 /** Returns undefined if the text is not a record. `text` has one character per byte. */

@@ -118,7 +118,7 @@ function showField(
     case "ifindex": {
       const index = view.getUint32(offset, true);
       const name = index === 0 ? undefined : sys.deviceName(index);
-      // As bpftool prints a device that was removed or is in another network namespace.
+      // bpftool's words for a device that was removed, and for a device in another network namespace.
       const none = index === 0 ? "(detached)" : "(unknown)";
       details["devname"] = name === undefined ? none : utf8(cutAtNul(name));
       details[key] = index;
@@ -129,7 +129,7 @@ function showField(
   }
 }
 
-/** Adds the facts before a perf_event link's arm: whether it is a return probe, or its event. */
+/** Adds the keys that precede the fields of a perf_event link's arm: `retprobe` of a probe, or type and config of an event. */
 function showPerfEventKind(view: DataView, details: Details): void {
   const kind = view.getUint32(PERF_EVENT_TYPE_OFFSET, true);
   if (PERF_EVENT_PROBE_TYPES.includes(kind)) details["retprobe"] = PERF_EVENT_RETURN_TYPES.includes(kind);

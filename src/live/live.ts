@@ -244,7 +244,7 @@ export class LiveState implements BpfState, LogAccessor, AttachmentAccessor, Pin
     try {
       return readContents(this.#sys, held.value, map, () => this.#possible().length);
     } catch (error) {
-      // Without /sys the length of a per-CPU value is not known. A page of many maps still shows the others.
+      // Without /sys the size of a per-CPU value is not known. This is not an error, so that a report still shows the other maps.
       if (!(error instanceof NoCpusError)) throw error;
       return { kind: "unreadable", why: unreadable("unsupported", `${error.message}; ${error.hint}`).why };
     }
@@ -302,19 +302,22 @@ export class LiveState implements BpfState, LogAccessor, AttachmentAccessor, Pin
   }
 
   progCode(prog: ProgInfo): Read<ProgCode> {
-    return this.#ofProg(prog, ({ readProgCode }) => readProgCode);
+    return this.#readCode(prog, ({ readProgCode }) => readProgCode);
   }
 
   /** Returns no functions without CAP_SYSLOG. */
   machineCode(prog: ProgInfo): Read<readonly MachineFunction[]> {
-    return this.#ofProg(prog, ({ readMachineCode }) => readMachineCode);
+    return this.#readCode(prog, ({ readMachineCode }) => readMachineCode);
   }
 
-  #ofProg<T>(prog: ProgInfo, how: (code: ProgReaders) => (sys: Sys, fd: Fd, object: string) => T): Read<T> {
+  #readCode<T>(
+    prog: ProgInfo,
+    readerIn: (readers: ProgReaders) => (sys: Sys, fd: Fd, object: string) => T,
+  ): Read<T> {
     this.#alive();
     return asRead(() => {
       using fd = openIdOrThrow(this.#sys, PROGS, prog.id);
-      return how(require("./prog-code.ts") as ProgReaders)(this.#sys, fd, `program ${prog.id}`);
+      return readerIn(require("./prog-code.ts") as ProgReaders)(this.#sys, fd, `program ${prog.id}`);
     });
   }
 

@@ -143,7 +143,7 @@ export function objectInfo(
   return new DataView(into.buffer, into.byteOffset, into.length);
 }
 
-/** Returns the id, which maps, programs and links have at one offset of their info. Returns undefined on error. */
+/** Returns the id of a map, program or link: their info structs have it at the same offset. Returns undefined on error. */
 export function objectId(sys: Sys, fd: Fd): number | undefined {
   const into = pinned(8);
   infoAttr.set("bpf_fd", fd.number).set("info_len", into.length).point("info", into);

@@ -28,9 +28,9 @@ export class NoSuchMapError extends KtstrError {
     const usable = BPF_OBJ_NAME_LEN - 1;
     super(`no map is named ${JSON.stringify(name)}; ${count}${listed}${others}`, {
       hint:
-        "the usual causes: its program is not loaded yet; " +
-        `the name is longer than the ${usable} usable characters of BPF_OBJ_NAME_LEN, where libbpf cuts the ` +
-        "object's prefix short; or it was freed already",
+        "usual causes: its program is not loaded yet; " +
+        `the name is longer than the ${usable} usable characters of BPF_OBJ_NAME_LEN, so libbpf shortened it; ` +
+        "or it was freed already",
     });
     this.seen = seen;
   }

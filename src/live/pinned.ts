@@ -46,7 +46,10 @@ export function openAt(path: Uint8Array, sys: Sys): Fd | number {
   return result < 0 ? result : new Fd(result, printable(path), sys.close);
 }
 
-/** Returns the kind of a descriptor; undefined if it cannot be pinned, or before 5.10 if /proc is not mounted. */
+/**
+ * Returns the kind of a descriptor; undefined if it is not a map, program or link. Without /proc, programs are recognized
+ * since 5.10, links since 5.7 and maps since 5.6.
+ */
 export function kindOf(fd: Fd, sys: Sys): PinnedKind | undefined {
   const target = sys.readLink(`/proc/self/fd/${fd.number}`);
   return target === undefined ? kindByCommands(fd, sys) : KINDS.get(target);

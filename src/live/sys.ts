@@ -1,6 +1,6 @@
 /**
- * System calls and files that this directory reads. `realSys` uses the running kernel; tests pass a fake kernel to cover
- * every errno.
+ * The system calls that the live path makes and the files that it reads. `realSys` uses the running kernel; tests pass a fake
+ * kernel to cover every errno.
  */
 import { SyscallError } from "../errors.ts";
 import * as ffi from "../ffi.ts";
@@ -290,7 +290,7 @@ function hintFor(command: string, errno: number): string {
     case ENFILE:
       return "too many open files in the whole system: raise fs.file-max";
     case ENOMEM:
-      return "the kernel has no memory for it; a memlock limit counts here before 5.11 (`ulimit -l unlimited`)";
+      return "the kernel has no memory for it, or the memory cgroup of this process is full";
     case ENOENT:
       return "it was freed, or never existed";
     default:

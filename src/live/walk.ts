@@ -32,7 +32,7 @@ export interface ValueShape {
 
 /**
  * Returns the shape of a value: `possible CPUs x round_up(value_size, 8)` for per-CPU types (kernel/bpf/syscall.c,
- * `bpf_map_value_size`), a u32 for maps of descriptors, else one value.
+ * `bpf_map_value_size`), else one value of `value_size` bytes in a buffer of at least 4 bytes.
  */
 export function valueShape(map: MapInfo, cpuCount: number): ValueShape {
   if (isPerCpuMap(map.type)) {

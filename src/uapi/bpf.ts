@@ -1,5 +1,5 @@
 /**
- * bpf(2): commands, the arms of `union bpf_attr`, and the info structs (`include/uapi/linux/bpf.h`). The layouts have only
+ * bpf(2): commands, the members of `union bpf_attr`, and the info structs (`include/uapi/linux/bpf.h`). The layouts have only
  * the fields that ktstr uses.
  */
 import { bytes, type Layout, layout, u8, u32, u64 } from "./layout.ts";
@@ -42,7 +42,7 @@ export type BpfCommand = keyof typeof COMMANDS;
 /** `enum bpf_stats_type`. */
 export const BPF_STATS_RUN_TIME = 0;
 
-/** The arm of `BPF_MAP_*_ELEM` and `BPF_MAP_GET_NEXT_KEY`: 32 bytes. `next_key` and `value` have the same offset. */
+/** The member for `BPF_MAP_*_ELEM` and `BPF_MAP_GET_NEXT_KEY`: 32 bytes. `next_key` and `value` have the same offset. */
 export const ELEMENT_ATTR: Layout<"map_fd" | "key" | "value" | "flags"> = layout("union bpf_attr", 32, {
   map_fd: u32(0),
   key: u64(8),
@@ -50,21 +50,21 @@ export const ELEMENT_ATTR: Layout<"map_fd" | "key" | "value" | "flags"> = layout
   flags: u64(24),
 });
 
-/** The arm of `BPF_*_GET_NEXT_ID` and `BPF_*_GET_FD_BY_ID`: 12 bytes. The id and `start_id` have the same offset. */
+/** The member for `BPF_*_GET_NEXT_ID` and `BPF_*_GET_FD_BY_ID`: 12 bytes. The id and `start_id` have the same offset. */
 export const ID_ATTR: Layout<"start_id" | "next_id" | "open_flags"> = layout("union bpf_attr", 12, {
   start_id: u32(0),
   next_id: u32(4),
   open_flags: u32(8),
 });
 
-/** The arm of `BPF_OBJ_GET_INFO_BY_FD`: 16 bytes. */
+/** The member for `BPF_OBJ_GET_INFO_BY_FD`: 16 bytes. */
 export const INFO_ATTR: Layout<"bpf_fd" | "info_len" | "info"> = layout("union bpf_attr.info", 16, {
   bpf_fd: u32(0),
   info_len: u32(4),
   info: u64(8),
 });
 
-/** The arm of `BPF_MAP_LOOKUP_BATCH`: 56 bytes. */
+/** The member for `BPF_MAP_LOOKUP_BATCH`: 56 bytes. */
 export const BATCH_ATTR: Layout<
   "in_batch" | "out_batch" | "keys" | "values" | "count" | "map_fd" | "elem_flags" | "flags"
 > = layout("union bpf_attr.batch", 56, {
@@ -78,7 +78,7 @@ export const BATCH_ATTR: Layout<
   flags: u64(48),
 });
 
-/** The arm of `BPF_PROG_QUERY` including `revision`, which the kernel writes since 6.6: 64 bytes. */
+/** The member for `BPF_PROG_QUERY` including `revision`, which the kernel writes since 6.6: 64 bytes. */
 export const QUERY_ATTR: Layout<
   | "target_fd"
   | "attach_type"
@@ -105,7 +105,7 @@ export const QUERY_ATTR: Layout<
 
 export const BPF_F_QUERY_EFFECTIVE = 1;
 
-/** The arm of `BPF_TASK_FD_QUERY`: 48 bytes. */
+/** The member for `BPF_TASK_FD_QUERY`: 48 bytes. */
 export const FD_QUERY_ATTR: Layout<
   "pid" | "fd" | "flags" | "buf_len" | "buf" | "prog_id" | "fd_type" | "probe_offset" | "probe_addr"
 > = layout("union bpf_attr.task_fd_query", 48, {
@@ -120,14 +120,14 @@ export const FD_QUERY_ATTR: Layout<
   probe_addr: u64(40),
 });
 
-/** The arm of `BPF_LINK_UPDATE`: 16 bytes. */
+/** The member for `BPF_LINK_UPDATE`: 16 bytes. */
 export const LINK_UPDATE_ATTR: Layout<"link_fd" | "new_prog_fd" | "flags" | "old_prog_fd"> = layout(
   "union bpf_attr.link_update",
   16,
   { link_fd: u32(0), new_prog_fd: u32(4), flags: u32(8), old_prog_fd: u32(12) },
 );
 
-/** The arm of `BPF_PROG_BIND_MAP`: 12 bytes. */
+/** The member for `BPF_PROG_BIND_MAP`: 12 bytes. */
 export const BIND_MAP_ATTR: Layout<"prog_fd" | "map_fd" | "flags"> = layout(
   "union bpf_attr.prog_bind_map",
   12,
@@ -138,7 +138,7 @@ export const BIND_MAP_ATTR: Layout<"prog_fd" | "map_fd" | "flags"> = layout(
   },
 );
 
-/** The first 16 bytes of the arm of `BPF_OBJ_GET` and `BPF_OBJ_PIN`. */
+/** The first 16 bytes of the member for `BPF_OBJ_GET` and `BPF_OBJ_PIN`. */
 export const OBJ_ATTR: Layout<"pathname" | "bpf_fd" | "file_flags"> = layout("union bpf_attr", 16, {
   pathname: u64(0),
   bpf_fd: u32(8),
@@ -148,10 +148,10 @@ export const OBJ_ATTR: Layout<"pathname" | "bpf_fd" | "file_flags"> = layout("un
 /** `bpf_attr.file_flags`: the descriptor does not permit writes to the map. */
 export const BPF_F_RDONLY = 8;
 
-/** The arm of `BPF_ENABLE_STATS`: 4 bytes. */
+/** The member for `BPF_ENABLE_STATS`: 4 bytes. */
 export const ENABLE_STATS_ATTR: Layout<"type"> = layout("union bpf_attr.enable_stats", 4, { type: u32(0) });
 
-/** The arm of `BPF_MAP_CREATE`, up to `value_type_btf_obj_fd` (since 6.9): 80 bytes. */
+/** The member for `BPF_MAP_CREATE`, up to `value_type_btf_obj_fd` (since 6.9): 80 bytes. */
 export const MAP_CREATE_ATTR: Layout<
   | "map_type"
   | "key_size"
@@ -182,7 +182,7 @@ export const MAP_CREATE_ATTR: Layout<
   value_type_btf_obj_fd: u32(72),
 });
 
-/** The arm of `BPF_BTF_LOAD` up to `btf_log_level`: 28 bytes. */
+/** The member for `BPF_BTF_LOAD` up to `btf_log_level`: 28 bytes. */
 export const BTF_LOAD_ATTR: Layout<"btf" | "btf_log_buf" | "btf_size" | "btf_log_size" | "btf_log_level"> =
   layout("union bpf_attr", 28, {
     btf: u64(0),
@@ -192,7 +192,7 @@ export const BTF_LOAD_ATTR: Layout<"btf" | "btf_log_buf" | "btf_size" | "btf_log
     btf_log_level: u32(24),
   });
 
-/** The arm of `BPF_PROG_LOAD` up to `attach_btf_obj_fd`: 116 bytes, padded to 120. */
+/** The member for `BPF_PROG_LOAD` up to `attach_btf_obj_fd`: 116 bytes, padded to 120. */
 export const PROG_LOAD_ATTR: Layout<
   | "prog_type"
   | "insn_cnt"
@@ -221,7 +221,7 @@ export const PROG_LOAD_ATTR: Layout<
   attach_btf_id: u32(108),
 });
 
-/** The arm of `BPF_PROG_TEST_RUN`: 76 bytes, padded to 80. */
+/** The member for `BPF_PROG_TEST_RUN`: 76 bytes, padded to 80. */
 export const TEST_RUN_ATTR: Layout<
   | "prog_fd"
   | "retval"

@@ -1,6 +1,6 @@
 /**
- * Struct layouts with fixed offsets, for the kernel's ABI and file formats. Layouts of kernel-internal structs are in
- * src/btf/struct.ts and get their offsets from BTF.
+ * Struct layouts with fixed offsets, for the kernel's ABI and file formats. Kernel-internal structs are declared
+ * with src/btf/struct.ts, which looks up their offsets in BTF.
  */
 
 /** How the bytes of a field are read. All fields are little-endian. */
@@ -13,9 +13,9 @@ export interface Field {
   readonly type: FieldType;
 }
 
-/** A struct, or one arm of a union, with a fixed ABI. `size` is the number of bytes that are read or written. */
+/** A struct, or one member of a union, with a fixed ABI. `size` is the number of bytes that are read or written. */
 export interface Layout<Names extends string = string> {
-  /** The C name, "struct bpf_map_info". For an arm of a union, the path to its member. */
+  /** The C name, "struct bpf_map_info". For a named member of a union, with the path to it: "union bpf_attr.info". */
   readonly name: string;
   readonly size: number;
   readonly fields: Readonly<Record<Names, Field>>;

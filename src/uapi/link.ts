@@ -1,5 +1,6 @@
 /**
- * The arms of `struct bpf_link_info`: the fields of each link type after the first 16 bytes, under bpftool's key names.
+ * The arms (members of the union) of `struct bpf_link_info`: the fields of each link type after the first 16 bytes, under
+ * bpftool's key names.
  * Offsets are in bytes from the start of the struct.
  */
 import { LinkType } from "./names.ts";

@@ -97,7 +97,7 @@ export function numberOf(bytes: Uint8Array | undefined): number | undefined {
 /** One message of a dump: a device or a traffic control object. */
 export interface RouteMessage {
   readonly ifindex: number;
-  /** `tcm_handle`; for a device its type. */
+  /** `tcm_handle`; for a device `ifi_flags`, which has the same offset. */
   readonly handle: number;
   readonly attributes: Attributes;
 }
