@@ -4,7 +4,7 @@ import { compare, type Measured, printComparison } from "../../bench/baseline.ts
 
 const row = (ratio: number, noise = 0.02): Measured => ({ name: "hash", ratio, noise });
 
-test("a ratio that is 15 % higher is not worse; a higher one is", () => {
+test("a ratio that is 15 % higher is not worse; one that is 16 % higher is", () => {
   expect(compare({ hash: 1 }, [row(1.15)]).worse).toEqual([]);
   expect(compare({ hash: 1 }, [row(1.16)]).worse).toEqual([
     "hash: 1 before, 1.160 now: 16 % worse, noise ±2 %",

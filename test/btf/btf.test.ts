@@ -29,7 +29,7 @@ const kernelTest = test.skipIf(liveSkipReason("bpftool") !== "");
 
 describe("the kernel's own types", () => {
   kernelTest(
-    "are equal to bpftool's, every one",
+    "are all equal to bpftool's",
     () => {
       const btf = Btf.parse(vmlinuxBytes(), { name: "vmlinux" });
       const json = run("bpftool", "-j", "btf", "dump", "file", "/sys/kernel/btf/vmlinux");

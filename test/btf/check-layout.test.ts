@@ -8,7 +8,7 @@ import { liveSkipReason, vmlinuxBytes } from "./support/live.ts";
 const kernelTest = test.skipIf(liveSkipReason() !== "");
 
 kernelTest(
-  "a layout equal to the kernel's has no differences: of a struct, of a named and of an unnamed union member",
+  "the layout of a struct, or of a named or unnamed member of a union, has no differences if it equals the kernel's",
   () => {
     const btf = Btf.parse(vmlinuxBytes());
     const info = layout("struct bpf_map_info", 88, { type: u32(0), id: u32(4), map_extra: u64(80) });

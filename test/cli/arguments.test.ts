@@ -74,7 +74,7 @@ describe("an option that a command does not have, or a wrong value, is wrong usa
       const { given } = readArguments(line.split(" "));
       try {
         checkOptions(given, argsOf(["limit"]));
-        throw new Error("it was taken");
+        throw new Error("it was accepted");
       } catch (error) {
         expect(error).toBeInstanceOf(UsageError);
         expect([(error as UsageError).message, (error as UsageError).hint]).toEqual([sentence, hint]);

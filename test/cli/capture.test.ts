@@ -92,7 +92,7 @@ describe("the sample", () => {
   test.each([
     ["stall_ops", "dispatch = stall_dispatch"],
     ["z_arena", "struct node *zoo_arena_head = arena+0x3e7fd8"],
-  ])("on one page, too, addresses have the names that a dump of %s has: %s", (name, shown) => {
+  ])("addresses have the same names in inspect as in a dump of %s: %s", (name, shown) => {
     expect(ktstr("map", "dump", "--sample", "name", name).out).toContain(shown);
     expect(ktstr("inspect", "--sample").out).toContain(shown);
   });
@@ -188,7 +188,7 @@ describe("a capture's file", () => {
       ["in many places", Buffer.concat(cut(100_000))],
       ["with sizes before them", Buffer.concat(cut(4_000_000).map(sized))],
       [
-        "with one of nothing",
+        "after an empty frame",
         Buffer.concat([...cut(6_000_000), zstdCompressSync(Buffer.alloc(0)), skippable([])]),
       ],
     ] as const) {
@@ -283,7 +283,7 @@ function mounting(script: string): Ran | undefined {
     if (Bun.which("unshare") === null || run([...unshare, "true"]).status !== 0) continue;
     return run([...unshare, "sh", "-ec", script, "sh", folder, process.execPath, cli]);
   }
-  console.warn("skipped: a mount namespace cannot be had here");
+  console.warn("skipped: a mount namespace cannot be created here");
   return undefined;
 }
 
@@ -318,7 +318,7 @@ describe("a failure leaves the old file unchanged, and no partial file", () => {
     ["a pipe", () => run(["mkfifo", path("there")])],
     ["a folder", () => mkdirSync(path("there"))],
     ["a link to a device", () => symlinkSync("/dev/null", path("there"))],
-  ])("%s under the name, which is no file to replace", (_, make) => {
+  ])("%s under the name, which is not a regular file", (_, make) => {
     make();
     const before = lstatSync(path("there"));
     for (const force of [[], ["--force"]]) {
@@ -331,7 +331,7 @@ describe("a failure leaves the old file unchanged, and no partial file", () => {
     expect(readdirSync(folder)).toEqual(["there"]);
   });
 
-  test("a capture that is killed at any time", async () => {
+  test("a capture that is killed at any time, except that its temporary file may be left", async () => {
     expect(ktstr("capture", "--sample", "-o", path("whole")).status).toBe(0);
     const whole = readFileSync(path("whole"));
     const seen = new Set<string>();

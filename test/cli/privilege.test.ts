@@ -5,9 +5,9 @@ import { type HeldMap, Kit } from "../live/kit.ts";
 
 const NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"];
 /** Runs as uid 0, so that every file can be read, but without capabilities. */
-const POWERLESS = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"];
+const NO_CAPABILITIES = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"];
 
-const COMMANDS: readonly (readonly [words: string, command: string, object: string])[] = [
+const COMMANDS: readonly (readonly [words: string, command: string, capability: string])[] = [
   ["map show", "BPF_MAP_GET_NEXT_ID", "CAP_SYS_ADMIN"],
   ["map dump id ID", "BPF_MAP_GET_FD_BY_ID", "CAP_SYS_ADMIN"],
   ["prog show", "BPF_PROG_GET_NEXT_ID", "CAP_SYS_ADMIN"],
@@ -19,8 +19,8 @@ const COMMANDS: readonly (readonly [words: string, command: string, object: stri
 ];
 
 const why = kernelSkipReason("setpriv");
-// If bun or the sources are in a folder that no other user can enter, root without capabilities is used instead of another user.
-const canNobodyRun = why === "" && spawn([...NOBODY, process.execPath, CLI, "--version"]).status === 0;
+// Without access to the folders of bun and of the sources, the user nobody cannot start ktstr, and only root is tested.
+const nobodyCanRun = why === "" && spawn([...NOBODY, process.execPath, CLI, "--version"]).status === 0;
 
 describe.skipIf(why !== "")("without privilege", () => {
   const kit = new Kit();
@@ -31,8 +31,8 @@ describe.skipIf(why !== "")("without privilege", () => {
   afterAll(() => kit[Symbol.dispose]());
 
   for (const [who, under] of [
-    ["root without capabilities", POWERLESS],
-    ...(canNobodyRun ? [["nobody", NOBODY] as const] : []),
+    ["root without capabilities", NO_CAPABILITIES],
+    ...(nobodyCanRun ? [["nobody", NOBODY] as const] : []),
   ] as const) {
     for (const [words, command, capability] of COMMANDS) {
       test(`${who}: ${words} says which command failed, with which error, and which privilege it needs`, () => {

@@ -21,7 +21,7 @@ test.skipIf(existsSync("/proc/kcore"))("without /proc/kcore the error names it a
   expect(err).toContain("--memory");
 });
 
-// The same plain data, from texts that kernels printed.
+// The JSON is made from texts that kernels printed, because a running kernel needs /proc/kcore.
 test.each([...TEXTS])("the JSON of %s follows its schema", (name) => {
   const { dumps } = parseLog(trace(name));
   const requested = dumps.filter(({ trigger }) => trigger.kind === "debug");

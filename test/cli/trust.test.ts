@@ -18,8 +18,8 @@ import { buildPackage } from "../../tools/pack.ts";
 
 const project = join(import.meta.dir, "../..");
 const folder = mkdtempSync(join(tmpdir(), "ktstr-trust-"));
-/** File that the attacker's code creates if any of it runs. */
 const hostile = join(folder, "hostile");
+/** File that the attacker's code creates if any of it runs. */
 const ran = join(folder, "ran");
 const home = join(folder, "home");
 const source = join(project, "src/cli.ts");

@@ -145,7 +145,7 @@ test.skipIf(noLlvm)("arm64: instructions have the names of LLVM's disassembler",
   const different = mine.flatMap(({ operation, operands }, place) =>
     operation === theirs[place] ? [] : [`${operation} ${operands.join(", ")} | ${theirs[place]}`],
   );
-  console.log("arm64", mine.length, "instructions, called otherwise:", different);
+  console.log("arm64", mine.length, "instructions, with other names:", different);
   expect(different.length / mine.length).toBeLessThan(0.05);
 });
 

@@ -68,7 +68,7 @@ function usageOf(command: string): Usage {
   return { options, grammar: /^USAGE (.*) \[OPTIONS\]$/m.exec(out)?.[1] ?? command };
 }
 
-/** A table of commands that is a command itself. */
+/** A command that also has subcommands. */
 const TABLE_AND_COMMAND = "ktstr sched";
 
 /** Returns every command, such as "ktstr map dump", from the completions. */

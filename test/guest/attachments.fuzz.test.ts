@@ -79,7 +79,7 @@ const images = (await labImages()).filter(({ answer }) => answer("cgroup-tree.js
 /** The oldest and the newest kernel, whose dentries, mounts and cgroups have different layouts. */
 const chosen = images.length < 2 ? images : [images.at(0)!, images.at(-1)!];
 
-describe("damaged captures", () => {
+describe("reads of damaged captures end with a result or a KtstrError", () => {
   testEachMachine(
     chosen,
     `%s, ${ROUNDS} rounds`,
@@ -87,7 +87,7 @@ describe("damaged captures", () => {
       const path = join(folder, `${name}-fuzz.vmcore`);
       using made = captureGuest({ memory: [{ path: memory }] }, askAll);
       writeFileSync(path, Buffer.concat([...made.pieces()]));
-      // These reads touch nearly all pages. The kernel's types come first, and are many.
+      // These reads touch nearly all pages of the capture, so damage is placed in all of them.
       const places: Place[] = [];
       for (let offset = 4096; offset + 4096 <= statSync(path).size; offset += 4096)
         places.push({ name: "page", offset, length: 4096 });

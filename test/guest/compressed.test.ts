@@ -125,7 +125,7 @@ for (const { tool, options, suffix } of TOOLS) {
       expect(ktstr(["-j", "inspect", "--memory", "-"], { piped: path(`core.${suffix}`) })).toEqual(expected);
     });
 
-    test.each([0.3, 0.9, 1])("cut at %f of its length it is an error that says so", (part) => {
+    test.each([0.3, 0.9, 1])("cut at %f of its length is an error that says so", (part) => {
       copyFileSync(file(), path("cut"));
       truncateSync(path("cut"), Math.floor(statSync(file()).size * part) - (part === 1 ? 3 : 0));
       const { status, out, err } = ktstr(["map", "show", "--memory", path("cut")]);
@@ -134,7 +134,7 @@ for (const { tool, options, suffix } of TOOLS) {
       expect(err).toMatch(/damaged/);
     });
 
-    test(`${ROUNDS} damaged headers: contents, or an error with a sentence`, () => {
+    test(`with damaged bytes gives contents or a KtstrError: ${ROUNDS} rounds`, () => {
       const small = compress(path("small"));
       writeFileSync(path("damaged"), small);
       using mutator = new Mutator(
@@ -163,11 +163,11 @@ beforeAll(() => writeFileSync(path("small"), readFileSync(core).subarray(0, 300_
 describe("memory from standard input", () => {
   const expected = (): Ran => ktstr(["map", "show", "--memory", core]);
 
-  test.each(["-", "/dev/stdin"])("%s", (name) => {
+  test.each(["-", "/dev/stdin"])("is read with --memory %s", (name) => {
     expect(ktstr(["map", "show", "--memory", name], { piped: core })).toEqual(expected());
   });
 
-  test("a shell's pipe and a named one", () => {
+  test("is read from a shell's pipe, from a named pipe and from a file", () => {
     const run = (script: string): string => {
       const child = Bun.spawnSync(["bash", "-c", script, "sh", process.execPath, cli, core, path("fifo")], {
         env: { ...process.env, TMPDIR: temporary },

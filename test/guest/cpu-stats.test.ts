@@ -23,7 +23,7 @@ test("each CPU has its own counters, of 64 bits", () => {
   ]);
 });
 
-test("a program without counters, and a CPU whose page is absent", () => {
+test("a program without counters is an error, and so is a CPU whose page is absent", () => {
   const without = machineWith(0);
   expect(() => readCpuStats(without.machine.kernel, without.info)).toThrow("has no counters");
   const { machine, info } = machineWith(AT);

@@ -134,7 +134,7 @@ describe("AVML's dump without compression", () => {
   const large = sparseMemory(3, 1);
 
   test.each(["nothing", "header"] as const)(
-    "has no memory in a block of zeros, of which the writer left %s",
+    "has no memory in a block of zeros, of which the writer kept %s",
     (zeros) => {
       const path = file(
         "avml-plain",
@@ -209,7 +209,7 @@ describe("a state of VMware", () => {
     ]);
   });
 
-  test("without regions is one, from address 0", () => {
+  test("without regions has one region, at address 0", () => {
     const head = vmwareState({ ranges: PLACES.slice(0, 1), hasMemory: true, withoutRegions: true });
     using image = new MemoryImage([{ path: file("c.vmss", head, BYTES[0]!, VMWARE_END) }]);
     expect(hasRange(image, RANGES[0]!)).toBe(true);

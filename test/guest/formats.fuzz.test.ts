@@ -26,7 +26,7 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** Pages of which every third is zeros and every third is noise. */
+/** Pages of one repeated byte, of noise and of zeros, in turn. */
 function memory(first: number, pages: number): Range {
   const bytes = new Uint8Array(pages * PAGE);
   for (let page = 0; page < pages; page++) {
@@ -148,7 +148,7 @@ const SUBJECTS: readonly (readonly [string, () => Subject])[] = [
 ];
 
 test.each(SUBJECTS)(
-  `${ROUNDS} rounds of damage to %s`,
+  `a damaged file gives memory or a KtstrError: %s, ${ROUNDS} rounds`,
   (name, make) => {
     const { format, paths, places } = make();
     expect(hold(paths)).toBe(true);

@@ -252,7 +252,7 @@ describe.skipIf(image === undefined)("a real machine's memory", () => {
     ...filesOfNoMachine().map(
       ([name, , , bytes]) => [`${name} file`, () => bytes.subarray(0, PAGE)] as const,
     ),
-  ])("whose first page is that of an %s is read as the memory that it is", (_, page) => {
+  ])("whose first page is that of an %s is read as raw memory", (_, page) => {
     replaceFirstPage(page());
     using kernel = openKernel({ memory: [{ path: copy }] });
     expect(kernel.info.release).toBe(image!.answer("release")!.trim());

@@ -21,8 +21,8 @@ eachMachine(await labImages(), (image) => {
   for (const [kind, file] of LISTS) {
     const listed = withoutBpftools(JSON.parse(image.answer(file) ?? "[]") as Printed[]);
     // Answers from before the lab had bpftool 7.8, or of a guest in which its pid_iter does not load, have no pids.
-    const isTold = listed.some(({ pids }) => pids !== undefined);
-    test.skipIf(!isTold)(`${file}: every ${kind} has the processes of bpftool`, () => {
+    const hasPids = listed.some(({ pids }) => pids !== undefined);
+    test.skipIf(!hasPids)(`${file}: every ${kind} has the processes of bpftool`, () => {
       using guest = openGuest({ memory: image.memory });
       const holders = guest.holders();
       if (!holders.ok) throw new Error(holders.why.detail);

@@ -62,7 +62,7 @@ test("an empty array has no entries", () => {
   expect(log.complete).toBe(true);
 });
 
-test("a lone entry at index 0 sits in xa_head without a node", () => {
+test("a lone entry at index 0 is in xa_head, without a node", () => {
   const idr = new Idr();
   idr.head(idr.object(7));
   const { ids, objects, log } = idr.walk();

@@ -292,15 +292,18 @@ describe("ELF cores", () => {
     ["no segment holds memory", [], () => {}],
     ["no segment holds memory", [{ physical: 0, offset: 2 ** 52, size: 0x1000 }], () => {}],
     ["no segment holds memory", [{ physical: 2 ** 52, offset: 0x1000, size: 0x1000 }], () => {}],
-  ])("bad headers are told: %s", (problem, segments, change) => {
-    const path = core(segments, tailOf(1), change);
-    expect(() => new MemoryImage([{ path, format: "elf" }])).toThrow(FormatError);
-    expect(() => new MemoryImage([{ path, format: "elf" }])).toThrow(problem);
-    using image = new MemoryImage([{ path }]);
-    expect([image.format, image.sizeBytes]).toEqual(["raw", 0x2000]);
-    // The assumed format is part of the error if no kernel is found.
-    expect(image.doubts.join()).toContain(`${path} starts like an ELF file but was read as raw memory: `);
-  });
+  ])(
+    "a file with a bad header is raw memory, and an error with --format elf: %s",
+    (problem, segments, change) => {
+      const path = core(segments, tailOf(1), change);
+      expect(() => new MemoryImage([{ path, format: "elf" }])).toThrow(FormatError);
+      expect(() => new MemoryImage([{ path, format: "elf" }])).toThrow(problem);
+      using image = new MemoryImage([{ path }]);
+      expect([image.format, image.sizeBytes]).toEqual(["raw", 0x2000]);
+      // The assumed format is part of the error if no kernel is found.
+      expect(image.doubts.join()).toContain(`${path} starts like an ELF file but was read as raw memory: `);
+    },
+  );
 
   test("one that is cut anywhere is an error, or the part that is left", () => {
     const path = core(good, tailOf(1));

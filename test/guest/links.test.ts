@@ -55,7 +55,7 @@ test("an unreadable part of a link has a reason, and the link stays in the list"
   ]);
 });
 
-test("a type without BTF in this kernel, and a type that ktstr does not know", () => {
+test("a link whose struct is not in the BTF has a reason, and a link of an unknown type has no details", () => {
   const machine = new ObjectMachine();
   const links = [LinkType.netfilter, 77].map((type, index) =>
     machine.make("bpf_link", { id: index + 1, type, "refcnt.counter": 1 }),

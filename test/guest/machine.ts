@@ -98,7 +98,7 @@ export class SyntheticKernel {
     this.#writeSymbolsAndInfo(options.functionsOnly === true);
   }
 
-  /** Returns the physical address of a symbol in the kernel image. */
+  /** Reserves `size` bytes in the kernel image, adds their symbol, and returns their physical address. */
   place(name: string, size: number, type = "D"): number {
     const at = this.#cursor;
     this.#cursor += Math.ceil(size / 64) * 64;

@@ -60,7 +60,7 @@ const images = (await labImages()).filter(
 
 testEachMachine(
   images.slice(0, 3),
-  `${ROUNDS} rounds of damage to the maps of %s`,
+  `reads of damaged maps of %s end with a result or a KtstrError: ${ROUNDS} rounds`,
   (image) => {
     const path = join(folder, image.name);
     copyFileSync(image.memory, path, constants.COPYFILE_FICLONE);

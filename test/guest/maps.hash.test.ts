@@ -184,7 +184,7 @@ describe("hash", () => {
   test.each([
     ["2^31 buckets that are not there", 2 ** 31, 0xffff_c900_0000_0000n],
     ["2^31 buckets of which the image holds some", 2 ** 31, 0xffff_8880_0030_0000n],
-  ])("%s end soon", (_, count, at) => {
+  ])("the walk over %s ends soon", (_, count, at) => {
     const hash = new Hash(2 ** 31);
     hash.u32(hash.at + HTAB.n_buckets, count);
     hash.pointer(hash.at + HTAB.buckets, at);
@@ -221,13 +221,13 @@ describe("hash", () => {
 });
 
 /** Buckets are one pointer whose bit 0 is a lock. Elements are a pointer, a key of 4 bytes and a value of 8. */
-describe("a table that grows has a second table", () => {
+describe("a table that grows is walked together with its second table", () => {
   test.each([
     [4, 8192],
     [8192, 4],
     [64, 16_384],
     [8192, 16_384],
-  ])("of %d buckets and %d", (one, other) => {
+  ])("of %d and %d buckets", (one, other) => {
     const machine = new MapMachine({ type: MapType.rhash, maxEntries: 4096 });
     const buckets = machine.machine.allocate(8 * (one + other), 4096);
     const wanted: string[] = [];

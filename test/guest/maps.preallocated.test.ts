@@ -74,7 +74,7 @@ describe("a preallocated hash", () => {
     [1000, 256],
     [1000, 4],
     [9000, 8192],
-  ])("%i elements in %i buckets are read whole, also those in two pages", (count, bucketCount) => {
+  ])("%i elements in %i buckets are read whole, even those that cross pages", (count, bucketCount) => {
     const { pairs, complete, skipped } = new Table(count, bucketCount).walk();
     expect(skipped).toEqual({});
     expect(complete).toBe(true);

@@ -253,7 +253,7 @@ describe("addresses that are located together", () => {
       batch.hi[index] = fromBigInt(address).hi;
       batch.lo[index] = fromBigInt(address).lo;
     }
-    // Uses a batch of another machine's walk, because this one has fewer windows.
+    // An index that this memory does not have, as after a walk through a memory with more windows.
     batch.index.fill(99);
     memory.locateEach(batch, addresses.length, offset, length);
     expect(batch.index.every((index) => memory.physical.windows[index] !== undefined)).toBe(true);
@@ -283,7 +283,7 @@ describe("addresses that are located together", () => {
     expect(found(memory, addresses, -4096, 8)).toEqual([2, -1, 1, -1, 3]);
   });
 
-  test("across two pages are left to locate", () => {
+  test("are not found if their bytes are in two pages", () => {
     expect(found(pages(2), [base + 4088n, base + 4089n, base + 4096n], 0, 8)).toEqual([1, -1, 2]);
   });
 

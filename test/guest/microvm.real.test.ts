@@ -122,7 +122,7 @@ for (const [kind, low, high] of [
 
 testEachMachine(
   images.slice(0, 1),
-  "RAM of one region, by Firecracker's --id: %s",
+  "a machine is found by Firecracker's --id, and has RAM of one region: %s",
   async (image) => {
     const [raw] = await inspect("--memory", image.memory);
     const name = `ktstr-${process.pid}`;

@@ -23,7 +23,7 @@ export class Mutator implements Disposable {
   /** The longest of all rounds, in milliseconds. */
   longestMs = 0;
 
-  /** `seed` selects the damage; it is never 0. */
+  /** `seed` selects the damage; it must not be 0. */
   constructor(path: string, places: readonly Place[], seed: number) {
     this.#fd = openSync(path, "r+");
     this.#sizeBytes = fstatSync(this.#fd).size;
@@ -39,7 +39,7 @@ export class Mutator implements Disposable {
     return (this.#state >>> 0) % below;
   }
 
-  /** Damages one to four places, and returns a description. */
+  /** Damages up to four places, and returns a description. */
   damage(): string {
     const told: string[] = [];
     for (let count = 1 + this.random(4); count > 0; count--) {
@@ -57,7 +57,7 @@ export class Mutator implements Disposable {
     return told.join(" ");
   }
 
-  /** Writes a byte, a word at a limit, a pointer from elsewhere or to a random address, or a range of noise. */
+  /** Writes a byte, a 32-bit word, 8 equal bytes, 8 bytes of another place, 8 random bytes or 64 random bytes. */
   #bytes(): Buffer {
     const kind = this.random(6);
     if (kind === 0) return Buffer.from([this.random(256)]);

@@ -51,7 +51,7 @@ test("an arm64 kernel's image is above its direct map", () => {
 test("a table that does not map the direct map is used only if there is no other", () => {
   const kernel = new SyntheticKernel();
   const { bytes, root } = kernel.machine;
-  // As the top table with which CPUs start: the entry of the image alone. It precedes the kernel's own.
+  // Like the top table with which CPUs start, it has only the entry of the image. It is before the kernel's own top table.
   const small = 0;
   bytes.set(bytes.subarray(root + 511 * 8, root + 512 * 8), small + 511 * 8);
   const physical = placesOf(kernel);

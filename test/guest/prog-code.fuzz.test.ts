@@ -97,7 +97,7 @@ function readAll(path: string, out: Output): number {
 const frozen = await labImages();
 const images = (frozen.length > 0 ? frozen : capturedImages()).slice(0, 2);
 
-describe("damaged captures", () => {
+describe("dumps of code in damaged captures end with output or a KtstrError", () => {
   testEachMachine(
     images,
     `%s, ${ROUNDS} rounds`,

@@ -148,7 +148,7 @@ const OPS_FLAGS = [
 describe("a loaded scheduler", () => {
   testEachMachine(
     loaded,
-    "%s: counters, and the contents of /sys/kernel/sched_ext just before the freeze",
+    "%s: counters equal the contents of /sys/kernel/sched_ext just before the freeze",
     (image) => {
       const report = reportOf(image);
       const file = (name: string): string | undefined => image.answer(`sched_ext/${name}`)?.trim();
@@ -181,7 +181,7 @@ describe("a loaded scheduler", () => {
 
   testEachMachine(
     loaded,
-    "%s: flags and timeout of bpftool's `struct_ops dump` from just before the freeze",
+    "%s: flags and timeout are those of bpftool's `struct_ops dump` just before the freeze",
     (image) => {
       const report = reportOf(image);
       const [scheduler] = report.schedulers;
@@ -196,9 +196,9 @@ describe("a loaded scheduler", () => {
       const flags = Number(ops!("flags"));
       const names = OPS_FLAGS.filter((_, bit) => flags & (1 << bit)).map((name) => `SCX_OPS_${name}`);
       // The kernel's own mark of a scheduler with one of these callbacks (`scx_enable()`).
-      const isTold = ["cpu_acquire", "cpu_release"].some((name) => !ops!(name).endsWith(' 0"'));
-      expect(scheduler!.flagNames).toEqual([...names, ...(isTold ? ["SCX_OPS_HAS_CPU_PREEMPT"] : [])]);
-      // SCX_WATCHDOG_MAX_TIMEOUT, also if none is given.
+      const hasCallback = ["cpu_acquire", "cpu_release"].some((name) => !ops!(name).endsWith(' 0"'));
+      expect(scheduler!.flagNames).toEqual([...names, ...(hasCallback ? ["SCX_OPS_HAS_CPU_PREEMPT"] : [])]);
+      // The default is SCX_WATCHDOG_MAX_TIMEOUT, 30 s.
       expect(report.watchdog?.timeoutMs).toBe(Number(ops!("timeout_ms")) || 30_000);
     },
   );
@@ -249,7 +249,7 @@ describe("a loaded scheduler", () => {
 
   testEachMachine(
     loaded.filter(hasLateAnswers),
-    "%s: since when, by the time of the kernel's own line",
+    "%s: the time since it was enabled is that of the kernel's message",
     (image) => {
       const ops = image.answer("sched_ext/root/ops")!.trim();
       const line = new RegExp(`\\[ *([\\d.]+)\\].* sched_ext: BPF scheduler "${ops}" enabled`);

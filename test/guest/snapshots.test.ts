@@ -244,12 +244,12 @@ describe("a snapshot of Cloud Hypervisor", () => {
     ["that is not JSON", "{", "it is not JSON"],
     ["of another program", '{"snapshots": 3}', "it has no state of the memory manager"],
     [
-      "with a range of no length",
+      "with an empty range",
       cloudHypervisorState("text", [{ first: 0, length: 0 }]),
       "it has no valid list of memory ranges",
     ],
     [
-      "with a range at no page",
+      "with a range that does not begin at a page",
       cloudHypervisorState("versionize", [{ first: 1, length: 3 * MIB }]),
       "it has no valid list of memory ranges",
     ],

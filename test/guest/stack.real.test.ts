@@ -47,11 +47,14 @@ const SLEEPING = struct("task_struct", { stack: ptr, sp: at(u64, "thread.sp") })
 const INACTIVE_TASK_FRAME = struct("inactive_task_frame", { bp: u64, ret_addr: u64 });
 const STACK_BYTES = 16_384n;
 
-/** A sleeping task's stack is known. A processor that enters a thunk has the return address on top of its stack. */
+/**
+ * A processor that enters a thunk has the return address on top of its stack. The registers of such a processor are made for the
+ * stack of kthreadd, which sleeps, so that its callers are known.
+ */
 describe("a processor in a thunk for indirect calls or returns", () => {
   testEachMachine(
     images.filter(({ answer }) => answer("machine")?.trim() !== "aarch64"),
-    "%s: its stack goes on with the caller",
+    "%s: its stack continues with the caller",
     (image) => {
       using kernel = openKernel({ memory: [{ path: image.memory }] });
       const names = new AddressNames(kernel);
@@ -65,7 +68,7 @@ describe("a processor in a thunk for indirect calls or returns", () => {
       expect(callers.length).toBeGreaterThan(3);
       for (const name of ["__x86_indirect_thunk_rax", "__x86_indirect_thunk_r11", "__x86_return_thunk"]) {
         const thunk = kernel.symbols.address(name);
-        // Since 5.19, and 5.10's updates.
+        // The return thunk exists since 5.19, and in later releases of 5.10.
         if (name === "__x86_return_thunk" && thunk === undefined) continue;
         const ip = toBigInt(thunk!.hi, thunk!.lo);
         const visited: bigint[] = [];

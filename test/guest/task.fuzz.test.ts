@@ -50,7 +50,7 @@ function placesIn(path: string): Place[] {
     const { hi, lo } = memory.pointer(ring.hi, ring.lo, 8 * word, "prb");
     add(`prb+${8 * word}`, hi, lo, 4096);
   }
-  // Unwind tables, page tables and all other pages.
+  // Every third page of the capture, so that unwind tables and page tables are damaged, too.
   const { size } = statSync(path);
   for (let offset = 4096; offset < size; offset += 3 * 4096)
     places.push({ name: "page", offset, length: 4096 });
@@ -103,7 +103,7 @@ const chosen = [images.find((image) => !hasDump(image)), images.find(hasDump)].f
   (image) => image !== undefined,
 );
 
-describe("damaged captures", () => {
+describe("reads of damaged captures end with a result or a KtstrError", () => {
   testEachMachine(
     chosen,
     `%s, ${ROUNDS} rounds`,

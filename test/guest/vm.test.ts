@@ -197,7 +197,7 @@ describe("the RAM of Firecracker and Cloud Hypervisor", () => {
   });
 });
 
-describe("a socket with invalid QMP is an error:", () => {
+describe("a QMP socket", () => {
   let folder = "";
   let serial = 0;
   const servers: Bun.Subprocess[] = [];
@@ -238,19 +238,19 @@ describe("a socket with invalid QMP is an error:", () => {
     ],
     ["it sends only events", HELLO, '{"event":"X"}\n', 1001, "there is no response to qmp_capabilities"],
     ["it sends an endless line", HELLO, "x", 2 ** 25, "the response is too long"],
-  ])("%s", async (_, greeting, answer, times, says) => {
+  ])("is an error if %s", async (_, greeting, answer, times, says) => {
     const path = await serve(greeting, answer, times);
     expect(() => new Qmp(path)).toThrow(says);
   });
 
-  test("and one with valid QMP answers, even with events in between, and its process is found", async () => {
+  test("answers commands, even with events in between, and its process is found", async () => {
     const path = await serve(`${HELLO}{"event":"A"}\n`, '{"event":"B"}\n{"return":{"running":true}}\n');
     using qmp = new Qmp(path);
     expect(qmp.command("query-status")).toEqual({ running: true });
     expect(qmp.pid).toBe(servers.at(-1)?.pid ?? 0);
   });
 
-  test("a path that is too long for a socket", () => {
+  test("with a path that is too long is an error", () => {
     expect(() => new Qmp(`/${"x".repeat(200)}`)).toThrow("ENAMETOOLONG");
   });
 });

@@ -84,14 +84,14 @@ function vmlinuxBytes(
   return Buffer.concat([...parts, headers]);
 }
 
-describe("finding the vmlinux of a kernel image", () => {
-  test("beside the image", () => {
+describe("the vmlinux of a kernel image", () => {
+  test("is found beside the image", () => {
     const root = fresh();
     const vmlinux = write(join(root, "vmlinux"));
     expect(findVmlinux(write(join(root, "bzImage")), root)).toBe(vmlinux);
   });
 
-  test("three directories up from arch/<arch>/boot, after the image's own folder", () => {
+  test("is found three directories up from arch/<arch>/boot, after the image's own folder", () => {
     const root = fresh();
     const image = write(join(root, "arch/x86/boot/bzImage"));
     expect(findVmlinux(image, root)).toBeNull();
@@ -107,7 +107,7 @@ describe("finding the vmlinux of a kernel image", () => {
     "lib/modules/7.2.1-x/build/vmlinux",
     "usr/lib/debug/lib/modules/7.2.1-x/vmlinux",
     "usr/lib/debug/vmlinux-7.2.1-x",
-  ])("by the version after vmlinuz-: %s", (place) => {
+  ])("is found by the version after vmlinuz-: %s", (place) => {
     const root = fresh();
     const image = write(join(root, "boot/vmlinuz-7.2.1-x"));
     const vmlinux = write(join(root, place));
@@ -119,14 +119,14 @@ describe("finding the vmlinux of a kernel image", () => {
     "lib/modules/7.2.1-x/build/vmlinux",
     "boot/vmlinux-7.2.1-x",
     "usr/lib/debug/lib/modules/7.2.1-x/vmlinux",
-  ])("for lib/modules/V/vmlinuz: %s", (place) => {
+  ])("is found for lib/modules/V/vmlinuz: %s", (place) => {
     const root = fresh();
     const image = write(join(root, "lib/modules/7.2.1-x/vmlinuz"));
     const vmlinux = write(join(root, place));
     expect(findVmlinux(image, root)).toBe(vmlinux);
   });
 
-  test("debug packages come before /boot, and /boot before a build tree", () => {
+  test("is looked for in debug packages, then in /boot, then in a build tree", () => {
     const root = fresh();
     const image = write(join(root, "boot/vmlinuz-1"));
     const build = write(join(root, "lib/modules/1/build/vmlinux"));
@@ -137,7 +137,7 @@ describe("finding the vmlinux of a kernel image", () => {
     expect(findVmlinux(image, root)).toBe(debug);
   });
 
-  test("a bare name has no parent to search, and a folder is not a vmlinux", () => {
+  test("is not found beside a bare name, and is not a folder", () => {
     const root = fresh();
     mkdirSync(join(root, "boot/vmlinux-1"), { recursive: true });
     expect(findVmlinux("bzImage", root)).toBeNull();

@@ -48,8 +48,8 @@ test("the target of a call is its distance from __bpf_call_base, even in modules
   expect([...names.values()].sort()).toEqual(["_stext", "bpf_kfunc", "later"]);
 });
 
-test("of several names the one that bpftool's binary search over all symbols finds", () => {
-  // It compares first with number 3 of 7 symbols, 4 of 8, 2 of 4 and of 5, counted from 0.
+test("an address with several names has the one that bpftool's binary search over all symbols finds", () => {
+  // The search begins at symbol 3 of 7, 4 of 8, 2 of 4 and 2 of 5, counted from 0.
   expect([...targets(SYMBOLS, 0xf00).names.values()]).toEqual(["bpf_b"]);
   expect([...targets(["ffffffff80000000 T first", ...SYMBOLS], 0xf00).names.values()]).toEqual(["bpf_b"]);
   expect([...targets(SYMBOLS.slice(1, 5), 0xf00).names.values()]).toEqual(["bpf_b"]);

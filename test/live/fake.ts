@@ -222,7 +222,7 @@ export class FakeKernel implements Sys {
     return this.devices.get(index);
   }
 
-  /** Records that a device returns one per read, or `-errno`. */
+  /** Records of a device by its path: one per read; or `-errno`. */
   readonly messages: Map<string, readonly Uint8Array[] | number> = new Map();
 
   readMessages(path: string): readonly Uint8Array[] | number {

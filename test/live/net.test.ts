@@ -93,7 +93,7 @@ bpftool prog detach pinned ${pins[2]} flow_dissector
 
 const NAME = attribute(3, Buffer.from("eth0\0"));
 
-test("several XDP modes, and actions of filters", () => {
+test("programs of several XDP modes, and of actions of filters, are found", () => {
   const kernel = new FakeKernel();
   kernel.fail("BPF_PROG_QUERY", 22);
   const xdp = nested(43, attribute(2, Uint8Array.of(4)), attribute(5, u32(50)), attribute(6, u32(60)));

@@ -66,7 +66,7 @@ describe.skipIf(kernelSkipReason() !== "")("ktstr record", () => {
   /** Waits until the file has this many complete rounds. */
   async function until(rounds: number): Promise<void> {
     for (let waited = 0; lines() < rounds + 1; waited++) {
-      if (waited > 3000) throw new Error(`no ${rounds} rounds came`);
+      if (waited > 3000) throw new Error(`the file has fewer than ${rounds} rounds`);
       await Bun.sleep(10);
     }
   }

@@ -184,7 +184,7 @@ describe("a hash is walked in batches", () => {
     expect(end.complete).toBe(false);
   });
 
-  test("the walk of a map that grows faster than it is read ends at twice max_entries", () => {
+  test("the walk of a map that grows faster than it is read ends after twice max_entries", () => {
     const { kernel, map, walk } = setUp({ maxEntries: 100 });
     let key = 0;
     kernel.before = (command) => {

@@ -10,8 +10,8 @@ const CPUS = [0, 1, 2, 3];
 const SLICE_INFINITE = 2n ** 64n - 1n;
 
 /**
- * A machine whose tasks all have infinite slices, as under scx_central: some wait in a shared queue, the others are in local
- * queues again. Returns the reads of members of tasks by all findings, and their kinds.
+ * A machine whose tasks all have infinite slices, as under scx_central: half of them wait in a shared queue, and half have
+ * been in local queues for 10 ms. Returns the number of reads of tasks' members by all findings, and the kinds of the findings.
  */
 function costOf(count: number): { readonly reads: number; readonly kinds: ReadonlySet<string> } {
   let reads = 0;

@@ -70,7 +70,7 @@ test.each(["6.17-starved", "6.19-starved", "7.0-starved", "7.1-starved"])(
   },
 );
 
-test("a long local queue while another CPU has none, and the task with the long slice", () => {
+test("a local queue that is long while another CPU's is empty is found, and so is the task with the long slice", () => {
   const findings = findingsIn(trace("7.2-pinned"));
   expect(kinds(findings)).toEqual(["local-queue-long", "slice-long"]);
   expect(findings[0]).toMatchObject({ pids: [133, 134, 135], cpus: [0, 1], waitMs: 5224 });
@@ -78,7 +78,7 @@ test("a long local queue while another CPU has none, and the task with the long 
   expect(findings[1]).toMatchObject({ pids: [136], cpus: [1] });
 });
 
-test("an ejected scheduler: the reason, the task, and the tasks that waited", () => {
+test("the findings about an ejected scheduler are the reason with the task, and the tasks that waited", () => {
   const findings = findingsIn(trace("7.2-lost-comm-ejected"));
   expect(findings[0]).toMatchObject({ kind: "ejected", pids: [134] });
   expect(findings[0]?.summary).toBe(

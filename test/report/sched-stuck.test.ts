@@ -131,7 +131,10 @@ describe("a healthy machine at an unlucky moment has no finding:", () => {
   test.each<[string, readonly Frozen[]]>([
     ["a program runs", [{ clock: near, stack: EXIT, isOff: false }, stuck]],
     ["a program runs while a CPU waits for its answer", [{ clock: near, stack: FLUSH, isOff: false }, stuck]],
-    ["... and handles a tick", [{ clock: near, stack: [...TICK, ...FLUSH] }, stuck]],
+    [
+      "a program runs while a CPU that waits for its answer handles a tick",
+      [{ clock: near, stack: [...TICK, ...FLUSH] }, stuck],
+    ],
     [
       "a kick is being sent",
       [{ clock: near, stack: ["try_to_wake_up+0x1/0x2", "kick_cpus_irq_workfn+0x80/0x2d0"] }, stuck],

@@ -208,7 +208,7 @@ value: {
 }`,
   ],
   [
-    "every scalar at its end",
+    "scalars of every type",
     "z_scalars",
     ["--key", "-1"],
     `key: -1
@@ -239,7 +239,7 @@ value: {
 }`,
   ],
   [
-    "text: cut at its NUL, without one, control bytes, no UTF-8",
+    "text with a NUL, without one, with control bytes, and not UTF-8",
     "z_text",
     ["--key", '{"kind": 7, "number": 3735928559, "name": "key"}'],
     `key: { kind = 7, number = 3735928559, name = "key" }

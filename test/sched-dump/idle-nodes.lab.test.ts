@@ -61,9 +61,9 @@ const ATTEMPTS = 8;
 const BOOTS = 3;
 
 interface Idle {
-  /** By ktstr. */
+  /** CPUs that are idle according to ktstr. */
   readonly ours: readonly number[] | undefined;
-  /** By the kernel, as the scheduler received it at the last tick before the freeze. */
+  /** CPUs in the masks that the kernel gave the scheduler at the last tick before the freeze. */
   readonly theirs: readonly number[];
   readonly ticks: number;
 }
@@ -119,7 +119,7 @@ async function askOnce(kernel: KernelName): Promise<Idle> {
   const { status, stdout, stderr } = await guest.exec(SCRIPT, 120_000);
   expect([status, stderr]).toEqual([0, ""]);
   expect(new TextDecoder().decode(stdout)).toBe(NODES.map((cpus) => `${cpus[0]}-${cpus.at(-1)}\n`).join(""));
-  // A kernel thread may run on an idle CPU at the last tick, or wake between it and the freeze. Then freeze again.
+  // A kernel thread may run on an idle CPU at the last tick, or wake between it and the freeze. Then the guest is frozen again.
   let idle = await frozenIdle(guest);
   for (let attempt = 1; attempt < ATTEMPTS && !isAtRest(idle); attempt++) {
     await Bun.sleep(1000);
@@ -130,7 +130,7 @@ async function askOnce(kernel: KernelName): Promise<Idle> {
 
 describe.skipIf((await labSkipReason()) !== "")("idle CPUs of each node", () => {
   test.each(kernels)(
-    "%s: equal to those that the kernel gave the scheduler",
+    "are equal to those that the kernel gave the scheduler: %s",
     async (kernel) => {
       const idle = await askAnyGuest(kernel);
       console.log(kernel, idle);

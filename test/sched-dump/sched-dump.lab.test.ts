@@ -79,7 +79,7 @@ describe.skipIf((await labSkipReason()) !== "")("sched dump", () => {
     test.skip(`${kernel} under ${scheduler}: the kernel does not load it`, () => {});
 
   test.each(guests.filter((guest) => !isRefused(guest)))(
-    "%s under %s",
+    "is equal to the kernel's dump: %s under %s",
     async (kernel, scheduler) => {
       const { trace, answer } = await guestWithBusyCpus(kernel, scheduler, ({ memoryPath }) => ({
         text: ktstr(["sched", "dump", "--memory", memoryPath]),

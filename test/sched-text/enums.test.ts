@@ -70,7 +70,7 @@ test("a number without a name stays a number", () => {
   expect(flagNames(formOf("7.3").rqFlags, 0x201)).toEqual(["ONLINE", "0x200"]);
 });
 
-test("the form of 6.12, where 3 is ENABLED", () => {
+test("in a dump in the form of 6.12, the task state 3 is ENABLED", () => {
   const [view] = viewsOfLog(parseLog(FORM_OF_6_12.join("\n")), "a log");
   const { tasks } = JSON.parse(stringify(schedJson(view!, []))) as { tasks: unknown[] };
   expect(tasks[0]).toMatchObject({

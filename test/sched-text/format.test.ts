@@ -4,7 +4,7 @@ import { cpuMask, dumpLines } from "../../src/sched-text/format.ts";
 import { parseLog } from "../../src/sched-text/parse.ts";
 import { FORM_OF_6_12, plain, TEXTS, trace } from "./texts.ts";
 
-test.each([...TEXTS])("the dump of %s", (name) => {
+test.each([...TEXTS])("the dump of %s is printed again, line for line", (name) => {
   // tracefs prints the number of CPUs: "#P:2".
   const cpuCount = Number(/#P:(\d+)/.exec(trace(name))?.[1]);
   const lines = plain(name);
@@ -12,7 +12,7 @@ test.each([...TEXTS])("the dump of %s", (name) => {
   expect([...dumpLines(dump!, cpuCount)]).toEqual(lines);
 });
 
-test("the form of 6.12", () => {
+test("a dump in the form of 6.12 is printed again, line for line", () => {
   const lines = FORM_OF_6_12.slice(0, FORM_OF_6_12.findLastIndex((line) => line !== "") + 1);
   const [dump] = parseLog(lines.join("\n")).dumps;
   expect([...dumpLines(dump!, 33)]).toEqual([...lines]);

@@ -61,7 +61,7 @@ function mutant(text: string, random: (below: number) => number): string {
   return result;
 }
 
-test(`${MUTANTS} mutated texts`, () => {
+test(`${MUTANTS} mutated texts give pages without control characters`, () => {
   const random = randomFrom(17);
   const dir = mkdtempSync(join(tmpdir(), "ktstr-mutants-"));
   const file = openSync(join(dir, "pages"), "w+");

@@ -104,7 +104,7 @@ test("dumps of several kernels in one log are separate dumps", () => {
   expect(dumpsOf(parsed([...all].reverse()))).toEqual(TEXTS.flatMap((name) => dumpsOf(parsed(plain(name)))));
 });
 
-test("the form of 6.12", () => {
+test("a dump in the form of 6.12 is read completely", () => {
   const { dumps, unknownCount } = parsed(FORM_OF_6_12);
   expect(unknownCount).toBe(0);
   expect(dumps[0]?.trigger).toMatchObject({

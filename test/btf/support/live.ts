@@ -12,13 +12,13 @@ preferLabBpftool();
  * the BPF skeletons that `pids` needs. Prints once which bpftool is used.
  */
 function preferLabBpftool(): void {
-  const told = "KTSTR_TEST_BPFTOOL";
-  if (process.env[told] !== undefined) return;
+  const chosen = "KTSTR_TEST_BPFTOOL";
+  if (process.env[chosen] !== undefined) return;
   const folder = labBpftoolDir();
   if (existsSync(join(folder, "bpftool")))
     process.env["PATH"] = [folder, process.env["PATH"]].join(delimiter);
   const path = which("bpftool");
-  process.env[told] = path ?? "";
+  process.env[chosen] = path ?? "";
   if (path === null) return;
   const version = Bun.spawnSync([path, "version"]).stdout.toString().trim().replaceAll("\n", ", ");
   console.warn(`compared with ${path}: ${version}`);
@@ -33,7 +33,7 @@ export function which(tool: string): string | null {
 export function liveSkipReason(...tools: string[]): string {
   const missing = existsSync(VMLINUX) ? tools.find((tool) => which(tool) === null) : VMLINUX;
   const why =
-    missing === undefined ? (tools.includes("bpftool") ? oldBpftool() : "") : `${missing} is not there`;
+    missing === undefined ? (tools.includes("bpftool") ? oldBpftool() : "") : `${missing} is missing`;
   if (why === "") return "";
   if (process.env["KTSTR_REQUIRE_LIVE"] === "1") throw new Error(`KTSTR_REQUIRE_LIVE=1, but ${why}`);
   console.warn(`skipped: ${why}`);

@@ -1,5 +1,5 @@
-"""terminal.py KEYS-IN-HEX COMMAND ...: runs a command on a terminal of its own, types the keys once it says "ready", and
-prints what it wrote and its exit status."""
+"""terminal.py KEYS-IN-HEX COMMAND ...: runs a command on a new terminal, types the keys after it has printed "ready", and
+prints its output and its exit status."""
 import os
 import pty
 import select

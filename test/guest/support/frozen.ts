@@ -19,7 +19,7 @@ function parse(text: string | undefined): Json {
   return JSON.parse(text.replaceAll("(unsupported-kind)", "null"));
 }
 
-/** Maps of a scheduler that runs until the freeze, and maps whose answers mark them as changing. */
+/** Returns whether programs write to a map until the freeze: as its answer says, or if there is none, by its name. */
 function isMoving({ info }: GuestMap, theirs: Json): boolean {
   if (theirs !== undefined) return theirs.static === false;
   return MOVING.test(Buffer.from(info.name).toString("latin1"));
@@ -129,7 +129,10 @@ export class Comparison {
     }
   }
 
-  /** Compares a map that programs wrote to until the freeze: it must have the earlier contents, or more. */
+  /**
+   * Checks a map that programs wrote to until the freeze against its bounds: the number of elements, and counters that are not
+   * smaller than in the earlier answer.
+   */
   #bounds(map: GuestMap, bounds: Json, before: Json): void {
     const contents = readContents(this.#kernel, map);
     if (contents.kind !== "entries" || !Array.isArray(before)) return;

@@ -33,14 +33,21 @@ const LEFT_OUT: readonly string[] = [
   "schema_version",
 ];
 /** Members that have another form in the page, and their own test. */
-const OF_ITS_OWN: readonly string[] = ["entries", "records", "variables", "queues", "events", "findings"];
+const TESTED_SEPARATELY: readonly string[] = [
+  "entries",
+  "records",
+  "variables",
+  "queues",
+  "events",
+  "findings",
+];
 
 /** Returns all values with their paths. Elements of a list have their own paths. */
 function leaves(of: unknown, path: string): (readonly [string, string])[] {
   if (of === null) return [[path, "none"]];
   if (typeof of !== "object") return [[path, String(of)]];
   return Object.entries(of).flatMap(([key, value]) =>
-    LEFT_OUT.includes(key) || OF_ITS_OWN.includes(key)
+    LEFT_OUT.includes(key) || TESTED_SEPARATELY.includes(key)
       ? []
       : leaves(value, Array.isArray(of) ? path : `${path}.${key}`),
   );
@@ -60,7 +67,7 @@ const textOf = (id: string): string => {
   return text;
 };
 
-/** Returns true for "20,000" if the value is 20000, too. */
+/** Returns whether the text has the value as a word. The value 20000 may be written "20,000". */
 function hasWord(text: string, value: string): boolean {
   if (value === "") return text.includes('""');
   const quoted = value.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
@@ -68,7 +75,7 @@ function hasWord(text: string, value: string): boolean {
   return word.test(text) || word.test(text.replace(/(?<=\d),(?=\d{3})/g, ""));
 }
 
-describe("facts of `-j inspect`", () => {
+describe("the page has the facts of `-j inspect`", () => {
   test("of the kernel, with every digit", () => {
     expect(Object.keys(inspected.kernel).length).toBeGreaterThan(7);
     expect(missing(inspected.kernel, "kernel", "kernel")).toEqual([]);

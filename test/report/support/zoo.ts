@@ -11,14 +11,14 @@ import type { Expected, ZooAnswers, ZooEntry, ZooMap } from "../../lab/zoo/answe
 
 /** Returns the reason why the zoo cannot run here, or "". Throws instead if KTSTR_REQUIRE_LAB=1. */
 export function zooSkipReason(): string {
-  const why = obstacle();
+  const why = missingRequirement();
   if (why === "") return "";
   if (process.env["KTSTR_REQUIRE_LAB"] === "1") throw new Error(`KTSTR_REQUIRE_LAB=1, and no zoo: ${why}`);
   console.warn(`skipped: the zoo: ${why}`);
   return why;
 }
 
-function obstacle(): string {
+function missingRequirement(): string {
   if (process.platform !== "linux" || process.getuid?.() !== 0) return "needs root on Linux";
   if (!existsSync("/sys/kernel/btf/vmlinux")) return "this kernel has no BTF";
   const missing = ["clang-19", "bpftool", "apt-get", "dpkg-deb"].filter((name) => which(name) === null);
