@@ -43,7 +43,7 @@ function* logicalLines(path: string, lines: Generator<string, undefined>): Gener
   }
 }
 
-/** Cuts from `#` on, also inside quotes, including the end of the line: a comment is not continued. */
+/** Cuts from `#` to the end of the line, also inside quotes. A backslash at the end of a comment does not continue the line. */
 function withoutComment(line: string): string {
   const at = line.indexOf("#");
   return at < 0 ? line : line.slice(0, at);

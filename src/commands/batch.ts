@@ -58,7 +58,7 @@ async function runAll(context: Context, path: string): Promise<ExitStatus> {
   return 0;
 }
 
-/** The JSON document is complete even after a failure: as in bpftool, an error takes the place of the output. */
+/** Prints a JSON document that is complete even after a failure: as in bpftool, an error takes the place of the output. */
 async function runAllJson(context: Context, path: string): Promise<ExitStatus> {
   const { out, options } = context;
   const [gap, inner] = options.pretty ? ["\n", "\n  "] : ["", ""];

@@ -68,7 +68,7 @@ const capture: Command = command({
 
 export default capture;
 
-/** The error of a capture from the running kernel: bpf(2) gives values and no pages. */
+/** Returns the error for a capture from the running kernel: bpf(2) returns values, and no pages. */
 function noMemory(): UsageError {
   return new UsageError("capture: no memory given: --memory FILE", {
     hint: "a capture consists of pages of physical memory: freeze a virtual machine and dump its memory (QEMU's dump-guest-memory, `virsh dump --memory-only`), or give kdump's vmcore. /proc/kcore is the running kernel's memory, which changes during the read; `ktstr -j inspect` saves a running kernel's state",
@@ -110,7 +110,7 @@ class MapFilter {
 /** Compresses at about 2 ms per MiB. Higher levels take three times as long and save a tenth. */
 const ZSTD_LEVEL = 6;
 
-/** A compressed capture is opened by decompressing all of it, so its size is limited. */
+/** Throws `KtstrError` if a capture is too large to compress: opening it decompresses all of it. */
 function checkSize({ sizeBytes }: Capture): void {
   if (sizeBytes <= MAX_DECOMPRESSED_BYTES) return;
   throw new KtstrError(`compress a capture of ${sizeText(sizeBytes)}: it is too large`, {

@@ -33,7 +33,7 @@ export interface Context {
   readonly warn: (sentence: string) => void;
 }
 
-/** 0, or 1 if the printed data is incomplete. */
+/** 0, or 1 if the printed data is incomplete. `batch` returns the status of a failed line, `pin` that of its command. */
 export type ExitStatus = 0 | 1 | number;
 
 /** A command: the usage that citty prints (see `help.ts`), and ktstr's additions. */

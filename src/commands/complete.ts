@@ -25,7 +25,7 @@ export type OpenKernel = () => Promise<(BpfState & Disposable) | undefined>;
 const FILES: Completion = { kind: "files" };
 const words = (list: readonly Candidate[]): Completion => ({ kind: "words", words: list });
 
-/** `line` is the words after `ktstr`; the last, which may be empty, is at the cursor. */
+/** Returns completions for the last of the words after `ktstr`, which is at the cursor and may be empty. */
 export async function complete(
   root: Command,
   line: readonly string[],

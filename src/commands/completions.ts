@@ -23,8 +23,10 @@ const completions: Command = command({
       await printWords(context);
       return 0;
     }
-    if (word === undefined || !Object.hasOwn(SCRIPTS, word))
-      throw new UsageError(`completions: no shell given: ${Object.keys(SCRIPTS).join(", ")}`);
+    const shells = Object.keys(SCRIPTS).join(", ");
+    if (word === undefined) throw new UsageError(`completions: no shell given: ${shells}`);
+    if (!Object.hasOwn(SCRIPTS, word))
+      throw new UsageError(`completions: ${JSON.stringify(word)} is not one of ${shells}`);
     if (context.tail !== undefined) throw new UsageError(`completions ${word}: takes no words after \`--\``);
     context.out.text(SCRIPTS[word as Shell]);
     return 0;
@@ -42,7 +44,7 @@ async function printWords({ root, tail, out }: Context): Promise<void> {
     for (const { word, description } of found.words) out.line(`${word}\t${description}`);
 }
 
-/** Without the privilege to read the kernel, completion has no object names. */
+/** Opens the running kernel. Returns undefined without the privilege to read it; then no object names are completed. */
 async function openKernel(): Promise<(BpfState & Disposable) | undefined> {
   const { openLive } = await import("../live/live.ts");
   try {

@@ -45,7 +45,7 @@ function queryOf(options: Options): LogQuery {
   const since = textOption(options, "since");
   return {
     levels: level === undefined ? undefined : levelsOf(level),
-    sinceNs: since === undefined ? undefined : secondsOf(since),
+    sinceNs: since === undefined ? undefined : nanosecondsOf(since),
   };
 }
 
@@ -58,8 +58,8 @@ function levelsOf(text: string): boolean[] {
   }
 }
 
-/** Parses "120.5" to nanoseconds, exactly. */
-function secondsOf(text: string): bigint {
+/** Converts a number of seconds such as "120.5" to nanoseconds, exactly. */
+function nanosecondsOf(text: string): bigint {
   const [, sign, whole, fraction = ""] = /^(-?)(\d{1,12})(?:\.(\d{1,9}))?$/.exec(text) ?? [];
   if (whole === undefined)
     throw new UsageError(`--since ${JSON.stringify(text)}: not a number of seconds`, {

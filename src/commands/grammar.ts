@@ -29,7 +29,7 @@ const NESTED: Readonly<Record<string, string>> = {
   MAP: "id N | name NAME | pinned PATH",
 };
 
-/** Returns what `grammar` allows after `words`. Unknown words are skipped. */
+/** Returns the words and placeholders that `grammar` allows after `words`. Unknown words are skipped. */
 export function expectedAfter(grammar: string, words: readonly string[]): Expected {
   const slots = slotsOf(grammar);
   let open = 0;

@@ -38,7 +38,7 @@ const inspect: Command = command({
 
 export default inspect;
 
-/** Loads code that guest.ts would load later, one file after the other, while nothing else runs. */
+/** Loads modules in advance. Otherwise guest.ts loads each of them at its first use, while nothing else runs. */
 async function loadGuestCode(): Promise<void> {
   await Promise.all([
     import("../guest/bpf/cgroup-progs.ts"),

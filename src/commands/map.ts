@@ -39,7 +39,7 @@ const show: Command = command({
   },
 });
 
-/** Shows what keeps each map alive. This reads programs, links and the elements of maps of maps. */
+/** Prints maps with their holders. This reads programs, links and the elements of maps of maps. */
 async function showHolders(context: Context, selector: Selector): Promise<number> {
   const { isMapOfMaps, mapHolders, mapHoldersJson, mapHoldersText } = await import(
     "../report/map-holders.ts"

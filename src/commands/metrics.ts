@@ -64,7 +64,7 @@ export function placeOf(text: string): Place {
   return { hostname: bracketed ?? (plain === "" ? LOOPBACK : plain), port };
 }
 
-/** Clients within this time of each other get the same reading. */
+/** Time for which a reading is also returned to other clients. */
 const SHARED_MS = 200;
 
 /** Readings for clients. Each is one synchronous call, so readings do not overlap. */

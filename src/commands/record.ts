@@ -64,7 +64,10 @@ class RecordFile implements Disposable {
   readonly #fd: number;
   #isSyncing = false;
 
-  /** Creates a file that only its owner can read. Throws `KtstrError` if it exists already. */
+  /**
+   * Creates a file that only its owner can read. With `replace`, truncates an existing file, which keeps its mode. Throws
+   * `KtstrError` for an existing file without `replace`, and if `path` is not a regular file or cannot be opened.
+   */
   constructor(path: string, replace: boolean) {
     this.#path = path;
     const there = statSync(path, { throwIfNoEntry: false });

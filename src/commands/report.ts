@@ -38,7 +38,7 @@ const report: Command = command({
     const path = textOption(options, "output");
     if (path === undefined || path === "")
       throw new UsageError("report: no output file given: -o FILE", { hint: "`-o -` is standard output" });
-    if (first !== undefined) refuseOthers(context);
+    if (first !== undefined) refuseMachineOptions(context);
     const page =
       first === undefined
         ? await pageOfMachine(context)
@@ -52,8 +52,8 @@ const report: Command = command({
 
 export default report;
 
-/** Records and snapshots are read instead of a machine. Throws `UsageError` if an option selects a machine, too. */
-function refuseOthers({ options }: Context): void {
+/** For saved files. Throws `UsageError` if an option selects a machine, or the data to read from it. */
+function refuseMachineOptions({ options }: Context): void {
   if (options.memory.length > 0)
     throw new UsageError("report: --memory cannot be combined with files to report on", {
       hint: "ktstr report RECORD, or ktstr report A B, without --memory",

@@ -33,7 +33,7 @@ export function intervalOption(options: Options): number {
   return interval;
 }
 
-/** The variables of `--get`. */
+/** Returns the variables of `--get`. */
 export const globalsOption = (options: Options): string[] =>
   (textOption(options, "get") ?? "").split(",").filter((name) => name !== "");
 
@@ -42,11 +42,8 @@ export const globalsOption = (options: Options): string[] =>
  * `--memory /proc/kcore`. Throws `KtstrError`.
  */
 export async function openRounds(options: Options, globals: readonly string[]): Promise<RoundSource> {
-  const { isRunning, refuseMemory } = await import("./source.ts");
-  if (options.memory.length === 0) {
-    refuseMemory(options, "without --vm or --memory");
-    return await openLiveRounds(globals);
-  }
+  const { isRunning, readsMemory } = await import("./source.ts");
+  if (!readsMemory(options)) return await openLiveRounds(globals);
   if (options.memory.length > 1 || !isRunning(options.memory[0] ?? ""))
     throw new UsageError("a frozen machine's counters do not change", {
       hint: "--vm reads a running one; `ktstr diff A B` compares two memory files",
@@ -113,7 +110,7 @@ async function openLiveRounds(globals: readonly string[]): Promise<RoundSource> 
   );
   using stack = new DisposableStack();
   stack.use(enableStats());
-  // Held maps stay alive, so only maps with requested variables are held.
+  // Held maps stay alive, so maps of global variables are held only if `--get` requests variables.
   const open = (): LiveState => openLive({ keep: (map) => globals.length > 0 && isSection(map) });
   const openPlaces = (): LiveState => openLive({ keep: isMapOfProgs });
   using live = open();

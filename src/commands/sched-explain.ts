@@ -70,7 +70,9 @@ function writeLogNotes({ warn }: Context, log: ParsedLog): void {
   const count = log.unknownCount;
   if (count > 0)
     warn(
-      `${count} ${count === 1 ? "line of the dumps is" : "lines of the dumps are"} not the kernel's or of an unknown format, and printed unchanged`,
+      count === 1
+        ? "1 line of the dumps is from the scheduler or has an unknown format: it is printed unchanged"
+        : `${count} lines of the dumps are from the scheduler or have an unknown format: they are printed unchanged`,
     );
 }
 

@@ -11,11 +11,11 @@ export interface MachineScheds {
   readonly views: readonly SchedView[];
 }
 
-/** Reads the running kernel from /proc/kcore, or from /sys if its memory is not accessible. Throws `KtstrError`. */
+/** Reads `--memory`, else the running kernel: from /proc/kcore, or from /sys if its memory is not accessible. Throws `KtstrError`. */
 export async function readSchedViews(context: Context): Promise<MachineScheds> {
   const { options } = context;
   const symbols = options.own["lines"] === true ? await import("../report/symbol.ts") : undefined;
-  return fromKernelMemory(options, fromMemory, bySysfs);
+  return fromKernelMemory(options, fromMemory, fromSysfs);
 
   function fromMemory(source: KernelMemory): MachineScheds {
     const sched = schedViews(source.state, options.memory.join(" ") || "the running kernel");
@@ -27,7 +27,7 @@ export async function readSchedViews(context: Context): Promise<MachineScheds> {
     return { ...sched, views };
   }
 
-  async function bySysfs(why: KtstrError): Promise<MachineScheds | undefined> {
+  async function fromSysfs(why: KtstrError): Promise<MachineScheds | undefined> {
     const [{ readSysfsSched }, { realSys }] = await Promise.all([
       import("../live/sched-ext.ts"),
       import("../live/sys.ts"),

@@ -31,7 +31,7 @@ export class Screen implements Disposable {
     process.stdout.on("resize", this.#onResize);
     process.on("SIGTSTP", this.suspend);
     process.on("SIGCONT", this.#onContinue);
-    // Called at every end of the process but SIGKILL.
+    // Called when the process exits. Signals that would end it without this event are handled by the caller (`Ending`).
     process.on("exit", this.#leave);
     process.on("uncaughtException", this.#onError);
     process.on("unhandledRejection", this.#onError);

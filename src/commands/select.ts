@@ -66,7 +66,7 @@ function selectorFor(word: string, kinds: readonly SelectorKind[]): string {
   return `\`${known} ${known === kind ? word : known.toUpperCase()}\``;
 }
 
-/** Returns true if the selector matches an object. A pinned path matches by the id of its object. */
+/** Returns true if the selector matches an object. Returns false for a pinned path, whose object is opened by the path. */
 export function matches(selector: Selector, object: Selectable): boolean {
   switch (selector.kind) {
     case "all":

@@ -56,7 +56,7 @@ export function recordedSnapshots(path: string): readonly [Taken, Taken] | undef
 const MAX_REPORT_BYTES = 512 * 2 ** 20;
 const PROBE_BYTES = 4096;
 
-/** JSON begins with a brace and has no NUL byte, unlike a page of memory that begins with a brace. */
+/** Returns true for a pipe and for a JSON file. A page of memory can also begin with a brace, but has a NUL byte. */
 function isReport(path: string): boolean {
   try {
     if (!statSync(path).isFile()) return statSync(path).isFIFO();

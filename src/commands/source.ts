@@ -17,7 +17,7 @@ import type { Context, Options } from "./command.ts";
 
 export interface Source extends Disposable {
   readonly state: BpfState & LogAccessor & AttachmentAccessor & PinAccessor & FeatureAccessor;
-  /** Set for the running kernel. Only this has pinned paths and descriptors. */
+  /** Set for the running kernel, the only source with pinned paths and descriptors. */
   readonly live: LiveState | undefined;
 }
 
@@ -103,8 +103,8 @@ export function refuseMemory(options: Options, command: string): void {
     });
 }
 
-/** Throws `UsageError` if an option for memory files is given without one. */
-function readsMemory(options: Options): boolean {
+/** Returns true if memory is given. Throws `UsageError` if an option for memory files is given without one. */
+export function readsMemory(options: Options): boolean {
   if (options.memory.length > 0) return true;
   for (const name of ["vmlinux", "vmcoreinfo", "format", "explain"] as const)
     if (options[name] !== undefined && options[name] !== false)
@@ -175,7 +175,7 @@ async function openFiles<State extends GuestMaps>(
   load: () => Promise<(options: GuestOptions) => State>,
 ): Promise<Disposable & { readonly state: State; readonly live: undefined }> {
   if (options.noPause) throw new UsageError("--no-pause needs --vm");
-  // Starts before the remaining code is loaded, which takes as long.
+  // Decompression runs while the remaining code is loaded, which takes as long.
   const ahead = given.memory.map(async (source) => ({
     ...source,
     decompressed: source.format === undefined ? await decompressAhead(source.path) : undefined,
@@ -194,7 +194,7 @@ async function openFiles<State extends GuestMaps>(
   return { state, live: undefined, [Symbol.dispose]: () => state[Symbol.dispose]() };
 }
 
-/** True if the path is the memory of a process, or a socket, which is taken as QEMU's. */
+/** True if the path is the memory of a process, or a socket, which is assumed to be QEMU's QMP socket. */
 export function isVm(path: string): boolean {
   if (/^\/proc\/\d+\/mem$/.test(path)) return true;
   try {

@@ -1,7 +1,7 @@
 /** Properties of standard output as a terminal. */
 import type { Style } from "../report/inspection-text.ts";
 
-/** True on a terminal, unless NO_COLOR is set (https://no-color.org: any value but empty). */
+/** True on a terminal, unless TERM is "dumb", or NO_COLOR is set (https://no-color.org: any value but empty). */
 export function coloured(): boolean {
   return (process.env["NO_COLOR"] ?? "") === "" && process.env["TERM"] !== "dumb" && isTerminal();
 }

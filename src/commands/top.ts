@@ -19,7 +19,7 @@ const top: Command = command({
   options: ["interval", "rounds", "once", "batch", "get", "replay"],
   examples: [
     "ktstr top                        # ? lists the keys",
-    "ktstr top --vm 1234              # a virtual machine; nothing runs in it",
+    "ktstr top --vm 1234              # a virtual machine, read from the host",
     "ktstr top -j --rounds 10 | jq -c '.programs[] | [.name, .cpu_percent]'",
     "ktstr top --replay run.ktstr     # a record of `ktstr record`",
   ],
@@ -29,7 +29,7 @@ const top: Command = command({
     const isOnce = options.own["once"] === true;
     const rounds = isOnce ? 1 : countOption(options, "rounds", "rounds");
     const isScreen = !(options.json || isOnce || options.own["batch"] === true);
-    if (isScreen) needTerminal();
+    if (isScreen) requireTerminal();
     const replay = textOption(options, "replay");
     using ending = new Ending();
     using feed = replay === undefined ? await liveFeed(context) : replayFeed(context, replay);
@@ -42,8 +42,8 @@ const top: Command = command({
 
 export default top;
 
-/** A full screen needs a terminal for input and output. Throws `UsageError`. */
-function needTerminal(): void {
+/** Throws `UsageError` if input or output is not a terminal, or if the terminal cannot show a full screen. */
+function requireTerminal(): void {
   const hint = "-b prints rounds as lines, -j as lines of JSON, --once one round";
   if (!process.stdout.isTTY) throw new UsageError("top: standard output is not a terminal", { hint });
   if (!process.stdin.isTTY) throw new UsageError("top: standard input is not a terminal", { hint });
@@ -67,6 +67,7 @@ interface Feed extends Disposable {
   status(): string;
   /** Returns messages that were not shown yet. */
   newMessages(): readonly string[];
+  /** Returns a sentence about the part of a record that was ignored; "" if there is none. */
   damage(): string;
 }
 

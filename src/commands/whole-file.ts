@@ -14,8 +14,8 @@ import { KtstrError, SyscallError } from "../errors.ts";
 
 /**
  * Writes a temporary file next to `path`, syncs it, and then renames it to `path`. Only the owner can read it unless `mode` is
- * given. An existing file is kept until the rename. Without `replace`, or if it is not a regular file, it is an error and
- * `path` is not changed. Throws `KtstrError` and removes the temporary file.
+ * given. An existing file is kept until the rename. Throws `KtstrError` and removes the temporary file on an error, also if
+ * the file exists and `replace` is false, or if it is not a regular file.
  */
 export function writeWholeFile(
   path: string,

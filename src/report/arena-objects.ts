@@ -44,7 +44,7 @@ export class ArenaObjects {
     for (const objects of this.#byPage.values()) objects.sort((a, b) => a.offset - b.offset);
   }
 
-  /** Objects of one page, by ascending offset. */
+  /** Returns the objects of one page, by ascending offset. */
   on(pageIndex: number): readonly ArenaObject[] {
     return this.#byPage.get(pageIndex) ?? [];
   }
@@ -90,7 +90,7 @@ export class ArenaObjects {
 
 const typeText = ({ btf, id }: TypeRef): string => withFallback("", () => declaration(btf, id, ""));
 
-/** BTF of every program that uses the arena, without duplicates. */
+/** Returns the BTF of every program that uses the arena, without duplicates. */
 function programTypes(state: BpfState, arena: MapInfo): Btf[] {
   const ids = new Set<number>();
   for (const { mapIds, btfId } of state.progs()) if (btfId !== 0 && mapIds.includes(arena.id)) ids.add(btfId);

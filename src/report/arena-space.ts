@@ -18,7 +18,7 @@ export class ArenaSpace {
     this.#pages = new Map(pages.map((page) => [page.index, page.bytes]));
   }
 
-  /** Returns undefined if the arena has no pages, or its address is not known. */
+  /** Returns undefined if the address in user space is not known: the arena has neither `map_extra` nor pages. */
   static of(map: MapInfo, arena: ArenaPages): ArenaSpace | undefined {
     const [first] = arena.pages;
     const base =

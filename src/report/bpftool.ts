@@ -10,7 +10,6 @@ import type { Json } from "./json.ts";
 
 export type JsonObject = { [key: string]: Json };
 
-/** bpftool prints `map_flags` as a signed int. */
 export function mapJson(map: MapInfo): JsonObject {
   return {
     ...mapHeaderJson(map),
@@ -30,12 +29,13 @@ export function mapJson(map: MapInfo): JsonObject {
   };
 }
 
-/** Keys that `map dump` of several maps prints before `elements`. */
+/** Returns the keys that `map dump` of several maps prints before `elements`. */
 export function mapHeaderJson(map: MapInfo): JsonObject {
   return {
     id: map.id,
     type: nameOr(MAP_TYPES, map.type),
     name: map.name.length === 0 ? undefined : nameText(map.name),
+    // bpftool prints `map_flags` as a signed int.
     flags: map.flags | 0,
     dev: deviceJson(map.device),
   };
@@ -80,7 +80,7 @@ export function progJson(prog: ProgInfo, kernel: KernelInfo, interval?: StatsInt
   };
 }
 
-/** Keys that `prog dump` of several programs prints before `insns`. */
+/** Returns the keys that `prog dump` of several programs prints before `insns`. */
 export function progHeaderJson(prog: ProgInfo): JsonObject {
   const stats = prog.stats.ok ? prog.stats.value : undefined;
   const ran = stats !== undefined && stats.runTimeNs > 0n;
@@ -106,7 +106,7 @@ function intervalJson(prog: ProgInfo, interval: StatsInterval): JsonObject {
   };
 }
 
-/** Load time in Unix seconds; undefined if the boot time is not known. */
+/** Returns the load time in Unix seconds; undefined if the boot time is not known. */
 export function loadedAt(prog: ProgInfo, kernel: KernelInfo): bigint | undefined {
   if (kernel.bootTimeUnixNs === undefined) return undefined;
   return (kernel.bootTimeUnixNs + prog.loadTimeNs) / 1_000_000_000n;
@@ -124,7 +124,7 @@ export function linkJson(link: LinkInfo, progType: (id: number) => number | unde
   };
 }
 
-/** Keys of a BTF object, with the ids of the programs and maps that use it. */
+/** Returns the keys of a BTF object, with the ids of the programs and maps that use it. */
 export function btfJson(btf: BtfInfo, progs: readonly ProgInfo[], maps: readonly MapInfo[]): JsonObject {
   return {
     id: btf.id,

@@ -9,14 +9,14 @@ import { withFallback } from "./typed.ts";
 const BPF_F_ALLOW_OVERRIDE = 1;
 const BPF_F_ALLOW_MULTI = 2;
 
-/** Attach flags as text: "multi", "override"; "" for none, as for a program that was attached exclusively. */
+/** Formats attach flags: "multi", "override"; "" for none: the program was attached exclusively. */
 function flagsText(flags: number): string {
   if (flags === BPF_F_ALLOW_MULTI) return "multi";
   if (flags === BPF_F_ALLOW_OVERRIDE) return "override";
   return flags === 0 ? "" : `unknown(${flags.toString(16)})`;
 }
 
-/** Name of the kernel function that an lsm_cgroup program hooks; undefined for other programs. */
+/** Returns the name of the kernel function that an lsm_cgroup program hooks; undefined for other programs. */
 function hookOf(state: BpfState, prog: ProgInfo): string | undefined {
   if (prog.attachBtfId === 0) return undefined;
   const object = state.btfs().find(({ id }) => id === prog.attachBtfObjId);
@@ -43,7 +43,7 @@ export function cgroupJson(state: BpfState, { path, progs }: CgroupProgs): Json 
   return { cgroup: utf8(path), programs: progs.map((prog) => cgroupProgJson(state, prog)) };
 }
 
-/** Column titles. `isTree`: preceded by a line for the paths. */
+/** Returns the column titles. `isTree`: after a line with the title of paths. */
 export function cgroupHeading(isTree: boolean, isEffective: boolean): string {
   const columns = isEffective
     ? ["AttachType".padEnd(15), "Name".padEnd(15)]
@@ -51,7 +51,7 @@ export function cgroupHeading(isTree: boolean, isEffective: boolean): string {
   return `${isTree ? "CgroupPath\n" : ""}${"ID".padEnd(8)} ${columns.join(" ")}`;
 }
 
-/** One program's line, indented below the root of a tree. */
+/** Formats one program's line, indented below the root of a tree. */
 export function cgroupProgText(
   state: BpfState,
   { attachType, progId, flags }: CgroupProg,

@@ -4,7 +4,7 @@ import type { Predicate } from "./filter.ts";
 import type { Summer } from "./sum.ts";
 
 /** Base class: passes all elements through unchanged. */
-class InnerCursor implements EntryCursor {
+class PassThroughCursor implements EntryCursor {
   protected readonly inner: EntryCursor;
 
   constructor(inner: EntryCursor) {
@@ -56,7 +56,7 @@ class InnerCursor implements EntryCursor {
 }
 
 /** Selects matching elements. A per-CPU element matches if the value of any CPU does. Unreadable values count as skipped. */
-export class FilterCursor extends InnerCursor {
+export class FilterCursor extends PassThroughCursor {
   readonly #holds: Predicate;
   #unread = 0;
 
@@ -89,10 +89,10 @@ export function withSkipped(end: WalkEnd, reason: string, count: number): WalkEn
   return { ...end, complete: false, skipped: new Map([...end.skipped, [reason, count]]) };
 }
 
-const LIMIT_REACHED: WalkEnd = { complete: true, stopped: "", skipped: new Map() };
+const COMPLETE: WalkEnd = { complete: true, stopped: "", skipped: new Map() };
 
 /** Ends after `limit` elements. Such an end is complete: all requested elements were read. */
-export class LimitCursor extends InnerCursor {
+export class LimitCursor extends PassThroughCursor {
   #left: number;
   #cut = false;
 
@@ -109,12 +109,12 @@ export class LimitCursor extends InnerCursor {
   }
 
   override get end(): WalkEnd {
-    return this.#cut ? LIMIT_REACHED : this.inner.end;
+    return this.#cut ? COMPLETE : this.inner.end;
   }
 }
 
 /** Selects one CPU's value of each element. */
-export class PickCpuCursor extends InnerCursor {
+export class PickCpuCursor extends PassThroughCursor {
   readonly #index: number;
   readonly #cpus: readonly number[];
 
@@ -137,7 +137,7 @@ export class PickCpuCursor extends InnerCursor {
 }
 
 /** Replaces the values of each element by their sum over all CPUs. */
-export class SumCursor extends InnerCursor {
+export class SumCursor extends PassThroughCursor {
   readonly #summer: Summer;
 
   constructor(inner: EntryCursor, summer: Summer) {
@@ -181,7 +181,7 @@ export class SingleCursor implements EntryCursor {
   readonly valueBytes: Uint8Array;
   readonly valueOffset = 0;
   readonly valueMissing = "";
-  readonly end: WalkEnd = LIMIT_REACHED;
+  readonly end: WalkEnd = COMPLETE;
   #isNext = true;
 
   /** `cpus`: CPU of each value; undefined if the map is not per-CPU. */

@@ -44,7 +44,7 @@ function deltaText(a: bigint | undefined, b: bigint | undefined, seconds: number
   return by === "" ? "" : `  (${by})`;
 }
 
-/** Growth of an event's counter, with its rate; "" if only one side has the counter. */
+/** Formats the growth of an event's counter, with its rate; "" if only one side has the counter. */
 export function eventDelta(a: bigint | undefined, b: bigint | undefined, seconds: number): string {
   if (a === undefined || b === undefined) return "";
   const by = b - a;

@@ -1,4 +1,4 @@
-/** `diff` as text: only what changed, the largest changes first. */
+/** `diff` as text: only changes. Costs and dispatch queues are sorted, the largest first. */
 import { escapeText } from "../text.ts";
 import { MAP_TYPES } from "../uapi/names.ts";
 import type { Change } from "./changes.ts";
@@ -218,7 +218,7 @@ function changeText(
   return `${path}: ${style.dim(escapeText(variable.type))}  ${before} -> ${after}${delta}`;
 }
 
-/** One change as text. `by`: the difference, with its rate per second; "" if the values are not integers. */
+/** Formats one change. `by`: the difference, with its rate per second; "" if the values are not integers. */
 export function changeParts(
   { type }: ChangedVariable,
   { path, a, b }: Change,

@@ -159,7 +159,7 @@ function compareBoots(a: Snapshot, b: Snapshot): Boots {
   return { sameBoot: true, elapsedNs: end - start, notes: [] };
 }
 
-/** A program with the same load time in nanoseconds and the same id proves that the boots are equal. */
+/** Whether both have a program with the same id and load time in nanoseconds, which proves that the boots are equal. */
 function sharesProgram(a: Snapshot, b: Snapshot): boolean {
   const known = new Set(a.progs.filter(({ loadTimeNs }) => loadTimeNs !== undefined).map(progInstance));
   return b.progs.some((prog) => known.has(progInstance(prog)));

@@ -12,7 +12,7 @@ import type { MapTypes, TypeRef } from "./typed.ts";
 import { formattedJson, json, plain } from "./typed-json.ts";
 import { arenaIncomplete, hexAddress, idMeaning, incompleteReason } from "./words.ts";
 
-/** Options of a dump besides its bytes. */
+/** Types, names and pointers that a dump shows in addition to bytes. */
 export interface DumpStyle {
   readonly types?: MapTypes | undefined;
   /** Text options: symbols, arena addresses, callbacks. */
@@ -85,12 +85,12 @@ function dumpEntriesJson(
   style: DumpStyle,
 ): DumpResult {
   using walk = cursor;
-  const other = new Literal(`,${gap}`);
+  const separator = new Literal(`,${gap}`);
   let count = 0;
   out.text("[");
   while (walk.next()) {
     if (count++ === 0) out.text(gap);
-    else out.literal(other);
+    else out.literal(separator);
     writeEntryJson(out, map, walk, style);
   }
   out.text("]");

@@ -16,7 +16,7 @@ const OPTIONS: readonly string[] = (
   .map((name) => `CONFIG_${name}`);
 const MACRO_OPTIONS: readonly string[] = ["CONFIG_HZ"];
 
-/** Values of the options that are set. */
+/** Parses a kernel configuration. Returns the values of the options that are set. */
 function valuesOf(config: string): ReadonlyMap<string, string> {
   const values = new Map<string, string>();
   for (const line of config.split("\n")) {
@@ -26,7 +26,7 @@ function valuesOf(config: string): ReadonlyMap<string, string> {
   return values;
 }
 
-/** Types with bpftool's names, without the unspecified type 0. */
+/** Returns types with bpftool's names, without the unspecified type 0. */
 function named(
   names: readonly string[],
   has: readonly boolean[],

@@ -143,5 +143,6 @@ function enumerator<E>(context: Context<E>, shape: EnumShape, name: string, at: 
 }
 
 function operandText(operand: Operand): string {
-  return operand.kind === "member" ? operand.path : JSON.stringify(String(operand.value));
+  if (operand.kind === "member") return operand.path;
+  return operand.kind === "number" ? String(operand.value) : JSON.stringify(operand.value);
 }

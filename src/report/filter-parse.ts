@@ -5,7 +5,7 @@
  *     and         =  unary { "&&" unary }
  *     unary       =  "!" unary  |  "(" expression ")"  |  operand [ ("==" | "!=" | "<" | "<=" | ">" | ">=") operand ]
  *     operand     =  member  |  number  |  text  |  true  |  false  |  NULL
- *     member      =  [ "key" | "value" ] with { ".name" | "[index]" }, or a member's name alone
+ *     member      =  ( "key" | "value" | name ) { "." name | "[" index "]" }
  *     number      =  decimal or 0x hexadecimal, with optional sign and fraction
  *     text        =  "..." or '...', with \n \t \r \0 \\ \" \' \xNN
  *
@@ -84,7 +84,7 @@ class Parser {
 
   end(): void {
     if (this.#token.kind !== "end")
-      throw this.#error("expected the end of the expression", missing(this.#token));
+      throw this.#error("expected the end of the expression", syntaxHint(this.#token));
   }
 
   #chain(kind: "and" | "or", operator: string, next: () => Expression): Expression {
@@ -133,7 +133,7 @@ class Parser {
         this.#advance();
         return { kind: "text", value: unquote(this.#source, text, at), at };
       default:
-        throw this.#error("expected a member, a number or a text", missing(this.#token));
+        throw this.#error("expected a member, a number or text", syntaxHint(this.#token));
     }
   }
 
@@ -160,7 +160,7 @@ class Parser {
       const text = match(pattern, source, at);
       if (text !== undefined) return { kind, text, at };
     }
-    throw new FilterError(source, at, "unexpected character", missing({ text: source.charAt(at) }));
+    throw new FilterError(source, at, "unexpected character", syntaxHint({ text: source.charAt(at) }));
   }
 
   #error(problem: string, hint = ""): FilterError {
@@ -173,8 +173,8 @@ function match(pattern: RegExp, source: string, at: number): string | undefined 
   return pattern.exec(source)?.[0];
 }
 
-/** Hints for operators of other languages. */
-function missing({ text }: Pick<Token, "text">): string {
+/** Returns a hint for an operator of another language, or for an open quote; "" for other tokens. */
+function syntaxHint({ text }: Pick<Token, "text">): string {
   if (text === "=") return "equality is ==";
   if (text === "&" || text === "|") return "and is &&, or is ||";
   if (text === '"' || text === "'") return "the quote is not closed";

@@ -33,7 +33,7 @@ export function findGlobal(state: BpfState, map: MapInfo, path: string): Global 
   return { map, variable, place: findPlace(variable.type.btf, variable.type.id, rest) };
 }
 
-/** Converts to plain data with `plainValue`. */
+/** Converts the requested part to plain data. Throws `FormatError` if the type is invalid. */
 export function globalValue({ variable, place }: Global): PlainValue {
   return plainPart(variable.type.btf, place, variable.bytes);
 }

@@ -12,6 +12,7 @@ export interface Target {
   readonly address: bigint;
   /** Arena that contains the object; undefined: the kernel's memory. */
   readonly arena: ArenaSpace | undefined;
+  /** Offset in the arena, in bytes; 0 in the kernel's memory. */
   readonly offset: number;
   /** C type: "struct node". */
   readonly typeText: string;

@@ -92,7 +92,7 @@ const GOTOL = 0x06;
 
 function formOf(key: number, before: string, after: string): Form | null {
   const code = key & 0xff;
-  // Their immediates are printed as names or select operations.
+  // Their immediates are printed as names, printed with a sign, or select operations.
   if (code === LOAD_IMM64 || code === GOTOL || (code & ATOMIC_MASK) === ATOMIC) return null;
   if (isJump(code) && isCall(code)) return null;
   const insn: Insn = {

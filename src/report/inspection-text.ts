@@ -1,4 +1,4 @@
-/** `inspect` as text: problems first, then costs, then contents. */
+/** `inspect` as text: kernel and scheduler, warnings, programs by cost, links, and maps with contents. */
 
 import type { TextOptions } from "../btf/text.ts";
 import { nsPerCall } from "../derive.ts";
@@ -161,7 +161,7 @@ function costText(stats: ProgStats, total: number, withBar: boolean): string {
   return ` ${bar} ${(share * 100).toFixed(1).padStart(5)}%  ${callsText(stats.count)}, ${timeText(nsPerCall(stats))} each${misses}`;
 }
 
-/** Describes a program's total cost before an interval, or why its statistics are not known. */
+/** Returns the total of a program's counted calls if an interval is shown, or the reason why its statistics are not known. */
 function totalText(prog: ProgInfo, interval: StatsInterval | undefined): string {
   if (!prog.stats.ok) return `  stats: ${prog.stats.why.detail}`;
   const { count } = prog.stats.value;

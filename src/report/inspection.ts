@@ -133,7 +133,7 @@ function listOrEmpty<T>(problems: string[], list: () => readonly T[]): readonly 
   }
 }
 
-/** Problems to look at first. */
+/** Returns sentences about a scheduler that does not run, and about full maps. */
 function findings(
   kernel: KernelInfo,
   scheduler: ActiveScheduler | undefined,
@@ -235,7 +235,7 @@ function takeSample(contents: MapContents, limit: number, style: DumpStyle): Sam
   }
 }
 
-/** Describes what an unfinished walk could not read so far; "" if nothing. */
+/** Describes the elements that an unfinished walk skipped so far; "" if there are none. */
 function unread({ end: { skipped, stopped } }: EntryCursor): string {
   return skipped.size === 0 ? "" : incompleteReason({ complete: false, skipped, stopped });
 }

@@ -54,7 +54,7 @@ function write(value: Json, indent: string, newline: string): string {
   return text;
 }
 
-/** Prints what `stringify` returns, in pieces, so that the whole text is not in memory. */
+/** Prints the text that `stringify` returns, in pieces, so that the whole text is not in memory. */
 export function writeJson(out: { text(text: string): unknown }, value: Json, indent = ""): void {
   new Printer((piece) => void out.text(piece), indent).print(value, indent === "" ? "" : "\n");
 }

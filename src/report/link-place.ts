@@ -81,7 +81,7 @@ function namespace(inode: LinkDetails[string] | undefined): string {
   return inode === 0 ? "in a network namespace that is gone" : `in network namespace ${word(inode)}`;
 }
 
-/** `enum nf_inet_hooks` by protocol family (include/uapi/linux/netfilter.h), as bpftool names them. */
+/** `NFPROTO_*` (include/uapi/linux/netfilter.h), as bpftool names them. */
 export const FAMILIES: Readonly<Record<number, string>> = {
   1: "inet",
   2: "ip",
@@ -92,6 +92,7 @@ export const FAMILIES: Readonly<Record<number, string>> = {
 };
 export const NFPROTO_ARP = 3;
 export const NFPROTO_NETDEV = 5;
+/** `enum nf_inet_hooks` (include/uapi/linux/netfilter.h). */
 export const INET_HOOKS: readonly string[] = ["prerouting", "input", "forward", "output", "postrouting"];
 const ARP_HOOKS = ["input", "output", "forward"];
 const NETDEV_HOOKS = ["ingress", "egress"];
@@ -156,7 +157,7 @@ function tracing(details: LinkDetails, { progId }: LinkInfo, names: Names): stri
     ? ""
     : ` of prog ${target}${prog === undefined ? "" : ` ${printable(prog.fullName)}`}`;
   const what = name === "" ? `type ${type}${isKernelType ? ` of BTF ${target}` : ""}` : name;
-  // The attach type of an extension is 0: it replaces the function.
+  // An extension replaces the function. Its attach type is 0, which has the name of another type.
   const verb = details["attach_type"] === "cgroup_inet_ingress" ? "instead of" : how;
   return `${verb}${nounOf(verb)} ${what}${ofProgram}`;
 }

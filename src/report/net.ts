@@ -135,7 +135,7 @@ function filterText({ name, progId, actions, ...one }: TcFilter): string {
   return `${placeOf(one as TcFilter)} ${printable(Buffer.from(one.kind))}${title}${acts === undefined ? "" : ` act [${acts.join("")}] `}\n`;
 }
 
-/** Places of programs that are attached without a link: "lo, clsact/ingress". */
+/** Returns the places of programs that are attached without a link: "lo, clsact/ingress". */
 export function unlinkedPlaces(
   network: Network,
   links: readonly LinkInfo[],

@@ -12,7 +12,7 @@ type State = BpfState & Partial<AttachmentAccessor & PinAccessor>;
 type FullState = BpfState & AttachmentAccessor & PinAccessor;
 
 /**
- * Returns a sentence for maps and one for programs. Returns none if some holders cannot be read. `state` must hold all maps
+ * Returns at most one sentence for maps and one for programs; none if some holders cannot be read. `state` must hold all maps
  * open. `known`: attachments of programs, if already read.
  */
 export function findOrphans(state: State, known?: ProgPlaces): string[] {

@@ -6,7 +6,7 @@ import { compileExpression, type MemberReader, type Members } from "./filter-com
 import type { Query } from "./query.ts";
 import { compare } from "./sort.ts";
 
-/** A field of a record. A record may have no value (`undefined`): it matches no comparison, and is sorted last. */
+/** A field of a record. A record may have no value (`undefined`): it matches no comparison but `!=`, and is sorted last. */
 export interface Field<R> {
   readonly kind: "number" | "text";
   readonly read: (record: R) => Scalar | undefined;

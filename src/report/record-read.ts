@@ -137,7 +137,7 @@ function factsOf(header: Reader): SeriesFacts {
   };
 }
 
-/** Adds up the differences. */
+/** Computes rounds from lines by adding the differences. */
 class RoundDecoder {
   readonly #path: string;
   readonly #progs: Map<number, RoundProg> = new Map();
@@ -226,7 +226,7 @@ function rowsOf(line: Reader, key: string): readonly (readonly ParsedJson[])[] {
   return rows as readonly (readonly ParsedJson[])[];
 }
 
-/** Bound on counters: differences of more than 64 bits are not valid. */
+/** Returns the difference of a counter. Throws `KtstrError` if it is negative or has more than 64 bits. */
 function addedOf(value: ParsedJson | undefined): bigint {
   if (typeof value === "bigint" && value >= 0n && value < 2n ** 64n) return value;
   if (Number.isSafeInteger(value) && (value as number) >= 0) return BigInt(value as number);

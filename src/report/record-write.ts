@@ -106,7 +106,7 @@ export class RoundLines {
     return { links_removed: gone(before, this.#links), links_added: some(added) };
   }
 
-  /** Events are differences; null: there is no data of sched_ext any more. */
+  /** Returns the changes, with events as differences; null if there is no data of sched_ext any more. */
   #schedChanges(sched: RoundSched | undefined): Json {
     const old = this.#sched;
     this.#sched = sched;

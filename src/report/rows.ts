@@ -4,7 +4,7 @@ import { countText } from "./units.ts";
 
 export type Row = readonly string[];
 
-/** Formats a rate with four digits. */
+/** Formats a rate: as an integer from 1000 on ("12,345"), else with four significant digits ("1.234"). */
 export const rateText = (rate: number): string =>
   Math.abs(rate) >= 1000 ? countText(Math.round(rate)) : String(Number(rate.toPrecision(4)));
 

@@ -28,7 +28,7 @@ export function activityOf(view: SchedView, cpu: number): CpuActivity {
 const known: WeakMap<SchedView, Map<number, CpuActivity>> = new WeakMap();
 const unknown = { task: "", schedClass: "", forMs: undefined, isForExact: false };
 
-/** Milliseconds since the CPU's task was switched in, until the last update of the run queue's clock. undefined: not known. */
+/** Returns the milliseconds since the CPU's task was switched in, until the last update of the run queue's clock. undefined: not known. */
 export function runningMs({ currSinceNs, clockNs }: SchedCpu): number | undefined {
   if (currSinceNs === undefined || clockNs === undefined) return undefined;
   return Math.max(0, Number(clockNs - currSinceNs) / 1e6);

@@ -235,7 +235,7 @@ const youngest = ({ tasks }: SchedQueue): number => Math.min(...tasks.map(({ wai
 
 /** `SCX_SLICE_INF`. */
 const SLICE_INFINITE = 0xffffffffffffffffn;
-/** Compare the kernel's default slice of 20 ms (`SCX_SLICE_DFL`). */
+/** Minimum slice that is reported. The kernel's default is 20 ms (`SCX_SLICE_DFL`). */
 const LONG_SLICE_NS = 1_000_000_000n;
 
 /**

@@ -63,12 +63,12 @@ export function writeSchedHead(
     const last =
       watchdog.lastCheckMs === undefined ? "" : `, last check ${secondsText(watchdog.lastCheckMs)} ago`;
     const { next } = watchdog;
-    const strikes =
+    const first =
       next === undefined
         ? ""
         : `; first to exceed it: ${next.comm}[${next.pid}], ${next.inMs < 0 ? "now" : `in ${secondsText(next.inMs)}`}`;
     out.line(
-      `${style.heading("Watchdog")}   timeout ${secondsText(watchdog.timeoutMs)}${last}${escapeText(strikes)}`,
+      `${style.heading("Watchdog")}   timeout ${secondsText(watchdog.timeoutMs)}${last}${escapeText(first)}`,
     );
   }
   if (exit !== undefined) writeExit(out, exit, view, style);
@@ -76,12 +76,12 @@ export function writeSchedHead(
     out.line(`${style.alarm("finding")}    ${escapeText(summary)}.`);
     for (const detail of details) out.line(`           ${escapeText(detail)}`);
   }
-  // Without data of CPUs and tasks there are no findings to report.
+  // Without data of CPUs and tasks no findings were searched for, so "none" is not printed.
   if (findings.length === 0 && (cpus.length > 0 || othersIdle))
     out.line(`${style.heading("Findings")}   none`);
 }
 
-/** Nonzero counts of rejected tasks; most schedulers reject none. */
+/** Returns the count of rejected tasks, if any: most schedulers reject none. */
 function countWords({ counts }: SchedView): string[] {
   const rejected = counts?.nrRejected ?? 0n;
   return rejected === 0n ? [] : [`${countText(rejected)} tasks rejected`];
@@ -158,7 +158,7 @@ export function cpuRest(cpu: SchedCpu, enums: ScxEnums | undefined): string[] {
   return rest;
 }
 
-/** Runnable tasks of other scheduling classes, which a sched_ext scheduler does not control. */
+/** Formats the counts of runnable tasks of other scheduling classes, which a sched_ext scheduler does not control. */
 function othersText({ nrFair, nrRealtime, nrDeadline }: SchedCpu): string {
   const parts = [
     ["fair", nrFair],
@@ -231,7 +231,7 @@ function taskText(task: SchedTask, view: SchedView, style: Style): string {
 /** `SCX_SLICE_INF`. */
 const SLICE_INFINITE = 0xffffffffffffffffn;
 
-/** Other fields of a task, with the kernel's names. */
+/** Formats the other fields of a task, with the kernel's names. */
 export function taskFields(task: SchedTask, enums: ScxEnums | undefined): string {
   const named = (rows: readonly EnumRow[] | undefined, value: number | undefined) =>
     value === undefined || rows === undefined ? value : (nameIn(rows, value) ?? value);

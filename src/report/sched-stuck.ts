@@ -57,8 +57,8 @@ interface Place {
 }
 
 /**
- * Either another CPU's clock is seconds ahead, because the run queue's clock is updated when a CPU schedules and at each tick.
- * Or no clock runs: all CPUs have interrupts off, and one or more wait for another CPU.
+ * Returns at most one finding, in one of two cases. Another CPU's clock is seconds ahead: a run queue's clock is updated when
+ * the CPU schedules and at each tick. Or no clock runs: all CPUs have interrupts off, and one or more wait for another CPU.
  */
 export function stuckCpus({ cpus }: SchedView): Finding[] {
   const now = cpus.reduce((latest, { clockNs = 0n }) => (clockNs > latest ? clockNs : latest), 0n);
@@ -114,7 +114,7 @@ function placeOf(cpu: SchedCpu): Place {
     const name = functionOf(frame);
     const waits = WAITS.find(({ functions }) => functions.includes(name))?.what;
     if (waits !== undefined) return { cpu, from, waits };
-    // A program that waits calls the kernel, and its callers are not the ones that wait.
+    // The frames after a program's frame are its callers. They do not wait.
     if (PROGRAM.test(frame)) break;
   }
   return { cpu, from: 0, waits: undefined };
@@ -123,14 +123,14 @@ function placeOf(cpu: SchedCpu): Place {
 const isInProgram = (cpu: SchedCpu): boolean =>
   cpu.areInterruptsOff === true && cpu.clockNs !== undefined && programOf(cpu) !== undefined;
 
-/** A CPU without a tick runs its idle task. Its clock can be old, unless it is scheduling. */
+/** Returns false for an idle CPU that is not in `__schedule`: it has no tick, so its clock can be old. */
 const isClockUpdated = ({ currClass, stack = [] }: SchedCpu): boolean =>
   currClass !== "idle_sched_class" || stack.some((frame) => functionOf(frame) === "__schedule");
 
 const isInLoop = ({ cpu: { stack = [] }, from }: Place): boolean =>
   stack.slice(0, from).every((frame) => PAUSES.includes(functionOf(frame)));
 
-/** "CPU 0 waits for a lock, 2 CPUs wait until other CPUs have handled an interrupt". */
+/** Formats waits: "CPU 0 waits for a lock, 2 CPUs wait until other CPUs have handled an interrupt". */
 function waitsText(waiting: readonly Place[]): string {
   return [...Map.groupBy(waiting, ({ waits }) => waits)]
     .map(([what, [first, ...more]]) =>
@@ -139,7 +139,7 @@ function waitsText(waiting: readonly Place[]): string {
     .join(", ");
 }
 
-/** The outermost program of the innermost BPF frames. The inner ones are its functions. */
+/** Returns the outermost program of the innermost BPF frames. The frames inside it are its functions. */
 function programOf({ stack = [] }: SchedCpu): string | undefined {
   const start = stack.findIndex((frame) => PROGRAM.test(frame));
   if (start < 0) return undefined;
@@ -147,7 +147,7 @@ function programOf({ stack = [] }: SchedCpu): string | undefined {
   return functionOf(stack.at(length < 0 ? -1 : start + length - 1) ?? "");
 }
 
-/** "outer_loop" of "bpf_prog_f04df6452e6c7b41_outer_loop+0x65/0xb8 [bpf]". */
+/** Returns a frame's function: "outer_loop" for "bpf_prog_f04df6452e6c7b41_outer_loop+0x65/0xb8 [bpf]". */
 const functionOf = (frame: string): string => frame.replace(/\+0x.*$/, "").replace(PROGRAM, "");
 
 function placeText({ cpu: { cpu, currComm, currPid, stack = [] }, from }: Place): string {

@@ -74,7 +74,7 @@ export interface SchedWatchdog {
   readonly next?: { readonly pid: number; readonly comm: string; readonly inMs: number } | undefined;
 }
 
-/** A dump does not have the members of the second part. */
+/** The members of `CpuState` that `DumpCpu` does not have are absent if the source is a dump. */
 export type SchedCpu = Omit<DumpCpu, "tasks"> & Partial<Omit<CpuState, keyof DumpCpu>>;
 
 export interface SchedTask extends DumpTask {
@@ -190,9 +190,9 @@ export function viewsOfReport(report: SchedReport, origin: string): SchedView[] 
   return report.schedulers.map((scheduler, index) => {
     const { exit, level, place, parent, cgroupPath, enabledMs, disabledMs } = scheduler;
     const kept = scheduler.isLoaded || !exit?.dump ? undefined : parsed(exit.dump);
-    const then = kept === undefined ? memoryView(index === 0 ? report : undefined) : viewOfDump(kept, "");
+    const base = kept === undefined ? memoryView(index === 0 ? report : undefined) : viewOfDump(kept, "");
     return {
-      ...then,
+      ...base,
       origin:
         kept === undefined
           ? origin
@@ -209,11 +209,11 @@ export function viewsOfReport(report: SchedReport, origin: string): SchedView[] 
       exit:
         exit === undefined
           ? undefined
-          : { ...exit, comm: then.exit?.comm ?? "", pid: then.exit?.pid, cpu: exit.cpu ?? then.exit?.cpu },
+          : { ...exit, comm: base.exit?.comm ?? "", pid: base.exit?.pid, cpu: exit.cpu ?? base.exit?.cpu },
       events: scheduler.events,
       counts: report.counts,
       enums: report.enums,
-      notAvailable: [...missingFacts(scheduler), ...then.notAvailable, ...report.missing],
+      notAvailable: [...missingFacts(scheduler), ...base.notAvailable, ...report.missing],
     };
   });
 }
@@ -254,7 +254,7 @@ export function viewsOfSysfs(found: SysfsSched, why: string): SchedView[] {
   }));
 }
 
-/** CPUs, queues and tasks at the moment of the image. */
+/** Returns a page with the CPUs, queues and tasks of a memory image; without them if `report` is undefined. */
 function memoryView(report: SchedReport | undefined): SchedView {
   const { cpus = [], idleCpus, tasks = [], queues = [], watchdog } = report ?? {};
   const busy = cpus.filter(({ isIdle }) => !isIdle);

@@ -18,7 +18,7 @@ export interface SnapshotQueue {
   readonly length: number;
 }
 
-/** Returns an empty list for a report of a running kernel or of a ktstr that did not write this part. */
+/** Returns an empty list for a report of a running kernel or of an older ktstr, which do not have this part. */
 export function schedOf(root: Reader): SnapshotSched[] {
   if (!root.has("sched")) return [];
   return root.children("sched").map((sched) => ({
@@ -36,7 +36,7 @@ export function schedOf(root: Reader): SnapshotSched[] {
   }));
 }
 
-/** Counters are signed in the kernel, and may be negative in damaged memory. */
+/** Yields counters. They are signed in the kernel, and may be negative in damaged memory. */
 function* eventsOf(events: Reader): Generator<readonly [string, bigint]> {
   for (const name of events.names) {
     const count = events.raw(name);

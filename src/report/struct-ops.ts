@@ -39,7 +39,7 @@ export function structOpsText(state: BpfState, map: MapInfo): string {
 type Write = (btf: Btf, typeId: number, bytes: Uint8Array, callee?: CalleeName) => string;
 
 /**
- * Returns what `struct_ops dump` prints for one map: its attributes, and its value with programs' names as functions.
+ * Returns the two objects that `struct_ops dump` prints for one map: its attributes, and its value with programs' names as functions.
  * `plain`: use bpftool's notation without `-j`. Throws `KtstrError`.
  */
 export function structOpsDump(state: BpfState, map: MapInfo, plain: boolean): [JsonText, JsonText] {

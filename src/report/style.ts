@@ -56,7 +56,7 @@ function followerOf(state: BpfState, arenas: readonly ArenaSpace[], depth: numbe
   return new Follower(state, arenas, { depth });
 }
 
-/** Names of addresses: the arena that the map's programs use, and the kernel's symbols. */
+/** Returns the options that name addresses: the arena that the map's programs use, and the kernel's symbols. */
 function pointerText(state: BpfState, arenas: readonly ArenaSpace[]): TextOptions {
   const [arena] = arenas;
   const symbol = state.symbolAt?.bind(state);
@@ -69,7 +69,7 @@ function pointerText(state: BpfState, arenas: readonly ArenaSpace[]): TextOption
 /** Ids are u32. */
 const MAX_ID = 0xffff_ffffn;
 
-/** Names of programs: a struct_ops value holds program ids in place of functions. */
+/** Returns a function that names programs: a struct_ops value holds program ids in place of functions. */
 function programNames(state: BpfState): (value: bigint) => string | undefined {
   return (value) => {
     if (value <= 0n || value > MAX_ID) return undefined;

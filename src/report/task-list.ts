@@ -56,7 +56,7 @@ export function taskText(task: TaskInfo): string {
     rtPriority === 0 ? policyOf(task) : `${policyOf(task)} ${rtPriority}`,
     ...(cpu === undefined ? [] : [`CPU ${cpu}`]),
     ...(scxState === undefined ? [] : [`scx ${[scxState, ...scxFlags].map(escapeText).join("|")}`]),
-    ...(wait === undefined ? [] : [`since ${secondsText(wait)} runnable`]),
+    ...(wait === undefined ? [] : [`runnable for ${secondsText(wait)}`]),
     ...(cgroupPath === undefined ? [] : [escapeText(cgroupPath)]),
   ];
   return parts.join("  ");

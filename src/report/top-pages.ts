@@ -87,7 +87,9 @@ export function schedPage({ sched, globals }: Rates, names: readonly string[]): 
   return [
     `Scheduler  ${sched.ops === "" ? "none" : escapeText(sched.ops)}  ${escapeText(sched.state)}`,
     "",
-    events.length === 0 ? "No event counters (since 6.15)" : "EVENTS/S         TOTAL  EVENT",
+    events.length === 0
+      ? "No event counters (kernels have them since 6.15)"
+      : "EVENTS/S         TOTAL  EVENT",
     ...events.map(
       ({ name, count, perSecond }) =>
         `${rateText(perSecond).padStart(8)}  ${countText(count).padStart(12)}  ${escapeText(name)}`,

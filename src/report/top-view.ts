@@ -37,7 +37,7 @@ const FILL_COLUMN = 4;
 
 export class TopView {
   isPaused = false;
-  /** Line below the title: position in a replay; "" without a replay. */
+  /** Line below the title and the summary: the newest message, or the position in a replay; "" if there is neither. */
   status = "";
   history: History = new History();
   /** Attachments of the opened program, as text; undefined: only its links are known. */
@@ -303,7 +303,7 @@ function list<T extends ProgRate | MapRate>(columns: readonly Column<T>[], sorte
   };
 }
 
-/** Returns the items whose name, type or id contains the filter's text, in the selected order. */
+/** Returns the items whose name or type contains the filter's text, or whose id is equal to it, in the selected order. */
 function shownOf<T extends ProgRate | MapRate>(
   { columns, sortedBy, isReversed, filter, factsOf }: List<T>,
   items: readonly T[],

@@ -128,7 +128,7 @@ describe("selection of tasks", () => {
     const hostile = { ...task(9, 5), comm: "a\u001b[2J" };
     expect(taskProblems(JSON.parse(stringify(tasksJson([...all, hostile]))))).toEqual([]);
     expect(taskText(hostile)).toBe(
-      "9: a\\x1b[2J  tgid 9  R  ext  NORMAL  CPU 1  scx ENABLED|QUEUED  since 0.005 s runnable  /a",
+      "9: a\\x1b[2J  tgid 9  R  ext  NORMAL  CPU 1  scx ENABLED|QUEUED  runnable for 0.005 s  /a",
     );
     expect(taskText(all[3]!)).toBe("4: task-4  tgid 4  S  rt  FIFO 50");
   });

@@ -74,7 +74,7 @@ describe("an expression matches", () => {
 
 describe("the error of an expression has the column", () => {
   test.each([
-    ["", "at its end: expected a member, a number or a text", ""],
+    ["", "at its end: expected a member, a number or text", ""],
     ["delta = 3", 'at column 7 ("= 3")', "equality is =="],
     ["delta & 3", "at column 7", "and is &&, or is ||"],
     ["delta == ", "at its end", ""],

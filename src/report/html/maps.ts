@@ -103,7 +103,7 @@ function variablesHtml({ style }: InspectedMap, variables: readonly Variable[]):
 ${rows}</table></div>${rest(variables.length, rows.length)}`;
 }
 
-/** Variables of a scheduler that may change, without those that come from headers. */
+/** Returns the variables of a scheduler that may change, without those that come from headers. */
 export function changingVariables({ info, variables = [] }: InspectedMap): readonly Variable[] {
   return info.frozen === true ? [] : variables.filter(({ name }) => !/(^|\.)__/.test(name));
 }

@@ -184,7 +184,7 @@ ${chart(`global-${index}`, "", secondsOf(summary), [{ label, values }])}`;
     escapeText(each.name),
     valueText(each.first),
     valueText(each.last),
-    aboveLowest(each),
+    sparkAboveLowest(each),
   ]);
   const columns = [{ title: "variable" }, { title: "first" }, { title: "last" }, { title: "over time" }];
   return [
@@ -205,7 +205,8 @@ function valueText(value: GlobalSummary["first"]): string {
   return text.length > MAX_VALUE_TEXT ? `${text.slice(0, MAX_VALUE_TEXT)}...` : text;
 }
 
-function aboveLowest({ values }: GlobalSummary): Part {
+/** Draws the values of a variable, with its lowest value at the bottom. */
+function sparkAboveLowest({ values }: GlobalSummary): Part {
   const numbers = values.filter((value) => value !== null);
   if (numbers.length < 2) return undefined;
   const lowest = numbers.reduce((least, value) => Math.min(least, value));

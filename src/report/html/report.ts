@@ -35,7 +35,7 @@ export interface Made {
   readonly version: string;
 }
 
-/** Returns the HTML file. Its size is bounded by the bounds on its contents. */
+/** Returns the HTML file. Its size is limited, because its lists and contents are. */
 export function reportPage({ inspection, scheds, log, origin, made }: ReportInput): string {
   const { kernel } = inspection;
   const progs = progsByCost(inspection).slice(0, MAX_PROGS);

@@ -79,7 +79,7 @@ function cpusHtml({ cpus, idleCpus, othersIdle, enums }: SchedView): Part {
 ${rows}</table></div>${rest(cpus.length, rows.length)}`;
 }
 
-/** Queues with tasks are rows of a table. Empty queues, which may be many, are only listed by name. */
+/** Formats queues with tasks as a table. Empty queues are only listed by name, because there may be many. */
 function queuesHtml({ queues, dsqNames }: SchedView): Part {
   if (queues.length === 0) return undefined;
   const filled = queues.filter((queue) => lengthOf(queue) > 0);
@@ -100,7 +100,7 @@ ${rows}</table></div>`
 }${rest(empty.length, names.length)}`;
 }
 
-/** Length of a queue. A dump does not have it, so there the known tasks are counted. */
+/** Returns the length of a queue. A dump does not have it; the number of known tasks is returned then. */
 const lengthOf = ({ length, tasks }: SchedQueue): number => length ?? tasks.length;
 
 function tasksHtml(view: SchedView): Part {
