@@ -248,6 +248,27 @@ describe("ELF cores", () => {
     expect(bytesAt(image, 0x7ff, 0xfff, 0x1000, 0x17ff, 0x1800)).toEqual([1, 1, 2, 2, undefined]);
   });
 
+  test.each([[[0, 1]], [[1, 0]]])(
+    "one and a raw file with an address have a known layout: order %j",
+    (order) => {
+      const sources = [
+        { path: core([{ physical: 0, offset: 0x1000, size: 0x1000 }], tailOf(1)) },
+        { path: pages(1, 7), physical: 0x10_0000 },
+      ];
+      using image = new MemoryImage(order.map((index) => sources[index]!));
+      expect(image.layoutIsKnown).toBe(true);
+      expect(bytesAt(image, 0, 0x1000, 0x10_0000)).toEqual([1, undefined, 7]);
+    },
+  );
+
+  test("a layout larger than the file has the part that is in the file", () => {
+    // Like an ELF file: it is read whole, not mapped.
+    const path = core([], tailOf(1));
+    using image = new MemoryImage([{ path, format: "raw" }]);
+    image.arrange([{ fileOffset: 0, physical: 0, length: 0x4000 }]);
+    expect(bytesAt(image, 0x1000, 0x1fff, 0x2000)).toEqual([1, 1, undefined]);
+  });
+
   test("one that ends early keeps the existing part, and reports the missing one", () => {
     const path = core([{ physical: 0, offset: 0x1000, size: 0x3000 }], tailOf(1));
     using image = new MemoryImage([{ path }]);

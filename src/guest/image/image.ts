@@ -120,7 +120,8 @@ export class MemoryImage implements Disposable {
           `read ${sources.map(({ path }) => path).join(", ")}: it holds no page of memory`,
         );
       this.#pieces = sortPieces(pieces);
-      this.layoutIsKnown = isPlaced || sources[0]!.physical !== undefined;
+      // Each of several files has an address, or contains its memory's addresses.
+      this.layoutIsKnown = isPlaced || sources.length > 1 || sources[0]!.physical !== undefined;
       this.#pages = this.#observerOf(files);
     } catch (error) {
       this[Symbol.dispose]();
@@ -217,6 +218,8 @@ export class MemoryImage implements Disposable {
       let done = 0;
       while (done < length) {
         const bytes = file.window(fileOffset + done, length - done);
+        // The file ends before the piece.
+        if (bytes.length === 0) break;
         windows.push(windowOf(physical + done, bytes));
         done += bytes.length;
       }
