@@ -30,17 +30,11 @@ export function cpuOf({ memory, btf, symbols, cpus }: GuestKernel, { at }: TaskA
   });
 }
 
-/**
- * Returns a running task's registers, or undefined if the dump has no note for its CPU. `pr_pid` identifies the note:
- * QEMU's dumps number the CPUs from 1 (dump/dump.c, `cpu_index`), the kernel's contain the task's pid
- * (kernel/kexec_core.c, crash_save_cpu).
- */
+/** Returns a running task's registers, or undefined if the dump has no note for its CPU. */
 export function registersOf(kernel: GuestKernel, task: TaskAt, { cpu }: PerCpuArea): Registers | undefined {
-  const { prstatus, info } = kernel;
-  const pids = prstatus.map(pidOf);
-  const isByCpu = pids.every((pid, index) => pid === index + 1);
-  const note = prstatus[pids.indexOf(isByCpu ? cpu + 1 : task.pid)];
+  const note = noteOf(kernel, task, cpu);
   if (note === undefined) return undefined;
+  const { info } = kernel;
   const names = PRSTATUS_REGISTERS[info.machine === "aarch64" ? "aarch64" : "x86_64"];
   const view = viewOf(note);
   const last = Math.max(names.ip, names.sp, names.fp, names.mode, names.flags);
@@ -55,6 +49,24 @@ export function registersOf(kernel: GuestKernel, task: TaskAt, { cpu }: PerCpuAr
     isUser: names.isUser(register(names.mode)),
     areInterruptsOff: names.areInterruptsOff(register(names.flags)),
   };
+}
+
+/**
+ * Returns the note of a CPU. `pr_pid` identifies it: QEMU's dumps number the CPUs from 1 (dump/dump.c, `cpu_index`), the
+ * kernel's contain the task's pid (kernel/kexec_core.c, crash_save_cpu).
+ */
+function noteOf(kernel: GuestKernel, { pid }: TaskAt, cpu: number): Uint8Array | undefined {
+  const { prstatus } = kernel;
+  const pids = prstatus.map(pidOf);
+  const isByCpu = pids.every((each, index) => each === index + 1);
+  const wanted = isByCpu ? cpu + 1 : pid;
+  const first = pids.indexOf(wanted);
+  if (first === pids.lastIndexOf(wanted)) return prstatus[first];
+  // Each CPU's idle task has pid 0. The notes are in the order of the possible CPUs, and a CPU that did not save its registers
+  // has none (fs/proc/vmcore.c, merge_note_headers_elf64): only a note for each CPU makes the position certain.
+  const { possible } = kernel.cpus;
+  const place = possible.indexOf(cpu);
+  return prstatus.length === possible.length && pids[place] === wanted ? prstatus[place] : undefined;
 }
 
 function pidOf(note: Uint8Array): number {
