@@ -160,6 +160,18 @@ for (const { tool, options, suffix } of TOOLS) {
 }
 beforeAll(() => writeFileSync(path("small"), readFileSync(core).subarray(0, 300_000)));
 
+test.skipIf(Bun.which("lz4") === null).each([0, 1, 2])(
+  "an lz4 file can end with a skippable frame with %d bytes of content",
+  (length) => {
+    const child = Bun.spawnSync(["lz4", "-q", "-c", path("small")], { stdout: "pipe" });
+    const skippable = Buffer.from([0x50, 0x2a, 0x4d, 0x18, length, 0, 0, 0, ...Buffer.alloc(length)]);
+    writeFileSync(path("skippable.lz4"), Buffer.concat([child.stdout, skippable]));
+    using image = new MemoryImage([{ path: path("skippable.lz4") }]);
+    using original = new MemoryImage([{ path: path("small") }]);
+    expect([image.sizeBytes, image.doubts]).toEqual([original.sizeBytes, []]);
+  },
+);
+
 describe("memory from standard input", () => {
   const expected = (): Ran => ktstr(["map", "show", "--memory", core]);
 

@@ -14,6 +14,10 @@ export const lz4File: FormatReader = {
 const MAGIC = 0x184d_2204;
 /** Magic, FLG, BD, content size, dictionary id, header checksum. */
 const MAX_HEADER_BYTES = 19;
+/** Magic, FLG, BD, header checksum, end mark. */
+const MIN_FRAME_BYTES = 11;
+/** Magic and size of the content, which may be empty. */
+const SKIPPABLE_HEADER_BYTES = 8;
 /** Bits of FLG. */
 const VERSION_MASK = 0xc0;
 const VERSION = 0x40;
@@ -41,11 +45,12 @@ function problem(file: ReadableFile): string | undefined {
 function endOfFrame(file: ReadableFile, start: number): number | string {
   const header = file.read(start, MAX_HEADER_BYTES);
   const view = viewOf(header);
-  if (header.length < 11) return "it ends within a header";
+  if (header.length < SKIPPABLE_HEADER_BYTES) return "it ends within a header";
   const magic = view.getUint32(0, true);
   // Skippable frames have the same magic numbers as zstd's.
-  if ((magic & ~0xf) === 0x184d_2a50) return start + 8 + view.getUint32(4, true);
+  if ((magic & ~0xf) === 0x184d_2a50) return start + SKIPPABLE_HEADER_BYTES + view.getUint32(4, true);
   if (magic !== MAGIC) return `no frame starts at byte ${start}`;
+  if (header.length < MIN_FRAME_BYTES) return "it ends within a header";
   const [flags, descriptor] = [header[4]!, header[5]!];
   const blockCode = (descriptor >>> 4) & 7;
   if (
