@@ -1,9 +1,19 @@
 /** `ktstr vmlinux`, and kernels that are read with their vmlinux. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  mkdirSync,
+  mkdtempSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { FormatError, KtstrError } from "../../src/errors.ts";
+import { ElfFile } from "../../src/guest/image/elf.ts";
+import { ImageFile } from "../../src/guest/image/file.ts";
 import { openKernel } from "../../src/guest/kernel/kernel.ts";
 import { findVmlinux, loadVmlinux } from "../../src/guest/kernel/vmlinux.ts";
 import { fromBigInt, toBigInt } from "../../src/guest/memory/pointer.ts";
@@ -266,4 +276,23 @@ describe("a kernel with its vmlinux", () => {
       expect(() => loadVmlinux(path)).toThrow(KtstrError);
     }
   });
+});
+
+test("a section above the limit is an error with the limit, and one past the end of the file is another", () => {
+  const bytes = Buffer.alloc(3 * 64);
+  bytes.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]);
+  bytes.writeBigUInt64LE(64n, EHDR.fields.shoff.offset);
+  bytes.writeUInt16LE(SHDR.size, EHDR.fields.shentsize.offset);
+  bytes.writeUInt16LE(2, EHDR.fields.shnum.offset);
+  bytes.writeUInt32LE(1, 128 + SHDR.fields.type.offset);
+  bytes.writeBigUInt64LE(2n ** 30n, 128 + SHDR.fields.size.offset);
+  const path = write(join(fresh(), "vmlinux"), bytes);
+  const read = (): Uint8Array => {
+    using file = new ImageFile(path);
+    const elf = new ElfFile(file, "vmlinux");
+    return elf.contents(elf.sections[1]!);
+  };
+  expect(read).toThrow("section  of 1073741824 bytes extends past the end of the file");
+  truncateSync(path, 2 ** 31);
+  expect(read).toThrow("section  has 1073741824 bytes, more than the limit of 536870912");
 });

@@ -59,15 +59,21 @@ export class ElfFile {
     return this.sections.find((section) => section.name === name);
   }
 
-  /** Returns a copy of a section's bytes. Throws `FormatError` if the section extends past the end of the file. */
+  /** Returns a copy of a section's bytes. Throws `FormatError` if it extends past the end of the file or is too large. */
   contents(section: Section): Uint8Array<ArrayBuffer> {
     const { name, type, offset, size } = section;
     if (type === SHT_NOBITS) return new Uint8Array(0);
-    if (!(offset + size <= this.#file.sizeBytes) || size > MAX_SECTION_BYTES)
+    if (!(offset + size <= this.#file.sizeBytes))
       throw new FormatError(
         this.format,
         offset,
         `section ${name} of ${size} bytes extends past the end of the file`,
+      );
+    if (size > MAX_SECTION_BYTES)
+      throw new FormatError(
+        this.format,
+        offset,
+        `section ${name} has ${size} bytes, more than the limit of ${MAX_SECTION_BYTES}`,
       );
     return this.#file.read(offset, size);
   }
