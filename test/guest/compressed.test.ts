@@ -13,9 +13,10 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { KtstrError } from "../../src/errors.ts";
+import { KtstrError, SyscallError } from "../../src/errors.ts";
 import { sharedLibrary } from "../../src/ffi.ts";
 import { MemoryImage } from "../../src/guest/image/image.ts";
+import { TemporaryFile } from "../../src/guest/image/temporary.ts";
 import { capturedImages } from "./captured.ts";
 import { Mutator } from "./mutate.ts";
 
@@ -204,6 +205,24 @@ describe("the temporary file", () => {
     const { err } = ktstr(["map", "show", "--memory", "-"], { piped: core, tmpdir: "/nowhere" });
     expect(err).toContain("a temporary file in /nowhere: ENOENT");
     expect(err).toContain("Set TMPDIR");
+  });
+
+  test("in a file system without O_TMPFILE and without new files is an error that names TMPDIR", () => {
+    const before = process.env["TMPDIR"];
+    process.env["TMPDIR"] = "/proc";
+    try {
+      new TemporaryFile("memory");
+      expect.unreachable();
+    } catch (error) {
+      expect(error).toBeInstanceOf(SyscallError);
+      expect(error).toMatchObject({
+        message: expect.stringMatching(/^open a temporary file in \/proc: E/),
+        hint: expect.stringContaining("Set TMPDIR"),
+      });
+    } finally {
+      if (before === undefined) delete process.env["TMPDIR"];
+      else process.env["TMPDIR"] = before;
+    }
   });
 
   const isRoot = process.getuid?.() === 0;

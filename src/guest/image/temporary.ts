@@ -89,18 +89,26 @@ function openUnnamed(folder: string): number {
   try {
     return openSync(folder, TMPFILE | constants.O_DIRECTORY | constants.O_RDWR, OWNER_ONLY);
   } catch (error) {
-    const { code = "EIO", errno = -5 } = error as NodeJS.ErrnoException;
-    if (code !== "EOPNOTSUPP" && code !== "ENOTSUP" && code !== "EISDIR")
-      throw new SyscallError(
-        "open",
-        `a temporary file in ${folder}`,
-        Math.abs(errno),
-        code,
-        "Set TMPDIR to a directory that this user can write to.",
-      );
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== "EOPNOTSUPP" && code !== "ENOTSUP" && code !== "EISDIR") throw openFailure(folder, error);
   }
   const path = `${folder}/ktstr-${crypto.randomUUID()}`;
-  const fd = openSync(path, "wx+", OWNER_ONLY);
-  unlinkSync(path);
-  return fd;
+  try {
+    const fd = openSync(path, "wx+", OWNER_ONLY);
+    unlinkSync(path);
+    return fd;
+  } catch (error) {
+    throw openFailure(folder, error);
+  }
+}
+
+function openFailure(folder: string, error: unknown): SyscallError {
+  const { code = "EIO", errno = -5, syscall = "open" } = error as NodeJS.ErrnoException;
+  return new SyscallError(
+    syscall,
+    `a temporary file in ${folder}`,
+    Math.abs(errno),
+    code,
+    "Set TMPDIR to a directory that this user can write to.",
+  );
 }
