@@ -37,10 +37,10 @@ function placesIn(path: string): Place[] {
   };
   for (const { at, pid } of tasks(kernel)) {
     add(`task ${pid}`, at.at.hi, at.at.lo, 2048);
-    for (let word = 0; word < 128; word++) {
-      // `stack` is one of the first members.
+    // `stack` is one of the first members.
+    for (let word = 0; word < 8; word++) {
       const { hi, lo } = memory.pointer(at.at.hi, at.at.lo, 8 * word, "task_struct");
-      if (word < 8) add(`stack of ${pid}`, hi, lo + 16_384 - 2048, 2048);
+      add(`stack of ${pid}`, hi, lo + 16_384 - 2048, 2048);
     }
   }
   const variable = requireSymbol(symbols, "prb");

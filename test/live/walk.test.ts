@@ -191,7 +191,8 @@ describe("a hash is walked in batches", () => {
       if (command === "BPF_MAP_LOOKUP_BATCH") for (let n = 0; n < 101; n++) map.put(key++);
     };
     const { keys, end } = walk();
-    expect(keys.length).toBeLessThanOrEqual(400);
+    // Twice max_entries, and the batch that exceeds it.
+    expect(keys.length).toBeLessThanOrEqual(300);
     expect(end.complete).toBe(false);
     expect(end.stopped).toContain("changes faster");
   });
