@@ -2,7 +2,7 @@
 # Unpacks Debian sid's drgn and crash, and the kernel's debug info, into a folder, for the cases that compare with them:
 #
 #   bun run lab fetch --kernel sid          # makes apt's private state in the lab's cache
-#   bench/peers.sh DIR                      # 1.2 GB to fetch, 0.6 GB to keep
+#   bench/peers.sh DIR                      # 1.2 GB to fetch, about 0.5 GB to keep
 #   KTSTR_PEERS=DIR bun run bench peer      # as root: they run in a chroot
 #
 # Nothing is installed. The debug info is of the newest kernel of Debian sid, which the lab's row sid boots.

@@ -147,14 +147,18 @@ export function integerOf(value: Jsonable): bigint | undefined {
   return match[1] === "-" ? -digits : digits;
 }
 
+/** A decimal number, or one of the words that jsonText prints for a float. */
+const FLOAT = /^\s*(?:[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|NaN|-?Infinity)\s*$/;
+
 function writeFloat(into: Uint8Array, at: number, size: number, value: Jsonable, path: string): void {
-  const number = typeof value === "string" ? Number(value) : value;
+  const number =
+    typeof value === "bigint" || (typeof value === "string" && FLOAT.test(value)) ? Number(value) : value;
   const view = new DataView(into.buffer, at);
   if (typeof number === "number" && size === 4) view.setFloat32(0, number, true);
   else if (typeof number === "number" && size === 8) view.setFloat64(0, number, true);
   else
     throw new EncodeError(
-      `${pathText(path)}: a float of ${size} bytes cannot be written from ${typeof value}`,
+      `${pathText(path)}: a float of ${size} bytes cannot be written from ${typeof value === "string" ? JSON.stringify(value) : typeof value}`,
     );
 }
 

@@ -1,6 +1,7 @@
 /** Finds struct members by path, for `Btf.member`. place.ts follows the paths that users write. */
 import { BTF_KIND, btfIntBits, btfIntOffset } from "../uapi/btf.ts";
 import type { Btf } from "./btf.ts";
+import { isStruct } from "./kinds.ts";
 
 /** The location of a member, relative to the struct where the path starts. */
 export interface MemberPlace {
@@ -70,7 +71,7 @@ function search(
   budget: { visits: number },
   depth: number,
 ): boolean {
-  if (!isStructOrUnion(btf.kind(structId))) return false;
+  if (!isStruct(btf.kind(structId))) return false;
   const count = btf.vlen(structId);
   for (let from = 0; from < count; ) {
     const n = btf.memberNamed(structId, name, from);
@@ -90,8 +91,6 @@ function search(
   }
   return false;
 }
-
-const isStructOrUnion = (kind: number): boolean => kind === BTF_KIND.STRUCT || kind === BTF_KIND.UNION;
 
 function placeOf(btf: Btf, { bits, bitSize, typeId }: Found): MemberPlace {
   const id = btf.resolve(typeId);

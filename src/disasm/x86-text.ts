@@ -18,6 +18,9 @@ const BITS: Readonly<Record<string, number>> = { b: 8, w: 16, l: 32, q: 64 };
 
 /** Returns an instruction in binutils' spelling. `operands` are Capstone's; `bytes` are the instruction's bytes. */
 export function x86Text(mnemonic: string, operands: readonly string[], bytes: Uint8Array): InsnText {
+  // The kernel's JIT pads prologues with it (arch/x86/net/bpf_jit_comp.c, emit_prologue).
+  if (bytes.length === 2 && bytes[0] === 0x66 && bytes[1] === 0x90)
+    return { operation: "xchg", operands: ["%ax", "%ax"] };
   const [, prefix = "", stem = "", suffix = ""] = SIZED.exec(mnemonic) ?? [];
   const isSized = stem !== "";
   const hasDisplacement = displacementFollows(bytes);
@@ -34,6 +37,9 @@ export function x86Text(mnemonic: string, operands: readonly string[], bytes: Ui
 }
 
 function spellOperand(operand: string, bits: number, hasDisplacement: boolean): string {
+  // Capstone writes addresses below 10 in decimal.
+  const address = /^(\*?(?:%\ws:)?)(\d)$/.exec(operand);
+  if (address !== null) return `${address[1]}0x${address[2]}`;
   if (operand.startsWith("$")) return `$0x${BigInt.asUintN(bits, numberIn(operand.slice(1))).toString(16)}`;
   const memory = /^(\*?(?:%\ws:)?)(-?(?:0x)?[0-9a-f]*)\(([^)]*)\)$/.exec(operand);
   if (memory === null) return operand;
@@ -62,8 +68,12 @@ function displacementFollows(bytes: Uint8Array): boolean {
   else if (first === 0xc5) at += 3;
   else if (first !== 0x0f) at += 1;
   else at += bytes[at + 1] === 0x38 || bytes[at + 1] === 0x3a ? 3 : 2;
-  const mode = (bytes[at] ?? 0) >> 6;
-  return mode === 1 || mode === 2;
+  const modRm = bytes[at] ?? 0;
+  const mode = modRm >> 6;
+  const rm = modRm & 7;
+  // Mode 0 has a 32-bit displacement with rm 5, and with a SIB byte (rm 4) whose base is 5.
+  const isBare = mode === 0 && (rm === 5 || (rm === 4 && ((bytes[at + 1] ?? 0) & 7) === 5));
+  return mode === 1 || mode === 2 || isBare;
 }
 
 /** Returns whether the byte is a legacy prefix or REX. */

@@ -5,7 +5,7 @@ import { KtstrError } from "../errors.ts";
 import { mountsOf } from "./mounts.ts";
 import { objectId } from "./objects.ts";
 import { kindOf, openAt } from "./pinned.ts";
-import { realSys, type Sys } from "./sys.ts";
+import type { Sys } from "./sys.ts";
 
 /** Limit on files that are opened. */
 const MAX_PATHS = 100_000;
@@ -16,16 +16,18 @@ const REPLACEMENT = Buffer.from("\ufffd");
 /**
  * Returns the paths of every pinned object of a kind, by object id, in all bpf file systems that this process sees
  * (bpftool's `--bpffs`). Files that cannot be opened are left out. Paths are bytes: names need not be UTF-8. Throws
- * `KtstrError` if /proc/self/mounts cannot be read.
+ * `KtstrError` if /proc/self/mounts cannot be read. `warn` receives a sentence if there are more files than the limit.
  *
  * @public Loaded by maps.ts.
  */
 export function pinnedPaths(
   kind: PinnedKind,
-  sys: Sys = realSys,
+  sys: Sys,
+  warn: (sentence: string) => void,
+  limit: number = MAX_PATHS,
 ): ReadonlyMap<number, readonly Uint8Array[]> {
   const paths = new Map<number, Uint8Array[]>();
-  let left = MAX_PATHS;
+  let left = limit;
   const mounts = mountsOf(sys, "bpf");
   if (mounts === undefined) {
     throw new KtstrError("pinned paths: /proc/self/mounts cannot be read", {
@@ -34,16 +36,18 @@ export function pinnedPaths(
   }
   for (const mount of new Set(mounts)) {
     const pending: Buffer[] = [Buffer.from(mount)];
-    for (let path = pending.pop(); path !== undefined && left > 0; path = pending.pop()) {
+    for (let path = pending.pop(); path !== undefined && left >= 0; path = pending.pop()) {
       for (const entry of entriesOf(path)) {
         const at = Buffer.concat([path, SLASH, entry.name]);
         if (entry.isDirectory) pending.push(at);
-        if (!entry.isFile || --left < 0) continue;
+        if (!entry.isFile) continue;
+        if (--left < 0) break;
         const id = idAt(sys, at, kind);
         if (id !== undefined) paths.set(id, [...(paths.get(id) ?? []), at]);
       }
     }
   }
+  if (left < 0) warn(`the list of pinned paths is not complete: only the first ${limit} files were opened`);
   return paths;
 }
 

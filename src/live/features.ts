@@ -3,11 +3,19 @@ import { gunzipSync } from "node:zlib";
 import { type Features, LOGGING_HELPERS, type MiscFeature, type Sysctl } from "../features.ts";
 import { type Fd, Fd as OwnedFd } from "../ffi.ts";
 import { BTF_LOAD_ATTR, MAP_CREATE_ATTR, PROG_LOAD_ATTR } from "../uapi/bpf.ts";
-import { EAGAIN, EINVAL, ENOSYS, EPERM } from "../uapi/errno.ts";
+import { EAGAIN, EINVAL, ENOSYS, ENOTSUPP, EPERM } from "../uapi/errno.ts";
 import { HELPERS } from "../uapi/helpers.ts";
-import { call, exit, INSN_BYTES, insn, set } from "../uapi/insn.ts";
+import { BPF_F_SLEEPABLE, call, exit, INSN_BYTES, insn, set } from "../uapi/insn.ts";
 import { cutAtNul } from "../uapi/layout.ts";
-import { ATTACH_TYPES, MAP_TYPES, MapType, PROG_TYPES, ProgType } from "../uapi/names.ts";
+import {
+  ATTACH_TYPES,
+  BPF_F_MMAPABLE,
+  BPF_F_NO_PREALLOC,
+  MAP_TYPES,
+  MapType,
+  PROG_TYPES,
+  ProgType,
+} from "../uapi/names.ts";
 import { Attr } from "./attr.ts";
 import { pinned } from "./objects.ts";
 import { bpfError, type Sys } from "./sys.ts";
@@ -116,10 +124,6 @@ function load(
   return { result, log: hasLog ? Buffer.from(cutAtNul(LOG)).toString("latin1") : "" };
 }
 
-const BPF_F_SLEEPABLE = 1 << 4;
-/** include/linux/errno.h: a kernel-internal errno, not in uapi. */
-const ENOTSUPP = 524;
-
 /** Additional load options of a type. `refusal` is the error of a kernel that has the type. */
 interface Probe extends LoadOptions {
   readonly refusal?: { readonly errno: number; readonly words: string };
@@ -196,8 +200,6 @@ function misc(sys: Sys): Record<MiscFeature, boolean> {
 /** Members of `union bpf_attr` for BPF_MAP_CREATE. */
 type MapShape = Partial<Record<keyof typeof MAP_CREATE_ATTR.fields, number>>;
 
-const BPF_F_NO_PREALLOC = 1;
-const BPF_F_MMAPABLE = 1 << 10;
 const HASH_SHAPE = { key_size: 4, value_size: 4, max_entries: 1 };
 
 const createMap = (sys: Sys, shape: MapShape): number =>

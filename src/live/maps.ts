@@ -55,7 +55,9 @@ export class LiveMaps implements Disposable, PinAccessor {
 
   pinnedPaths(kind: PinnedKind): ReadonlyMap<number, readonly Uint8Array[]> {
     const { pinnedPaths } = require("./bpffs.ts") as typeof import("./bpffs.ts");
-    return pinnedPaths(kind, this.#sys);
+    return pinnedPaths(kind, this.#sys, (sentence) => {
+      if (!this.warnings.includes(sentence)) this.warnings.push(sentence);
+    });
   }
 
   /** Returns one map by id and holds it open, without walking the others. Throws `SyscallError`. */

@@ -270,6 +270,16 @@ function privilegeFor(command: string): string {
 
 const needs = (command: string): string => `${command} needs ${privilegeFor(command)}: run as root`;
 
+/**
+ * Before 5.11 the memory of maps and programs counts towards RLIMIT_MEMLOCK, and EPERM also means that it is too low
+ * (kernel/bpf/syscall.c, `bpf_charge_memlock`).
+ */
+function hintForPermission(command: string): string {
+  const isCharged = command === "BPF_MAP_CREATE" || command === "BPF_PROG_LOAD";
+  if (!isCharged || process.geteuid?.() !== 0) return needs(command);
+  return `${command} needs ${privilegeFor(command)}; before Linux 5.11 also a higher RLIMIT_MEMLOCK (\`ulimit -l\`)`;
+}
+
 function hintFor(command: string, errno: number): string {
   switch (errno) {
     case EACCES:
@@ -278,7 +288,7 @@ function hintFor(command: string, errno: number): string {
         return "pins are in a bpf file system, such as /sys/fs/bpf, and this user must be allowed to open them";
       return needs(command);
     case EPERM:
-      return needs(command);
+      return hintForPermission(command);
     case EINVAL:
       return command.startsWith("BPF_LINK")
         ? "kernels before 5.8 have no link ids"

@@ -118,8 +118,9 @@ export function messagesOf(
     const kind = view.getUint16(at + 4, true);
     if (length < NLMSG_HEADER_BYTES || at + length > datagram.length) break;
     const body = at + NLMSG_HEADER_BYTES;
-    if (kind === NLMSG_DONE) return { messages, end: 0 };
-    if (kind === NLMSG_ERROR) return { messages, end: length < 20 ? 0 : view.getInt32(body, true) };
+    // The payload of NLMSG_DONE is the dump's own error (net/netlink/af_netlink.c, netlink_dump_done).
+    if (kind === NLMSG_DONE || kind === NLMSG_ERROR)
+      return { messages, end: length < 20 ? 0 : view.getInt32(body, true) };
     if (length >= NLMSG_HEADER_BYTES + fixed)
       messages.push({
         ifindex: view.getInt32(body + 4, true),

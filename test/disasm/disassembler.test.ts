@@ -1,5 +1,8 @@
 /** Machine code as text: arm64 compared with LLVM's disassembler, x86-64 in binutils' spelling, and bytes that are no instruction. */
 import { expect, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { loadDisassembler } from "../../src/disasm/disassembler.ts";
 import { which } from "../btf/support/live.ts";
 
@@ -149,21 +152,49 @@ test.skipIf(noLlvm)("arm64: instructions have the names of LLVM's disassembler",
   expect(different.length / mine.length).toBeLessThan(0.05);
 });
 
+/** The output of `objdump -d` of binutils 2.40 for these bytes, at the address 0xffffffffc0000000. */
+const X86 = [
+  [[0x55], "push %rbp"],
+  [[0x0f, 0x1f, 0x44, 0, 0], "nopl 0x0(%rax,%rax,1)"],
+  [[0x48, 0x83, 0xc6, 0xfc], "add $0xfffffffffffffffc,%rsi"],
+  [[0x83, 0xc6, 0xfc], "add $0xfffffffc,%esi"],
+  [[0x48, 0xc7, 0x45, 0xf8, 5, 0, 0, 0], "movq $0x5,-0x8(%rbp)"],
+  [[0x48, 0xd3, 0x65, 0], "shlq %cl,0x0(%rbp)"],
+  [[0xf0, 0x48, 0x01, 0x38], "lock add %rdi,(%rax)"],
+  [[0xe8, 0xfb, 0xff, 0xff, 0xff], "call 0xffffffffc0000000"],
+  [[0xeb, 0xfe], "jmp 0xffffffffc0000000"],
+  [[0x0f, 0x84, 0, 0, 0, 0], "je 0xffffffffc0000006"],
+  [[0x65, 0x48, 0x8b, 0x04, 0x25, 0x28, 0, 0, 0], "mov %gs:0x28,%rax"],
+  [[0x41, 0xff, 0xe3], "jmp *%r11"],
+  [[0x90], "nop"],
+  [[0x66, 0x90], "xchg %ax,%ax"],
+  [[0x65, 0x48, 0x8b, 0x1c, 0x25, 0, 0, 0, 0], "mov %gs:0x0,%rbx"],
+  [[0x48, 0x8b, 0x05, 0, 0, 0, 0], "mov 0x0(%rip),%rax"],
+  [[0x48, 0x8b, 0x04, 0xc5, 0, 0, 0, 0], "mov 0x0(,%rax,8),%rax"],
+  [[0x48, 0x8b, 0x04, 0x25, 0, 0, 0, 0], "mov 0x0,%rax"],
+  [[0x48, 0x8b, 0x04, 0x24], "mov (%rsp),%rax"],
+  [[0xff, 0x14, 0x25, 0, 0, 0, 0], "call *0x0"],
+] as const;
+
 test("x86-64 in binutils' spelling: suffixes, numbers, displacements, addresses", () => {
-  // The output of `objdump -d` of binutils 2.40 for these bytes.
-  for (const [bytes, said] of [
-    [[0x55], "push %rbp"],
-    [[0x0f, 0x1f, 0x44, 0, 0], "nopl 0x0(%rax,%rax,1)"],
-    [[0x48, 0x83, 0xc6, 0xfc], "add $0xfffffffffffffffc,%rsi"],
-    [[0x83, 0xc6, 0xfc], "add $0xfffffffc,%esi"],
-    [[0x48, 0xc7, 0x45, 0xf8, 5, 0, 0, 0], "movq $0x5,-0x8(%rbp)"],
-    [[0x48, 0xd3, 0x65, 0], "shlq %cl,0x0(%rbp)"],
-    [[0xf0, 0x48, 0x01, 0x38], "lock add %rdi,(%rax)"],
-    [[0xe8, 0xfb, 0xff, 0xff, 0xff], "call 0xffffffffc0000000"],
-    [[0x65, 0x48, 0x8b, 0x04, 0x25, 0x28, 0, 0, 0], "mov %gs:0x28,%rax"],
-    [[0x41, 0xff, 0xe3], "jmp *%r11"],
-  ] as const)
+  for (const [bytes, said] of X86)
     expect([bytes, text(bytes, 0xffff_ffff_c000_0000n)]).toEqual([bytes, [said]]);
+  expect([text([0xeb, 0xfe]), text([0x0f, 0x84, 0, 0, 0, 0])]).toEqual([["jmp 0x0"], ["je 0x6"]]);
+});
+
+test.skipIf(which("objdump") === null)("x86-64: instructions are those of binutils", () => {
+  const folder = mkdtempSync(join(tmpdir(), "ktstr-objdump-"));
+  try {
+    for (const [bytes] of X86) {
+      const file = join(folder, "code");
+      writeFileSync(file, Uint8Array.from(bytes));
+      const command = ["objdump", "-D", "-b", "binary", "-m", "i386:x86-64", "-w", file];
+      const [, theirs = ""] = /^ +0:\t[^\t]*\t(.*)$/m.exec(Bun.spawnSync(command).stdout.toString()) ?? [];
+      expect(text(bytes)).toEqual([theirs.replace(/ *#.*/, "").replace(/ +/g, " ").trim()]);
+    }
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });
 
 test("bytes that are not an instruction are shown one by one, and decoding continues after them", () => {

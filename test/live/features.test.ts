@@ -1,5 +1,5 @@
 /** Features of the running kernel, and file systems for tokens, compared with bpftool. */
-import { describe, expect, test } from "bun:test";
+import { describe, expect, spyOn, test } from "bun:test";
 import { mkdtempSync, rmdirSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -38,15 +38,22 @@ describe.skipIf(kernelSkipReason() !== "")("feature probe", () => {
   });
 });
 
-test("if programs may not be loaded, the error names the missing privilege", () => {
+test.each([
+  [1000, "BPF_PROG_LOAD needs CAP_BPF and CAP_PERFMON: run as root"],
+  [0, "before Linux 5.11 also a higher RLIMIT_MEMLOCK"],
+])("if user %i may not load programs, the error names what is missing", (user, hint) => {
   const kernel = new FakeKernel();
   kernel.fail("BPF_PROG_LOAD", EPERM);
+  const geteuid = spyOn(process, "geteuid").mockReturnValue(user);
   try {
     probeFeatures(kernel, "7.2.0", false);
     expect.unreachable();
   } catch (error) {
     expect(error).toBeInstanceOf(SyscallError);
     expect((error as SyscallError).hint).toContain("CAP_BPF");
+    expect((error as SyscallError).hint).toContain(hint);
+  } finally {
+    geteuid.mockRestore();
   }
 });
 

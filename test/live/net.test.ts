@@ -4,6 +4,7 @@ import { KtstrError, type SyscallError } from "../../src/errors.ts";
 import { queryNetworks } from "../../src/live/networks.ts";
 import {
   linkRequest,
+  messagesOf,
   RTM_GETQDISC,
   RTM_GETTCLASS,
   RTM_GETTFILTER,
@@ -167,6 +168,21 @@ test("without CAP_NET_ADMIN the error names the missing privilege", () => {
   } catch (error) {
     expect((error as SyscallError).hint).toContain("CAP_NET_ADMIN");
   }
+});
+
+test("a dump whose last message has an error is an error", () => {
+  const done = (payload: Uint8Array): Uint8Array => {
+    const whole = Buffer.concat([new Uint8Array(16), payload]);
+    whole.writeUInt32LE(whole.length, 0);
+    whole.writeUInt16LE(3, 4);
+    return whole;
+  };
+  const endOf = (payload: Uint8Array): number | undefined =>
+    messagesOf(Buffer.concat([message(16, 7, 0, NAME), done(payload)]), linkRequest()).end;
+  expect([endOf(u32(-12)), endOf(u32(0)), endOf(new Uint8Array())]).toEqual([-12, 0, 0]);
+  const kernel = new FakeKernel();
+  kernel.routes.set(hex(linkRequest()), [message(16, 7, 0, NAME), done(u32(-12))]);
+  expect(() => queryNetworks(kernel, undefined, () => {})).toThrow("rtnetlink the network devices: ENOMEM");
 });
 
 function hex(bytes: Uint8Array): string {

@@ -1,10 +1,14 @@
 /** Pinned objects and single objects of the running kernel: their types, and the number of system calls to read them. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { chmodSync, mkdirSync, readFileSync, rmSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { pinnedPaths } from "../../src/live/bpffs.ts";
+import { realSys } from "../../src/live/sys.ts";
 import { BTF_KIND } from "../../src/uapi/btf.ts";
 import { run } from "../btf/support/live.ts";
 import { bpftoolJson, CLI, kernelSkipReason, ktstr, ktstrJson, parseExact, spawn } from "./bpftool.ts";
+import { FakeKernel } from "./fake.ts";
 import { type Held, type HeldMap, Kit, u32 } from "./kit.ts";
 import { addCongestionControl, createLink } from "./kit-links.ts";
 import { kernelType, loadProg, returns, someTypes, usesMaps } from "./kit-progs.ts";
@@ -119,6 +123,25 @@ describe.skipIf(kernelSkipReason() !== "")("pins", () => {
     expect([mine.status, mine.err]).toEqual([0, ""]);
     expect(parseExact(mine.out)).toMatchObject({ id: hash.id, name: "pinned_hash" });
   });
+});
+
+test("if there are more files than are opened, a warning says so", () => {
+  const folder = mkdtempSync(join(tmpdir(), "ktstr-pins-"));
+  try {
+    for (const name of ["a", "b", "c"]) writeFileSync(join(folder, name), "");
+    const kernel = new FakeKernel();
+    kernel.files.set("/proc/self/mounts", `none ${folder} bpf rw 0 0\n`);
+    const fails = { ...realSys, bpf: () => -2, readFile: (path: string) => kernel.readFile(path) };
+    const warningsFor = (limit: number): string[] => {
+      const warnings: string[] = [];
+      pinnedPaths("map", fails, (sentence) => void warnings.push(sentence), limit);
+      return warnings;
+    };
+    expect(warningsFor(3)).toEqual([]);
+    expect(warningsFor(2)).toEqual([expect.stringContaining("only the first 2 files were opened")]);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });
 
 /** Returns the number of bpf(2) calls of a command. */

@@ -6,6 +6,7 @@ import { plainValue } from "../../src/btf/value.ts";
 import { UsageError } from "../../src/errors.ts";
 import { keyFromText, keyFromWords } from "../../src/report/key.ts";
 import type { MapTypes } from "../../src/report/typed.ts";
+import { BTF_KIND } from "../../src/uapi/btf.ts";
 import { BtfWriter } from "../btf/support/encode.ts";
 import { elementsInfo, elementTypes, valueBytes } from "./support/elements.ts";
 
@@ -120,6 +121,28 @@ describe("a typed key as JSON", () => {
     });
     const plain = plainValue(value.btf, value.id, bytes);
     expect(encodeValue(value.btf, value.id, plain, 32)).toEqual(bytes);
+  });
+
+  test("has floats as decimal numbers, or as the words that a dump prints", () => {
+    const writer = new BtfWriter();
+    const id = writer.raw(BTF_KIND.FLOAT, "double", 8);
+    const btf = Btf.parse(writer.bytes());
+    const types = { key: { btf, id }, value: { btf, id } };
+    const map = elementsInfo({ keySize: 8 });
+    for (const [text, number] of [
+      ["1.5", 1.5],
+      ["-2", -2],
+      ['"1e3"', 1000],
+      [".5", 0.5],
+      ["NaN", Number.NaN],
+      ["-Infinity", Number.NEGATIVE_INFINITY],
+    ] as const)
+      expect(plainValue(btf, id, keyFromText(text, map, types))).toBe(number);
+    expect([...encodeValue(btf, id, 1n, 8)]).toEqual([0, 0, 0, 0, 0, 0, 0xf0, 0x3f]);
+    for (const text of ["abc", "", '""', '" "', "0x10", "1e", "."]) {
+      expect(() => keyFromText(text, map, types)).toThrow(UsageError);
+      expect(() => keyFromText(text, map, types)).toThrow("a float of 8 bytes cannot be written from");
+    }
   });
 
   test("of a type that is larger than the key is an error", () => {

@@ -56,10 +56,9 @@ export function expectSameJited(mine: string, theirs: string, counts: JitedCount
     const other = others[place]!;
     counts.insns++;
     if (own.src !== undefined) counts.lines++;
-    // JITs pad with 66 90, which binutils prints as xchg %ax,%ax.
-    const isOther = own.operation !== other.operation && own.operation !== "nop";
+    const isOther = own.operation !== other.operation;
     if (isOther) counts.otherOperations++;
-    if (operandsOf(own) !== operandsOf(other) && own.operation !== "nop") counts.otherOperands++;
+    if (operandsOf(own) !== operandsOf(other)) counts.otherOperands++;
     else if (!isOther) continue;
     if (counts.examples.length < 12)
       counts.examples.push(
