@@ -93,6 +93,17 @@ describe("of files", () => {
     expect([status, err.includes("not a ktstr record")]).toEqual([1, true]);
   });
 
+  test.each([[["report", "FOLDER", "-o", "-"]], [["top", "-b", "--replay", "FOLDER"]]])(
+    "%j is an error with the path and a hint",
+    (words) => {
+      const { status, err } = ktstr(words.map((word) => (word === "FOLDER" ? folder : word)));
+      expect([status, err]).toEqual([
+        1,
+        `ktstr: error: read ${folder}: EISDIR (errno 21). Give a file, not a folder.\n`,
+      ]);
+    },
+  );
+
   test("the packed command contains the code of the charts", async () => {
     await buildPackage(join(folder, "package/dist"));
     writeFileSync(path("run.ktstr"), `${HEADER}\n${ROUNDS.join("\n")}\n`);
