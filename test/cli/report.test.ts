@@ -71,6 +71,12 @@ describe("the file", () => {
   });
 });
 
+test("a file that cannot be looked up is an error with the path", () => {
+  const long = path("x".repeat(300));
+  const { status, err } = ktstr(["report", "--sample", "-o", long]);
+  expect([status, err]).toEqual([1, `ktstr: error: stat ${long}: ENAMETOOLONG (errno 36)\n`]);
+});
+
 describe("of files", () => {
   const docs = join(import.meta.dir, "../docs");
   const files = [join(docs, "before.json"), join(docs, "after.json")] as const;
