@@ -48,13 +48,14 @@ async function candidates(
 ): Promise<Completion> {
   if (before.includes("--")) return FILES;
   const { command, operands, given, awaiting } = await read(root, before);
-  if (awaiting !== undefined) return optionValue(awaiting, kernel);
+  // Opening another machine takes a second, too long for a completion, and the running kernel has other objects.
+  const names = ["memory", "vm", "sample"].some((name) => given.has(name)) ? noKernel : kernel;
+  if (awaiting !== undefined) return optionValue(awaiting, names);
   if (current.startsWith("-")) return words(optionsOf(command, given));
   if (operands.length === 0 && Object.keys(command.subCommands).length > 0)
     return words(await subCommandsOf(command));
   const expected = expectedAfter(command.grammar, operands);
-  // Opening a frozen machine takes a second, too long for a completion.
-  return operandsOf(command, expected, given.has("memory") || given.has("sample") ? noKernel : kernel);
+  return operandsOf(command, expected, names);
 }
 
 const noKernel: OpenKernel = async () => undefined;

@@ -124,12 +124,21 @@ export class Screen implements Disposable {
   }
 }
 
-/** Ignores errors of a terminal that is gone. */
-function write(text: string): void {
-  const bytes = Buffer.from(text);
+/**
+ * Writes at once, and leaves to `later` the bytes that a full non-blocking terminal does not take. Ignores errors of a terminal
+ * that is gone.
+ *
+ * @public A test passes its own `now` and `later`.
+ */
+export function write(
+  text: string,
+  now = (bytes: Uint8Array): number => writeSync(1, bytes),
+  later = (bytes: Uint8Array): unknown => process.stdout.write(bytes),
+): void {
+  let rest: Uint8Array = Buffer.from(text);
   try {
-    for (let done = 0; done < bytes.length; ) done += writeSync(1, bytes, done);
+    while (rest.length > 0) rest = rest.subarray(now(rest));
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "EAGAIN") process.stdout.write(text);
+    if ((error as NodeJS.ErrnoException).code === "EAGAIN") later(rest);
   }
 }

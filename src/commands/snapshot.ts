@@ -1,10 +1,11 @@
 /** Reads one side of a comparison (a saved report, a memory image or the running kernel) as a report. */
 import { closeSync, openSync, readFileSync, readSync, statSync } from "node:fs";
-import { KtstrError } from "../errors.ts";
+import { KtstrError, UsageError } from "../errors.ts";
 import { buildInspection } from "../report/inspection.ts";
 import { inspectionJson } from "../report/inspection-json.ts";
 import { stringify } from "../report/json.ts";
 import { parseJson } from "../report/parse-json.ts";
+import { fileCall } from "../report/read-file.ts";
 import { isRecord, openRecord } from "../report/record-read.ts";
 import { roundSnapshot } from "../report/record-snapshot.ts";
 import { readSnapshot, type Snapshot } from "../report/snapshot.ts";
@@ -24,8 +25,16 @@ const RUNNING = "the running kernel";
 export async function snapshotOf(context: Context, given: string | undefined): Promise<Taken> {
   const recorded = given === undefined ? undefined : recordedSnapshots(given)?.at(-1);
   if (recorded !== undefined) return recorded;
-  if (given !== undefined && isReport(memorySource(given).path))
-    return { snapshot: readSnapshot(parseJson(readReport(given), given), given), source: given };
+  if (given !== undefined) {
+    const { path } = memorySource(given);
+    if (isReport(path)) {
+      if (path !== given)
+        throw new UsageError(`${given}: only a memory file has an address, and ${path} is JSON`, {
+          hint: `give ${path} without the address`,
+        });
+      return { snapshot: readSnapshot(parseJson(readReport(path), path), path), source: path };
+    }
+  }
   const source = given ?? RUNNING;
   const memory = given === undefined ? [] : [given];
   using opened = await openSource({ ...context.options, memory }, () => true);
@@ -69,17 +78,19 @@ function isReport(path: string): boolean {
 
 /** Returns the first bytes of a regular file; "" for other files. */
 function startOf(path: string): string {
-  if (!statSync(path, { throwIfNoEntry: false })?.isFile()) return "";
-  const file = openSync(path, "r");
+  if (!fileCall("stat", path, () => statSync(path, { throwIfNoEntry: false }))?.isFile()) return "";
+  const file = fileCall("open", path, () => openSync(path, "r"));
   try {
     const probe = Buffer.alloc(PROBE_BYTES);
-    return probe.subarray(0, readSync(file, probe, 0, PROBE_BYTES, 0)).toString("latin1");
+    const got = fileCall("read", path, () => readSync(file, probe, 0, PROBE_BYTES, 0));
+    return probe.subarray(0, got).toString("latin1");
   } finally {
     closeSync(file);
   }
 }
 
 function readReport(path: string): string {
-  if (statSync(path).size > MAX_REPORT_BYTES) throw new KtstrError(`${path}: too large for a report`);
-  return readFileSync(path, "utf8");
+  if (fileCall("stat", path, () => statSync(path)).size > MAX_REPORT_BYTES)
+    throw new KtstrError(`${path}: too large for a report`);
+  return fileCall("read", path, () => readFileSync(path, "utf8"));
 }

@@ -23,7 +23,7 @@ export function writeWholeFile(
   replace: boolean,
   mode = 0o600,
 ): void {
-  const there = statSync(path, { throwIfNoEntry: false });
+  const there = step("stat", path, () => statSync(path, { throwIfNoEntry: false }));
   if (there !== undefined && !there.isFile()) throw notRegular(path);
   if (there !== undefined && !replace) throw alreadyExists(path);
   const temporary = join(dirname(path), `.${basename(path)}.${process.pid}.tmp`);

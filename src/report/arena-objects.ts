@@ -13,7 +13,7 @@ import { type TypeRef, withFallback } from "./typed.ts";
 export interface ArenaObject {
   /** Offset in its page, in bytes. */
   readonly offset: number;
-  /** Name of the variable, or `*name` of each variable that points to it. Empty for objects that are further away. */
+  /** Name of the variable, then `*name` of each variable that points to it. Empty for objects that are further away. */
   readonly names: readonly string[];
   /** Whether it is a global variable stored in the arena. */
   readonly isVariable: boolean;
@@ -28,7 +28,7 @@ const ARENA_SECTION = ".addr_space.1";
 export class ArenaObjects {
   readonly #byPage = new Map<number, ArenaObject[]>();
   readonly #space: ArenaSpace;
-  readonly #known = new Map<string, string[]>();
+  readonly #known = new Map<string, ArenaObject & { names: string[]; isVariable: boolean }>();
 
   /** `depth`: limit on the number of pointers between a variable and an object. */
   constructor(state: BpfState, space: ArenaSpace, depth: number) {
@@ -73,18 +73,29 @@ export class ArenaObjects {
   }
 
   #add(offset: number, name: string, text: string, type: TypeRef, bytes: Uint8Array): void {
+    const isVariable = name !== "" && !name.startsWith("*");
     const identity = `${offset} ${text}`;
-    let names = this.#known.get(identity);
-    if (names === undefined) {
-      names = [];
-      this.#known.set(identity, names);
-      const page = Math.floor(offset / this.#space.pageSize);
-      const objects = this.#byPage.get(page) ?? [];
-      const isVariable = name !== "" && !name.startsWith("*");
-      objects.push({ offset: offset % this.#space.pageSize, names, isVariable, typeText: text, type, bytes });
-      this.#byPage.set(page, objects);
+    const known = this.#known.get(identity);
+    if (known !== undefined) {
+      if (name === "" || known.names.includes(name)) return;
+      if (isVariable && !known.isVariable) known.names.unshift(name);
+      else known.names.push(name);
+      known.isVariable ||= isVariable;
+      return;
     }
-    if (name !== "" && !names.includes(name)) names.push(name);
+    const object = {
+      offset: offset % this.#space.pageSize,
+      names: name === "" ? [] : [name],
+      isVariable,
+      typeText: text,
+      type,
+      bytes,
+    };
+    this.#known.set(identity, object);
+    const page = Math.floor(offset / this.#space.pageSize);
+    const objects = this.#byPage.get(page) ?? [];
+    objects.push(object);
+    this.#byPage.set(page, objects);
   }
 }
 

@@ -66,7 +66,7 @@ function sideJson({ kernel }: Snapshot, source: string): Json {
 function schedulerJson(scheduler: SnapshotScheduler | undefined): Json {
   if (scheduler === undefined) return null;
   const { ops, object, state, progIds } = scheduler;
-  return { ops, object, state, prog_ids: progIds };
+  return { ops, object, state, prog_ids: progIds ?? [] };
 }
 
 function schedJson({ events, queues }: SchedChanges): Json {

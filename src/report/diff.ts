@@ -138,8 +138,8 @@ function compareBoots(a: Snapshot, b: Snapshot): Boots {
     notes: [`different boots (${why}): objects are matched by name, costs are totals since each was loaded`],
   });
   for (const member of ["machine", "release", "version"] as const)
-    if (a.kernel[member] !== b.kernel[member])
-      return other(`${a.kernel[member] || "?"} and ${b.kernel[member] || "?"}`);
+    if (isKnownToDiffer(a.kernel[member] || undefined, b.kernel[member] || undefined))
+      return other(`${a.kernel[member]} and ${b.kernel[member]}`);
   const [before, after] = [a.kernel.bootTimeUnixNs, b.kernel.bootTimeUnixNs];
   if (!sharesProgram(a, b) && before !== undefined && after !== undefined) {
     const apart = after > before ? after - before : before - after;
@@ -173,10 +173,16 @@ function schedulerChange(
   const kind = (): SchedulerChange["kind"] => {
     if (a === undefined) return b === undefined ? "none" : "attached";
     if (b === undefined) return "detached";
-    if (a.ops !== b.ops || a.object !== b.object) return "replaced";
-    return sameBoot && !a.progIds.some((id) => b.progIds.includes(id)) ? "reloaded" : "same";
+    if (a.ops !== b.ops || isKnownToDiffer(a.object || undefined, b.object || undefined)) return "replaced";
+    return sameBoot && isReloaded(a, b) ? "reloaded" : "same";
   };
   return { kind: kind(), a, b };
+}
+
+function isReloaded(a: SnapshotScheduler, b: SnapshotScheduler): boolean {
+  if (isKnownToDiffer(a.enableSeq, b.enableSeq)) return true;
+  const [before, after] = [a.progIds, b.progIds];
+  return before !== undefined && after !== undefined && !before.some((id) => after.includes(id));
 }
 
 function objectChanges<T extends { readonly id: number }>(
@@ -188,7 +194,7 @@ function objectChanges<T extends { readonly id: number }>(
 }
 
 /** Unknown values are not differences: one side may have been read without /proc. */
-export function isKnownToDiffer(a: boolean | undefined, b: boolean | undefined): boolean {
+export function isKnownToDiffer<T>(a: T | undefined, b: T | undefined): boolean {
   return a !== undefined && b !== undefined && a !== b;
 }
 

@@ -178,7 +178,9 @@ export function featuresMacros(features: Features, prefix: string, full: boolean
   const values = config === undefined ? undefined : valuesOf(config);
   const option = (name: string): string => {
     const value = values!.get(name);
-    return value === undefined ? `/* ${prefix}${name} is not set */` : `#define ${prefix}${name} ${value}`;
+    return value === undefined
+      ? `/* ${prefix}${name} is not set */`
+      : `#define ${prefix}${name} ${escapeText(value)}`;
   };
   const parts: (readonly string[])[] = [
     ["/*** Misc kernel config items ***/", ...(values === undefined ? [] : MACRO_OPTIONS.map(option))],

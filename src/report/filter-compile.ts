@@ -68,11 +68,11 @@ function compileComparison<E>(
   left: Operand,
   right: Operand,
 ): Predicate<E> {
-  // A name that is not a member may be an enumerator of the other operand's enum, so that operand is compiled first.
-  const leftIsName = left.kind === "member" && !context.members.has(left.path);
-  const first = compileOperand(context, leftIsName ? right : left, undefined);
-  const second = compileOperand(context, leftIsName ? left : right, first.place);
-  const [a, b] = leftIsName ? [second, first] : [first, second];
+  // Text, or a name that is not a member, may be an enumerator or a character, so the other operand is compiled first.
+  const isRightFirst = left.kind === "text" || (left.kind === "member" && !context.members.has(left.path));
+  const first = compileOperand(context, isRightFirst ? right : left, undefined);
+  const second = compileOperand(context, isRightFirst ? left : right, first.place);
+  const [a, b] = isRightFirst ? [second, first] : [first, second];
   if (a.isText !== b.isText) {
     const text = a.isText ? left : right;
     const number = a.isText ? right : left;

@@ -84,7 +84,7 @@ export function progPlaces(state: BpfState & AttachmentAccessor): ProgPlaces {
         });
   });
   for (const map of state.maps()) {
-    if (map.type === MapType.struct_ops) addCallbacks(state, map, add);
+    if (map.type === MapType.struct_ops) addCallbacks(state, map, add, problems);
     else if (idMeaning(map) === "prog_id") addElements(state, map, add, problems);
   }
   return { places, problems };
@@ -120,9 +120,11 @@ type Add = (progId: number, place: ProgPlace) => void;
 const titleOf = (map: MapInfo): string => `map ${map.id} (${printable(map.name)})`;
 
 /** Adds the programs of a struct_ops value: members of its `data` hold program ids. */
-function addCallbacks(state: BpfState, map: MapInfo, add: Add): void {
+function addCallbacks(state: BpfState, map: MapInfo, add: Add, problems: string[]): void {
   const types = typesOf(state, map);
   const read = state.readValue(map, 0, map.valueSize);
+  if (!read.ok) problems.push(`map ${map.id}: ${read.why.detail}`);
+  else if (types === undefined) problems.push(`map ${map.id}: its types cannot be read`);
   if (types === undefined || !read.ok) return;
   const { btf, id } = types.value;
   const bytes = read.value;

@@ -100,17 +100,15 @@ function recordsFor(
     keyOffset: 0,
     valueBytes: value,
   });
+  const withoutKey = { ...scope, map: { ...scope.map, keySize: 0 } };
   const whole = records.filter(({ value }) => value.length >= scope.map.valueSize);
   let shown = filter === undefined && sort === undefined ? records : whole;
   if (filter !== undefined) {
-    const holds = compileFilter(filter.source, filter.expression, {
-      ...scope,
-      map: { ...scope.map, keySize: 0 },
-    });
+    const holds = compileFilter(filter.source, filter.expression, withoutKey);
     shown = shown.filter(({ value }) => holds(element(value), 0));
   }
   if (sort !== undefined) {
-    const { read } = sortMember(sort.path, scope);
+    const { read } = sortMember(sort.path, withoutKey);
     const sign = sort.descending ? -1 : 1;
     shown = shown
       .map((record) => ({ record, key: read(element(record.value), 0) }))

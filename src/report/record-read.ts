@@ -1,9 +1,10 @@
 /** Reads record files: the rounds that `RoundLines` wrote (docs/record.md). Files are untrusted. */
 import { closeSync, openSync, readSync } from "node:fs";
 import type { PlainValue } from "../btf/value.ts";
-import { FormatError, KtstrError, SyscallError } from "../errors.ts";
+import { FormatError, KtstrError } from "../errors.ts";
 import type { LinkFacts, Round, RoundMap, RoundProg, RoundSched, SeriesFacts } from "../round.ts";
 import { type ParsedJson, parseJson } from "./parse-json.ts";
+import { fileCall } from "./read-file.ts";
 import { MAX_LINE_BYTES, RECORD_SCHEMA, RECORD_VERSION } from "./record-format.ts";
 import { Reader } from "./snapshot.ts";
 
@@ -70,13 +71,13 @@ const NEWLINE = 0x0a;
 
 /** Returns complete lines. Calls `onRest` with the number of bytes after the last newline. Throws `KtstrError`. */
 function* linesOf(path: string, onRest: (bytes: number) => void = () => {}): Generator<string, undefined> {
-  const file = opened(path);
+  const file = fileCall("open", path, () => openSync(path, "r"));
   try {
     const chunk = Buffer.alloc(CHUNK_BYTES);
     let parts: Buffer[] = [];
     let held = 0;
     for (;;) {
-      const got = readSync(file, chunk, 0, CHUNK_BYTES, null);
+      const got = fileCall("read", path, () => readSync(file, chunk, 0, CHUNK_BYTES, null));
       if (got === 0) break;
       let from = 0;
       for (let end = chunk.indexOf(NEWLINE); end >= 0 && end < got; end = chunk.indexOf(NEWLINE, from)) {
@@ -97,15 +98,6 @@ function* linesOf(path: string, onRest: (bytes: number) => void = () => {}): Gen
     return undefined;
   } finally {
     closeSync(file);
-  }
-}
-
-function opened(path: string): number {
-  try {
-    return openSync(path, "r");
-  } catch (error) {
-    const { code = "EIO", errno = -5 } = error as NodeJS.ErrnoException;
-    throw new SyscallError("open", path, Math.abs(errno), code);
   }
 }
 

@@ -22,7 +22,13 @@ export function roundSnapshot({ kernel }: SeriesFacts, round: Round): Snapshot {
     scheduler:
       sched === undefined || sched.ops === ""
         ? undefined
-        : { ops: sched.ops, object: "", state: sched.state, progIds: [] },
+        : {
+            ops: sched.ops,
+            object: "",
+            state: sched.state,
+            progIds: undefined,
+            enableSeq: sched.enableSeq,
+          },
     sched:
       sched === undefined || sched.ops === ""
         ? []

@@ -217,7 +217,8 @@ function taskText(task: SchedTask, view: SchedView, style: Style): string {
   const where =
     dsqId === undefined ? "" : `  dsq ${dsqId === null ? "(n/a)" : escapeText(queueName(dsqId, dsqNames))}`;
   const allowed = cpus === undefined ? "" : `  cpus ${cpuList(cpus)}`;
-  const owner = task.scheduler === undefined || task.scheduler === "root" ? "" : `  ${task.scheduler}`;
+  const owner =
+    task.scheduler === undefined || task.scheduler === "root" ? "" : `  ${escapeText(task.scheduler)}`;
   const lines = [
     ` ${isCurrent ? "*" : " "}${escapeText(state)} ${secondsText(waitMs).padStart(11)}  ${escapeText(comm)}[${pid}]  CPU ${cpu < 0 ? "?" : cpu}${where}${allowed}${owner}`,
   ];
@@ -265,7 +266,7 @@ function writeEvents(out: Output, { events }: SchedView, style: Style): void {
   if (events.length === 0) return;
   const zero = events.length - counted.length;
   out.line(`\n${style.heading(`Events (${events.length})`)}  ${style.dim(`${zero} of them 0`)}`);
-  for (const { name, count } of counted) out.line(`  ${name}  ${countText(count)}`);
+  for (const { name, count } of counted) out.line(`  ${escapeText(name)}  ${countText(count)}`);
 }
 
 const SHOWN_LINES = 40;

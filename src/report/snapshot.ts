@@ -16,6 +16,7 @@ export interface Snapshot {
 
 export interface SnapshotKernel {
   readonly release: string;
+  /** "" if not known. */
   readonly version: string;
   readonly machine: string;
   readonly onlineCpus: number | undefined;
@@ -27,9 +28,13 @@ export interface SnapshotKernel {
 
 export interface SnapshotScheduler {
   readonly ops: string;
+  /** "" if not known. */
   readonly object: string;
   readonly state: string;
-  readonly progIds: readonly number[];
+  /** undefined if not known. */
+  readonly progIds: readonly number[] | undefined;
+  /** Number of schedulers enabled since boot; undefined if not known. */
+  readonly enableSeq: bigint | undefined;
 }
 
 /** `struct bpf_prog_stats` summed over CPUs. */
@@ -126,6 +131,7 @@ function schedulerOf(scheduler: Reader): SnapshotScheduler {
     object: scheduler.text("object"),
     state: scheduler.text("state"),
     progIds: scheduler.children("prog_ids").map((id) => id.asInteger()),
+    enableSeq: undefined,
   };
 }
 

@@ -28,11 +28,11 @@ const TIMES: readonly (readonly [number, string])[] = [
   [1, "ns"],
 ];
 
-/** Formats nanoseconds with four digits: "1.234 ms". */
+/** Formats nanoseconds with four digits, or as whole units from 1000 of them: "1.234 ms", "123457 s". */
 export function timeText(ns: number): string {
   const [scale, unit] = TIMES.find(([from]) => ns >= from) ?? [1, "ns"];
   const value = ns / scale;
-  return `${Number.isInteger(value) ? value : value.toPrecision(4)} ${unit}`;
+  return `${value >= 1000 ? Math.round(value) : Number.isInteger(value) ? value : value.toPrecision(4)} ${unit}`;
 }
 
 /** Formats a count with separated thousands: "12,345". */

@@ -126,6 +126,11 @@ for (const [shell, ask] of SHELLS) {
         expect(ask(["btf", "dump", "map", "name", "complete_m"])).toEqual(["complete_me"]);
       });
 
+      test("no names if the line reads another machine", () => {
+        for (const other of [["--vm", "1"], ["--memory", "mem"], ["--sample"]])
+          expect(ask(["map", "dump", ...other, "name", "complete_m"])).toEqual([]);
+      });
+
       test("ids", () => expect(ask(["map", "show", "id", String(map.id)])).toContain(String(map.id)));
 
       test("tags and names of programs", () => {

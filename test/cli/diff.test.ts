@@ -1,15 +1,16 @@
 /** `ktstr diff` of saved reports, and of a report and the running kernel. */
 import { afterAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Json, stringify } from "../../src/report/json.ts";
 import { parseJson } from "../../src/report/parse-json.ts";
-import { kernelSkipReason, ktstr, type Ran, spawn } from "../live/bpftool.ts";
+import { CLI, kernelSkipReason, ktstr, type Ran, spawn } from "../live/bpftool.ts";
 import { Kit } from "../live/kit.ts";
 import { map, ran, report, scheduler, section } from "../report/reports.ts";
 import { diffProblems } from "../report/schema.ts";
 
+const NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"];
 const dir = mkdtempSync(join(tmpdir(), "ktstr-diff-"));
 afterAll(() => rmSync(dir, { recursive: true }));
 
@@ -106,11 +107,29 @@ describe("invalid comparisons are errors with a reason", () => {
     [["diff", saved("other.json", { schema: "something" }), a], 1, "JSON, but not a ktstr report"],
     [["diff", saved("b.json", after), a], 1, "A was made 2.5 s after B. Put the older one first"],
     [["diff", saved("text", "no report and no memory"), a], 1, "text"],
+    [["diff", `${a}@0x1000`, a], 2, "good.json is JSON. Give "],
+    [["diff", join(dir, "x".repeat(300)), a], 1, "ENAMETOOLONG"],
+    [["diff", dir, a], 1, "EISDIR"],
   ])("%j", (words, status, sentence) => {
     const run = ktstr(words);
     expect([run.status, run.out]).toEqual([status, ""]);
     expect(run.err).toContain(sentence);
     expect(run.err).toMatch(/^ktstr: error: [^\n]+\n$/);
+  });
+});
+
+describe.skipIf(
+  Bun.which("setpriv") === null || spawn([...NOBODY, process.execPath, CLI, "--version"]).status !== 0,
+)("without permission", () => {
+  test("to read a file, the error has the call, the path and a hint", () => {
+    const path = saved("secret.json", before);
+    chmodSync(dir, 0o755);
+    chmodSync(path, 0o600);
+    const { status, err } = ktstr(["diff", path], { under: NOBODY });
+    expect([status, err]).toEqual([
+      1,
+      `ktstr: error: open ${path}: EACCES (errno 13). Check the path, and that this user may read the file.\n`,
+    ]);
   });
 });
 

@@ -71,6 +71,12 @@ describe("the file", () => {
   });
 });
 
+test("a file that cannot be looked up is an error with the path", () => {
+  const long = path("x".repeat(300));
+  const { status, err } = ktstr(["report", "--sample", "-o", long]);
+  expect([status, err]).toEqual([1, `ktstr: error: stat ${long}: ENAMETOOLONG (errno 36)\n`]);
+});
+
 describe("of files", () => {
   const docs = join(import.meta.dir, "../docs");
   const files = [join(docs, "before.json"), join(docs, "after.json")] as const;
@@ -92,6 +98,17 @@ describe("of files", () => {
     const { status, err } = ktstr(["report", files[0], "-o", "-"]);
     expect([status, err.includes("not a ktstr record")]).toEqual([1, true]);
   });
+
+  test.each([[["report", "FOLDER", "-o", "-"]], [["top", "-b", "--replay", "FOLDER"]]])(
+    "%j is an error with the path and a hint",
+    (words) => {
+      const { status, err } = ktstr(words.map((word) => (word === "FOLDER" ? folder : word)));
+      expect([status, err]).toEqual([
+        1,
+        `ktstr: error: read ${folder}: EISDIR (errno 21). Give a file, not a folder.\n`,
+      ]);
+    },
+  );
 
   test("the packed command contains the code of the charts", async () => {
     await buildPackage(join(folder, "package/dist"));

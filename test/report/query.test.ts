@@ -195,6 +195,15 @@ test("a cursor is closed if the query is refused", () => {
   expect(inner.disposed).toBe(true);
 });
 
+test("records have no key to sort by", () => {
+  const records: MapContents = {
+    kind: "records",
+    records: [{ value: valueBytes({ delta: 1 }) }],
+    end: { complete: true, stopped: "", skipped: new Map() },
+  };
+  expect(() => applyQuery(records, by("key"), { map: elementsInfo(), types }, () => {})).toThrow(UsageError);
+});
+
 test("records are filtered, ordered and limited by their values", () => {
   const records: MapContents = {
     kind: "records",
