@@ -31,6 +31,20 @@ export class SyscallError extends KtstrError {
   }
 }
 
+/**
+ * Converts an error of node:fs. `object` is the file in the message. `call` replaces the name of the system call in the error,
+ * and `hintOf` returns the hint for an errno's name.
+ */
+export function syscallError(
+  error: unknown,
+  object: string,
+  hintOf: (code: string) => string = () => "",
+  call?: string,
+): SyscallError {
+  const { code = "EIO", errno = -5, syscall = "read" } = error as NodeJS.ErrnoException;
+  return new SyscallError(call ?? syscall, object, Math.abs(errno), code, hintOf(code));
+}
+
 /** Bytes do not follow their format: an ELF file, BTF, the notes of a core. `offset` is in bytes from the start. */
 export class FormatError extends KtstrError {
   readonly offset: number;

@@ -1,6 +1,6 @@
 import { closeSync, constants, fdatasync, fdatasyncSync, openSync, statSync, writeSync } from "node:fs";
 import pkg from "../../package.json" with { type: "json" };
-import { KtstrError, SyscallError, UsageError } from "../errors.ts";
+import { KtstrError, syscallError, UsageError } from "../errors.ts";
 import { stringify } from "../report/json.ts";
 import { headerLine, RoundLines } from "../report/record-write.ts";
 import { countText, sizeText } from "../report/units.ts";
@@ -110,8 +110,7 @@ function attempt<T>(call: string, path: string, run: () => T): T {
   try {
     return run();
   } catch (error) {
-    const { code = "EIO", errno = -5 } = error as NodeJS.ErrnoException;
-    throw new SyscallError(call, path, Math.abs(errno), code, HINTS[code] ?? "");
+    throw syscallError(error, path, (code) => HINTS[code] ?? "", call);
   }
 }
 

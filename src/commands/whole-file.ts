@@ -10,7 +10,7 @@ import {
   writeSync,
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { KtstrError, SyscallError } from "../errors.ts";
+import { KtstrError, syscallError } from "../errors.ts";
 
 /**
  * Writes a temporary file next to `path`, syncs it, and then renames it to `path`. Only the owner can read it unless `mode` is
@@ -104,7 +104,6 @@ function step<T>(command: string, path: string, run: () => T): T {
   try {
     return run();
   } catch (error) {
-    const { code = "EIO", errno = -5 } = error as NodeJS.ErrnoException;
-    throw new SyscallError(command, path, Math.abs(errno), code, HINTS[code] ?? "");
+    throw syscallError(error, path, (code) => HINTS[code] ?? "", command);
   }
 }

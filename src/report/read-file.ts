@@ -1,5 +1,5 @@
 /** Converts errors of node:fs to `SyscallError`, for commands that read a given file. */
-import { SyscallError } from "../errors.ts";
+import { syscallError } from "../errors.ts";
 
 const HINTS: Readonly<Record<string, string>> = { EISDIR: "Give a file, not a folder." };
 
@@ -8,8 +8,8 @@ export function fileCall<T>(call: string, path: string, run: () => T): T {
   try {
     return run();
   } catch (error) {
-    const { code = "EIO", errno = -5 } = error as NodeJS.ErrnoException;
-    const hint = HINTS[code] ?? "Check the path, and that this user may read the file.";
-    throw new SyscallError(call, path, Math.abs(errno), code, hint);
+    const hintOf = (code: string): string =>
+      HINTS[code] ?? "Check the path, and that this user may read the file.";
+    throw syscallError(error, path, hintOf, call);
   }
 }

@@ -1,5 +1,5 @@
 /** Reads standard input and pipes: copies their bytes into a temporary file, which can be read at any offset. */
-import { KtstrError, SyscallError } from "../../errors.ts";
+import { KtstrError, syscallError } from "../../errors.ts";
 import { Fd } from "../../ffi.ts";
 import { ImageFile } from "./file.ts";
 import { isStdin } from "./head.ts";
@@ -71,7 +71,6 @@ function wrapErrors<T>(path: string, call: () => T): T {
   try {
     return call();
   } catch (error) {
-    const { code = "EIO", errno = -5, syscall = "read" } = error as NodeJS.ErrnoException;
-    throw new SyscallError(syscall, path, Math.abs(errno), code);
+    throw syscallError(error, path);
   }
 }

@@ -3,7 +3,7 @@
  * only a file system, not libc, so a capture can be opened wherever Bun runs.
  */
 import { readFileSync } from "node:fs";
-import { KtstrError, SyscallError } from "../../errors.ts";
+import { KtstrError, syscallError } from "../../errors.ts";
 import { ELF_MAGIC } from "../../uapi/elf.ts";
 import { viewOf } from "../../uapi/layout.ts";
 import type { DataFile } from "./file.ts";
@@ -44,9 +44,11 @@ function wrapErrors<T>(path: string, read: () => T): T {
   try {
     return read();
   } catch (error) {
-    const { code = "EIO", errno = -5, syscall = "read" } = error as NodeJS.ErrnoException;
-    const hint = HINTS[code] ?? "Check the path, and that this user may read the file.";
-    throw new SyscallError(syscall, path, Math.abs(errno), code, hint);
+    throw syscallError(
+      error,
+      path,
+      (code) => HINTS[code] ?? "Check the path, and that this user may read the file.",
+    );
   }
 }
 

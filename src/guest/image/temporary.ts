@@ -1,5 +1,5 @@
 /** A temporary file without a name, for data that is written sequentially and read at any offset. Deleted when it is closed. */
-import { KtstrError, SyscallError } from "../../errors.ts";
+import { KtstrError, type SyscallError, syscallError } from "../../errors.ts";
 import { Fd } from "../../ffi.ts";
 import { ImageFile } from "./file.ts";
 
@@ -53,9 +53,9 @@ export class TemporaryFile implements Disposable {
   }
 
   #failure(error: NodeJS.ErrnoException): Error {
-    const { code = "EIO", errno = -5, syscall = "write" } = error;
+    const { code } = error;
     if (code !== "ENOSPC" && code !== "EDQUOT" && code !== "EFBIG")
-      return new SyscallError(syscall, `a temporary file in ${this.#folder}`, Math.abs(errno), code);
+      return syscallError(error, `a temporary file in ${this.#folder}`);
     const mib = Math.floor(this.#size / 2 ** 20);
     return new KtstrError(
       `unpack ${this.#source}: no space in ${this.#folder} after the first ${mib} MiB (${code})`,
@@ -103,12 +103,6 @@ function openUnnamed(folder: string): number {
 }
 
 function openFailure(folder: string, error: unknown): SyscallError {
-  const { code = "EIO", errno = -5, syscall = "open" } = error as NodeJS.ErrnoException;
-  return new SyscallError(
-    syscall,
-    `a temporary file in ${folder}`,
-    Math.abs(errno),
-    code,
-    "Set TMPDIR to a directory that this user can write to.",
-  );
+  const hint = "Set TMPDIR to a directory that this user can write to.";
+  return syscallError(error, `a temporary file in ${folder}`, () => hint);
 }
